@@ -1,0 +1,5 @@
+"""`python -m gateway` is `yjs-gateway`."""
+
+from gateway.cli import main
+
+main()

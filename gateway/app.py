@@ -1,0 +1,173 @@
+"""The one room that knows every other: it opens the storage and puts the gateway together."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.changes import Changes
+from gateway.documents import Documents
+from gateway.files import Files
+from gateway.hub import Hub
+from gateway.maintenance import Maintenance
+from gateway.metrics import Metrics
+from gateway.middleware import Boundary, compressed, send_problem
+from gateway.openapi import describe
+from gateway.problems import NotFound, ShuttingDown
+from gateway.routes.changes import ChangeRoutes
+from gateway.routes.files import FileRoutes
+from gateway.routes.operation import Operation, Resource
+from gateway.routes.parsing import json_bytes
+from gateway.routes.system import SystemRoutes
+from gateway.settings import Settings
+from gateway.unchanged import UnchangedPolls
+from storage import Storage, StorageError
+from storage.sqlite import SQLiteStorage
+
+_METHODS = ["GET", "HEAD", "PATCH", "PUT", "DELETE", "POST", "OPTIONS"]
+_REQUEST_HEADERS = ["If-Match", "If-None-Match", "X-Incarnation", "X-Author", "Content-Type", "Authorization"]
+_ANSWER_HEADERS = ["ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation", "Backoff", "Retry-After"]
+
+
+class _FilePath(Convertor[str]):
+    """All that is left of a path, line breaks included: what is no file path is refused by name, not as unknown."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("file", _FilePath())
+
+
+class Gateway:
+    """The ASGI application. Between lifespan startup and shutdown it answers; before and after, 503."""
+
+    def __init__(
+        self, settings: Settings, open_storage: Callable[[Settings], contextlib.AbstractAsyncContextManager[Storage]]
+    ) -> None:
+        self.settings = settings
+        self._open_storage = open_storage
+        self._app: ASGIApp = _unavailable
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self.running():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except StorageError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Storage]:
+        """The gateway at work; on leaving, what was accepted is written and the storage closed."""
+        async with self._open_storage(self.settings) as storage:
+            hub = Hub(storage)
+            documents = Documents(storage, memory_limit=self.settings.hot_document_bytes)
+            maintenance = asyncio.create_task(Maintenance(storage, documents).run(), name="maintenance")
+            self._app = _assemble(self.settings, storage, hub, documents)
+            try:
+                yield storage
+            finally:
+                self._app = _unavailable
+                maintenance.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await maintenance
+                documents.close()
+
+
+def create_app(settings: Settings | None = None) -> Gateway:
+    """The gateway as an ASGI application, on the database that the settings name."""
+    return Gateway(settings or Settings(), open_sqlite)
+
+
+@contextlib.asynccontextmanager
+async def open_sqlite(settings: Settings) -> AsyncIterator[Storage]:
+    """The storage that the settings name."""
+    storage = await SQLiteStorage.open(
+        settings.database_path, queued_changes=settings.queued_writes, queued_bytes=settings.queued_write_bytes
+    )
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+@contextlib.asynccontextmanager
+async def open_sqlite_read_only(settings: Settings) -> AsyncIterator[Storage]:
+    """The same for reading, also beside a gateway that serves it."""
+    storage = await SQLiteStorage.open_read_only(settings.database_path)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+def _assemble(settings: Settings, storage: Storage, hub: Hub, documents: Documents) -> ASGIApp:
+    metrics = Metrics(storage, documents)
+    files = FileRoutes(Files(storage, documents, hub), body_limit=settings.body_limit)
+    changes = ChangeRoutes(Changes(storage, hub, paths_limit=settings.paths_limit), body_limit=settings.body_limit)
+    operations: list[Operation] = []
+    system = SystemRoutes(
+        storage.ready, metrics.exposition, lambda: json_bytes(describe(operations, version("yjs-gateway")))
+    )
+    operations += [
+        *changes.operations(),
+        *files.collection_operations(),
+        *files.operations(),
+        *system.operations(),
+    ]
+    app: ASGIApp = Router(_routes(operations), redirect_slashes=False, default=_not_found)
+    app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
+    app = UnchangedPolls(app, hub, metrics.requests)
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=_METHODS,
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_ANSWER_HEADERS,
+        )
+    return app
+
+
+def _routes(operations: list[Operation]) -> list[Route]:
+    """One route a path template. Where a fixed path lies under `/files/`, its other methods are those of the file."""
+    by_path: dict[str, list[Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, []).append(operation)
+    return [
+        Route(path, Resource(group), methods=["POST"] if path.endswith(("/files/status", "/files/move")) else None)
+        for path, group in by_path.items()
+    ]
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        raise NotFound
+    await send({"type": "websocket.close", "code": 1008})
+
+
+async def _unavailable(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await send_problem(ShuttingDown(), send)
+    else:
+        await send({"type": "websocket.close", "code": 1012})

@@ -1,0 +1,202 @@
+"""Listing and status: which files are there, which have changed. Answered by the log and, where nothing changed, from
+memory."""
+
+from collections.abc import Iterable
+
+from gateway.hub import Hub, WatchedProject
+from gateway.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
+from gateway.wire import (
+    ChangeType,
+    Cursor,
+    FileChange,
+    FileEntry,
+    FileListing,
+    StatusAnswer,
+    StatusQuestion,
+    path_fault,
+    rfc3339,
+)
+from storage import FileHead, ProjectHead, Storage
+
+_Seen = tuple[int, FileChange]
+"""A change as the client sees it, and its place in the project's sequence."""
+
+
+class Changes:
+    """Answers questions about many files of a project."""
+
+    def __init__(self, storage: Storage, hub: Hub, *, paths_limit: int) -> None:
+        self._storage = storage
+        self._hub = hub
+        self._paths_limit = paths_limit
+
+    async def watched(self, project: str) -> WatchedProject:
+        """The project where it stands now.
+
+        Raises:
+            ProjectNotFound
+        """
+        watched = await self._hub.project(project)
+        if watched is None:
+            raise ProjectNotFound(project)
+        return watched
+
+    async def list_files(self, project: str, prefix: str, after: str, limit: int) -> FileListing:
+        """A page of the files that exist, by path.
+
+        Raises:
+            ProjectNotFound
+        """
+        answer = await self._storage.list_files(project, prefix=prefix, after=after, limit=limit + 1)
+        if answer is None:
+            raise ProjectNotFound(project)
+        head, files = answer
+        entries = [FileEntry(file.path, file.version, rfc3339(file.last_modified), file.size) for file in files[:limit]]
+        return FileListing(entries, _cursor(head), entries[-1].path if len(files) > limit else None)
+
+    async def status(self, project: str, question: StatusQuestion) -> StatusAnswer:
+        """What changed among many files since the client last looked.
+
+        Raises:
+            InvalidPath, InvalidCursor, InvalidParameter, TooManyPaths, ProjectNotFound
+        """
+        self._check(question)
+        watched = await self.watched(project)
+        # What is read below is of this point of the sequence or after it: asking from here next misses nothing.
+        now = _head(watched)
+        since, reset = _position(question.since, now)
+        if since is None:
+            changes = await self._all_unlike(
+                project, watched, question.paths, {} if reset else question.versions or {}, now
+            )
+        else:
+            changes = await self._changed_since(project, watched, since, question)
+            changes += await self._unlike(project, watched, _narrowed(question.versions or {}, question.paths), now)
+        changes.sort(key=lambda seen: seen[0])
+        answer = [change for _, change in changes]
+        return StatusAnswer(answer, _cursor(now), reset=True) if reset else StatusAnswer(answer, _cursor(now))
+
+    def _check(self, question: StatusQuestion) -> None:
+        for paths in (question.paths or (), question.versions or ()):
+            if len(paths) > self._paths_limit:
+                raise TooManyPaths(len(paths), self._paths_limit)
+            for path in paths:
+                fault = path_fault(path)
+                if fault is not None:
+                    raise InvalidPath(path, fault)
+        if question.versions and min(question.versions.values()) < 0:
+            raise InvalidParameter("versions", "a version is 0 or more")
+
+    async def _changed_since(
+        self, project: str, watched: WatchedProject, since: int, question: StatusQuestion
+    ) -> list[_Seen]:
+        """The changed files that the client did not name a version of."""
+        behind = _head(watched).sequence - since
+        if behind == 0:
+            return []
+        if question.paths is not None and len(question.paths) < behind:
+            heads: Iterable[FileHead] = (await self._hub.files(watched, project, _distinct(question.paths))).values()
+            heads = [head for head in heads if head.sequence > since]
+        else:
+            answer = await self._storage.files_changed_since(project, since)
+            wanted = None if question.paths is None else set(question.paths)
+            heads = [head for head in (answer[1] if answer else ()) if wanted is None or head.path in wanted]
+        versions = question.versions or {}
+        return [await self._seen_since(project, head, since) for head in heads if head.path not in versions]
+
+    async def _seen_since(self, project: str, head: FileHead, since: int) -> _Seen:
+        change_type: ChangeType = "modified"
+        if head.deleted:
+            change_type = "deleted"
+        elif head.born_sequence > since:
+            existed = head.born_version > 1 and await self._storage.existed_at(project, head.path, since)
+            change_type = "modified" if existed else "created"
+        return _seen(head, change_type)
+
+    async def _all_unlike(
+        self,
+        project: str,
+        watched: WatchedProject,
+        paths: list[str] | None,
+        versions: dict[str, int],
+        now: ProjectHead,
+    ) -> list[_Seen]:
+        """Every file whose version is not the one the client has; what it did not name, it does not have."""
+        if paths is not None:
+            return await self._unlike(project, watched, {path: versions.get(path, 0) for path in paths}, now)
+        answer = await self._storage.files_changed_since(project, 0)
+        unnamed = [head for head in (answer[1] if answer else ()) if not head.deleted and head.path not in versions]
+        return [_seen(head, "created") for head in unnamed] + await self._unlike(project, watched, versions, now)
+
+    async def _unlike(
+        self, project: str, watched: WatchedProject, versions: dict[str, int], now: ProjectHead
+    ) -> list[_Seen]:
+        """Those of the named files whose version is not the one given."""
+        if not versions:
+            return []
+        heads = await self._hub.files(watched, project, list(versions))
+        changes = []
+        for path, version in versions.items():
+            head = heads.get(path)
+            if version != (0 if head is None or (head.deleted and version == 0) else head.version):
+                changes.append(await self._seen_from(project, path, head, version, now))
+        return changes
+
+    async def _seen_from(self, project: str, path: str, head: FileHead | None, version: int, now: ProjectHead) -> _Seen:
+        """A file that is not at the client's version."""
+        if head is None:
+            return 0, FileChange(path, rfc3339(now.last_modified), 0, "deleted", reset=True)
+        if version > head.version:
+            return _seen(head, "deleted" if head.deleted else "modified", reset=True)
+        if head.deleted:
+            return _seen(head, "deleted")
+        if version >= head.born_version:
+            return _seen(head, "modified")
+        return _seen(head, "created" if await self._was_absent(project, head, version) else "modified")
+
+    async def _was_absent(self, project: str, head: FileHead, version: int) -> bool:
+        """Whether `version`, of before this life of the file, is nothing or a tombstone."""
+        if version in (0, head.born_version - 1):
+            return True
+        update = await self._storage.read_version(project, head.path, version)
+        return update is None or update.body is None
+
+
+def _head(watched: WatchedProject) -> ProjectHead:
+    assert watched.head is not None
+    return watched.head
+
+
+def _position(cursor: str | None, now: ProjectHead) -> tuple[int | None, bool]:
+    """The sequence number of a cursor, and whether the client must start over: the cursor is not of this epoch."""
+    if cursor is None:
+        return None, False
+    try:
+        parsed = Cursor.parse(cursor)
+    except ValueError:
+        raise InvalidCursor from None
+    if parsed.epoch != now.epoch or parsed.sequence > now.sequence:
+        return None, True
+    return parsed.sequence, False
+
+
+def _narrowed(versions: dict[str, int], paths: list[str] | None) -> dict[str, int]:
+    if paths is None:
+        return versions
+    wanted = set(paths)
+    return {path: version for path, version in versions.items() if path in wanted}
+
+
+def _distinct(paths: list[str]) -> list[str]:
+    return list(dict.fromkeys(paths))
+
+
+def _seen(head: FileHead, change_type: ChangeType, *, reset: bool = False) -> _Seen:
+    time = rfc3339(head.last_modified)
+    if reset:
+        return head.sequence, FileChange(head.path, time, head.version, change_type, reset=True)
+    return head.sequence, FileChange(head.path, time, head.version, change_type)
+
+
+def _cursor(head: ProjectHead) -> str:
+    return f"{head.epoch}.{head.sequence}"

@@ -1,0 +1,139 @@
+"""The command `yjs-gateway`."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version as package_version
+from typing import Annotated, Any
+
+import structlog
+import typer
+import uvicorn
+from pydantic import ValidationError
+
+from gateway.app import create_app, open_sqlite, open_sqlite_read_only
+from gateway.settings import Settings
+from gateway.upkeep import compact_storage, verify_storage
+from storage import StorageError
+
+main = typer.Typer(
+    name="yjs-gateway",
+    help="The sync backend for files that people and coding agents edit together: Yjs over plain HTTP.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Database = Annotated[str | None, typer.Option(help="Where the data is: sqlite:///file.db. [env: GATEWAY_DATABASE]")]
+
+
+@main.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on. [env: GATEWAY_HOST]")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [env: GATEWAY_PORT]")] = None,
+    database: Database = None,
+) -> None:
+    """Run the gateway until it is told to stop (SIGTERM, SIGINT)."""
+    settings = _settings(host=host, port=port, database=database)
+    _configure_log(settings)
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    server = _Server(config, settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after it has stopped
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes a SIGINT on after it has stopped
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens and where its data is, once it does."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup()
+        for server in self.servers if self.started else []:
+            for listener in server.sockets:
+                host, port = listener.getsockname()[:2]
+                print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        if self.started:
+            print(f"Data in {self._settings.database_path.resolve()}", flush=True)
+
+
+@main.command()
+def verify(database: Database = None) -> None:
+    """Derive every file again from its log, and compare. Exits with 1 and names what differs.
+
+    A gateway may be serving the database meanwhile.
+    """
+
+    async def work(settings: Settings) -> int:
+        async with open_sqlite_read_only(settings) as storage:
+            return await verify_storage(storage, typer.echo)
+
+    faults = _run(work, _settings(database=database))
+    raise typer.Exit(1 if faults else 0)
+
+
+@main.command()
+def compact(database: Database = None) -> None:
+    """Drop all snapshots and give unused space back. Loses nothing; the gateway must not be running."""
+
+    async def work(settings: Settings) -> int:
+        async with open_sqlite(settings) as storage:
+            return await compact_storage(storage, typer.echo)
+
+    _run(work, _settings(database=database))
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(package_version("yjs-gateway"))
+
+
+def _settings(**given: object) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        for fault in error.errors():
+            typer.echo(f"error: {'.'.join(map(str, fault['loc']))}: {fault['msg']}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _run(work: Callable[[Settings], Coroutine[Any, Any, int]], settings: Settings) -> int:
+    try:
+        return asyncio.run(work(settings))
+    except StorageError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _configure_log(settings: Settings) -> None:
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

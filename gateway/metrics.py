@@ -1,0 +1,85 @@
+"""Figures for Prometheus. Counting a request costs a few dictionary steps; all else is read when somebody asks."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from gateway.documents import Documents
+from storage import Storage
+
+_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+
+
+class RequestFigures:
+    """Requests by route and status, and how long each route took."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[tuple[str, str, int]] = Counter()
+        """By method, route and status."""
+        self._buckets: dict[str, list[int]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Note one answered request."""
+        self.answers[method, route, status] += 1
+        buckets = self._buckets.get(route)
+        if buckets is None:
+            buckets = self._buckets[route] = [0] * (len(_BUCKETS_S) + 1)
+            self._seconds[route] = 0.0
+        buckets[bisect_left(_BUCKETS_S, seconds)] += 1
+        self._seconds[route] += seconds
+
+    def latencies(self) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
+        """Of each route the cumulative buckets and the sum of seconds."""
+        for route, counts in self._buckets.items():
+            total, buckets = 0, []
+            for bound, count in zip((*map(str, _BUCKETS_S), "+Inf"), counts, strict=True):
+                total += count
+                buckets.append((bound, float(total)))
+            yield route, buckets, self._seconds[route]
+
+
+class _Collector:
+    """Reads the figures when they are asked for."""
+
+    def __init__(self, requests: RequestFigures, storage: Storage, documents: Documents) -> None:
+        self._requests = requests
+        self._storage = storage
+        self._documents = documents
+
+    def collect(self) -> Iterator[Metric]:
+        answers = CounterMetricFamily("gateway_requests", "Requests answered.", labels=["method", "route", "status"])
+        for (method, route, status), count in self._requests.answers.items():
+            answers.add_metric([method, route, str(status)], count)
+        yield answers
+        latency = HistogramMetricFamily("gateway_request_seconds", "From a request to its answer.", labels=["route"])
+        for route, buckets, seconds in self._requests.latencies():
+            latency.add_metric([route], buckets, sum_value=seconds)
+        yield latency
+        figures = self._storage.statistics()
+        yield CounterMetricFamily("gateway_commits", "Transactions committed.", value=figures.commits)
+        yield CounterMetricFamily(
+            "gateway_changes", "Changes committed; by commits, the changes per commit.", value=figures.changes
+        )
+        yield GaugeMetricFamily("gateway_queued_changes", "Changes waiting to be written.", value=figures.queued)
+        yield GaugeMetricFamily("gateway_database_bytes", "Size of the database.", value=figures.database_bytes)
+        yield GaugeMetricFamily("gateway_hot_documents", "Open documents.", value=self._documents.count)
+        yield GaugeMetricFamily(
+            "gateway_hot_document_bytes", "Memory of open documents, as estimated.", value=self._documents.memory
+        )
+
+
+class Metrics:
+    """What `/metrics` shows."""
+
+    def __init__(self, storage: Storage, documents: Documents) -> None:
+        self.requests = RequestFigures()
+        self._registry = CollectorRegistry()
+        self._registry.register(_Collector(self.requests, storage, documents))
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,100 @@
+"""What every answer passes through: failures become problems, requests are counted, caches are told the rules."""
+
+import time
+from collections.abc import Callable
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette_compress import CompressMiddleware, add_compress_type
+
+from gateway.conditional import CACHE_HEADERS
+from gateway.metrics import RequestFigures
+from gateway.problems import Problem, problem_from_storage
+from storage import StorageError
+
+_log = structlog.get_logger("gateway.http")
+
+_COMPRESS_FROM_BYTES = 1025
+
+_CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()]
+
+
+def compressed(app: ASGIApp) -> ASGIApp:
+    """`app` with its answers compressed as the client can take them (zstd, br, gzip)."""
+    add_compress_type("application/octet-stream")
+    add_compress_type("application/problem+json")
+    return CompressMiddleware(app, minimum_size=_COMPRESS_FROM_BYTES, zstd_level=3)
+
+
+class Boundary:
+    """The last stop of every failure and the place where requests are counted.
+
+    `load` tells how full the queue of writes is, from 0 to 1; over one half, answers ask clients to slow down.
+    """
+
+    def __init__(self, app: ASGIApp, figures: RequestFigures, load: Callable[[], float]) -> None:
+        self._app = app
+        self._figures = figures
+        self._load = load
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 499  # the client left before an answer began
+
+        async def send_counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._complete(message)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_counted)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            if status != 499:  # half an answer is out: only ending the connection tells the client
+                raise
+            await send_problem(_problem(error, scope), send_counted)
+        finally:
+            route = scope.get("gateway.route", "none")
+            self._figures.count(scope["method"], route, status, time.perf_counter() - started)
+
+    def _complete(self, message: Message) -> None:
+        """Add the headers that every answer has; weaken the tag of a compressed one, as proxies do."""
+        headers: list[tuple[bytes, bytes]] = list(message["headers"])
+        names = {name for name, _ in headers}
+        if b"content-encoding" in names:
+            headers = [(name, b"W/" + value if name == b"etag" else value) for name, value in headers]
+        if b"vary" in names:  # the compressor's, which names less
+            headers = [header for header in headers if header[0] != b"vary"]
+        headers += [header for header in _CACHE_HEADERS if header[0] == b"vary" or header[0] not in names]
+        if self._load() > 0.5:
+            headers.append((b"backoff", b"2"))
+        message["headers"] = headers
+
+
+def _problem(error: Exception, scope: Scope) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, StorageError):
+        _log.warning("storage failed", method=scope["method"], path=scope["path"], reason=str(error))
+        return problem_from_storage(error)
+    _log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
+    return Problem("the failure was logged; please report it")
+
+
+async def send_problem(problem: Problem, send: Send) -> None:
+    """Answer with a problem."""
+    body = problem.body()
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        *((name.lower().encode(), value.encode("latin-1")) for name, value in problem.headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,115 @@
+"""`/openapi.json`, made from the operations that are routed and the structs that decode and encode their bodies."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from gateway.problems import InvalidProject, Overloaded, Problem, StorageIsFull, Unavailable
+from gateway.routes.operation import JSON, OCTETS, Operation
+from gateway.wire import ProblemDetails
+
+_PATH_PARAMETERS = {
+    "project": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"},
+    "path": {"type": "string", "minLength": 1, "maxLength": 1024},
+}
+_PLAIN: dict[Any, dict[str, Any]] = {
+    bytes: {"type": "string", "format": "binary"},
+    str: {"type": "string"},
+    dict: {"type": "object"},
+}
+_FILE_HEADERS = ("ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation")
+
+
+def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of some operations."""
+    operations = list(operations)
+    structs = sorted({struct for operation in operations for struct in _structs(operation)}, key=lambda s: s.__name__)
+    schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    references = dict(zip(structs, schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        template = re.sub(r"{(\w+):\w+}", r"{\1}", operation.path)
+        paths.setdefault(template, {})[operation.method.lower()] = _describe(operation, template, references)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "yjs-gateway", "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _structs(operation: Operation) -> Iterable[Any]:
+    yield ProblemDetails
+    for content in (operation.body or {}, *operation.answers.values()):
+        yield from (shape for shape in content.values() if shape not in _PLAIN)
+
+
+def _describe(operation: Operation, template: str, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
+            for name in re.findall(r"{(\w+)}", template)
+        ]
+        + [
+            {
+                "name": parameter.name,
+                "in": parameter.place,
+                "description": parameter.description,
+                "schema": parameter.schema,
+            }
+            for parameter in operation.parameters
+        ],
+        "responses": _responses(operation, template, references),
+    }
+    if operation.body is not None:
+        described["requestBody"] = {"required": True, "content": _content(operation.body, references)}
+    return described
+
+
+def _responses(operation: Operation, template: str, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, content in operation.answers.items():
+        responses[str(status)] = {"description": _REASONS.get(status, "The answer."), "headers": _headers(template)}
+        if content:
+            responses[str(status)]["content"] = _content(content, references)
+    for status, problems in sorted(_by_status(operation, template).items()):
+        responses[str(status)] = {
+            "description": " ".join(f"`{problem.code}`: {problem.title}." for problem in problems),
+            "content": {"application/problem+json": {"schema": references[ProblemDetails]}},
+        }
+    return responses
+
+
+_REASONS = {
+    201: "The file was created.",
+    204: "There is nothing to send.",
+    304: "Nothing has changed.",
+}
+
+
+def _by_status(operation: Operation, template: str) -> dict[int, list[type[Problem]]]:
+    common: tuple[type[Problem], ...] = (Unavailable,)
+    if "{project}" in template:
+        common = (InvalidProject, Unavailable)
+    if operation.method != "GET":
+        common = (*common, Overloaded, StorageIsFull)
+    by_status: dict[int, list[type[Problem]]] = {}
+    for problem in dict.fromkeys((*common, *operation.problems)):
+        by_status.setdefault(problem.status, []).append(problem)
+    return by_status
+
+
+def _headers(template: str) -> dict[str, Any]:
+    names = _FILE_HEADERS if template.endswith("{path}") else ()
+    return {name: {"schema": {"type": "string"}} for name in names}
+
+
+def _content(shapes: dict[str, Any], references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    return {media: {"schema": _PLAIN.get(shape) or references[shape]} for media, shape in shapes.items()}
+
+
+__all__ = ["JSON", "OCTETS", "describe"]

@@ -1,0 +1,237 @@
+"""Every problem that the gateway answers with (RFC 9457), one class each, and the table from storage errors to them.
+
+Problem
+├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
+│       · InvalidUpdateBody · InvalidText
+├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound
+├── 405 MethodNotAllowed
+├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention
+├── 410 FileDeleted
+├── 412 PreconditionFailed
+├── 413 BodyTooLarge · TooManyPaths
+├── 415 UnsupportedMediaType
+├── 503 Overloaded · Unavailable · ShuttingDown
+└── 507 StorageIsFull
+"""
+
+import base64
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.wire import ProblemDetails
+from storage import StorageClosed, StorageError, StorageFull, StorageOverloaded, StorageUnavailable, VersionConflict
+
+
+class Problem(Exception):
+    """An answer other than success. `headers` go with it; `detail` tells a person what was found and what to do."""
+
+    status = 500
+    code = "internal"
+    title = "The gateway failed"
+
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+    def details(self) -> ProblemDetails:
+        return ProblemDetails("about:blank", self.title, self.status, self.detail, self.code)
+
+    def body(self) -> bytes:
+        return msgspec.json.encode(self.details())
+
+
+class InvalidPath(Problem):
+    status, code, title = 400, "invalid_path", "The file path is not valid"
+
+    def __init__(self, path: str, fault: str) -> None:
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        super().__init__(f"{shown[:200]!r} is not a file path: {fault}")
+
+
+class InvalidProject(Problem):
+    status, code, title = 400, "invalid_project", "The project id is not valid"
+
+    def __init__(self) -> None:
+        super().__init__("a project id is 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")
+
+
+class InvalidParameter(Problem):
+    status, code, title = 400, "invalid_parameter", "A parameter is not valid"
+
+    def __init__(self, name: str, fault: str) -> None:
+        super().__init__(f"{name}: {fault}")
+
+
+class InvalidCursor(Problem):
+    status, code, title = 400, "invalid_cursor", "The cursor is not one of this gateway"
+
+    def __init__(self) -> None:
+        super().__init__("send a cursor back as it was received, or leave it out to start over")
+
+
+class InvalidStateVector(Problem):
+    status, code, title = 400, "invalid_state_vector", "The state vector is not valid"
+
+
+class InvalidBody(Problem):
+    status, code, title = 400, "invalid_body", "The body is not what this request takes"
+
+
+class InvalidUpdateBody(Problem):
+    status, code, title = 400, "invalid_update", "The body is not a Yjs update, encoding version 1"
+
+
+class InvalidText(Problem):
+    status, code, title = 400, "invalid_text", "The body is not UTF-8 text"
+
+
+class NotFound(Problem):
+    status, code, title = 404, "not_found", "There is nothing here"
+
+    def __init__(self) -> None:
+        super().__init__("no such resource; /openapi.json lists what there is")
+
+
+class ProjectNotFound(Problem):
+    status, code, title = 404, "project_not_found", "The project does not exist"
+
+    def __init__(self, project: str) -> None:
+        super().__init__(f"there is no project {project!r}; the first write to it creates it")
+
+
+class FileNotFound(Problem):
+    status, code, title = 404, "file_not_found", "The file does not exist"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"there has never been a file {path!r} in this project")
+
+
+class VersionNotFound(Problem):
+    status, code, title = 404, "version_not_found", "The file has no such version"
+
+
+class MethodNotAllowed(Problem):
+    status, code, title = 405, "method_not_allowed", "The resource does not take this method"
+
+    def __init__(self, method: str, allowed: list[str]) -> None:
+        super().__init__(f"{method} is not allowed here", {"Allow": ", ".join(allowed)})
+
+
+class MissingPredecessors(Problem):
+    """The update builds on something that the server does not have."""
+
+    status, code, title = 409, "missing_predecessors", "The update builds on updates that the gateway lacks"
+
+    def __init__(self, state_vector: bytes) -> None:
+        super().__init__("send the difference from state_vector, which holds what is missing and this update")
+        self._state_vector = base64.urlsafe_b64encode(state_vector).decode().rstrip("=")
+
+    def details(self) -> ProblemDetails:
+        return msgspec.structs.replace(super().details(), state_vector=self._state_vector)
+
+
+class VersionAhead(Problem):
+    status, code, title = 409, "version_ahead", "The client is ahead of the gateway"
+
+    def __init__(self, path: str, asked: int, head: int) -> None:
+        super().__init__(
+            f"version {asked} of {path!r} was asked for as a base, and the head is {head}: the gateway was restored or"
+            " is another one; drop the document and fetch it whole"
+        )
+
+
+class FileExists(Problem):
+    status, code, title = 409, "file_exists", "There is a file already"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"there is a file {path!r} already; delete it first, or choose another path")
+
+
+class NotAText(Problem):
+    status, code, title = 409, "not_a_text", "The root is not a Y.Text"
+
+
+class WriteContention(Problem):
+    status, code, title = 409, "write_contention", "Others kept writing to the file"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"others changed {path!r} each time that this write was tried; try it again")
+
+
+class FileDeleted(Problem):
+    status, code, title = 410, "file_deleted", "The file was deleted"
+
+    def __init__(self, path: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{path!r} was deleted, or that life of it is over; drop its document", headers)
+
+
+class PreconditionFailed(Problem):
+    status, code, title = 412, "precondition_failed", "The file is not as the request expects it"
+
+
+class BodyTooLarge(Problem):
+    status, code, title = 413, "body_too_large", "The body is too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a body may have at most {limit} bytes")
+
+
+class TooManyPaths(Problem):
+    status, code, title = 413, "too_many_paths", "Too many paths in one request"
+
+    def __init__(self, count: int, limit: int) -> None:
+        super().__init__(f"{count} paths, at most {limit}; for more, ask by `since`, whose cost is what changed")
+
+
+class UnsupportedMediaType(Problem):
+    status, code, title = 415, "unsupported_media_type", "The body has the wrong type"
+
+    def __init__(self, found: str, wanted: str) -> None:
+        super().__init__(f"the body is {found!r}, and this request takes {wanted}", {"Accept": wanted})
+
+
+class Overloaded(Problem):
+    status, code, title = 503, "overloaded", "The gateway is too busy"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, {"Retry-After": "1"})
+
+
+class Unavailable(Problem):
+    status, code, title = 503, "storage_unavailable", "The database is not available"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, {"Retry-After": "5"})
+
+
+class ShuttingDown(Problem):
+    status, code, title = 503, "shutting_down", "The gateway is shutting down"
+
+    def __init__(self) -> None:
+        super().__init__("nothing was stored; try again in a moment", {"Retry-After": "2"})
+
+
+class StorageIsFull(Problem):
+    status, code, title = 507, "storage_full", "The disk is full"
+
+    def __init__(self) -> None:
+        super().__init__("nothing was stored; reads go on, and writes will once there is room", {"Retry-After": "30"})
+
+
+def problem_from_storage(error: StorageError) -> Problem:
+    """The one table from what storage raises to what a client is told."""
+    match error:
+        case StorageFull():
+            return StorageIsFull()
+        case StorageOverloaded():
+            return Overloaded(f"{error.queued} writes are waiting; try again in a moment")
+        case VersionConflict():
+            return WriteContention(error.path)
+        case StorageClosed():
+            return ShuttingDown()
+        case StorageUnavailable():
+            return Unavailable("the database could not do its work; nothing was stored")
+        case _:
+            return Unavailable("the database cannot be opened")

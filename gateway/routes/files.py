@@ -1,0 +1,221 @@
+"""One file: read it, write it, delete it, move it."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.conditional import file_headers, version_headers
+from gateway.files import Content, Files, Written
+from gateway.problems import (
+    BodyTooLarge,
+    FileDeleted,
+    FileExists,
+    FileNotFound,
+    InvalidBody,
+    InvalidParameter,
+    InvalidPath,
+    InvalidStateVector,
+    InvalidText,
+    InvalidUpdateBody,
+    MissingPredecessors,
+    NotAText,
+    PreconditionFailed,
+    ProjectNotFound,
+    UnsupportedMediaType,
+    VersionAhead,
+    VersionNotFound,
+    WriteContention,
+)
+from gateway.routes.operation import JSON, OCTETS, TEXT, Operation, Parameter
+from gateway.routes.parsing import (
+    checked_path,
+    decode_json,
+    file_path,
+    if_none_match,
+    json_bytes,
+    preconditions,
+    prefers,
+    project_id,
+    read_body,
+    require_media_type,
+    state_vector,
+    whole_number,
+)
+from gateway.wire import MoveRequest, Receipt, rfc3339
+
+_PATH = "/api/projects/{project}/files/{path:file}"
+_DEFAULT_ROOT = "content"
+_FORMATS = ("update", "text", "json")
+
+_IF_MATCH = Parameter("If-Match", "Write only if the file is in one of these states.", {"type": "string"}, "header")
+_IF_NONE_MATCH = Parameter("If-None-Match", "Entity tags that the client has, or `*`.", {"type": "string"}, "header")
+_LIFE = Parameter("X-Incarnation", "The life of the file that the write means.", {"type": "string"}, "header")
+_AUTHOR = Parameter("X-Author", "Who writes, for the history.", {"type": "string", "maxLength": 200}, "header")
+_ROOT = Parameter("root", "The name of the root `Y.Text`; `content` unless said otherwise.", {"type": "string"})
+_VERSION = {"type": "integer", "minimum": 0}
+
+
+class FileRoutes:
+    """The requests on one file."""
+
+    def __init__(self, files: Files, *, body_limit: int) -> None:
+        self._files = files
+        self._body_limit = body_limit
+
+    async def read(self, request: Request) -> Response:
+        """`GET P/files/{path}` in all its forms."""
+        project, path = project_id(request), file_path(request)
+        wanted = _wanted_format(request)
+        since = whole_number(request, "from_version", least=0)
+        at = whole_number(request, "at_version", least=1)
+        lacking = state_vector(request)
+        if sum(parameter is not None for parameter in (since, at, lacking)) > 1:
+            raise InvalidParameter("from_version", "it excludes at_version and state_vector, and they each other")
+        if lacking is not None and wanted != "update":
+            raise InvalidParameter("state_vector", "what it asks for is an update, not text or JSON")
+        head = await self._files.head(project, path)
+        tags = if_none_match(request)
+        if tags is not None and tags.match(f"{head.incarnation}.{head.version if at is None else at}"):
+            return Response(status_code=304, headers=file_headers(head, since or 0))
+        if since is not None and since == head.version:
+            return Response(status_code=204, headers=file_headers(head, since))
+        if since is not None and wanted == "update":
+            content = await self._files.read_since(project, path, since)
+        elif lacking is not None:
+            content = await self._files.read_lacking(project, path, lacking)
+        else:
+            content = await self._read_whole(project, path, since, at)
+        return await self._represent(content, wanted, request)
+
+    async def _read_whole(self, project: str, path: str, since: int | None, at: int | None) -> Content:
+        if at is not None:
+            return await self._files.read_at(project, path, at)
+        content = await self._files.read_whole(project, path)
+        if since is not None and since > content.version:
+            raise VersionAhead(path, since, content.version)
+        return content
+
+    async def _represent(self, content: Content, wanted: str, request: Request) -> Response:
+        headers = version_headers(content.incarnation, content.version, content.last_modified, content.builds_on)
+        if wanted == "text":
+            text = await self._files.text_of(content, _root(request))
+            return Response(text, headers=headers, media_type=TEXT)
+        if wanted == "json":
+            return Response(json_bytes(await self._files.roots_of(content)), headers=headers, media_type=JSON)
+        return Response(content.update, headers=headers, media_type=OCTETS)
+
+    async def append(self, request: Request) -> Response:
+        """`PATCH P/files/{path}`: merge an update."""
+        project, path = project_id(request), file_path(request)
+        require_media_type(request, OCTETS)
+        conditions = preconditions(request)
+        update = await read_body(request, self._body_limit)
+        return _receipt(await self._files.append(project, path, update, conditions, _author(request)))
+
+    async def put(self, request: Request) -> Response:
+        """`PUT P/files/{path}`: make the text this."""
+        project, path = project_id(request), file_path(request)
+        require_media_type(request, TEXT)
+        conditions = preconditions(request)
+        body = await read_body(request, self._body_limit)
+        try:
+            text = body.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidText(str(error)) from None
+        written = await self._files.put_text(project, path, text, _root(request), conditions, _author(request))
+        return _receipt(written)
+
+    async def delete(self, request: Request) -> Response:
+        """`DELETE P/files/{path}`: put a tombstone."""
+        project, path = project_id(request), file_path(request)
+        head = await self._files.delete(project, path, preconditions(request), _author(request))
+        return Response(status_code=204, headers=file_headers(head))
+
+    async def move(self, request: Request) -> Response:
+        """`POST P/files/move`."""
+        project = project_id(request)
+        require_media_type(request, JSON)
+        move = decode_json(await read_body(request, self._body_limit), MoveRequest)
+        source, target = checked_path(move.source), checked_path(move.target)
+        return _receipt(await self._files.move(project, source, target, _author(request)))
+
+    def operations(self) -> list[Operation]:
+        written = {200: {JSON: Receipt}, 201: {JSON: Receipt}}
+        write = (InvalidPath, InvalidParameter, FileDeleted, PreconditionFailed, WriteContention, BodyTooLarge)
+        conditions = (_IF_MATCH, _IF_NONE_MATCH, _LIFE, _AUTHOR)
+        return [
+            Operation(
+                "PATCH", _PATH, "appendUpdate", self.append, "Merge a Yjs update (v1); creates the file if need be.",
+                parameters=conditions, body={OCTETS: bytes}, answers=written,
+                problems=(*write, InvalidUpdateBody, MissingPredecessors, UnsupportedMediaType),
+            ),
+            Operation(
+                "GET", _PATH, "readFile", self.read, "The document: whole, what was added, as it was, or as text.",
+                parameters=(
+                    Parameter("from_version", "Only what later versions added.", _VERSION),
+                    Parameter("state_vector", "Exactly what this state vector lacks, base64url.", {"type": "string"}),
+                    Parameter("at_version", "The document as it was.", {"type": "integer", "minimum": 1}),
+                    Parameter("format", "How it is written.", {"enum": list(_FORMATS)}),
+                    _ROOT,
+                    _IF_NONE_MATCH,
+                ),
+                answers={200: {OCTETS: bytes, TEXT: str, JSON: dict}, 204: {}, 304: {}},
+                problems=(
+                    InvalidPath, InvalidParameter, InvalidStateVector, ProjectNotFound, FileNotFound, VersionNotFound,
+                    FileDeleted, VersionAhead, NotAText, WriteContention,
+                ),
+            ),
+            Operation(
+                "PUT", _PATH, "putText", self.put, "Make the text of a root this, by the smallest edit.",
+                parameters=(_ROOT, *conditions), body={TEXT: str}, answers=written,
+                problems=(*write, InvalidText, NotAText, UnsupportedMediaType),
+            ),
+            Operation(
+                "DELETE", _PATH, "deleteFile", self.delete, "Delete the file; its tombstone is a version.",
+                parameters=conditions, answers={204: {}}, problems=(*write, ProjectNotFound, FileNotFound),
+            ),
+        ]  # fmt: skip
+
+    def collection_operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "POST", "/api/projects/{project}/files/move", "moveFile", self.move, "Move a file, content and all.",
+                parameters=(_AUTHOR,), body={JSON: MoveRequest}, answers={201: {JSON: Receipt}},
+                problems=(
+                    InvalidPath, InvalidBody, ProjectNotFound, FileNotFound, FileDeleted, FileExists, WriteContention,
+                    BodyTooLarge, UnsupportedMediaType,
+                ),
+            ),
+        ]  # fmt: skip
+
+
+def _wanted_format(request: Request) -> str:
+    wanted = request.query_params.get("format")
+    if wanted is None:
+        return "text" if prefers(request.headers.get("accept"), (OCTETS, TEXT)) == TEXT else "update"
+    if wanted not in _FORMATS:
+        raise InvalidParameter("format", f"it is one of {', '.join(_FORMATS)}")
+    return wanted
+
+
+def _root(request: Request) -> str:
+    return request.query_params.get("root", _DEFAULT_ROOT)
+
+
+def _author(request: Request) -> str | None:
+    author = request.headers.get("x-author")
+    if author is not None and len(author) > 200:
+        raise InvalidParameter("X-Author", "it has more than 200 characters")
+    return author
+
+
+def _receipt(written: Written) -> Response:
+    head = written.head
+    receipt = Receipt(
+        head.path, head.version, rfc3339(head.last_modified), f"{written.epoch}.{head.sequence}", written.changed
+    )
+    return Response(
+        json_bytes(receipt),
+        status_code=201 if written.created else 200,
+        headers=file_headers(head, head.version - 1 if written.changed else head.version),
+        media_type=JSON,
+    )

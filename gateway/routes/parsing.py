@@ -1,0 +1,217 @@
+"""Reading a request: its path, parameters, conditions and body, or the problem that says what is wrong."""
+
+import base64
+import binascii
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from starlette.requests import Request
+
+from gateway.conditional import EntityTags, Preconditions
+from gateway.problems import (
+    BodyTooLarge,
+    InvalidBody,
+    InvalidParameter,
+    InvalidPath,
+    InvalidProject,
+    InvalidStateVector,
+    UnsupportedMediaType,
+)
+from gateway.structs import MalformedUpdate, read_state_vector
+from gateway.wire import path_fault, valid_project_id
+
+T = TypeVar("T")
+
+
+def project_id(request: Request) -> str:
+    """The project of the path.
+
+    Raises:
+        InvalidProject
+    """
+    project: str = request.path_params["project"]
+    if not valid_project_id(project):
+        raise InvalidProject
+    return project
+
+
+def file_path(request: Request) -> str:
+    """The file of the path.
+
+    Raises:
+        InvalidPath
+    """
+    path: str = request.path_params["path"]
+    fault = path_fault(path)
+    if fault is None and "\ufffd" in path:
+        fault = _encoding_fault(request)
+    if fault is not None:
+        raise InvalidPath(path, fault)
+    return path
+
+
+def _encoding_fault(request: Request) -> str | None:
+    """The server decodes what is not UTF-8 to U+FFFD; a path may also have that character of its own."""
+    try:
+        unquote_to_bytes(request.scope.get("raw_path", b"")).decode()
+    except UnicodeDecodeError:
+        return "it is not UTF-8"
+    return None
+
+
+def checked_path(path: str) -> str:
+    """A path out of a body.
+
+    Raises:
+        InvalidPath
+    """
+    fault = path_fault(path)
+    if fault is not None:
+        raise InvalidPath(path, fault)
+    return path
+
+
+def whole_number(request: Request, name: str, *, least: int, most: int | None = None) -> int | None:
+    """A query parameter that is a whole number; None if it is left out.
+
+    Raises:
+        InvalidParameter
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    bounds = f"{least} or more" if most is None else f"from {least} to {most}"
+    if not (text.isascii() and text.isdigit() and len(text) <= 100):
+        raise InvalidParameter(name, f"a whole number {bounds} is expected")
+    number = int(text)
+    if number < least or (most is not None and number > most):
+        raise InvalidParameter(name, f"it must be {bounds}")
+    return number
+
+
+def state_vector(request: Request) -> bytes | None:
+    """The state vector of the query, decoded from base64url and checked; None if it is left out.
+
+    Raises:
+        InvalidStateVector
+    """
+    text = request.query_params.get("state_vector")
+    if text is None:
+        return None
+    try:
+        decoded = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_", validate=True)
+        read_state_vector(decoded)
+    except (binascii.Error, ValueError, MalformedUpdate) as error:
+        raise InvalidStateVector(f"it is not a Yjs state vector as base64url: {error}") from None
+    return decoded
+
+
+def if_none_match(request: Request) -> EntityTags | None:
+    header = _header(request, "if-none-match")
+    return None if header is None else EntityTags.parse(header, "If-None-Match")
+
+
+def preconditions(request: Request) -> Preconditions:
+    """What a write demands of the file.
+
+    Raises:
+        InvalidParameter
+    """
+    if_match = _header(request, "if-match")
+    return Preconditions(
+        if_match=None if if_match is None else EntityTags.parse(if_match, "If-Match"),
+        if_none_match=if_none_match(request),
+        incarnation=request.headers.get("x-incarnation"),
+    )
+
+
+def _header(request: Request, name: str) -> str | None:
+    """A header that is a list; lines of the same name make one."""
+    values = request.headers.getlist(name)
+    return ", ".join(values) if values else None
+
+
+def require_media_type(request: Request, wanted: str) -> None:
+    """Raises UnsupportedMediaType unless the body is of the type `wanted`, UTF-8 and not encoded; none said is fine."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaType(f"{encoding}-encoded", wanted)
+    found = request.headers.get("content-type")
+    if found is None:
+        return
+    media_type, *parameters = (part.strip() for part in found.split(";"))
+    if media_type.lower() != wanted:
+        raise UnsupportedMediaType(found, wanted)
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.lower() == "charset" and value.strip('"').lower() not in ("utf-8", "utf8", "us-ascii"):
+            raise UnsupportedMediaType(found, wanted)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body.
+
+    Raises:
+        BodyTooLarge: as soon as that is known.
+    """
+    length = request.headers.get("content-length")
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise BodyTooLarge(limit)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(limit)
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def decode_json(body: bytes, shape: type[T]) -> T:
+    """A JSON body of a shape.
+
+    Raises:
+        InvalidBody
+    """
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidBody(str(error)) from None
+
+
+def prefers(accept: str | None, offers: tuple[str, ...]) -> str:
+    """The offer that an Accept header likes best; the first one where it likes several the same, or none."""
+    if not accept:
+        return offers[0]
+    best, liking = offers[0], 0.0
+    for offer in offers:
+        quality = _quality(accept, offer)
+        if quality > liking:
+            best, liking = offer, quality
+    return best
+
+
+def _quality(accept: str, offer: str) -> float:
+    """The quality that the most specific matching range gives to an offer (RFC 9110 §12.5.1)."""
+    specificity, quality = -1, 0.0
+    for item in accept.split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        rank = {offer: 2, offer.partition("/")[0] + "/*": 1, "*/*": 0}.get(name, -1)
+        if rank > specificity:
+            specificity, quality = rank, _parse_quality(parameters)
+    return quality
+
+
+def _parse_quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def json_bytes(value: Any) -> bytes:
+    return msgspec.json.encode(value)

@@ -1,0 +1,54 @@
+"""Every setting of the gateway: its default, its meaning; the environment variable `GATEWAY_<NAME>` sets it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MEBIBYTE = 2**20
+
+_SQLITE_URL = "sqlite:///"
+
+
+class Settings(BaseSettings):
+    """What can be set. Sizes are bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    database: str = Field(
+        "sqlite:///yjs-gateway.db",
+        description="Where the data is: `sqlite:///file.db` (relative) or `sqlite:////folder/file.db` (absolute).",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the gateway, separated by commas; `*` for all."
+    )
+    body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="The largest body of a request.")
+    paths_limit: int = Field(10_000, ge=1, description="The most paths in one request.")
+    queued_writes: int = Field(10_000, ge=1, description="The most changes that may wait to be written.")
+    queued_write_bytes: int = Field(64 * MEBIBYTE, ge=1, description="The most bytes of changes that may wait.")
+    hot_document_bytes: int = Field(
+        256 * MEBIBYTE, ge=MEBIBYTE, description="The memory that open documents may take, as estimated."
+    )
+    shutdown_seconds: int = Field(20, ge=1, description="How long a stopping gateway waits for requests in progress.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("database")
+    @classmethod
+    def _check_database(cls, value: str) -> str:
+        if not value.startswith(_SQLITE_URL) or value == _SQLITE_URL:
+            raise ValueError("a database URL is sqlite:///file.db or sqlite:////folder/file.db")
+        return value
+
+    @property
+    def database_path(self) -> Path:
+        """The database file that `database` names."""
+        return Path(self.database.removeprefix(_SQLITE_URL))

@@ -1,0 +1,81 @@
+"""What an operator does with a database by hand: verify it, compact it."""
+
+from collections.abc import Callable
+
+from gateway.updates import Document, InvalidUpdate, build_document, leaves_gap, run_yrs, same_content
+from storage import FileHead, Storage, StoredUpdate
+
+Report = Callable[[str], None]
+
+
+async def verify_storage(storage: Storage, report: Report) -> int:
+    """Derive every file again from its log and compare; returns the number of faults, each reported."""
+    files = faults = 0
+    async for project in storage.projects():
+        async for head in storage.files(project.name):
+            files += 1
+            found = await _file_faults(storage, project.name, head)
+            if head.sequence > project.sequence and await _is_stale(storage, project.name, head):
+                found.append(f"its sequence {head.sequence} is above the project's {project.sequence}")
+            for fault in found:
+                report(f"{project.name}: {head.path}: {fault}")
+            faults += len(found)
+    report(f"{files} files verified, {faults} faults")
+    return faults
+
+
+async def _is_stale(storage: Storage, project: str, head: FileHead) -> bool:
+    """Whether the project's head still lies below a file's when both are read again (a gateway may be writing)."""
+    now = await storage.project_head(project)
+    return now is None or now.sequence < head.sequence
+
+
+async def _file_faults(storage: Storage, project: str, head: FileHead) -> list[str]:
+    """What is wrong with one file: its log's order and integrity, its snapshots, its head."""
+    faults: list[str] = []
+    snapshots = {snapshot.version: snapshot.body for snapshot in await storage.snapshots(project, head.path)}
+    document, version, size, time = build_document([]), 0, 0, 0
+    async for update in storage.updates(project, head.path):
+        if version == head.version:
+            break  # written since the head was read
+        version += 1
+        if update.version != version:
+            return [*faults, f"version {version} is missing"]
+        if update.last_modified < time:
+            faults.append(f"version {version} is older than the one before")
+        time = update.last_modified
+        if update.body is None:
+            document, size = build_document([]), 0
+            continue
+        size += len(update.body)
+        faults += _update_faults(document, update, size)
+        snapshot = snapshots.get(update.version)
+        if snapshot is not None and not same_content(document, [document.get_update()], snapshot):
+            faults.append(f"the snapshot at version {version} differs from the log")
+    if version != head.version:
+        faults.append(f"the log ends at version {version}, the head is {head.version}")
+    elif not head.deleted and size != head.size:
+        faults.append(f"the log has {size} bytes, the head says {head.size}")
+    return faults
+
+
+def _update_faults(document: Document, update: StoredUpdate, size: int) -> list[str]:
+    assert update.body is not None
+    faults = []
+    if update.size != size:
+        faults.append(f"version {update.version} says {update.size} bytes of log, there are {size}")
+    try:
+        run_yrs(lambda: document.apply_update(update.body or b""))
+        if leaves_gap(update.body, document.get_state()):
+            faults.append(f"version {update.version} leaves something pending")
+    except InvalidUpdate as error:
+        faults.append(f"version {update.version} does not load: {error}")
+    return faults
+
+
+async def compact_storage(storage: Storage, report: Report) -> int:
+    """Drop every snapshot and shrink the database; returns the bytes freed."""
+    dropped = await storage.drop_snapshots()
+    freed = await storage.reclaim()
+    report(f"{dropped} snapshots dropped, {freed} bytes freed")
+    return freed

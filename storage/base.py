@@ -1,0 +1,129 @@
+"""The storage contract: every promise that a backend makes, in words.
+
+`tests/contract/` holds each of them against every backend.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Protocol
+
+from storage.records import (
+    Change,
+    Committed,
+    FileHead,
+    Increment,
+    ProjectHead,
+    Sequence,
+    Snapshot,
+    Statistics,
+    StoredDocument,
+    StoredUpdate,
+    Version,
+)
+
+CommitListener = Callable[[tuple[Committed, ...]], None]
+"""Hears of every batch that became durable. It must not raise, and it must not wait."""
+
+
+class Storage(Protocol):
+    """Orders and keeps the changes of all projects.
+
+    What holds for every backend:
+
+    1. *Acknowledged is durable.* When the future of `append` has a result, its changes outlive a crash.
+    2. *Versions* of a file are 1, 2, 3 … without gaps, never used twice, also across deletions.
+    3. *No holes.* Sequence order is commit order: whoever read a project at sequence S is never later shown
+       a change at or before S that was not there.
+    4. *Time does not run backwards*: `last_modified` never decreases along a project's sequence.
+    5. *Listeners first.* Commit listeners hear of a batch before the futures of its changes have results,
+       in commit order, each batch once.
+    6. *All or nothing.* The changes of one `append` are stored together, next to each other, or not at all.
+    7. Reads see one moment: what one call returns comes from one read transaction.
+    """
+
+    def append(self, project: str, changes: tuple[Change, ...]) -> Awaitable[tuple[Committed, ...]]:
+        """Queue changes, to be committed together. The project comes into being with its first change.
+
+        Changes are committed in the order of the calls. The call itself only queues, so that the order is
+        decided by the caller without waiting; the returned future is answered once the changes are durable.
+
+        Raises:
+            StorageOverloaded, StorageClosed: at once; nothing was queued.
+            VersionConflict: by the future; a file was at another version than the change expects.
+            StorageFull, StorageUnavailable: by the future; nothing was stored.
+        """
+
+    def listen(self, listener: CommitListener) -> None:
+        """Call `listener` with every batch from now on, of this server or another."""
+
+    async def project_head(self, project: str) -> ProjectHead | None:
+        """Where the project's sequence stands; None if the project does not exist."""
+
+    async def file_head(self, project: str, path: str) -> FileHead | None:
+        """The file's newest state, which may be a tombstone; None if it never existed."""
+
+    async def file_heads(self, project: str, paths: Collection[str]) -> tuple[ProjectHead, list[FileHead]] | None:
+        """The heads of those of `paths` that ever existed, and the project's head at the same moment."""
+
+    async def list_files(
+        self, project: str, *, prefix: str = "", after: str = "", limit: int
+    ) -> tuple[ProjectHead, list[FileHead]] | None:
+        """Up to `limit` files that exist now, by path (code point order), after the path `after`."""
+
+    async def files_changed_since(
+        self, project: str, sequence: int, *, limit: int | None = None
+    ) -> tuple[ProjectHead, list[FileHead]] | None:
+        """The files changed after `sequence`, each once with its newest state, oldest change first."""
+
+    async def existed_at(self, project: str, path: str, sequence: int) -> bool:
+        """Whether the file existed (created, not deleted) just after `sequence`."""
+
+    async def read_increment(self, project: str, path: str, after: int, *, most_bytes: int) -> Increment | None:
+        """The updates after version `after` of the present incarnation.
+
+        None if the file never existed, if `after` lies before this incarnation or above the head,
+        or if the updates hold more than `most_bytes`.
+        """
+
+    async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:
+        """What builds the document at a version (default: the head). None where there is none: no such version,
+        or a tombstone."""
+
+    async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
+        """One row of the log."""
+
+    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
+        """Keep a snapshot beside the file's others; ignored where the log has no such version."""
+
+    async def drop_snapshots(self) -> int:
+        """Forget every snapshot; returns how many there were. Loses nothing."""
+
+    def projects(self) -> AsyncIterator[ProjectHead]:
+        """Every project, by name."""
+
+    def files(self, project: str) -> AsyncIterator[FileHead]:
+        """Every file of a project that ever was, tombstones included, by path."""
+
+    def updates(self, project: str, path: str) -> AsyncIterator[StoredUpdate]:
+        """The whole log of a file, oldest first."""
+
+    async def snapshots(self, project: str, path: str) -> list[Snapshot]:
+        """The stored snapshots of a file, oldest first."""
+
+    async def reclaim(self) -> int:
+        """Give unused space back to the file system; returns the bytes freed."""
+
+    @property
+    def load(self) -> float:
+        """How full the queue of writes is, from 0 to 1."""
+
+    def statistics(self) -> Statistics:
+        """Figures of this moment."""
+
+    async def ready(self) -> None:
+        """Raises StorageError unless the storage can take and answer requests."""
+
+    async def close(self) -> None:
+        """Commit what was queued, then close. Later calls raise StorageClosed."""
+
+
+__all__ = ["CommitListener", "Sequence", "Storage", "Version"]

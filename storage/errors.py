@@ -1,0 +1,82 @@
+"""What storage can answer instead of a result.
+
+StorageError
+├── VersionConflict       the file is not at the version that the change was made for
+├── StorageOverloaded     more changes wait to be written than the bound allows
+├── StorageFull           the disk has no room; nothing of the batch was kept
+├── StorageUnavailable    the database failed in another way; nothing of the batch was kept
+├── StorageClosed         the storage has been closed
+└── DatabaseRefused       the database cannot be opened, and was left as it is
+    ├── DatabaseInUse         another process holds it
+    ├── SchemaTooNew          a newer release wrote it
+    └── NotAGatewayDatabase   the file is something else
+"""
+
+
+class StorageError(Exception):
+    """The root of all that this package raises on purpose."""
+
+
+class VersionConflict(StorageError):
+    """A change was made for `expected`, but the file was at `found` (0: it never existed)."""
+
+    def __init__(self, project: str, path: str, expected: int, found: int) -> None:
+        super().__init__(f"{path!r} of project {project!r} is at version {found}, not {expected}")
+        self.project = project
+        self.path = path
+        self.expected = expected
+        self.found = found
+
+
+class StorageOverloaded(StorageError):
+    """`queued` changes wait to be written, and the bound is `limit`. Try again in a moment."""
+
+    def __init__(self, queued: int, limit: int) -> None:
+        super().__init__(f"{queued} changes are waiting to be written; the limit is {limit}")
+        self.queued = queued
+        self.limit = limit
+
+
+class StorageFull(StorageError):
+    """The disk is full. What was to be written is not stored; reads go on."""
+
+
+class StorageUnavailable(StorageError):
+    """The database could not do its work. What was to be written is not stored."""
+
+
+class StorageClosed(StorageError):
+    """The storage was closed before the change was taken."""
+
+
+class DatabaseRefused(StorageError):
+    """The database was not opened, and nothing in it was touched."""
+
+
+class DatabaseInUse(DatabaseRefused):
+    """Another process holds the database; `holder` says which."""
+
+    def __init__(self, path: str, holder: str) -> None:
+        super().__init__(f"the database {path} is in use by {holder}; one gateway serves one database file")
+        self.path = path
+        self.holder = holder
+
+
+class SchemaTooNew(DatabaseRefused):
+    """The database has schema `found`; this release knows schemas up to `known`."""
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(
+            f"the database {path} has schema {found}, this release knows up to {known}: run a newer yjs-gateway on it"
+        )
+        self.path = path
+        self.found = found
+        self.known = known
+
+
+class NotAGatewayDatabase(DatabaseRefused):
+    """The file exists and is not a database of this gateway."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} is not a yjs-gateway database: {reason}")
+        self.path = path

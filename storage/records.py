@@ -1,0 +1,129 @@
+"""What storage takes and gives: frozen, flat, without behaviour.
+
+Times are integer milliseconds since 1970 in UTC.
+"""
+
+from typing import NewType
+
+from msgspec import Struct
+
+Sequence = NewType("Sequence", int)
+"""A position in a project's one ordered sequence of changes: 1, 2, 3 …"""
+
+Version = NewType("Version", int)
+"""A file's own counter: 1, 2, 3 … without gaps; 0 stands for "never existed"."""
+
+Epoch = NewType("Epoch", str)
+"""A project's life: it changes when the project is restored or created again."""
+
+Incarnation = NewType("Incarnation", str)
+"""The life of a file between a create and a delete."""
+
+Milliseconds = NewType("Milliseconds", int)
+
+
+class ProjectHead(Struct, frozen=True, gc=False):
+    """Where a project's sequence stands."""
+
+    name: str
+    epoch: Epoch
+    sequence: Sequence
+    last_modified: Milliseconds
+
+
+class FileHead(Struct, frozen=True, gc=False):
+    """A file's newest state. A deleted file keeps its head: the tombstone is its newest version."""
+
+    path: str
+    version: Version
+    incarnation: Incarnation
+    sequence: Sequence
+    last_modified: Milliseconds
+    size: int
+    """Bytes of the updates stored for this incarnation."""
+    deleted: bool
+    born_version: Version
+    """The first version of this incarnation."""
+    born_sequence: Sequence
+
+
+class AppendUpdate(Struct, frozen=True, gc=False):
+    """Add one update to a file that is at `expected_version`.
+
+    Where no file is (version 0) or its tombstone, a new incarnation begins.
+    """
+
+    path: str
+    expected_version: Version
+    body: bytes
+    author: str | None = None
+
+
+class DeleteFile(Struct, frozen=True, gc=False):
+    """Put a tombstone on a file that is at `expected_version`."""
+
+    path: str
+    expected_version: Version
+    author: str | None = None
+
+
+Change = AppendUpdate | DeleteFile
+
+
+class Committed(Struct, frozen=True, gc=False):
+    """One change that is durable now."""
+
+    project: ProjectHead
+    """The project just after this change: its sequence is that of the change."""
+    head: FileHead
+
+
+class StoredUpdate(Struct, frozen=True, gc=False):
+    """One row of a file's log. A tombstone has no body."""
+
+    version: Version
+    last_modified: Milliseconds
+    size: int
+    """Bytes of the updates stored for the incarnation up to and with this version."""
+    author: str | None
+    body: bytes | None
+
+
+class Snapshot(Struct, frozen=True, gc=False):
+    """The whole document at a version, as one update. A cache: the log alone is the truth."""
+
+    version: Version
+    body: bytes
+    log_size: int = 0
+    """Bytes of the updates of the incarnation up to and with `version`; filled in by storage."""
+
+
+class StoredDocument(Struct, frozen=True, gc=False):
+    """All that is needed to build a document at `version`: a snapshot, if there is one, and the updates after it."""
+
+    head: FileHead
+    version: Version
+    incarnation: Incarnation
+    last_modified: Milliseconds
+    """When `version` was written."""
+    size: int
+    """Bytes of the updates of the incarnation up to and with `version`."""
+    snapshot: Snapshot | None
+    updates: tuple[bytes, ...]
+
+
+class Increment(Struct, frozen=True, gc=False):
+    """The updates after `after` up to the head, oldest first."""
+
+    head: FileHead
+    after: Version
+    updates: tuple[bytes, ...]
+
+
+class Statistics(Struct, frozen=True, gc=False):
+    """Figures for whoever operates the gateway; counters count from the opening of the storage."""
+
+    commits: int
+    changes: int
+    queued: int
+    database_bytes: int

@@ -1,0 +1,190 @@
+"""The SQLite file: opening, pragmas, schema, and the three connections to it."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self, TypeVar
+
+import aiosqlite
+
+from storage.errors import NotAGatewayDatabase, SchemaTooNew, StorageError, StorageFull, StorageUnavailable
+from storage.migrations import migrations
+
+T = TypeVar("T")
+
+APPLICATION_ID = 0x594A5347
+"""Marks the file as ours in its header ("YJSG")."""
+
+_BUSY_TIMEOUT_S = 5.0
+_JOURNAL_SIZE_LIMIT = 64 * 2**20
+
+
+class _WorkerConnection(aiosqlite.Connection):
+    """An aiosqlite connection that runs a whole function in its thread: one hop, not one a statement."""
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
+        return result
+
+    @classmethod
+    async def to(cls, path: Path, *, read_only: bool = False) -> Self:
+        connection = cls(lambda: _connect(path, read_only=read_only), iter_chunk_size=64)
+        await connection
+        return connection
+
+
+class Database:
+    """Owns every connection: one writer, one reader in a thread, and one reader in the loop's own thread.
+
+    A bounded, indexed read takes microseconds, a hop to a thread 70 to 90: such reads run where they are asked.
+    """
+
+    def __init__(
+        self, path: Path, writer: _WorkerConnection, reader: _WorkerConnection, near: sqlite3.Connection
+    ) -> None:
+        self.path = path
+        self._writer = writer
+        self._reader = reader
+        self._near = near
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open the file, create it or bring its schema up to date.
+
+        Raises:
+            SchemaTooNew, NotAGatewayDatabase: the file is left as it is.
+        """
+        _migrate(path)
+        writer = await _WorkerConnection.to(path)
+        reader = await _WorkerConnection.to(path, read_only=True)
+        return cls(path, writer, reader, _connect(path, read_only=True))
+
+    @classmethod
+    async def open_read_only(cls, path: Path) -> Self:
+        """Open an existing file beside a gateway that serves it. Writing fails."""
+        if not path.is_file():  # noqa: ASYNC240 - before anything is served
+            raise NotAGatewayDatabase(str(path), "there is no such file")
+        connection = _connect(path, read_only=True)
+        try:
+            if _schema_version(connection, path) == 0:
+                raise NotAGatewayDatabase(str(path), "it is empty")
+        finally:
+            connection.close()
+        writer = await _WorkerConnection.to(path, read_only=True)
+        reader = await _WorkerConnection.to(path, read_only=True)
+        return cls(path, writer, reader, _connect(path, read_only=True))
+
+    async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function` in the writer's thread, in one transaction: committed when it returns, undone when it raises.
+
+        Raises:
+            StorageFull, StorageUnavailable: the database failed; nothing was kept.
+        """
+
+        def transaction(connection: sqlite3.Connection) -> T:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                result = function(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        try:
+            return await self._writer.run(transaction)
+        except sqlite3.Error as error:
+            raise storage_error(error) from error
+
+    async def write_alone(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function` in the writer's thread outside a transaction (VACUUM, checkpoints)."""
+        try:
+            return await self._writer.run(function)
+        except sqlite3.Error as error:
+            raise storage_error(error) from error
+
+    def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a bounded, indexed read here and now, in one read transaction."""
+        try:
+            return _read_transaction(self._near, function)
+        except sqlite3.Error as error:
+            raise storage_error(error) from error
+
+    async def read_long(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a read of any length in the reader's thread, in one read transaction."""
+        try:
+            return await self._reader.run(lambda connection: _read_transaction(connection, function))
+        except sqlite3.Error as error:
+            raise storage_error(error) from error
+
+    async def close(self) -> None:
+        self._near.close()
+        await self._reader.close()
+        await self._writer.close()
+
+
+def _read_transaction(connection: sqlite3.Connection, function: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return function(connection)
+    finally:
+        connection.execute("COMMIT")
+
+
+def storage_error(error: sqlite3.Error) -> StorageError:
+    """What a failure of SQLite means to us."""
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return StorageFull("the disk that holds the database is full")
+    return StorageUnavailable(f"the database failed: {error}")
+
+
+def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    uri = path.resolve().as_uri() + ("?mode=ro" if read_only else "")
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S, check_same_thread=False, cached_statements=256
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE_LIMIT}")
+    return connection
+
+
+def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema's number, 0 for an empty file.
+
+    Raises:
+        NotAGatewayDatabase, SchemaTooNew
+    """
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise NotAGatewayDatabase(str(path), str(error)) from error
+    if tables and application != APPLICATION_ID:
+        raise NotAGatewayDatabase(str(path), "it holds the tables of another application")
+    known = len(migrations("sqlite"))
+    if version > known:
+        raise SchemaTooNew(str(path), version, known)
+    return int(version)
+
+
+def _migrate(path: Path) -> None:
+    """Create the schema or bring it up to date, each step in a transaction of its own."""
+    try:
+        connection = _connect(path)
+    except sqlite3.DatabaseError as error:
+        raise NotAGatewayDatabase(str(path), str(error)) from error
+    try:
+        present = _schema_version(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        for number, script in migrations("sqlite")[present:]:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{script}\n"
+                f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"
+            )
+    except sqlite3.Error as error:
+        raise storage_error(error) from error
+    finally:
+        connection.close()

@@ -1,0 +1,229 @@
+"""`SQLiteStorage`: the storage contract in one SQLite file."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from typing import Self
+
+from storage.base import CommitListener
+from storage.records import (
+    Change,
+    Committed,
+    FileHead,
+    Increment,
+    ProjectHead,
+    Snapshot,
+    Statistics,
+    StoredDocument,
+    StoredUpdate,
+    Version,
+)
+from storage.sqlite import files
+from storage.sqlite.database import Database
+from storage.sqlite.lock import ProcessLock
+from storage.sqlite.writer import Clock, GroupCommitWriter, wall_clock
+
+_NEAR_READ_BYTES = 256 * 1024
+"""What one read may fetch in the loop's thread; more goes to the reader's."""
+_NEAR_READ_ROWS = 1000
+_PAGE_ROWS = 1000
+_HIGHEST = 2**63 - 1
+"""SQLite's largest integer: a greater version or sequence exists nowhere."""
+
+
+class SQLiteStorage:
+    """Opened by `SQLiteStorage.open`; implements `storage.base.Storage`, where the methods are described."""
+
+    def __init__(self, database: Database, writer: GroupCommitWriter | None, lock: ProcessLock | None) -> None:
+        self._database = database
+        self._group = writer
+        self._lock = lock
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        clock: Clock = wall_clock,
+        queued_changes: int = 10_000,
+        queued_bytes: int = 64 * 2**20,
+    ) -> Self:
+        """Open the database file for this process alone, creating it if need be.
+
+        Args:
+            path: the database file; its folder must exist.
+            clock: milliseconds since 1970.
+            queued_changes, queued_bytes: bounds of what may wait to be written.
+
+        Raises:
+            DatabaseInUse, SchemaTooNew, NotAGatewayDatabase
+        """
+        lock = ProcessLock(path)
+        try:
+            database = await Database.open(path)
+        except BaseException:
+            lock.release()
+            raise
+        writer = GroupCommitWriter(database, clock=clock, queued_changes=queued_changes, queued_bytes=queued_bytes)
+        return cls(database, writer, lock)
+
+    @classmethod
+    async def open_read_only(cls, path: Path) -> Self:
+        """Open the file for reading, also beside a gateway that serves it."""
+        return cls(await Database.open_read_only(path), None, None)
+
+    @property
+    def _writer(self) -> GroupCommitWriter:
+        if self._group is None:
+            raise TypeError("the storage was opened for reading only")
+        return self._group
+
+    def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
+        return self._writer.append(project, changes)
+
+    def listen(self, listener: CommitListener) -> None:
+        self._writer.listen(listener)
+
+    async def project_head(self, project: str) -> ProjectHead | None:
+        found = self._database.read(lambda connection: files.project_head(connection, project))
+        return None if found is None else found[1]
+
+    async def file_head(self, project: str, path: str) -> FileHead | None:
+        return self._database.read(lambda connection: files.file_head(connection, project, path))
+
+    async def file_heads(self, project: str, paths: Collection[str]) -> tuple[ProjectHead, list[FileHead]] | None:
+        def query(connection: sqlite3.Connection) -> tuple[ProjectHead, list[FileHead]] | None:
+            return files.file_heads(connection, project, paths)
+
+        if len(paths) <= _NEAR_READ_ROWS:
+            return self._database.read(query)
+        return await self._database.read_long(query)
+
+    async def list_files(
+        self, project: str, *, prefix: str = "", after: str = "", limit: int
+    ) -> tuple[ProjectHead, list[FileHead]] | None:
+        def query(connection: sqlite3.Connection) -> tuple[ProjectHead, list[FileHead]] | None:
+            return files.list_files(connection, project, prefix, after, limit)
+
+        if limit <= _NEAR_READ_ROWS:
+            return self._database.read(query)
+        return await self._database.read_long(query)
+
+    async def files_changed_since(
+        self, project: str, sequence: int, *, limit: int | None = None
+    ) -> tuple[ProjectHead, list[FileHead]] | None:
+        def query(connection: sqlite3.Connection) -> tuple[ProjectHead, list[FileHead]] | None:
+            return files.files_changed_since(connection, project, min(sequence, _HIGHEST), limit)
+
+        head = await self.project_head(project)
+        if head is None:
+            return None
+        if min(head.sequence - sequence, _HIGHEST if limit is None else limit) <= _NEAR_READ_ROWS:
+            return self._database.read(query)
+        return await self._database.read_long(query)
+
+    async def existed_at(self, project: str, path: str, sequence: int) -> bool:
+        return self._database.read(
+            lambda connection: files.existed_at(connection, project, path, min(sequence, _HIGHEST))
+        )
+
+    async def read_increment(self, project: str, path: str, after: int, *, most_bytes: int) -> Increment | None:
+        def query(connection: sqlite3.Connection) -> Increment | None:
+            return files.read_increment(connection, project, path, min(after, _HIGHEST), most_bytes)
+
+        head = await self.file_head(project, path)
+        if head is None:
+            return None
+        if head.version - after <= _NEAR_READ_ROWS and most_bytes <= _NEAR_READ_BYTES:
+            return self._database.read(query)
+        return await self._database.read_long(query)
+
+    async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:
+        def query(connection: sqlite3.Connection) -> StoredDocument | None:
+            version = None if at_version is None else min(at_version, _HIGHEST)
+            return files.read_document(connection, project, path, version)
+
+        head = await self.file_head(project, path)
+        if head is None:
+            return None
+        if head.size <= _NEAR_READ_BYTES and head.version <= _NEAR_READ_ROWS:
+            return self._database.read(query)
+        return await self._database.read_long(query)
+
+    async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
+        return self._database.read(
+            lambda connection: files.read_version(connection, project, path, min(version, _HIGHEST))
+        )
+
+    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
+        await self._database.write(lambda connection: files.put_snapshot(connection, project, path, snapshot))
+
+    async def drop_snapshots(self) -> int:
+        return await self._database.write(files.drop_snapshots)
+
+    async def projects(self) -> AsyncIterator[ProjectHead]:
+        after = ""
+        while page := await self._database.read_long(lambda c, after=after: files.projects_after(c, after, _PAGE_ROWS)):  # type: ignore[misc]
+            for head in page:
+                yield head
+            after = page[-1].name
+
+    async def files(self, project: str) -> AsyncIterator[FileHead]:
+        after = ""
+        while page := await self._database.read_long(
+            lambda c, after=after: files.files_after(c, project, after, _PAGE_ROWS)  # type: ignore[misc]
+        ):
+            for head in page:
+                yield head
+            after = page[-1].path
+
+    async def updates(self, project: str, path: str) -> AsyncIterator[StoredUpdate]:
+        after = Version(0)
+        while page := await self._database.read_long(
+            lambda c, after=after: files.updates_after(c, project, path, after, _PAGE_ROWS)  # type: ignore[misc]
+        ):
+            for update in page:
+                yield update
+            after = page[-1].version
+
+    async def snapshots(self, project: str, path: str) -> list[Snapshot]:
+        return await self._database.read_long(lambda connection: files.snapshots(connection, project, path))
+
+    async def reclaim(self) -> int:
+        before = self._database_bytes()
+
+        def vacuum(connection: sqlite3.Connection) -> None:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        await self._database.write_alone(vacuum)
+        return before - self._database_bytes()
+
+    @property
+    def load(self) -> float:
+        return self._group.load if self._group else 0.0
+
+    def statistics(self) -> Statistics:
+        writer = self._group
+        return Statistics(
+            commits=writer.commits if writer else 0,
+            changes=writer.changes if writer else 0,
+            queued=writer.queued if writer else 0,
+            database_bytes=self._database_bytes(),
+        )
+
+    def _database_bytes(self) -> int:
+        """The size of the file and of its write-ahead log."""
+        path = self._database.path
+        return sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
+
+    async def ready(self) -> None:
+        self._database.read(lambda connection: connection.execute("SELECT 1 FROM project LIMIT 1").fetchone())
+
+    async def close(self) -> None:
+        if self._group is not None:
+            await self._group.close()
+        await self._database.close()
+        if self._lock is not None:
+            self._lock.release()

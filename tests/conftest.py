@@ -1,0 +1,64 @@
+"""Fixtures that every folder of tests shares: a real server, a real Yjs, real editing traces."""
+
+import gzip
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.oracle import FOLDER, Oracle
+from tests.support.server import GatewayProcess
+
+_TRACES = Path(__file__).parent.parent.parent / "shared" / "traces"
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The Node.js program, with the packages of `tests/yjs` installed."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("Node.js is not installed")
+    if not (FOLDER / "node_modules" / "yjs").is_dir():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, check=True, capture_output=True)
+    return program
+
+
+@pytest.fixture(scope="session")
+def oracle(node: str) -> Iterator[Oracle]:
+    """npm's Yjs."""
+    oracle = Oracle()
+    yield oracle
+    oracle.close()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
+    """A gateway of the test's own, on an empty database."""
+    with GatewayProcess(tmp_path / "gateway.db") as process:
+        yield process
+
+
+@pytest.fixture
+def project(gateway: GatewayProcess) -> Iterator[httpx.Client]:
+    """A client for an empty project of a gateway of the test's own."""
+    with gateway.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def trace() -> Callable[[str], dict[str, Any]]:
+    """Reads a real editing history by name; skips the test where the traces are absent."""
+
+    def read(name: str) -> dict[str, Any]:
+        file = _TRACES / f"{name}.json.gz"
+        if not file.is_file():
+            pytest.skip(f"the editing trace {name} is not here")
+        content: dict[str, Any] = json.loads(gzip.decompress(file.read_bytes()))
+        return content
+
+    return read

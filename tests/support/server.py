@@ -1,0 +1,79 @@
+"""A real gateway in a process of its own, on a real socket."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+
+class GatewayProcess:
+    """`yjs-gateway serve` on a free port. `kill` is `kill -9`; `start` starts it again on the same database."""
+
+    def __init__(self, database: Path, **settings: object) -> None:
+        self.database = database
+        self.settings = {name: str(value) for name, value in settings.items()}
+        self.url = ""
+        self.port = 0
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *, timeout: float = 30) -> Self:
+        """Start the process and wait until it listens."""
+        environment = {**os.environ, "GATEWAY_DATABASE": f"sqlite:///{self.database}", **self.settings}
+        command = [sys.executable, "-m", "gateway", "serve", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        lines: queue.Queue[str | None] = queue.Queue()
+        self.log: list[str] = []
+        threading.Thread(target=_read, args=(self.process, lines, self.log), daemon=True).start()
+        while (line := lines.get(timeout=timeout)) is not None:
+            if line.startswith("Listening on "):
+                self.url = line.removeprefix("Listening on ").strip()
+                self.port = int(self.url.rpartition(":")[2])
+                return self
+        raise RuntimeError("the gateway did not start:\n" + "".join(self.log))
+
+    def kill(self) -> None:
+        """End it at once, as `kill -9` does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, *, timeout: float = 40) -> int:
+        """Ask it to stop, and wait; returns its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+    def project(self, name: str = "demo") -> str:
+        """The URL of a project."""
+        return f"{self.url}/api/projects/{name}"
+
+    def client(self, project: str = "demo", **options: object) -> httpx.Client:
+        """A client whose base is a project."""
+        return httpx.Client(base_url=self.project(project), timeout=70, **options)  # type: ignore[arg-type]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+
+
+def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[str | None]", log: list[str]) -> None:
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            log.append(line)
+            lines.put(line)
+    lines.put(None)
