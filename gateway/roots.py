@@ -98,7 +98,8 @@ def _markup(node: Any) -> str:
     if not isinstance(node, pycrdt.XmlElement):
         return children
     name = (node.tag or "undefined").lower()
-    members: dict[str, Any] = {key: value for key, value in node.attributes}  # noqa: C416 - a view, not a mapping
+    view: Any = node.attributes  # iterates over pairs, whatever its type says
+    members: dict[str, Any] = dict(view)
     attributes = "".join(f' {key}="{_js_string(members[key])}"' for key in sorted(members))
     return f"<{name}{attributes}>{children}</{name}>"
 

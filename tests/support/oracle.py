@@ -29,7 +29,7 @@ class Oracle:
         return answer
 
     def read(self, updates: Sequence[bytes], roots: dict[str, str]) -> dict[str, Any]:
-        """`{name: value}` of the roots (name → "text", "map", "array" or "xml") after updates; nothing may be pending."""
+        """The values of `roots` (name → "text", "map", "array" or "xml") after updates, with nothing pending."""
         answer = self._ask(make="read", updates=_encode(updates), roots=roots)
         assert not answer["pending"], "Yjs has something pending"
         json_value: dict[str, Any] = answer["json"]
