@@ -1,13 +1,65 @@
-"""The newest cursor of each project that somebody looks at, and the newest heads of its files: in memory, bounded.
+"""The newest cursor of each project that somebody looks at, the newest heads of its files, and who waits for more.
 
-Everything here follows from what storage commits (`Storage.listen`) and can be forgotten at any time.
+Everything here follows from what storage commits (`Storage.listen`), is bounded, and can be forgotten at any time: those
+who wait hold positions, not messages, and read the log when they are woken.
 """
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
 
 from storage import Committed, FileHead, ProjectHead, Storage
 
 _PROJECTS = 4096
 _FILES_PER_PROJECT = 16_384
-_QUESTIONS_BYTES = 4 * 2**20
+_ANSWER_BYTES = 4 * 2**20
+_WOKEN_TOGETHER = 100
+"""One turn of the loop for all would delay the first of them by all the others."""
+_TICKS_PER_SECOND = 10
+
+
+class Interest(Struct, frozen=True):
+    """What part of a project's changes somebody wants to hear of."""
+
+    files: bool = True
+    turns: bool = True
+    prefix: str = ""
+    paths: frozenset[str] | None = None
+    """Only these files; None: all."""
+
+    @property
+    def topic(self) -> str | None:
+        """The one file that it is about; None if it is about more."""
+        if self.files and not self.turns and self.paths is not None and len(self.paths) == 1:
+            return file_topic(next(iter(self.paths)))
+        return None
+
+    def wants(self, head: FileHead) -> bool:
+        """Whether a change is part of it."""
+        return self.files and head.path.startswith(self.prefix) and (self.paths is None or head.path in self.paths)
+
+
+def file_topic(path: str) -> str:
+    return f"file:{path}"
+
+
+class TooManyWaiters(Exception):
+    """There is no room for one more request that waits."""
+
+
+class Waiter:
+    """Somebody who waits for a change. `wake` is called once, for a change or at the deadline, and must not wait."""
+
+    __slots__ = ("interest", "project", "tick", "wake")
+
+    def __init__(self, project: "WatchedProject", interest: Interest, tick: int, wake: Callable[[], None]) -> None:
+        self.project = project
+        self.interest = interest
+        self.tick = tick
+        self.wake = wake
 
 
 class KnownFile:
@@ -21,25 +73,29 @@ class KnownFile:
 
 
 class WatchedProject:
-    """Where a project stands."""
+    """Where a project stands, and who waits for it to move."""
 
-    __slots__ = ("_question_bytes", "cursor", "files", "head", "unchanged_questions")
+    __slots__ = ("_answer_bytes", "answers", "by_topic", "cursor", "files", "general", "head", "members")
 
     def __init__(self) -> None:
         self.head: ProjectHead | None = None
         self.cursor = ""
         self.files: dict[str, KnownFile] = {}
-        self.unchanged_questions: dict[bytes, bytes] = {}
-        """Bodies of status questions to which "nothing changed" is the answer at this cursor, and that answer."""
-        self._question_bytes = 0
+        self.answers: dict[tuple[str, object], bytes] = {}
+        """Answers that hold as long as nothing changes, by the kind of question and its words."""
+        self._answer_bytes = 0
+        self.by_topic: dict[str, dict[Waiter, None]] = {}
+        self.general: dict[Waiter, None] = {}
+        self.members = 0
+        """Requests that wait or stream, at this moment or between two waits."""
 
     def advance(self, head: ProjectHead) -> None:
         """Take a head, unless it is older than the known one."""
         if self.head is None or self.head.epoch != head.epoch or self.head.sequence < head.sequence:
             self.head = head
             self.cursor = f"{head.epoch}.{head.sequence}"
-            self.unchanged_questions.clear()
-            self._question_bytes = 0
+            self.answers.clear()
+            self._answer_bytes = 0
 
     def remember_file(self, head: FileHead) -> None:
         known = self.files.get(head.path)
@@ -49,19 +105,43 @@ class WatchedProject:
             del self.files[next(iter(self.files))]
         self.files[head.path] = KnownFile(head)
 
-    def remember_unchanged(self, question: bytes, answer: bytes) -> None:
-        """Remember that `question` is answered by `answer` as long as nothing changes."""
-        if self._question_bytes + len(question) <= _QUESTIONS_BYTES:
-            self._question_bytes += len(question) + len(answer)
-            self.unchanged_questions[question] = answer
+    def remember_answer(self, kind: str, question: bytes | tuple[object, ...], answer: bytes, cursor: str) -> None:
+        """Remember an answer that was made at `cursor`, if nothing has changed since."""
+        size = len(answer) + (len(question) if isinstance(question, bytes) else 0)
+        if cursor == self.cursor and self._answer_bytes + size <= _ANSWER_BYTES:
+            self._answer_bytes += size
+            self.answers[kind, question] = answer
+
+    def take_waiters(self, head: FileHead) -> list[Waiter]:
+        """Those who wait for this change; they do not wait any more."""
+        waiters = list(self.by_topic.pop(file_topic(head.path), ()))
+        if self.general:
+            wanting = [waiter for waiter in self.general if waiter.interest.wants(head)]
+            for waiter in wanting:
+                del self.general[waiter]
+            waiters += wanting
+        return waiters
 
 
 class Hub:
-    """Follows the commits of a storage."""
+    """Follows the commits of a storage and wakes those who wait for them.
 
-    def __init__(self, storage: Storage) -> None:
+    Args:
+        project_limit: the most requests that may wait on one project.
+        limit: the most requests that may wait in all.
+    """
+
+    def __init__(self, storage: Storage, *, project_limit: int = 20_000, limit: int = 50_000) -> None:
         self._storage = storage
         self._projects: dict[str, WatchedProject] = {}
+        self._project_limit = project_limit
+        self._limit = limit
+        self.members = 0
+        self.draining = False
+        self._woken: deque[Waiter] = deque()
+        self._ticks: list[int] = []
+        self._deadlines: dict[int, dict[Waiter, None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
         storage.listen(self._committed)
 
     def known_project(self, name: str) -> WatchedProject | None:
@@ -75,6 +155,107 @@ class Hub:
                 project.advance(committed.project)
                 if committed.head.path in project.files:
                     project.remember_file(committed.head)
+                if project.members:
+                    self._wake(project.take_waiters(committed.head))
+
+    # Waiting
+
+    def enter(self, project: WatchedProject) -> None:
+        """Take a place for a request that will wait, once or again and again, until it leaves.
+
+        Raises:
+            TooManyWaiters
+        """
+        if self.members >= self._limit or project.members >= self._project_limit:
+            raise TooManyWaiters
+        self.members += 1
+        project.members += 1
+
+    def leave(self, project: WatchedProject) -> None:
+        self.members -= 1
+        project.members -= 1
+
+    def park(self, project: WatchedProject, interest: Interest, seconds: float, wake: Callable[[], None]) -> Waiter:
+        """Call `wake` at the next change that `interest` wants, or after `seconds`; at once when the gateway stops."""
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(project, interest, int((loop.time() + seconds) * _TICKS_PER_SECOND) + 1, wake)
+        if self.draining:
+            self._wake([waiter])
+            return waiter
+        topic = interest.topic
+        (project.general if topic is None else project.by_topic.setdefault(topic, {}))[waiter] = None
+        due = self._deadlines.get(waiter.tick)
+        if due is None:
+            due = self._deadlines[waiter.tick] = {}
+            heapq.heappush(self._ticks, waiter.tick)
+            self._set_timer(loop)
+        due[waiter] = None
+        return waiter
+
+    def forget(self, waiter: Waiter) -> None:
+        """Do not wake it any more."""
+        self._remove(waiter)
+        due = self._deadlines.get(waiter.tick)
+        if due is not None:
+            due.pop(waiter, None)
+
+    @staticmethod
+    def _remove(waiter: Waiter) -> bool:
+        """Take a waiter out of its project; False if it was woken already."""
+        topic = waiter.interest.topic
+        project = waiter.project
+        if topic is None:
+            return project.general.pop(waiter, waiter) is None
+        waiters = project.by_topic.get(topic)
+        if waiters is None or waiter not in waiters:
+            return False
+        del waiters[waiter]
+        if not waiters:
+            del project.by_topic[topic]
+        return True
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer for all deadlines, at the first of them."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(self._ticks[0] / _TICKS_PER_SECOND, self._deadline, loop) if self._ticks else None
+
+    def _deadline(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = int(loop.time() * _TICKS_PER_SECOND)
+        while self._ticks and self._ticks[0] <= now:
+            due = self._deadlines.pop(heapq.heappop(self._ticks))
+            self._wake([waiter for waiter in due if self._remove(waiter)])
+        self._set_timer(loop)
+
+    def _wake(self, waiters: list[Waiter]) -> None:
+        """Wake them in chunks, after those who hold a receipt of the change have it."""
+        if not waiters:
+            return
+        if not self._woken:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._wake_some)
+        self._woken.extend(waiters)
+
+    def _wake_some(self) -> None:
+        for _ in range(min(_WOKEN_TOGETHER, len(self._woken))):
+            waiter = self._woken.popleft()
+            due = self._deadlines.get(waiter.tick)
+            if due is not None:
+                due.pop(waiter, None)
+            waiter.wake()
+        if self._woken:
+            asyncio.get_running_loop().call_soon(self._wake_some)
+
+    def drain(self) -> None:
+        """Answer everybody who waits, now and from now on: the gateway is about to stop."""
+        self.draining = True
+        for project in self._projects.values():
+            waiters = [*project.general, *(waiter for topic in project.by_topic.values() for waiter in topic)]
+            project.general.clear()
+            project.by_topic.clear()
+            self._wake(waiters)
+
+    # Reading
 
     async def project(self, name: str) -> WatchedProject | None:
         """The project, read from storage if need be; None if it does not exist."""
@@ -95,9 +276,16 @@ class Hub:
         watched = self._projects.get(name)
         if watched is None:
             if len(self._projects) >= _PROJECTS:
-                del self._projects[next(iter(self._projects))]
+                self._forget_one()
             watched = self._projects[name] = WatchedProject()
         return watched
+
+    def _forget_one(self) -> None:
+        """Make room for a project: the oldest on which nobody waits goes."""
+        for name, project in self._projects.items():
+            if not project.members:
+                del self._projects[name]
+                return
 
     async def file(self, project: WatchedProject, name: str, path: str) -> FileHead | None:
         """The newest head of a file of the project `name`; None if it never existed."""

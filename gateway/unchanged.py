@@ -72,7 +72,7 @@ class UnchangedPolls:
         if message["type"] != "http.request" or message.get("more_body", False):
             return None
         project = self._hub.known_project(scope["path"].split("/", 4)[3])
-        return None if project is None else project.unchanged_questions.get(message["body"])
+        return None if project is None else project.answers.get(("status", message["body"]))
 
 
 def _not_modified(known: KnownFile) -> tuple[bytes, list[tuple[bytes, bytes]]]:

@@ -76,6 +76,8 @@ class Committed(Struct, frozen=True, gc=False):
     project: ProjectHead
     """The project just after this change: its sequence is that of the change."""
     head: FileHead
+    update: bytes | None = None
+    """What the change added; None for a tombstone."""
 
 
 class StoredUpdate(Struct, frozen=True, gc=False):

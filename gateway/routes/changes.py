@@ -57,9 +57,8 @@ class ChangeRoutes:
         body = await read_body(request, self._body_limit)
         answer = await self._changes.status(project, decode_json(body or b"{}", StatusQuestion))
         encoded = json_bytes(answer)
-        watched = await self._changes.watched(project)
-        if not answer.changes and watched.cursor == answer.cursor:
-            watched.remember_unchanged(body, encoded)
+        if not answer.changes:
+            (await self._changes.watched(project)).remember_answer("status", body, encoded, answer.cursor)
         return Response(encoded, media_type=JSON)
 
     def operations(self) -> list[Operation]:

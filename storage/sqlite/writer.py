@@ -302,7 +302,7 @@ class _Log:
         )
         file.head = files[file.id] = head
         rows.append((file.id, version, time, size, change.author, body))
-        return Committed(ProjectHead(project.name, project.epoch, sequence, Milliseconds(time)), head)
+        return Committed(ProjectHead(project.name, project.epoch, sequence, Milliseconds(time)), head, body)
 
     def _create_file(self, connection: sqlite3.Connection, project: _Project, path: str, now: int) -> _File:
         """A row for a file that is about to get its first version, with the sequence of that change."""
