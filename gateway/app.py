@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.changes import Changes
 from gateway.documents import Documents
+from gateway.feed import Feed
 from gateway.files import Files
 from gateway.hub import Hub
 from gateway.maintenance import Maintenance
@@ -26,11 +27,20 @@ from gateway.routes.parsing import json_bytes
 from gateway.routes.system import SystemRoutes
 from gateway.settings import Settings
 from gateway.unchanged import UnchangedPolls
+from gateway.waiting import WaitingRequests
 from storage import Storage, StorageError
 from storage.sqlite import SQLiteStorage
 
 _METHODS = ["GET", "HEAD", "PATCH", "PUT", "DELETE", "POST", "OPTIONS"]
-_REQUEST_HEADERS = ["If-Match", "If-None-Match", "X-Incarnation", "X-Author", "Content-Type", "Authorization"]
+_REQUEST_HEADERS = [
+    "If-Match",
+    "If-None-Match",
+    "X-Incarnation",
+    "X-Author",
+    "Last-Event-ID",
+    "Content-Type",
+    "Authorization",
+]
 _ANSWER_HEADERS = ["ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation", "Backoff", "Retry-After"]
 
 
@@ -58,6 +68,8 @@ class Gateway:
         self.settings = settings
         self._open_storage = open_storage
         self._app: ASGIApp = _unavailable
+        self.drain: Callable[[], None] = lambda: None
+        """Answers all requests that wait and ends all streams, now and from now on. To be called when the server stops."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -80,7 +92,8 @@ class Gateway:
     async def running(self) -> AsyncIterator[Storage]:
         """The gateway at work; on leaving, what was accepted is written and the storage closed."""
         async with self._open_storage(self.settings) as storage:
-            hub = Hub(storage)
+            hub = Hub(storage, project_limit=self.settings.project_waiters, limit=self.settings.waiters)
+            self.drain = hub.drain
             documents = Documents(storage, memory_limit=self.settings.hot_document_bytes)
             maintenance = asyncio.create_task(Maintenance(storage, documents).run(), name="maintenance")
             self._app = _assemble(self.settings, storage, hub, documents)
@@ -124,7 +137,10 @@ async def open_sqlite_read_only(settings: Settings) -> AsyncIterator[Storage]:
 def _assemble(settings: Settings, storage: Storage, hub: Hub, documents: Documents) -> ASGIApp:
     metrics = Metrics(storage, documents)
     files = FileRoutes(Files(storage, documents, hub), body_limit=settings.body_limit)
-    changes = ChangeRoutes(Changes(storage, hub, paths_limit=settings.paths_limit), body_limit=settings.body_limit)
+    feed = Feed(storage, hub)
+    changes = ChangeRoutes(
+        Changes(storage, hub, paths_limit=settings.paths_limit), feed, body_limit=settings.body_limit
+    )
     operations: list[Operation] = []
     system = SystemRoutes(
         storage.ready, metrics.exposition, lambda: json_bytes(describe(operations, version("yjs-gateway")))
@@ -137,6 +153,7 @@ def _assemble(settings: Settings, storage: Storage, hub: Hub, documents: Documen
     ]
     app: ASGIApp = Router(_routes(operations), redirect_slashes=False, default=_not_found)
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
+    app = WaitingRequests(app, hub, feed, metrics.requests)
     app = UnchangedPolls(app, hub, metrics.requests)
     if settings.cors_origins:
         app = CORSMiddleware(

@@ -64,7 +64,7 @@ class Changes:
         watched = await self.watched(project)
         # What is read below is of this point of the sequence or after it: asking from here next misses nothing.
         now = _head(watched)
-        since, reset = _position(question.since, now)
+        since, reset = position_of(question.since, now)
         if since is None:
             changes = await self._all_unlike(
                 project, watched, question.paths, {} if reset else question.versions or {}, now
@@ -102,16 +102,11 @@ class Changes:
             wanted = None if question.paths is None else set(question.paths)
             heads = [head for head in (answer[1] if answer else ()) if wanted is None or head.path in wanted]
         versions = question.versions or {}
-        return [await self._seen_since(project, head, since) for head in heads if head.path not in versions]
-
-    async def _seen_since(self, project: str, head: FileHead, since: int) -> _Seen:
-        change_type: ChangeType = "modified"
-        if head.deleted:
-            change_type = "deleted"
-        elif head.born_sequence > since:
-            existed = head.born_version > 1 and await self._storage.existed_at(project, head.path, since)
-            change_type = "modified" if existed else "created"
-        return _seen(head, change_type)
+        return [
+            _seen(head, await change_type_since(self._storage, project, head, since))
+            for head in heads
+            if head.path not in versions
+        ]
 
     async def _all_unlike(
         self,
@@ -162,12 +157,22 @@ class Changes:
         return update is None or update.body is None
 
 
+async def change_type_since(storage: Storage, project: str, head: FileHead, since: int) -> ChangeType:
+    """What happened to a file after `since`, as seen by a client that had followed the project up to there."""
+    if head.deleted:
+        return "deleted"
+    if head.born_sequence <= since:
+        return "modified"
+    existed = head.born_version > 1 and await storage.existed_at(project, head.path, since)
+    return "modified" if existed else "created"
+
+
 def _head(watched: WatchedProject) -> ProjectHead:
     assert watched.head is not None
     return watched.head
 
 
-def _position(cursor: str | None, now: ProjectHead) -> tuple[int | None, bool]:
+def position_of(cursor: str | None, now: ProjectHead | None) -> tuple[int | None, bool]:
     """The sequence number of a cursor, and whether the client must start over: the cursor is not of this epoch."""
     if cursor is None:
         return None, False
@@ -175,7 +180,7 @@ def _position(cursor: str | None, now: ProjectHead) -> tuple[int | None, bool]:
         parsed = Cursor.parse(cursor)
     except ValueError:
         raise InvalidCursor from None
-    if parsed.epoch != now.epoch or parsed.sequence > now.sequence:
+    if now is None or parsed.epoch != now.epoch or parsed.sequence > now.sequence:
         return None, True
     return parsed.sequence, False
 

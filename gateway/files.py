@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.conditional import Preconditions, file_headers
 from gateway.documents import Documents, DocumentsExhausted, Gap, OpenDocument, in_worker, stored_parts
-from gateway.hub import Hub
+from gateway.hub import Hub, WatchedProject
 from gateway.problems import (
     FileDeleted,
     FileExists,
@@ -195,11 +195,16 @@ class Files:
 
     # Reading
 
-    async def head(self, project: str, path: str) -> FileHead:
-        """The newest state of a file that exists."""
+    async def watched(self, project: str) -> WatchedProject:
+        """The project where it stands now."""
         watched = await self._hub.project(project)
         if watched is None:
             raise ProjectNotFound(project)
+        return watched
+
+    async def head(self, project: str, path: str) -> FileHead:
+        """The newest state of a file that exists."""
+        watched = await self.watched(project)
         return await self._require_live(project, path, await self._hub.file(watched, project, path))
 
     async def read_whole(self, project: str, path: str) -> Content:

@@ -1,7 +1,7 @@
 """The newest cursor of each project that somebody looks at, the newest heads of its files, and who waits for more.
 
-Everything here follows from what storage commits (`Storage.listen`), is bounded, and can be forgotten at any time: those
-who wait hold positions, not messages, and read the log when they are woken.
+Everything here follows from what storage commits (`Storage.listen`), is bounded, and can be forgotten at any time:
+those who wait hold positions, not messages, and read the log when they are woken.
 """
 
 import asyncio

@@ -11,6 +11,7 @@ from starlette_compress import CompressMiddleware, add_compress_type
 from gateway.conditional import CACHE_HEADERS
 from gateway.metrics import RequestFigures
 from gateway.problems import Problem, problem_from_storage
+from gateway.routes.waits import OpenStream, Park
 from storage import StorageError
 
 _log = structlog.get_logger("gateway.http")
@@ -56,13 +57,20 @@ class Boundary:
             await self._app(scope, receive, send_counted)
         except ClientDisconnect:
             pass
+        except (Park, OpenStream):
+            status = 0  # not answered yet
+            raise
         except Exception as error:
             if status != 499:  # half an answer is out: only ending the connection tells the client
                 raise
             await send_problem(_problem(error, scope), send_counted)
         finally:
-            route = scope.get("gateway.route", "none")
-            self._figures.count(scope["method"], route, status, time.perf_counter() - started)
+            if status:
+                self._count(scope, status, started)
+
+    def _count(self, scope: Scope, status: int, started: float) -> None:
+        route = scope.get("gateway.route", "none")
+        self._figures.count(scope["method"], route, status, time.perf_counter() - started)
 
     def _complete(self, message: Message) -> None:
         """Add the headers that every answer has; weaken the tag of a compressed one, as proxies do."""

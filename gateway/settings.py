@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     hot_document_bytes: int = Field(
         256 * MEBIBYTE, ge=MEBIBYTE, description="The memory that open documents may take, as estimated."
     )
+    waiters: int = Field(50_000, ge=0, description="The most requests that may wait or stream at once.")
+    project_waiters: int = Field(20_000, ge=0, description="The most of them on one project.")
     shutdown_seconds: int = Field(20, ge=1, description="How long a stopping gateway waits for requests in progress.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")

@@ -72,6 +72,30 @@ class StatusAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
     """True where `since` is of another epoch: `changes` is the whole listing."""
 
 
+class FileFeedEntry(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", tag="file"):
+    """A file that changed: its newest state."""
+
+    path: str
+    last_modified: str
+    version: int
+    change_type: ChangeType
+
+
+FeedEntry = FileFeedEntry
+
+
+class FeedAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A stretch of the change feed."""
+
+    changes: list[FeedEntry]
+    cursor: str
+    """How far the answer has looked, also where a filter left nothing to show."""
+    more: bool
+    """True where there is more after the cursor already."""
+    reset: bool | UnsetType = UNSET
+    """True where `since` is of another epoch: `changes` begins with the whole listing."""
+
+
 class MoveRequest(Struct, frozen=True, gc=False, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):
     source: str
     target: str

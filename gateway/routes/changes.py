@@ -3,39 +3,48 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.changes import Changes
+from gateway.changes import Changes, position_of
+from gateway.feed import Feed
+from gateway.hub import Interest
 from gateway.problems import (
     BodyTooLarge,
     InvalidBody,
     InvalidCursor,
     InvalidParameter,
     InvalidPath,
+    Overloaded,
     ProjectNotFound,
     TooManyPaths,
     UnsupportedMediaType,
 )
-from gateway.routes.operation import JSON, Operation, Parameter
+from gateway.routes.operation import EVENTS, JSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.routes.parsing import (
+    checked_path,
     decode_json,
     if_none_match,
     json_bytes,
+    prefers,
     project_id,
     read_body,
     require_media_type,
     whole_number,
 )
-from gateway.wire import FileListing, StatusAnswer, StatusQuestion
+from gateway.routes.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
+from gateway.wire import FeedAnswer, FileListing, StatusAnswer, StatusQuestion
 
 _LIMIT = 1000
 _MOST = 10_000
+_KINDS = ("file", "turn")
+_STRING = {"type": "string"}
 _LIMIT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": _MOST}
 
 
 class ChangeRoutes:
     """Listing and status."""
 
-    def __init__(self, changes: Changes, *, body_limit: int) -> None:
+    def __init__(self, changes: Changes, feed: Feed, *, body_limit: int) -> None:
         self._changes = changes
+        self._feed = feed
         self._body_limit = body_limit
 
     async def list_files(self, request: Request) -> Response:
@@ -55,11 +64,44 @@ class ChangeRoutes:
         project = project_id(request)
         require_media_type(request, JSON)
         body = await read_body(request, self._body_limit)
-        answer = await self._changes.status(project, decode_json(body or b"{}", StatusQuestion))
+        question = decode_json(body or b"{}", StatusQuestion)
+        wait = check_wait(question.wait)
+        watched = await self._changes.watched(project)
+        as_of = watched.head
+        answer = await self._changes.status(project, question)
+        if answer.changes or answer.reset:
+            return Response(json_bytes(answer), media_type=JSON)
+        paths = None if question.paths is None else frozenset(question.paths)
+        hold(request, wait, watched, as_of, Interest(turns=False, paths=paths))
         encoded = json_bytes(answer)
-        if not answer.changes:
-            (await self._changes.watched(project)).remember_answer("status", body, encoded, answer.cursor)
-        return Response(encoded, media_type=JSON)
+        if not wait:
+            watched.remember_answer("status", body, encoded, answer.cursor)
+        return Response(encoded, headers=empty_after_wait(request), media_type=JSON)
+
+    async def feed(self, request: Request) -> Response:
+        """`GET P/changes`: a poll, a long poll, or a stream of events."""
+        project = project_id(request)
+        wait, since = parse_wait(request), request.query_params.get("since")
+        limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
+        interest = _interest(request)
+        watched = await self._feed.watched(project)
+        if prefers(request.headers.get("accept"), (JSON, EVENTS)) == EVENTS:
+            since = request.headers.get("last-event-id") or since
+            position_of(since, watched.head)
+            raise OpenStream(project, watched, interest, since)
+        as_of, tags = watched.head, if_none_match(request)
+        if tags is not None and tags.match(watched.cursor):
+            hold(request, wait, watched, as_of, interest)
+            return Response(status_code=304, headers={"ETag": f'"{watched.cursor}"', **empty_after_wait(request)})
+        answer = await self._feed.read(project, interest, since, limit)
+        news = bool(answer.changes or answer.reset or answer.more)
+        if not news:
+            hold(request, wait, watched, as_of, interest)
+        encoded = json_bytes(answer)
+        if news and not answer.more:
+            watched.remember_answer(request.scope["path"], request.scope["query_string"], encoded, answer.cursor)
+        headers = {"ETag": f'"{answer.cursor}"', **({} if news else empty_after_wait(request))}
+        return Response(encoded, headers=headers, media_type=JSON)
 
     def operations(self) -> list[Operation]:
         return [
@@ -73,13 +115,42 @@ class ChangeRoutes:
                 ),
             ),
             Operation(
+                "GET", "/api/projects/{project}/changes", "changeFeed", self.feed,
+                "The change feed: a poll, a long poll (`wait`), or server-sent events (`Accept: text/event-stream`).",
+                parameters=(
+                    Parameter("since", "The cursor that was followed so far; left out: from the start.", _STRING),
+                    Parameter("limit", f"At most so many; {_LIMIT} unless said.", _LIMIT_SCHEMA),
+                    Parameter("wait", "Seconds to wait for a change where there is none.", WAIT_SCHEMA),
+                    Parameter("kinds", "`file`, `turn` or both, separated by a comma.", _STRING),
+                    Parameter("prefix", "Only files whose path begins so.", _STRING),
+                    Parameter("path", "Only this file; may be repeated.", {"type": "array", "items": _STRING}),
+                    Parameter("If-None-Match", "The cursor that is known, as a tag.", _STRING, "header"),
+                    Parameter("Last-Event-ID", "Where a stream goes on; beats `since`.", _STRING, "header"),
+                ),
+                answers={200: {JSON: FeedAnswer, EVENTS: str}, 304: {}},
+                problems=(InvalidParameter, InvalidPath, InvalidCursor, ProjectNotFound, Overloaded),
+            ),
+            Operation(
                 "GET", "/api/projects/{project}/files", "listFiles", self.list_files, "The files that exist, by path.",
                 parameters=(
-                    Parameter("prefix", "Only paths that begin so.", {"type": "string"}),
-                    Parameter("after", "Only paths after this one: `next` of the page before.", {"type": "string"}),
+                    Parameter("prefix", "Only paths that begin so.", _STRING),
+                    Parameter("after", "Only paths after this one: `next` of the page before.", _STRING),
                     Parameter("limit", f"At most so many; {_LIMIT} unless said.", _LIMIT_SCHEMA),
-                    Parameter("If-None-Match", "The tag of a listing that is known.", {"type": "string"}, "header"),
+                    Parameter("If-None-Match", "The tag of a listing that is known.", _STRING, "header"),
                 ),
                 answers={200: {JSON: FileListing}, 304: {}}, problems=(InvalidParameter, ProjectNotFound),
             ),
         ]  # fmt: skip
+
+
+def _interest(request: Request) -> Interest:
+    kinds = request.query_params.get("kinds", ",".join(_KINDS)).split(",")
+    if not set(kinds) <= set(_KINDS):
+        raise InvalidParameter("kinds", f"they are {' and '.join(_KINDS)}, separated by a comma")
+    paths = request.query_params.getlist("path")
+    return Interest(
+        files="file" in kinds,
+        turns="turn" in kinds,
+        prefix=request.query_params.get("prefix", ""),
+        paths=frozenset(map(checked_path, paths)) if paths else None,
+    )

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from gateway.conditional import file_headers, version_headers
 from gateway.files import Content, Files, Written
+from gateway.hub import Interest
 from gateway.problems import (
     BodyTooLarge,
     FileDeleted,
@@ -25,7 +26,7 @@ from gateway.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.routes.operation import JSON, OCTETS, TEXT, Operation, Parameter
+from gateway.routes.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
 from gateway.routes.parsing import (
     checked_path,
     decode_json,
@@ -40,6 +41,7 @@ from gateway.routes.parsing import (
     state_vector,
     whole_number,
 )
+from gateway.routes.waits import empty_after_wait, hold, parse_wait
 from gateway.wire import MoveRequest, Receipt, rfc3339
 
 _PATH = "/api/projects/{project}/files/{path:file}"
@@ -72,12 +74,16 @@ class FileRoutes:
             raise InvalidParameter("from_version", "it excludes at_version and state_vector, and they each other")
         if lacking is not None and wanted != "update":
             raise InvalidParameter("state_vector", "what it asks for is an update, not text or JSON")
+        wait, tags = parse_wait(request), if_none_match(request)
+        watched = await self._files.watched(project)
+        as_of = watched.head
         head = await self._files.head(project, path)
-        tags = if_none_match(request)
-        if tags is not None and tags.match(f"{head.incarnation}.{head.version if at is None else at}"):
-            return Response(status_code=304, headers=file_headers(head, since or 0))
-        if since is not None and since == head.version:
-            return Response(status_code=204, headers=file_headers(head, since))
+        known = tags is not None and tags.match(f"{head.incarnation}.{head.version if at is None else at}")
+        if known or (since is not None and since == head.version):
+            if at is None:
+                hold(request, wait, watched, as_of, Interest(turns=False, paths=frozenset([path])))
+            headers = {**file_headers(head, since or 0), **empty_after_wait(request)}
+            return Response(status_code=304 if known else 204, headers=headers)
         if since is not None and wanted == "update":
             content = await self._files.read_since(project, path, since)
         elif lacking is not None:
@@ -155,6 +161,7 @@ class FileRoutes:
                     Parameter("state_vector", "Exactly what this state vector lacks, base64url.", {"type": "string"}),
                     Parameter("at_version", "The document as it was.", {"type": "integer", "minimum": 1}),
                     Parameter("format", "How it is written.", {"enum": list(_FORMATS)}),
+                    Parameter("wait", "Seconds to wait for something newer.", WAIT_SCHEMA),
                     _ROOT,
                     _IF_NONE_MATCH,
                 ),

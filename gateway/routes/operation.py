@@ -15,6 +15,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 OCTETS = "application/octet-stream"
 TEXT = "text/plain"
 JSON = "application/json"
+EVENTS = "text/event-stream"
+
+WAIT_SCHEMA: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 60}
 
 
 class Parameter(Struct, frozen=True):

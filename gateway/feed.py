@@ -1,0 +1,109 @@
+"""The change feed: what changed in a project after a cursor, in order, compact."""
+
+import msgspec
+from msgspec import Struct
+
+from gateway.changes import change_type_since, position_of
+from gateway.hub import Hub, Interest, WatchedProject
+from gateway.problems import ProjectNotFound
+from gateway.wire import FeedAnswer, FeedEntry, FileFeedEntry, rfc3339
+from storage import FileHead, Storage
+
+_EVENTS_TOGETHER = 500
+_SCANS = 16
+"""How many pages of changes one request looks through for those that its filter lets pass."""
+
+
+class _Page(Struct, frozen=True):
+    """A stretch of the feed: entries with their sequence, and how far was looked."""
+
+    entries: list[tuple[int, FeedEntry]]
+    epoch: str
+    sequence: int
+    more: bool
+    reset: bool
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.epoch}.{self.sequence}"
+
+
+class Feed:
+    """Reads the change feed of all projects."""
+
+    def __init__(self, storage: Storage, hub: Hub) -> None:
+        self._storage = storage
+        self._hub = hub
+
+    async def watched(self, project: str) -> WatchedProject:
+        """The project where it stands now.
+
+        Raises:
+            ProjectNotFound
+        """
+        watched = await self._hub.project(project)
+        if watched is None:
+            raise ProjectNotFound(project)
+        return watched
+
+    async def read(self, project: str, interest: Interest, since: str | None, limit: int) -> FeedAnswer:
+        """What changed after a cursor, each thing once with its newest state, oldest change first.
+
+        Raises:
+            InvalidCursor, ProjectNotFound
+        """
+        page = await self._page(project, interest, since, limit)
+        changes = [entry for _, entry in page.entries]
+        if page.reset:
+            return FeedAnswer(changes, page.cursor, page.more, reset=True)
+        return FeedAnswer(changes, page.cursor, page.more)
+
+    async def events(self, project: str, interest: Interest, since: str | None) -> tuple[bytes, str, bool]:
+        """The feed after a cursor as server-sent events; the cursor after them; whether there is more already.
+
+        All who follow the feed from the same place are sent the same bytes.
+
+        Raises:
+            InvalidCursor, ProjectNotFound
+        """
+        watched = await self.watched(project)
+        question = (interest, since)
+        remembered = watched.answers.get(("events", question))
+        if remembered is not None:
+            return remembered, watched.cursor, False
+        page = await self._page(project, interest, since, _EVENTS_TOGETHER)
+        events = b"".join(
+            b"id: %b.%d\nevent: change\ndata: %b\n\n" % (page.epoch.encode(), sequence, msgspec.json.encode(entry))
+            for sequence, entry in page.entries
+        )
+        if page.reset:
+            events = b"event: reset\ndata: {}\n\n" + events
+        if not page.more:
+            watched.remember_answer("events", question, events, page.cursor)
+        return events, page.cursor, page.more
+
+    async def _page(self, project: str, interest: Interest, since: str | None, limit: int) -> _Page:
+        watched = await self.watched(project)
+        assert watched.head is not None
+        position, reset = position_of(since, watched.head)
+        after = position or 0
+        entries: dict[object, tuple[int, FeedEntry]] = {}
+        for _ in range(_SCANS):
+            answer = await self._storage.files_changed_since(project, after, limit=limit)
+            if answer is None:
+                raise ProjectNotFound(project)
+            now, heads = answer
+            for head in heads:
+                if len(entries) == limit:
+                    return _Page(list(entries.values()), now.epoch, after, more=True, reset=reset)
+                after = head.sequence
+                if interest.wants(head) and (position is not None or not head.deleted):
+                    entries.pop(head.path, None)  # it changed between two scans: once, with its newest state
+                    entries[head.path] = (after, await self._entry(project, head, position or 0))
+            if len(heads) < limit:
+                return _Page(list(entries.values()), now.epoch, now.sequence, more=False, reset=reset)
+        return _Page(list(entries.values()), now.epoch, after, more=True, reset=reset)
+
+    async def _entry(self, project: str, head: FileHead, since: int) -> FeedEntry:
+        change_type = await change_type_since(self._storage, project, head, since)
+        return FileFeedEntry(head.path, rfc3339(head.last_modified), head.version, change_type)

@@ -1,0 +1,69 @@
+"""How a handler says that a request waits: it raises, and who holds the connection does the rest (`gateway.waiting`).
+
+A request that waits keeps nothing of the handlers alive; when something changed, it walks through them again.
+"""
+
+from starlette.requests import Request
+
+from gateway.hub import Interest, WatchedProject
+from gateway.problems import InvalidParameter
+from storage import ProjectHead
+
+LONGEST_WAIT = 60
+"""The longest `wait` that may be asked for, in seconds."""
+
+REMAINING = "gateway.remaining"
+"""In the scope of a request that has waited: the seconds that are left."""
+
+
+class Park(Exception):
+    """There is nothing new for this request, and it may wait for `seconds`."""
+
+    def __init__(self, project: WatchedProject, as_of: ProjectHead | None, interest: Interest, seconds: float) -> None:
+        self.project = project
+        self.as_of = as_of
+        """Where the project stood before the handler looked."""
+        self.interest = interest
+        self.seconds = seconds
+
+
+class OpenStream(Exception):
+    """The request is for an event stream of `interest`, from a position on."""
+
+    def __init__(self, project_name: str, project: WatchedProject, interest: Interest, since: str | None) -> None:
+        self.project_name = project_name
+        self.project = project
+        self.interest = interest
+        self.since = since
+
+
+def parse_wait(request: Request) -> float:
+    """The `wait` of a query, in seconds; 0 if it is left out.
+
+    Raises:
+        InvalidParameter
+    """
+    text = request.query_params.get("wait", "0")
+    whole, _, fraction = text.partition(".")
+    if not (text.isascii() and whole.isdigit() and (fraction.isdigit() or "." not in text) and len(text) <= 20):
+        raise InvalidParameter("wait", f"a number of seconds from 0 to {LONGEST_WAIT} is expected")
+    return check_wait(float(text))
+
+
+def check_wait(seconds: float) -> float:
+    """Raises InvalidParameter unless `seconds` may be asked for."""
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise InvalidParameter("wait", f"it must be from 0 to {LONGEST_WAIT} seconds")
+    return seconds
+
+
+def hold(request: Request, wait: float, project: WatchedProject, as_of: ProjectHead | None, interest: Interest) -> None:
+    """Raises Park if a request that nothing is new for has time left; returns if it must be answered now."""
+    seconds = request.scope.get(REMAINING, wait)
+    if seconds > 0:
+        raise Park(project, as_of, interest, seconds)
+
+
+def empty_after_wait(request: Request) -> dict[str, str]:
+    """The headers of an answer without news: after a wait no cache may keep it."""
+    return {"Cache-Control": "no-store"} if REMAINING in request.scope else {}

@@ -1,0 +1,197 @@
+"""Requests that wait (`wait=SECONDS`), held at the door.
+
+While a request waits, only its connection, one frame of this module and a place in the hub are alive. When something
+changed, or its time is up, it walks through the application once more, with what is left of its time.
+"""
+
+import asyncio
+import random
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.conditional import CACHE_HEADERS
+from gateway.feed import Feed
+from gateway.hub import Hub, TooManyWaiters, Waiter, WatchedProject
+from gateway.metrics import RequestFigures
+from gateway.middleware import send_problem
+from gateway.problems import Overloaded
+from gateway.routes.waits import REMAINING, OpenStream, Park
+from gateway.streams import EventStream, refuse_stream
+
+_log = structlog.get_logger("gateway.http")
+
+_FEED_ROUTE = "/api/projects/{project}/changes"
+_JSON_HEADERS = [
+    (b"content-type", b"application/json"),
+    *((name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()),
+]
+
+_CUT_S = 55.0
+"""Proxies end a silent request after 60 s."""
+_CUT_JITTER = 0.1
+
+
+class WaitingRequests:
+    """ASGI in front of the application: takes the requests that it parks, and the event streams that it opens."""
+
+    def __init__(self, app: ASGIApp, hub: Hub, feed: Feed, figures: RequestFigures) -> None:
+        self._app = app
+        self._hub = hub
+        self._feed = feed
+        self._figures = figures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(receive)
+        try:
+            await self._app(scope, body, send)
+            return
+        except Park as parked:
+            park = parked
+        except OpenStream as opened:
+            await self._stream(opened, receive, send)
+            return
+        await self._wait(park, scope, body, send)
+
+    async def _wait(self, park: Park, scope: Scope, body: "_Body", send: Send) -> None:
+        try:
+            self._hub.enter(park.project)
+        except TooManyWaiters:
+            await send_problem(Overloaded("too many requests are waiting; poll, or try again in a moment"), send)
+            return
+        request = _ParkedRequest(self._app, self._hub, self._figures, scope, body.again, send)
+        try:
+            request.park(park, asyncio.get_running_loop().time() + _cut(park.seconds))
+            await body.disconnected()  # comes when the client leaves, and when the answer is complete
+        finally:
+            self._hub.leave(park.project)
+            await request.end()
+
+    async def _stream(self, opened: OpenStream, receive: Receive, send: Send) -> None:
+        try:
+            self._hub.enter(opened.project)
+        except TooManyWaiters:
+            await refuse_stream(send)
+            return
+        stream = EventStream(self._hub, self._feed, opened, send)
+        try:
+            await stream.start()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            self._hub.leave(opened.project)
+            await stream.end()
+
+
+def _cut(seconds: float) -> float:
+    """How long a request may really be held, in seconds."""
+    return min(seconds, _CUT_S * (1 - random.random() * _CUT_JITTER))
+
+
+class _ParkedRequest:
+    """One request while it waits, and its answer once it does not."""
+
+    __slots__ = (
+        "_answer",
+        "_app",
+        "_deadline",
+        "_ended",
+        "_figures",
+        "_hub",
+        "_project",
+        "_receive",
+        "_scope",
+        "_send",
+        "_waiter",
+    )
+
+    def __init__(
+        self, app: ASGIApp, hub: Hub, figures: RequestFigures, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._app = app
+        self._hub = hub
+        self._figures = figures
+        self._project: WatchedProject | None = None
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._deadline = 0.0
+        self._waiter: Waiter | None = None
+        self._answer: asyncio.Task[None] | None = None
+        self._ended = False
+
+    def park(self, park: Park, deadline: float) -> None:
+        """Wait from here on."""
+        self._deadline = deadline
+        self._project = park.project
+        if park.project.head is not park.as_of:  # something came while the handler looked
+            self._wake()
+            return
+        left = deadline - asyncio.get_running_loop().time()
+        self._waiter = self._hub.park(park.project, park.interest, left, self._wake)
+
+    def _wake(self) -> None:
+        self._waiter = None
+        if not self._ended:
+            self._answer = asyncio.create_task(self._walk())
+
+    async def _walk(self) -> None:
+        """Walk through the application; it answers, or parks the request again."""
+        if await self._send_remembered():
+            return
+        left = 0.0 if self._hub.draining else self._deadline - asyncio.get_running_loop().time()
+        scope = {**self._scope, REMAINING: left}
+        try:
+            await self._app(scope, self._receive, self._send)
+        except Park as park:
+            if not self._ended:
+                self.park(park, self._deadline)
+        except OSError:
+            _log.debug("a client left while it was answered", path=self._scope["path"])
+
+    async def _send_remembered(self) -> bool:
+        """Answer as somebody with the same question was answered a moment ago; False if nobody was."""
+        assert self._project is not None
+        answer = self._project.answers.get((self._scope["path"], self._scope["query_string"]))
+        if answer is None:
+            return False
+        cursor = self._project.cursor
+        headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(answer)), (b"etag", b'"%b"' % cursor.encode())]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": answer})
+        self._figures.count("GET", _FEED_ROUTE, 200, 0.0)
+        return True
+
+    async def end(self) -> None:
+        """Forget it: the client has its answer, or has left."""
+        self._ended = True
+        if self._waiter is not None:
+            self._hub.forget(self._waiter)
+        if self._answer is not None:
+            await self._answer
+
+
+class _Body:
+    """`receive` that keeps the messages of a body, so that the request can be read again."""
+
+    __slots__ = ("_messages", "_receive")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._messages: list[Message] = []
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._messages.append(message)
+        return message
+
+    async def again(self) -> Message:
+        """The body as one message, each time that it is asked for."""
+        return {"type": "http.request", "body": b"".join(message.get("body", b"") for message in self._messages)}
+
+    async def disconnected(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
