@@ -16,7 +16,7 @@ from storage.records import (
     StoredUpdate,
     Version,
 )
-from storage.sqlite.writer import head_from_row
+from storage.sqlite.log import head_from_row
 
 _HEAD = "path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence"
 

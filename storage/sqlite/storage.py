@@ -22,7 +22,8 @@ from storage.records import (
 from storage.sqlite import files
 from storage.sqlite.database import Database
 from storage.sqlite.lock import ProcessLock
-from storage.sqlite.writer import Clock, GroupCommitWriter, wall_clock
+from storage.sqlite.log import Clock, wall_clock
+from storage.sqlite.writer import GroupCommitWriter
 
 _NEAR_READ_BYTES = 256 * 1024
 """What one read may fetch in the loop's thread; more goes to the reader's."""

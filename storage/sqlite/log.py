@@ -1,0 +1,231 @@
+"""How changes become rows: versions, sequence numbers, times and incarnations, in the transaction that writes."""
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+
+from storage.errors import StorageError, VersionConflict
+from storage.records import (
+    AppendUpdate,
+    Change,
+    Committed,
+    DeleteFile,
+    Epoch,
+    FileHead,
+    Incarnation,
+    Milliseconds,
+    ProjectHead,
+    Sequence,
+    Version,
+)
+
+Clock = Callable[[], int]
+"""Gives milliseconds since 1970."""
+
+
+def wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+_CACHED_FILES = 16_384
+
+
+class _Project:
+    """A project's row, as the writer knows it."""
+
+    __slots__ = ("epoch", "id", "last_modified", "name", "sequence")
+
+    def __init__(self, id: int, name: str, epoch: Epoch, sequence: int, last_modified: int) -> None:
+        self.id = id
+        self.name = name
+        self.epoch = epoch
+        self.sequence = sequence
+        self.last_modified = last_modified
+
+
+class _File:
+    """A file's row, as the writer knows it."""
+
+    __slots__ = ("head", "id")
+
+    def __init__(self, id: int, head: FileHead) -> None:
+        self.id = id
+        self.head = head
+
+
+class Log:
+    """Turns changes into rows. Runs in the writer's thread, inside the transaction.
+
+    It remembers the rows it has written or read: nobody else writes to this file. A transaction that fails takes the
+    memory with it (`forget`).
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._projects: dict[str, _Project] = {}
+        self._files: dict[tuple[str, str], _File] = {}
+
+    def forget(self) -> None:
+        self._projects.clear()
+        self._files.clear()
+
+    def write(
+        self, connection: sqlite3.Connection, requests: list[tuple[str, tuple[Change, ...]]]
+    ) -> list[tuple[Committed, ...] | StorageError]:
+        if len(self._files) > _CACHED_FILES:
+            self.forget()
+        now = self._clock()
+        results: list[tuple[Committed, ...] | StorageError] = []
+        rows: list[tuple[int, int, int, int, str | None, bytes | None]] = []
+        files: dict[int, FileHead] = {}
+        projects: dict[int, _Project] = {}
+        for name, changes in requests:
+            conflict = self._first_conflict(connection, name, changes)
+            if conflict is not None:
+                results.append(conflict)
+                continue
+            project = self._projects.get(name) or self._create_project(connection, name, now)
+            projects[project.id] = project
+            results.append(tuple(self._add(connection, project, change, now, rows, files) for change in changes))
+        connection.executemany(
+            "INSERT INTO file_update (file, version, last_modified, size, author, body) VALUES (?, ?, ?, ?, ?, ?)", rows
+        )
+        connection.executemany(
+            "UPDATE file SET version = ?, sequence = ?, last_modified = ?, size = ? WHERE id = ?",
+            [(head.version, head.sequence, head.last_modified, head.size, id) for id, head in files.items()],
+        )
+        connection.executemany(
+            "UPDATE project SET sequence = ?, last_modified = ? WHERE id = ?",
+            [(project.sequence, project.last_modified, project.id) for project in projects.values()],
+        )
+        return results
+
+    def _first_conflict(
+        self, connection: sqlite3.Connection, project: str, changes: tuple[Change, ...]
+    ) -> VersionConflict | None:
+        expected: dict[str, int] = {}
+        for change in changes:
+            path = change.path
+            found = expected.get(path)
+            if found is None:
+                file = self._files.get((project, path)) or self._load_file(connection, project, path)
+                found = file.head.version if file else 0
+            if found != change.expected_version:
+                return VersionConflict(project, path, change.expected_version, found)
+            expected[path] = found + 1
+        return None
+
+    def _load_project(self, connection: sqlite3.Connection, name: str) -> _Project | None:
+        row = connection.execute(
+            "SELECT id, name, epoch, sequence, last_modified FROM project WHERE name = ?", (name,)
+        ).fetchone()
+        if row is None:
+            return None
+        self._projects[name] = project = _Project(*row)
+        return project
+
+    def _create_project(self, connection: sqlite3.Connection, name: str, now: int) -> _Project:
+        epoch = Epoch(secrets.token_hex(5))
+        cursor = connection.execute(
+            "INSERT INTO project (name, epoch, sequence, last_modified) VALUES (?, ?, 0, ?)", (name, epoch, now)
+        )
+        assert cursor.lastrowid is not None
+        self._projects[name] = project = _Project(cursor.lastrowid, name, epoch, 0, now)
+        return project
+
+    def _load_file(self, connection: sqlite3.Connection, project_name: str, path: str) -> _File | None:
+        project = self._projects.get(project_name) or self._load_project(connection, project_name)
+        if project is None:
+            return None
+        row = connection.execute(
+            "SELECT id, path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence"
+            " FROM file WHERE project = ? AND path = ?",
+            (project.id, path),
+        ).fetchone()
+        if row is None:
+            return None
+        self._files[project_name, path] = file = _File(row[0], head_from_row(row[1:]))
+        return file
+
+    def _add(
+        self,
+        connection: sqlite3.Connection,
+        project: _Project,
+        change: Change,
+        now: int,
+        rows: list[tuple[int, int, int, int, str | None, bytes | None]],
+        files: dict[int, FileHead],
+    ) -> Committed:
+        """Advance the project by one change, and note the rows that say so."""
+        project.sequence += 1
+        project.last_modified = time = max(project.last_modified, now)
+        sequence = Sequence(project.sequence)
+        file = self._files.get((project.name, change.path)) or self._create_file(connection, project, change.path, time)
+        old = file.head
+        version = Version(old.version + 1)
+        deleted = type(change) is DeleteFile
+        body = change.body if type(change) is AppendUpdate else None
+        size = old.size
+        incarnation, born_version, born_sequence = old.incarnation, old.born_version, old.born_sequence
+        if old.deleted and not deleted:
+            if old.version:
+                self._bury(connection, file.id, old)
+            size, incarnation, born_version, born_sequence = 0, new_incarnation(), version, sequence
+        if body is not None:
+            size += len(body)
+        if old.deleted or deleted:
+            connection.execute(
+                "UPDATE file SET incarnation = ?, deleted = ?, born_version = ?, born_sequence = ? WHERE id = ?",
+                (incarnation, deleted, born_version, born_sequence, file.id),
+            )
+        head = FileHead(
+            change.path, version, incarnation, sequence, Milliseconds(time), size, deleted, born_version, born_sequence
+        )
+        file.head = files[file.id] = head
+        rows.append((file.id, version, time, size, change.author, body))
+        return Committed(ProjectHead(project.name, project.epoch, sequence, Milliseconds(time)), head, body)
+
+    def _create_file(self, connection: sqlite3.Connection, project: _Project, path: str, now: int) -> _File:
+        """A row for a file that is about to get its first version, with the sequence of that change."""
+        cursor = connection.execute(
+            "INSERT INTO file (project, path, version, incarnation, sequence, last_modified, size, deleted,"
+            " born_version, born_sequence) VALUES (?, ?, 0, '', ?, ?, 0, 1, 0, 0)",
+            (project.id, path, project.sequence, now),
+        )
+        assert cursor.lastrowid is not None
+        head = FileHead(
+            path, Version(0), Incarnation(""), Sequence(0), Milliseconds(now), 0, True, Version(0), Sequence(0)
+        )
+        self._files[project.name, path] = file = _File(cursor.lastrowid, head)
+        return file
+
+    @staticmethod
+    def _bury(connection: sqlite3.Connection, file: int, head: FileHead) -> None:
+        """Remember an incarnation that ended with the tombstone `head`."""
+        connection.execute(
+            "INSERT INTO past_life (file, born_version, incarnation, born_sequence, died_sequence)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (file, head.born_version, head.incarnation, head.born_sequence, head.sequence),
+        )
+
+
+def new_incarnation() -> Incarnation:
+    """A name that no other life of a file has had."""
+    return Incarnation(secrets.token_hex(5))
+
+
+def head_from_row(row: tuple[str, int, str, int, int, int, int, int, int]) -> FileHead:
+    """A head from (path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence)."""
+    path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence = row
+    return FileHead(
+        path,
+        Version(version),
+        Incarnation(incarnation),
+        Sequence(sequence),
+        Milliseconds(last_modified),
+        size,
+        bool(deleted),
+        Version(born_version),
+        Sequence(born_sequence),
+    )
