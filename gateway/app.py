@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from importlib.metadata import version
+from typing import Any
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.changes import Changes
@@ -20,10 +21,12 @@ from gateway.metrics import Metrics
 from gateway.middleware import Boundary, compressed, send_problem
 from gateway.openapi import describe
 from gateway.problems import NotFound, ShuttingDown
+from gateway.rooms import Rooms
 from gateway.routes.changes import ChangeRoutes
 from gateway.routes.files import FileRoutes
 from gateway.routes.operation import Operation, Resource
 from gateway.routes.parsing import json_bytes
+from gateway.routes.rooms import RoomEndpoint
 from gateway.routes.system import SystemRoutes
 from gateway.settings import Settings
 from gateway.unchanged import UnchangedPolls
@@ -31,6 +34,7 @@ from gateway.waiting import WaitingRequests
 from storage import Storage, StorageError
 from storage.sqlite import SQLiteStorage
 
+_ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
 _METHODS = ["GET", "HEAD", "PATCH", "PUT", "DELETE", "POST", "OPTIONS"]
 _REQUEST_HEADERS = [
     "If-Match",
@@ -68,8 +72,7 @@ class Gateway:
         self.settings = settings
         self._open_storage = open_storage
         self._app: ASGIApp = _unavailable
-        self.drain: Callable[[], None] = lambda: None
-        """Answers all requests that wait and ends all streams, now and from now on. To be called when the server stops."""
+        self._draining: list[Callable[[], None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,22 +91,27 @@ class Gateway:
         else:
             await send({"type": "lifespan.shutdown.complete"})
 
+    def drain(self) -> None:
+        """Let nobody wait any more, and end all streams and rooms: to be called when the server begins to stop."""
+        for drain in self._draining:
+            drain()
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Storage]:
         """The gateway at work; on leaving, what was accepted is written and the storage closed."""
         async with self._open_storage(self.settings) as storage:
             hub = Hub(storage, project_limit=self.settings.project_waiters, limit=self.settings.waiters)
-            self.drain = hub.drain
             documents = Documents(storage, memory_limit=self.settings.hot_document_bytes)
-            maintenance = asyncio.create_task(Maintenance(storage, documents).run(), name="maintenance")
-            self._app = _assemble(self.settings, storage, hub, documents)
+            files = Files(storage, documents, hub)
+            rooms = _open_rooms(self.settings, storage, files, documents)
+            self._draining = [hub.drain, rooms.drain]
+            self._app = _assemble(self.settings, storage, hub, documents, files, rooms)
             try:
-                yield storage
+                async with _running(Maintenance(storage, documents).run(), rooms.expire_awareness()):
+                    yield storage
             finally:
                 self._app = _unavailable
-                maintenance.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await maintenance
+                await rooms.close()
                 documents.close()
 
 
@@ -134,9 +142,35 @@ async def open_sqlite_read_only(settings: Settings) -> AsyncIterator[Storage]:
         await storage.close()
 
 
-def _assemble(settings: Settings, storage: Storage, hub: Hub, documents: Documents) -> ASGIApp:
-    metrics = Metrics(storage, documents)
-    files = FileRoutes(Files(storage, documents, hub), body_limit=settings.body_limit)
+@contextlib.asynccontextmanager
+async def _running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Jobs in the background, ended on leaving."""
+    jobs = [asyncio.create_task(job) for job in work]
+    try:
+        yield
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+
+def _open_rooms(settings: Settings, storage: Storage, files: Files, documents: Documents) -> Rooms:
+    return Rooms(
+        storage,
+        files,
+        documents,
+        window=settings.room_window_ms / 1000,
+        queue_limit=settings.room_queue_bytes,
+        inbox_limit=settings.body_limit,
+        connection_limit=settings.room_connections,
+    )
+
+
+def _assemble(
+    settings: Settings, storage: Storage, hub: Hub, documents: Documents, files: Files, rooms: Rooms
+) -> ASGIApp:
+    metrics = Metrics(storage, documents, hub, rooms)
+    file_routes = FileRoutes(files, body_limit=settings.body_limit)
     feed = Feed(storage, hub)
     changes = ChangeRoutes(
         Changes(storage, hub, paths_limit=settings.paths_limit), feed, body_limit=settings.body_limit
@@ -147,11 +181,12 @@ def _assemble(settings: Settings, storage: Storage, hub: Hub, documents: Documen
     )
     operations += [
         *changes.operations(),
-        *files.collection_operations(),
-        *files.operations(),
+        *file_routes.collection_operations(),
+        *file_routes.operations(),
         *system.operations(),
     ]
-    app: ASGIApp = Router(_routes(operations), redirect_slashes=False, default=_not_found)
+    routes: list[BaseRoute] = [*_routes(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]
+    app: ASGIApp = Router(routes, redirect_slashes=False, default=_not_found)
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = WaitingRequests(app, hub, feed, metrics.requests)
     app = UnchangedPolls(app, hub, metrics.requests)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -18,6 +19,9 @@ from gateway.app import Gateway, create_app, open_sqlite, open_sqlite_read_only
 from gateway.settings import Settings
 from gateway.upkeep import compact_storage, verify_storage
 from storage import StorageError
+
+_KEEP_ALIVE_S = 75
+"""Longer than proxies keep idle connections to their servers: the proxy closes first, and no request is lost."""
 
 main = typer.Typer(
     name="yjs-gateway",
@@ -46,14 +50,25 @@ def serve(
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        ws="websockets-sansio",
+        ws_max_size=settings.body_limit,
+        ws_per_message_deflate=False,  # 90 KB a connection, for messages of some bytes
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     server = _Server(config, app)
+    _raise_file_limit()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after it has stopped
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes a SIGINT on after it has stopped
         server.run()
     if not server.started:
         raise typer.Exit(1)
+
+
+def _raise_file_limit() -> None:
+    """Each connection is an open file: take as many as the system lets us."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Server(uvicorn.Server):

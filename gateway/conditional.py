@@ -50,15 +50,19 @@ class Preconditions(Struct, frozen=True):
     if_match: EntityTags | None = None
     if_none_match: EntityTags | None = None
     incarnation: str | None = None
+    unless_deleted: bool = False
+    """A tombstone is no place to begin a new life of the file."""
 
     def __bool__(self) -> bool:
-        return self.if_match is not None or self.if_none_match is not None or self.incarnation is not None
+        return self != _NONE
 
     def check(self, path: str, head: FileHead | None) -> None:
         """Raises FileDeleted if another life of the file is meant, PreconditionFailed if a tag does not fit."""
         live = head if head is not None and not head.deleted else None
         if self.incarnation is not None and (live is None or live.incarnation != self.incarnation):
             raise FileDeleted(path, None if head is None else file_headers(head))
+        if self.unless_deleted and head is not None and head.deleted:
+            raise FileDeleted(path, file_headers(head))
         tag = None if live is None else entity_tag(live)
         if self.if_match is not None and not self.if_match.match(tag):
             raise PreconditionFailed(
@@ -68,6 +72,9 @@ class Preconditions(Struct, frozen=True):
         if self.if_none_match is not None and self.if_none_match.match(tag):
             assert live is not None
             raise PreconditionFailed(f"{path!r} is there already, at version {live.version}", file_headers(live))
+
+
+_NONE = Preconditions()
 
 
 def entity_tag(head: FileHead) -> str:

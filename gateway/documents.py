@@ -303,6 +303,12 @@ class Documents:
             elif key in self._opening:
                 self._outdated.add(key)
 
+    def release(self, project: str, path: str) -> None:
+        """Close a file's document if nothing of it is queued: nobody is expected to write to it soon."""
+        document = self._open.get((project, path))
+        if document is not None and not document.pending:
+            self.discard(document)
+
     def close(self) -> None:
         """Close every document."""
         for key, document in list(self._open.items()):

@@ -18,6 +18,7 @@ from gateway.problems import (
     MissingPredecessors,
     NotAText,
     Overloaded,
+    Problem,
     ProjectNotFound,
     VersionAhead,
     VersionNotFound,
@@ -51,6 +52,15 @@ class Written(Struct, frozen=True, gc=False):
     epoch: str
     changed: bool
     created: bool = False
+
+
+class _Refusal(Exception):
+    """One of several updates is not taken."""
+
+    def __init__(self, index: int, reason: InvalidUpdate | Gap) -> None:
+        super().__init__(str(reason))
+        self.index = index
+        self.reason = reason
 
 
 class Content(Struct, frozen=True, gc=False):
@@ -98,9 +108,48 @@ class Files:
 
         try:
             return await self._write(project, path, admit, preconditions, author)
-        except Gap:
-            document = await self._open(project, path)
-            raise MissingPredecessors(document.state_vector()) from None
+        except Gap as gap:
+            raise await self._refuse(project, path, gap) from None
+
+    async def append_together(
+        self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions
+    ) -> dict[int, Problem]:
+        """Merge many updates into a file as one version; returns those that are refused, by their place."""
+        refused: dict[int, Problem] = {}
+        for index, update in enumerate(updates):
+            try:
+                check_format(update)
+            except InvalidUpdate as error:
+                refused[index] = InvalidUpdateBody(f"it cannot be decoded: {error}")
+
+        def admit(document: OpenDocument) -> bytes | None:
+            added = []
+            for index, update in enumerate(updates):
+                if index not in refused:
+                    try:
+                        added.append(document.admit(update))
+                    except (InvalidUpdate, Gap) as error:
+                        self._documents.discard(document)
+                        raise _Refusal(index, error) from None
+            news = [update for update in added if update is not None]
+            return merge(news) if news else None
+
+        while len(refused) < len(updates):
+            try:
+                await self._write(project, path, admit, preconditions, None)
+                break
+            except _Refusal as refusal:
+                refused[refusal.index] = await self._refuse(project, path, refusal.reason)
+        return refused
+
+    async def _refuse(self, project: str, path: str, reason: Exception) -> Problem:
+        if isinstance(reason, Gap):
+            return MissingPredecessors((await self._open(project, path)).state_vector())
+        return InvalidUpdateBody(str(reason))
+
+    async def state_vector(self, project: str, path: str) -> bytes:
+        """What the gateway has of a file, as a Yjs state vector; that of an empty document where there is no file."""
+        return (await self._open(project, path)).state_vector()
 
     async def put_text(
         self, project: str, path: str, text: str, root: str, preconditions: Preconditions, author: str | None = None
@@ -133,7 +182,7 @@ class Files:
             preconditions.check(path, document.head)
             try:
                 update = edit(document)
-            except Gap:
+            except (Gap, _Refusal):
                 await document.settle()  # the state vector of the answer must be durable
                 raise
             if update is None:

@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from gateway.documents import Documents
+from gateway.hub import Hub
+from gateway.rooms import Rooms
 from storage import Storage
 
 _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
@@ -45,10 +47,14 @@ class RequestFigures:
 class _Collector:
     """Reads the figures when they are asked for."""
 
-    def __init__(self, requests: RequestFigures, storage: Storage, documents: Documents) -> None:
+    def __init__(
+        self, requests: RequestFigures, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms
+    ) -> None:
         self._requests = requests
         self._storage = storage
         self._documents = documents
+        self._hub = hub
+        self._rooms = rooms
 
     def collect(self) -> Iterator[Metric]:
         answers = CounterMetricFamily("gateway_requests", "Requests answered.", labels=["method", "route", "status"])
@@ -70,15 +76,18 @@ class _Collector:
         yield GaugeMetricFamily(
             "gateway_hot_document_bytes", "Memory of open documents, as estimated.", value=self._documents.memory
         )
+        yield GaugeMetricFamily("gateway_waiters", "Requests that wait, and event streams.", value=self._hub.members)
+        yield GaugeMetricFamily("gateway_rooms", "Files with WebSocket clients.", value=len(self._rooms))
+        yield GaugeMetricFamily("gateway_room_connections", "WebSocket clients.", value=self._rooms.connections)
 
 
 class Metrics:
     """What `/metrics` shows."""
 
-    def __init__(self, storage: Storage, documents: Documents) -> None:
+    def __init__(self, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms) -> None:
         self.requests = RequestFigures()
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(self.requests, storage, documents))
+        self._registry.register(_Collector(self.requests, storage, documents, hub, rooms))
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

@@ -126,6 +126,7 @@ class MissingPredecessors(Problem):
 
     def __init__(self, state_vector: bytes) -> None:
         super().__init__("send the difference from state_vector, which holds what is missing and this update")
+        self.server_state = state_vector
         self._state_vector = base64.urlsafe_b64encode(state_vector).decode().rstrip("=")
 
     def details(self) -> ProblemDetails:

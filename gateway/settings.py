@@ -34,6 +34,13 @@ class Settings(BaseSettings):
     )
     waiters: int = Field(50_000, ge=0, description="The most requests that may wait or stream at once.")
     project_waiters: int = Field(20_000, ge=0, description="The most of them on one project.")
+    room_connections: int = Field(10_000, ge=0, description="The most WebSocket connections at once.")
+    room_window_ms: int = Field(
+        50, ge=0, description="What a room receives within so many milliseconds becomes one version."
+    )
+    room_queue_bytes: int = Field(
+        4 * MEBIBYTE, ge=1024, description="What may wait to be sent to one WebSocket client before it is closed."
+    )
     shutdown_seconds: int = Field(20, ge=1, description="How long a stopping gateway waits for requests in progress.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")

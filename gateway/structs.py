@@ -60,12 +60,16 @@ class Reader:
             raise MalformedUpdate("the bytes end too early")
         self._position += count
 
-    def text(self) -> str:
+    def buffer(self) -> bytes:
+        """Bytes after their length."""
         length = self.unsigned()
         start = self._position
         self.skip(length)
+        return self._bytes[start : self._position]
+
+    def text(self) -> str:
         try:
-            return self._bytes[start : self._position].decode()
+            return self.buffer().decode()
         except UnicodeDecodeError as error:
             raise MalformedUpdate("a string is not UTF-8") from error
 

@@ -1,0 +1,110 @@
+"""Messages of the y-websocket protocol (y-protocols: `sync.js`, `awareness.js`) as bytes. Pure."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from gateway.structs import MalformedUpdate, Reader, read_state_vector
+
+SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
+STEP_1, STEP_2, UPDATE = range(3)
+
+
+class MalformedMessage(ValueError):
+    """The bytes are not a message of the protocol."""
+
+
+class SyncMessage(Struct, frozen=True):
+    """`step` 1: a state vector, to be answered with what it lacks; 2 and 3: an update."""
+
+    step: Literal["step_1", "step_2", "update"]
+    body: bytes
+
+
+class AwarenessState(Struct, frozen=True):
+    """What one client says of itself: JSON, "null" where it has left."""
+
+    client: int
+    clock: int
+    state: str
+
+
+class AwarenessMessage(Struct, frozen=True):
+    states: tuple[AwarenessState, ...]
+
+
+class QueryAwareness(Struct, frozen=True):
+    """Asks for the awareness states of everybody."""
+
+
+def parse_message(message: bytes) -> SyncMessage | AwarenessMessage | QueryAwareness:
+    """A message of a client.
+
+    Raises:
+        MalformedMessage: it is none, or of a type that a client does not send.
+    """
+    try:
+        reader = Reader(message)
+        match reader.unsigned():
+            case 0:
+                return _parse_sync(reader)
+            case 1:
+                return AwarenessMessage(_parse_states(reader.buffer()))
+            case 3:
+                return QueryAwareness()
+            case kind:
+                raise MalformedMessage(f"the message type {kind} is unknown")
+    except MalformedUpdate as error:
+        raise MalformedMessage(str(error)) from None
+
+
+def _parse_sync(reader: Reader) -> SyncMessage:
+    match reader.unsigned():
+        case 0:
+            state_vector = reader.buffer()
+            read_state_vector(state_vector)
+            return SyncMessage("step_1", state_vector)
+        case 1:
+            return SyncMessage("step_2", reader.buffer())
+        case 2:
+            return SyncMessage("update", reader.buffer())
+        case kind:
+            raise MalformedMessage(f"the sync message type {kind} is unknown")
+
+
+def _parse_states(update: bytes) -> tuple[AwarenessState, ...]:
+    reader = Reader(update)
+    return tuple(AwarenessState(reader.unsigned(), reader.unsigned(), reader.text()) for _ in range(reader.unsigned()))
+
+
+def sync_step_1(state_vector: bytes) -> bytes:
+    return _var_uint(SYNC) + _var_uint(STEP_1) + _buffer(state_vector)
+
+
+def sync_step_2(update: bytes) -> bytes:
+    return _var_uint(SYNC) + _var_uint(STEP_2) + _buffer(update)
+
+
+def sync_update(update: bytes) -> bytes:
+    return _var_uint(SYNC) + _var_uint(UPDATE) + _buffer(update)
+
+
+def awareness_message(states: tuple[AwarenessState, ...]) -> bytes:
+    parts = [_var_uint(len(states))]
+    for state in states:
+        parts += [_var_uint(state.client), _var_uint(state.clock), _buffer(state.state.encode())]
+    return _var_uint(AWARENESS) + _buffer(b"".join(parts))
+
+
+def _buffer(data: bytes) -> bytes:
+    return _var_uint(len(data)) + data
+
+
+def _var_uint(number: int) -> bytes:
+    """lib0's `writeVarUint`."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(0x80 | number & 0x7F)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
