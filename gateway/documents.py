@@ -11,7 +11,7 @@ from anyio import to_process
 from gateway.roots import require_text
 from gateway.texts import apply_edits, smallest_edits
 from gateway.updates import Document, build_document, build_update, leaves_gap, run_yrs
-from storage import AppendUpdate, Committed, FileHead, Storage, StoredDocument, Version
+from storage import AppendUpdate, Commit, Committed, FileHead, Storage, StoredDocument, Version
 
 T = TypeVar("T")
 
@@ -293,9 +293,11 @@ class Documents:
         if document is not None:
             await document.settle()
 
-    def _committed(self, batch: tuple[Committed, ...]) -> None:
+    def _committed(self, batch: tuple[Commit, ...]) -> None:
         """A change that did not come through a file's document (a deletion, another server's) makes it outdated."""
         for committed in batch:
+            if not isinstance(committed, Committed):
+                continue
             key = (committed.project.name, committed.head.path)
             document = self._open.get(key)
             if document is not None and committed.head.version > document.version:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from storage import Committed, FileHead, ProjectHead, Storage
+from storage import Commit, Committed, FileHead, ProjectHead, Storage
 
 _PROJECTS = 4096
 _FILES_PER_PROJECT = 16_384
@@ -148,11 +148,13 @@ class Hub:
         """The project, if it is in memory."""
         return self._projects.get(name)
 
-    def _committed(self, batch: tuple[Committed, ...]) -> None:
+    def _committed(self, batch: tuple[Commit, ...]) -> None:
         for committed in batch:
             project = self._projects.get(committed.project.name)
-            if project is not None:
-                project.advance(committed.project)
+            if project is None:
+                continue
+            project.advance(committed.project)
+            if isinstance(committed, Committed):
                 if committed.head.path in project.files:
                     project.remember_file(committed.head)
                 if project.members:

@@ -17,7 +17,7 @@ from gateway.files import Files
 from gateway.problems import FileDeleted, FileNotFound, MissingPredecessors, Problem, ProjectNotFound
 from gateway.room_messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
 from gateway.updates import EMPTY_UPDATE
-from storage import Committed, FileHead, Storage, StorageError
+from storage import Commit, Committed, FileHead, Storage, StorageError
 
 _log = structlog.get_logger("gateway.rooms")
 
@@ -286,7 +286,7 @@ class Rooms:
             del self._rooms[key]
             self._documents.release(*key)
 
-    def _committed(self, batch: tuple[Committed, ...]) -> None:
+    def _committed(self, batch: tuple[Commit, ...]) -> None:
         for committed in batch:
             if isinstance(committed, Committed):
                 room = self._rooms.get((committed.project.name, committed.head.path))

@@ -8,19 +8,29 @@ from typing import Protocol
 
 from storage.records import (
     Change,
+    Commit,
     Committed,
+    CommittedSession,
+    CommittedTurn,
+    CreateSession,
+    CreateTurn,
     FileHead,
     Increment,
     ProjectHead,
     Sequence,
+    SessionHead,
     Snapshot,
     Statistics,
+    StoredBlock,
     StoredDocument,
+    StoredTurn,
     StoredUpdate,
+    TurnHead,
+    UpdateTurn,
     Version,
 )
 
-CommitListener = Callable[[tuple[Committed, ...]], None]
+CommitListener = Callable[[tuple[Commit, ...]], None]
 """Hears of every batch that became durable. It must not raise, and it must not wait."""
 
 
@@ -90,6 +100,58 @@ class Storage(Protocol):
 
     async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
         """One row of the log."""
+
+    async def changes_since(
+        self, project: str, sequence: int, *, limit: int | None = None
+    ) -> tuple[ProjectHead, list[FileHead | TurnHead]] | None:
+        """The files and turns changed after `sequence`, each once with its newest state, oldest change first."""
+
+    async def create_session(self, project: str, change: CreateSession) -> CommittedSession:
+        """Store a session. The project comes into being with its first change.
+
+        Raises:
+            TurnConflict: the session is there.
+            StorageError: as of `append`.
+        """
+
+    async def write_turn(self, project: str, change: CreateTurn | UpdateTurn) -> CommittedTurn:
+        """Store a new turn, or a change of one together with its blocks: all of it or nothing.
+
+        `started_at` and `completed_at` follow from the status. Whether a status may follow another is not checked.
+
+        Raises:
+            SessionMissing: there is no session to add a turn to.
+            TurnConflict: the turn is there already, or it was changed after the sequence that the change expects.
+            StorageError: as of `append`.
+        """
+
+    async def session(self, project: str, session_id: str) -> SessionHead | None:
+        """A session; None if there is none."""
+
+    async def sessions(self, project: str, *, after: str | None = None, limit: int) -> list[SessionHead]:
+        """Up to `limit` sessions, newest first, older than the session `after`."""
+
+    async def turn_head(self, project: str, session_id: str, turn_id: str) -> TurnHead | None:
+        """A turn's newest state; None if there is no such turn."""
+
+    async def turns(self, project: str, session_id: str, *, after: str | None = None, limit: int) -> list[StoredTurn]:
+        """Up to `limit` turns of a session without their blocks, newest first, older than the turn `after`."""
+
+    async def read_turn(
+        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0
+    ) -> StoredTurn | None:
+        """A turn with its blocks, but for the first `after_block`; None if there is no such turn."""
+
+    async def read_blocks(
+        self, project: str, session_id: str, turn_id: str, *, after_block: int, limit: int
+    ) -> list[StoredBlock]:
+        """Up to `limit` blocks after the first `after_block`."""
+
+    async def output_state(self, project: str, session_id: str, turn_id: str) -> bytes:
+        """What was stored last as `OutputPosition.state` of a turn; empty if nothing was."""
+
+    def running_turns(self) -> AsyncIterator[tuple[str, TurnHead]]:
+        """Every turn that is running, with the name of its project."""
 
     async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
         """Keep a snapshot beside the file's others; ignored where the log has no such version."""

@@ -2,6 +2,8 @@
 
 StorageError
 ├── VersionConflict       the file is not at the version that the change was made for
+├── TurnConflict          the turn has changed since, or is not there
+├── SessionMissing        there is no such session to add a turn to
 ├── StorageOverloaded     more changes wait to be written than the bound allows
 ├── StorageFull           the disk has no room; nothing of the batch was kept
 ├── StorageUnavailable    the database failed in another way; nothing of the batch was kept
@@ -26,6 +28,31 @@ class VersionConflict(StorageError):
         self.path = path
         self.expected = expected
         self.found = found
+
+
+class TurnConflict(StorageError):
+    """A change was made for the turn as of sequence `expected`, but it was at `found` (0: there is none).
+
+    `turn` is None where a session was to be created that is there.
+    """
+
+    def __init__(self, project: str, session: str, turn: str | None, expected: int, found: int) -> None:
+        name = f"session {session!r}" if turn is None else f"turn {turn!r} of session {session!r}"
+        super().__init__(f"{name} of project {project!r} is at sequence {found}, not {expected}")
+        self.project = project
+        self.session = session
+        self.turn = turn
+        self.expected = expected
+        self.found = found
+
+
+class SessionMissing(StorageError):
+    """A turn was to be added to a session that does not exist."""
+
+    def __init__(self, project: str, session: str) -> None:
+        super().__init__(f"project {project!r} has no session {session!r}")
+        self.project = project
+        self.session = session
 
 
 class StorageOverloaded(StorageError):

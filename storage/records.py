@@ -3,7 +3,7 @@
 Times are integer milliseconds since 1970 in UTC.
 """
 
-from typing import NewType
+from typing import Literal, NewType
 
 from msgspec import Struct
 
@@ -120,6 +120,122 @@ class Increment(Struct, frozen=True, gc=False):
     head: FileHead
     after: Version
     updates: tuple[bytes, ...]
+
+
+TurnStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
+FINISHED: frozenset[TurnStatus] = frozenset({"completed", "failed", "cancelled"})
+"""A turn in one of these never changes again."""
+
+BlockType = Literal["text", "thinking", "tool_use", "tool_result", "error"]
+
+
+class SessionHead(Struct, frozen=True, gc=False):
+    """A session of work with an agent. It never changes."""
+
+    session_id: str
+    title: str | None
+    sequence: Sequence
+    created_at: Milliseconds
+
+
+class TurnHead(Struct, frozen=True, gc=False):
+    """A turn's newest state, without what is long: its prompt and its blocks."""
+
+    session_id: str
+    turn_id: str
+    status: TurnStatus
+    block_count: int
+    sequence: Sequence
+    last_updated: Milliseconds
+    created_at: Milliseconds
+    started_at: Milliseconds | None
+    completed_at: Milliseconds | None
+    error: str | None
+    size: int
+    """Bytes of the content of its blocks."""
+    output_offset: int
+    """How many bytes of the agent's own output have been taken."""
+
+
+class NewBlock(Struct, frozen=True, gc=False):
+    """A block to be stored. Storage keeps `content` as it is."""
+
+    type: BlockType
+    content: bytes
+
+
+class StoredBlock(Struct, frozen=True, gc=False):
+    """A block of a turn; `index` counts from 0."""
+
+    index: int
+    type: BlockType
+    content: bytes
+    created_at: Milliseconds
+
+
+class StoredTurn(Struct, frozen=True, gc=False):
+    """A turn with its prompt, and with those of its blocks that were asked for."""
+
+    head: TurnHead
+    prompt: str
+    blocks: tuple[StoredBlock, ...] = ()
+
+
+class OutputPosition(Struct, frozen=True, gc=False):
+    """How far the agent's own output has been taken, and what its reader has to remember from there on."""
+
+    offset: int
+    state: bytes = b""
+
+
+class CreateSession(Struct, frozen=True, gc=False):
+    session_id: str
+    title: str | None
+
+
+class CreateTurn(Struct, frozen=True, gc=False):
+    """Add a pending turn to a session."""
+
+    session_id: str
+    turn_id: str
+    prompt: str
+
+
+class UpdateTurn(Struct, frozen=True, gc=False):
+    """Advance a turn whose newest change is `expected_sequence`: its status, its blocks, its output, or all of them.
+
+    With neither it renews the turn: its sequence and `last_updated` move.
+    """
+
+    session_id: str
+    turn_id: str
+    expected_sequence: Sequence
+    status: TurnStatus
+    error: str | None = None
+    blocks: tuple[NewBlock, ...] = ()
+    output: OutputPosition | None = None
+
+
+TurnChange = CreateSession | CreateTurn | UpdateTurn
+
+
+class CommittedSession(Struct, frozen=True, gc=False):
+    """A session that is durable now. It has a place in the sequence, and is not part of the change feed."""
+
+    project: ProjectHead
+    session: SessionHead
+
+
+class CommittedTurn(Struct, frozen=True, gc=False):
+    """A turn's state that is durable now."""
+
+    project: ProjectHead
+    """The project just after this change: its sequence is that of the turn."""
+    turn: TurnHead
+
+
+Commit = Committed | CommittedTurn | CommittedSession
+"""Whatever became durable. Each has `project`, and a sequence number of its own."""
 
 
 class Statistics(Struct, frozen=True, gc=False):

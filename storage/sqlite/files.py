@@ -16,7 +16,6 @@ from storage.records import (
     StoredUpdate,
     Version,
 )
-from storage.sqlite.log import head_from_row
 
 _HEAD = "path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence"
 
@@ -232,3 +231,19 @@ def snapshots(connection: sqlite3.Connection, project: str, path: str) -> list[S
         return []
     rows = connection.execute("SELECT version, body, size FROM snapshot WHERE file = ? ORDER BY version", (file[0],))
     return [Snapshot(*row) for row in rows]
+
+
+def head_from_row(row: tuple[str, int, str, int, int, int, int, int, int]) -> FileHead:
+    """A head from (path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence)."""
+    path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence = row
+    return FileHead(
+        path,
+        Version(version),
+        Incarnation(incarnation),
+        Sequence(sequence),
+        Milliseconds(last_modified),
+        size,
+        bool(deleted),
+        Version(born_version),
+        Sequence(born_sequence),
+    )

@@ -9,7 +9,10 @@ from storage.errors import StorageError, VersionConflict
 from storage.records import (
     AppendUpdate,
     Change,
+    Commit,
     Committed,
+    CreateSession,
+    CreateTurn,
     DeleteFile,
     Epoch,
     FileHead,
@@ -17,8 +20,12 @@ from storage.records import (
     Milliseconds,
     ProjectHead,
     Sequence,
+    TurnChange,
+    UpdateTurn,
     Version,
 )
+from storage.sqlite.files import head_from_row
+from storage.sqlite.turn_log import TurnLog
 
 Clock = Callable[[], int]
 """Gives milliseconds since 1970."""
@@ -65,18 +72,20 @@ class Log:
         self._clock = clock
         self._projects: dict[str, _Project] = {}
         self._files: dict[tuple[str, str], _File] = {}
+        self._turns = TurnLog()
 
     def forget(self) -> None:
         self._projects.clear()
         self._files.clear()
+        self._turns.forget()
 
     def write(
-        self, connection: sqlite3.Connection, requests: list[tuple[str, tuple[Change, ...]]]
-    ) -> list[tuple[Committed, ...] | StorageError]:
+        self, connection: sqlite3.Connection, requests: list[tuple[str, tuple[Change | TurnChange, ...]]]
+    ) -> list[tuple[Commit, ...] | StorageError]:
         if len(self._files) > _CACHED_FILES:
             self.forget()
         now = self._clock()
-        results: list[tuple[Committed, ...] | StorageError] = []
+        results: list[tuple[Commit, ...] | StorageError] = []
         rows: list[tuple[int, int, int, int, str | None, bytes | None]] = []
         files: dict[int, FileHead] = {}
         projects: dict[int, _Project] = {}
@@ -102,10 +111,15 @@ class Log:
         return results
 
     def _first_conflict(
-        self, connection: sqlite3.Connection, project: str, changes: tuple[Change, ...]
-    ) -> VersionConflict | None:
+        self, connection: sqlite3.Connection, project: str, changes: tuple[Change | TurnChange, ...]
+    ) -> StorageError | None:
         expected: dict[str, int] = {}
         for change in changes:
+            if isinstance(change, CreateSession | CreateTurn | UpdateTurn):
+                conflict = self._turns.conflict(connection, project, change)
+                if conflict is not None:
+                    return conflict
+                continue
             path = change.path
             found = expected.get(path)
             if found is None:
@@ -152,15 +166,31 @@ class Log:
         self,
         connection: sqlite3.Connection,
         project: _Project,
-        change: Change,
+        change: Change | TurnChange,
         now: int,
         rows: list[tuple[int, int, int, int, str | None, bytes | None]],
         files: dict[int, FileHead],
-    ) -> Committed:
-        """Advance the project by one change, and note the rows that say so."""
+    ) -> Commit:
+        """Advance the project by one change, and write or note the rows that say so."""
         project.sequence += 1
-        project.last_modified = time = max(project.last_modified, now)
-        sequence = Sequence(project.sequence)
+        project.last_modified = max(project.last_modified, now)
+        advanced = ProjectHead(
+            project.name, project.epoch, Sequence(project.sequence), Milliseconds(project.last_modified)
+        )
+        if isinstance(change, CreateSession | CreateTurn | UpdateTurn):
+            return self._turns.add(connection, project.id, advanced, change)
+        return self._add_version(connection, project, advanced, change, rows, files)
+
+    def _add_version(
+        self,
+        connection: sqlite3.Connection,
+        project: _Project,
+        advanced: ProjectHead,
+        change: Change,
+        rows: list[tuple[int, int, int, int, str | None, bytes | None]],
+        files: dict[int, FileHead],
+    ) -> Committed:
+        sequence, time = advanced.sequence, advanced.last_modified
         file = self._files.get((project.name, change.path)) or self._create_file(connection, project, change.path, time)
         old = file.head
         version = Version(old.version + 1)
@@ -179,12 +209,10 @@ class Log:
                 "UPDATE file SET incarnation = ?, deleted = ?, born_version = ?, born_sequence = ? WHERE id = ?",
                 (incarnation, deleted, born_version, born_sequence, file.id),
             )
-        head = FileHead(
-            change.path, version, incarnation, sequence, Milliseconds(time), size, deleted, born_version, born_sequence
-        )
+        head = FileHead(change.path, version, incarnation, sequence, time, size, deleted, born_version, born_sequence)
         file.head = files[file.id] = head
         rows.append((file.id, version, time, size, change.author, body))
-        return Committed(ProjectHead(project.name, project.epoch, sequence, Milliseconds(time)), head, body)
+        return Committed(advanced, head, body)
 
     def _create_file(self, connection: sqlite3.Connection, project: _Project, path: str, now: int) -> _File:
         """A row for a file that is about to get its first version, with the sequence of that change."""
@@ -213,19 +241,3 @@ class Log:
 def new_incarnation() -> Incarnation:
     """A name that no other life of a file has had."""
     return Incarnation(secrets.token_hex(5))
-
-
-def head_from_row(row: tuple[str, int, str, int, int, int, int, int, int]) -> FileHead:
-    """A head from (path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence)."""
-    path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence = row
-    return FileHead(
-        path,
-        Version(version),
-        Incarnation(incarnation),
-        Sequence(sequence),
-        Milliseconds(last_modified),
-        size,
-        bool(deleted),
-        Version(born_version),
-        Sequence(born_sequence),
-    )

@@ -10,16 +10,25 @@ from storage.base import CommitListener
 from storage.records import (
     Change,
     Committed,
+    CommittedSession,
+    CommittedTurn,
+    CreateSession,
+    CreateTurn,
     FileHead,
     Increment,
     ProjectHead,
+    SessionHead,
     Snapshot,
     Statistics,
+    StoredBlock,
     StoredDocument,
+    StoredTurn,
     StoredUpdate,
+    TurnHead,
+    UpdateTurn,
     Version,
 )
-from storage.sqlite import files
+from storage.sqlite import files, turns
 from storage.sqlite.database import Database
 from storage.sqlite.lock import ProcessLock
 from storage.sqlite.log import Clock, wall_clock
@@ -156,6 +165,74 @@ class SQLiteStorage:
         return self._database.read(
             lambda connection: files.read_version(connection, project, path, min(version, _HIGHEST))
         )
+
+    async def changes_since(
+        self, project: str, sequence: int, *, limit: int | None = None
+    ) -> tuple[ProjectHead, list[FileHead | TurnHead]] | None:
+        def query(connection: sqlite3.Connection) -> tuple[ProjectHead, list[FileHead | TurnHead]] | None:
+            return turns.changes_since(connection, project, min(sequence, _HIGHEST), limit)
+
+        head = await self.project_head(project)
+        if head is None:
+            return None
+        if min(head.sequence - sequence, _HIGHEST if limit is None else limit) <= _NEAR_READ_ROWS:
+            return self._database.read(query)
+        return await self._database.read_long(query)
+
+    async def create_session(self, project: str, change: CreateSession) -> CommittedSession:
+        (committed,) = await self._writer.append(project, (change,))
+        return committed  # type: ignore[no-any-return]
+
+    async def write_turn(self, project: str, change: CreateTurn | UpdateTurn) -> CommittedTurn:
+        (committed,) = await self._writer.append(project, (change,))
+        return committed  # type: ignore[no-any-return]
+
+    async def session(self, project: str, session_id: str) -> SessionHead | None:
+        return self._database.read(lambda connection: turns.session(connection, project, session_id))
+
+    async def sessions(self, project: str, *, after: str | None = None, limit: int) -> list[SessionHead]:
+        return await self._database.read_long(lambda connection: turns.sessions(connection, project, after, limit))
+
+    async def turn_head(self, project: str, session_id: str, turn_id: str) -> TurnHead | None:
+        return self._database.read(lambda connection: turns.turn_head(connection, project, session_id, turn_id))
+
+    async def turns(self, project: str, session_id: str, *, after: str | None = None, limit: int) -> list[StoredTurn]:
+        return await self._database.read_long(
+            lambda connection: turns.turns(connection, project, session_id, after, limit)
+        )
+
+    async def read_turn(
+        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0
+    ) -> StoredTurn | None:
+        def query(connection: sqlite3.Connection) -> StoredTurn | None:
+            return turns.read_turn(connection, project, session_id, turn_id, after_block)
+
+        after_block = min(after_block, _HIGHEST)
+        blocks, size = self._database.read(
+            lambda connection: turns.extent_after(connection, project, session_id, turn_id, after_block)
+        )
+        if blocks <= _NEAR_READ_ROWS and size <= _NEAR_READ_BYTES:
+            return self._database.read(query)
+        return await self._database.read_long(query)
+
+    async def read_blocks(
+        self, project: str, session_id: str, turn_id: str, *, after_block: int, limit: int
+    ) -> list[StoredBlock]:
+        return await self._database.read_long(
+            lambda connection: turns.read_blocks(connection, project, session_id, turn_id, after_block, limit)
+        )
+
+    async def output_state(self, project: str, session_id: str, turn_id: str) -> bytes:
+        return self._database.read(lambda connection: turns.output_state(connection, project, session_id, turn_id))
+
+    async def running_turns(self) -> AsyncIterator[tuple[str, TurnHead]]:
+        after = 0
+        while page := await self._database.read_long(
+            lambda c, after=after: turns.running_turns_after(c, after, _PAGE_ROWS)  # type: ignore[misc]
+        ):
+            for _, project, head in page:
+                yield project, head
+            after = page[-1][0]
 
     async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
         await self._database.write(lambda connection: files.put_snapshot(connection, project, path, snapshot))

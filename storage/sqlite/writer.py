@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import deque
+from typing import Any
 
 from storage.base import CommitListener
 from storage.errors import StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
-from storage.records import AppendUpdate, Change, Committed
+from storage.records import AppendUpdate, Change, Commit, CreateTurn, TurnChange, UpdateTurn
 from storage.sqlite.database import Database
 from storage.sqlite.log import Clock, Log
 
@@ -19,12 +20,21 @@ class _Request:
     __slots__ = ("bytes", "changes", "future", "project")
 
     def __init__(
-        self, project: str, changes: tuple[Change, ...], future: asyncio.Future[tuple[Committed, ...]]
+        self, project: str, changes: tuple[Change | TurnChange, ...], future: asyncio.Future[tuple[Any, ...]]
     ) -> None:
         self.project = project
         self.changes = changes
         self.future = future
-        self.bytes = sum(len(change.body) for change in changes if type(change) is AppendUpdate)
+        self.bytes = sum(map(_size, changes))
+
+
+def _size(change: Change | TurnChange) -> int:
+    """Bytes that a change brings, about."""
+    if type(change) is AppendUpdate:
+        return len(change.body)
+    if type(change) is UpdateTurn:
+        return sum(len(block.content) for block in change.blocks)
+    return len(change.prompt) if type(change) is CreateTurn else 0
 
 
 class GroupCommitWriter:
@@ -58,7 +68,8 @@ class GroupCommitWriter:
     def listen(self, listener: CommitListener) -> None:
         self._listeners.append(listener)
 
-    def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
+    def append(self, project: str, changes: tuple[Change | TurnChange, ...]) -> asyncio.Future[tuple[Any, ...]]:
+        """Queue changes; the future has the `Commit` of each."""
         if self._closing:
             raise StorageClosed("the storage is closed")
         if self._waiting + len(changes) > self._queued_changes:
@@ -102,7 +113,9 @@ class GroupCommitWriter:
     async def _commit(self, batch: list[_Request]) -> None:
         requests = [(request.project, request.changes) for request in batch]
         try:
-            results = await self._database.write(lambda connection: self._log.write(connection, requests))
+            results: list[tuple[Commit, ...] | StorageError] = await self._database.write(
+                lambda connection: self._log.write(connection, requests)
+            )
         except Exception as error:  # the batch is undone and its requests are told; the writer must outlive any of them
             self._log.forget()
             failure = error if isinstance(error, StorageError) else StorageUnavailable(f"the write failed: {error!r}")

@@ -1,0 +1,163 @@
+"""Queries about sessions and turns. Every function takes a connection inside a read transaction and returns records."""
+
+import sqlite3
+from typing import Any
+
+from storage.records import FileHead, ProjectHead, SessionHead, StoredBlock, StoredTurn, TurnHead
+from storage.sqlite.files import files_changed_since
+
+_HEAD = (
+    "session.name, turn.name, status, block_count, turn.sequence, last_updated, turn.created_at, started_at,"
+    " completed_at, error, turn.size, output_offset"
+)
+_PROJECT = "(SELECT id FROM project WHERE name = ?)"
+_TURN = f"session.project = {_PROJECT} AND session.name = ? AND turn.name = ?"
+
+
+def turn_head_from_row(row: tuple[Any, ...]) -> TurnHead:
+    """A head from the columns in the order of its fields."""
+    return TurnHead(*row)
+
+
+def session(connection: sqlite3.Connection, project: str, name: str) -> SessionHead | None:
+    row = connection.execute(
+        f"SELECT name, title, sequence, created_at FROM session WHERE project = {_PROJECT} AND name = ?",
+        (project, name),
+    ).fetchone()
+    return None if row is None else SessionHead(*row)
+
+
+def sessions(connection: sqlite3.Connection, project: str, after: str | None, limit: int) -> list[SessionHead]:
+    rows = connection.execute(
+        f"SELECT name, title, sequence, created_at FROM session INDEXED BY session_by_age WHERE project = {_PROJECT}"
+        f" AND id < ifnull((SELECT id FROM session WHERE project = {_PROJECT} AND name = ?), ?)"
+        " ORDER BY id DESC LIMIT ?",
+        (project, project, after, _before(after), limit),
+    )
+    return [SessionHead(*row) for row in rows]
+
+
+def _before(after: str | None) -> int:
+    """The row that a page ends before where the item `after` is not there: the first page has no end, an unknown
+    item nothing before it."""
+    return 2**63 - 1 if after is None else 0
+
+
+def find_session(connection: sqlite3.Connection, project: str, name: str) -> int | None:
+    """The session's row id."""
+    row = connection.execute(
+        f"SELECT id FROM session WHERE project = {_PROJECT} AND name = ?", (project, name)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def turn_head(connection: sqlite3.Connection, project: str, session: str, name: str) -> TurnHead | None:
+    found = find_turn(connection, project, session, name)
+    return None if found is None else found[1]
+
+
+def find_turn(connection: sqlite3.Connection, project: str, session: str, name: str) -> tuple[int, TurnHead] | None:
+    """The turn's row id and head."""
+    row = connection.execute(
+        f"SELECT turn.id, {_HEAD} FROM session JOIN turn ON turn.session = session.id WHERE {_TURN}",
+        (project, session, name),
+    ).fetchone()
+    return None if row is None else (row[0], turn_head_from_row(row[1:]))
+
+
+def turns(
+    connection: sqlite3.Connection, project: str, session: str, after: str | None, limit: int
+) -> list[StoredTurn]:
+    id = find_session(connection, project, session)
+    if id is None:
+        return []
+    rows = connection.execute(
+        f"SELECT prompt.body, {_HEAD} FROM turn JOIN session ON session.id = turn.session"
+        " JOIN prompt ON prompt.turn = turn.id WHERE turn.session = ?"
+        " AND turn.id < ifnull((SELECT id FROM turn WHERE session = ? AND name = ?), ?) ORDER BY turn.id DESC LIMIT ?",
+        (id, id, after, _before(after), limit),
+    )
+    return [StoredTurn(turn_head_from_row(row[1:]), row[0]) for row in rows]
+
+
+def read_turn(
+    connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int
+) -> StoredTurn | None:
+    found = find_turn(connection, project, session, name)
+    if found is None:
+        return None
+    id, head = found
+    (prompt,) = connection.execute("SELECT body FROM prompt WHERE turn = ?", (id,)).fetchone()
+    return StoredTurn(head, prompt, tuple(_blocks(connection, id, after_block, -1)))
+
+
+def read_blocks(
+    connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int, limit: int
+) -> list[StoredBlock]:
+    found = find_turn(connection, project, session, name)
+    return [] if found is None else _blocks(connection, found[0], after_block, limit)
+
+
+def _blocks(connection: sqlite3.Connection, turn: int, after_block: int, limit: int) -> list[StoredBlock]:
+    rows = connection.execute(
+        "SELECT position, type, content, created_at FROM block WHERE turn = ? AND position >= ?"
+        " ORDER BY position LIMIT ?",
+        (turn, after_block, limit),
+    )
+    return [StoredBlock(*row) for row in rows]
+
+
+def extent_after(
+    connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int
+) -> tuple[int, int]:
+    """How many blocks come after the first `after_block`, and the bytes of their content; 0 for no turn."""
+    found = find_turn(connection, project, session, name)
+    if found is None or after_block >= found[1].block_count:
+        return 0, 0
+    id, head = found
+    row = connection.execute("SELECT size FROM block WHERE turn = ? AND position = ?", (id, after_block - 1)).fetchone()
+    return head.block_count - after_block, head.size - (0 if row is None else int(row[0]))
+
+
+def output_state(connection: sqlite3.Connection, project: str, session: str, name: str) -> bytes:
+    row = connection.execute(
+        "SELECT output_state.body FROM session JOIN turn ON turn.session = session.id"
+        f" JOIN output_state ON output_state.turn = turn.id WHERE {_TURN}",
+        (project, session, name),
+    ).fetchone()
+    return b"" if row is None else row[0]
+
+
+def running_turns_after(connection: sqlite3.Connection, id: int, limit: int) -> list[tuple[int, str, TurnHead]]:
+    """Of each its row, project and head."""
+    rows = connection.execute(
+        f"SELECT turn.id, project.name, {_HEAD} FROM turn INDEXED BY running_turn"
+        " JOIN session ON session.id = turn.session JOIN project ON project.id = turn.project"
+        " WHERE status = 'running' AND turn.id > ? ORDER BY turn.id LIMIT ?",
+        (id, limit),
+    )
+    return [(row[0], row[1], turn_head_from_row(row[2:])) for row in rows]
+
+
+def changes_since(
+    connection: sqlite3.Connection, project: str, sequence: int, limit: int | None
+) -> tuple[ProjectHead, list[FileHead | TurnHead]] | None:
+    """The files and the turns changed after `sequence` as one sequence, oldest change first."""
+    answer = files_changed_since(connection, project, sequence, limit)
+    if answer is None:
+        return None
+    head, heads = answer
+    turns = turns_changed_since(connection, project, sequence, limit)
+    changes: list[FileHead | TurnHead] = sorted([*heads, *turns], key=lambda change: change.sequence)
+    return head, changes if limit is None else changes[:limit]
+
+
+def turns_changed_since(
+    connection: sqlite3.Connection, project: str, sequence: int, limit: int | None
+) -> list[TurnHead]:
+    rows = connection.execute(
+        f"SELECT {_HEAD} FROM turn INDEXED BY turn_by_sequence JOIN session ON session.id = turn.session"
+        f" WHERE turn.project = {_PROJECT} AND turn.sequence > ? ORDER BY turn.sequence LIMIT ?",
+        (project, sequence, -1 if limit is None else limit),
+    )
+    return [turn_head_from_row(row) for row in rows]
