@@ -23,7 +23,7 @@ from gateway.openapi import describe
 from gateway.problems import NotFound, ShuttingDown
 from gateway.rooms import Rooms
 from gateway.routes.changes import ChangeRoutes
-from gateway.routes.files import FileRoutes
+from gateway.routes.files import FILE_PATH, FileRoutes
 from gateway.routes.operation import Operation, Resource
 from gateway.routes.parsing import json_bytes
 from gateway.routes.rooms import RoomEndpoint
@@ -34,6 +34,7 @@ from gateway.waiting import WaitingRequests
 from storage import Storage, StorageError
 from storage.sqlite import SQLiteStorage
 
+_FILES = "/api/projects/{project}/files"
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
 _METHODS = ["GET", "HEAD", "PATCH", "PUT", "DELETE", "POST", "OPTIONS"]
 _REQUEST_HEADERS = [
@@ -202,14 +203,17 @@ def _assemble(
 
 
 def _routes(operations: list[Operation]) -> list[Route]:
-    """One route a path template. Where a fixed path lies under `/files/`, its other methods are those of the file."""
+    """One route a path template, the hot ones first: matching is linear.
+
+    The fixed paths under `/files/` take POST, everything else there is about a file of that name.
+    """
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    return [
-        Route(path, Resource(group), methods=["POST"] if path.endswith(("/files/status", "/files/move")) else None)
-        for path, group in by_path.items()
-    ]
+    resources = {path: Resource(group) for path, group in by_path.items()}
+    hot = Route(FILE_PATH, resources[FILE_PATH], methods=["GET", "PATCH", "PUT", "DELETE"])
+    fixed = (f"{_FILES}/status", f"{_FILES}/move")
+    return [hot, *(Route(path, each, methods=["POST"] if path in fixed else None) for path, each in resources.items())]
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

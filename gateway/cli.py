@@ -50,6 +50,7 @@ def serve(
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on the address of a client
         timeout_keep_alive=_KEEP_ALIVE_S,
         ws="websockets-sansio",
         ws_max_size=settings.body_limit,

@@ -17,15 +17,22 @@ from storage import StorageError
 _log = structlog.get_logger("gateway.http")
 
 _COMPRESS_FROM_BYTES = 1025
+_COMPRESSED_METHODS = ("GET", "POST", "HEAD")
 
-_CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()]
+_CACHE_CONTROL, _VARY = ((name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items())
 
 
 def compressed(app: ASGIApp) -> ASGIApp:
-    """`app` with its answers compressed as the client can take them (zstd, br, gzip)."""
+    """`app` with its answers compressed as the client can take them (zstd, br, gzip); receipts of writes are short."""
     add_compress_type("application/octet-stream")
     add_compress_type("application/problem+json")
-    return CompressMiddleware(app, minimum_size=_COMPRESS_FROM_BYTES, zstd_level=3)
+    compressor = CompressMiddleware(app, minimum_size=_COMPRESS_FROM_BYTES, zstd_level=3)
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        short = scope["type"] != "http" or scope["method"] not in _COMPRESSED_METHODS
+        await (app if short else compressor)(scope, receive, send)
+
+    return choose
 
 
 class Boundary:
@@ -75,12 +82,14 @@ class Boundary:
     def _complete(self, message: Message) -> None:
         """Add the headers that every answer has; weaken the tag of a compressed one, as proxies do."""
         headers: list[tuple[bytes, bytes]] = list(message["headers"])
-        names = {name for name, _ in headers}
+        names = dict(headers)
         if b"content-encoding" in names:
             headers = [(name, b"W/" + value if name == b"etag" else value) for name, value in headers]
         if b"vary" in names:  # the compressor's, which names less
             headers = [header for header in headers if header[0] != b"vary"]
-        headers += [header for header in _CACHE_HEADERS if header[0] == b"vary" or header[0] not in names]
+        headers.append(_VARY)
+        if b"cache-control" not in names:
+            headers.append(_CACHE_CONTROL)
         if self._load() > 0.5:
             headers.append((b"backoff", b"2"))
         message["headers"] = headers

@@ -27,6 +27,8 @@ _JSON_HEADERS = [
     *((name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()),
 ]
 
+_METHODS_THAT_WAIT = ("GET", "POST")
+
 _CUT_S = 55.0
 """Proxies end a silent request after 60 s."""
 _CUT_JITTER = 0.1
@@ -42,7 +44,7 @@ class WaitingRequests:
         self._figures = figures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] not in _METHODS_THAT_WAIT:
             await self._app(scope, receive, send)
             return
         body = _Body(receive)

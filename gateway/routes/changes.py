@@ -21,6 +21,7 @@ from gateway.routes.operation import EVENTS, JSON, WAIT_SCHEMA, Operation, Param
 from gateway.routes.parsing import (
     checked_path,
     decode_json,
+    header,
     if_none_match,
     json_bytes,
     prefers,
@@ -85,8 +86,8 @@ class ChangeRoutes:
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
         interest = _interest(request)
         watched = await self._feed.watched(project)
-        if prefers(request.headers.get("accept"), (JSON, EVENTS)) == EVENTS:
-            since = request.headers.get("last-event-id") or since
+        if prefers(header(request, b"accept"), (JSON, EVENTS)) == EVENTS:
+            since = header(request, b"last-event-id") or since
             position_of(since, watched.head)
             raise OpenStream(project, watched, interest, since)
         as_of, tags = watched.head, if_none_match(request)

@@ -31,6 +31,7 @@ from gateway.routes.parsing import (
     checked_path,
     decode_json,
     file_path,
+    header,
     if_none_match,
     json_bytes,
     preconditions,
@@ -44,7 +45,7 @@ from gateway.routes.parsing import (
 from gateway.routes.waits import empty_after_wait, hold, parse_wait
 from gateway.wire import MoveRequest, Receipt, rfc3339
 
-_PATH = "/api/projects/{project}/files/{path:file}"
+FILE_PATH = "/api/projects/{project}/files/{path:file}"
 _DEFAULT_ROOT = "content"
 _FORMATS = ("update", "text", "json")
 
@@ -150,12 +151,12 @@ class FileRoutes:
         conditions = (_IF_MATCH, _IF_NONE_MATCH, _LIFE, _AUTHOR)
         return [
             Operation(
-                "PATCH", _PATH, "appendUpdate", self.append, "Merge a Yjs update (v1); creates the file if need be.",
+                "PATCH", FILE_PATH, "appendUpdate", self.append, "Merge a Yjs update (v1), creating the file.",
                 parameters=conditions, body={OCTETS: bytes}, answers=written,
                 problems=(*write, InvalidUpdateBody, MissingPredecessors, UnsupportedMediaType),
             ),
             Operation(
-                "GET", _PATH, "readFile", self.read, "The document: whole, what was added, as it was, or as text.",
+                "GET", FILE_PATH, "readFile", self.read, "The document: whole, what was added, as it was, or as text.",
                 parameters=(
                     Parameter("from_version", "Only what later versions added.", _VERSION),
                     Parameter("state_vector", "Exactly what this state vector lacks, base64url.", {"type": "string"}),
@@ -172,12 +173,12 @@ class FileRoutes:
                 ),
             ),
             Operation(
-                "PUT", _PATH, "putText", self.put, "Make the text of a root this, by the smallest edit.",
+                "PUT", FILE_PATH, "putText", self.put, "Make the text of a root this, by the smallest edit.",
                 parameters=(_ROOT, *conditions), body={TEXT: str}, answers=written,
                 problems=(*write, InvalidText, NotAText, UnsupportedMediaType),
             ),
             Operation(
-                "DELETE", _PATH, "deleteFile", self.delete, "Delete the file; its tombstone is a version.",
+                "DELETE", FILE_PATH, "deleteFile", self.delete, "Delete the file; its tombstone is a version.",
                 parameters=conditions, answers={204: {}}, problems=(*write, ProjectNotFound, FileNotFound),
             ),
         ]  # fmt: skip
@@ -198,7 +199,7 @@ class FileRoutes:
 def _wanted_format(request: Request) -> str:
     wanted = request.query_params.get("format")
     if wanted is None:
-        return "text" if prefers(request.headers.get("accept"), (OCTETS, TEXT)) == TEXT else "update"
+        return "text" if prefers(header(request, b"accept"), (OCTETS, TEXT)) == TEXT else "update"
     if wanted not in _FORMATS:
         raise InvalidParameter("format", f"it is one of {', '.join(_FORMATS)}")
     return wanted
@@ -209,7 +210,7 @@ def _root(request: Request) -> str:
 
 
 def _author(request: Request) -> str | None:
-    author = request.headers.get("x-author")
+    author = header(request, b"x-author")
     if author is not None and len(author) > 200:
         raise InvalidParameter("X-Author", "it has more than 200 characters")
     return author

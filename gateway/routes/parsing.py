@@ -108,8 +108,8 @@ def state_vector(request: Request) -> bytes | None:
 
 
 def if_none_match(request: Request) -> EntityTags | None:
-    header = _header(request, "if-none-match")
-    return None if header is None else EntityTags.parse(header, "If-None-Match")
+    value = header(request, b"if-none-match")
+    return None if value is None else EntityTags.parse(value, "If-None-Match")
 
 
 def preconditions(request: Request) -> Preconditions:
@@ -118,26 +118,26 @@ def preconditions(request: Request) -> Preconditions:
     Raises:
         InvalidParameter
     """
-    if_match = _header(request, "if-match")
+    if_match = header(request, b"if-match")
     return Preconditions(
         if_match=None if if_match is None else EntityTags.parse(if_match, "If-Match"),
         if_none_match=if_none_match(request),
-        incarnation=request.headers.get("x-incarnation"),
+        incarnation=header(request, b"x-incarnation"),
     )
 
 
-def _header(request: Request, name: str) -> str | None:
-    """A header that is a list; lines of the same name make one."""
-    values = request.headers.getlist(name)
-    return ", ".join(values) if values else None
+def header(request: Request, name: bytes) -> str | None:
+    """A header by its lower-case name, without decoding the others; lines of the same name make one list."""
+    values = [value for found, value in request.scope["headers"] if found == name]
+    return b", ".join(values).decode("latin-1") if values else None
 
 
 def require_media_type(request: Request, wanted: str) -> None:
     """Raises UnsupportedMediaType unless the body is of the type `wanted`, UTF-8 and not encoded; none said is fine."""
-    encoding = request.headers.get("content-encoding", "identity")
+    encoding = header(request, b"content-encoding") or "identity"
     if encoding.lower() != "identity":
         raise UnsupportedMediaType(f"{encoding}-encoded", wanted)
-    found = request.headers.get("content-type")
+    found = header(request, b"content-type")
     if found is None:
         return
     media_type, *parameters = (part.strip() for part in found.split(";"))
@@ -155,7 +155,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         BodyTooLarge: as soon as that is known.
     """
-    length = request.headers.get("content-length")
+    length = header(request, b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise BodyTooLarge(limit)
     chunks, size = [], 0
