@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from storage import Commit, Committed, FileHead, ProjectHead, Storage
+from storage import Commit, Committed, CommittedTurn, FileHead, ProjectHead, Storage, TurnHead
 
 _PROJECTS = 4096
 _FILES_PER_PROJECT = 16_384
+_TURNS_PER_PROJECT = 4096
 _ANSWER_BYTES = 4 * 2**20
 _WOKEN_TOGETHER = 100
 """One turn of the loop for all would delay the first of them by all the others."""
@@ -29,21 +30,31 @@ class Interest(Struct, frozen=True):
     prefix: str = ""
     paths: frozenset[str] | None = None
     """Only these files; None: all."""
+    turn: tuple[str, str] | None = None
+    """Only this turn of this session, and no files; None: all."""
 
     @property
     def topic(self) -> str | None:
-        """The one file that it is about; None if it is about more."""
+        """The one file or turn that it is about; None if it is about more."""
+        if self.turn is not None:
+            return turn_topic(*self.turn)
         if self.files and not self.turns and self.paths is not None and len(self.paths) == 1:
             return file_topic(next(iter(self.paths)))
         return None
 
-    def wants(self, head: FileHead) -> bool:
+    def wants(self, head: FileHead | TurnHead) -> bool:
         """Whether a change is part of it."""
+        if isinstance(head, TurnHead):
+            return self.turns and self.turn in (None, (head.session_id, head.turn_id))
         return self.files and head.path.startswith(self.prefix) and (self.paths is None or head.path in self.paths)
 
 
 def file_topic(path: str) -> str:
     return f"file:{path}"
+
+
+def turn_topic(session_id: str, turn_id: str) -> str:
+    return f"turn:{session_id}/{turn_id}"
 
 
 class TooManyWaiters(Exception):
@@ -72,15 +83,27 @@ class KnownFile:
         self.not_modified: tuple[bytes, list[tuple[bytes, bytes]]] | None = None
 
 
+class KnownTurn:
+    """A turn's newest head, and the answer made of it for those who have it already."""
+
+    __slots__ = ("head", "not_modified")
+
+    def __init__(self, head: TurnHead) -> None:
+        self.head = head
+        self.not_modified: tuple[bytes, list[tuple[bytes, bytes]]] | None = None
+
+
 class WatchedProject:
     """Where a project stands, and who waits for it to move."""
 
-    __slots__ = ("_answer_bytes", "answers", "by_topic", "cursor", "files", "general", "head", "members")
+    __slots__ = ("_answer_bytes", "answers", "by_topic", "cursor", "files", "general", "head", "members", "turns")
 
     def __init__(self) -> None:
         self.head: ProjectHead | None = None
         self.cursor = ""
         self.files: dict[str, KnownFile] = {}
+        self.turns: dict[tuple[str, str], KnownTurn] = {}
+        """By session and turn."""
         self.answers: dict[tuple[str, object], bytes] = {}
         """Answers that hold as long as nothing changes, by the kind of question and its words."""
         self._answer_bytes = 0
@@ -105,6 +128,16 @@ class WatchedProject:
             del self.files[next(iter(self.files))]
         self.files[head.path] = KnownFile(head)
 
+    def remember_turn(self, head: TurnHead) -> None:
+        key = (head.session_id, head.turn_id)
+        known = self.turns.pop(key, None)
+        if known is not None and known.head.sequence >= head.sequence:
+            self.turns[key] = known
+            return
+        if len(self.turns) >= _TURNS_PER_PROJECT:
+            del self.turns[next(iter(self.turns))]
+        self.turns[key] = KnownTurn(head)
+
     def remember_answer(self, kind: str, question: bytes | tuple[object, ...], answer: bytes, cursor: str) -> None:
         """Remember an answer that was made at `cursor`, if nothing has changed since."""
         size = len(answer) + (len(question) if isinstance(question, bytes) else 0)
@@ -112,9 +145,10 @@ class WatchedProject:
             self._answer_bytes += size
             self.answers[kind, question] = answer
 
-    def take_waiters(self, head: FileHead) -> list[Waiter]:
+    def take_waiters(self, head: FileHead | TurnHead) -> list[Waiter]:
         """Those who wait for this change; they do not wait any more."""
-        waiters = list(self.by_topic.pop(file_topic(head.path), ()))
+        topic = turn_topic(head.session_id, head.turn_id) if isinstance(head, TurnHead) else file_topic(head.path)
+        waiters = list(self.by_topic.pop(topic, ()))
         if self.general:
             wanting = [waiter for waiter in self.general if waiter.interest.wants(head)]
             for waiter in wanting:
@@ -159,6 +193,10 @@ class Hub:
                     project.remember_file(committed.head)
                 if project.members:
                     self._wake(project.take_waiters(committed.head))
+            elif isinstance(committed, CommittedTurn):
+                project.remember_turn(committed.turn)
+                if project.members:
+                    self._wake(project.take_waiters(committed.turn))
 
     # Waiting
 
@@ -298,6 +336,17 @@ class Hub:
         head = await self._storage.file_head(name, path)
         if head is not None and project.head is before:  # else a commit came between, which this read may lack
             project.remember_file(head)
+        return head
+
+    async def turn(self, project: WatchedProject, name: str, session_id: str, turn_id: str) -> TurnHead | None:
+        """The newest head of a turn of the project `name`; None if there is no such turn."""
+        known = project.turns.get((session_id, turn_id))
+        if known is not None:
+            return known.head
+        before = project.head
+        head = await self._storage.turn_head(name, session_id, turn_id)
+        if head is not None and project.head is before:
+            project.remember_turn(head)
         return head
 
     async def files(self, project: WatchedProject, name: str, paths: list[str]) -> dict[str, FileHead]:
