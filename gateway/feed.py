@@ -6,8 +6,8 @@ from msgspec import Struct
 from gateway.changes import change_type_since, position_of
 from gateway.hub import Hub, Interest, WatchedProject
 from gateway.problems import ProjectNotFound
-from gateway.wire import FeedAnswer, FeedEntry, FileFeedEntry, rfc3339
-from storage import FileHead, Storage
+from gateway.wire import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry, rfc3339
+from storage import FileHead, Storage, TurnHead
 
 _EVENTS_TOGETHER = 500
 _SCANS = 16
@@ -89,7 +89,7 @@ class Feed:
         after = position or 0
         entries: dict[object, tuple[int, FeedEntry]] = {}
         for _ in range(_SCANS):
-            answer = await self._storage.files_changed_since(project, after, limit=limit)
+            answer = await self._storage.changes_since(project, after, limit=limit)
             if answer is None:
                 raise ProjectNotFound(project)
             now, heads = answer
@@ -97,13 +97,25 @@ class Feed:
                 if len(entries) == limit:
                     return _Page(list(entries.values()), now.epoch, after, more=True, reset=reset)
                 after = head.sequence
-                if interest.wants(head) and (position is not None or not head.deleted):
-                    entries.pop(head.path, None)  # it changed between two scans: once, with its newest state
-                    entries[head.path] = (after, await self._entry(project, head, position or 0))
+                if interest.wants(head) and (position is not None or not _is_tombstone(head)):
+                    entries.pop(_thing(head), None)  # it changed between two scans: once, with its newest state
+                    entries[_thing(head)] = (after, await self._entry(project, head, position or 0))
             if len(heads) < limit:
                 return _Page(list(entries.values()), now.epoch, now.sequence, more=False, reset=reset)
         return _Page(list(entries.values()), now.epoch, after, more=True, reset=reset)
 
-    async def _entry(self, project: str, head: FileHead, since: int) -> FeedEntry:
+    async def _entry(self, project: str, head: FileHead | TurnHead, since: int) -> FeedEntry:
+        if isinstance(head, TurnHead):
+            time = rfc3339(head.last_updated)
+            return TurnFeedEntry(head.session_id, head.turn_id, head.status, head.block_count, time)
         change_type = await change_type_since(self._storage, project, head, since)
         return FileFeedEntry(head.path, rfc3339(head.last_modified), head.version, change_type)
+
+
+def _thing(head: FileHead | TurnHead) -> tuple[str, ...]:
+    """What names a file or a turn within its project."""
+    return (head.session_id, head.turn_id) if isinstance(head, TurnHead) else (head.path,)
+
+
+def _is_tombstone(head: FileHead | TurnHead) -> bool:
+    return isinstance(head, FileHead) and head.deleted

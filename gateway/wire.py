@@ -4,9 +4,11 @@ import functools
 import re
 import time
 import unicodedata
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from storage import BlockType, TurnStatus
 
 ChangeType = Literal["created", "modified", "deleted"]
 
@@ -81,7 +83,17 @@ class FileFeedEntry(Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     change_type: ChangeType
 
 
-FeedEntry = FileFeedEntry
+class TurnFeedEntry(Struct, frozen=True, gc=False, tag_field="kind", tag="turn"):
+    """A turn that changed: its newest state."""
+
+    session_id: str
+    turn_id: str
+    status: TurnStatus
+    block_count: int
+    last_updated: str
+
+
+FeedEntry = FileFeedEntry | TurnFeedEntry
 
 
 class FeedAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -101,6 +113,119 @@ class MoveRequest(Struct, frozen=True, gc=False, rename={"source": "from", "targ
     target: str
 
 
+class NewSession(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    title: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+class Session(Struct, frozen=True, gc=False):
+    id: str
+    title: str | None
+    created_at: str
+
+
+class SessionListing(Struct, frozen=True, gc=False):
+    sessions: list[Session]
+    """Newest first."""
+    next: str | None
+    """The `after` of the next page; null on the last."""
+
+
+class NewTurn(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    prompt: str
+
+
+class TurnSummary(Struct, frozen=True, gc=False):
+    """A turn without its blocks."""
+
+    id: str
+    session_id: str
+    prompt: str
+    status: TurnStatus
+    block_count: int
+    error: str | None
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    last_updated: str
+
+
+class TurnListing(Struct, frozen=True, gc=False):
+    turns: list[TurnSummary]
+    """Newest first."""
+    next: str | None
+    """The `after` of the next page; null on the last."""
+
+
+class Block(Struct, frozen=True, gc=False):
+    id: str
+    index: int
+    """Counts from 0 within the turn."""
+    type: BlockType
+    content: Raw
+    """Any JSON value."""
+    created_at: str
+
+
+class Turn(Struct, frozen=True, gc=False):
+    id: str
+    session_id: str
+    prompt: str
+    status: TurnStatus
+    blocks: list[Block]
+    """Without the first `after_block` of them."""
+    block_count: int
+    error: str | None
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    last_updated: str
+
+
+class TurnState(Struct, frozen=True, gc=False):
+    """The least that tells whether to read a turn again."""
+
+    status: TurnStatus
+    block_count: int
+    last_updated: str
+
+
+class TurnPatch(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    status: TurnStatus
+    error: Annotated[str, Meta(max_length=10_000)] | None = None
+
+
+class GivenBlock(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    type: BlockType
+    content: Any
+
+
+class BlockBatch(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    blocks: Annotated[list[GivenBlock], Meta(min_length=1)]
+    first_index: Annotated[int, Meta(ge=0)] | None = None
+    """The index that the first of them is to have; makes a retry harmless."""
+
+
+class BlocksReceipt(Struct, frozen=True, gc=False):
+    """The turn just after the batch was stored; a retry is told the same."""
+
+    first_index: int
+    status: TurnStatus
+    block_count: int
+    last_updated: str
+
+
+class OutputReceipt(Struct, frozen=True, gc=False):
+    """The turn after the output was taken."""
+
+    status: TurnStatus
+    block_count: int
+    last_updated: str
+    offset: int
+    """How many bytes of the stream are stored: a sender goes on from there."""
+    lease: float
+    """The turn fails unless the next write comes within so many seconds."""
+
+
 class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
     """RFC 9457, with a stable machine name in `code`."""
 
@@ -111,6 +236,12 @@ class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
     code: str
     state_vector: str | UnsetType = UNSET
     """With `missing_predecessors`: what the server has, base64url."""
+    turn_status: TurnStatus | UnsetType = UNSET
+    """With `turn_finished` and `illegal_transition`: the status that the turn has."""
+    block_count: int | UnsetType = UNSET
+    """With `block_conflict`: how many blocks the turn has."""
+    offset: int | UnsetType = UNSET
+    """With `output_conflict`: how many bytes of the stream are stored."""
 
 
 class Health(Struct, frozen=True, gc=False):
