@@ -10,7 +10,7 @@ from typing import Any
 import pycrdt
 
 from gateway.structs import root_kinds
-from gateway.updates import build_document
+from gateway.updates import Document, build_document
 
 _TYPES: dict[str, type[pycrdt.Text | pycrdt.Array[Any] | pycrdt.Map[Any] | pycrdt.XmlFragment]] = {
     "text": pycrdt.Text,
@@ -35,18 +35,28 @@ def read_text(update: bytes, root: str) -> str:
     Raises:
         RootIsNotText
     """
-    require_text(update, root)
-    return str(build_document([update]).get(root, type=pycrdt.Text))
+    text = str(build_document([update]).get(root, type=pycrdt.Text))
+    if not text:
+        require_text(update, root)
+    return text
 
 
 def require_text(update: bytes, root: str) -> None:
     """Raises RootIsNotText if a root of the whole document `update` holds something else.
 
-    yrs does not check it, and loops for ever on some types read as others.
+    yrs does not check it, and loops for ever over some types read as others; as a text, though, each can be asked for
+    its characters, and has none unless it is one.
     """
     kind = root_kinds(update).get(root)
     if kind not in (None, "text"):
         raise RootIsNotText(root, str(kind))
+
+
+def open_roots(update: bytes, document: Document | None = None) -> dict[str, Any]:
+    """The roots of the whole document `update` whose kind can be told, as shared types (of `document`, if given)."""
+    opened = build_document([update]) if document is None else document
+    kinds = root_kinds(update).items()
+    return {name: opened.get(name, type=_TYPES[kind]) for name, kind in kinds if kind is not None}
 
 
 def read_roots(update: bytes) -> dict[str, Any]:

@@ -4,7 +4,9 @@ Only what integration does not tell: whether the bytes are well formed to the la
 """
 
 import json
-from typing import Literal
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 RootKind = Literal["text", "array", "map", "xml"]
 
@@ -134,7 +136,8 @@ def check_update(update: bytes) -> None:
     Raises:
         MalformedUpdate: it is not well formed, or bytes follow it.
     """
-    _walk(update, {})
+    for _ in _structs(update):
+        pass
 
 
 def root_kinds(update: bytes) -> dict[str, RootKind | None]:
@@ -143,36 +146,91 @@ def root_kinds(update: bytes) -> dict[str, RootKind | None]:
     Yjs knows the kind of a root only from the application that asks for it. What it holds tells: entries by key make a
     map; characters, formats and embeds a text; XML nodes an XML fragment; other values an array.
     """
+    structs = list(_structs(update))
     kinds: dict[str, RootKind | None] = {}
-    _walk(update, kinds)
+    for struct in structs:
+        if struct.root is not None:
+            kinds[struct.root] = kinds.get(struct.root) or struct.kind
+    if None in kinds.values():
+        _ask_neighbours(structs, kinds)
     return dict(sorted(kinds.items()))
 
 
-def _walk(update: bytes, kinds: dict[str, RootKind | None]) -> None:
+class _Struct(NamedTuple):
+    """What one struct tells of the root that it may lie in."""
+
+    client: int
+    clock: int
+    neighbour: tuple[int, int] | None
+    """The struct beside which it was inserted: it has the same parent."""
+    root: str | None
+    """The root that it names as its parent; only a struct without a neighbour names one."""
+    kind: RootKind | None
+    """The kind of what holds it."""
+
+
+def _ask_neighbours(structs: list[_Struct], kinds: dict[str, RootKind | None]) -> None:
+    """Where the first struct of a root was deleted, those inserted beside it tell the kind."""
+    by_client: dict[int, list[_Struct]] = {}
+    for struct in structs:
+        by_client.setdefault(struct.client, []).append(struct)
+    roots: dict[tuple[int, int], str | None] = {}
+    for struct in structs:
+        if struct.kind is not None and struct.neighbour is not None:
+            root = _root_of(struct, by_client, roots)
+            if root is not None and kinds[root] is None:
+                kinds[root] = struct.kind
+                if None not in kinds.values():
+                    return
+
+
+def _root_of(
+    struct: _Struct, by_client: dict[int, list[_Struct]], roots: dict[tuple[int, int], str | None]
+) -> str | None:
+    """The root that a struct lies in, from neighbour to neighbour; None if it lies deeper. `roots` remembers."""
+    walked: list[tuple[int, int]] = []
+    present: _Struct | None = struct
+    root = None
+    while present is not None:
+        key = (present.client, present.clock)
+        if key in roots or present.neighbour is None:
+            root = roots.get(key, present.root)
+            break
+        walked.append(key)
+        client, clock = present.neighbour
+        candidates = by_client.get(client, [])
+        index = bisect_right(candidates, clock, key=lambda candidate: candidate.clock) - 1
+        present = candidates[index] if index >= 0 else None
+    roots.update(dict.fromkeys(walked, root))
+    return root
+
+
+def _structs(update: bytes) -> Iterator[_Struct]:
+    """Every struct of an update, to its last byte."""
     reader = Reader(update)
     for _ in range(reader.unsigned()):
-        structs = reader.unsigned()
-        reader.unsigned()  # client
-        reader.unsigned()  # clock
+        structs, client, clock = reader.unsigned(), reader.unsigned(), reader.unsigned()
         for _ in range(structs):
-            _walk_struct(reader, kinds)
+            struct, length = _read_struct(reader, client, clock)
+            yield struct
+            clock += length
     read_delete_set(reader)
     if not reader.at_end:
         raise MalformedUpdate("there are bytes after the end")
 
 
-def _walk_struct(reader: Reader, kinds: dict[str, RootKind | None]) -> None:
+def _read_struct(reader: Reader, client: int, clock: int) -> tuple[_Struct, int]:
+    """A struct and its length."""
     info = reader.byte()
     content = info & 0x1F
     if content in (_GC, _SKIP):
-        reader.unsigned()
-        return
-    root, by_key = None, False
+        return _Struct(client, clock, None, None, None), reader.unsigned()
+    neighbour, root, by_key = None, None, False
     for flag in (_HAS_ORIGIN, _HAS_RIGHT_ORIGIN):
         if info & flag:
-            reader.unsigned()
-            reader.unsigned()
-    if not info & (_HAS_ORIGIN | _HAS_RIGHT_ORIGIN):
+            found = (reader.unsigned(), reader.unsigned())
+            neighbour = neighbour or found
+    if neighbour is None:
         if reader.unsigned() == 1:
             root = reader.text()
         else:
@@ -181,10 +239,8 @@ def _walk_struct(reader: Reader, kinds: dict[str, RootKind | None]) -> None:
         if info & _HAS_PARENT_SUB:
             reader.text()
             by_key = True
-    node = _walk_content(reader, content)
-    if root is not None:
-        kind: RootKind | None = "map" if by_key else _list_kind(content, node)
-        kinds[root] = kinds.get(root) or kind
+    length, node = _read_content(reader, content)
+    return _Struct(client, clock, neighbour, root, "map" if by_key else _list_kind(content, node)), length
 
 
 def _list_kind(content: int, node: int | None) -> RootKind | None:
@@ -195,37 +251,40 @@ def _list_kind(content: int, node: int | None) -> RootKind | None:
     return "xml" if node in (_XML_ELEMENT, _XML_HOOK, _XML_TEXT) else "array"
 
 
-def _walk_content(reader: Reader, content: int) -> int | None:
-    """Returns the type reference where the content is a shared type."""
+def _read_content(reader: Reader, content: int) -> tuple[int, int | None]:
+    """The length of a content, and the type reference where it is a shared type."""
+    length = 1
     match content:
         case 1:
-            reader.unsigned()
+            length = reader.unsigned()
         case 2:
-            for _ in range(reader.unsigned()):
+            length = reader.unsigned()
+            for _ in range(length):
                 _check_json(reader.text(), undefined=True)
         case 3:
             reader.skip(reader.unsigned())
         case 4:
-            reader.text()
+            length = len(reader.text().encode("utf-16-le")) // 2
         case 5:
             _check_json(reader.text())
         case 6:
             reader.text()
             _check_json(reader.text())
         case 7:
-            return _walk_type(reader)
+            return length, _read_type(reader)
         case 8:
-            for _ in range(reader.unsigned()):
+            length = reader.unsigned()
+            for _ in range(length):
                 reader.skip_any()
         case 9:
             reader.text()
             reader.skip_any()
         case _:
             raise MalformedUpdate(f"a struct has the unknown content {content}")
-    return None
+    return length, None
 
 
-def _walk_type(reader: Reader) -> int:
+def _read_type(reader: Reader) -> int:
     reference = reader.unsigned()
     if reference in (_XML_ELEMENT, _XML_HOOK):
         reader.text()
