@@ -1,5 +1,6 @@
 """`python -m gateway` is `yjs-gateway`."""
 
-from gateway.cli import main
+if __name__ == "__main__":  # a worker process for heavy work imports the main module too, and must not serve
+    from gateway.cli import main
 
-main()
+    main()
