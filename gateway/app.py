@@ -16,7 +16,7 @@ from gateway.documents import Documents
 from gateway.feed import Feed
 from gateway.files import Files
 from gateway.hub import Hub
-from gateway.maintenance import Maintenance
+from gateway.maintenance import Maintenance, SilentTurns
 from gateway.metrics import Metrics
 from gateway.middleware import Boundary, compressed, send_problem
 from gateway.openapi import describe
@@ -28,7 +28,9 @@ from gateway.routes.operation import Operation, Resource
 from gateway.routes.parsing import json_bytes
 from gateway.routes.rooms import RoomEndpoint
 from gateway.routes.system import SystemRoutes
+from gateway.routes.turns import TurnRoutes
 from gateway.settings import Settings
+from gateway.turns import Turns
 from gateway.unchanged import UnchangedPolls
 from gateway.waiting import WaitingRequests
 from storage import Storage, StorageError
@@ -108,7 +110,8 @@ class Gateway:
             self._draining = [hub.drain, rooms.drain]
             self._app = _assemble(self.settings, storage, hub, documents, files, rooms)
             try:
-                async with _running(Maintenance(storage, documents).run(), rooms.expire_awareness()):
+                silent = SilentTurns(storage, self.settings.turn_lease)
+                async with _running(Maintenance(storage, documents).run(), silent.run(), rooms.expire_awareness()):
                     yield storage
             finally:
                 self._app = _unavailable
@@ -176,6 +179,8 @@ def _assemble(
     changes = ChangeRoutes(
         Changes(storage, hub, paths_limit=settings.paths_limit), feed, body_limit=settings.body_limit
     )
+    turns = Turns(storage, hub, lease=settings.turn_lease, line_limit=settings.body_limit)
+    turn_routes = TurnRoutes(turns, body_limit=settings.body_limit)
     operations: list[Operation] = []
     system = SystemRoutes(
         storage.ready, metrics.exposition, lambda: json_bytes(describe(operations, version("yjs-gateway")))
@@ -184,6 +189,7 @@ def _assemble(
         *changes.operations(),
         *file_routes.collection_operations(),
         *file_routes.operations(),
+        *turn_routes.operations(),
         *system.operations(),
     ]
     routes: list[BaseRoute] = [*_routes(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]

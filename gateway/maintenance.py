@@ -1,10 +1,15 @@
-"""Work in the background, for later: snapshots where the log since the last one has grown long."""
+"""Work in the background: snapshots where the log since the last one has grown long, the end of turns gone silent."""
+
+import asyncio
+import time
+from collections.abc import Callable
 
 import structlog
 
 from gateway.documents import Documents, in_worker, stored_parts
+from gateway.turn_machine import Leases, expire
 from gateway.updates import InvalidUpdate, SnapshotFault, prove_snapshot
-from storage import Snapshot, Storage, StorageError
+from storage import Commit, CommittedTurn, Snapshot, Storage, StorageError, TurnConflict, TurnHead
 
 _log = structlog.get_logger("gateway.maintenance")
 
@@ -42,3 +47,58 @@ class Maintenance:
         await self._storage.put_snapshot(project, path, Snapshot(stored.version, body))
         self._documents.note_snapshot(project, path, stored.size, len(body))
         return True
+
+
+class SilentTurns:
+    """Lets running turns fail whose writers have been silent for the length of a lease.
+
+    Time is counted only while this process runs, and no wall clock is asked: a writer could not be heard by a gateway
+    that was down, or stopped. So a turn that is found running at the start has a whole lease from then on.
+    """
+
+    def __init__(self, storage: Storage, lease: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._storage = storage
+        self._leases = Leases(lease)
+        self._tick = min(1.0, lease / 8)
+        self._clock = clock
+        self._looked = clock()
+        self._awake = 0.0
+        """Seconds that this process has run, about: a gap between two looks counts as two ticks at most."""
+        storage.listen(self._committed)
+
+    def _committed(self, batch: tuple[Commit, ...]) -> None:
+        for committed in batch:
+            if isinstance(committed, CommittedTurn):
+                self._leases.note(committed.project.name, committed.turn, self._now())
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self.adopt_running()
+        while True:
+            await asyncio.sleep(self._tick)
+            try:
+                await self.look()
+            except StorageError as error:  # the leases stay ended: the next look tries again
+                _log.warning("silent turns not ended", reason=str(error))
+
+    async def adopt_running(self) -> None:
+        """Give a lease to every turn that is running already."""
+        async for project, head in self._storage.running_turns():
+            self._leases.adopt(project, head, self._now())
+
+    async def look(self) -> None:
+        """Let the turns fail whose lease is over by now."""
+        self._awake, self._looked = self._now(), self._clock()
+        for project, head in self._leases.expired(self._awake):
+            await self._fail(project, head)
+
+    def _now(self) -> float:
+        return self._awake + min(self._clock() - self._looked, 2 * self._tick)
+
+    async def _fail(self, project: str, head: TurnHead) -> None:
+        try:
+            await self._storage.write_turn(project, expire(head))
+        except TurnConflict:  # its writer came first
+            self._leases.forget(project, head)
+        else:
+            _log.info("turn failed: its lease expired", project=project, session=head.session_id, turn=head.turn_id)

@@ -13,6 +13,8 @@ from gateway.wire import ProblemDetails
 _PATH_PARAMETERS = {
     "project": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"},
     "path": {"type": "string", "minLength": 1, "maxLength": 1024},
+    "session": {"type": "string", "minLength": 1},
+    "turn": {"type": "string", "minLength": 1},
 }
 _PLAIN: dict[Any, dict[str, Any]] = {
     bytes: {"type": "string", "format": "binary"},
@@ -85,7 +87,7 @@ def _responses(operation: Operation, template: str, references: dict[Any, dict[s
 
 
 _REASONS = {
-    201: "The file was created.",
+    201: "It was created.",
     204: "There is nothing to send.",
     304: "Nothing has changed.",
 }

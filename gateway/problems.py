@@ -3,9 +3,10 @@
 Problem
 ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
 │       · InvalidUpdateBody · InvalidText
-├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound
+├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
 ├── 405 MethodNotAllowed
-├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention
+├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention · TurnFinished
+│       · IllegalTransition · BlockConflict · OutputConflict
 ├── 410 FileDeleted
 ├── 412 PreconditionFailed
 ├── 413 BodyTooLarge · TooManyPaths
@@ -20,7 +21,17 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.wire import ProblemDetails
-from storage import StorageClosed, StorageError, StorageFull, StorageOverloaded, StorageUnavailable, VersionConflict
+from storage import (
+    SessionMissing,
+    StorageClosed,
+    StorageError,
+    StorageFull,
+    StorageOverloaded,
+    StorageUnavailable,
+    TurnConflict,
+    TurnStatus,
+    VersionConflict,
+)
 
 
 class Problem(Exception):
@@ -112,6 +123,20 @@ class VersionNotFound(Problem):
     status, code, title = 404, "version_not_found", "The file has no such version"
 
 
+class SessionNotFound(Problem):
+    status, code, title = 404, "session_not_found", "The session does not exist"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"there is no session {session[:200]!r} in this project")
+
+
+class TurnNotFound(Problem):
+    status, code, title = 404, "turn_not_found", "The turn does not exist"
+
+    def __init__(self, turn: str) -> None:
+        super().__init__(f"there is no turn {turn[:200]!r} in this session")
+
+
 class MethodNotAllowed(Problem):
     status, code, title = 405, "method_not_allowed", "The resource does not take this method"
 
@@ -155,10 +180,58 @@ class NotAText(Problem):
 
 
 class WriteContention(Problem):
-    status, code, title = 409, "write_contention", "Others kept writing to the file"
+    status, code, title = 409, "write_contention", "Others kept writing"
 
     def __init__(self, path: str) -> None:
         super().__init__(f"others changed {path!r} each time that this write was tried; try it again")
+
+
+class TurnFinished(Problem):
+    """A turn that has ended never changes again."""
+
+    status, code, title = 409, "turn_finished", "The turn has ended"
+
+    def __init__(self, turn_status: TurnStatus) -> None:
+        super().__init__(f"the turn is {turn_status} and never changes again; nothing was stored")
+        self._turn_status = turn_status
+
+    def details(self) -> ProblemDetails:
+        return msgspec.structs.replace(super().details(), turn_status=self._turn_status)
+
+
+class IllegalTransition(Problem):
+    status, code, title = 409, "illegal_transition", "The turn cannot become that"
+
+    def __init__(self, turn_status: TurnStatus, wanted: TurnStatus) -> None:
+        super().__init__(f"the turn is {turn_status}, and from there it cannot become {wanted}")
+        self._turn_status = turn_status
+
+    def details(self) -> ProblemDetails:
+        return msgspec.structs.replace(super().details(), turn_status=self._turn_status)
+
+
+class BlockConflict(Problem):
+    status, code, title = 409, "block_conflict", "The blocks do not fit at that index"
+
+    def __init__(self, first_index: int, block_count: int) -> None:
+        super().__init__(
+            f"the turn has {block_count} blocks: a batch at index {first_index} is neither the next nor a repetition"
+        )
+        self._block_count = block_count
+
+    def details(self) -> ProblemDetails:
+        return msgspec.structs.replace(super().details(), block_count=self._block_count)
+
+
+class OutputConflict(Problem):
+    status, code, title = 409, "output_conflict", "The output does not go on from there"
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"{offset} bytes of the agent's output are stored: send what follows, from that offset")
+        self._offset = offset
+
+    def details(self) -> ProblemDetails:
+        return msgspec.structs.replace(super().details(), offset=self._offset)
 
 
 class FileDeleted(Problem):
@@ -230,6 +303,10 @@ def problem_from_storage(error: StorageError) -> Problem:
             return Overloaded(f"{error.queued} writes are waiting; try again in a moment")
         case VersionConflict():
             return WriteContention(error.path)
+        case SessionMissing():
+            return SessionNotFound(error.session)
+        case TurnConflict():
+            return WriteContention(error.turn or error.session)
         case StorageClosed():
             return ShuttingDown()
         case StorageUnavailable():

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     room_queue_bytes: int = Field(
         4 * MEBIBYTE, ge=1024, description="What may wait to be sent to one WebSocket client before it is closed."
     )
+    turn_lease: float = Field(
+        120.0, gt=0, description="How many seconds a running turn may be silent before it has failed."
+    )
     shutdown_seconds: int = Field(20, ge=1, description="How long a stopping gateway waits for requests in progress.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")

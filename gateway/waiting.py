@@ -27,8 +27,6 @@ _JSON_HEADERS = [
     *((name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()),
 ]
 
-_METHODS_THAT_WAIT = ("GET", "POST")
-
 _CUT_S = 55.0
 """Proxies end a silent request after 60 s."""
 _CUT_JITTER = 0.1
@@ -44,7 +42,7 @@ class WaitingRequests:
         self._figures = figures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in _METHODS_THAT_WAIT:
+        if scope["type"] != "http" or not _may_wait(scope):
             await self._app(scope, receive, send)
             return
         body = _Body(receive)
@@ -86,6 +84,12 @@ class WaitingRequests:
         finally:
             self._hub.leave(opened.project)
             await stream.end()
+
+
+def _may_wait(scope: Scope) -> bool:
+    """Whether a request is one of those that can be held; an agent's output, whose body has no bound, is not."""
+    method = scope["method"]
+    return method == "GET" or (method == "POST" and not scope["path"].endswith("/output"))
 
 
 def _cut(seconds: float) -> float:

@@ -16,6 +16,7 @@ OCTETS = "application/octet-stream"
 TEXT = "text/plain"
 JSON = "application/json"
 EVENTS = "text/event-stream"
+NDJSON = "application/x-ndjson"
 
 WAIT_SCHEMA: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 60}
 

@@ -1,0 +1,296 @@
+"""Sessions and turns: what a coding agent is doing."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.hub import Interest, WatchedProject
+from gateway.problems import (
+    BlockConflict,
+    BodyTooLarge,
+    IllegalTransition,
+    InvalidBody,
+    InvalidParameter,
+    OutputConflict,
+    Overloaded,
+    ProjectNotFound,
+    SessionNotFound,
+    TurnFinished,
+    TurnNotFound,
+    UnsupportedMediaType,
+    WriteContention,
+)
+from gateway.routes.operation import JSON, NDJSON, WAIT_SCHEMA, Operation, Parameter
+from gateway.routes.parsing import (
+    decode_json,
+    if_none_match,
+    json_bytes,
+    project_id,
+    read_body,
+    require_media_type,
+    whole_number,
+)
+from gateway.routes.waits import empty_after_wait, hold, parse_wait
+from gateway.turns import Turns
+from gateway.wire import (
+    Block,
+    BlockBatch,
+    BlocksReceipt,
+    NewSession,
+    NewTurn,
+    OutputReceipt,
+    Session,
+    SessionListing,
+    Turn,
+    TurnListing,
+    TurnPatch,
+    TurnState,
+    TurnSummary,
+    rfc3339,
+)
+from storage import FINISHED, NewBlock, SessionHead, StoredBlock, StoredTurn, TurnHead
+
+_SESSIONS = "/api/projects/{project}/sessions"
+_SESSION = _SESSIONS + "/{session}"
+_TURNS = _SESSION + "/turns"
+_TURN = _TURNS + "/{turn}"
+_LIMIT, _MOST = 100, 1000
+
+_PAGE = (
+    Parameter("limit", f"At most so many; {_LIMIT} unless said.", {"type": "integer", "minimum": 1, "maximum": _MOST}),
+    Parameter("after", "Only older ones than this: `next` of the page before.", {"type": "string"}),
+)
+_READ = (
+    Parameter("wait", "Seconds to wait for a change where there is none.", WAIT_SCHEMA),
+    Parameter("If-None-Match", "The tag of the state that is known.", {"type": "string"}, "header"),
+)
+_COUNT = {"type": "integer", "minimum": 0}
+
+
+class TurnRoutes:
+    """The requests on sessions, turns and blocks."""
+
+    def __init__(self, turns: Turns, *, body_limit: int) -> None:
+        self._turns = turns
+        self._body_limit = body_limit
+
+    # Sessions
+
+    async def create_session(self, request: Request) -> Response:
+        """`POST P/sessions`."""
+        project = project_id(request)
+        require_media_type(request, JSON)
+        given = decode_json(await read_body(request, self._body_limit) or b"{}", NewSession)
+        return _json(_session(await self._turns.create_session(project, given.title)), 201)
+
+    async def list_sessions(self, request: Request) -> Response:
+        """`GET P/sessions`."""
+        project, (after, limit) = project_id(request), _page(request)
+        found = await self._turns.sessions(project, after, limit + 1)
+        sessions = [_session(session) for session in found[:limit]]
+        return _json(SessionListing(sessions, sessions[-1].id if len(found) > limit else None))
+
+    async def read_session(self, request: Request) -> Response:
+        """`GET S`."""
+        project = project_id(request)
+        return _json(_session(await self._turns.session(project, request.path_params["session"])))
+
+    # Turns
+
+    async def create(self, request: Request) -> Response:
+        """`POST S/turns`."""
+        project = project_id(request)
+        require_media_type(request, JSON)
+        given = decode_json(await read_body(request, self._body_limit), NewTurn)
+        head = await self._turns.create(project, request.path_params["session"], given.prompt)
+        return _json(_turn(StoredTurn(head, given.prompt)), 201)
+
+    async def list_turns(self, request: Request) -> Response:
+        """`GET S/turns`."""
+        project, (after, limit) = project_id(request), _page(request)
+        found = await self._turns.turns(project, request.path_params["session"], after, limit + 1)
+        turns = [_summary(turn) for turn in found[:limit]]
+        return _json(TurnListing(turns, turns[-1].id if len(found) > limit else None))
+
+    async def read(self, request: Request) -> Response:
+        """`GET S/turns/{turn_id}`."""
+        project, session, turn = _turn_of(request)
+        wait, after_block = parse_wait(request), whole_number(request, "after_block", least=0)
+        watched = await self._turns.watched(project)
+        as_of, tags = watched.head, if_none_match(request)
+        head = await self._turns.head(project, session, turn)
+        if tags is not None and tags.match(_tag(watched, head)):
+            hold(request, wait, watched, as_of, _interest(head))
+            return _unchanged(request, watched, head)
+        if tags is None and after_block is not None and _nothing_after(head, after_block):
+            hold(request, wait, watched, as_of, _interest(head))
+        stored = await self._turns.read(project, session, turn, after_block or 0)
+        return _json(_turn(stored), 200, _tag(watched, stored.head))
+
+    async def status(self, request: Request) -> Response:
+        """`GET S/turns/{turn_id}/status`."""
+        project, session, turn = _turn_of(request)
+        wait = parse_wait(request)
+        watched = await self._turns.watched(project)
+        as_of, tags = watched.head, if_none_match(request)
+        head = await self._turns.head(project, session, turn)
+        if tags is not None and tags.match(_tag(watched, head)):
+            hold(request, wait, watched, as_of, _interest(head))
+            return _unchanged(request, watched, head)
+        state = TurnState(head.status, head.block_count, rfc3339(head.last_updated))
+        return _json(state, 200, _tag(watched, head))
+
+    async def set_status(self, request: Request) -> Response:
+        """`PATCH S/turns/{turn_id}`."""
+        project, session, turn = _turn_of(request)
+        require_media_type(request, JSON)
+        patch = decode_json(await read_body(request, self._body_limit), TurnPatch)
+        if patch.error is not None and patch.status not in ("failed", "cancelled"):
+            raise InvalidParameter("error", "only a turn that becomes failed or cancelled has one")
+        return _json(_summary(await self._turns.set_status(project, session, turn, patch.status, patch.error)))
+
+    async def append_blocks(self, request: Request) -> Response:
+        """`POST S/turns/{turn_id}/blocks`."""
+        project, session, turn = _turn_of(request)
+        require_media_type(request, JSON)
+        batch = decode_json(await read_body(request, self._body_limit), BlockBatch)
+        blocks = tuple(NewBlock(block.type, json_bytes(block.content)) for block in batch.blocks)
+        added = await self._turns.append_blocks(project, session, turn, blocks, batch.first_index)
+        return _json(BlocksReceipt(added.first_index, "running", added.block_count, rfc3339(added.last_updated)))
+
+    async def output(self, request: Request) -> Response:
+        """`POST S/turns/{turn_id}/output`: what the agent prints, as it comes."""
+        project, session, turn = _turn_of(request)
+        require_media_type(request, NDJSON)
+        piece = await self._turns.open_output(project, session, turn, whole_number(request, "offset", least=0))
+        async for chunk in request.stream():
+            await piece.feed(chunk)
+        head = await piece.end()
+        lease, time = self._turns.lease, rfc3339(head.last_updated)
+        return _json(OutputReceipt(head.status, head.block_count, time, head.output_offset, lease))
+
+    def operations(self) -> list[Operation]:
+        missing = (ProjectNotFound, SessionNotFound, TurnNotFound)
+        given = (InvalidBody, BodyTooLarge, UnsupportedMediaType)
+        return [
+            Operation(
+                "GET", _TURN + "/status", "turnStatus", self.status, "The least that tells whether a turn has changed.",
+                parameters=_READ, answers={200: {JSON: TurnState}, 304: {}},
+                problems=(InvalidParameter, Overloaded, *missing),
+            ),
+            Operation(
+                "GET", _TURN, "readTurn", self.read, "A turn with its blocks, or with those that the client lacks.",
+                parameters=(Parameter("after_block", "Leave out the first so many blocks.", _COUNT), *_READ),
+                answers={200: {JSON: Turn}, 304: {}}, problems=(InvalidParameter, Overloaded, *missing),
+            ),
+            Operation(
+                "PATCH", _TURN, "setTurnStatus", self.set_status, "One step of the turn's life.",
+                body={JSON: TurnPatch}, answers={200: {JSON: TurnSummary}},
+                problems=(InvalidParameter, TurnFinished, IllegalTransition, WriteContention, *missing, *given),
+            ),
+            Operation(
+                "POST", _TURN + "/blocks", "appendBlocks", self.append_blocks, "Add blocks; the first starts the turn.",
+                body={JSON: BlockBatch}, answers={200: {JSON: BlocksReceipt}},
+                problems=(TurnFinished, BlockConflict, WriteContention, *missing, *given),
+            ),
+            Operation(
+                "POST", _TURN + "/output", "appendOutput", self.output,
+                "The agent's own output, as `claude -p --output-format stream-json --verbose` prints it, streamed or in"
+                " pieces. An empty piece renews the lease.",
+                parameters=(
+                    Parameter("offset", "Where the piece begins, in bytes of all output; a retry is harmless.", _COUNT),
+                ),
+                body={NDJSON: bytes}, answers={200: {JSON: OutputReceipt}},
+                problems=(
+                    InvalidParameter, TurnFinished, OutputConflict, WriteContention, UnsupportedMediaType, *missing,
+                ),
+            ),
+            Operation(
+                "POST", _TURNS, "createTurn", self.create, "A new turn, pending.",
+                body={JSON: NewTurn}, answers={201: {JSON: Turn}}, problems=(ProjectNotFound, SessionNotFound, *given),
+            ),
+            Operation(
+                "GET", _TURNS, "listTurns", self.list_turns, "The turns of a session, newest first.",
+                parameters=_PAGE, answers={200: {JSON: TurnListing}},
+                problems=(InvalidParameter, ProjectNotFound, SessionNotFound),
+            ),
+            Operation(
+                "POST", _SESSIONS, "createSession", self.create_session, "A new session.",
+                body={JSON: NewSession}, answers={201: {JSON: Session}}, problems=given,
+            ),
+            Operation(
+                "GET", _SESSIONS, "listSessions", self.list_sessions, "The sessions of a project, newest first.",
+                parameters=_PAGE, answers={200: {JSON: SessionListing}}, problems=(InvalidParameter, ProjectNotFound),
+            ),
+            Operation(
+                "GET", _SESSION, "readSession", self.read_session, "A session.",
+                answers={200: {JSON: Session}}, problems=(ProjectNotFound, SessionNotFound),
+            ),
+        ]  # fmt: skip
+
+
+def _turn_of(request: Request) -> tuple[str, str, str]:
+    return project_id(request), request.path_params["session"], request.path_params["turn"]
+
+
+def _page(request: Request) -> tuple[str | None, int]:
+    return request.query_params.get("after"), whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
+
+
+def _tag(watched: WatchedProject, head: TurnHead) -> str:
+    """The tag of a turn's state: the place of its last change in its project's life."""
+    assert watched.head is not None
+    return f"{watched.head.epoch}.{head.sequence}"
+
+
+def _interest(head: TurnHead) -> Interest:
+    return Interest(files=False, turn=(head.session_id, head.turn_id))
+
+
+def _nothing_after(head: TurnHead, after_block: int) -> bool:
+    """Whether a client that has `after_block` blocks and no tag has all there is for now."""
+    return head.block_count <= after_block and head.status not in FINISHED
+
+
+def _unchanged(request: Request, watched: WatchedProject, head: TurnHead) -> Response:
+    return Response(status_code=304, headers={"ETag": f'"{_tag(watched, head)}"', **empty_after_wait(request)})
+
+
+def _json(answer: msgspec.Struct, status_code: int = 200, tag: str | None = None) -> Response:
+    headers = None if tag is None else {"ETag": f'"{tag}"'}
+    return Response(json_bytes(answer), status_code=status_code, headers=headers, media_type=JSON)
+
+
+def _session(head: SessionHead) -> Session:
+    return Session(head.session_id, head.title, rfc3339(head.created_at))
+
+
+def _summary(turn: StoredTurn) -> TurnSummary:
+    head = turn.head
+    return TurnSummary(
+        id=head.turn_id,
+        session_id=head.session_id,
+        prompt=turn.prompt,
+        status=head.status,
+        block_count=head.block_count,
+        error=head.error,
+        created_at=rfc3339(head.created_at),
+        started_at=_time(head.started_at),
+        completed_at=_time(head.completed_at),
+        last_updated=rfc3339(head.last_updated),
+    )
+
+
+def _turn(turn: StoredTurn) -> Turn:
+    blocks = [_block(turn.head.turn_id, block) for block in turn.blocks]
+    return Turn(blocks=blocks, **msgspec.structs.asdict(_summary(turn)))
+
+
+def _block(turn_id: str, block: StoredBlock) -> Block:
+    return Block(
+        f"{turn_id}.{block.index}", block.index, block.type, msgspec.Raw(block.content), rfc3339(block.created_at)
+    )
+
+
+def _time(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else rfc3339(milliseconds)

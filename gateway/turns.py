@@ -1,0 +1,253 @@
+"""THE way to read and write sessions and turns: the rules of `turn_machine` on what storage has."""
+
+import secrets
+import time
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from gateway.agent_output import AgentOutput
+from gateway.hub import Hub, WatchedProject
+from gateway.problems import (
+    BlockConflict,
+    OutputConflict,
+    ProjectNotFound,
+    SessionNotFound,
+    TurnFinished,
+    TurnNotFound,
+    WriteContention,
+)
+from gateway.turn_machine import add_blocks, new_id, require_unfinished, set_status, take_output
+from storage import (
+    FINISHED,
+    CreateSession,
+    CreateTurn,
+    NewBlock,
+    OutputPosition,
+    SessionHead,
+    Storage,
+    StoredTurn,
+    TurnConflict,
+    TurnHead,
+    TurnStatus,
+    UpdateTurn,
+)
+
+_ATTEMPTS = 32
+"""How often a write is tried anew when another one came first."""
+
+
+class AddedBlocks(Struct, frozen=True, gc=False):
+    """Where a batch of blocks stands, and the turn just after it."""
+
+    first_index: int
+    block_count: int
+    last_updated: int
+
+
+class Turns:
+    """Reads and writes the sessions and turns of all projects.
+
+    Every method raises the problems (`gateway.problems`) that a client is to be told, and StorageError.
+
+    Args:
+        lease: seconds that a running turn may be silent.
+        line_limit: the longest line of an agent's output, in bytes.
+    """
+
+    def __init__(self, storage: Storage, hub: Hub, *, lease: float, line_limit: int) -> None:
+        self._storage = storage
+        self._hub = hub
+        self.lease = lease
+        self._line_limit = line_limit
+
+    async def watched(self, project: str) -> WatchedProject:
+        """The project where it stands now."""
+        watched = await self._hub.project(project)
+        if watched is None:
+            raise ProjectNotFound(project)
+        return watched
+
+    # Sessions
+
+    async def create_session(self, project: str, title: str | None) -> SessionHead:
+        return (await self._storage.create_session(project, CreateSession(_fresh_id(), title))).session
+
+    async def session(self, project: str, session_id: str) -> SessionHead:
+        session = await self._storage.session(project, session_id)
+        if session is None:
+            await self.watched(project)
+            raise SessionNotFound(session_id)
+        return session
+
+    async def sessions(self, project: str, after: str | None, limit: int) -> list[SessionHead]:
+        """Newest first."""
+        await self.watched(project)
+        return await self._storage.sessions(project, after=after, limit=limit)
+
+    # Reading turns
+
+    async def head(self, project: str, session_id: str, turn_id: str) -> TurnHead:
+        """A turn's newest state, from memory where that is known."""
+        watched = await self.watched(project)
+        head = await self._hub.turn(watched, project, session_id, turn_id)
+        return head or await self._stored_head(project, session_id, turn_id)
+
+    async def _stored_head(self, project: str, session_id: str, turn_id: str) -> TurnHead:
+        head = await self._storage.turn_head(project, session_id, turn_id)
+        if head is None:
+            await self.session(project, session_id)
+            raise TurnNotFound(turn_id)
+        return head
+
+    async def read(self, project: str, session_id: str, turn_id: str, after_block: int) -> StoredTurn:
+        """A turn with its blocks but for the first `after_block`."""
+        turn = await self._storage.read_turn(project, session_id, turn_id, after_block=after_block)
+        if turn is None:
+            await self.session(project, session_id)
+            raise TurnNotFound(turn_id)
+        return turn
+
+    async def turns(self, project: str, session_id: str, after: str | None, limit: int) -> list[StoredTurn]:
+        """Newest first, without their blocks."""
+        turns = await self._storage.turns(project, session_id, after=after, limit=limit)
+        if not turns:
+            await self.session(project, session_id)
+        return turns
+
+    # Writing turns
+
+    async def create(self, project: str, session_id: str, prompt: str) -> TurnHead:
+        """A pending turn."""
+        await self.session(project, session_id)
+        return (await self._storage.write_turn(project, CreateTurn(session_id, _fresh_id(), prompt))).turn
+
+    async def set_status(
+        self, project: str, session_id: str, turn_id: str, status: TurnStatus, error: str | None
+    ) -> StoredTurn:
+        """One step of a turn's life."""
+        head = await self.write(project, session_id, turn_id, lambda head: set_status(head, status, error))
+        turn = await self.read(project, session_id, turn_id, head.block_count)
+        return StoredTurn(head, turn.prompt)
+
+    async def append_blocks(
+        self, project: str, session_id: str, turn_id: str, blocks: tuple[NewBlock, ...], first_index: int | None
+    ) -> AddedBlocks:
+        """Add blocks to the end. With `first_index` a batch that is stored there already changes nothing."""
+        head = await self._stored_head(project, session_id, turn_id)
+        if first_index is not None and first_index != head.block_count:
+            return await self._stored_batch(project, head, blocks, first_index)
+
+        def add(head: TurnHead) -> UpdateTurn:
+            if first_index is not None and first_index != head.block_count:
+                raise BlockConflict(first_index, head.block_count)
+            return add_blocks(head, blocks)
+
+        head = await self.write(project, session_id, turn_id, add)
+        return AddedBlocks(head.block_count - len(blocks), head.block_count, head.last_updated)
+
+    async def _stored_batch(
+        self, project: str, head: TurnHead, blocks: tuple[NewBlock, ...], first_index: int
+    ) -> AddedBlocks:
+        """What the first request was answered of which this one is a repetition."""
+        stored = await self._storage.read_blocks(
+            project, head.session_id, head.turn_id, after_block=first_index, limit=len(blocks)
+        )
+        if [(block.type, block.content) for block in stored] != [(block.type, block.content) for block in blocks]:
+            raise BlockConflict(first_index, head.block_count)
+        return AddedBlocks(first_index, first_index + len(blocks), stored[-1].created_at)
+
+    async def write(
+        self, project: str, session_id: str, turn_id: str, change_of: Callable[[TurnHead], UpdateTurn]
+    ) -> TurnHead:
+        """Change a turn as its newest state allows."""
+        for _ in range(_ATTEMPTS):
+            change = change_of(await self._stored_head(project, session_id, turn_id))
+            try:
+                return (await self._storage.write_turn(project, change)).turn
+            except TurnConflict:
+                continue
+        raise WriteContention(turn_id)
+
+    async def open_output(self, project: str, session_id: str, turn_id: str, offset: int | None) -> "OutputRequest":
+        """Begin to take a piece of an agent's output, which begins `offset` bytes into all of it (None: where the
+        last piece ended)."""
+        head = await self._stored_head(project, session_id, turn_id)
+        if offset is None:
+            require_unfinished(head)
+            offset = head.output_offset
+        if offset > head.output_offset:
+            raise OutputConflict(head.output_offset)
+        state = await self._storage.output_state(project, session_id, turn_id)
+        reader = AgentOutput(OutputPosition(head.output_offset, state), line_limit=self._line_limit)
+        return OutputRequest(self, project, head, reader, head.output_offset - offset)
+
+
+class OutputRequest:
+    """One request's piece of an agent's output: `feed` it as it comes, then `end`. What has been fed is durable up to
+    the end of its last line, whether `end` comes or not."""
+
+    def __init__(self, turns: Turns, project: str, head: TurnHead, reader: AgentOutput, stored: int) -> None:
+        self._turns = turns
+        self._project = project
+        self._head = head
+        self._reader = reader
+        self._stored = stored
+        """How many bytes are still to come that are stored already."""
+        self._empty = True
+        self._written_at = time.monotonic()
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            TurnFinished: the turn has ended, and here comes more.
+            OutputConflict: another request has taken output meanwhile.
+        """
+        self._empty = self._empty and not chunk
+        new = chunk[self._stored :]
+        self._stored -= len(chunk) - len(new)
+        if self._head.status in FINISHED:
+            if new.strip():
+                raise TurnFinished(self._head.status)
+            return
+        before = self._reader.position
+        blocks = self._reader.feed(new)
+        if self._reader.position != before:
+            await self._write(lambda head: self._advance(head, blocks, self._reader.position))
+        elif time.monotonic() - self._written_at > self._turns.lease / 4:  # a long line is a sign of life too
+            await self._write(lambda head: add_blocks(head, ()))
+        if self._reader.surplus:
+            raise TurnFinished(self._head.status)
+
+    async def end(self) -> TurnHead:
+        """The piece is complete: keep what came of an unfinished line. An empty piece is a sign of life.
+
+        Raises:
+            TurnFinished, OutputConflict
+        """
+        if self._head.status in FINISHED:
+            if self._empty:
+                raise TurnFinished(self._head.status)
+            return self._head
+        if self._empty:
+            await self._write(lambda head: add_blocks(head, ()))
+            return self._head
+        blocks, position = self._reader.pause()
+        if position.offset > self._head.output_offset:
+            await self._write(lambda head: self._advance(head, blocks, position))
+        return self._head
+
+    def _advance(self, head: TurnHead, blocks: list[NewBlock], position: OutputPosition) -> UpdateTurn:
+        if head.output_offset != self._head.output_offset:
+            raise OutputConflict(head.output_offset)
+        return take_output(head, tuple(blocks), position, self._reader.outcome)
+
+    async def _write(self, change_of: Callable[[TurnHead], UpdateTurn]) -> None:
+        head = self._head
+        self._head = await self._turns.write(self._project, head.session_id, head.turn_id, change_of)
+        self._written_at = time.monotonic()
+
+
+def _fresh_id() -> str:
+    return new_id(time.time_ns() // 1_000_000, secrets.randbits(80))
