@@ -15,6 +15,7 @@ from gateway.changes import Changes
 from gateway.documents import Documents
 from gateway.feed import Feed
 from gateway.files import Files
+from gateway.history import Versions
 from gateway.hub import Hub
 from gateway.maintenance import Maintenance, SilentTurns
 from gateway.metrics import Metrics
@@ -24,12 +25,15 @@ from gateway.problems import NotFound, ShuttingDown
 from gateway.rooms import Rooms
 from gateway.routes.changes import ChangeRoutes
 from gateway.routes.files import FILE_PATH, FileRoutes
+from gateway.routes.history import HistoryRoutes
 from gateway.routes.operation import Operation, Resource
 from gateway.routes.parsing import json_bytes
 from gateway.routes.rooms import RoomEndpoint
+from gateway.routes.sync import SyncRoutes
 from gateway.routes.system import SystemRoutes
 from gateway.routes.turns import TurnRoutes
 from gateway.settings import Settings
+from gateway.sync import Sync
 from gateway.turns import Turns
 from gateway.unchanged import UnchangedPolls
 from gateway.waiting import WaitingRequests
@@ -176,9 +180,10 @@ def _assemble(
     metrics = Metrics(storage, documents, hub, rooms)
     file_routes = FileRoutes(files, body_limit=settings.body_limit)
     feed = Feed(storage, hub)
-    changes = ChangeRoutes(
-        Changes(storage, hub, paths_limit=settings.paths_limit), feed, body_limit=settings.body_limit
-    )
+    questions = Changes(storage, hub, paths_limit=settings.paths_limit)
+    changes = ChangeRoutes(questions, feed, body_limit=settings.body_limit)
+    sync = SyncRoutes(Sync(files, questions, paths_limit=settings.paths_limit), body_limit=settings.body_limit)
+    history = HistoryRoutes(Versions(storage, files), body_limit=settings.body_limit)
     turns = Turns(storage, hub, lease=settings.turn_lease, line_limit=settings.body_limit)
     turn_routes = TurnRoutes(turns, body_limit=settings.body_limit)
     operations: list[Operation] = []
@@ -190,6 +195,8 @@ def _assemble(
         *file_routes.collection_operations(),
         *file_routes.operations(),
         *turn_routes.operations(),
+        *sync.operations(),
+        *history.operations(),
         *system.operations(),
     ]
     routes: list[BaseRoute] = [*_routes(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]

@@ -3,6 +3,8 @@ memory."""
 
 from collections.abc import Iterable
 
+from msgspec import UNSET, Struct, UnsetType
+
 from gateway.hub import Hub, WatchedProject
 from gateway.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
 from gateway.wire import (
@@ -20,6 +22,14 @@ from storage import FileHead, ProjectHead, Storage
 
 _Seen = tuple[int, FileChange]
 """A change as the client sees it, and its place in the project's sequence."""
+
+
+class Comparison(Struct, frozen=True):
+    """What changed, oldest change first, with where the project stood just before it was compared."""
+
+    head: ProjectHead
+    changes: list[_Seen]
+    reset: bool
 
 
 class Changes:
@@ -60,7 +70,14 @@ class Changes:
         Raises:
             InvalidPath, InvalidCursor, InvalidParameter, TooManyPaths, ProjectNotFound
         """
-        self._check(question)
+        found = await self.compare(project, question)
+        changes = [change for _, change in found.changes]
+        reset: bool | UnsetType = True if found.reset else UNSET
+        return StatusAnswer(changes, _cursor(found.head), reset)
+
+    async def compare(self, project: str, question: StatusQuestion) -> "Comparison":
+        """The same, with the places of the changes in the project's sequence."""
+        self.check(question)
         watched = await self.watched(project)
         # What is read below is of this point of the sequence or after it: asking from here next misses nothing.
         now = _head(watched)
@@ -73,10 +90,10 @@ class Changes:
             changes = await self._changed_since(project, watched, since, question)
             changes += await self._unlike(project, watched, _narrowed(question.versions or {}, question.paths), now)
         changes.sort(key=lambda seen: seen[0])
-        answer = [change for _, change in changes]
-        return StatusAnswer(answer, _cursor(now), reset=True) if reset else StatusAnswer(answer, _cursor(now))
+        return Comparison(now, changes, reset)
 
-    def _check(self, question: StatusQuestion) -> None:
+    def check(self, question: StatusQuestion) -> None:
+        """Raises InvalidPath, InvalidParameter or TooManyPaths if the question cannot be answered."""
         for paths in (question.paths or (), question.versions or ()):
             if len(paths) > self._paths_limit:
                 raise TooManyPaths(len(paths), self._paths_limit)

@@ -1,6 +1,7 @@
 """Open documents within a byte budget: each admits updates to one file. Heavy work goes to a worker process."""
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -8,6 +9,7 @@ from typing import TypeVar
 import pycrdt
 from anyio import to_process
 
+from gateway.restore import restore_content
 from gateway.roots import require_text
 from gateway.texts import apply_edits, smallest_edits
 from gateway.updates import Document, build_document, build_update, leaves_gap, run_yrs
@@ -106,6 +108,13 @@ class OpenDocument:
         edits = smallest_edits(present, text)
         with self._document.transaction():
             apply_edits(target, edits)
+        return self._take_emitted()
+
+    def restore(self, old: bytes) -> bytes | None:
+        """Make the content what it is in the whole document `old`; returns the update, None where nothing changes."""
+        self._emitted.clear()
+        with self._document.transaction():
+            restore_content(self._document, old)
         return self._take_emitted()
 
     def _take_emitted(self) -> bytes | None:
@@ -246,22 +255,30 @@ class Documents:
         Raises:
             StorageError: at once or by the future. The document has been discarded then: it is ahead of the log.
         """
+        return self.queue_updates([(document, update)], author)
+
+    def queue_updates(
+        self, edits: Sequence[tuple[OpenDocument, bytes]], author: str | None
+    ) -> asyncio.Future[tuple[Committed, ...]]:
+        """The same for several documents of one project, to be stored together or not at all."""
         try:
-            change = AppendUpdate(document.path, document.version, update, author)
-            future = asyncio.ensure_future(self._storage.append(document.project, (change,)))
+            changes = tuple(AppendUpdate(document.path, document.version, update, author) for document, update in edits)
+            future = asyncio.ensure_future(self._storage.append(edits[0][0].project, changes))
         except BaseException:
-            self.discard(document)
+            for document, _ in edits:
+                self.discard(document)
             raise
-        before = document.memory
-        document.queued(future, update)
-        if document.usable:
-            self._memory += document.memory - before
-        future.add_done_callback(lambda done: self._update_done(document, done))
+        for place, (document, update) in enumerate(edits):
+            before = document.memory
+            document.queued(future, update)
+            if document.usable:
+                self._memory += document.memory - before
+            future.add_done_callback(functools.partial(self._update_done, document, place))
         return future
 
-    def _update_done(self, document: OpenDocument, future: asyncio.Future[tuple[Committed, ...]]) -> None:
+    def _update_done(self, document: OpenDocument, place: int, future: asyncio.Future[tuple[Committed, ...]]) -> None:
         failed = future.cancelled() or future.exception() is not None
-        document.decided(None if failed else future.result()[0].head)
+        document.decided(None if failed else future.result()[place].head)
         key = (document.project, document.path)
         if self._undecided.get(key) is document and not document.pending:
             del self._undecided[key]

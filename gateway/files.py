@@ -1,48 +1,36 @@
 """THE way to read and write a file. PATCH, PUT and every other door come through here."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
-from gateway.conditional import Preconditions, file_headers
-from gateway.documents import Documents, DocumentsExhausted, Gap, OpenDocument, in_worker, stored_parts
-from gateway.hub import Hub, WatchedProject
+from gateway.conditional import Preconditions
+from gateway.documents import DocumentsExhausted, Gap, OpenDocument
+from gateway.file_reading import FileReader
 from gateway.problems import (
-    FileDeleted,
     FileExists,
-    FileNotFound,
-    InvalidStateVector,
     InvalidUpdateBody,
     MissingPredecessors,
     NotAText,
     Overloaded,
     Problem,
-    ProjectNotFound,
-    VersionAhead,
-    VersionNotFound,
     WriteContention,
 )
-from gateway.roots import RootIsNotText, read_roots, read_text
-from gateway.updates import EMPTY_UPDATE, InvalidUpdate, build_update, check_format, diff_update, merge, merge_groups
+from gateway.roots import RootIsNotText
+from gateway.updates import EMPTY_UPDATE, InvalidUpdate, check_format, merge
+from gateway.wire import Receipt, rfc3339
 from storage import (
     AppendUpdate,
     Change,
     Committed,
     DeleteFile,
     FileHead,
-    Storage,
-    StoredDocument,
     Version,
     VersionConflict,
 )
 
 _ATTEMPTS = 32
 """How often a write is tried anew when another one came first."""
-
-_INCREMENT_BYTES = 128 * 1024
-"""An increment of at most this many bytes is served without a look at how large the whole document is."""
 
 
 class Written(Struct, frozen=True, gc=False):
@@ -52,6 +40,12 @@ class Written(Struct, frozen=True, gc=False):
     epoch: str
     changed: bool
     created: bool = False
+
+    def receipt(self) -> Receipt:
+        """As it stands on the wire."""
+        head = self.head
+        cursor = f"{self.epoch}.{head.sequence}"
+        return Receipt(head.path, head.version, rfc3339(head.last_modified), cursor, self.changed)
 
 
 class _Refusal(Exception):
@@ -63,29 +57,11 @@ class _Refusal(Exception):
         self.reason = reason
 
 
-class Content(Struct, frozen=True, gc=False):
-    """A file as an update, at a version."""
-
-    update: bytes
-    incarnation: str
-    version: int
-    last_modified: int
-    builds_on: int = 0
-    """The version that `update` builds on; 0: it is the whole document."""
-
-
-class Files:
+class Files(FileReader):
     """Reads and writes the files of all projects.
 
     Every method raises the problems (`gateway.problems`) that a client is to be told, and StorageError.
     """
-
-    def __init__(self, storage: Storage, documents: Documents, hub: Hub) -> None:
-        self._storage = storage
-        self._documents = documents
-        self._hub = hub
-
-    # Writing
 
     async def append(
         self, project: str, path: str, update: bytes, preconditions: Preconditions, author: str | None = None
@@ -142,6 +118,56 @@ class Files:
                 refused[refusal.index] = await self._refuse(project, path, refusal.reason)
         return refused
 
+    async def append_all(
+        self, project: str, updates: Mapping[str, bytes], author: str | None
+    ) -> tuple[dict[str, Written], dict[str, Problem]]:
+        """Merge an update into each of many files, all together or none: what was written, or what is refused."""
+        refused: dict[str, Problem] = {}
+        for path, update in updates.items():
+            try:
+                check_format(update)
+            except InvalidUpdate as error:
+                refused[path] = InvalidUpdateBody(f"it cannot be decoded: {error}")
+        for _ in range(_ATTEMPTS if not refused else 0):
+            documents = [await self._open(project, path) for path in updates]
+            for document in documents:
+                await document.settle()
+            if not all(document.usable and not document.pending for document in documents):
+                continue
+            refusals, edits = self._admit_all(documents, updates)
+            if refusals:
+                return {}, {path: await self._refuse(project, path, reason) for path, reason in refusals.items()}
+            try:
+                committed = await self._documents.queue_updates(edits, author) if edits else ()
+            except VersionConflict:
+                continue
+            written = {each.head.path: _written(each) for each in committed}
+            epoch = await self._epoch(project)
+            unchanged = [document.head for document in documents if document.path not in written and document.head]
+            return {**written, **{head.path: Written(head, epoch, changed=False) for head in unchanged}}, {}
+        if refused:
+            return {}, refused
+        raise WriteContention(", ".join(list(updates)[:3]))
+
+    def _admit_all(
+        self, documents: Sequence[OpenDocument], updates: Mapping[str, bytes]
+    ) -> tuple[dict[str, Exception], list[tuple[OpenDocument, bytes]]]:
+        """Let each document admit its update; where one refuses, none keeps what it admitted."""
+        refusals: dict[str, Exception] = {}
+        edits: list[tuple[OpenDocument, bytes]] = []
+        for document in documents:
+            try:
+                update = document.admit(updates[document.path])
+            except (InvalidUpdate, Gap) as error:
+                refusals[document.path] = error
+                self._documents.discard(document)
+                continue
+            if update is not None or document.head is None or document.head.deleted:
+                edits.append((document, update or EMPTY_UPDATE))
+        for document, _ in edits if refusals else ():
+            self._documents.discard(document)
+        return refusals, edits
+
     async def _refuse(self, project: str, path: str, reason: Exception) -> Problem:
         if isinstance(reason, Gap):
             return MissingPredecessors((await self._open(project, path)).state_vector())
@@ -163,6 +189,12 @@ class Files:
                 raise NotAText(str(error)) from None
 
         return await self._write(project, path, edit, preconditions, author)
+
+    async def restore(
+        self, project: str, path: str, old: bytes, preconditions: Preconditions, author: str | None = None
+    ) -> Written:
+        """Make the content of a file that of the whole document `old`, by an edit like any other."""
+        return await self._write(project, path, lambda document: document.restore(old), preconditions, author)
 
     async def _write(
         self,
@@ -242,120 +274,7 @@ class Files:
         except DocumentsExhausted:
             raise Overloaded("too many documents are being written; try again in a moment") from None
 
-    # Reading
-
-    async def watched(self, project: str) -> WatchedProject:
-        """The project where it stands now."""
-        watched = await self._hub.project(project)
-        if watched is None:
-            raise ProjectNotFound(project)
-        return watched
-
-    async def head(self, project: str, path: str) -> FileHead:
-        """The newest state of a file that exists."""
-        watched = await self.watched(project)
-        return await self._require_live(project, path, await self._hub.file(watched, project, path))
-
-    async def read_whole(self, project: str, path: str) -> Content:
-        """The whole document."""
-        head = await self.head(project, path)
-        document = self._documents.peek(project, path)
-        if document is not None and document.head == head:
-            return _content(head, document.encode())
-        stored = await self._storage.read_document(project, path)
-        if stored is None:  # deleted in between
-            await self._require_live(project, path, await self._storage.file_head(project, path))
-            raise WriteContention(path)
-        return await self._build(stored)
-
-    async def read_at(self, project: str, path: str, version: int) -> Content:
-        """The whole document as it was at a version of any of its lives."""
-        head = await self.head(project, path)
-        stored = await self._storage.read_document(project, path, at_version=version)
-        if stored is not None:
-            return await self._build(stored)
-        tombstone = await self._storage.read_version(project, path, version)
-        if tombstone is not None:
-            raise FileDeleted(path, file_headers(head))
-        raise VersionNotFound(f"{path!r} has the versions 1 to {head.version}, not {version}")
-
-    async def read_since(self, project: str, path: str, version: int) -> Content:
-        """What the versions after `version` added; the whole document where that is not to be had or is smaller."""
-        head = await self.head(project, path)
-        if version > head.version:
-            raise VersionAhead(path, version, head.version)
-        increment = await self._storage.read_increment(project, path, version, most_bytes=_INCREMENT_BYTES)
-        if increment is not None:
-            return _content(increment.head, await _merge_in_turns(increment.updates), version)
-        whole = await self.read_whole(project, path)
-        increment = await self._storage.read_increment(project, path, version, most_bytes=len(whole.update))
-        if increment is None:
-            return whole
-        return _content(increment.head, await in_worker(merge, increment.updates), version)
-
-    async def read_lacking(self, project: str, path: str, state_vector: bytes) -> Content:
-        """Exactly what a replica with `state_vector` lacks."""
-        head = await self.head(project, path)
-        document = self._documents.peek(project, path)
-        try:
-            if document is not None and document.head == head:
-                return _content(head, document.encode(state_vector))
-            whole = await self.read_whole(project, path)
-            update = await in_worker(_diff, (whole.update, state_vector))
-        except InvalidUpdate as error:
-            raise InvalidStateVector(str(error)) from None
-        return Content(update, whole.incarnation, whole.version, whole.last_modified)
-
-    async def text_of(self, content: Content, root: str) -> str:
-        """The text of a root of a whole document."""
-        try:
-            return read_text(content.update, root)
-        except RootIsNotText as error:
-            raise NotAText(str(error)) from None
-
-    async def roots_of(self, content: Content) -> dict[str, Any]:
-        """All roots of a whole document, as plain values for JSON."""
-        return read_roots(content.update)
-
-    async def _build(self, stored: StoredDocument) -> Content:
-        parts = stored_parts(stored)
-        update = parts[0] if stored.snapshot and len(parts) == 1 else await in_worker(build_update, parts)
-        return Content(update, stored.incarnation, stored.version, stored.last_modified)
-
-    async def _epoch(self, project: str) -> str:
-        watched = await self._hub.project(project)
-        if watched is None or watched.head is None:
-            raise ProjectNotFound(project)
-        return watched.head.epoch
-
-    async def _require_live(self, project: str, path: str, head: FileHead | None) -> FileHead:
-        if head is None:
-            if await self._hub.project(project) is None:
-                raise ProjectNotFound(project)
-            raise FileNotFound(path)
-        if head.deleted:
-            raise FileDeleted(path, file_headers(head))
-        return head
-
 
 def _written(committed: Committed) -> Written:
     head = committed.head
     return Written(head, committed.project.epoch, changed=True, created=head.version == head.born_version)
-
-
-def _content(head: FileHead, update: bytes, builds_on: int = 0) -> Content:
-    return Content(update, head.incarnation, head.version, head.last_modified, builds_on)
-
-
-def _diff(parts: Sequence[bytes]) -> bytes:
-    update, state_vector = parts
-    return diff_update(update, state_vector)
-
-
-async def _merge_in_turns(updates: Sequence[bytes]) -> bytes:
-    """`merge`, with a turn for everybody else between the groups."""
-    level = list(updates)
-    while len(level) > 1024:
-        level = [group for start in range(0, len(level), 1024) for group in merge_groups(level[start : start + 1024])]
-        await asyncio.sleep(0)
-    return merge(level)

@@ -45,7 +45,12 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
 def _structs(operation: Operation) -> Iterable[Any]:
     yield ProblemDetails
     for content in (operation.body or {}, *operation.answers.values()):
-        yield from (shape for shape in content.values() if shape not in _PLAIN)
+        for shapes in content.values():
+            yield from (shape for shape in _alternatives(shapes) if shape not in _PLAIN)
+
+
+def _alternatives(shapes: Any) -> tuple[Any, ...]:
+    return shapes if isinstance(shapes, tuple) else (shapes,)
 
 
 def _describe(operation: Operation, template: str, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -111,7 +116,12 @@ def _headers(template: str) -> dict[str, Any]:
 
 
 def _content(shapes: dict[str, Any], references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    return {media: {"schema": _PLAIN.get(shape) or references[shape]} for media, shape in shapes.items()}
+    return {media: {"schema": _schema(shape, references)} for media, shape in shapes.items()}
+
+
+def _schema(shapes: Any, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    schemas = [_PLAIN.get(shape) or references[shape] for shape in _alternatives(shapes)]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 __all__ = ["JSON", "OCTETS", "describe"]

@@ -5,7 +5,7 @@ Problem
 │       · InvalidUpdateBody · InvalidText
 ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
 ├── 405 MethodNotAllowed
-├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention · TurnFinished
+├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention · SyncRefused · TurnFinished
 │       · IllegalTransition · BlockConflict · OutputConflict
 ├── 410 FileDeleted
 ├── 412 PreconditionFailed
@@ -17,6 +17,7 @@ Problem
 
 import base64
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -177,6 +178,19 @@ class FileExists(Problem):
 
 class NotAText(Problem):
     status, code, title = 409, "not_a_text", "The root is not a Y.Text"
+
+
+class SyncRefused(Problem):
+    """One update of an atomic sync was refused; `results` says which, and why."""
+
+    status, code, title = 409, "sync_refused", "Not all updates could be applied, so none was"
+
+    def __init__(self, results: dict[str, Any]) -> None:
+        super().__init__("see `results`: the file at fault has its problem there")
+        self._results = results
+
+    def details(self) -> ProblemDetails:
+        return msgspec.structs.replace(super().details(), results=self._results)
 
 
 class WriteContention(Problem):

@@ -58,9 +58,9 @@ def _reconcile(target: Any, source: Any) -> None:
 
 
 def _reconcile_map(target: "pycrdt.Map[Any]", source: "pycrdt.Map[Any]") -> None:
-    for key in [key for key in target if key not in source]:
+    for key in [key for key in target.keys() if key not in source]:  # noqa: SIM118 - not a dict
         del target[key]
-    for key in source:
+    for key in source.keys():  # noqa: SIM118 - not a dict
         wanted = source[key]
         present = target.get(key, None)
         if key in target and _fingerprint(present) == _fingerprint(wanted):

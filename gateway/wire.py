@@ -108,6 +108,86 @@ class FeedAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
     """True where `since` is of another epoch: `changes` begins with the whole listing."""
 
 
+class SyncRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Push and pull in one: `updates` are applied, then the other members are a status question."""
+
+    since: str | None = None
+    versions: dict[str, int] | None = None
+    updates: dict[str, bytes] = {}
+    """Yjs updates (v1) by file; base64 in JSON."""
+    paths: list[str] | None = None
+    atomic: bool = False
+    """All of `updates` or none."""
+    max_bytes: Annotated[int, Meta(ge=0)] = 4 * 2**20
+    """How many bytes of updates may come back."""
+
+
+class SyncChange(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A changed file, with what the client lacks of it."""
+
+    path: str
+    last_modified: str
+    version: int
+    change_type: ChangeType
+    reset: bool | UnsetType = UNSET
+    update: bytes | UnsetType = UNSET
+    """Left out where there is nothing to send: the file was deleted, or the client has just written it itself."""
+    from_version: int | UnsetType = UNSET
+    """The version that `update` builds on; 0: it is the whole document."""
+
+
+class SyncAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
+    results: dict[str, Any]
+    """By file a receipt, or the problem that its update met."""
+    changes: list[SyncChange]
+    cursor: str
+    more: bool
+    """True where `max_bytes` was reached: ask again from `cursor`."""
+    reset: bool | UnsetType = UNSET
+
+
+class VersionEntry(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A version of a file, or with `group` a run of versions of one author."""
+
+    version: int
+    """With `group` the newest of the run."""
+    last_modified: str
+    size: int
+    """Bytes of the updates stored for the life of the file up to this version."""
+    author: str | None
+    """Who wrote it; null where nobody was named."""
+    deleted: bool | UnsetType = UNSET
+    """True where the version is a tombstone."""
+    first_version: int | UnsetType = UNSET
+    """With `group` the oldest of the run."""
+
+
+class History(Struct, frozen=True, gc=False):
+    versions: list[VersionEntry]
+    """Newest first."""
+    next: int | None
+    """The `before` of the next page; null on the last."""
+
+
+class TextEdit(Struct, frozen=True, gc=False):
+    """Replace the code points from `start` to `end` of the older text with `text`."""
+
+    start: int
+    end: int
+    text: str
+
+
+class TextDifference(Struct, frozen=True, gc=False, rename={"older": "from", "newer": "to"}):
+    older: int
+    newer: int
+    edits: list[TextEdit]
+    """In order, positions in the older text."""
+
+
+class RestoreRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    version: Annotated[int, Meta(ge=1)]
+
+
 class MoveRequest(Struct, frozen=True, gc=False, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):
     source: str
     target: str
@@ -236,6 +316,8 @@ class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
     code: str
     state_vector: str | UnsetType = UNSET
     """With `missing_predecessors`: what the server has, base64url."""
+    results: dict[str, Any] | UnsetType = UNSET
+    """With `sync_refused`: by file its problem, or null."""
     turn_status: TurnStatus | UnsetType = UNSET
     """With `turn_finished` and `illegal_transition`: the status that the turn has."""
     block_count: int | UnsetType = UNSET

@@ -48,6 +48,7 @@ from storage.records import (
     TurnStatus,
     UpdateTurn,
     Version,
+    VersionRecord,
 )
 
 __all__ = [
@@ -97,4 +98,5 @@ __all__ = [
     "UpdateTurn",
     "Version",
     "VersionConflict",
+    "VersionRecord",
 ]

@@ -28,6 +28,7 @@ from storage.records import (
     TurnHead,
     UpdateTurn,
     Version,
+    VersionRecord,
 )
 
 CommitListener = Callable[[tuple[Commit, ...]], None]
@@ -97,6 +98,11 @@ class Storage(Protocol):
     async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:
         """What builds the document at a version (default: the head). None where there is none: no such version,
         or a tombstone."""
+
+    async def read_history(
+        self, project: str, path: str, *, before: int | None = None, limit: int
+    ) -> tuple[FileHead, list[VersionRecord]] | None:
+        """Up to `limit` versions below `before` (default: all), newest first; None if the file never existed."""
 
     async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
         """One row of the log."""

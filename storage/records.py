@@ -91,6 +91,17 @@ class StoredUpdate(Struct, frozen=True, gc=False):
     body: bytes | None
 
 
+class VersionRecord(Struct, frozen=True, gc=False):
+    """A row of a file's log without what it added."""
+
+    version: Version
+    last_modified: Milliseconds
+    size: int
+    """Bytes of the updates stored for the incarnation up to and with this version."""
+    author: str | None
+    deleted: bool
+
+
 class Snapshot(Struct, frozen=True, gc=False):
     """The whole document at a version, as one update. A cache: the log alone is the truth."""
 

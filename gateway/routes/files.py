@@ -4,7 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.conditional import file_headers, version_headers
-from gateway.files import Content, Files, Written
+from gateway.file_reading import Content
+from gateway.files import Files, Written
 from gateway.hub import Interest
 from gateway.problems import (
     BodyTooLarge,
@@ -43,17 +44,17 @@ from gateway.routes.parsing import (
     whole_number,
 )
 from gateway.routes.waits import empty_after_wait, hold, parse_wait
-from gateway.wire import MoveRequest, Receipt, rfc3339
+from gateway.wire import MoveRequest, Receipt
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"
 _DEFAULT_ROOT = "content"
 _FORMATS = ("update", "text", "json")
 
-_IF_MATCH = Parameter("If-Match", "Write only if the file is in one of these states.", {"type": "string"}, "header")
+IF_MATCH = Parameter("If-Match", "Write only if the file is in one of these states.", {"type": "string"}, "header")
 _IF_NONE_MATCH = Parameter("If-None-Match", "Entity tags that the client has, or `*`.", {"type": "string"}, "header")
 _LIFE = Parameter("X-Incarnation", "The life of the file that the write means.", {"type": "string"}, "header")
-_AUTHOR = Parameter("X-Author", "Who writes, for the history.", {"type": "string", "maxLength": 200}, "header")
-_ROOT = Parameter("root", "The name of the root `Y.Text`; `content` unless said otherwise.", {"type": "string"})
+AUTHOR = Parameter("X-Author", "Who writes, for the history.", {"type": "string", "maxLength": 200}, "header")
+ROOT = Parameter("root", "The name of the root `Y.Text`; `content` unless said otherwise.", {"type": "string"})
 _VERSION = {"type": "integer", "minimum": 0}
 
 
@@ -104,7 +105,7 @@ class FileRoutes:
     async def _represent(self, content: Content, wanted: str, request: Request) -> Response:
         headers = version_headers(content.incarnation, content.version, content.last_modified, content.builds_on)
         if wanted == "text":
-            text = await self._files.text_of(content, _root(request))
+            text = await self._files.text_of(content, root_of(request))
             return Response(text, headers=headers, media_type=TEXT)
         if wanted == "json":
             return Response(json_bytes(await self._files.roots_of(content)), headers=headers, media_type=JSON)
@@ -116,7 +117,7 @@ class FileRoutes:
         require_media_type(request, OCTETS)
         conditions = preconditions(request)
         update = await read_body(request, self._body_limit)
-        return _receipt(await self._files.append(project, path, update, conditions, _author(request)))
+        return receipt(await self._files.append(project, path, update, conditions, author_of(request)))
 
     async def put(self, request: Request) -> Response:
         """`PUT P/files/{path}`: make the text this."""
@@ -128,13 +129,13 @@ class FileRoutes:
             text = body.decode()
         except UnicodeDecodeError as error:
             raise InvalidText(str(error)) from None
-        written = await self._files.put_text(project, path, text, _root(request), conditions, _author(request))
-        return _receipt(written)
+        written = await self._files.put_text(project, path, text, root_of(request), conditions, author_of(request))
+        return receipt(written)
 
     async def delete(self, request: Request) -> Response:
         """`DELETE P/files/{path}`: put a tombstone."""
         project, path = project_id(request), file_path(request)
-        head = await self._files.delete(project, path, preconditions(request), _author(request))
+        head = await self._files.delete(project, path, preconditions(request), author_of(request))
         return Response(status_code=204, headers=file_headers(head))
 
     async def move(self, request: Request) -> Response:
@@ -143,12 +144,12 @@ class FileRoutes:
         require_media_type(request, JSON)
         move = decode_json(await read_body(request, self._body_limit), MoveRequest)
         source, target = checked_path(move.source), checked_path(move.target)
-        return _receipt(await self._files.move(project, source, target, _author(request)))
+        return receipt(await self._files.move(project, source, target, author_of(request)))
 
     def operations(self) -> list[Operation]:
         written = {200: {JSON: Receipt}, 201: {JSON: Receipt}}
         write = (InvalidPath, InvalidParameter, FileDeleted, PreconditionFailed, WriteContention, BodyTooLarge)
-        conditions = (_IF_MATCH, _IF_NONE_MATCH, _LIFE, _AUTHOR)
+        conditions = (IF_MATCH, _IF_NONE_MATCH, _LIFE, AUTHOR)
         return [
             Operation(
                 "PATCH", FILE_PATH, "appendUpdate", self.append, "Merge a Yjs update (v1), creating the file.",
@@ -163,7 +164,7 @@ class FileRoutes:
                     Parameter("at_version", "The document as it was.", {"type": "integer", "minimum": 1}),
                     Parameter("format", "How it is written.", {"enum": list(_FORMATS)}),
                     Parameter("wait", "Seconds to wait for something newer.", WAIT_SCHEMA),
-                    _ROOT,
+                    ROOT,
                     _IF_NONE_MATCH,
                 ),
                 answers={200: {OCTETS: bytes, TEXT: str, JSON: dict}, 204: {}, 304: {}},
@@ -174,7 +175,7 @@ class FileRoutes:
             ),
             Operation(
                 "PUT", FILE_PATH, "putText", self.put, "Make the text of a root this, by the smallest edit.",
-                parameters=(_ROOT, *conditions), body={TEXT: str}, answers=written,
+                parameters=(ROOT, *conditions), body={TEXT: str}, answers=written,
                 problems=(*write, InvalidText, NotAText, UnsupportedMediaType),
             ),
             Operation(
@@ -187,7 +188,7 @@ class FileRoutes:
         return [
             Operation(
                 "POST", "/api/projects/{project}/files/move", "moveFile", self.move, "Move a file, content and all.",
-                parameters=(_AUTHOR,), body={JSON: MoveRequest}, answers={201: {JSON: Receipt}},
+                parameters=(AUTHOR,), body={JSON: MoveRequest}, answers={201: {JSON: Receipt}},
                 problems=(
                     InvalidPath, InvalidBody, ProjectNotFound, FileNotFound, FileDeleted, FileExists, WriteContention,
                     BodyTooLarge, UnsupportedMediaType,
@@ -205,24 +206,21 @@ def _wanted_format(request: Request) -> str:
     return wanted
 
 
-def _root(request: Request) -> str:
+def root_of(request: Request) -> str:
     return request.query_params.get("root", _DEFAULT_ROOT)
 
 
-def _author(request: Request) -> str | None:
+def author_of(request: Request) -> str | None:
     author = header(request, b"x-author")
     if author is not None and len(author) > 200:
         raise InvalidParameter("X-Author", "it has more than 200 characters")
     return author
 
 
-def _receipt(written: Written) -> Response:
+def receipt(written: Written) -> Response:
     head = written.head
-    receipt = Receipt(
-        head.path, head.version, rfc3339(head.last_modified), f"{written.epoch}.{head.sequence}", written.changed
-    )
     return Response(
-        json_bytes(receipt),
+        json_bytes(written.receipt()),
         status_code=201 if written.created else 200,
         headers=file_headers(head, head.version - 1 if written.changed else head.version),
         media_type=JSON,

@@ -16,6 +16,7 @@ OCTETS = "application/octet-stream"
 TEXT = "text/plain"
 JSON = "application/json"
 EVENTS = "text/event-stream"
+MSGPACK = "application/msgpack"
 NDJSON = "application/x-ndjson"
 
 WAIT_SCHEMA: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 60}
@@ -40,7 +41,7 @@ class Operation(Struct, frozen=True):
     summary: str
     parameters: tuple[Parameter, ...] = ()
     body: dict[str, Any] | None = None
-    """What the request carries, by media type: a struct, `bytes` or `str`."""
+    """What the request carries, by media type: a struct, `bytes`, `str`, or a tuple of alternatives."""
     answers: dict[int, dict[str, Any]] = {}
     """What it answers, by status and media type; without a body: an empty dict."""
     problems: tuple[type[Problem], ...] = ()

@@ -179,6 +179,18 @@ def decode_json(body: bytes, shape: type[T]) -> T:
         raise InvalidBody(str(error)) from None
 
 
+def decode_msgpack(body: bytes, shape: type[T]) -> T:
+    """A msgpack body of a shape.
+
+    Raises:
+        InvalidBody
+    """
+    try:
+        return msgspec.msgpack.decode(body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise InvalidBody(str(error)) from None
+
+
 def prefers(accept: str | None, offers: tuple[str, ...]) -> str:
     """The offer that an Accept header likes best; the first one where it likes several the same, or none."""
     if not accept:

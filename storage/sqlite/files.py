@@ -15,6 +15,7 @@ from storage.records import (
     StoredDocument,
     StoredUpdate,
     Version,
+    VersionRecord,
 )
 
 _HEAD = "path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence"
@@ -169,6 +170,23 @@ def read_document(
         snapshot=None if snapshot is None else Snapshot(Version(snapshot[0]), snapshot[1], snapshot[2]),
         updates=tuple(body for (body,) in rows),
     )
+
+
+def read_history(
+    connection: sqlite3.Connection, project: str, path: str, before: int | None, limit: int
+) -> tuple[FileHead, list[VersionRecord]] | None:
+    file = _file(connection, project, path)
+    if file is None:
+        return None
+    id, head = file
+    rows = connection.execute(
+        "SELECT version, last_modified, size, author, body IS NULL FROM file_update WHERE file = ? AND version < ?"
+        " ORDER BY version DESC LIMIT ?",
+        (id, head.version + 1 if before is None else before, limit),
+    )
+    return head, [
+        VersionRecord(version, time, size, author, bool(deleted)) for version, time, size, author, deleted in rows
+    ]
 
 
 def read_version(connection: sqlite3.Connection, project: str, path: str, version: int) -> StoredUpdate | None:

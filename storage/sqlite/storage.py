@@ -27,6 +27,7 @@ from storage.records import (
     TurnHead,
     UpdateTurn,
     Version,
+    VersionRecord,
 )
 from storage.sqlite import files, turns
 from storage.sqlite.database import Database
@@ -160,6 +161,15 @@ class SQLiteStorage:
         if head.size <= _NEAR_READ_BYTES and head.version <= _NEAR_READ_ROWS:
             return self._database.read(query)
         return await self._database.read_long(query)
+
+    async def read_history(
+        self, project: str, path: str, *, before: int | None = None, limit: int
+    ) -> tuple[FileHead, list[VersionRecord]] | None:
+        def query(connection: sqlite3.Connection) -> tuple[FileHead, list[VersionRecord]] | None:
+            bound = None if before is None else min(before, _HIGHEST)
+            return files.read_history(connection, project, path, bound, limit)
+
+        return self._database.read(query) if limit <= _NEAR_READ_ROWS else await self._database.read_long(query)
 
     async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
         return self._database.read(

@@ -1,0 +1,171 @@
+"""Reading a file: whole, what was added, what is lacking, as it was, as text."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.conditional import file_headers
+from gateway.documents import Documents, in_worker, stored_parts
+from gateway.hub import Hub, WatchedProject
+from gateway.problems import (
+    FileDeleted,
+    FileNotFound,
+    InvalidStateVector,
+    NotAText,
+    ProjectNotFound,
+    VersionAhead,
+    VersionNotFound,
+    WriteContention,
+)
+from gateway.roots import RootIsNotText, read_roots, read_text
+from gateway.updates import InvalidUpdate, build_update, diff_update, merge, merge_groups
+from storage import FileHead, Storage, StoredDocument
+
+_INCREMENT_BYTES = 128 * 1024
+"""An increment of at most this many bytes is served without a look at how large the whole document is."""
+
+
+class Content(Struct, frozen=True, gc=False):
+    """A file as an update, at a version."""
+
+    update: bytes
+    incarnation: str
+    version: int
+    last_modified: int
+    builds_on: int = 0
+    """The version that `update` builds on; 0: it is the whole document."""
+
+
+class FileReader:
+    """Reads the files of all projects.
+
+    Every method raises the problems (`gateway.problems`) that a client is to be told, and StorageError.
+    """
+
+    def __init__(self, storage: Storage, documents: Documents, hub: Hub) -> None:
+        self._storage = storage
+        self._documents = documents
+        self._hub = hub
+
+    async def heads(self, project: str, paths: list[str]) -> dict[str, FileHead]:
+        """The newest states of those of `paths` that ever existed."""
+        watched = await self._hub.project(project)
+        return {} if watched is None else await self._hub.files(watched, project, paths)
+
+    async def watched(self, project: str) -> WatchedProject:
+        """The project where it stands now."""
+        watched = await self._hub.project(project)
+        if watched is None:
+            raise ProjectNotFound(project)
+        return watched
+
+    async def head(self, project: str, path: str) -> FileHead:
+        """The newest state of a file that exists."""
+        watched = await self.watched(project)
+        return await self._require_live(project, path, await self._hub.file(watched, project, path))
+
+    async def read_whole(self, project: str, path: str) -> Content:
+        """The whole document."""
+        head = await self.head(project, path)
+        document = self._documents.peek(project, path)
+        if document is not None and document.head == head:
+            return _content(head, document.encode())
+        stored = await self._storage.read_document(project, path)
+        if stored is None:  # deleted in between
+            await self._require_live(project, path, await self._storage.file_head(project, path))
+            raise WriteContention(path)
+        return await self._build(stored)
+
+    async def read_at(self, project: str, path: str, version: int) -> Content:
+        """The whole document as it was at a version of any of its lives."""
+        head = await self.head(project, path)
+        stored = await self._storage.read_document(project, path, at_version=version)
+        if stored is not None:
+            return await self._build(stored)
+        tombstone = await self._storage.read_version(project, path, version)
+        if tombstone is not None:
+            raise FileDeleted(path, file_headers(head))
+        raise VersionNotFound(f"{path!r} has the versions 1 to {head.version}, not {version}")
+
+    async def read_past(self, project: str, path: str, version: int) -> Content:
+        """The same, also of a file that was deleted since."""
+        stored = await self._storage.read_document(project, path, at_version=version)
+        return await self._build(stored) if stored is not None else await self.read_at(project, path, version)
+
+    async def read_since(self, project: str, path: str, version: int) -> Content:
+        """What the versions after `version` added; the whole document where that is not to be had or is smaller."""
+        head = await self.head(project, path)
+        if version > head.version:
+            raise VersionAhead(path, version, head.version)
+        increment = await self._storage.read_increment(project, path, version, most_bytes=_INCREMENT_BYTES)
+        if increment is not None:
+            return _content(increment.head, await _merge_in_turns(increment.updates), version)
+        whole = await self.read_whole(project, path)
+        increment = await self._storage.read_increment(project, path, version, most_bytes=len(whole.update))
+        if increment is None:
+            return whole
+        return _content(increment.head, await in_worker(merge, increment.updates), version)
+
+    async def read_lacking(self, project: str, path: str, state_vector: bytes) -> Content:
+        """Exactly what a replica with `state_vector` lacks."""
+        head = await self.head(project, path)
+        document = self._documents.peek(project, path)
+        try:
+            if document is not None and document.head == head:
+                return _content(head, document.encode(state_vector))
+            whole = await self.read_whole(project, path)
+            update = await in_worker(_diff, (whole.update, state_vector))
+        except InvalidUpdate as error:
+            raise InvalidStateVector(str(error)) from None
+        return Content(update, whole.incarnation, whole.version, whole.last_modified)
+
+    async def text_of(self, content: Content, root: str) -> str:
+        """The text of a root of a whole document."""
+        try:
+            return read_text(content.update, root)
+        except RootIsNotText as error:
+            raise NotAText(str(error)) from None
+
+    async def roots_of(self, content: Content) -> dict[str, Any]:
+        """All roots of a whole document, as plain values for JSON."""
+        return read_roots(content.update)
+
+    async def _build(self, stored: StoredDocument) -> Content:
+        parts = stored_parts(stored)
+        update = parts[0] if stored.snapshot and len(parts) == 1 else await in_worker(build_update, parts)
+        return Content(update, stored.incarnation, stored.version, stored.last_modified)
+
+    async def _epoch(self, project: str) -> str:
+        watched = await self._hub.project(project)
+        if watched is None or watched.head is None:
+            raise ProjectNotFound(project)
+        return watched.head.epoch
+
+    async def _require_live(self, project: str, path: str, head: FileHead | None) -> FileHead:
+        if head is None:
+            if await self._hub.project(project) is None:
+                raise ProjectNotFound(project)
+            raise FileNotFound(path)
+        if head.deleted:
+            raise FileDeleted(path, file_headers(head))
+        return head
+
+
+def _content(head: FileHead, update: bytes, builds_on: int = 0) -> Content:
+    return Content(update, head.incarnation, head.version, head.last_modified, builds_on)
+
+
+def _diff(parts: Sequence[bytes]) -> bytes:
+    update, state_vector = parts
+    return diff_update(update, state_vector)
+
+
+async def _merge_in_turns(updates: Sequence[bytes]) -> bytes:
+    """`merge`, with a turn for everybody else between the groups."""
+    level = list(updates)
+    while len(level) > 1024:
+        level = [group for start in range(0, len(level), 1024) for group in merge_groups(level[start : start + 1024])]
+        await asyncio.sleep(0)
+    return merge(level)

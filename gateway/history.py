@@ -1,0 +1,142 @@
+"""What a file was: its versions, what changed between two of them, and the way back to one."""
+
+import difflib
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from anyio import to_process
+from msgspec import UNSET
+
+from gateway.conditional import Preconditions
+from gateway.files import Files, Written
+from gateway.problems import FileNotFound, NotAText, ProjectNotFound
+from gateway.roots import RootIsNotText, read_text
+from gateway.texts import smallest_edits
+from gateway.wire import History, TextDifference, TextEdit, VersionEntry, rfc3339
+from storage import Storage, VersionRecord
+
+T = TypeVar("T")
+
+_SCAN_ROWS = 1000
+_SCANS = 16
+"""How many rows of the log one page of grouped versions looks at: at most the product."""
+
+_HEAVY_CHARACTERS = 200_000
+"""The longest texts that are compared here; longer ones go to a worker process."""
+
+
+class Versions:
+    """The histories of all files."""
+
+    def __init__(self, storage: Storage, files: Files) -> None:
+        self._storage = storage
+        self._files = files
+
+    async def list_versions(self, project: str, path: str, before: int | None, limit: int) -> History:
+        """A page of single versions, newest first. A deleted file has a history too.
+
+        Raises:
+            ProjectNotFound, FileNotFound
+        """
+        records = await self._read(project, path, before, limit + 1)
+        entries = [_entry(record, record) for record in records[:limit]]
+        return History(entries, entries[-1].version if len(records) > limit else None)
+
+    async def list_groups(self, project: str, path: str, before: int | None, limit: int, seconds: float) -> History:
+        """A page of runs: neighbouring versions of one author, each within `seconds` of the one before it.
+
+        Raises:
+            ProjectNotFound, FileNotFound
+        """
+        groups: list[tuple[VersionRecord, VersionRecord]] = []
+        for _ in range(_SCANS):
+            records = await self._read(project, path, before, _SCAN_ROWS)
+            for record in records:
+                if groups and _joins(groups[-1][1], record, seconds):
+                    groups[-1] = (groups[-1][0], record)
+                elif len(groups) == limit:
+                    return _grouped(groups, more=True)
+                else:
+                    groups.append((record, record))
+                before = record.version
+            if len(records) < _SCAN_ROWS:
+                return _grouped(groups, more=False)
+        return _grouped(groups, more=True)
+
+    async def _read(self, project: str, path: str, before: int | None, limit: int) -> list[VersionRecord]:
+        answer = await self._storage.read_history(project, path, before=before, limit=limit)
+        if answer is not None:
+            return answer[1]
+        if await self._storage.project_head(project) is None:
+            raise ProjectNotFound(project)
+        raise FileNotFound(path)
+
+    async def unified_diff(self, project: str, path: str, older: int, newer: int, root: str) -> str:
+        """What changed in the text of a root between two versions, as `diff -u` writes it."""
+        texts = await self._texts(project, path, older, newer, root)
+        names = (f"{path} (version {older})", f"{path} (version {newer})")
+        return await _compare(_unified, texts, names)
+
+    async def text_difference(self, project: str, path: str, older: int, newer: int, root: str) -> TextDifference:
+        """The same as ranges."""
+        texts = await self._texts(project, path, older, newer, root)
+        edits = await _compare(_ranges, texts, ("", ""))
+        return TextDifference(older, newer, edits)
+
+    async def _texts(self, project: str, path: str, older: int, newer: int, root: str) -> tuple[str, str]:
+        try:
+            return (
+                read_text((await self._files.read_at(project, path, older)).update, root),
+                read_text((await self._files.read_at(project, path, newer)).update, root),
+            )
+        except RootIsNotText as error:
+            raise NotAText(str(error)) from None
+
+    async def restore(
+        self, project: str, path: str, version: int, preconditions: Preconditions, author: str | None
+    ) -> Written:
+        """Make the content of a file what it was at a version, as a new edit; a deleted file comes back with it."""
+        content = await self._files.read_past(project, path, version)
+        return await self._files.restore(project, path, content.update, preconditions, author)
+
+
+def _joins(newer: VersionRecord, older: VersionRecord, seconds: float) -> bool:
+    together = newer.last_modified - older.last_modified <= seconds * 1000
+    return together and newer.author == older.author and not newer.deleted and not older.deleted
+
+
+def _grouped(groups: list[tuple[VersionRecord, VersionRecord]], *, more: bool) -> History:
+    entries = [_entry(newest, oldest) for newest, oldest in groups]
+    return History(entries, groups[-1][1].version if more else None)
+
+
+def _entry(newest: VersionRecord, oldest: VersionRecord) -> VersionEntry:
+    return VersionEntry(
+        newest.version,
+        rfc3339(newest.last_modified),
+        newest.size,
+        newest.author,
+        deleted=True if newest.deleted else UNSET,
+        first_version=UNSET if newest is oldest else oldest.version,
+    )
+
+
+async def _compare(compare: Callable[[str, str, str, str], T], texts: tuple[str, str], names: tuple[str, str]) -> T:
+    if max(map(len, texts)) <= _HEAVY_CHARACTERS:
+        return compare(*texts, *names)
+    return await to_process.run_sync(compare, *texts, *names, cancellable=True)
+
+
+def _unified(older: str, newer: str, older_name: str, newer_name: str) -> str:
+    lines = difflib.unified_diff(_lines(older), _lines(newer), older_name, newer_name)
+    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
+
+
+def _lines(text: str) -> list[str]:
+    """As `diff` sees them: a line ends with a line feed, and with nothing else."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
+
+
+def _ranges(older: str, newer: str, older_name: str, newer_name: str) -> list[TextEdit]:
+    return [TextEdit(edit.start, edit.end, edit.text) for edit in smallest_edits(older, newer)]

@@ -1,0 +1,135 @@
+"""What a file was: its versions, what changed, and the way back."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.files import Written
+from gateway.history import Versions
+from gateway.problems import (
+    BodyTooLarge,
+    FileDeleted,
+    FileNotFound,
+    InvalidBody,
+    InvalidParameter,
+    InvalidPath,
+    NotAText,
+    PreconditionFailed,
+    ProjectNotFound,
+    UnsupportedMediaType,
+    VersionNotFound,
+    WriteContention,
+)
+from gateway.routes.files import AUTHOR, IF_MATCH, ROOT, author_of, receipt, root_of
+from gateway.routes.operation import JSON, TEXT, Operation, Parameter
+from gateway.routes.parsing import (
+    checked_path,
+    decode_json,
+    file_path,
+    json_bytes,
+    preconditions,
+    project_id,
+    read_body,
+    require_media_type,
+    whole_number,
+)
+from gateway.wire import History, Receipt, RestoreRequest, TextDifference
+
+_PATH = "/api/projects/{project}/history/{path:file}"
+_RESTORE = "/restore"
+_LIMIT, _MOST = 100, 1000
+_LONGEST_GROUP_S = 30 * 24 * 3600
+
+
+class HistoryRoutes:
+    """The requests on the past of one file."""
+
+    def __init__(self, versions: Versions, *, body_limit: int) -> None:
+        self._versions = versions
+        self._body_limit = body_limit
+
+    async def read(self, request: Request) -> Response:
+        """`GET P/history/{path}`: a page of versions, or what changed between two."""
+        project, path = project_id(request), file_path(request)
+        if "diff" in request.query_params:
+            return await self._difference(request, project, path)
+        before = whole_number(request, "before", least=1)
+        limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
+        seconds = whole_number(request, "group", least=0, most=_LONGEST_GROUP_S)
+        if seconds is None:
+            history = await self._versions.list_versions(project, path, before, limit)
+        else:
+            history = await self._versions.list_groups(project, path, before, limit, seconds)
+        return Response(json_bytes(history), media_type=JSON)
+
+    async def _difference(self, request: Request, project: str, path: str) -> Response:
+        older, newer = _versions_of(request.query_params["diff"])
+        wanted = request.query_params.get("format", "text")
+        if wanted == "json":
+            ranges = await self._versions.text_difference(project, path, older, newer, root_of(request))
+            return Response(json_bytes(ranges), media_type=JSON)
+        if wanted != "text":
+            raise InvalidParameter("format", "it is text or json")
+        unified = await self._versions.unified_diff(project, path, older, newer, root_of(request))
+        return Response(unified, media_type=TEXT)
+
+    async def restore(self, request: Request) -> Response:
+        """`POST P/history/{path}/restore`."""
+        project, path = project_id(request), _restored_path(request)
+        require_media_type(request, JSON)
+        wanted = decode_json(await read_body(request, self._body_limit), RestoreRequest)
+        conditions, author = preconditions(request), author_of(request)
+        written: Written = await self._versions.restore(project, path, wanted.version, conditions, author)
+        return receipt(written)
+
+    def operations(self) -> list[Operation]:
+        number = {"type": "integer", "minimum": 1}
+        return [
+            Operation(
+                "GET", _PATH, "history", self.read, "The versions of a file, newest first, or a difference of two.",
+                parameters=(
+                    Parameter("before", "Only versions below this one: `next` of the page before.", number),
+                    Parameter("limit", f"At most so many; {_LIMIT} unless said.", {**number, "maximum": _MOST}),
+                    Parameter(
+                        "group", "Join neighbours of one author that are at most so many seconds apart.",
+                        {"type": "integer", "minimum": 0, "maximum": _LONGEST_GROUP_S},
+                    ),
+                    Parameter("diff", "`A..B`: what changed in the text from version A to B.", _DIFF_SCHEMA),
+                    Parameter("format", "Of a difference.", {"enum": ["text", "json"]}),
+                    ROOT,
+                ),
+                answers={200: {JSON: (History, TextDifference), TEXT: str}},
+                problems=(
+                    InvalidPath, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted, VersionNotFound,
+                    NotAText,
+                ),
+            ),
+            Operation(
+                "POST", _PATH, "restore", self.restore, "Make the content what it was (`…/restore`), as a new version.",
+                parameters=(IF_MATCH, AUTHOR), body={JSON: RestoreRequest},
+                answers={200: {JSON: Receipt}, 201: {JSON: Receipt}},
+                problems=(
+                    InvalidPath, InvalidBody, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted,
+                    VersionNotFound, PreconditionFailed, WriteContention, BodyTooLarge, UnsupportedMediaType,
+                ),
+            ),
+        ]  # fmt: skip
+
+
+_DIFF_SCHEMA = {"type": "string", "pattern": "^[1-9][0-9]*\\.\\.[1-9][0-9]*$"}
+
+
+def _versions_of(text: str) -> tuple[int, int]:
+    """The two versions of `A..B`."""
+    older, dots, newer = text.partition("..")
+    numbers = [part for part in (older, newer) if part.isascii() and part.isdigit() and len(part) <= 18 and int(part)]
+    if not dots or len(numbers) != 2:
+        raise InvalidParameter("diff", "it is two versions, as in 3..7")
+    return int(older), int(newer)
+
+
+def _restored_path(request: Request) -> str:
+    """The file that is to be restored: the path without the word at its end."""
+    path = file_path(request)
+    if not path.endswith(_RESTORE):
+        raise InvalidPath(path, "a POST here ends with /restore")
+    return checked_path(path.removesuffix(_RESTORE))

@@ -1,0 +1,66 @@
+"""`POST P/sync`: push and pull of many files in one round trip, as JSON or msgpack."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.problems import (
+    BodyTooLarge,
+    InvalidBody,
+    InvalidCursor,
+    InvalidParameter,
+    InvalidPath,
+    ProjectNotFound,
+    SyncRefused,
+    TooManyPaths,
+    UnsupportedMediaType,
+    WriteContention,
+)
+from gateway.routes.files import AUTHOR, author_of
+from gateway.routes.operation import JSON, MSGPACK, Operation
+from gateway.routes.parsing import (
+    decode_json,
+    decode_msgpack,
+    header,
+    prefers,
+    project_id,
+    read_body,
+    require_media_type,
+)
+from gateway.sync import Sync
+from gateway.wire import SyncAnswer, SyncRequest
+
+
+class SyncRoutes:
+    """Push and pull."""
+
+    def __init__(self, sync: Sync, *, body_limit: int) -> None:
+        self._sync = sync
+        self._body_limit = body_limit
+
+    async def exchange(self, request: Request) -> Response:
+        """`POST P/sync`."""
+        project = project_id(request)
+        packed = (header(request, b"content-type") or JSON).startswith(MSGPACK)
+        require_media_type(request, MSGPACK if packed else JSON)
+        body = await read_body(request, self._body_limit)
+        asked = decode_msgpack(body, SyncRequest) if packed else decode_json(body, SyncRequest)
+        answer = await self._sync.exchange(project, asked, author_of(request))
+        offers = (MSGPACK, JSON) if packed else (JSON, MSGPACK)
+        if prefers(header(request, b"accept"), offers) == MSGPACK:
+            return Response(msgspec.msgpack.encode(answer), media_type=MSGPACK)
+        return Response(msgspec.json.encode(answer), media_type=JSON)
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "POST", "/api/projects/{project}/sync", "sync", self.exchange,
+                "Push and pull many files in one round trip.",
+                parameters=(AUTHOR,), body={JSON: SyncRequest, MSGPACK: SyncRequest},
+                answers={200: {JSON: SyncAnswer, MSGPACK: SyncAnswer}},
+                problems=(
+                    InvalidBody, InvalidPath, InvalidCursor, InvalidParameter, ProjectNotFound, SyncRefused,
+                    WriteContention, TooManyPaths, BodyTooLarge, UnsupportedMediaType,
+                ),
+            ),
+        ]  # fmt: skip

@@ -1,0 +1,159 @@
+"""Push and pull of many files in one round trip: `POST P/sync`."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import TypeVar
+
+from msgspec import UNSET
+
+from gateway.changes import Changes, position_of
+from gateway.conditional import Preconditions
+from gateway.files import Files, Written
+from gateway.problems import (
+    FileDeleted,
+    FileNotFound,
+    InvalidPath,
+    Problem,
+    SyncRefused,
+    TooManyPaths,
+    VersionAhead,
+    problem_from_storage,
+)
+from gateway.wire import (
+    FileChange,
+    ProblemDetails,
+    Receipt,
+    StatusQuestion,
+    SyncAnswer,
+    SyncChange,
+    SyncRequest,
+    path_fault,
+    rfc3339,
+)
+from storage import FileHead, StorageError
+
+T = TypeVar("T")
+
+_AT_ONCE = 64
+"""How many files are written or read at the same time: the writer commits them together."""
+
+
+class Sync:
+    """Applies updates and answers with what the client lacks."""
+
+    def __init__(self, files: Files, changes: Changes, *, paths_limit: int) -> None:
+        self._files = files
+        self._changes = changes
+        self._paths_limit = paths_limit
+
+    async def exchange(self, project: str, request: SyncRequest, author: str | None) -> SyncAnswer:
+        """Apply `updates`, each for itself or all or none; then answer as status does, with updates.
+
+        Raises:
+            SyncRefused: `atomic`, and one of them cannot be applied.
+            Problem: the question is not valid; nothing was applied.
+        """
+        self._check(request)
+        before = await self._files.heads(project, list(request.updates))
+        results = await self._push(project, request, author)
+        found = await self._changes.compare(project, StatusQuestion(request.paths, request.since, request.versions))
+        since, _ = position_of(request.since, found.head)
+        own = {
+            path
+            for path, written in results.items()
+            if _wrote_alone(written, before.get(path), since, (request.versions or {}).get(path))
+        }
+        changes, sequence = await self._pull(project, found.changes, own, request)
+        return SyncAnswer(
+            {path: _result(written) for path, written in results.items()},
+            changes,
+            f"{found.head.epoch}.{found.head.sequence if sequence is None else sequence}",
+            more=sequence is not None,
+            reset=True if found.reset else UNSET,
+        )
+
+    def _check(self, request: SyncRequest) -> None:
+        if len(request.updates) > self._paths_limit:
+            raise TooManyPaths(len(request.updates), self._paths_limit)
+        for path in request.updates:
+            fault = path_fault(path)
+            if fault is not None:
+                raise InvalidPath(path, fault)
+        self._changes.check(StatusQuestion(request.paths, request.since, request.versions))
+
+    async def _push(self, project: str, request: SyncRequest, author: str | None) -> dict[str, Written | Problem]:
+        if request.atomic and request.updates:
+            written, refused = await self._files.append_all(project, request.updates, author)
+            if refused:
+                raise SyncRefused({path: _details(refused.get(path)) for path in request.updates})
+            return dict(written)
+        results: dict[str, Written | Problem] = {}
+        for paths in _chunks(list(request.updates)):
+            done = await asyncio.gather(*(self._append(project, path, request.updates[path], author) for path in paths))
+            results.update(zip(paths, done, strict=True))
+        return results
+
+    async def _append(self, project: str, path: str, update: bytes, author: str | None) -> Written | Problem:
+        try:
+            return await self._files.append(project, path, update, Preconditions(), author)
+        except Problem as problem:
+            return problem
+        except StorageError as error:
+            return problem_from_storage(error)
+
+    async def _pull(
+        self, project: str, changed: list[tuple[int, FileChange]], own: set[str], request: SyncRequest
+    ) -> tuple[list[SyncChange], int | None]:
+        """The changes with what the client lacks of each. Where `max_bytes` are full, also how far they go."""
+        changes: list[SyncChange] = []
+        size = last = 0
+        for chunk in _chunks(changed):
+            lacking = await asyncio.gather(*(self._lacking(project, change, own, request) for _, change in chunk))
+            for (sequence, _), change in zip(chunk, lacking, strict=True):
+                update = change.update or b""
+                if size and size + len(update) > request.max_bytes:
+                    return changes, last
+                size += len(update)
+                changes.append(change)
+                last = sequence
+        return changes, None
+
+    async def _lacking(self, project: str, change: FileChange, own: set[str], request: SyncRequest) -> SyncChange:
+        answer = SyncChange(change.path, change.last_modified, change.version, change.change_type, change.reset)
+        if change.change_type == "deleted" or change.path in own:
+            return answer
+        known = 0 if change.reset is True else (request.versions or {}).get(change.path, 0)
+        try:
+            content = await self._files.read_since(project, change.path, known)
+        except (FileDeleted, FileNotFound, VersionAhead):
+            return answer  # it changed again meanwhile: the next question tells
+        return SyncChange(
+            change.path,
+            rfc3339(content.last_modified),
+            content.version,
+            change.change_type,
+            change.reset,
+            content.update,
+            content.builds_on,
+        )
+
+
+def _wrote_alone(written: Written | Problem, before: FileHead | None, since: int | None, version: int | None) -> bool:
+    """Whether the client has all of a file that it has just written: it had what was there, and nobody came between."""
+    if isinstance(written, Problem) or written.head.version != (before.version if before else 0) + written.changed:
+        return False
+    if before is None or before.deleted:
+        return True
+    return version == before.version if version is not None else since is not None and before.sequence <= since
+
+
+def _result(written: Written | Problem) -> Receipt | ProblemDetails:
+    return written.details() if isinstance(written, Problem) else written.receipt()
+
+
+def _details(problem: Problem | None) -> ProblemDetails | None:
+    return None if problem is None else problem.details()
+
+
+def _chunks(items: list[T]) -> Iterable[list[T]]:
+    return (items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE))
