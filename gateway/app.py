@@ -203,7 +203,7 @@ def _assemble(
     app: ASGIApp = Router(routes, redirect_slashes=False, default=_not_found)
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = WaitingRequests(app, hub, feed, metrics.requests)
-    app = UnchangedPolls(app, hub, metrics.requests)
+    app = UnchangedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

@@ -136,8 +136,8 @@ class Changes:
         """Every file whose version is not the one the client has; what it did not name, it does not have."""
         if paths is not None:
             return await self._unlike(project, watched, {path: versions.get(path, 0) for path in paths}, now)
-        answer = await self._storage.files_changed_since(project, 0)
-        unnamed = [head for head in (answer[1] if answer else ()) if not head.deleted and head.path not in versions]
+        heads = await self._hub.all_files(watched, project)
+        unnamed = [head for head in heads if not head.deleted and head.path not in versions]
         return [_seen(head, "created") for head in unnamed] + await self._unlike(project, watched, versions, now)
 
     async def _unlike(

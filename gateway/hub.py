@@ -96,7 +96,19 @@ class KnownTurn:
 class WatchedProject:
     """Where a project stands, and who waits for it to move."""
 
-    __slots__ = ("_answer_bytes", "answers", "by_topic", "cursor", "files", "general", "head", "members", "turns")
+    __slots__ = (
+        "_answer_bytes",
+        "answers",
+        "by_topic",
+        "complete",
+        "cursor",
+        "files",
+        "general",
+        "head",
+        "live",
+        "members",
+        "turns",
+    )
 
     def __init__(self) -> None:
         self.head: ProjectHead | None = None
@@ -104,6 +116,10 @@ class WatchedProject:
         self.files: dict[str, KnownFile] = {}
         self.turns: dict[tuple[str, str], KnownTurn] = {}
         """By session and turn."""
+        self.complete = False
+        """Whether `files` holds every file that exists."""
+        self.live = 0
+        """How many files exist; counted while `complete`."""
         self.answers: dict[tuple[str, object], bytes] = {}
         """Answers that hold as long as nothing changes, by the kind of question and its words."""
         self._answer_bytes = 0
@@ -126,7 +142,16 @@ class WatchedProject:
             return
         if known is None and len(self.files) >= _FILES_PER_PROJECT:
             del self.files[next(iter(self.files))]
+            self.complete = False
+        self.live += (not head.deleted) - (known is not None and not known.head.deleted)
         self.files[head.path] = KnownFile(head)
+
+    def remember_all_files(self, heads: list[FileHead]) -> None:
+        """Remember every file, if they are not too many: then questions about the whole project need no query."""
+        if len(heads) <= _FILES_PER_PROJECT // 2:
+            self.files = {head.path: KnownFile(head) for head in heads}
+            self.live = sum(not head.deleted for head in heads)
+            self.complete = True
 
     def remember_turn(self, head: TurnHead) -> None:
         key = (head.session_id, head.turn_id)
@@ -189,7 +214,7 @@ class Hub:
                 continue
             project.advance(committed.project)
             if isinstance(committed, Committed):
-                if committed.head.path in project.files:
+                if project.complete or committed.head.path in project.files:
                     project.remember_file(committed.head)
                 if project.members:
                     self._wake(project.take_waiters(committed.head))
@@ -364,6 +389,17 @@ class Hub:
                 return await self._read_files(name, paths)
             found.update({head.path: head for head in heads})
         return found
+
+    async def all_files(self, project: WatchedProject, name: str) -> list[FileHead]:
+        """The newest heads of all files that ever existed, or at least of all that exist."""
+        if project.complete:
+            return [known.head for known in project.files.values()]
+        before = project.head
+        answer = await self._storage.files_changed_since(name, 0)
+        heads = [] if answer is None else answer[1]
+        if project.head is before:
+            project.remember_all_files(heads)
+        return heads
 
     async def _read_files(self, name: str, paths: list[str]) -> dict[str, FileHead]:
         answer = await self._storage.file_heads(name, paths)

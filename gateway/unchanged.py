@@ -1,16 +1,18 @@
 """The unchanged poll, answered before anything else is walked: from memory, without a query.
 
-Two questions have that answer: a GET of a file with the tag of its newest state, and a status question that was
-answered "nothing" and is asked again in the same words while nothing in the project has changed. All else goes on.
+Two questions have that answer: a GET of a file with the tag of its newest state, and a status question whose files are
+all in memory, at the versions that the client has. All else goes on.
 """
 
 import time
 
+import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.conditional import CACHE_HEADERS, entity_tag, file_headers
-from gateway.hub import Hub, KnownFile
+from gateway.hub import Hub, KnownFile, WatchedProject
 from gateway.metrics import RequestFigures
+from gateway.wire import StatusQuestion
 
 _PREFIX = "/api/projects/"
 _FILE_ROUTE = "/api/projects/{project}/files/{path:file}"
@@ -21,10 +23,11 @@ _CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in CAC
 class UnchangedPolls:
     """ASGI in front of the application."""
 
-    def __init__(self, app: ASGIApp, hub: Hub, figures: RequestFigures) -> None:
+    def __init__(self, app: ASGIApp, hub: Hub, figures: RequestFigures, *, paths_limit: int) -> None:
         self._app = app
         self._hub = hub
         self._figures = figures
+        self._paths_limit = paths_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(_PREFIX) and not scope["query_string"]:
@@ -68,11 +71,52 @@ class UnchangedPolls:
         return headers if tag == current else None
 
     def _unchanged_status(self, scope: Scope, message: Message) -> bytes | None:
-        """The answer that was given to the same question, if nothing has changed since."""
-        if message["type"] != "http.request" or message.get("more_body", False):
+        """The answer to a status question, if memory tells that nothing changed. Asked again, the words are enough."""
+        if message["type"] != "http.request" or message.get("more_body", False) or not _is_json(scope):
             return None
         project = self._hub.known_project(scope["path"].split("/", 4)[3])
-        return None if project is None else project.answers.get(("status", message["body"]))
+        if project is None:
+            return None
+        body = message["body"]
+        answer = project.answers.get(("status", body))
+        if answer is None and _nothing_new(project, body, self._paths_limit):
+            answer = b'{"changes":[],"cursor":"%b"}' % project.cursor.encode()
+            project.remember_answer("status", body, answer, project.cursor)
+        return answer
+
+
+_decode_question = msgspec.json.Decoder(StatusQuestion).decode
+
+
+def _is_json(scope: Scope) -> bool:
+    """Whether the body is said to be plain JSON, or nothing is said of it. All other types are looked at elsewhere."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" or (name == b"content-type" and value != b"application/json"):
+            return False
+    return True
+
+
+def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool:
+    """Whether memory alone tells that nothing changed for a status question; False where it does not tell."""
+    try:
+        question = _decode_question(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    files, paths, versions = project.files, question.paths, question.versions
+    if max(len(paths or ()), len(versions or ())) > paths_limit:
+        return False
+    if question.wait or (question.since is not None and question.since != project.cursor):
+        return False
+    for path, version in (versions or {}).items():
+        known = files.get(path)
+        if known is None or known.head.deleted or known.head.version != version:
+            return False
+    if paths is not None:
+        asked = files if question.since is not None else versions or {}
+        return all(path in asked for path in paths)
+    if question.since is not None:
+        return True
+    return versions is not None and project.complete and len(versions) == project.live
 
 
 def _not_modified(known: KnownFile) -> tuple[bytes, list[tuple[bytes, bytes]]]:

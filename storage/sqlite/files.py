@@ -120,15 +120,14 @@ def read_increment(
     id, head = file
     if head.deleted or not head.born_version <= after <= head.version:
         return None
-    if after == head.version:
-        return Increment(head, Version(after), ())
-    (size,) = connection.execute("SELECT size FROM file_update WHERE file = ? AND version = ?", (id, after)).fetchone()
-    if head.size - size > most_bytes:
-        return None
     rows = connection.execute(
-        "SELECT body FROM file_update WHERE file = ? AND version > ? ORDER BY version", (id, after)
+        "SELECT size, body FROM file_update WHERE file = ? AND version >= ? ORDER BY version", (id, after)
     )
-    return Increment(head, Version(after), tuple(body for (body,) in rows))
+    size, _ = rows.fetchone()  # of the version that the client has: how far the log had grown
+    if head.size - size > most_bytes:
+        rows.close()
+        return None
+    return Increment(head, Version(after), tuple([body for _, body in rows]))
 
 
 def read_document(

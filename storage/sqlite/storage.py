@@ -143,10 +143,7 @@ class SQLiteStorage:
         def query(connection: sqlite3.Connection) -> Increment | None:
             return files.read_increment(connection, project, path, min(after, _HIGHEST), most_bytes)
 
-        head = await self.file_head(project, path)
-        if head is None:
-            return None
-        if head.version - after <= _NEAR_READ_ROWS and most_bytes <= _NEAR_READ_BYTES:
+        if most_bytes <= _NEAR_READ_BYTES:
             return self._database.read(query)
         return await self._database.read_long(query)
 
