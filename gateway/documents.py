@@ -239,11 +239,16 @@ class Documents:
 
     def _make_room(self, memory: int) -> None:
         """Close documents, least recently used first, until `memory` more fits."""
-        for key, document in list(self._open.items()):
-            if self._memory + memory <= self._memory_limit:
-                return
+        excess = self._memory + memory - self._memory_limit
+        closing = []
+        for key, document in self._open.items():
+            if excess <= 0:
+                break
             if not document.pending:
-                self._close(key, document)
+                closing.append((key, document))
+                excess -= document.memory
+        for key, document in closing:
+            self._close(key, document)
         if self._open and self._memory + memory > self._memory_limit:
             raise DocumentsExhausted
 
