@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,20 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
 def project(gateway: GatewayProcess) -> Iterator[httpx.Client]:
     """A client for an empty project of a gateway of the test's own."""
     with gateway.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """One gateway for all tests that need no more than a project of their own."""
+    with GatewayProcess(tmp_path_factory.mktemp("shared") / "gateway.db") as process:
+        yield process
+
+
+@pytest.fixture
+def shared_project(shared_gateway: GatewayProcess) -> Iterator[httpx.Client]:
+    """A client for an empty project of the shared gateway."""
+    with shared_gateway.client(f"project-{uuid.uuid4().hex[:12]}") as client:
         yield client
 
 
