@@ -94,7 +94,7 @@ class Log:
             if conflict is not None:
                 results.append(conflict)
                 continue
-            project = self._projects.get(name) or self._create_project(connection, name, now)
+            project = self._project(connection, name) or self._create_project(connection, name, now)
             projects[project.id] = project
             results.append(tuple(self._add(connection, project, change, now, rows, files) for change in changes))
         connection.executemany(
@@ -130,7 +130,10 @@ class Log:
             expected[path] = found + 1
         return None
 
-    def _load_project(self, connection: sqlite3.Connection, name: str) -> _Project | None:
+    def _project(self, connection: sqlite3.Connection, name: str) -> _Project | None:
+        known = self._projects.get(name)
+        if known is not None:
+            return known
         row = connection.execute(
             "SELECT id, name, epoch, sequence, last_modified FROM project WHERE name = ?", (name,)
         ).fetchone()
@@ -149,7 +152,7 @@ class Log:
         return project
 
     def _load_file(self, connection: sqlite3.Connection, project_name: str, path: str) -> _File | None:
-        project = self._projects.get(project_name) or self._load_project(connection, project_name)
+        project = self._project(connection, project_name)
         if project is None:
             return None
         row = connection.execute(
