@@ -16,6 +16,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from gateway.app import Gateway, create_app, open_sqlite, open_sqlite_read_only
+from gateway.client.pipe import PipeOptions, run_pipe
 from gateway.settings import Settings
 from gateway.upkeep import compact_storage, verify_storage
 from storage import StorageError
@@ -29,6 +30,9 @@ main = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+
+turns = typer.Typer(name="turn", help="What a coding agent is doing.", no_args_is_help=True)
+main.add_typer(turns)
 
 Database = Annotated[str | None, typer.Option(help="Where the data is: sqlite:///file.db. [env: GATEWAY_DATABASE]")]
 
@@ -123,6 +127,24 @@ def compact(database: Database = None) -> None:
 def version() -> None:
     """Print the version."""
     typer.echo(package_version("yjs-gateway"))
+
+
+@turns.command()
+def pipe(
+    url: Annotated[str, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")],
+    project: Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")],
+    session: Annotated[str | None, typer.Option(help="The session; left out, one is created.")] = None,
+    turn: Annotated[str | None, typer.Option(help="The turn; left out, one is created.")] = None,
+    prompt: Annotated[str, typer.Option(help="The prompt of a turn that is created.")] = "",
+) -> None:
+    """Make what an agent prints the output of a turn, and pass it on: claude -p … | yjs-gateway turn pipe …
+
+    The agent prints with --output-format stream-json --verbose. Exits with 0 when the turn is completed, with 1 when it
+    has failed, 2 when the gateway refused it, 3 when somebody cancelled it, 4 when the gateway could not be reached.
+    """
+    if turn is not None and session is None:
+        raise typer.BadParameter("a turn is named together with its session")
+    raise typer.Exit(asyncio.run(run_pipe(PipeOptions(url, project, session, turn, prompt))))
 
 
 def _settings(**given: object) -> Settings:
