@@ -7,7 +7,7 @@ from email.utils import formatdate
 from msgspec import Struct
 
 from gateway.problems import FileDeleted, InvalidParameter, PreconditionFailed
-from storage import FileHead
+from storage import FileHead, ProjectHead, TurnHead
 
 _ENTITY_TAG = re.compile(r'\s*(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
 _ANY = "*"
@@ -80,6 +80,11 @@ _NONE = Preconditions()
 def entity_tag(head: FileHead) -> str:
     """The tag of a file's state, without quotes."""
     return f"{head.incarnation}.{head.version}"
+
+
+def turn_tag(project: ProjectHead, head: TurnHead) -> str:
+    """The tag of a turn's state, without quotes: the place of its last change in its project's life."""
+    return f"{project.epoch}.{head.sequence}"
 
 
 @functools.lru_cache(4096)

@@ -1,7 +1,7 @@
 """The unchanged poll, answered before anything else is walked: from memory, without a query.
 
-Two questions have that answer: a GET of a file with the tag of its newest state, and a status question whose files are
-all in memory, at the versions that the client has. All else goes on.
+Two questions have that answer: a GET of a file or a turn with the tag of its newest state, and a status question whose
+files are all in memory, at the versions that the client has. All else goes on.
 """
 
 import time
@@ -9,14 +9,16 @@ import time
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.conditional import CACHE_HEADERS, entity_tag, file_headers
-from gateway.hub import Hub, KnownFile, WatchedProject
+from gateway.conditional import CACHE_HEADERS, entity_tag, file_headers, turn_tag
+from gateway.hub import Hub, KnownFile, KnownTurn, WatchedProject
 from gateway.metrics import RequestFigures
 from gateway.wire import StatusQuestion
 
 _PREFIX = "/api/projects/"
 _FILE_ROUTE = "/api/projects/{project}/files/{path:file}"
 _STATUS_ROUTE = "/api/projects/{project}/files/status"
+_TURN_ROUTE = "/api/projects/{project}/sessions/{session}/turns/{turn}"
+_TURN_STATUS_ROUTE = _TURN_ROUTE + "/status"
 _CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()]
 
 
@@ -34,11 +36,12 @@ class UnchangedPolls:
             started = time.perf_counter()
             method = scope["method"]
             if method == "GET":
-                headers = self._not_modified(scope)
-                if headers is not None:
+                unchanged = self._not_modified(scope)
+                if unchanged is not None:
+                    route, headers = unchanged
                     await send({"type": "http.response.start", "status": 304, "headers": headers})
                     await send({"type": "http.response.body", "body": b""})
-                    self._figures.count("GET", _FILE_ROUTE, 304, time.perf_counter() - started)
+                    self._figures.count("GET", route, 304, time.perf_counter() - started)
                     return
             elif method == "POST" and scope["path"].endswith("/files/status"):
                 message = await receive()
@@ -51,8 +54,8 @@ class UnchangedPolls:
                 receive = _Replay(message, receive)
         await self._app(scope, receive, send)
 
-    def _not_modified(self, scope: Scope) -> list[tuple[bytes, bytes]] | None:
-        """The headers of the 304, if the request names the newest state of a file."""
+    def _not_modified(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]]] | None:
+        """The route and the headers of the 304, if the request names the newest state of a file or a turn."""
         tag = None
         for name, value in scope["headers"]:
             if name == b"if-none-match":
@@ -61,14 +64,14 @@ class UnchangedPolls:
         if tag is None:
             return None
         parts = scope["path"].split("/", 5)
-        if len(parts) != 6 or parts[4] != "files":
+        project = self._hub.known_project(parts[3]) if len(parts) == 6 else None
+        if project is None:
             return None
-        project = self._hub.known_project(parts[3])
-        known = None if project is None else project.files.get(parts[5])
-        if known is None or known.head.deleted:
+        route, known = _known(project, parts[4], parts[5])
+        if known is None:
             return None
-        current, headers = known.not_modified or _not_modified(known)
-        return headers if tag == current else None
+        current, headers = known.not_modified or _not_modified(known, project)
+        return (route, headers) if tag == current else None
 
     def _unchanged_status(self, scope: Scope, message: Message) -> bytes | None:
         """The answer to a status question, if memory tells that nothing changed. Asked again, the words are enough."""
@@ -119,10 +122,31 @@ def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool
     return versions is not None and project.complete and len(versions) == project.live
 
 
-def _not_modified(known: KnownFile) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+def _known(project: WatchedProject, kind: str, rest: str) -> tuple[str, KnownFile | KnownTurn | None]:
+    """What a path below a project names, if it is in memory, and its route."""
+    if kind == "files":
+        file = project.files.get(rest)
+        return _FILE_ROUTE, None if file is None or file.head.deleted else file
+    if kind == "sessions":
+        parts = rest.split("/")
+        if len(parts) == 4 and parts[1] == "turns" and parts[3] == "status":
+            return _TURN_STATUS_ROUTE, project.turns.get((parts[0], parts[2]))
+        if len(parts) == 3 and parts[1] == "turns":
+            return _TURN_ROUTE, project.turns.get((parts[0], parts[2]))
+    return "", None
+
+
+def _not_modified(known: KnownFile | KnownTurn, project: WatchedProject) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The tag, as sent by a client that has this state, and the headers of its 304. Made once for each state."""
-    headers = [(name.lower().encode(), value.encode()) for name, value in file_headers(known.head).items()]
-    known.not_modified = answer = (f'"{entity_tag(known.head)}"'.encode(), headers + _CACHE_HEADERS)
+    if isinstance(known, KnownTurn):
+        assert project.head is not None
+        tag = turn_tag(project.head, known.head)
+        named = {"ETag": f'"{tag}"'}
+    else:
+        tag = entity_tag(known.head)
+        named = file_headers(known.head)
+    headers = [(name.lower().encode(), value.encode()) for name, value in named.items()]
+    known.not_modified = answer = (f'"{tag}"'.encode(), headers + _CACHE_HEADERS)
     return answer
 
 

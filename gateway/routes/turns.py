@@ -4,6 +4,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.conditional import turn_tag
 from gateway.hub import Interest, WatchedProject
 from gateway.problems import (
     BlockConflict,
@@ -238,9 +239,8 @@ def _page(request: Request) -> tuple[str | None, int]:
 
 
 def _tag(watched: WatchedProject, head: TurnHead) -> str:
-    """The tag of a turn's state: the place of its last change in its project's life."""
     assert watched.head is not None
-    return f"{watched.head.epoch}.{head.sequence}"
+    return turn_tag(watched.head, head)
 
 
 def _interest(head: TurnHead) -> Interest:
