@@ -1,0 +1,182 @@
+"""The process: how it starts, refuses to start, stops, and what it says of its data."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pycrdt
+import pytest
+
+from tests.support.server import GatewayProcess
+
+_OCTETS = {"Content-Type": "application/octet-stream"}
+_PLAIN = {"Content-Type": "text/plain"}
+
+
+def _command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def _url(database: Path) -> str:
+    return f"sqlite:///{database}"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopping_gateway_finishes_what_it_accepted(tmp_path: Path, stop: signal.Signals) -> None:
+    gateway = GatewayProcess(tmp_path / "gateway.db").start()
+    assert gateway.process is not None
+
+    def write(number: int) -> dict[str, int]:
+        """Write until the gateway is gone; returns what was acknowledged."""
+        acknowledged = {}
+        document: pycrdt.Doc[object] = pycrdt.Doc()
+        text = document.get("content", type=pycrdt.Text)
+        with gateway.client() as client:
+            for step in range(10_000):
+                state = document.get_state()
+                text += f"{step},"
+                try:
+                    answer = client.patch(f"/files/{number}.md", content=document.get_update(state), headers=_OCTETS)
+                except httpx.TransportError:
+                    break
+                if answer.status_code == 503:
+                    break
+                acknowledged[str(step)] = answer.raise_for_status().json()["version"]
+        return acknowledged
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, number) for number in range(4)]
+        with gateway.client() as client:
+            while client.get("/files/3.md").headers.get("X-Version", "0") < "2":
+                pass
+        gateway.process.send_signal(stop)
+        assert gateway.process.wait(40) == 0
+        results = [writer.result() for writer in writers]
+    with GatewayProcess(tmp_path / "gateway.db") as again, again.client() as client:
+        for number, acknowledged in enumerate(results):
+            text = client.get(f"/files/{number}.md?format=text").text
+            assert text.startswith("".join(f"{step}," for step in acknowledged))
+    assert _command("verify", "--database", _url(tmp_path / "gateway.db")).returncode == 0
+
+
+def test_a_second_gateway_on_the_same_database_is_told_who_holds_it(gateway: GatewayProcess) -> None:
+    assert gateway.process is not None
+    refused = _command("serve", "--port", "0", "--database", _url(gateway.database))
+    assert refused.returncode != 0
+    assert f"process {gateway.process.pid}" in refused.stderr + refused.stdout
+    compact = _command("compact", "--database", _url(gateway.database))
+    assert (compact.returncode, f"process {gateway.process.pid}" in compact.stderr) == (2, True)
+
+
+def test_a_newer_schema_is_refused_and_left_untouched(tmp_path: Path) -> None:
+    database = tmp_path / "gateway.db"
+    GatewayProcess(database).start().stop()
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA user_version = 1000")
+    connection.close()
+    before = database.read_bytes()
+    refused = _command("serve", "--port", "0", "--database", _url(database))
+    assert refused.returncode != 0
+    assert "schema 1000" in refused.stderr + refused.stdout
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, only text in a file\n" * 100, b""])
+def test_a_foreign_file_is_refused_and_left_untouched(tmp_path: Path, content: bytes) -> None:
+    database = tmp_path / "other.db"
+    if content:
+        database.write_bytes(content)
+    else:
+        with sqlite3.connect(database) as connection:
+            connection.execute("CREATE TABLE theirs (id INTEGER)")
+        connection.close()
+    before = database.read_bytes()
+    refused = _command("serve", "--port", "0", "--database", _url(database))
+    assert refused.returncode != 0
+    assert "is not a yjs-gateway database" in refused.stderr + refused.stdout
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"GATEWAY_PORT": "many"}, "port"),
+        ({"GATEWAY_DATABASE": "mysql://x"}, "database"),
+        ({"GATEWAY_BODY_LIMIT": "-1"}, "body_limit"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(environment: dict[str, str], named: str) -> None:
+    refused = _command("serve", **environment)
+    assert refused.returncode == 2
+    assert named in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def _planted(database: Path, statement: str) -> "subprocess.CompletedProcess[str]":
+    """A database of two files, one of them damaged by a statement, verified."""
+    with GatewayProcess(database) as gateway, gateway.client() as client:
+        for path in ("good.md", "bad.md"):
+            for step in range(3):
+                client.put(f"/files/{path}", content=f"text {step} ".encode() * 10, headers=_PLAIN).raise_for_status()
+        client.delete("/files/good.md")
+        client.put("/files/good.md", content=b"again", headers=_PLAIN)
+    assert _command("verify", "--database", _url(database)).returncode == 0
+    with sqlite3.connect(database) as connection:
+        connection.execute(statement)
+    connection.close()
+    return _command("verify", "--database", _url(database))
+
+
+_BAD = "(SELECT id FROM file WHERE path = 'bad.md')"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"UPDATE file_update SET body = x'0101' WHERE file = {_BAD} AND version = 2",
+        f"DELETE FROM file_update WHERE file = {_BAD} AND version = 2",
+        f"DELETE FROM file_update WHERE file = {_BAD} AND version = 3",
+        f"UPDATE file_update SET last_modified = 1 WHERE file = {_BAD} AND version = 3",
+        f"UPDATE file SET size = size + 1 WHERE id = {_BAD}",
+        f"INSERT INTO snapshot (file, version, size, body) VALUES ({_BAD}, 2, 1, x'0000')",
+    ],
+)
+def test_verify_names_a_damaged_file_and_only_that(tmp_path: Path, statement: str) -> None:
+    verified = _planted(tmp_path / "gateway.db", statement)
+    assert verified.returncode == 1
+    assert "bad.md" in verified.stdout
+    assert "good.md" not in verified.stdout
+
+
+def test_compact_drops_snapshots_and_loses_nothing(tmp_path: Path) -> None:
+    database = tmp_path / "gateway.db"
+    document: pycrdt.Doc[object] = pycrdt.Doc()
+    text = document.get("content", type=pycrdt.Text)
+    with GatewayProcess(database) as gateway, gateway.client() as client:
+        for step in range(12):
+            state = document.get_state()
+            text += f"{step}: " + "x" * 8000
+            client.patch("/files/a.md", content=document.get_update(state), headers=_OCTETS).raise_for_status()
+        before = [client.get(f"/files/a.md?at_version={version}&format=text").text for version in range(1, 13)]
+    compacted = _command("compact", "--database", _url(database))
+    assert compacted.returncode == 0
+    with GatewayProcess(database) as gateway, gateway.client() as client:
+        assert [client.get(f"/files/a.md?at_version={v}&format=text").text for v in range(1, 13)] == before
+
+
+def test_it_says_where_it_listens_and_where_its_data_is(gateway: GatewayProcess) -> None:
+    httpx.get(f"{gateway.url}/healthz").raise_for_status()
+    while not any(line.startswith("Data in ") for line in gateway.log):
+        pass
+    assert f"Data in {gateway.database}\n" in gateway.log

@@ -1,0 +1,137 @@
+"""What holds for every answer: compression, caching, origins, methods, problems."""
+
+import gzip
+from pathlib import Path
+
+import brotli
+import httpx
+import pytest
+import zstandard
+
+from tests.support.server import GatewayProcess
+
+_PLAIN = {"Content-Type": "text/plain"}
+
+
+@pytest.fixture
+def large(shared_project: httpx.Client) -> httpx.Client:
+    """A project with a file whose answers are worth compressing, and one whose are not."""
+    shared_project.put("/files/large.md", content=b"words and words\n" * 500, headers=_PLAIN)
+    shared_project.put("/files/small.md", content=b"few words", headers=_PLAIN)
+    return shared_project
+
+
+def _raw(project: httpx.Client, path: str, encoding: str) -> tuple[httpx.Response, bytes]:
+    with project.stream("GET", path, headers={"Accept-Encoding": encoding}) as response:
+        return response, b"".join(response.iter_raw())
+
+
+DECODERS = {
+    "zstd": lambda body: zstandard.ZstdDecompressor().decompressobj().decompress(body),
+    "br": brotli.decompress,
+    "gzip": gzip.decompress,
+}
+
+
+@pytest.mark.parametrize("encoding", DECODERS)
+def test_a_large_answer_is_compressed_as_the_client_can_take_it(large: httpx.Client, encoding: str) -> None:
+    plain, body = _raw(large, "/files/large.md", "identity")
+    response, compressed = _raw(large, "/files/large.md", encoding)
+    assert response.headers["Content-Encoding"] == encoding
+    assert len(compressed) < len(body) / 4
+    assert DECODERS[encoding](compressed) == body
+    assert response.headers["ETag"] == "W/" + plain.headers["ETag"]
+    assert "Content-Encoding" not in plain.headers
+
+
+def test_a_small_answer_is_not_compressed(large: httpx.Client) -> None:
+    response, _ = _raw(large, "/files/small.md", "zstd, br, gzip")
+    assert "Content-Encoding" not in response.headers
+    assert response.headers["ETag"].startswith('"')
+
+
+@pytest.mark.parametrize("form", ["{tag}", "W/{tag}", '"x", {tag}', 'W/"x" , W/{tag}', "*"])
+def test_every_form_of_a_tag_is_understood_everywhere(large: httpx.Client, form: str) -> None:
+    tag = large.get("/files/small.md").headers["ETag"]
+    value = form.format(tag=tag)
+    assert large.get("/files/small.md", headers={"If-None-Match": value}).status_code == 304
+    written = large.put("/files/small.md", content=b"few words", headers={**_PLAIN, "If-Match": value})
+    assert written.status_code == 200
+    listing = large.get("/files")
+    value = form.format(tag=listing.headers["ETag"])
+    assert large.get("/files", headers={"If-None-Match": value}).status_code == 304
+
+
+def test_caches_revalidate_and_never_leak(large: httpx.Client) -> None:
+    tag = large.get("/files/small.md").headers["ETag"]
+    answers = [
+        large.get("/files/small.md"),
+        large.get("/files/small.md", headers={"If-None-Match": tag}),
+        large.get("/files/large.md", headers={"Accept-Encoding": "gzip"}),
+        large.get("/files"),
+        large.get("/files/none.md"),
+        large.post("/files/status", json={}),
+        large.post("/files/status", json={"since": large.get("/files").json()["cursor"]}),
+        large.put("/files/small.md", content=b"other words", headers=_PLAIN),
+    ]
+    for answer in answers:
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+        assert {"Accept", "Accept-Encoding", "Authorization"} <= set(answer.headers["Vary"].split(", "))
+
+
+def test_head_answers_like_get_without_a_body(large: httpx.Client) -> None:
+    got, head = large.get("/files/small.md"), large.head("/files/small.md")
+    assert head.status_code == 200
+    assert head.content == b""
+    for name in ("ETag", "X-Version", "X-Incarnation", "Last-Modified", "Content-Type"):
+        assert head.headers[name] == got.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("POST", "/files/a.md", "PATCH"), ("DELETE", "/files", "GET"), ("PUT", "/changes", "GET")],
+)
+def test_a_wrong_method_is_told_the_right_ones(
+    shared_project: httpx.Client, method: str, path: str, allowed: str
+) -> None:
+    answer = shared_project.request(method, path)
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert allowed in answer.headers["Allow"].split(", ")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/files/none.md", "/files/a//b", "/../../etc/passwd", "/files/%2e%2e/x"])
+def test_every_error_is_a_problem_with_a_code(shared_project: httpx.Client, path: str) -> None:
+    answer = shared_project.get(path)
+    problem = answer.json()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert set(problem) >= {"type", "title", "status", "detail", "code"}
+    assert problem["status"] == answer.status_code
+
+
+def test_only_configured_origins_may_call(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path / "gateway.db", GATEWAY_CORS_ORIGINS="https://app.example")
+    with gateway, gateway.client() as client:
+        asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "PATCH"}
+        asked["Access-Control-Request-Headers"] = "if-match, x-incarnation, last-event-id"
+        preflight = client.options("/files/a.md", headers=asked)
+        assert preflight.status_code == 200
+        assert preflight.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        answer = client.get("/files/a.md", headers={"Origin": "https://app.example"})
+        exposed = answer.headers["Access-Control-Expose-Headers"].lower()
+        assert {"etag", "x-version", "x-from-version", "x-incarnation", "backoff"} <= set(exposed.split(", "))
+        for headers in ({**asked, "Origin": "https://evil.example"}, {"Origin": "https://evil.example"}):
+            foreign = client.options("/files/a.md", headers=headers)
+            assert foreign.headers.get("Access-Control-Allow-Origin") is None
+
+
+def test_health_readiness_and_figures_are_there(shared_gateway: GatewayProcess, shared_project: httpx.Client) -> None:
+    shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
+    assert httpx.get(f"{shared_gateway.url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{shared_gateway.url}/readyz").json() == {"status": "ok"}
+    figures = httpx.get(f"{shared_gateway.url}/metrics")
+    assert figures.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    names = {line.split("{")[0].split(" ")[0] for line in figures.text.splitlines() if not line.startswith("#")}
+    assert names >= {
+        "gateway_requests_total", "gateway_request_seconds_bucket", "gateway_commits_total", "gateway_changes_total",
+        "gateway_queued_changes", "gateway_hot_documents", "gateway_hot_document_bytes", "gateway_database_bytes",
+    }  # fmt: skip
