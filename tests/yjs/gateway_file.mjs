@@ -1,0 +1,74 @@
+// One file of a gateway as a client in Node.js sees it, over connections that are kept alive.
+import http from 'node:http'
+import * as Y from 'yjs'
+
+export class Problem extends Error {
+  constructor (status, details) {
+    super(`${status} ${details.code}: ${details.detail}`)
+    this.status = status
+    this.code = details.code
+    this.stateVector = details.state_vector && new Uint8Array(Buffer.from(details.state_vector, 'base64url'))
+  }
+}
+
+// A pool of at most so many connections.
+export const connections = (maxSockets) => new http.Agent({ keepAlive: true, maxSockets })
+
+const exchange = (url, options, body) => new Promise((resolve, reject) => {
+  const request = http.request(url, options, (response) => {
+    const chunks = []
+    response.on('data', (chunk) => chunks.push(chunk))
+    response.on('error', reject)
+    response.on('end', () => resolve({
+      status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks)
+    }))
+  })
+  request.on('error', reject)
+  request.end(body)
+})
+
+export class GatewayFile {
+  constructor (project, path, agent) {
+    this.url = `${project}/files/${path}`
+    this.agent = agent
+  }
+
+  async _ask (method, query, headers, body) {
+    const answer = await exchange(this.url + query, { method, agent: this.agent, headers }, body)
+    if (answer.status >= 400) throw new Problem(answer.status, JSON.parse(answer.body.toString()))
+    return answer
+  }
+
+  // Sends an update; resolves to the receipt, throws a Problem.
+  async patch (update) {
+    const headers = { 'Content-Type': 'application/octet-stream', 'Content-Length': update.length }
+    return JSON.parse((await this._ask('PATCH', '', headers, update)).body.toString())
+  }
+
+  // The file by one way of fetching: its bytes, its version and the version that they build on; null for a 204.
+  async get (parameters = {}) {
+    const query = new URLSearchParams(parameters).toString()
+    const { status, headers, body } = await this._ask('GET', query && `?${query}`, {})
+    if (status === 204) return null
+    return { body: new Uint8Array(body), version: Number(headers['x-version']), buildsOn: Number(headers['x-from-version']) }
+  }
+
+  // All roots of the file, and the text that they came as.
+  async json (parameters = {}) {
+    const text = Buffer.from((await this.get({ format: 'json', ...parameters })).body).toString()
+    return { text, roots: JSON.parse(text) }
+  }
+}
+
+// Follows a 409: sends what `doc` has and the gateway lacks. Anything else is thrown on.
+export const heal = (file, doc, problem) => {
+  if (problem.code !== 'missing_predecessors') throw problem
+  return file.patch(Y.encodeStateAsUpdate(doc, problem.stateVector))
+}
+
+// The JSON that a script is started with.
+export const readRequest = async () => {
+  const chunks = []
+  for await (const chunk of process.stdin) chunks.push(chunk)
+  return JSON.parse(Buffer.concat(chunks).toString())
+}
