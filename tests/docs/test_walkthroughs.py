@@ -17,13 +17,17 @@ _RUN_ELSEWHERE = frozenset(
 )
 
 
-@pytest.mark.usefixtures("node")
 @pytest.mark.parametrize("name", ["README.md", "docs/api.md", "docs/storage.md"])
-def test_every_command_works_and_prints_what_is_shown(name: str, tmp_path: Path) -> None:
+def test_every_command_works_and_prints_what_is_shown(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    blocks = code_blocks(PROJECT / name)
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
+    if any(block.language == "js" for block in blocks):
+        request.getfixturevalue("node")
     with Terminal(tmp_path, skipped=_RUN_ELSEWHERE) as terminal:
-        for block in code_blocks(PROJECT / name):
+        for block in blocks:
             terminal.play(block)
 
 
