@@ -4,6 +4,7 @@ memory."""
 from collections.abc import Iterable
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from gateway.hub import Hub, WatchedProject
 from gateway.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
@@ -18,7 +19,7 @@ from gateway.wire import (
     path_fault,
     rfc3339,
 )
-from storage import FileHead, ProjectHead, Storage
+from storage import FileHead, ProjectHead, Sequence, Storage
 
 _Seen = tuple[int, FileChange]
 """A change as the client sees it, and its place in the project's sequence."""
@@ -81,7 +82,9 @@ class Changes:
         watched = await self.watched(project)
         # What is read below is of this point of the sequence or after it: asking from here next misses nothing.
         now = _head(watched)
-        since, reset = position_of(question.since, now)
+        since, reset = await position_of(self._storage, project, question.since, now)
+        if since is not None and since > now.sequence:  # nothing was heard of yet that the client does not know
+            now = replace(now, sequence=Sequence(since))
         if since is None:
             changes = await self._all_unlike(
                 project, watched, question.paths, {} if reset else question.versions or {}, now
@@ -91,6 +94,10 @@ class Changes:
             changes += await self._unlike(project, watched, _narrowed(question.versions or {}, question.paths), now)
         changes.sort(key=lambda seen: seen[0])
         return Comparison(now, changes, reset)
+
+    async def position(self, project: str, cursor: str | None, now: ProjectHead) -> tuple[int | None, bool]:
+        """`position_of`."""
+        return await position_of(self._storage, project, cursor, now)
 
     def check(self, question: StatusQuestion) -> None:
         """Raises InvalidPath, InvalidParameter or TooManyPaths if the question cannot be answered."""
@@ -109,7 +116,7 @@ class Changes:
     ) -> list[_Seen]:
         """The changed files that the client did not name a version of."""
         behind = _head(watched).sequence - since
-        if behind == 0:
+        if behind <= 0:
             return []
         if question.paths is not None and len(question.paths) < behind:
             heads: Iterable[FileHead] = (await self._hub.files(watched, project, _distinct(question.paths))).values()
@@ -189,15 +196,26 @@ def _head(watched: WatchedProject) -> ProjectHead:
     return watched.head
 
 
-def position_of(cursor: str | None, now: ProjectHead | None) -> tuple[int | None, bool]:
-    """The sequence number of a cursor, and whether the client must start over: the cursor is not of this epoch."""
-    if cursor is None:
-        return None, False
+def parse_cursor(text: str) -> Cursor:
+    """Raises InvalidCursor if no gateway wrote `text`."""
     try:
-        parsed = Cursor.parse(cursor)
+        return Cursor.parse(text)
     except ValueError:
         raise InvalidCursor from None
-    if now is None or parsed.epoch != now.epoch or parsed.sequence > now.sequence:
+
+
+async def position_of(storage: Storage, project: str, cursor: str | None, now: ProjectHead) -> tuple[int | None, bool]:
+    """The sequence number of a cursor, and whether the client must start over: the cursor is not of this epoch.
+
+    A cursor above `now`, which was heard of, is looked up in storage: the client may have it from a read of what was
+    durable and not yet heard of here, or from another server.
+    """
+    if cursor is None:
+        return None, False
+    parsed = parse_cursor(cursor)
+    if parsed.epoch == now.epoch and parsed.sequence > now.sequence:
+        now = await storage.project_head(project) or now
+    if parsed.epoch != now.epoch or parsed.sequence > now.sequence:
         return None, True
     return parsed.sequence, False
 

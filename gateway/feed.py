@@ -85,7 +85,7 @@ class Feed:
     async def _page(self, project: str, interest: Interest, since: str | None, limit: int) -> _Page:
         watched = await self.watched(project)
         assert watched.head is not None
-        position, reset = position_of(since, watched.head)
+        position, reset = await position_of(self._storage, project, since, watched.head)
         after = position or 0
         entries: dict[object, tuple[int, FeedEntry]] = {}
         for _ in range(_SCANS):

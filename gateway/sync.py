@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from msgspec import UNSET
 
-from gateway.changes import Changes, position_of
+from gateway.changes import Changes
 from gateway.conditional import Preconditions
 from gateway.files import Files, Written
 from gateway.problems import (
@@ -57,7 +57,7 @@ class Sync:
         before = await self._files.heads(project, list(request.updates))
         results = await self._push(project, request, author)
         found = await self._changes.compare(project, StatusQuestion(request.paths, request.since, request.versions))
-        since, _ = position_of(request.since, found.head)
+        since, _ = await self._changes.position(project, request.since, found.head)
         own = {
             path
             for path, written in results.items()

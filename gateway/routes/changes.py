@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.changes import Changes, position_of
+from gateway.changes import Changes, parse_cursor
 from gateway.feed import Feed
 from gateway.hub import Interest
 from gateway.problems import (
@@ -88,7 +88,8 @@ class ChangeRoutes:
         watched = await self._feed.watched(project)
         if prefers(header(request, b"accept"), (JSON, EVENTS)) == EVENTS:
             since = header(request, b"last-event-id") or since
-            position_of(since, watched.head)
+            if since is not None:
+                parse_cursor(since)
             raise OpenStream(project, watched, interest, since)
         as_of, tags = watched.head, if_none_match(request)
         if tags is not None and tags.match(watched.cursor):
