@@ -161,7 +161,7 @@ def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
-        raise NotAGatewayDatabase(str(path), str(error)) from error
+        raise _opening_error(path, error) from error
     if tables and application != APPLICATION_ID:
         raise NotAGatewayDatabase(str(path), "it holds the tables of another application")
     known = len(migrations("sqlite"))
@@ -170,12 +170,19 @@ def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
+def _opening_error(path: Path, error: sqlite3.DatabaseError) -> StorageError:
+    """A file of another kind is one thing, a file that cannot be read now another."""
+    if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+        return NotAGatewayDatabase(str(path), str(error))
+    return storage_error(error)
+
+
 def _migrate(path: Path) -> None:
     """Create the schema or bring it up to date, each step in a transaction of its own."""
     try:
         connection = _connect(path)
     except sqlite3.DatabaseError as error:
-        raise NotAGatewayDatabase(str(path), str(error)) from error
+        raise _opening_error(path, error) from error
     try:
         present = _schema_version(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")

@@ -38,6 +38,7 @@ class GatewayProcess:
                 self.url = line.removeprefix("Listening on ").strip()
                 self.port = int(self.url.rpartition(":")[2])
                 return self
+        self.process.wait()
         raise RuntimeError("the gateway did not start:\n" + "".join(self.log))
 
     def kill(self) -> None:
