@@ -81,7 +81,7 @@ def test_a_gateway_without_a_byte_to_start_with_says_so_and_harms_nothing(small_
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
-    with pytest.raises(RuntimeError, match="the database failed|the disk that holds the database is full"):
+    with pytest.raises(RuntimeError, match=r"the database failed|the disk that holds the database is full"):
         GatewayProcess(database).start()
     filler.unlink()
     with GatewayProcess(database) as gateway, gateway.client() as client:
