@@ -207,8 +207,8 @@ class Files(FileReader):
         """Let `edit` change the file's document, and store the update that comes of it."""
         for _ in range(_ATTEMPTS):
             document = await self._open(project, path)
-            if preconditions and document.pending:
-                await document.settle()  # a tag names a durable state
+            while preconditions and document.usable and document.pending:
+                await document.settle()  # a tag names a durable state; who waited too may have written by now
             if not document.usable:
                 continue
             preconditions.check(path, document.head)
