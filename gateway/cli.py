@@ -34,13 +34,13 @@ main = typer.Typer(
 turns = typer.Typer(name="turn", help="What a coding agent is doing.", no_args_is_help=True)
 main.add_typer(turns)
 
-Database = Annotated[str | None, typer.Option(help="Where the data is: sqlite:///file.db. [env: GATEWAY_DATABASE]")]
+Database = Annotated[str | None, typer.Option(help="Where the data is: sqlite:///file.db (GATEWAY_DATABASE).")]
 
 
 @main.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="The address to listen on. [env: GATEWAY_HOST]")] = None,
-    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one. [env: GATEWAY_PORT]")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on (GATEWAY_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one (GATEWAY_PORT).")] = None,
     database: Database = None,
 ) -> None:
     """Run the gateway until it is told to stop (SIGTERM, SIGINT)."""

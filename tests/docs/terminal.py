@@ -30,9 +30,7 @@ _PORT = re.compile(r"(?<=localhost:)\d+|(?<=127\.0\.0\.1:)\d+|(?<=--port )\d+")
 _DEFAULT_PORT = "8000"
 _INTERRUPT = "^C"
 
-_IDENTIFIER = re.compile(
-    r"\b[0-9a-f]{10}\b|\b[0-9a-hjkmnp-tv-z]{26}\b|\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
-)
+_IDENTIFIER = re.compile(r"\b[0-9a-f]{10}\b|\b[0-9a-hjkmnp-tv-z]{26}\b|\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _INCOMPARABLE = re.compile(
     r'(?<="size":)\d+|(?<=content-length: )\d+|\b\d+(?= bytes)|(?<="state_vector":")[\w-]+|(?<=^Data in ).*'
     r"|\b\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT",
