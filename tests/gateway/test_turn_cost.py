@@ -1,0 +1,123 @@
+"""What following a turn costs the database: nothing where nothing changed, else what is new."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.app import Gateway
+from gateway.settings import Settings
+from storage import CreateSession, CreateTurn, NewBlock, Storage, UpdateTurn
+from storage.sqlite import SQLiteStorage, turns
+from tests.support.statements import record_statements
+
+_TURN = "/api/projects/p/sessions/s/turns/t"
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[SQLiteStorage, httpx.AsyncClient]]:
+    """A gateway in this process, its storage, and a client."""
+    storage = await SQLiteStorage.open(folder / "gateway.db")
+
+    @contextlib.asynccontextmanager
+    async def opened(settings: Settings) -> AsyncIterator[Storage]:
+        yield storage
+
+    app = Gateway(Settings(database="sqlite:///unused.db"), opened)
+    async with app.running():
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            yield storage, client
+    await storage.close()
+
+
+async def _turn_with(storage: SQLiteStorage, blocks: int) -> None:
+    await storage.create_session("p", CreateSession("s", None))
+    head = (await storage.write_turn("p", CreateTurn("s", "t", "prompt"))).turn
+    content = tuple(NewBlock("text", b'"%d"' % number) for number in range(blocks))
+    await storage.write_turn("p", UpdateTurn("s", "t", head.sequence, "running", blocks=content))
+
+
+@pytest.mark.parametrize("path", ["", "/status", "?after_block=3", "/status?wait=0"])
+def test_an_unchanged_poll_runs_no_statement(tmp_path: Path, path: str) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (storage, client):
+            await _turn_with(storage, 3)
+            tag = (await client.get(_TURN + path)).headers["ETag"]
+            recorder = await record_statements(storage)
+            with recorder.recording() as statements:
+                for form in (tag, f"W/{tag}"):
+                    answer = await client.get(_TURN + path, headers={"If-None-Match": form})
+                    assert answer.status_code == 304
+            assert statements == []
+
+    asyncio.run(work())
+
+
+def test_a_status_that_changed_runs_no_statement_either(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as (storage, client):
+            await _turn_with(storage, 3)
+            await client.get(f"{_TURN}/status")
+            await client.patch(_TURN, json={"status": "completed"})
+            recorder = await record_statements(storage)
+            with recorder.recording() as statements:
+                assert (await client.get(f"{_TURN}/status")).json()["status"] == "completed"
+            assert statements == []
+
+    asyncio.run(work())
+
+
+def test_no_query_of_turns_scans_a_table(tmp_path: Path) -> None:
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "plans.db")
+        await _turn_with(storage, 3)
+        recorder = await record_statements(storage)
+        with recorder.recording() as statements:
+            await storage.session("p", "s")
+            await storage.sessions("p", limit=5)
+            await storage.sessions("p", after="s", limit=5)
+            await storage.turn_head("p", "s", "t")
+            await storage.turns("p", "s", after="t", limit=5)
+            await storage.read_turn("p", "s", "t", after_block=2)
+            await storage.read_blocks("p", "s", "t", after_block=1, limit=1)
+            await storage.output_state("p", "s", "t")
+            await storage.changes_since("p", 1, limit=5)
+            assert [head async for _, head in storage.running_turns()]
+        assert len(statements) > 12
+        for statement in statements:
+            if statement.startswith("SELECT"):
+                steps = [row[3] for row in storage._database._near.execute(f"EXPLAIN QUERY PLAN {statement}")]
+                assert not [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step], statement
+        await storage.close()
+
+    asyncio.run(work())
+
+
+def test_blocks_after_the_last_known_are_found_without_reading_the_others(tmp_path: Path) -> None:
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "blocks.db")
+        await _turn_with(storage, 5000)
+        steps = 0
+
+        def count() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        def read(after: int) -> int:
+            nonlocal steps
+            steps = 0
+            storage._database._near.set_progress_handler(count, 1)
+            found = storage._database.read(lambda c: turns.read_blocks(c, "p", "s", "t", after, 5))
+            storage._database._near.set_progress_handler(None, 1)
+            assert len(found) == 5
+            return steps
+
+        assert read(4995) <= 2 * read(0)
+        await storage.close()
+
+    asyncio.run(work())
