@@ -12,7 +12,7 @@ RootKind = Literal["text", "array", "map", "xml"]
 
 _GC, _DELETED, _JSON, _BINARY, _STRING, _EMBED, _FORMAT, _TYPE, _ANY, _DOC, _SKIP = range(11)
 _HAS_ORIGIN, _HAS_RIGHT_ORIGIN, _HAS_PARENT_SUB = 0x80, 0x40, 0x20
-_XML_ELEMENT, _XML_FRAGMENT, _XML_HOOK, _XML_TEXT, _WEAK_LINK = 3, 4, 5, 6, 7
+_ARRAY, _XML_ELEMENT, _XML_HOOK, _XML_TEXT, _WEAK_LINK = 0, 3, 5, 6, 7
 _LARGEST_INTEGER = 2**53 - 1
 
 
@@ -143,66 +143,99 @@ def check_update(update: bytes) -> None:
 def root_kinds(update: bytes) -> dict[str, RootKind | None]:
     """Every root that the update names, with its kind; None where all that told it is deleted.
 
-    Yjs knows the kind of a root only from the application that asks for it. What it holds tells: entries by key make a
-    map; characters, formats and embeds a text; XML nodes an XML fragment; other values an array.
+    Yjs knows the kind of a root only from the application that asks for it. What it holds tells: characters, formats
+    and embeds make a text, also where shared types lie between them; other values an array; XML nodes alone an XML
+    fragment; entries by key a map.
+
+    None also for a root that holds, at any depth, an array of characters. No application makes it, and yrs never comes
+    back from reading it: so a text beats all, and is only ever read as one.
     """
     structs = list(_structs(update))
-    kinds: dict[str, RootKind | None] = {}
+    containers = _Containers(structs)
+    contents: dict[str, set[_Content | None]] = {}
+    unreadable = set()
     for struct in structs:
-        if struct.root is not None:
-            kinds[struct.root] = kinds.get(struct.root) or struct.kind
-    if None in kinds.values():
-        _ask_neighbours(structs, kinds)
-    return dict(sorted(kinds.items()))
+        container = containers.of(struct)
+        if isinstance(container, str):
+            contents.setdefault(container, set()).add(struct.content)
+        elif struct.content == "characters" and container is not None and containers.is_array(container):
+            unreadable.add(containers.root_of(container))
+    return {root: None if root in unreadable else _kind(contents[root]) for root in sorted(contents)}
+
+
+_Content = Literal["characters", "values", "types", "nodes", "entries"]
+_KINDS: tuple[tuple[_Content, RootKind], ...] = (
+    ("characters", "text"),
+    ("values", "array"),
+    ("types", "array"),
+    ("nodes", "xml"),
+    ("entries", "map"),
+)
+
+
+def _kind(contents: "set[_Content | None]") -> RootKind | None:
+    return next((kind for content, kind in _KINDS if content in contents), None)
+
+
+_Place = tuple[int, int]
+"""The client and clock of a struct."""
 
 
 class _Struct(NamedTuple):
-    """What one struct tells of the root that it may lie in."""
+    """What one struct tells of what holds it."""
 
     client: int
     clock: int
-    neighbour: tuple[int, int] | None
-    """The struct beside which it was inserted: it has the same parent."""
-    root: str | None
-    """The root that it names as its parent; only a struct without a neighbour names one."""
-    kind: RootKind | None
-    """The kind of what holds it."""
+    neighbour: _Place | None
+    """The struct beside which it was inserted: the same holds both."""
+    container: "str | _Place | None"
+    """What holds it, by the name of a root or the place of a shared type; only a struct without a neighbour says it."""
+    content: _Content | None
+    node: int | None
+    """The type reference where it is a shared type."""
 
 
-def _ask_neighbours(structs: list[_Struct], kinds: dict[str, RootKind | None]) -> None:
-    """Where the first struct of a root was deleted, those inserted beside it tell the kind."""
-    by_client: dict[int, list[_Struct]] = {}
-    for struct in structs:
-        by_client.setdefault(struct.client, []).append(struct)
-    roots: dict[tuple[int, int], str | None] = {}
-    for struct in structs:
-        if struct.kind is not None and struct.neighbour is not None:
-            root = _root_of(struct, by_client, roots)
-            if root is not None and kinds[root] is None:
-                kinds[root] = struct.kind
-                if None not in kinds.values():
-                    return
+class _Containers:
+    """Which root or shared type holds a struct."""
 
+    def __init__(self, structs: list[_Struct]) -> None:
+        self._structs: dict[int, list[_Struct]] = {}
+        for struct in structs:
+            self._structs.setdefault(struct.client, []).append(struct)
+        self._found: dict[_Place, str | _Place | None] = {}
 
-def _root_of(
-    struct: _Struct, by_client: dict[int, list[_Struct]], roots: dict[tuple[int, int], str | None]
-) -> str | None:
-    """The root that a struct lies in, from neighbour to neighbour; None if it lies deeper. `roots` remembers."""
-    walked: list[tuple[int, int]] = []
-    present: _Struct | None = struct
-    root = None
-    while present is not None:
-        key = (present.client, present.clock)
-        if key in roots or present.neighbour is None:
-            root = roots.get(key, present.root)
-            break
-        walked.append(key)
-        client, clock = present.neighbour
-        candidates = by_client.get(client, [])
+    def of(self, struct: _Struct) -> str | _Place | None:
+        """The root or type that holds a struct, asked from neighbour to neighbour; None where deletions hide it."""
+        walked: list[_Place] = []
+        present: _Struct | None = struct
+        container = None
+        while present is not None:
+            place = (present.client, present.clock)
+            if place in self._found or present.neighbour is None:
+                container = self._found.get(place, present.container)
+                break
+            walked.append(place)
+            present = self._at(present.neighbour)
+        self._found.update(dict.fromkeys(walked, container))
+        return container
+
+    def is_array(self, place: _Place) -> bool:
+        struct = self._at(place)
+        return struct is not None and struct.node == _ARRAY
+
+    def root_of(self, place: _Place) -> str | None:
+        """The root that holds a shared type, at whatever depth."""
+        container: str | _Place | None = place
+        while isinstance(container, tuple):
+            struct = self._at(container)
+            container = None if struct is None else self.of(struct)
+        return container
+
+    def _at(self, place: _Place) -> _Struct | None:
+        client, clock = place
+        candidates = self._structs.get(client, [])
         index = bisect_right(candidates, clock, key=lambda candidate: candidate.clock) - 1
-        present = candidates[index] if index >= 0 else None
-    roots.update(dict.fromkeys(walked, root))
-    return root
+        return candidates[index] if index >= 0 else None
 
 
 def _structs(update: bytes) -> Iterator[_Struct]:
@@ -224,31 +257,33 @@ def _read_struct(reader: Reader, client: int, clock: int) -> tuple[_Struct, int]
     info = reader.byte()
     content = info & 0x1F
     if content in (_GC, _SKIP):
-        return _Struct(client, clock, None, None, None), reader.unsigned()
-    neighbour, root, by_key = None, None, False
+        return _Struct(client, clock, None, None, None, None), reader.unsigned()
+    neighbour: _Place | None = None
+    container: str | _Place | None = None
+    by_key = False
     for flag in (_HAS_ORIGIN, _HAS_RIGHT_ORIGIN):
         if info & flag:
             found = (reader.unsigned(), reader.unsigned())
             neighbour = neighbour or found
     if neighbour is None:
-        if reader.unsigned() == 1:
-            root = reader.text()
-        else:
-            reader.unsigned()
-            reader.unsigned()
+        container = reader.text() if reader.unsigned() == 1 else (reader.unsigned(), reader.unsigned())
         if info & _HAS_PARENT_SUB:
             reader.text()
             by_key = True
     length, node = _read_content(reader, content)
-    return _Struct(client, clock, neighbour, root, "map" if by_key else _list_kind(content, node)), length
+    return _Struct(
+        client, clock, neighbour, container, "entries" if by_key else _list_content(content, node), node
+    ), length
 
 
-def _list_kind(content: int, node: int | None) -> RootKind | None:
+def _list_content(content: int, node: int | None) -> _Content | None:
     if content == _DELETED:
         return None
     if content in (_STRING, _FORMAT, _EMBED):
-        return "text"
-    return "xml" if node in (_XML_ELEMENT, _XML_HOOK, _XML_TEXT) else "array"
+        return "characters"
+    if content != _TYPE:
+        return "values"
+    return "nodes" if node in (_XML_ELEMENT, _XML_HOOK, _XML_TEXT) else "types"
 
 
 def _read_content(reader: Reader, content: int) -> tuple[int, int | None]:
