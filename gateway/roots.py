@@ -142,7 +142,7 @@ def _js_string(value: Any) -> str:
             return _js_number(value)
         case list():
             return ",".join("" if item is None else _js_string(item) for item in value)
-        case dict():
+        case dict() | pycrdt.Map() | pycrdt.Array() | pycrdt.Doc():
             return "[object Object]"
         case _:
             return _markup(value) if hasattr(value, "children") or isinstance(value, pycrdt.XmlText) else str(value)

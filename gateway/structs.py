@@ -155,9 +155,9 @@ def root_kinds(update: bytes) -> dict[str, RootKind | None]:
     contents: dict[str, set[_Content | None]] = {}
     unreadable = set()
     for struct in structs:
-        container = containers.of(struct)
+        container, by_key = containers.of(struct)
         if isinstance(container, str):
-            contents.setdefault(container, set()).add(struct.content)
+            contents.setdefault(container, set()).add("entries" if by_key else struct.content)
         elif struct.content == "characters" and container is not None and containers.is_array(container):
             unreadable.add(containers.root_of(container))
     return {root: None if root in unreadable else _kind(contents[root]) for root in sorted(contents)}
@@ -190,6 +190,8 @@ class _Struct(NamedTuple):
     """The struct beside which it was inserted: the same holds both."""
     container: "str | _Place | None"
     """What holds it, by the name of a root or the place of a shared type; only a struct without a neighbour says it."""
+    by_key: bool
+    """Whether it is the value of a key; told where the container is."""
     content: _Content | None
     node: int | None
     """The type reference where it is a shared type."""
@@ -202,22 +204,25 @@ class _Containers:
         self._structs: dict[int, list[_Struct]] = {}
         for struct in structs:
             self._structs.setdefault(struct.client, []).append(struct)
-        self._found: dict[_Place, str | _Place | None] = {}
+        self._found: dict[_Place, tuple[str | _Place | None, bool]] = {}
 
-    def of(self, struct: _Struct) -> str | _Place | None:
-        """The root or type that holds a struct, asked from neighbour to neighbour; None where deletions hide it."""
+    def of(self, struct: _Struct) -> tuple[str | _Place | None, bool]:
+        """The root or type that holds a struct, and whether by a key; None where deletions hide it.
+
+        Asked from neighbour to neighbour: only the first of them says it.
+        """
         walked: list[_Place] = []
         present: _Struct | None = struct
-        container = None
+        found: tuple[str | _Place | None, bool] = (None, False)
         while present is not None:
             place = (present.client, present.clock)
             if place in self._found or present.neighbour is None:
-                container = self._found.get(place, present.container)
+                found = self._found.get(place, (present.container, present.by_key))
                 break
             walked.append(place)
             present = self._at(present.neighbour)
-        self._found.update(dict.fromkeys(walked, container))
-        return container
+        self._found.update(dict.fromkeys(walked, found))
+        return found
 
     def is_array(self, place: _Place) -> bool:
         struct = self._at(place)
@@ -228,7 +233,7 @@ class _Containers:
         container: str | _Place | None = place
         while isinstance(container, tuple):
             struct = self._at(container)
-            container = None if struct is None else self.of(struct)
+            container = None if struct is None else self.of(struct)[0]
         return container
 
     def _at(self, place: _Place) -> _Struct | None:
@@ -257,7 +262,7 @@ def _read_struct(reader: Reader, client: int, clock: int) -> tuple[_Struct, int]
     info = reader.byte()
     content = info & 0x1F
     if content in (_GC, _SKIP):
-        return _Struct(client, clock, None, None, None, None), reader.unsigned()
+        return _Struct(client, clock, None, None, False, None, None), reader.unsigned()
     neighbour: _Place | None = None
     container: str | _Place | None = None
     by_key = False
@@ -271,12 +276,10 @@ def _read_struct(reader: Reader, client: int, clock: int) -> tuple[_Struct, int]
             reader.text()
             by_key = True
     length, node = _read_content(reader, content)
-    return _Struct(
-        client, clock, neighbour, container, "entries" if by_key else _list_content(content, node), node
-    ), length
+    return _Struct(client, clock, neighbour, container, by_key, _content_of(content, node), node), length
 
 
-def _list_content(content: int, node: int | None) -> _Content | None:
+def _content_of(content: int, node: int | None) -> _Content | None:
     if content == _DELETED:
         return None
     if content in (_STRING, _FORMAT, _EMBED):

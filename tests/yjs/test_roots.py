@@ -35,7 +35,11 @@ def _array_of_types(document: Document) -> None:
 
 
 def _map(document: Document) -> None:
-    document.get("root", type=pycrdt.Map)["text"] = pycrdt.Text("naïve 🙂")
+    root = document.get("root", type=pycrdt.Map)
+    root["text"] = "what is written over it does not name the root any more"
+    root["text"] = pycrdt.Text("naïve 🙂")
+    root["also"] = 1
+    root["also"] = True
 
 
 def _xml(document: Document) -> None:
@@ -53,7 +57,7 @@ WRITTEN: list[tuple[Callable[[Document], None], str | None, Any]] = [
     (_embed, "text", ""),
     (_array, "array", [{"key": "🙂"}, "naïve 🙂"]),
     (_array_of_types, "array", [{"key": "🙂"}, "naïve 🙂"]),
-    (_map, "map", {"text": "naïve 🙂"}),
+    (_map, "map", {"also": True, "text": "naïve 🙂"}),
     (_xml, "xml", "<p>naïve 🙂</p>"),
     (_deleted, None, None),
 ]
