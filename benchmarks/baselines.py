@@ -19,6 +19,10 @@ from urllib.parse import parse_qs
 
 import pycrdt
 import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 SERVER_OPTIONS: dict[str, Any] = {
@@ -68,6 +72,16 @@ def silent() -> ASGIApp:
         await _answer(send, 204, [], b"")
 
     return app
+
+
+def one_route(path: str, status: int, headers: list[tuple[str, str]]) -> ASGIApp:
+    """A Starlette application of one route, which always gives the same answer without a body."""
+    prepared = dict(headers)
+
+    async def answer(request: Request) -> Response:
+        return Response(status_code=status, headers=prepared)
+
+    return Starlette(routes=[Route(path, answer)])
 
 
 def ystore(database: str, headers: list[tuple[str, str]], body: str) -> ASGIApp:
@@ -129,6 +143,7 @@ def load_and_diff(database: str) -> ASGIApp:
 _BASELINES: dict[str, Callable[..., ASGIApp]] = {
     "replay": replay,
     "silent": silent,
+    "one_route": one_route,
     "ystore": ystore,
     "load_and_diff": load_and_diff,
 }
