@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from gateway.app import Gateway, create_app, open_sqlite, open_sqlite_read_only
 from gateway.client.pipe import PipeOptions, run_pipe
+from gateway.http_protocol import HttpProtocol
 from gateway.settings import Settings
 from gateway.upkeep import compact_storage, verify_storage
 from storage import StorageError
@@ -56,6 +57,7 @@ def serve(
         server_header=False,
         proxy_headers=False,  # nothing here depends on the address of a client
         timeout_keep_alive=_KEEP_ALIVE_S,
+        http=HttpProtocol,
         ws="websockets-sansio",
         ws_max_size=settings.body_limit,
         ws_per_message_deflate=False,  # 90 KB a connection, for messages of some bytes

@@ -6,7 +6,18 @@ from typing import Any
 
 import msgspec
 
-from gateway.problems import InvalidProject, Overloaded, Problem, StorageIsFull, Unavailable
+from gateway.problems import (
+    HeadTooLarge,
+    InvalidProject,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    Problem,
+    ShuttingDown,
+    StorageIsFull,
+    Unavailable,
+)
 from gateway.routes.operation import JSON, OCTETS, Operation
 from gateway.wire import ProblemDetails
 
@@ -21,6 +32,7 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     dict: {"type": "object"},
 }
+_OF_NO_OPERATION = (MalformedRequest, NotFound, MethodNotAllowed, HeadTooLarge)
 _FILE_HEADERS = ("ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation")
 
 
@@ -36,7 +48,13 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
         paths.setdefault(template, {})[operation.method.lower()] = _describe(operation, template, references)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "yjs-gateway", "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
+        "info": {
+            "title": "yjs-gateway",
+            "version": version,
+            "description": "Requests that are none of these are answered with a problem as well: "
+            + ", ".join(f"{problem.status} `{problem.code}`" for problem in _OF_NO_OPERATION),
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         "paths": paths,
         "components": {"schemas": components},
     }
@@ -99,9 +117,9 @@ _REASONS = {
 
 
 def _by_status(operation: Operation, template: str) -> dict[int, list[type[Problem]]]:
-    common: tuple[type[Problem], ...] = (Unavailable,)
+    common: tuple[type[Problem], ...] = (Unavailable, ShuttingDown)
     if "{project}" in template:
-        common = (InvalidProject, Unavailable)
+        common = (InvalidProject, *common)
     if operation.method != "GET":
         common = (*common, Overloaded, StorageIsFull)
     by_status: dict[int, list[type[Problem]]] = {}

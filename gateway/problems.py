@@ -2,7 +2,7 @@
 
 Problem
 ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
-│       · InvalidUpdateBody · InvalidText
+│       · InvalidUpdateBody · InvalidText · MalformedRequest
 ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
 ├── 405 MethodNotAllowed
 ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention · SyncRefused · TurnFinished
@@ -11,6 +11,7 @@ Problem
 ├── 412 PreconditionFailed
 ├── 413 BodyTooLarge · TooManyPaths
 ├── 415 UnsupportedMediaType
+├── 431 HeadTooLarge
 ├── 503 Overloaded · Unavailable · ShuttingDown
 └── 507 StorageIsFull
 """
@@ -97,6 +98,13 @@ class InvalidUpdateBody(Problem):
 
 class InvalidText(Problem):
     status, code, title = 400, "invalid_text", "The body is not UTF-8 text"
+
+
+class MalformedRequest(Problem):
+    status, code, title = 400, "malformed_request", "The request is not HTTP"
+
+    def __init__(self) -> None:
+        super().__init__("it cannot be read as HTTP/1.1; the connection is closed")
 
 
 class NotFound(Problem):
@@ -277,7 +285,14 @@ class UnsupportedMediaType(Problem):
     status, code, title = 415, "unsupported_media_type", "The body has the wrong type"
 
     def __init__(self, found: str, wanted: str) -> None:
-        super().__init__(f"the body is {found!r}, and this request takes {wanted}", {"Accept": wanted})
+        super().__init__(f"the body is {found[:200]!r}, and this request takes {wanted}", {"Accept": wanted})
+
+
+class HeadTooLarge(Problem):
+    status, code, title = 431, "head_too_large", "The head of the request is too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the request line and the headers may have {limit} bytes; the connection is closed")
 
 
 class Overloaded(Problem):

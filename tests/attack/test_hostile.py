@@ -251,35 +251,6 @@ def test_a_wrong_type_is_refused(shared_project: httpx.Client, method: str, path
     _refused(encoded, 415, "unsupported_media_type")
 
 
-def test_half_a_request_harms_nobody(shared_gateway: GatewayProcess, shared_project: httpx.Client) -> None:
-    target = str(shared_project.base_url.path)
-    for head in (
-        f"PATCH {target}files/half.md HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf",
-        f"PUT {target}files/half.md HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal",
-        f"GET {target}files/ha",
-        f"POST {target}files/status HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{{",
-    ):
-        with socket.create_connection(("127.0.0.1", shared_gateway.port), 10) as connection:
-            connection.sendall(head.encode())
-    assert shared_project.put("/files/whole.md", content=b"text", headers=_PLAIN).status_code == 201
-    assert [entry["path"] for entry in shared_project.get("/files").json()["files"]] == ["whole.md"]
-
-
-def test_requests_in_one_packet_are_answered_in_order(
-    shared_gateway: GatewayProcess, shared_project: httpx.Client
-) -> None:
-    shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
-    target = str(shared_project.base_url.path)
-    one = f"GET {target}files/a.md?format=text HTTP/1.1\r\nHost: x\r\n".encode()
-    other = f"GET {target}files/none.md HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", shared_gateway.port), 10) as connection:
-        connection.sendall(one + b"\r\n" + one + b"\r\n" + other)
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-    assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"404"]
-
-
 def test_of_two_writers_with_the_same_base_one_wins(shared_project: httpx.Client) -> None:
     shared_project.put("/files/a.md", content=b"0", headers=_PLAIN)
 

@@ -1,0 +1,69 @@
+"""HTTP/1.1 on the wire: the head of a request is bounded, and what never reaches the application is a problem too."""
+
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.conditional import CACHE_HEADERS
+from gateway.problems import HeadTooLarge, MalformedRequest, Problem
+
+_HEAD_LIMIT = 256 * 2**10
+"""uvicorn reads a head of any length into memory. The bound is this, and what one read from the socket brings."""
+_LINGER_S = 2.0
+"""How long what still comes is read and dropped: closing a socket on unread bytes takes the answer with it."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's, armed against clients that mean harm or do not speak HTTP."""
+
+    _open_head: Any = None
+    """The request whose head has not come to its end."""
+    _head_size = 0
+    _refused = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        scope: Any = self.scope
+        if scope is None or "method" in scope:  # the head is complete
+            return
+        if scope is not self._open_head:
+            self._open_head, self._head_size = scope, 0
+        else:
+            self._head_size += len(data)
+            if self._head_size > _HEAD_LIMIT:
+                self._refuse(HeadTooLarge(_HEAD_LIMIT))
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(MalformedRequest())
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer the request that is coming in with a problem, after those before it, and end the connection."""
+        self._refused = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body:  # it came in whole: its answer is the last
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+        self.transport.write(_answer(problem))
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def _answer(problem: Problem) -> bytes:
+    status, body = HTTPStatus(problem.status), problem.body()
+    headers = {
+        "Content-Type": "application/problem+json",
+        "Content-Length": len(body),
+        "Connection": "close",
+        **CACHE_HEADERS,
+    }
+    lines = [f"HTTP/1.1 {status} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
