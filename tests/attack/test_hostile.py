@@ -162,16 +162,64 @@ def test_what_is_no_project_is_refused(shared_gateway: GatewayProcess, project: 
     assert answer.json()["code"] in ("invalid_project", "not_found")
 
 
-@pytest.mark.parametrize("number", ["-1", "1e3", "9" * 40, "9" * 5000, "٣", "", "0x1", "1.5", "null", " 1"])
-@pytest.mark.parametrize("name", ["from_version", "at_version", "limit", "before", "group"])
-def test_absurd_numbers_are_refused_or_beyond(shared_project: httpx.Client, name: str, number: str) -> None:
+@pytest.mark.parametrize("number", ["-1", "1e3", "9" * 31, "9" * 5000, "٣", "", "0x1", "1.5", "null", " 1", "NaN"])
+def test_absurd_numbers_are_refused_or_beyond(shared_project: httpx.Client, number: str) -> None:
     shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
-    path = {"limit": "/files", "before": "/history/a.md", "group": "/history/a.md"}.get(name, "/files/a.md")
-    answer = shared_project.get(path, params={name: number})
-    if number == "9" * 40:
-        assert answer.status_code in (200, 400, 404, 409)
-    else:
-        _refused(answer, 400, "invalid_parameter")
+    session = shared_project.post("/sessions", json={}).json()["id"]
+    turn = shared_project.post(f"/sessions/{session}/turns", json={"prompt": ""}).json()["id"]
+    places = {
+        "/files/a.md": ["from_version", "at_version", "wait"],
+        "/files": ["limit"],
+        "/changes": ["limit", "wait"],
+        "/history/a.md": ["limit", "before", "group"],
+        f"/sessions/{session}/turns": ["limit"],
+        f"/sessions/{session}/turns/{turn}": ["after_block", "wait"],
+        f"/sessions/{session}/turns/{turn}/status": ["wait"],
+    }
+    for path, names in places.items():
+        for name in names:
+            answer = shared_project.get(path, params={name: number})
+            if number == "9" * 31 and name in ("from_version", "at_version", "before", "after_block"):
+                assert answer.status_code in (200, 404, 409), (path, name, answer.text)
+            elif number == "1.5" and name == "wait":
+                assert answer.status_code == 200
+            else:
+                _refused(answer, 400, "invalid_parameter")
+
+
+CURSORS = [
+    "x",
+    "",
+    "x.",
+    ".1",
+    "x.-1",
+    "x.1e3",
+    "x.٣",
+    "x." + "9" * 31,
+    "x.1.1",
+    "\x00",
+    "\n",
+    "ä.1",
+    " x.1",
+    "x" * 10_000,
+]
+
+
+@pytest.mark.parametrize("cursor", CURSORS)
+def test_what_is_no_cursor_is_refused(shared_project: httpx.Client, cursor: str) -> None:
+    shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
+    _refused(shared_project.get("/changes", params={"since": cursor}), 400, "invalid_cursor")
+    stream = {"Accept": "text/event-stream"}
+    _refused(shared_project.get("/changes", params={"since": cursor}, headers=stream), 400, "invalid_cursor")
+    for path in ("/files/status", "/sync"):
+        _refused(shared_project.post(path, json={"since": cursor}), 400, "invalid_cursor")
+
+
+@pytest.mark.parametrize("cursor", ["x.1", "0123456789abcdef.0", "0123456789." + "9" * 15])
+def test_a_cursor_of_another_life_starts_over(shared_project: httpx.Client, cursor: str) -> None:
+    shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
+    answer = shared_project.get("/changes", params={"since": cursor}).json()
+    assert (answer["reset"], [change["path"] for change in answer["changes"]]) == (True, ["a.md"])
 
 
 BODIES = {
@@ -204,6 +252,43 @@ def test_malformed_questions_are_refused(shared_project: httpx.Client, kind: str
     answer = shared_project.post("/files/status", content=BODIES[kind], headers=_JSON)
     assert answer.status_code == 400, answer.text
     assert answer.json()["code"].startswith("invalid_")
+
+
+MALFORMED = [
+    b" ", b"{", b"}", b"[]", b"1", b"null", b'"x"', b"{}{}", b"{'a': 1}", b'{"a" 1}', b'{"a": 1,}', b"{" * 200_000,
+    b"[" * 200_000, b'{"a":' * 200_000, b"\xff\xfe{}", b"\xef\xbb\xbf{}", b"\x00", b'{"from": "\\ud800", "to": "b"}',
+    b'{"from": "a.md", "to": "\\udc00\\ud800"}', b'{"from": 1, "to": 2}', b'{"from": "a.md"}',
+    b'{"from": "a.md", "to": ""}',
+    b'{"version": -1}', b'{"version": 1e400}', b'{"version": true}', b'{"version": "1"}', b'{"version": 1.5}',
+    b'{"updates": {"b.md": "not base64!"}}', b'{"updates": {"b.md": 1}}', b'{"updates": [1]}', b'{"versions": [1]}',
+    b'{"versions": {"a.md": -1}}', b'{"versions": {"a.md": 99999999999999999999999999.5}}', b'{"wait": "1"}',
+    b'{"max_bytes": -1}', b'{"atomic": "yes"}', b'{"title": 1}', b'{"prompt": null}', b'{"prompt": "\\ud800"}',
+    b'{"status": "done"}', b'{"status": 1}', b'{"blocks": 1}', b'{"blocks": [1]}', b'{"blocks": [{"type": "no"}]}',
+    b'{"blocks": [{"type": "text", "content": "x"}], "first_index": -1}', b'{"blocks": [{"type": "text"}]}',
+]  # fmt: skip
+
+
+def test_malformed_bodies_are_refused_everywhere_and_change_nothing(shared_project: httpx.Client) -> None:
+    shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
+    session = shared_project.post("/sessions", json={}).json()["id"]
+    turn = shared_project.post(f"/sessions/{session}/turns", json={"prompt": ""}).json()["id"]
+    before = shared_project.get("/changes").json()
+    for body in MALFORMED:
+        for method, path in (
+            ("POST", "/files/status"),
+            ("POST", "/files/move"),
+            ("POST", "/sync"),
+            ("POST", "/history/a.md/restore"),
+            ("POST", "/sessions"),
+            ("POST", f"/sessions/{session}/turns"),
+            ("POST", f"/sessions/{session}/turns/{turn}/blocks"),
+            ("PATCH", f"/sessions/{session}/turns/{turn}"),
+        ):
+            answer = shared_project.request(method, path, content=body, headers=_JSON)
+            assert answer.status_code == 400, (path, body[:50], answer.text)
+            assert answer.json()["code"].startswith("invalid_")
+            assert answer.headers["Content-Type"] == "application/problem+json"
+    assert shared_project.get("/changes").json() == before
 
 
 def test_huge_versions_and_repeated_members_are_understood(shared_project: httpx.Client) -> None:
