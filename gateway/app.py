@@ -202,7 +202,7 @@ def _assemble(
     routes: list[BaseRoute] = [*_routes(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]
     app: ASGIApp = Router(routes, redirect_slashes=False, default=_not_found)
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
-    app = WaitingRequests(app, hub, feed, metrics.requests)
+    app = WaitingRequests(app, hub, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
     app = UnchangedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
     if settings.cors_origins:
         app = CORSMiddleware(

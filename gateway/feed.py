@@ -67,6 +67,8 @@ class Feed:
             InvalidCursor, ProjectNotFound
         """
         watched = await self.watched(project)
+        if since == watched.cursor:
+            return b"", since, False
         question = (interest, since)
         remembered = watched.answers.get(("events", question))
         if remembered is not None:

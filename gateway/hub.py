@@ -17,6 +17,8 @@ _PROJECTS = 4096
 _FILES_PER_PROJECT = 16_384
 _TURNS_PER_PROJECT = 4096
 _ANSWER_BYTES = 4 * 2**20
+_ANSWER_OVERHEAD = 300
+"""Bytes that a remembered answer takes beside its own and those of its question, about."""
 _WOKEN_TOGETHER = 100
 """One turn of the loop for all would delay the first of them by all the others."""
 _TICKS_PER_SECOND = 10
@@ -38,9 +40,14 @@ class Interest(Struct, frozen=True):
         """The one file or turn that it is about; None if it is about more."""
         if self.turn is not None:
             return turn_topic(*self.turn)
-        if self.files and not self.turns and self.paths is not None and len(self.paths) == 1:
+        if self.files and not self.turns and self.paths is not None and len(self.paths) == 1 and not self.prefix:
             return file_topic(next(iter(self.paths)))
         return None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, about."""
+        return len(self.prefix) + sum(map(len, self.paths or ()))
 
     def wants(self, head: FileHead | TurnHead) -> bool:
         """Whether a change is part of it."""
@@ -103,6 +110,7 @@ class WatchedProject:
         "complete",
         "cursor",
         "files",
+        "forgotten",
         "general",
         "head",
         "live",
@@ -127,6 +135,8 @@ class WatchedProject:
         self.general: dict[Waiter, None] = {}
         self.members = 0
         """Requests that wait or stream, at this moment or between two waits."""
+        self.forgotten = False
+        """Whether the hub has made room: nothing is heard here any more."""
 
     def advance(self, head: ProjectHead) -> None:
         """Take a head, unless it is older than the known one."""
@@ -165,7 +175,8 @@ class WatchedProject:
 
     def remember_answer(self, kind: str, question: bytes | tuple[object, ...], answer: bytes, cursor: str) -> None:
         """Remember an answer that was made at `cursor`, if nothing has changed since."""
-        size = len(answer) + (len(question) if isinstance(question, bytes) else 0)
+        asked = len(question) if isinstance(question, bytes) else sum(map(_size, question))
+        size = len(answer) + asked + _ANSWER_OVERHEAD
         if cursor == self.cursor and self._answer_bytes + size <= _ANSWER_BYTES:
             self._answer_bytes += size
             self.answers[kind, question] = answer
@@ -182,6 +193,10 @@ class WatchedProject:
         return waiters
 
 
+def _size(word: object) -> int:
+    return word.size if isinstance(word, Interest) else len(str(word))
+
+
 class Hub:
     """Follows the commits of a storage and wakes those who wait for them.
 
@@ -196,6 +211,8 @@ class Hub:
         self._project_limit = project_limit
         self._limit = limit
         self.members = 0
+        self.wakes = 0
+        """How often somebody was woken, for a change or at the deadline."""
         self.draining = False
         self._woken: deque[Waiter] = deque()
         self._ticks: list[int] = []
@@ -239,6 +256,12 @@ class Hub:
     def leave(self, project: WatchedProject) -> None:
         self.members -= 1
         project.members -= 1
+
+    @staticmethod
+    def change_place(old: WatchedProject, new: WatchedProject) -> None:
+        """Keep the place, where a project was forgotten and read anew."""
+        old.members -= 1
+        new.members += 1
 
     def park(self, project: WatchedProject, interest: Interest, seconds: float, wake: Callable[[], None]) -> Waiter:
         """Call `wake` at the next change that `interest` wants, or after `seconds`; at once when the gateway stops."""
@@ -307,6 +330,7 @@ class Hub:
             due = self._deadlines.get(waiter.tick)
             if due is not None:
                 due.pop(waiter, None)
+            self.wakes += 1
             waiter.wake()
         if self._woken:
             asyncio.get_running_loop().call_soon(self._wake_some)
@@ -330,10 +354,12 @@ class Hub:
         # Watched before it is read: a commit between the read and the registration would go unheard.
         watched = self._watch(name)
         head = await self._storage.project_head(name)
+        if self._projects.get(name) is not watched:  # somebody else found nothing, and let go of it
+            return await self.project(name)
         if head is not None:
             watched.advance(head)
         if watched.head is None:
-            self._projects.pop(name, None)
+            del self._projects[name]
             return None
         return watched
 
@@ -349,6 +375,7 @@ class Hub:
         """Make room for a project: the oldest on which nobody waits goes."""
         for name, project in self._projects.items():
             if not project.members:
+                project.forgotten = True
                 del self._projects[name]
                 return
 

@@ -111,6 +111,8 @@ async def send_problem(problem: Problem, send: Send) -> None:
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),
+        _CACHE_CONTROL,
+        _VARY,
         *((name.lower().encode(), value.encode("latin-1")) for name, value in problem.headers.items()),
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     )
     waiters: int = Field(50_000, ge=0, description="The most requests that may wait or stream at once.")
     project_waiters: int = Field(20_000, ge=0, description="The most of them on one project.")
+    stream_heartbeat: float = Field(
+        15.0, gt=0, description="After how many silent seconds an event stream sends its cursor alone."
+    )
     room_connections: int = Field(10_000, ge=0, description="The most WebSocket connections at once.")
     room_window_ms: int = Field(
         50, ge=0, description="What a room receives within so many milliseconds becomes one version."

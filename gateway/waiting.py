@@ -17,7 +17,7 @@ from gateway.metrics import RequestFigures
 from gateway.middleware import send_problem
 from gateway.problems import Overloaded
 from gateway.routes.waits import REMAINING, OpenStream, Park
-from gateway.streams import EventStream, refuse_stream
+from gateway.streams import EventStream, describe_stream, refuse_stream
 
 _log = structlog.get_logger("gateway.http")
 
@@ -27,19 +27,20 @@ _JSON_HEADERS = [
     *((name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()),
 ]
 
-_CUT_S = 55.0
-"""Proxies end a silent request after 60 s."""
+_CUT_S = 54.8
+"""Proxies end a silent request after 60 s; the hub may be a tick late."""
 _CUT_JITTER = 0.1
 
 
 class WaitingRequests:
     """ASGI in front of the application: takes the requests that it parks, and the event streams that it opens."""
 
-    def __init__(self, app: ASGIApp, hub: Hub, feed: Feed, figures: RequestFigures) -> None:
+    def __init__(self, app: ASGIApp, hub: Hub, feed: Feed, figures: RequestFigures, *, heartbeat: float) -> None:
         self._app = app
         self._hub = hub
         self._feed = feed
         self._figures = figures
+        self._heartbeat = heartbeat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _may_wait(scope):
@@ -52,7 +53,10 @@ class WaitingRequests:
         except Park as parked:
             park = parked
         except OpenStream as opened:
-            await self._stream(opened, receive, send)
+            if scope["method"] == "HEAD":
+                await describe_stream(send)
+            else:
+                await self._stream(opened, receive, send)
             return
         await self._wait(park, scope, body, send)
 
@@ -61,13 +65,14 @@ class WaitingRequests:
             self._hub.enter(park.project)
         except TooManyWaiters:
             await send_problem(Overloaded("too many requests are waiting; poll, or try again in a moment"), send)
+            self._figures.count(scope["method"], scope["gateway.route"], Overloaded.status, 0.0)
             return
-        request = _ParkedRequest(self._app, self._hub, self._figures, scope, body.again, send)
+        request = _ParkedRequest(self._app, self._hub, self._figures, park.project, scope, body.again, send)
         try:
             request.park(park, asyncio.get_running_loop().time() + _cut(park.seconds))
             await body.disconnected()  # comes when the client leaves, and when the answer is complete
         finally:
-            self._hub.leave(park.project)
+            self._hub.leave(request.project)
             await request.end()
 
     async def _stream(self, opened: OpenStream, receive: Receive, send: Send) -> None:
@@ -76,7 +81,7 @@ class WaitingRequests:
         except TooManyWaiters:
             await refuse_stream(send)
             return
-        stream = EventStream(self._hub, self._feed, opened, send)
+        stream = EventStream(self._hub, self._feed, opened, send, self._heartbeat)
         try:
             await stream.start()
             while (await receive())["type"] != "http.disconnect":
@@ -89,7 +94,7 @@ class WaitingRequests:
 def _may_wait(scope: Scope) -> bool:
     """Whether a request is one of those that can be held; an agent's output, whose body has no bound, is not."""
     method = scope["method"]
-    return method == "GET" or (method == "POST" and not scope["path"].endswith("/output"))
+    return method in ("GET", "HEAD") or (method == "POST" and not scope["path"].endswith("/output"))
 
 
 def _cut(seconds: float) -> float:
@@ -106,21 +111,31 @@ class _ParkedRequest:
         "_deadline",
         "_ended",
         "_figures",
+        "_holder",
         "_hub",
-        "_project",
         "_receive",
         "_scope",
         "_send",
         "_waiter",
+        "project",
     )
 
     def __init__(
-        self, app: ASGIApp, hub: Hub, figures: RequestFigures, scope: Scope, receive: Receive, send: Send
+        self,
+        app: ASGIApp,
+        hub: Hub,
+        figures: RequestFigures,
+        project: WatchedProject,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self._app = app
         self._hub = hub
         self._figures = figures
-        self._project: WatchedProject | None = None
+        self._holder = asyncio.current_task()
+        self.project = project
+        """Where it has its place."""
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -132,8 +147,10 @@ class _ParkedRequest:
     def park(self, park: Park, deadline: float) -> None:
         """Wait from here on."""
         self._deadline = deadline
-        self._project = park.project
-        if park.project.head is not park.as_of:  # something came while the handler looked
+        if park.project is not self.project:
+            self._hub.change_place(self.project, park.project)
+            self.project = park.project
+        if park.project.forgotten or park.project.head is not park.as_of:  # something came while the handler looked
             self._wake()
             return
         left = deadline - asyncio.get_running_loop().time()
@@ -157,14 +174,17 @@ class _ParkedRequest:
                 self.park(park, self._deadline)
         except OSError:
             _log.debug("a client left while it was answered", path=self._scope["path"])
+        except Exception:
+            if self._holder is not None:
+                self._holder.cancel()  # half an answer is out: `end` passes the failure on, which ends the connection
+            raise
 
     async def _send_remembered(self) -> bool:
         """Answer as somebody with the same question was answered a moment ago; False if nobody was."""
-        assert self._project is not None
-        answer = self._project.answers.get((self._scope["path"], self._scope["query_string"]))
-        if answer is None:
+        answer = self.project.answers.get((self._scope["path"], self._scope["query_string"]))
+        if answer is None or any(name == b"if-none-match" for name, _ in self._scope["headers"]):
             return False
-        cursor = self._project.cursor
+        cursor = self.project.cursor
         headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(answer)), (b"etag", b'"%b"' % cursor.encode())]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": answer})
