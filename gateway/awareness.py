@@ -12,8 +12,8 @@ EXPIRY_S = 30.0
 _GONE = "null"
 
 
-class TooManyClients(Exception):
-    """One connection speaks for more clients than it may."""
+class TooMuchAwareness(Exception):
+    """One connection speaks for more clients, or says more of them, than it may."""
 
 
 class _Present(Struct):
@@ -27,10 +27,12 @@ class Awareness:
 
     Args:
         clients_per_owner: the most clients that one connection may speak for.
+        size_per_owner: the most characters that it may say of them all.
     """
 
-    def __init__(self, clients_per_owner: int = 100) -> None:
+    def __init__(self, clients_per_owner: int = 100, size_per_owner: int = 256 * 1024) -> None:
         self._clients_per_owner = clients_per_owner
+        self._size_per_owner = size_per_owner
         self._present: dict[int, _Present] = {}
 
     def __len__(self) -> int:
@@ -44,7 +46,7 @@ class Awareness:
         """Take what a connection says; returns what of it is news, to be told to all.
 
         Raises:
-            TooManyClients
+            TooMuchAwareness
         """
         news = []
         for state in states:
@@ -56,8 +58,9 @@ class Awareness:
             else:
                 self._present[state.client] = _Present(state, owner, now)
             news.append(state)
-        if sum(present.owner is owner for present in self._present.values()) > self._clients_per_owner:
-            raise TooManyClients
+        sizes = [len(present.state.state) for present in self._present.values() if present.owner is owner]
+        if len(sizes) > self._clients_per_owner or sum(sizes) > self._size_per_owner:
+            raise TooMuchAwareness
         return tuple(news)
 
     def withdraw(self, owner: Hashable) -> tuple[AwarenessState, ...]:
@@ -69,8 +72,9 @@ class Awareness:
         return self._remove(client for client, present in self._present.items() if now - present.renewed >= EXPIRY_S)
 
     def _remove(self, clients: Iterable[int]) -> tuple[AwarenessState, ...]:
+        # With its last clock: a client that is back says the next one, and is seen again (y-protocols removes so too).
         gone = [self._present.pop(client).state for client in list(clients)]
-        return tuple(AwarenessState(state.client, state.clock + 1, _GONE) for state in gone)
+        return tuple(AwarenessState(state.client, state.clock, _GONE) for state in gone)
 
 
 def _supersedes(new: AwarenessState, old: AwarenessState) -> bool:

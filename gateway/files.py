@@ -89,34 +89,33 @@ class Files(FileReader):
 
     async def append_together(
         self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions
-    ) -> dict[int, Problem]:
-        """Merge many updates into a file as one version; returns those that are refused, by their place."""
-        refused: dict[int, Problem] = {}
+    ) -> tuple[int, Problem] | None:
+        """Merge many updates into a file as one version.
+
+        Returns the place of one that is refused, and why: nothing was written then.
+        """
         for index, update in enumerate(updates):
             try:
                 check_format(update)
             except InvalidUpdate as error:
-                refused[index] = InvalidUpdateBody(f"it cannot be decoded: {error}")
+                return index, InvalidUpdateBody(f"it cannot be decoded: {error}")
 
         def admit(document: OpenDocument) -> bytes | None:
             added = []
             for index, update in enumerate(updates):
-                if index not in refused:
-                    try:
-                        added.append(document.admit(update))
-                    except (InvalidUpdate, Gap) as error:
-                        self._documents.discard(document)
-                        raise _Refusal(index, error) from None
+                try:
+                    added.append(document.admit(update))
+                except (InvalidUpdate, Gap) as error:
+                    self._documents.discard(document)
+                    raise _Refusal(index, error) from None
             news = [update for update in added if update is not None]
             return merge(news) if news else None
 
-        while len(refused) < len(updates):
-            try:
-                await self._write(project, path, admit, preconditions, None)
-                break
-            except _Refusal as refusal:
-                refused[refusal.index] = await self._refuse(project, path, refusal.reason)
-        return refused
+        try:
+            await self._write(project, path, admit, preconditions, None)
+        except _Refusal as refusal:
+            return refusal.index, await self._refuse(project, path, refusal.reason)
+        return None
 
     async def append_all(
         self, project: str, updates: Mapping[str, bytes], author: str | None

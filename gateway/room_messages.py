@@ -14,6 +14,10 @@ class MalformedMessage(ValueError):
     """The bytes are not a message of the protocol."""
 
 
+class MalformedStateVector(MalformedMessage):
+    """The state vector of a sync step 1 is none."""
+
+
 class SyncMessage(Struct, frozen=True):
     """`step` 1: a state vector, to be answered with what it lacks; 2 and 3: an update."""
 
@@ -62,7 +66,10 @@ def _parse_sync(reader: Reader) -> SyncMessage:
     match reader.unsigned():
         case 0:
             state_vector = reader.buffer()
-            read_state_vector(state_vector)
+            try:
+                read_state_vector(state_vector)
+            except MalformedUpdate as error:
+                raise MalformedStateVector(str(error)) from None
             return SyncMessage("step_1", state_vector)
         case 1:
             return SyncMessage("step_2", reader.buffer())

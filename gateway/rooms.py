@@ -6,93 +6,36 @@ A room holds connections, their awareness, and what they sent that is not writte
 
 import asyncio
 from collections import deque
+from typing import NamedTuple
 
 import structlog
-from starlette.types import Send
 
 from gateway.awareness import Awareness
 from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files
 from gateway.problems import FileDeleted, FileNotFound, MissingPredecessors, Problem, ProjectNotFound
+from gateway.room_connection import FILE_DELETED, INVALID_UPDATE, RESTART, TRY_LATER, Connection
 from gateway.room_messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
 from gateway.updates import EMPTY_UPDATE
 from storage import Commit, Committed, FileHead, Storage, StorageError
 
 _log = structlog.get_logger("gateway.rooms")
 
-FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, TOO_LARGE, RESTART, TRY_LATER = 4404, 4422, 1008, 1009, 1012, 1013
-
-_CLOSE_S = 5.0
-"""How long a connection that does not read may take to hear why it is closed."""
 _ASK_AGAIN_S = 1.0
 """How often at most a client with a gap is asked for what is missing."""
 _AWARENESS_CHECK_S = 10.0
+_UPDATES_TOGETHER = 1000
+"""How many updates one version is made of at most."""
 
 
-class Connection:
-    """One client of a room: what waits to be sent to it. `run` sends it; the task that opened it receives."""
+class _Received(NamedTuple):
+    """An update of a client."""
 
-    __slots__ = ("_bytes", "_closing", "_limit", "_queue", "_receiver", "_send", "_wake", "asked_at", "held")
-
-    def __init__(self, send: Send, limit: int) -> None:
-        self._send = send
-        self._limit = limit
-        self._receiver = asyncio.current_task()
-        self._queue: deque[bytes] = deque()
-        self._bytes = 0
-        self._closing = 0
-        self._wake = asyncio.Event()
-        self.held: list[tuple[int, bytes]] | None = []
-        """Versions committed before the client was sent the document: in order, or a replica would have holes."""
-        self.asked_at = float("-inf")
-
-    @property
-    def closing(self) -> bool:
-        return self._closing != 0
-
-    def enqueue(self, message: bytes) -> None:
-        """Send a message after those that wait. Past the bound the client is too slow, and is closed."""
-        if self._closing:
-            return
-        if self._queue and self._bytes + len(message) > self._limit:
-            self.close(TRY_LATER)
-            return
-        self._queue.append(message)
-        self._bytes += len(message)
-        self._wake.set()
-
-    def close(self, code: int) -> None:
-        """Send nothing more, and end the connection. The first code counts."""
-        if not self._closing:
-            self._closing = code
-            self._queue.clear()
-            self._wake.set()
-            asyncio.get_running_loop().call_later(_CLOSE_S, self._give_up)
-
-    def _give_up(self) -> None:
-        """The client does not even take the close frame: end it without."""
-        if self._receiver is not None:
-            self._receiver.cancel()
-
-    def ended(self) -> None:
-        """Note that the task that receives has ended."""
-        self._receiver = None
-
-    async def run(self) -> None:
-        """Send what is queued until the connection is to be closed; then close it."""
-        try:
-            while not self._closing:
-                while self._queue:
-                    message = self._queue.popleft()
-                    self._bytes -= len(message)
-                    await self._send({"type": "websocket.send", "bytes": message})
-                if not self._closing:
-                    await self._wake.wait()
-                    self._wake.clear()
-            await self._send({"type": "websocket.close", "code": self._closing})
-        except OSError:
-            self._closing = self._closing or 1006  # the client has left; the receiver hears it as well
+    connection: Connection
+    update: bytes
+    answer: bool
+    """Whether it answers a sync step 1: it holds all that the client has and the gateway had not."""
 
 
 class Room:
@@ -105,7 +48,9 @@ class Room:
         self.connections: dict[Connection, None] = {}
         self.awareness = Awareness()
         self.incarnation: str | None = None
-        self._inbox: list[tuple[Connection, bytes]] = []
+        self.over = False
+        """Whether the file was deleted: what comes in is not written, not even if there is a new file of this name."""
+        self._inbox: deque[_Received] = deque()
         self._inbox_bytes = 0
         self._room_in_inbox = asyncio.Event()
         self._flushing: asyncio.Task[None] | None = None
@@ -118,14 +63,16 @@ class Room:
 
     # What connections say
 
-    async def submit(self, connection: Connection, update: bytes) -> None:
+    async def submit(self, connection: Connection, update: bytes, *, answer: bool) -> None:
         """Take an update of a client, to be written soon. Waits while too much is waiting already."""
         if update == EMPTY_UPDATE:
             return
         while self._inbox and self._inbox_bytes + len(update) > self._rooms.inbox_limit:
             self._room_in_inbox.clear()
             await self._room_in_inbox.wait()
-        self._inbox.append((connection, update))
+        if self.over:
+            return
+        self._inbox.append(_Received(connection, update, answer))
         self._inbox_bytes += len(update)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
@@ -145,27 +92,31 @@ class Room:
 
     async def answer_step_1(self, connection: Connection, state_vector: bytes) -> None:
         """Send a client what it lacks, and from then on every version after that."""
+        connection.hold()
         update, version = await self._rooms.read_lacking(self, state_vector)
         connection.enqueue(sync_step_2(update))
-        held, connection.held = connection.held or [], None
-        for held_version, message in held:
-            if held_version > version:
-                connection.enqueue(message)
+        connection.release(version)
 
     # What is committed
 
     def committed(self, head: FileHead, update: bytes | None) -> None:
         """Send a new version to everybody; a deletion ends the room."""
         if head.deleted or update is None:
-            self.close_all(FILE_DELETED)
+            self.end()
             return
         self.incarnation = head.incarnation
         message = sync_update(update)
         for connection in self.connections:
-            if connection.held is None:
-                connection.enqueue(message)
-            else:
-                connection.held.append((head.version, message))
+            connection.deliver(head.version, message)
+
+    def end(self) -> None:
+        """Send everybody away for good: the file was deleted."""
+        self.over = True
+        self._inbox.clear()
+        self._inbox_bytes = 0
+        self._room_in_inbox.set()
+        self._rooms.forget(self)
+        self.close_all(FILE_DELETED)
 
     def close_all(self, code: int) -> None:
         for connection in self.connections:
@@ -177,43 +128,79 @@ class Room:
         try:
             while self._inbox:
                 await asyncio.sleep(max(0.0, self._next_commit - loop.time()))
-                batch, self._inbox, self._inbox_bytes = self._inbox, [], 0
-                self._room_in_inbox.set()
+                batch = self._take_batch()
+                pause = 0.0 if self._inbox else self._rooms.window
                 await self._write(batch)
-                self._next_commit = loop.time() + self._rooms.window
+                self._next_commit = loop.time() + pause
         finally:
             self._flushing = None
             self._rooms.left(self)
 
-    async def _write(self, batch: list[tuple[Connection, bytes]]) -> None:
+    def _take_batch(self) -> list[_Received]:
+        """The oldest of what waits: not so much that everybody else would feel the time that it takes to merge it."""
+        batch = [self._inbox.popleft() for _ in range(min(_UPDATES_TOGETHER, len(self._inbox)))]
+        self._inbox_bytes -= sum(len(received.update) for received in batch)
+        self._room_in_inbox.set()
+        return _worth_trying(batch)
+
+    async def _write(self, batch: list[_Received]) -> None:
+        """Write a batch, without those that are refused. Each time the rest is tried anew."""
         try:
-            refused = await self._rooms.append(self, [update for _, update in batch])
+            while batch and not self.over:
+                refused = await self._rooms.append(self, [received.update for received in batch])
+                if refused is None:
+                    return
+                index, problem = refused
+                self._refuse(batch[index].connection, problem)
+                batch = batch[:index] + _worth_trying(batch[index + 1 :])
         except FileDeleted:
-            self.close_all(FILE_DELETED)
-            return
-        except (Problem, StorageError) as error:
+            self.end()
+        except Exception as error:
             # Not written: the clients must connect again, and their sync sends it again.
-            _log.warning("room not written", project=self.project, path=self.path, reason=str(error))
-            for connection, _ in batch:
-                connection.close(TRY_LATER)
-            return
-        for index, problem in refused.items():
-            connection = batch[index][0]
-            if isinstance(problem, MissingPredecessors):
-                self._ask_for_missing(connection, problem.server_state)
-            else:
-                connection.close(INVALID_UPDATE)
+            expected = isinstance(error, Problem | StorageError)
+            _log.error(
+                "room not written",
+                project=self.project,
+                path=self.path,
+                reason=str(error),
+                exc_info=None if expected else error,
+            )
+            for received in batch:
+                received.connection.close(TRY_LATER)
+
+    def _refuse(self, connection: Connection, problem: Problem) -> None:
+        if isinstance(problem, MissingPredecessors):
+            self._ask_for_missing(connection, problem.server_state)
+        else:
+            connection.refused = True
+            connection.close(INVALID_UPDATE)
 
     def _ask_for_missing(self, connection: Connection, state_vector: bytes) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - connection.asked_at >= _ASK_AGAIN_S:
-            connection.asked_at = now
+        """Ask a client with a gap for what the gateway lacks; one that has gaps itself, now and then only."""
+        loop = asyncio.get_running_loop()
+        connection.asked = True
+        pause = connection.asked_at + _ASK_AGAIN_S - loop.time()
+        connection.asked_at = loop.time() + max(0.0, pause)
+        if pause <= 0:
             connection.enqueue(sync_step_1(state_vector))
+        else:
+            loop.call_later(pause, connection.enqueue, sync_step_1(state_vector))
 
     async def finish(self) -> None:
         """Wait until nothing waits to be written."""
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
+
+
+def _worth_trying(received: list[_Received]) -> list[_Received]:
+    """What may be written: not what comes from a client that has a gap before its answer, which holds it as well."""
+    worth = []
+    for each in received:
+        if each.answer:
+            each.connection.asked = False
+        if not each.connection.asked and not each.connection.refused:
+            worth.append(each)
+    return worth
 
 
 class Rooms:
@@ -262,13 +249,19 @@ class Rooms:
             room = self._rooms[project, path] = Room(self, project, path)
         room.connections[connection] = None  # before the file is read: nothing that is committed meanwhile is missed
         self.connections += 1
-        head = await self._storage.file_head(project, path)
-        if head is not None and head.deleted:
-            connection.close(FILE_DELETED)
+        try:
+            head = await self._storage.file_head(project, path)
+        except BaseException:
+            self.leave(room, connection)
+            raise
+        if head is None:
+            return room
+        if head.deleted or room.incarnation not in (None, head.incarnation):
+            # Of another life: that the one of this room is over will be heard of in a moment.
+            connection.close(FILE_DELETED if head.deleted else TRY_LATER)
             self.leave(room, connection)
             return None
-        if head is not None:
-            room.incarnation = head.incarnation
+        room.incarnation = head.incarnation
         return room
 
     def leave(self, room: Room, connection: Connection) -> None:
@@ -281,10 +274,16 @@ class Rooms:
 
     def left(self, room: Room) -> None:
         """Forget a room, and its document, when the last client has left and all is written."""
+        if room.idle and self.forget(room):
+            self._documents.release(room.project, room.path)
+
+    def forget(self, room: Room) -> bool:
+        """Let the next client of the file have a room of its own; False if that is so already."""
         key = (room.project, room.path)
-        if room.idle and self._rooms.get(key) is room:
-            del self._rooms[key]
-            self._documents.release(*key)
+        if self._rooms.get(key) is not room:
+            return False
+        del self._rooms[key]
+        return True
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
         for committed in batch:
@@ -293,8 +292,8 @@ class Rooms:
                 if room is not None:
                     room.committed(committed.head, committed.update)
 
-    async def append(self, room: Room, updates: list[bytes]) -> dict[int, Problem]:
-        """Write updates as one version; returns what was refused, by its place.
+    async def append(self, room: Room, updates: list[bytes]) -> tuple[int, Problem] | None:
+        """Write updates as one version; or return the place of one that is refused, and why: nothing was written then.
 
         Raises:
             FileDeleted, another Problem, StorageError: nothing was written.

@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.requests import Request
+from starlette.types import Scope
 
 from gateway.conditional import EntityTags, Preconditions
 from gateway.problems import (
@@ -44,17 +45,19 @@ def file_path(request: Request) -> str:
     """
     path: str = request.path_params["path"]
     fault = path_fault(path)
-    if fault is None and "\ufffd" in path:
-        fault = _encoding_fault(request)
+    if fault is None:
+        fault = encoding_fault(request.scope, path)
     if fault is not None:
         raise InvalidPath(path, fault)
     return path
 
 
-def _encoding_fault(request: Request) -> str | None:
+def encoding_fault(scope: Scope, path: str) -> str | None:
     """The server decodes what is not UTF-8 to U+FFFD; a path may also have that character of its own."""
+    if "\ufffd" not in path:
+        return None
     try:
-        unquote_to_bytes(request.scope.get("raw_path", b"")).decode()
+        unquote_to_bytes(scope.get("raw_path", b"")).decode()
     except UnicodeDecodeError:
         return "it is not UTF-8"
     return None

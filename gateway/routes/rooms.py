@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.awareness import TooManyClients
+from gateway.awareness import TooMuchAwareness
 from gateway.problems import FileDeleted, InvalidStateVector, Problem
+from gateway.room_connection import FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, TRY_LATER, Connection
 from gateway.room_messages import (
     AwarenessMessage,
     MalformedMessage,
+    MalformedStateVector,
     QueryAwareness,
     SyncMessage,
     awareness_message,
     parse_message,
 )
-from gateway.rooms import FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, TRY_LATER, Connection, Room, Rooms
+from gateway.rooms import Room, Rooms
+from gateway.routes.parsing import encoding_fault
 from gateway.wire import path_fault, valid_project_id
 from storage import StorageError
 
@@ -36,7 +39,7 @@ class RoomEndpoint:
         connection = Connection(send, self._rooms.queue_limit)
         sender = asyncio.create_task(connection.run())
         try:
-            if valid_project_id(project) and path_fault(path) is None:
+            if valid_project_id(project) and path_fault(path) is None and encoding_fault(scope, path) is None:
                 await self._serve(project, path, connection, receive)
             else:
                 connection.close(NOT_ALLOWED)
@@ -50,14 +53,16 @@ class RoomEndpoint:
             await asyncio.wait([sender])
 
     async def _serve(self, project: str, path: str, connection: Connection, receive: Receive) -> None:
-        room = await self._rooms.join(project, path, connection)
+        room = None
+        with _closing_on_problems(connection):
+            room = await self._rooms.join(project, path, connection)
         if room is None:
             await _until_disconnected(receive)
             return
         try:
             await _greet(room, connection)
             while (message := await receive())["type"] != "websocket.disconnect":
-                if not connection.closing:
+                if connection.heeded:
                     await _take(room, connection, message.get("bytes"))
         finally:
             self._rooms.leave(room, connection)
@@ -82,8 +87,8 @@ async def _take(room: Room, connection: Connection, frame: bytes | None) -> None
         match parse_message(frame):
             case SyncMessage("step_1", state_vector):
                 await room.answer_step_1(connection, state_vector)
-            case SyncMessage(_, update):
-                await room.submit(connection, update)
+            case SyncMessage(step, update):
+                await room.submit(connection, update, answer=step == "step_2")
             case AwarenessMessage(states):
                 now = asyncio.get_running_loop().time()
                 room.tell_awareness(room.awareness.receive(states, connection, now))
@@ -96,10 +101,10 @@ def _closing_on_problems(connection: Connection) -> Iterator[None]:
     """Whatever is wrong with one client's message ends its connection, and nobody else's."""
     try:
         yield
-    except (MalformedMessage, TooManyClients):
-        connection.close(NOT_ALLOWED)
-    except InvalidStateVector:
+    except (MalformedStateVector, InvalidStateVector):
         connection.close(INVALID_UPDATE)
+    except (MalformedMessage, TooMuchAwareness):
+        connection.close(NOT_ALLOWED)
     except FileDeleted:
         connection.close(FILE_DELETED)
     except (Problem, StorageError):

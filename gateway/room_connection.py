@@ -1,0 +1,134 @@
+"""One WebSocket of a room: what waits to be sent to it, within a bound, and why it is closed."""
+
+import asyncio
+from collections import deque
+
+from starlette.types import Send
+
+FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, RESTART, TRY_LATER = 4404, 4422, 1008, 1012, 1013
+
+_CLOSE_S = 5.0
+"""How long a connection that does not read may take to hear why it is closed."""
+
+
+class Connection:
+    """One client of a room: what waits to be sent to it. `run` sends it; the task that opened it receives."""
+
+    __slots__ = (
+        "_bytes",
+        "_closing",
+        "_gone",
+        "_held",
+        "_held_bytes",
+        "_limit",
+        "_queue",
+        "_receiver",
+        "_send",
+        "_synced",
+        "_wake",
+        "asked",
+        "asked_at",
+        "refused",
+    )
+
+    def __init__(self, send: Send, limit: int) -> None:
+        self._send = send
+        self._limit = limit
+        self._receiver = asyncio.current_task()
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+        self._closing = 0
+        self._gone = False
+        self._wake = asyncio.Event()
+        self._synced = False
+        self._held: list[tuple[int, bytes]] | None = None
+        self._held_bytes = 0
+        self.asked = False
+        """Whether it was asked for what is missing. What it says is in its answer, so until that comes it can wait."""
+        self.asked_at = float("-inf")
+        self.refused = False
+        """Whether it sent what is no update: nothing of it is tried any more."""
+
+    @property
+    def closing(self) -> bool:
+        return self._closing != 0
+
+    @property
+    def heeded(self) -> bool:
+        """Whether what it says still counts. What was received before its client left, or the gateway stops, does."""
+        return self._closing in (0, RESTART)
+
+    def enqueue(self, message: bytes) -> None:
+        """Send a message after those that wait. Past the bound the client is too slow, and is closed."""
+        if self._closing or self._gone:
+            return
+        if self._queue and self._bytes + len(message) > self._limit:
+            self.close(TRY_LATER)
+            return
+        self._queue.append(message)
+        self._bytes += len(message)
+        self._wake.set()
+
+    def deliver(self, version: int, message: bytes) -> None:
+        """Send a version, unless the client is still to be sent the document: that will hold it."""
+        if self._held is not None:
+            self._held.append((version, message))
+            self._held_bytes += len(message)
+            if self._held_bytes > self._limit:
+                self.close(TRY_LATER)
+        elif self._synced:
+            self.enqueue(message)
+
+    def hold(self) -> None:
+        """Let versions wait while the document is read for the client: in order, or a replica would have holes."""
+        if not self._synced:
+            self._held, self._held_bytes = [], 0
+
+    def release(self, version: int) -> None:
+        """Send the versions that came after `version`, of which the client was sent the document; from now on all."""
+        held, self._held = self._held or [], None
+        self._synced = True
+        for held_version, message in held:
+            if held_version > version:
+                self.enqueue(message)
+
+    def close(self, code: int) -> None:
+        """Send nothing more, and end the connection. The first code counts."""
+        if not self._closing:
+            self._closing = code
+            self._drop()
+            self._wake.set()
+            asyncio.get_running_loop().call_later(_CLOSE_S, self._give_up)
+
+    def _drop(self) -> None:
+        self._queue.clear()
+        self._held = None
+        self._synced = False
+
+    def _give_up(self) -> None:
+        """The client does not even take the close frame: end it without."""
+        if self._receiver is not None:
+            self._receiver.cancel()
+
+    def ended(self) -> None:
+        """Note that the task that receives has ended."""
+        self._receiver = None
+
+    async def run(self) -> None:
+        """Send what is queued until the connection is to be closed; then close it."""
+        try:
+            while not self._closing:
+                while self._queue:
+                    message = self._queue.popleft()
+                    self._bytes -= len(message)
+                    await self._send({"type": "websocket.send", "bytes": message})
+                if not self._closing:
+                    await self._wake.wait()
+                    self._wake.clear()
+            await self._send({"type": "websocket.close", "code": self._closing})
+        except (
+            OSError,
+            RuntimeError,
+        ):  # the client has left, or the server has ended it; the receiver hears it as well
+            self._gone = True
+            self._drop()
