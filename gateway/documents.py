@@ -12,7 +12,7 @@ from anyio import to_process
 from gateway.restore import restore_content
 from gateway.roots import require_text
 from gateway.texts import apply_edits, smallest_edits
-from gateway.updates import Document, build_document, build_update, leaves_gap, run_yrs
+from gateway.updates import Document, build_document, build_update, lacks_predecessors, leaves_gap, run_yrs
 from storage import AppendUpdate, Commit, Committed, FileHead, Storage, StoredDocument, Version
 
 T = TypeVar("T")
@@ -93,6 +93,10 @@ class OpenDocument:
         if leaves_gap(update, self._document.get_state()):
             raise Gap
         return self._take_emitted()
+
+    def lacks_predecessors(self, update: bytes) -> bool:
+        """Whether an update is known to build on something that the document does not have."""
+        return lacks_predecessors(update, self._document.get_state())
 
     def edit_text(self, root: str, text: str) -> bytes | None:
         """Make the text of a root `text` by the smallest edit; returns the update, None where nothing changes.

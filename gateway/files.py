@@ -48,6 +48,10 @@ class Written(Struct, frozen=True, gc=False):
         return Receipt(head.path, head.version, rfc3339(head.last_modified), cursor, self.changed)
 
 
+class _Again(Exception):
+    """The edit must be made anew, on a document that is built again."""
+
+
 class _Refusal(Exception):
     """One of several updates is not taken."""
 
@@ -100,7 +104,18 @@ class Files(FileReader):
             except InvalidUpdate as error:
                 return index, InvalidUpdateBody(f"it cannot be decoded: {error}")
 
+        together = len(updates) > 1
+
         def admit(document: OpenDocument) -> bytes | None:
+            nonlocal together
+            # One may hold what another builds on, in whatever order they came: merged, they need no order.
+            if together and not document.lacks_predecessors(whole := merge(updates)):
+                try:
+                    return document.admit(whole)
+                except (InvalidUpdate, Gap):
+                    together = False
+                    self._documents.discard(document)
+                    raise _Again from None
             added = []
             for index, update in enumerate(updates):
                 try:
@@ -213,6 +228,8 @@ class Files(FileReader):
             preconditions.check(path, document.head)
             try:
                 update = edit(document)
+            except _Again:
+                continue
             except (Gap, _Refusal):
                 await document.settle()  # the state vector of the answer must be durable
                 raise

@@ -195,6 +195,10 @@ class _Struct(NamedTuple):
     content: _Content | None
     node: int | None
     """The type reference where it is a shared type."""
+    needs: tuple[_Place, ...] = ()
+    """The structs that must be there before it."""
+    missing: bool = False
+    """It only stands for structs that are not here."""
 
 
 class _Containers:
@@ -243,18 +247,44 @@ class _Containers:
         return candidates[index] if index >= 0 else None
 
 
+def lacks_predecessors(update: bytes, clocks: dict[int, int]) -> bool:
+    """Whether an update builds on something that neither it nor a document with the state vector `clocks` holds.
+
+    Raises:
+        MalformedUpdate
+    """
+    reader = Reader(update)
+    have = dict(clocks)
+    needs: list[_Place] = []
+    for struct, length in _read_structs(reader):
+        needs += struct.needs
+        if struct.clock > have.get(struct.client, 0):
+            return True
+        if not struct.missing:
+            have[struct.client] = max(have.get(struct.client, 0), struct.clock + length)
+    if any(clock >= have.get(client, 0) for client, clock in needs):
+        return True
+    return any(end > have.get(client, 0) for client, end in read_delete_set(reader))
+
+
 def _structs(update: bytes) -> Iterator[_Struct]:
     """Every struct of an update, to its last byte."""
     reader = Reader(update)
+    for struct, _ in _read_structs(reader):
+        yield struct
+    read_delete_set(reader)
+    if not reader.at_end:
+        raise MalformedUpdate("there are bytes after the end")
+
+
+def _read_structs(reader: Reader) -> Iterator[tuple[_Struct, int]]:
+    """Every struct with its length; the delete set is next."""
     for _ in range(reader.unsigned()):
         structs, client, clock = reader.unsigned(), reader.unsigned(), reader.unsigned()
         for _ in range(structs):
             struct, length = _read_struct(reader, client, clock)
-            yield struct
+            yield struct, length
             clock += length
-    read_delete_set(reader)
-    if not reader.at_end:
-        raise MalformedUpdate("there are bytes after the end")
 
 
 def _read_struct(reader: Reader, client: int, clock: int) -> tuple[_Struct, int]:
@@ -262,21 +292,22 @@ def _read_struct(reader: Reader, client: int, clock: int) -> tuple[_Struct, int]
     info = reader.byte()
     content = info & 0x1F
     if content in (_GC, _SKIP):
-        return _Struct(client, clock, None, None, False, None, None), reader.unsigned()
-    neighbour: _Place | None = None
+        gone = _Struct(client, clock, None, None, False, None, None, missing=content == _SKIP)
+        return gone, reader.unsigned()
     container: str | _Place | None = None
     by_key = False
-    for flag in (_HAS_ORIGIN, _HAS_RIGHT_ORIGIN):
-        if info & flag:
-            found = (reader.unsigned(), reader.unsigned())
-            neighbour = neighbour or found
+    origins = (info & _HAS_ORIGIN, info & _HAS_RIGHT_ORIGIN)
+    needs = [(reader.unsigned(), reader.unsigned()) for origin in origins if origin]
+    neighbour = needs[0] if needs else None
     if neighbour is None:
         container = reader.text() if reader.unsigned() == 1 else (reader.unsigned(), reader.unsigned())
+        needs += [container] if isinstance(container, tuple) else []
         if info & _HAS_PARENT_SUB:
             reader.text()
             by_key = True
     length, node = _read_content(reader, content)
-    return _Struct(client, clock, neighbour, container, by_key, _content_of(content, node), node), length
+    kind = _content_of(content, node)
+    return _Struct(client, clock, neighbour, container, by_key, kind, node, tuple(needs)), length
 
 
 def _content_of(content: int, node: int | None) -> _Content | None:

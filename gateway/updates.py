@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import pycrdt
 
+from gateway import structs
 from gateway.structs import MalformedUpdate, Reader, check_update, read_delete_set, read_state_vector
 
 T = TypeVar("T")
@@ -13,6 +14,8 @@ Document = pycrdt.Doc[Any]
 
 EMPTY_UPDATE = b"\x00\x00"
 """No structs, no deletes."""
+
+_READ_AT_MOST = 64 * 1024
 
 _GROUP = 32
 """Merging many updates in one call is quadratic; in groups of 32, and the groups again, it is nearly linear."""
@@ -60,6 +63,19 @@ def leaves_gap(update: bytes, state_vector: bytes) -> bool:
         return True
     clocks = read_state_vector(state_vector)
     return any(end > clocks.get(client, 0) for client, end in read_delete_set(reader))
+
+
+def lacks_predecessors(update: bytes, state_vector: bytes) -> bool:
+    """Whether a document with `state_vector` could not integrate all of `update`: told before it is applied.
+
+    Only of updates that are read quickly; of larger ones nothing is known before.
+    """
+    if len(update) > _READ_AT_MOST:
+        return False
+    try:
+        return structs.lacks_predecessors(update, read_state_vector(state_vector))
+    except MalformedUpdate:
+        return False  # yrs will say what is wrong
 
 
 def merge(updates: Sequence[bytes]) -> bytes:
