@@ -1,0 +1,220 @@
+"""What a request of the client can raise.
+
+GatewayError
+├── NoAnswer                nothing came back: no connection, a timeout, an answer cut off
+├── UnexpectedAnswer        what came back is not of this API
+└── ProblemAnswer           the gateway answered with a problem (RFC 9457): one class for each `code`
+    ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
+    │       · InvalidUpdate · InvalidText
+    ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
+    ├── 405 MethodNotAllowed
+    ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention · SyncRefused · TurnFinished
+    │       · IllegalTransition · BlockConflict · OutputConflict
+    ├── 410 FileDeleted
+    ├── 412 PreconditionFailed
+    ├── 413 BodyTooLarge · TooManyPaths
+    ├── 415 UnsupportedMediaType
+    ├── 500 InternalError
+    ├── 503 Overloaded · StorageUnavailable · ShuttingDown
+    └── 507 StorageFull
+"""
+
+import base64
+from collections.abc import Iterator
+
+from gateway.wire import ProblemDetails
+
+
+class GatewayError(Exception):
+    """Every error of the client. `status` is None where no answer came; the rest is what its headers said."""
+
+    status: int | None = None
+    retry_after_s: float | None = None
+    backoff_s: float | None = None
+
+
+class NoAnswer(GatewayError):
+    """The request may have been done or not; all of ours may be repeated, but those that create a turn or a session."""
+
+
+class UnexpectedAnswer(GatewayError):
+    """A proxy's page, a redirect, a body that cannot be read."""
+
+    def __init__(self, status: int, fault: str) -> None:
+        super().__init__(f"{status}: {fault}")
+        self.status = status
+
+
+class ProblemAnswer(GatewayError):
+    """The gateway said no. `details` is all that it said."""
+
+    code = ""
+
+    def __init__(self, details: ProblemDetails) -> None:
+        super().__init__(f"{details.title} ({details.code}): {details.detail}")
+        self.details = details
+        self.status = details.status
+
+
+class InvalidPath(ProblemAnswer):
+    code = "invalid_path"
+
+
+class InvalidProject(ProblemAnswer):
+    code = "invalid_project"
+
+
+class InvalidParameter(ProblemAnswer):
+    code = "invalid_parameter"
+
+
+class InvalidCursor(ProblemAnswer):
+    code = "invalid_cursor"
+
+
+class InvalidStateVector(ProblemAnswer):
+    code = "invalid_state_vector"
+
+
+class InvalidBody(ProblemAnswer):
+    code = "invalid_body"
+
+
+class InvalidUpdate(ProblemAnswer):
+    code = "invalid_update"
+
+
+class InvalidText(ProblemAnswer):
+    code = "invalid_text"
+
+
+class NotFound(ProblemAnswer):
+    code = "not_found"
+
+
+class ProjectNotFound(ProblemAnswer):
+    code = "project_not_found"
+
+
+class FileNotFound(ProblemAnswer):
+    code = "file_not_found"
+
+
+class VersionNotFound(ProblemAnswer):
+    code = "version_not_found"
+
+
+class SessionNotFound(ProblemAnswer):
+    code = "session_not_found"
+
+
+class TurnNotFound(ProblemAnswer):
+    code = "turn_not_found"
+
+
+class MethodNotAllowed(ProblemAnswer):
+    code = "method_not_allowed"
+
+
+class MissingPredecessors(ProblemAnswer):
+    """The update builds on something that the gateway lacks: send the difference from `state_vector`."""
+
+    code = "missing_predecessors"
+
+    @property
+    def state_vector(self) -> bytes:
+        text = self.details.state_vector or ""
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+class VersionAhead(ProblemAnswer):
+    """The gateway was restored, or is another one: drop the document and start over."""
+
+    code = "version_ahead"
+
+
+class FileExists(ProblemAnswer):
+    code = "file_exists"
+
+
+class NotAText(ProblemAnswer):
+    code = "not_a_text"
+
+
+class WriteContention(ProblemAnswer):
+    code = "write_contention"
+
+
+class SyncRefused(ProblemAnswer):
+    code = "sync_refused"
+
+
+class TurnFinished(ProblemAnswer):
+    code = "turn_finished"
+
+
+class IllegalTransition(ProblemAnswer):
+    code = "illegal_transition"
+
+
+class BlockConflict(ProblemAnswer):
+    code = "block_conflict"
+
+
+class OutputConflict(ProblemAnswer):
+    code = "output_conflict"
+
+
+class FileDeleted(ProblemAnswer):
+    code = "file_deleted"
+
+
+class PreconditionFailed(ProblemAnswer):
+    code = "precondition_failed"
+
+
+class BodyTooLarge(ProblemAnswer):
+    code = "body_too_large"
+
+
+class TooManyPaths(ProblemAnswer):
+    code = "too_many_paths"
+
+
+class UnsupportedMediaType(ProblemAnswer):
+    code = "unsupported_media_type"
+
+
+class InternalError(ProblemAnswer):
+    code = "internal"
+
+
+class Overloaded(ProblemAnswer):
+    code = "overloaded"
+
+
+class StorageUnavailable(ProblemAnswer):
+    code = "storage_unavailable"
+
+
+class ShuttingDown(ProblemAnswer):
+    code = "shutting_down"
+
+
+class StorageFull(ProblemAnswer):
+    code = "storage_full"
+
+
+def _kinds(root: type[ProblemAnswer]) -> Iterator[type[ProblemAnswer]]:
+    for kind in root.__subclasses__():
+        yield kind
+        yield from _kinds(kind)
+
+
+PROBLEMS = {kind.code: kind for kind in _kinds(ProblemAnswer)}
+"""By code. A code of a newer gateway is a plain ProblemAnswer."""
+
+
+def problem_from(details: ProblemDetails) -> ProblemAnswer:
+    """The exception for a problem."""
+    return PROBLEMS.get(details.code, ProblemAnswer)(details)

@@ -1,0 +1,364 @@
+"""Polls many things for many callbacks: the schedule with a clock, one timer, and requests as tasks."""
+
+import asyncio
+import itertools
+import logging
+import random as system_random
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import msgspec
+
+from gateway.client.errors import GatewayError
+from gateway.client.policy import (
+    Abort,
+    Answer,
+    Decision,
+    Deliver,
+    Fail,
+    Failure,
+    Poll,
+    PollSettings,
+    Recover,
+    Stop,
+    StopReason,
+    WarnFastLoop,
+)
+from gateway.client.schedule import PollSchedule
+from gateway.client.subscription import Callback, Callbacks, Entry, PollFunction, Subscription, forget
+
+_log = logging.getLogger("gateway.client")
+
+_NOT_RETRIED = 0
+"""Stands for the status of an error that is not the gateway's: a mistake in a poll function."""
+
+
+class Companion(Protocol):
+    """Something that works for a manager, and rests when it rests."""
+
+    def rest(self, resting: bool) -> None: ...
+
+
+class PollingManager:
+    """Polls by the policy while its `async with` lasts; no task, timer or request outlives it.
+
+    Args:
+        max_concurrent: how many requests there may be at once.
+        settings: all else of the policy; with `PollSettings.unattended()` it does not wait for a user.
+        random: gives numbers from 0 to 1 for the jitter.
+        on_fault: told of an exception that a callback has raised. Left out: it is logged.
+    """
+
+    def __init__(
+        self,
+        max_concurrent: int = 3,
+        *,
+        settings: PollSettings | None = None,
+        random: Callable[[], float] = system_random.random,
+        on_fault: Callable[[str, Exception], object] | None = None,
+    ) -> None:
+        self.settings = msgspec.structs.replace(settings or PollSettings(), max_concurrent=max_concurrent)
+        self.random = random
+        self._schedule = PollSchedule(self.settings, random)
+        self._on_fault = on_fault
+        self._entries: dict[str, Entry] = {}
+        self._companions: dict[str, Companion] = {}
+        self._names = itertools.count(1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
+        self._resting = False
+        self._paused = False
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._group = await asyncio.TaskGroup().__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._group is not None
+        group, self._group = self._group, None
+        if self._timer is not None:
+            self._timer.cancel()
+        for entry in self._entries.values():
+            forget(entry)
+        self._entries.clear()
+        for task in self._tasks:
+            task.cancel()
+        await group.__aexit__(None, None, None)
+
+    # Subscribers
+
+    def register(
+        self,
+        key: str,
+        poll: PollFunction,
+        interval: float | None = None,
+        *,
+        on_result: Callback,
+        on_error: Callback | None = None,
+        on_stop: Callback | None = None,
+        cursor: str | None = None,
+        enabled: bool = True,
+    ) -> Subscription:
+        """Call back with every new result of a key. Those who register one key share its first poll function.
+
+        Args:
+            interval: seconds; 3 unless said (`document_interval_ms`).
+            on_error: called with the exception of every failed attempt.
+            on_stop: called with the reason when the poll has stopped.
+            cursor: what the first poll of a new key is given.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = Entry(key, poll)
+        name = f"subscriber-{next(self._names)}"
+        milliseconds = self.settings.document_interval_ms if interval is None else interval * 1000
+        subscription = Subscription(self, entry, name, milliseconds, Callbacks(on_result, on_error, on_stop))
+        entry.subscriptions[name] = subscription
+        self._act(self._schedule.register(self._now(), key, name, milliseconds, enabled=enabled, cursor=cursor))
+        return subscription
+
+    def unregister(self, key: str) -> None:
+        """Forget a key and all its subscribers: its request is ended, its timer freed, nobody is called back."""
+        entry = self._entries.get(key)
+        for subscription in list(entry.subscriptions.values()) if entry is not None else ():
+            subscription.unregister()
+
+    def leave(self, entry: Entry, subscription: Subscription) -> None:
+        """For `Subscription.unregister`."""
+        subscription.active = False
+        del entry.subscriptions[subscription.name]
+        if not entry.subscriptions:
+            del self._entries[entry.key]
+            forget(entry)
+        self._act(self._schedule.unregister(self._now(), entry.key, subscription.name), entry)
+
+    def enable(self, entry: Entry, subscription: Subscription, enabled: bool) -> None:
+        """For `Subscription.enable`."""
+        if enabled:
+            self._act(
+                self._schedule.enable(self._now(), entry.key, subscription.name, subscription.interval),
+            )
+        else:
+            self._act(self._schedule.disable(self._now(), entry.key, subscription.name))
+
+    # What the application tells
+
+    def pause(self) -> None:
+        """Ask nothing until `resume`; no timer runs."""
+        self._paused = True
+        self._act(self._schedule.pause(self._now()))
+
+    def resume(self) -> None:
+        """Poll at once what is due, and start again what had stopped."""
+        self._paused = False
+        self._act(self._schedule.resume(self._now()))
+
+    def touch(self) -> None:
+        """The user did something: start again what had stopped for want of changes or of a user, or had failed."""
+        self._act(self._schedule.touch(self._now()))
+
+    def online(self) -> None:
+        """The network has returned: start again what had failed."""
+        self._act(self._schedule.online(self._now()))
+
+    def constrain(self, constrained: bool) -> None:
+        """Whether to save battery or data."""
+        self._act(self._schedule.constrain(self._now(), constrained))
+
+    def wrote(self, key: str) -> None:
+        """This client wrote what the key is about."""
+        self._act(self._schedule.wrote(self._now(), key))
+
+    def signal(self, key: str) -> None:
+        """There may be something new: poll at once."""
+        self._act(self._schedule.signal(self._now(), key))
+
+    def upgrade(self, key: str, upgraded: bool) -> None:
+        """Whether from now on signals tell when to poll a key."""
+        change = self._schedule.upgrade if upgraded else self._schedule.downgrade
+        self._act(change(self._now(), key))
+
+    async def refresh(self, key: str) -> Any:
+        """The result of a key as it is now, or as it was less than half a second ago.
+
+        Raises:
+            GatewayError: the request failed.
+            KeyError: the key is not registered.
+        """
+        entry = self._entries[key]
+        if entry.request is asyncio.current_task():
+            raise RuntimeError("a callback cannot wait for the poll that it is called by")
+        asker = f"asker-{next(self._names)}"
+        future = entry.askers[asker] = self._loop.create_future()
+        try:
+            self._act(self._schedule.refresh(self._now(), key, asker))
+            return await future
+        finally:
+            entry.askers.pop(asker, None)
+
+    def stop_reason(self, key: str) -> StopReason | None:
+        """Why a key is not polled any more; None if it is."""
+        return self._schedule.stop_reason(key)
+
+    # Others who work for it
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that ends with the manager at the latest."""
+        if self._group is None:
+            work.close()
+            raise RuntimeError("the manager is not entered, or was left")
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def companion(self, name: str, make: Callable[[], Companion]) -> Companion:
+        """The companion of a name, made if there is none."""
+        if name not in self._companions:
+            self._companions[name] = make()
+        return self._companions[name]
+
+    def dismiss(self, name: str) -> None:
+        """Forget a companion."""
+        del self._companions[name]
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is paused, or all polls have stopped."""
+        return self._resting
+
+    # How it is done
+
+    def _now(self) -> float:
+        if self._group is None:
+            raise RuntimeError("the manager is not entered, or was left")
+        return self._loop.time() * 1000
+
+    def _act(self, decisions: list[Decision], leaving: Entry | None = None) -> None:
+        """Do what was decided, and set the timer."""
+        for decision in decisions:
+            self._do(decision, leaving)
+        self._set_timer()
+        resting = self._paused or not self._schedule.running
+        if resting != self._resting:
+            self._resting = resting
+            for companion in list(self._companions.values()):
+                companion.rest(resting)
+
+    def _do(self, decision: Decision, leaving: Entry | None) -> None:
+        if isinstance(decision, Abort):
+            assert leaving is not None
+            assert leaving.request is not None
+            leaving.request.cancel()
+            return
+        entry = self._entries[decision.key]
+        match decision:
+            case Poll():
+                entry.request = self.spawn(self._ask(entry))
+            case Deliver(to=to, cached=True):
+                self.spawn(self._deliver(entry, to))
+            case Deliver(to=to):
+                entry.receivers = to
+            case Fail(to=to):
+                for name in to:
+                    self._tell_error(entry, name)
+            case Recover():
+                entry.error = None
+            case Stop(reason=reason):
+                for subscription in entry.subscriptions.values():
+                    self._tell(subscription, subscription.callbacks.on_stop, reason)
+            case WarnFastLoop():
+                _log.warning("polls of %s follow each other without pause and bring nothing; slowing down", entry.key)
+
+    def _set_timer(self) -> None:
+        """One timer for all keys. One that comes too early does no harm, one for nothing would."""
+        wake = self._schedule.wake
+        if self._timer is not None and (wake is None or self._timer.when() * 1000 > wake):
+            self._timer.cancel()
+            self._timer = None
+        if wake is not None and self._timer is None:
+            self._timer = self._loop.call_at(wake / 1000, self._ring, wake)
+
+    def _ring(self, wake: float) -> None:
+        self._timer = None
+        self._act(self._schedule.advance(max(wake, self._now())))
+
+    async def _ask(self, entry: Entry) -> None:
+        """One request, and the delivery of what it brings."""
+        cursor = self._schedule.cursor(entry.key)
+        try:
+            polled = await entry.poll(cursor)
+        except Exception as error:
+            if self._is_current(entry):
+                self._note_failure(entry, error)
+            return
+        if not self._is_current(entry):
+            return
+        answer = Answer(
+            polled.changed, polled.terminal, polled.cursor, cursor, polled.position, backoff_s=polled.backoff_s
+        )
+        entry.receivers = []
+        decisions = self._schedule.answered(self._now(), entry.key, answer)
+        if (polled.changed or not entry.has_value) and not any(type(each).__name__ == "Drop" for each in decisions):
+            entry.value, entry.has_value = polled.value, True
+        self._act(decisions)
+        if entry.receivers:
+            await self._deliver(entry, entry.receivers)
+            if self._is_current(entry):
+                self._act(self._schedule.delivered(self._now(), entry.key))
+
+    def _is_current(self, entry: Entry) -> bool:
+        return self._group is not None and self._entries.get(entry.key) is entry
+
+    def _note_failure(self, entry: Entry, error: Exception) -> None:
+        entry.error = error
+        if isinstance(error, GatewayError):
+            failure = Failure(error.status, error.retry_after_s, error.backoff_s)
+        else:
+            failure = Failure(_NOT_RETRIED)
+            self._report(entry.key, error)
+        self._act(self._schedule.failed(self._now(), entry.key, failure))
+
+    async def _deliver(self, entry: Entry, receivers: list[str]) -> None:
+        value = entry.value
+        for name in receivers:
+            if name in entry.askers and not entry.askers[name].done():
+                entry.askers[name].set_result(value)
+            subscription = entry.subscriptions.get(name)
+            if subscription is not None:
+                await self._call(subscription, subscription.callbacks.on_result, value)
+
+    def _tell_error(self, entry: Entry, name: str) -> None:
+        assert entry.error is not None
+        if name in entry.askers and not entry.askers[name].done():
+            entry.askers[name].set_exception(entry.error)
+        subscription = entry.subscriptions.get(name)
+        if subscription is not None:
+            self._tell(subscription, subscription.callbacks.on_error, entry.error)
+
+    def _tell(self, subscription: Subscription, callback: Callback | None, value: object) -> None:
+        if callback is not None:
+            self.spawn(self._call(subscription, callback, value))
+
+    async def _call(self, subscription: Subscription, callback: Callback, value: object) -> None:
+        """Call back, one call after the other; what a callback raises harms nobody else."""
+        async with subscription.turn:
+            if not subscription.active:
+                return
+            try:
+                outcome = callback(value)
+                if isinstance(outcome, Awaitable):
+                    await outcome
+            except Exception as error:
+                self._report(subscription.entry.key, error)
+
+    def _report(self, key: str, error: Exception) -> None:
+        if self._on_fault is not None:
+            self._on_fault(key, error)
+        else:
+            _log.error("a callback or a poll function for %s failed", key, exc_info=error)
