@@ -112,6 +112,7 @@ class Life(RuleBasedStateMachine):
     @rule(model=turns, status=st.sampled_from(STATUSES), error=st.sampled_from([None, "why"]))
     def step(self, model: Model, status: TurnStatus, error: str | None) -> None:
         legal = {"pending": {"running", "failed", "cancelled"}, "running": FINISHED}.get(model.status, set())
+        error = None if status == "running" else error  # the door refuses an error without an end
         work = self.service.set_status(PROJECT, model.session, model.id, status, error)
         if status in legal:
             self.run(work)
