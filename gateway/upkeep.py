@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from gateway.updates import Document, InvalidUpdate, build_document, leaves_gap, run_yrs, same_content
-from storage import FileHead, Storage, StoredUpdate
+from storage import FileHead, Snapshot, Storage, StoredUpdate
 
 Report = Callable[[str], None]
+_STATE = {True: "deleted", False: "alive"}
 
 
 async def verify_storage(storage: Storage, report: Report) -> int:
@@ -33,28 +34,33 @@ async def _is_stale(storage: Storage, project: str, head: FileHead) -> bool:
 async def _file_faults(storage: Storage, project: str, head: FileHead) -> list[str]:
     """What is wrong with one file: its log's order and integrity, its snapshots, its head."""
     faults: list[str] = []
-    snapshots = {snapshot.version: snapshot.body for snapshot in await storage.snapshots(project, head.path)}
-    document, version, size, time = build_document([]), 0, 0, 0
+    snapshots = {snapshot.version: snapshot for snapshot in await storage.snapshots(project, head.path)}
+    document, version, size, time, deleted = build_document([]), 0, 0, 0, True
     async for update in storage.updates(project, head.path):
-        if version == head.version:
-            break  # written since the head was read
+        if version == head.version:  # this one, and what is of it, was written since the head was read
+            snapshots = {each: snapshot for each, snapshot in snapshots.items() if each <= version}
+            break
         version += 1
         if update.version != version:
             return [*faults, f"version {version} is missing"]
         if update.last_modified < time:
             faults.append(f"version {version} is older than the one before")
         time = update.last_modified
+        deleted = update.body is None
         if update.body is None:
             document, size = build_document([]), 0
             continue
         size += len(update.body)
         faults += _update_faults(document, update, size)
-        snapshot = snapshots.get(update.version)
-        if snapshot is not None and not same_content(document, [document.get_update()], snapshot):
+        snapshot = snapshots.pop(update.version, None)
+        if snapshot is not None and not _is_snapshot_of(document, snapshot):
             faults.append(f"the snapshot at version {version} differs from the log")
+    faults += [f"there is a snapshot at version {version}, which has no document" for version in snapshots]
     if version != head.version:
         faults.append(f"the log ends at version {version}, the head is {head.version}")
-    elif not head.deleted and size != head.size:
+    elif deleted != head.deleted:
+        faults.append(f"the log says that it is {_STATE[deleted]}, the head that it is {_STATE[head.deleted]}")
+    elif not deleted and size != head.size:
         faults.append(f"the log has {size} bytes, the head says {head.size}")
     return faults
 
@@ -62,6 +68,8 @@ async def _file_faults(storage: Storage, project: str, head: FileHead) -> list[s
 def _update_faults(document: Document, update: StoredUpdate, size: int) -> list[str]:
     assert update.body is not None
     faults = []
+    if not update.intact:
+        faults.append(f"version {update.version} is not what was written")
     if update.size != size:
         faults.append(f"version {update.version} says {update.size} bytes of log, there are {size}")
     try:
@@ -71,6 +79,13 @@ def _update_faults(document: Document, update: StoredUpdate, size: int) -> list[
     except InvalidUpdate as error:
         faults.append(f"version {update.version} does not load: {error}")
     return faults
+
+
+def _is_snapshot_of(document: Document, snapshot: Snapshot) -> bool:
+    try:
+        return snapshot.intact and same_content(document, [document.get_update()], snapshot.body)
+    except InvalidUpdate:
+        return False
 
 
 async def compact_storage(storage: Storage, report: Report) -> int:

@@ -89,6 +89,8 @@ class StoredUpdate(Struct, frozen=True, gc=False):
     """Bytes of the updates stored for the incarnation up to and with this version."""
     author: str | None
     body: bytes | None
+    intact: bool = True
+    """False: the body is not the one that was written. Only reading the whole log finds out."""
 
 
 class VersionRecord(Struct, frozen=True, gc=False):
@@ -109,6 +111,8 @@ class Snapshot(Struct, frozen=True, gc=False):
     body: bytes
     log_size: int = 0
     """Bytes of the updates of the incarnation up to and with `version`; filled in by storage."""
+    intact: bool = True
+    """False: the body is not the one that was written. Only reading all snapshots of a file finds out."""
 
 
 class StoredDocument(Struct, frozen=True, gc=False):

@@ -1,6 +1,7 @@
 """Queries about files. Every function takes a connection inside a read transaction and returns records."""
 
 import sqlite3
+import zlib
 from collections.abc import Collection
 
 from storage.records import (
@@ -201,10 +202,10 @@ def read_version(connection: sqlite3.Connection, project: str, path: str, versio
 
 def put_snapshot(connection: sqlite3.Connection, project: str, path: str, snapshot: Snapshot) -> None:
     connection.execute(
-        "INSERT OR IGNORE INTO snapshot (file, version, size, body)"
-        " SELECT file, version, size, ? FROM file_update WHERE version = ? AND body IS NOT NULL AND file ="
+        "INSERT OR IGNORE INTO snapshot (file, version, size, checksum, body)"
+        " SELECT file, version, size, ?, ? FROM file_update WHERE version = ? AND body IS NOT NULL AND file ="
         " (SELECT id FROM file WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ?)",
-        (snapshot.body, snapshot.version, project, path),
+        (zlib.crc32(snapshot.body), snapshot.body, snapshot.version, project, path),
     )
 
 
@@ -235,19 +236,28 @@ def updates_after(
     if file is None:
         return []
     rows = connection.execute(
-        "SELECT version, last_modified, size, author, body FROM file_update WHERE file = ? AND version > ?"
+        "SELECT version, last_modified, size, author, body, checksum FROM file_update WHERE file = ? AND version > ?"
         " ORDER BY version LIMIT ?",
         (file[0], version, limit),
     )
-    return [StoredUpdate(*row) for row in rows]
+    return [
+        StoredUpdate(version, last_modified, size, author, body, _intact(body, checksum))
+        for version, last_modified, size, author, body, checksum in rows
+    ]
 
 
 def snapshots(connection: sqlite3.Connection, project: str, path: str) -> list[Snapshot]:
     file = _file(connection, project, path)
     if file is None:
         return []
-    rows = connection.execute("SELECT version, body, size FROM snapshot WHERE file = ? ORDER BY version", (file[0],))
-    return [Snapshot(*row) for row in rows]
+    rows = connection.execute(
+        "SELECT version, body, size, checksum FROM snapshot WHERE file = ? ORDER BY version", (file[0],)
+    )
+    return [Snapshot(version, body, size, _intact(body, checksum)) for version, body, size, checksum in rows]
+
+
+def _intact(body: bytes | None, checksum: int | None) -> bool:
+    return checksum == (None if body is None else zlib.crc32(body))
 
 
 def head_from_row(row: tuple[str, int, str, int, int, int, int, int, int]) -> FileHead:

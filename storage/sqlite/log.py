@@ -3,6 +3,7 @@
 import secrets
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable
 
 from storage.errors import StorageError, VersionConflict
@@ -29,6 +30,8 @@ from storage.sqlite.turn_log import TurnLog
 
 Clock = Callable[[], int]
 """Gives milliseconds since 1970."""
+_UpdateRow = tuple[int, int, int, int, str | None, int | None, bytes | None]
+"""File, version, last_modified, size, author, checksum, body."""
 
 
 def wall_clock() -> int:
@@ -86,7 +89,7 @@ class Log:
             self.forget()
         now = self._clock()
         results: list[tuple[Commit, ...] | StorageError] = []
-        rows: list[tuple[int, int, int, int, str | None, bytes | None]] = []
+        rows: list[_UpdateRow] = []
         files: dict[int, FileHead] = {}
         projects: dict[int, _Project] = {}
         for name, changes in requests:
@@ -98,7 +101,9 @@ class Log:
             projects[project.id] = project
             results.append(tuple(self._add(connection, project, change, now, rows, files) for change in changes))
         connection.executemany(
-            "INSERT INTO file_update (file, version, last_modified, size, author, body) VALUES (?, ?, ?, ?, ?, ?)", rows
+            "INSERT INTO file_update (file, version, last_modified, size, author, checksum, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            rows,
         )
         connection.executemany(
             "UPDATE file SET version = ?, sequence = ?, last_modified = ?, size = ? WHERE id = ?",
@@ -171,7 +176,7 @@ class Log:
         project: _Project,
         change: Change | TurnChange,
         now: int,
-        rows: list[tuple[int, int, int, int, str | None, bytes | None]],
+        rows: list[_UpdateRow],
         files: dict[int, FileHead],
     ) -> Commit:
         """Advance the project by one change, and write or note the rows that say so."""
@@ -190,7 +195,7 @@ class Log:
         project: _Project,
         advanced: ProjectHead,
         change: Change,
-        rows: list[tuple[int, int, int, int, str | None, bytes | None]],
+        rows: list[_UpdateRow],
         files: dict[int, FileHead],
     ) -> Committed:
         sequence, time = advanced.sequence, advanced.last_modified
@@ -214,7 +219,8 @@ class Log:
             )
         head = FileHead(change.path, version, incarnation, sequence, time, size, deleted, born_version, born_sequence)
         file.head = files[file.id] = head
-        rows.append((file.id, version, time, size, change.author, body))
+        checksum = None if body is None else zlib.crc32(body)
+        rows.append((file.id, version, time, size, change.author, checksum, body))
         return Committed(advanced, head, body)
 
     def _create_file(self, connection: sqlite3.Connection, project: _Project, path: str, now: int) -> _File:

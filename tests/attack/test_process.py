@@ -1,10 +1,12 @@
 """The process: how it starts, refuses to start, stops, and what it says of its data."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -123,39 +125,69 @@ def test_a_setting_that_cannot_be_is_named(environment: dict[str, str], named: s
     assert "Traceback" not in refused.stderr
 
 
-def _planted(database: Path, statement: str) -> "subprocess.CompletedProcess[str]":
-    """A database of two files, one of them damaged by a statement, verified."""
+@pytest.fixture(scope="session")
+def sound_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files of some versions, one with a past life, one with a snapshot."""
+    database = tmp_path_factory.mktemp("sound") / "gateway.db"
     with GatewayProcess(database) as gateway, gateway.client() as client:
         for path in ("good.md", "bad.md"):
             for step in range(3):
                 client.put(f"/files/{path}", content=f"text {step} ".encode() * 10, headers=_PLAIN).raise_for_status()
         client.delete("/files/good.md")
         client.put("/files/good.md", content=b"again", headers=_PLAIN)
-    assert _command("verify", "--database", _url(database)).returncode == 0
+        body = client.get("/files/bad.md?at_version=2").content
     with sqlite3.connect(database) as connection:
-        connection.execute(statement)
+        connection.execute(
+            f"INSERT INTO snapshot (file, version, size, checksum, body) VALUES ({_BAD}, 2, ?, ?, ?)",
+            (len(body), zlib.crc32(body), body),
+        )
     connection.close()
-    return _command("verify", "--database", _url(database))
+    sound = _command("verify", "--database", _url(database))
+    assert (sound.returncode, sound.stdout) == (0, "2 files verified, 0 faults\n")
+    return database
 
 
 _BAD = "(SELECT id FROM file WHERE path = 'bad.md')"
+CORRUPTIONS = {
+    "an update is not one": f"UPDATE file_update SET body = x'0101' WHERE file = {_BAD} AND version = 2",
+    "an update has a flipped byte": f"UPDATE file_update SET body = flipped(body) WHERE file = {_BAD} AND version = 1",
+    "an update is another file's": "UPDATE file_update SET body = (SELECT body FROM file_update WHERE version = 5)"
+    f" WHERE file = {_BAD} AND version = 2",
+    "an update is empty": f"UPDATE file_update SET body = x'' WHERE file = {_BAD} AND version = 2",
+    "a version in the middle is lost": f"DELETE FROM file_update WHERE file = {_BAD} AND version = 2",
+    "the last version is lost": f"DELETE FROM file_update WHERE file = {_BAD} AND version = 3",
+    "the whole log is lost": f"DELETE FROM file_update WHERE file = {_BAD}",
+    "a version became a deletion": f"UPDATE file_update SET body = NULL WHERE file = {_BAD} AND version = 3",
+    "time runs backwards": f"UPDATE file_update SET last_modified = 1 WHERE file = {_BAD} AND version = 3",
+    "the head is behind": f"UPDATE file SET version = 2 WHERE id = {_BAD}",
+    "the head is ahead": f"UPDATE file SET version = 4 WHERE id = {_BAD}",
+    "the head says deleted": f"UPDATE file SET deleted = 1 WHERE id = {_BAD}",
+    "the size is wrong": f"UPDATE file SET size = size + 1 WHERE id = {_BAD}",
+    "the file is ahead of its project": f"UPDATE file SET sequence = 1000 WHERE id = {_BAD}",
+    "a snapshot is not one": f"UPDATE snapshot SET body = x'0000' WHERE file = {_BAD}",
+    "a snapshot has a flipped byte": f"UPDATE snapshot SET body = flipped(body) WHERE file = {_BAD}",
+    "a snapshot is of another version": f"UPDATE snapshot SET version = 3 WHERE file = {_BAD}",
+    "a snapshot is of no version": f"UPDATE snapshot SET version = 9 WHERE file = {_BAD}",
+}
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        f"UPDATE file_update SET body = x'0101' WHERE file = {_BAD} AND version = 2",
-        f"DELETE FROM file_update WHERE file = {_BAD} AND version = 2",
-        f"DELETE FROM file_update WHERE file = {_BAD} AND version = 3",
-        f"UPDATE file_update SET last_modified = 1 WHERE file = {_BAD} AND version = 3",
-        f"UPDATE file SET size = size + 1 WHERE id = {_BAD}",
-        f"INSERT INTO snapshot (file, version, size, body) VALUES ({_BAD}, 2, 1, x'0000')",
-    ],
-)
-def test_verify_names_a_damaged_file_and_only_that(tmp_path: Path, statement: str) -> None:
-    verified = _planted(tmp_path / "gateway.db", statement)
-    assert verified.returncode == 1
-    assert "bad.md" in verified.stdout
+def _flipped(body: bytes) -> bytes:
+    """One bit in the text that an update carries: what still loads is the hard case."""
+    place = body.index(b"text")
+    return body[:place] + bytes([body[place] ^ 2]) + body[place + 1 :]
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_verify_names_a_damaged_file_and_only_that(sound_database: Path, tmp_path: Path, kind: str) -> None:
+    database = tmp_path / "gateway.db"
+    shutil.copy(sound_database, database)
+    with sqlite3.connect(database) as connection:
+        connection.create_function("flipped", 1, _flipped)
+        assert connection.execute(CORRUPTIONS[kind]).rowcount > 0
+    connection.close()
+    verified = _command("verify", "--database", _url(database))
+    assert verified.returncode == 1, verified.stdout
+    assert "demo: bad.md: " in verified.stdout
     assert "good.md" not in verified.stdout
 
 

@@ -25,7 +25,7 @@ CREATE UNIQUE INDEX file_by_path ON file (project, path);
 CREATE UNIQUE INDEX file_by_sequence ON file (project, sequence);
 CREATE INDEX live_file_by_path ON file (project, path) WHERE deleted = 0;
 
--- The log: one row a version; the body of a tombstone is NULL.
+-- The log: one row a version; the body of a tombstone is NULL. The checksum is the CRC-32 of the body.
 CREATE TABLE file_update (
     id            INTEGER PRIMARY KEY,
     file          INTEGER NOT NULL REFERENCES file (id),
@@ -33,6 +33,7 @@ CREATE TABLE file_update (
     last_modified INTEGER NOT NULL,
     size          INTEGER NOT NULL,
     author        TEXT,
+    checksum      INTEGER,
     body          BLOB
 ) STRICT;
 CREATE UNIQUE INDEX file_update_by_version ON file_update (file, version);
@@ -49,9 +50,10 @@ CREATE TABLE past_life (
 
 -- A cache that may be emptied at any time.
 CREATE TABLE snapshot (
-    file    INTEGER NOT NULL REFERENCES file (id),
-    version INTEGER NOT NULL,
-    size    INTEGER NOT NULL,
-    body    BLOB    NOT NULL,
+    file     INTEGER NOT NULL REFERENCES file (id),
+    version  INTEGER NOT NULL,
+    size     INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    body     BLOB    NOT NULL,
     PRIMARY KEY (file, version)
 ) STRICT;
