@@ -1,6 +1,7 @@
 """A document's roots as text and as JSON, equal to what Yjs's `toJSON` gives. Pure.
 
-Object members come sorted by name, bytes as base64, a subdocument as `{}`, a root of which nothing is left as null.
+Object members come sorted by name, bytes as base64, a subdocument as `{}`; undefined and a root of which nothing is
+left as null.
 """
 
 import base64
