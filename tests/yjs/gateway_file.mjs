@@ -39,10 +39,19 @@ export class GatewayFile {
     return answer
   }
 
+  async _write (method, type, body) {
+    const headers = { 'Content-Type': type, 'Content-Length': body.length }
+    return JSON.parse((await this._ask(method, '', headers, body)).body.toString())
+  }
+
   // Sends an update; resolves to the receipt, throws a Problem.
-  async patch (update) {
-    const headers = { 'Content-Type': 'application/octet-stream', 'Content-Length': update.length }
-    return JSON.parse((await this._ask('PATCH', '', headers, update)).body.toString())
+  patch (update) {
+    return this._write('PATCH', 'application/octet-stream', update)
+  }
+
+  // Makes the text of the file another one; resolves to the receipt.
+  put (text) {
+    return this._write('PUT', 'text/plain; charset=utf-8', Buffer.from(text))
   }
 
   // The file by one way of fetching: its bytes, its version and the version that they build on; null for a 204.
@@ -53,10 +62,9 @@ export class GatewayFile {
     return { body: new Uint8Array(body), version: Number(headers['x-version']), buildsOn: Number(headers['x-from-version']) }
   }
 
-  // All roots of the file, and the text that they came as.
+  // All roots of the file.
   async json (parameters = {}) {
-    const text = Buffer.from((await this.get({ format: 'json', ...parameters })).body).toString()
-    return { text, roots: JSON.parse(text) }
+    return JSON.parse(Buffer.from((await this.get({ format: 'json', ...parameters })).body).toString())
   }
 }
 

@@ -31,6 +31,9 @@ def _replica(project: httpx.Client) -> "pycrdt.Doc[object]":
     return document
 
 
+_EMBED = object()
+PIECES = st.lists(st.one_of(st.text(max_size=8), st.just(_EMBED)), max_size=8)
+
 TEXTS = [
     "",
     "one line",
@@ -167,3 +170,56 @@ def test_what_a_person_types_while_an_agent_puts_is_never_lost(shared_project: h
     final = _text(shared_project)
     assert final.startswith("top" + typed + "\n")
     assert sorted(re.findall(r"agent (\d+)", final), key=int) == [str(number) for number in range(30)]
+
+
+@given(PIECES, st.text(max_size=24))
+def test_embeds_stay_in_order_whatever_text_is_put_around_them(pieces: list[object], new: str) -> None:
+    document: pycrdt.Doc[object] = pycrdt.Doc()
+    text = document.get("content", type=pycrdt.Text)
+    embeds = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            text.insert(len(text), piece)
+        else:
+            embeds.append({"image": str(len(embeds))})
+            text.insert_embed(len(text), embeds[-1])
+    apply_edits(text, smallest_edits(str(text), new))
+    assert str(text) == new
+    assert [content for content, _ in text.diff() if not isinstance(content, str)] == embeds
+
+
+def test_what_people_type_while_agents_put_at_the_same_time_is_never_lost(shared_project: httpx.Client) -> None:
+    _put(shared_project, "people:\r\n\r\nagents:\r\n")
+    people = [_replica(shared_project) for _ in range(3)]
+
+    def type_on(person: int) -> None:
+        document = people[person]
+        text = document.get("content", type=pycrdt.Text)
+        with httpx.Client(base_url=shared_project.base_url, timeout=30) as client:
+            for number in range(15):
+                before = document.get_state()
+                text.insert(len("people:"), f"[{person}.{number} 👩‍👩‍👧‍👦]")
+                update = document.get_update(before)
+                client.patch("/files/a.md", content=update, headers=_OCTETS).raise_for_status()
+
+    def put(agent: int) -> None:
+        with httpx.Client(base_url=shared_project.base_url, timeout=30) as client:
+            for number in range(10):
+                while True:
+                    present = client.get("/files/a.md?format=text")
+                    text = present.text.replace("agents:", f"agents: ({agent}.{number})", 1)
+                    answer = _put(client, text, If_Match=present.headers["ETag"])
+                    if answer.status_code != 412:
+                        break
+                answer.raise_for_status()
+
+    with ThreadPoolExecutor(5) as pool:
+        for done in [
+            *(pool.submit(type_on, person) for person in range(3)),
+            *(pool.submit(put, agent) for agent in (0, 1)),
+        ]:
+            done.result()
+    final = _text(shared_project)
+    expected = {f"[{person}.{number} 👩‍👩‍👧‍👦]" for person in range(3) for number in range(15)}
+    expected |= {f"({agent}.{number})" for agent in (0, 1) for number in range(10)}
+    assert {piece for piece in expected if final.count(piece) != 1} == set()

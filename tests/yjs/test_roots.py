@@ -43,7 +43,9 @@ def _map(document: Document) -> None:
 
 
 def _xml(document: Document) -> None:
-    document.get("root", type=pycrdt.XmlFragment).children.append(pycrdt.XmlElement("p", {}, ["naïve 🙂"]))
+    document.get("root", type=pycrdt.XmlFragment).children.append(
+        pycrdt.XmlElement("p", {}, [pycrdt.XmlText("naïve 🙂")])
+    )
 
 
 def _deleted(document: Document) -> None:

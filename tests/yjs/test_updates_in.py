@@ -148,3 +148,56 @@ def test_many_writers_on_one_file_make_one_sequence_of_versions(shared_project: 
     text = shared_project.get("/files/a.md?format=text").text
     assert text == oracle.text([update for typist in typists for update in typist.updates])
     assert shared_project.get("/files/a.md?from_version=1").headers["X-From-Version"] in ("0", "1")
+
+
+def test_every_truncation_of_an_update_is_refused_and_the_next_writer_goes_on(
+    written: httpx.Client, typist: Typist
+) -> None:
+    update = typist.type("e\N{COMBINING ACUTE ACCENT} and 🙂 at once")
+    cursor = written.get("/files").json()["cursor"]
+    for end in range(len(update)):
+        refused = _patch(written, update[:end])
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_update"), end
+    for surplus in (b"\x00", b"\x00\x00", update):
+        refused = _patch(written, update + surplus)
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_update"), surplus
+    assert written.get("/files").json()["cursor"] == cursor
+    receipt = _patch(written, update).json()
+    assert (receipt["changed"], receipt["version"]) == (True, 4)
+    assert written.get("/files/a.md?format=text").text == str(typist.text)
+
+
+def test_refused_updates_among_many_writers_leave_no_hole_in_the_versions(
+    shared_project: httpx.Client, oracle: Oracle
+) -> None:
+    typists = [Typist(200 + number) for number in range(6)]
+    for typist in typists:
+        for number in range(20):
+            typist.type(f"<{typist.document.client_id}:{number}>", 0)
+    bad = [
+        _PANIC,
+        _V2,
+        b"",
+        bytes(range(256)),
+        Typist(1234568).type("only to be cut")[:-3],
+    ]
+    first = Typist(1234567).type("x" * 40)  # without it the panicking bytes are harmless
+    assert _patch(shared_project, first).status_code == 201
+
+    def send(typist: Typist) -> list[int]:
+        versions = []
+        with httpx.Client(base_url=shared_project.base_url, timeout=30) as client:
+            for number, update in enumerate(typist.updates):
+                assert _patch(client, bad[number % len(bad)]).json()["code"] == "invalid_update"
+                versions.append(_patch(client, update).raise_for_status().json()["version"])
+        return versions
+
+    with ThreadPoolExecutor(len(typists)) as pool:
+        versions = [version for sent in pool.map(send, typists) for version in sent]
+    assert sorted(versions) == list(range(2, len(versions) + 2))
+    updates = [first, *(update for typist in typists for update in typist.updates)]
+    assert shared_project.get("/files/a.md?format=text").text == oracle.text(updates)
+    for version in (1, len(versions) // 2, len(versions) + 1):
+        old = shared_project.get(f"/files/a.md?at_version={version}").content
+        news = shared_project.get(f"/files/a.md?from_version={version}").content
+        assert oracle.text([old, news] if news else [old]) == oracle.text(updates)

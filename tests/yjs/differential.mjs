@@ -1,0 +1,260 @@
+// Sends random histories to a gateway and compares every version that it makes with what Yjs makes of the same updates.
+// Reads {"project", "seed", "histories", "at_once"} from stdin. Writes a line of JSON for each history to stdout: its
+// seed, and `failure`, or all that was fetched with the JSON that Yjs makes of it, for another reader to compare.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { isDeepStrictEqual } from 'node:util'
+import * as Y from 'yjs'
+import { connections, GatewayFile, readRequest } from './gateway_file.mjs'
+import { makeHistory, roots } from './histories.mjs'
+
+const base64 = (bytes) => Buffer.from(bytes).toString('base64')
+
+// A document that changes by what it is sent alone. Yjs removes formats that concurrent edits made redundant, as an
+// edit of its own; here nothing would be sent for that edit, and a later message that makes the same one would look new.
+const load = (...updates) => {
+  const doc = new Y.Doc({ guid: 'loaded' })
+  doc.on('beforeObserverCalls', (transaction) => {
+    Object.defineProperty(transaction, '_needFormattingCleanup', { get: () => false, set: () => {} })
+  })
+  roots(doc)
+  for (const update of updates) Y.applyUpdate(doc, update)
+  return doc
+}
+
+const pending = (doc) => doc.store.pendingStructs !== null || doc.store.pendingDs !== null
+
+// A value as JSON has it, in the gateway's way: bytes as base64, undefined as null, a subdocument as {}.
+const plain = (value) => {
+  if (value instanceof Y.Doc) return {}
+  if (typeof value === 'bigint') return Number(value)
+  if (value instanceof Uint8Array) return base64(value)
+  if (Array.isArray(value)) return value.map(plain)
+  if (value === undefined || value === null) return null
+  if (typeof value !== 'object') return value
+  return Object.fromEntries(Object.keys(value).map((key) => [key, plain(value[key])]))
+}
+
+// Each root's JSON, in all the ways that are right. The gateway tells the kind of a root from what it holds: a list of XML
+// nodes alone may be XML, a text of embedded types alone may be an array.
+const json = (doc) => Object.fromEntries(Object.entries(roots(doc)).map(([name, root]) => [name, readings(root)]))
+
+const readings = (root) => {
+  const found = [plain(root.toJSON())]
+  if (root instanceof Y.Array || root instanceof Y.Text) {
+    const items = root instanceof Y.Array ? root.toArray() : root.toDelta().map(({ insert }) => insert)
+    const isNode = (item) => item instanceof Y.XmlElement || item instanceof Y.XmlText
+    if (items.every((item) => item instanceof Y.AbstractType)) found.push(items.map((item) => plain(item.toJSON())))
+    if (items.every(isNode)) found.push(items.join(''))
+  }
+  if ((root instanceof Y.Map ? root.size : root.length) === 0) found.push(null) // never written, or all of it deleted
+  return found
+}
+
+// A text with its formats and embeds; a shared type within it as null.
+const pieces = (text) => text.toDelta().map(({ insert, attributes = {} }) => (
+  [insert instanceof Y.AbstractType ? null : insert, attributes]
+))
+
+// All that Yjs can tell of a value: also what its JSON leaves out, as formats and embeds.
+const describe = (value) => {
+  if (value instanceof Y.Text) {
+    const pieces = value.toDelta().map(({ insert, attributes = {} }) => [describe(insert), describe(attributes)])
+    return [value.constructor.name, pieces, value instanceof Y.XmlText ? value.getAttributes() : {}]
+  }
+  if (value instanceof Y.XmlElement) return [value.nodeName, describe(value.getAttributes()), value.toArray().map(describe)]
+  if (value instanceof Y.AbstractType && !(value instanceof Y.Map)) return [value.constructor.name, value.toArray().map(describe)]
+  if (value instanceof Y.Map) return ['YMap', describe(Object.fromEntries(value.entries()))]
+  if (value instanceof Y.Doc) return ['Doc', value.guid]
+  if (value instanceof Uint8Array) return { bytes: base64(value) }
+  if (Array.isArray(value)) return value.map(describe)
+  if (typeof value === 'bigint' || value === 0) return Number(value) + 0 // yrs makes a number of it, and 0 of -0
+  if (value === undefined || (typeof value === 'number' && !Number.isFinite(value))) return { not: String(value) }
+  if (value === null || typeof value !== 'object') return value
+  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, describe(value[key])]))
+}
+
+const content = (doc) => JSON.stringify(Object.values(roots(doc)).map(describe))
+
+const clocks = (stateVector) => Object.fromEntries(Y.decodeStateVector(stateVector))
+
+// The file as Yjs has it, and every version of it.
+class Model {
+  constructor () {
+    this.doc = load()
+    this.versions = [this.state]
+  }
+
+  get version () { return this.versions.length - 1 }
+
+  get text () { return this.doc.getText('content') }
+
+  get state () {
+    const { doc } = this
+    return { whole: Y.encodeStateAsUpdate(doc), content: content(doc), json: json(doc), pieces: pieces(this.text) }
+  }
+
+  // Takes an update; returns what it does: "changed", "unchanged", or "gap", which leaves the document as it was.
+  take (update) {
+    let changed = false
+    const note = () => { changed = true }
+    this.doc.on('update', note)
+    Y.applyUpdate(this.doc, update)
+    this.doc.off('update', note)
+    if (pending(this.doc)) {
+      this.doc = load(this.versions.at(-1).whole)
+      return 'gap'
+    }
+    if (!changed && this.version > 0) return 'unchanged'
+    this.versions.push(this.state)
+    return 'changed' // also what adds nothing makes a file
+  }
+}
+
+const changedText = (random, text) => {
+  const characters = [...text.toString()]
+  for (let edits = random.below(3); edits >= 0; edits--) {
+    const deleted = random.below(4)
+    const inserted = random.pick(['', 'put ', '🙂', 'e\u0301\r\n', '👩‍👩‍👧‍👦'])
+    characters.splice(random.below(characters.length + 1), deleted, ...inserted)
+  }
+  return characters.join('')
+}
+
+class Replay {
+  constructor (seed, project, agent) {
+    this.history = makeHistory(seed)
+    this.file = new GatewayFile(project, `history-${seed}.md`, agent)
+    this.model = new Model()
+    this.fetched = [] // [version it builds on, version it leads to, update]
+    this.sent = this.refused = 0
+  }
+
+  async run () {
+    const { random, messages, merged } = this.history
+    const agentWrites = random.chance(0.3)
+    for (const message of messages) {
+      await this.send(message)
+      if (agentWrites && random.chance(0.2)) await this.put(changedText(random, this.model.text))
+      if (random.chance(0.5)) await this.fetchIncrement(random.below(this.model.version + 1))
+    }
+    if (this.model.version === 0) return
+    assert.equal(this.model.versions.at(-1).content, content(merged), 'what was sent is not what the clients have')
+    for (let version = 1; version <= this.model.version; version++) {
+      await this.fetchWhole(version, { at_version: version })
+      await this.fetchIncrement(version)
+    }
+    await this.fetchWhole(this.model.version, {})
+    await this.fetchDifference(random.below(this.model.version + 1))
+    await this.compareJson(this.model.version, {})
+    const version = 1 + random.below(this.model.version)
+    await this.compareJson(version, { at_version: version })
+  }
+
+  async send ({ update, whole }) {
+    const before = this.model.version
+    const expected = this.model.take(update)
+    this.sent++
+    let receipt
+    try {
+      receipt = await this.file.patch(update)
+    } catch (problem) {
+      assert.equal(problem.code, 'missing_predecessors', `message ${this.sent}: ${problem}`)
+      assert.equal(expected, 'gap', `message ${this.sent} is refused, but for Yjs it is ${expected}`)
+      assert.deepEqual(clocks(problem.stateVector), clocks(Y.encodeStateVector(this.model.doc)))
+      this.refused++
+      const difference = Y.encodeStateAsUpdate(load(whole), problem.stateVector)
+      assert.equal(this.model.take(difference), 'changed')
+      receipt = await this.file.patch(difference)
+      assert.ok(receipt.changed)
+      assert.equal(receipt.version, before + 1)
+      return
+    }
+    assert.equal(receipt.changed ? 'changed' : 'unchanged', expected, `message ${this.sent}`)
+    assert.equal(receipt.version, this.model.version)
+  }
+
+  // An agent makes the text another one: what it does not know of stays.
+  async put (text) {
+    const { model } = this
+    const embeds = () => pieces(model.text).filter(([insert]) => typeof insert !== 'string')
+    const [before, present, kept] = [model.version, model.text.toString(), JSON.stringify(embeds())]
+    if (present === '' && model.text.length > 0) return // embedded types alone are taken for an array
+    const receipt = await this.file.put(text)
+    assert.equal(receipt.changed, text !== present || before === 0)
+    if (receipt.changed) {
+      const { body } = await this.file.get({ from_version: before })
+      assert.equal(model.take(body), 'changed')
+      Y.applyUpdate(this.history.merged, body)
+    }
+    assert.equal(receipt.version, model.version)
+    assert.equal(model.text.toString(), text)
+    assert.equal(JSON.stringify(embeds()), kept)
+  }
+
+  async fetchWhole (version, parameters) {
+    const answer = await this.file.get(parameters)
+    assert.deepEqual([answer.version, answer.buildsOn], [version, 0])
+    this.compare(0, version, answer.body)
+  }
+
+  async fetchIncrement (version) {
+    if (this.model.version === 0) return
+    const answer = await this.file.get({ from_version: version })
+    if (answer === null) return assert.equal(version, this.model.version)
+    assert.equal(answer.version, this.model.version)
+    assert.ok([0, version].includes(answer.buildsOn))
+    this.compare(answer.buildsOn, answer.version, answer.body)
+  }
+
+  async fetchDifference (version) {
+    const stateVector = Y.encodeStateVector(load(this.model.versions[version].whole))
+    const answer = await this.file.get({ state_vector: Buffer.from(stateVector).toString('base64url') })
+    this.compare(version, this.model.version, answer.body)
+  }
+
+  compare (buildsOn, version, update) {
+    const doc = load(this.model.versions[buildsOn].whole, update)
+    const label = `version ${version} from ${buildsOn}`
+    assert.ok(!pending(doc), `${label}: something is pending`)
+    assert.equal(content(doc), this.model.versions[version].content, label)
+    this.fetched.push([buildsOn, version, base64(update)])
+  }
+
+  async compareJson (version, parameters) {
+    const given = await this.file.json(parameters)
+    const expected = this.model.versions[version].json
+    for (const [name, readings] of Object.entries(expected)) {
+      const value = given[name] ?? null // a root that was never written is not there
+      const right = readings.some((reading) => isDeepStrictEqual(value, JSON.parse(JSON.stringify(reading))))
+      if (!right) assert.deepStrictEqual(value, readings[0], `${name} of version ${version}`)
+    }
+    assert.deepEqual(Object.keys(given).filter((name) => !(name in expected)), [])
+  }
+
+  get result () {
+    const { history: { order }, sent, refused, fetched, model } = this
+    return { order, sent, refused, fetched, versions: model.versions.map(({ json, pieces }) => ({ json, pieces })) }
+  }
+}
+
+const request = await readRequest()
+const agent = connections(request.at_once)
+process.stdout.setMaxListeners(request.at_once + 1) // the reader may be slower
+let next = 0
+const work = async () => {
+  while (next < request.histories) {
+    const seed = request.seed + next++
+    let result
+    try {
+      const replay = new Replay(seed, request.project, agent)
+      await replay.run()
+      result = { seed, ...replay.result }
+    } catch (error) {
+      result = { seed, failure: String(error.stack) }
+    }
+    if (!process.stdout.write(JSON.stringify(result) + '\n')) await once(process.stdout, 'drain')
+  }
+}
+await Promise.all(Array.from({ length: request.at_once }, work))
+agent.destroy()
