@@ -25,7 +25,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.http_protocol import HttpProtocol
+
 SERVER_OPTIONS: dict[str, Any] = {
+    "http": HttpProtocol,
     "log_level": logging.WARNING,
     "access_log": False,
     "server_header": False,

@@ -5,7 +5,7 @@ GatewayError
 ├── UnexpectedAnswer        what came back is not of this API
 └── ProblemAnswer           the gateway answered with a problem (RFC 9457): one class for each `code`
     ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
-    │       · InvalidUpdate · InvalidText
+    │       · InvalidUpdate · InvalidText · MalformedRequest
     ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
     ├── 405 MethodNotAllowed
     ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention · SyncRefused · TurnFinished
@@ -14,6 +14,7 @@ GatewayError
     ├── 412 PreconditionFailed
     ├── 413 BodyTooLarge · TooManyPaths
     ├── 415 UnsupportedMediaType
+    ├── 431 HeadTooLarge
     ├── 500 InternalError
     ├── 503 Overloaded · StorageUnavailable · ShuttingDown
     └── 507 StorageFull
@@ -86,6 +87,10 @@ class InvalidUpdate(ProblemAnswer):
 
 class InvalidText(ProblemAnswer):
     code = "invalid_text"
+
+
+class MalformedRequest(ProblemAnswer):
+    code = "malformed_request"
 
 
 class NotFound(ProblemAnswer):
@@ -183,6 +188,10 @@ class TooManyPaths(ProblemAnswer):
 
 class UnsupportedMediaType(ProblemAnswer):
     code = "unsupported_media_type"
+
+
+class HeadTooLarge(ProblemAnswer):
+    code = "head_too_large"
 
 
 class InternalError(ProblemAnswer):
