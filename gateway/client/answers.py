@@ -1,0 +1,135 @@
+"""Reading an answer: its body as a struct of the wire, its tag and hints, or the error that it is raised as."""
+
+from collections.abc import Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from gateway.client.errors import GatewayError, UnexpectedAnswer, problem_from
+from gateway.wire import ProblemDetails
+
+T = TypeVar("T")
+
+_PROBLEM = "application/problem+json"
+
+
+class Tagged(Struct, Generic[T], frozen=True):
+    """An answer about something that has states, with the name of the state."""
+
+    value: T
+    tag: str | None = None
+    """What `tag` and `if_match` of other requests take."""
+    backoff_s: float | None = None
+    """The gateway asks not to be polled sooner."""
+
+    @property
+    def incarnation(self) -> str | None:
+        """The life of the file that the answer is about."""
+        return self.tag.rpartition(".")[0] if self.tag else None
+
+
+class FileContent(Struct, frozen=True):
+    """A file, or what was added to it."""
+
+    update: bytes | None
+    """A Yjs update (v1); None: nothing is new."""
+    version: int
+    from_version: int
+    """The version that `update` builds on; 0: it is the whole document."""
+    incarnation: str
+    tag: str
+    backoff_s: float | None = None
+
+
+class Sender(Protocol):
+    """What sends requests: `GatewayClient`."""
+
+    url: str
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        wait: float = 0,
+        repeatable: bool = True,
+        headers: Mapping[str, str | None] | None = None,
+        params: Mapping[str, Any] | None = None,
+        content: Any = None,
+    ) -> httpx.Response: ...
+
+    async def open(
+        self, path: str, *, headers: Mapping[str, str | None], params: Mapping[str, Any]
+    ) -> httpx.Response: ...
+
+
+def error_from(answer: httpx.Response) -> GatewayError:
+    """What an answer that is no success is raised as."""
+    error: GatewayError
+    try:
+        if not answer.headers.get("content-type", "").startswith(_PROBLEM):
+            raise msgspec.DecodeError("it is no problem of the gateway")
+        error = problem_from(msgspec.json.decode(answer.content, type=ProblemDetails))
+    except msgspec.DecodeError as fault:
+        error = UnexpectedAnswer(answer.status_code, f"{answer.reason_phrase} ({fault})")
+    error.retry_after_s = seconds(answer, "Retry-After")
+    error.backoff_s = seconds(answer, "Backoff")
+    return error
+
+
+def seconds(answer: httpx.Response, header: str) -> float | None:
+    """A header in seconds; None if it is not there, or is a date (RFC 9110 §10.2.3), which ours never is."""
+    text = answer.headers.get(header, "")
+    return float(text) if text.isascii() and text.isdigit() else None
+
+
+def decoded(answer: httpx.Response, shape: type[T]) -> T:
+    """The body of an answer.
+
+    Raises:
+        UnexpectedAnswer
+    """
+    try:
+        return msgspec.json.decode(answer.content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnexpectedAnswer(answer.status_code, str(error)) from error
+
+
+def tagged(answer: httpx.Response, shape: type[T]) -> Tagged[T]:
+    """The body of an answer, with its tag."""
+    return Tagged(decoded(answer, shape), tag_of(answer), seconds(answer, "Backoff"))
+
+
+def tagged_unless_known(answer: httpx.Response, shape: type[T]) -> Tagged[T | None]:
+    """The same where the state may be the one that was named: then the value is None."""
+    value = None if answer.status_code == 304 else decoded(answer, shape)
+    return Tagged(value, tag_of(answer), seconds(answer, "Backoff"))
+
+
+def tag_of(answer: httpx.Response) -> str | None:
+    """The tag of an answer, in its strong form without quotes: a compressed answer weakens it."""
+    tag = answer.headers.get("ETag")
+    return tag.removeprefix("W/").strip('"') if tag is not None else None
+
+
+def quoted(tag: str | None) -> str | None:
+    """A tag as headers have it."""
+    return None if tag is None else f'"{tag}"'
+
+
+def file_content(answer: httpx.Response) -> FileContent:
+    """A file as update.
+
+    Raises:
+        UnexpectedAnswer
+    """
+    try:
+        version, builds_on = int(answer.headers["X-Version"]), int(answer.headers["X-From-Version"])
+        incarnation = answer.headers["X-Incarnation"]
+    except (KeyError, ValueError) as error:
+        raise UnexpectedAnswer(answer.status_code, f"no header {error}") from None
+    update = answer.content if answer.status_code == 200 else None
+    tag = tag_of(answer) or f"{incarnation}.{version}"
+    return FileContent(update, version, builds_on, incarnation, tag, seconds(answer, "Backoff"))

@@ -1,0 +1,177 @@
+"""The change feed without end: by long polls, or as server-sent events (WHATWG HTML §9.2)."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import httpx
+import msgspec
+
+from gateway.client.answers import Sender, decoded
+from gateway.client.errors import GatewayError, NoAnswer, UnexpectedAnswer
+from gateway.client.policy import FastLoop, PollSettings, is_retried, retry_delay_ms
+from gateway.wire import FeedAnswer, FeedEntry
+
+Transport = Literal["events", "wait"]
+
+_WAIT_S = 50.0
+_READY_S = 10.0
+"""A stream that is not ready by then goes through something that buffers it."""
+_SILENCE_S = 40.0
+"""The gateway sends a sign of life every 15 s."""
+
+
+def filters(kinds: Iterable[str] | None, prefix: str, paths: Sequence[str]) -> dict[str, Any]:
+    """What is to be seen of the feed, as parameters."""
+    return {
+        "kinds": None if kinds is None else ",".join(kinds),
+        "prefix": prefix or None,
+        "path": list(paths) or None,
+    }
+
+
+async def follow(
+    sender: Sender,
+    path: str,
+    since: str | None,
+    filters: Mapping[str, Any],
+    transport: Transport,
+    settings: PollSettings,
+) -> AsyncIterator[FeedAnswer]:
+    """What changes after a cursor, for ever. After a failure it waits as long as the policy says and goes on.
+
+    Raises:
+        GatewayError: one that no retry changes.
+    """
+    attempts = 0
+    while True:
+        try:
+            async with contextlib.aclosing(connect(sender, path, since, filters, transport, settings)) as answers:
+                async for answer in answers:
+                    attempts = 0
+                    if answer.changes or answer.reset:
+                        yield answer
+                    since = answer.cursor
+        except GatewayError as error:
+            if not is_retried(error.status):
+                raise
+            attempts += 1
+            delay = retry_delay_ms(settings, attempts, random.random(), error.retry_after_s) / 1000
+            await asyncio.sleep(max(delay, error.backoff_s or 0))
+
+
+def connect(
+    sender: Sender,
+    path: str,
+    since: str | None,
+    filters: Mapping[str, Any],
+    transport: Transport,
+    settings: PollSettings,
+) -> AsyncGenerator[FeedAnswer, None]:
+    """What changes after a cursor, until something fails. Answers without a change are signs of life.
+
+    Raises:
+        GatewayError
+    """
+    if transport == "events":
+        return _events(sender, path, since, filters)
+    return _long_polls(sender, path, since, filters, settings)
+
+
+async def _long_polls(
+    sender: Sender, path: str, since: str | None, filters: Mapping[str, Any], settings: PollSettings
+) -> AsyncGenerator[FeedAnswer, None]:
+    loop, fast = asyncio.get_running_loop(), FastLoop(settings)
+    wait = None  # the first answer comes at once
+    while True:
+        params = {**filters, "since": since, "wait": wait}
+        answer = decoded(await sender.send("GET", path, wait=wait or 0, params=params), FeedAnswer)
+        yield answer
+        since, wait = answer.cursor, _WAIT_S
+        if answer.changes:
+            fast.news()
+        elif fast.empty(loop.time() * 1000):
+            raise UnexpectedAnswer(503, "long polls come back at once, and bring nothing")
+
+
+class _Event:
+    """A server-sent event as its lines come in."""
+
+    def __init__(self) -> None:
+        self.kind = ""
+        self.data: list[str] = []
+        self.id: str | None = None
+
+
+async def _events(
+    sender: Sender, path: str, since: str | None, filters: Mapping[str, Any]
+) -> AsyncGenerator[FeedAnswer, None]:
+    headers: dict[str, str | None] = {"Accept": "text/event-stream", "Last-Event-ID": since}
+    try:
+        async with asyncio.timeout(_READY_S):
+            response = await sender.open(path, headers=headers, params=filters)
+    except TimeoutError:
+        raise NoAnswer("the event stream did not begin") from None
+    retry_ms: float = 0
+    event, ready, reset = _Event(), False, False
+    try:
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise UnexpectedAnswer(response.status_code, "it is no event stream")
+        async with contextlib.aclosing(_lines(response)) as lines:
+            while (line := await _next_line(lines, _SILENCE_S if ready else _READY_S)) is not None:
+                name, _, value = line.partition(":")
+                value = value.removeprefix(" ")
+                if name == "retry":
+                    retry_ms = float(value)
+                elif name == "id":
+                    event.id = value
+                elif name == "event":
+                    event.kind = value
+                elif name == "data":
+                    event.data.append(value)
+                elif line == "":
+                    ready, reset = ready or event.kind == "ready", reset or event.kind == "reset"
+                    if event.id is not None:
+                        yield _answer(event, reset)
+                        reset = False
+                    event = _Event()
+    finally:
+        await response.aclose()
+    ended = NoAnswer("the event stream has ended")
+    ended.retry_after_s = retry_ms / 1000
+    raise ended
+
+
+def _answer(event: _Event, reset: bool) -> FeedAnswer:
+    """An event as a stretch of the feed; after one that is not a change the client has caught up."""
+    assert event.id is not None
+    changes: list[FeedEntry] = []
+    if event.kind == "change":
+        try:
+            changes.append(msgspec.json.decode("\n".join(event.data), type=FeedEntry))
+        except msgspec.DecodeError as error:
+            raise UnexpectedAnswer(200, str(error)) from error
+    if reset:
+        return FeedAnswer(changes, event.id, bool(changes), reset=True)
+    return FeedAnswer(changes, event.id, bool(changes))
+
+
+async def _next_line(lines: AsyncIterator[str], limit: float) -> str | None:
+    try:
+        return await asyncio.wait_for(anext(lines, None), limit)
+    except TimeoutError:
+        raise NoAnswer(f"the event stream was silent for {limit:.0f} s") from None
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """Lines that end with a line feed, as ours do; httpx would also break them at U+2028, which a path may have."""
+    rest = b""
+    try:
+        async for chunk in response.aiter_bytes():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8", "replace").removesuffix("\r")
+    except httpx.HTTPError as error:
+        raise NoAnswer(f"the event stream broke off: {str(error) or type(error).__name__}") from error

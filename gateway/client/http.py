@@ -1,0 +1,161 @@
+"""Requests to a gateway: connections, credentials, time limits; problems become exceptions."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from gateway.client.answers import decoded, error_from
+from gateway.client.errors import NoAnswer
+from gateway.client.project import Project
+from gateway.wire import Health
+
+_CONNECTIONS = 100
+_KEPT_S = 60.0
+"""Shorter than the gateway keeps an idle connection (75 s): it is not closed under a request."""
+_CONNECT_S = 10.0
+
+
+class GatewayClient:
+    """A gateway. Connections are kept and used again while its `async with` lasts; answers may come compressed.
+
+    Args:
+        url: where it is: `http://host:8000`.
+        token: sent as `Authorization: Bearer`.
+        auth: any other credentials that httpx knows.
+        author: who writes, for the history, in Latin-1 as headers are; a proxy may overrule it.
+        timeout: how many seconds an answer may take, beyond what it was asked to wait.
+        transport: how requests are sent, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        auth: httpx.Auth | tuple[str, str] | None = None,
+        author: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            auth=auth,
+            headers=_headers(token, author, headers or {}),
+            limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_KEPT_S),
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    def project(self, name: str) -> Project:
+        """A project and all requests on it. No request is made."""
+        return Project(self, name)
+
+    # The gateway itself
+
+    async def healthz(self) -> Health:
+        """The process answers."""
+        return decoded(await self.send("GET", "/healthz"), Health)
+
+    async def readyz(self) -> Health:
+        """The database answers as well."""
+        return decoded(await self.send("GET", "/readyz"), Health)
+
+    async def metrics(self) -> str:
+        """Figures in Prometheus' format."""
+        return (await self.send("GET", "/metrics")).text
+
+    async def openapi(self) -> dict[str, Any]:
+        """The description of the API."""
+        return decoded(await self.send("GET", "/openapi.json"), dict[str, Any])
+
+    # How requests are sent
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        wait: float = 0,
+        repeatable: bool = True,
+        headers: Mapping[str, str | None] | None = None,
+        params: Mapping[str, Any] | None = None,
+        content: Any = None,
+    ) -> httpx.Response:
+        """Send a request and read the answer.
+
+        Args:
+            wait: how many seconds the gateway may hold it.
+            repeatable: whether to send it again, once and at once, where an old connection turned out to be closed.
+
+        Raises:
+            NoAnswer, UnexpectedAnswer, ProblemAnswer
+        """
+        request = self._request(method, path, self._timeout + wait, headers, params, content)
+        try:
+            try:
+                answer = await self._http.send(request)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                if not repeatable:
+                    raise
+                answer = await self._http.send(request)
+        except httpx.HTTPError as error:
+            raise NoAnswer(f"{method} {request.url}: {str(error) or type(error).__name__}") from error
+        if not (answer.is_success or answer.status_code == 304):
+            raise error_from(answer)
+        return answer
+
+    async def open(self, path: str, *, headers: Mapping[str, str | None], params: Mapping[str, Any]) -> httpx.Response:
+        """GET an answer without end: only its head is read, and the caller closes it and limits its time.
+
+        Raises:
+            NoAnswer, UnexpectedAnswer, ProblemAnswer
+        """
+        request = self._request("GET", path, None, headers, params, None)
+        try:
+            answer = await self._http.send(request, stream=True)
+            if answer.status_code == 200:
+                return answer
+            try:
+                await answer.aread()
+            finally:
+                await answer.aclose()
+        except httpx.HTTPError as error:
+            raise NoAnswer(f"GET {request.url}: {str(error) or type(error).__name__}") from error
+        raise error_from(answer)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        limit: float | None,
+        headers: Mapping[str, str | None] | None,
+        params: Mapping[str, Any] | None,
+        content: Any,
+    ) -> httpx.Request:
+        """A request; headers and parameters that are None are left out."""
+        return self._http.build_request(
+            method,
+            path,
+            headers={name: value for name, value in (headers or {}).items() if value is not None},
+            params={name: value for name, value in (params or {}).items() if value is not None} or None,
+            content=content,
+            timeout=httpx.Timeout(self._timeout, connect=_CONNECT_S, read=limit),
+        )
+
+
+def _headers(token: str | None, author: str | None, others: Mapping[str, str]) -> dict[bytes, bytes]:
+    given = {"Authorization": f"Bearer {token}" if token else None, "X-Author": author, **others}
+    return {name.encode(): value.encode("latin-1", "replace") for name, value in given.items() if value is not None}

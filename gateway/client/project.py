@@ -1,0 +1,286 @@
+"""One project: its files, its changes, its past, its sessions."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from gateway.client import feed
+from gateway.client.answers import (
+    FileContent,
+    Sender,
+    Tagged,
+    decoded,
+    file_content,
+    quoted,
+    seconds,
+    tag_of,
+    tagged,
+    tagged_unless_known,
+)
+from gateway.client.errors import UnexpectedAnswer, problem_from
+from gateway.client.policy import PollSettings
+from gateway.client.sessions import SessionRequests
+from gateway.wire import (
+    FeedAnswer,
+    FileEntry,
+    FileListing,
+    History,
+    MoveRequest,
+    ProblemDetails,
+    Receipt,
+    RestoreRequest,
+    StatusAnswer,
+    StatusQuestion,
+    SyncAnswer,
+    SyncRequest,
+    TextDifference,
+)
+
+_JSON = {"Content-Type": "application/json"}
+_MSGPACK = {"Content-Type": "application/msgpack", "Accept": "application/msgpack"}
+_UPDATE = {"Content-Type": "application/octet-stream"}
+_TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+
+
+class Project(SessionRequests):
+    """All requests on a project. Made by `GatewayClient.project`. Every method raises GatewayError."""
+
+    def __init__(self, sender: Sender, name: str) -> None:
+        super().__init__(sender, f"/api/projects/{quote(name, safe='')}")
+        self.name = name
+        self.url = f"{sender.url}{self._path}"
+
+    # Which files there are, and which have changed
+
+    async def list_files(
+        self, prefix: str = "", *, after: str | None = None, limit: int | None = None, tag: str | None = None
+    ) -> Tagged[FileListing | None]:
+        """A page of the files that exist, by path; None if `tag` names the present state."""
+        params = {"prefix": prefix or None, "after": after, "limit": limit}
+        headers = {"If-None-Match": quoted(tag)}
+        answer = await self._sender.send("GET", f"{self._path}/files", params=params, headers=headers)
+        return tagged_unless_known(answer, FileListing)
+
+    async def all_files(self, prefix: str = "") -> list[FileEntry]:
+        """The files that exist, page by page until the last one."""
+        files: list[FileEntry] = []
+        after: str | None = None
+        while True:
+            page = (await self.list_files(prefix, after=after)).value
+            assert page is not None
+            files += page.files
+            after = page.next
+            if after is None:
+                return files
+
+    async def status(
+        self,
+        paths: Sequence[str] | None = None,
+        *,
+        since: str | None = None,
+        versions: Mapping[str, int] | None = None,
+        wait: float = 0,
+    ) -> Tagged[StatusAnswer]:
+        """Which of many files changed since a cursor, or are not at these versions."""
+        question = StatusQuestion(
+            None if paths is None else list(paths), since, None if versions is None else dict(versions), wait
+        )
+        body = msgspec.json.encode(question)
+        answer = await self._sender.send("POST", f"{self._path}/files/status", wait=wait, headers=_JSON, content=body)
+        return tagged(answer, StatusAnswer)
+
+    async def changes(
+        self,
+        since: str | None = None,
+        *,
+        limit: int | None = None,
+        wait: float = 0,
+        kinds: Iterable[str] | None = None,
+        prefix: str = "",
+        paths: Sequence[str] = (),
+        tag: str | None = None,
+    ) -> Tagged[FeedAnswer | None]:
+        """A stretch of the change feed; None if `tag` names the present state."""
+        params = {**feed.filters(kinds, prefix, paths), "since": since, "limit": limit, "wait": wait or None}
+        headers = {"If-None-Match": quoted(tag)}
+        answer = await self._sender.send("GET", f"{self._path}/changes", wait=wait, params=params, headers=headers)
+        return tagged_unless_known(answer, FeedAnswer)
+
+    def follow(
+        self,
+        since: str | None = None,
+        *,
+        transport: Literal["events", "wait"] = "events",
+        kinds: Iterable[str] | None = None,
+        prefix: str = "",
+        paths: Sequence[str] = (),
+        settings: PollSettings | None = None,
+    ) -> AsyncIterator[FeedAnswer]:
+        """The change feed without end, by server-sent events or long polls.
+
+        It goes on after every failure that may pass, from the cursor of the last answer that the caller has taken.
+        Raises what does not pass.
+        """
+        filters = feed.filters(kinds, prefix, paths)
+        path = f"{self._path}/changes"
+        return feed.follow(self._sender, path, since, filters, transport, settings or PollSettings())
+
+    # One file
+
+    async def read_update(
+        self,
+        path: str,
+        *,
+        from_version: int | None = None,
+        state_vector: str | None = None,
+        at_version: int | None = None,
+        wait: float = 0,
+        tag: str | None = None,
+    ) -> FileContent:
+        """A file as a Yjs update: whole, what later versions added, what a state vector lacks, or as it was.
+
+        Args:
+            state_vector: as base64url.
+        """
+        params = {
+            "from_version": from_version,
+            "state_vector": state_vector,
+            "at_version": at_version,
+            "wait": wait or None,
+        }
+        headers = {"Accept": "application/octet-stream", "If-None-Match": quoted(tag)}
+        return file_content(await self._sender.send("GET", self._file(path), wait=wait, params=params, headers=headers))
+
+    async def read_text(self, path: str, *, root: str | None = None, at_version: int | None = None) -> Tagged[str]:
+        """The text of a root of a file, `content` unless said."""
+        params = {"format": "text", "root": root, "at_version": at_version}
+        answer = await self._sender.send("GET", self._file(path), params=params)
+        try:
+            return Tagged(answer.content.decode(), tag_of(answer), seconds(answer, "Backoff"))
+        except UnicodeDecodeError as error:
+            raise UnexpectedAnswer(answer.status_code, str(error)) from error
+
+    async def read_json(self, path: str, *, at_version: int | None = None) -> Tagged[dict[str, Any]]:
+        """All roots of a file as JSON."""
+        params = {"format": "json", "at_version": at_version}
+        return tagged(await self._sender.send("GET", self._file(path), params=params), dict[str, Any])
+
+    async def append_update(
+        self,
+        path: str,
+        update: bytes,
+        *,
+        if_match: str | None = None,
+        create: bool = False,
+        incarnation: str | None = None,
+    ) -> Tagged[Receipt]:
+        """Merge a Yjs update into a file; with `create` only if there is none, with `incarnation` only in that life."""
+        headers = {**_UPDATE, **_conditions(if_match, create, incarnation)}
+        return await self._write("PATCH", self._file(path), headers, update)
+
+    async def put_text(
+        self, path: str, text: str, *, root: str | None = None, if_match: str | None = None, create: bool = False
+    ) -> Tagged[Receipt]:
+        """Make the text of a file this, by the smallest edit: who types at the same time loses nothing."""
+        headers = {**_TEXT, **_conditions(if_match, create, None)}
+        return await self._write("PUT", self._file(path), headers, text.encode(), root=root)
+
+    async def delete(self, path: str, *, if_match: str | None = None, incarnation: str | None = None) -> None:
+        """Delete a file."""
+        headers = _conditions(if_match, False, incarnation)
+        await self._sender.send("DELETE", self._file(path), headers=headers, repeatable=False)
+
+    async def move(self, source: str, target: str) -> Tagged[Receipt]:
+        """Give a file another path."""
+        body = msgspec.json.encode(MoveRequest(source, target))
+        answer = await self._sender.send(
+            "POST", f"{self._path}/files/move", headers=_JSON, content=body, repeatable=False
+        )
+        return tagged(answer, Receipt)
+
+    async def sync(
+        self,
+        updates: Mapping[str, bytes] | None = None,
+        *,
+        since: str | None = None,
+        versions: Mapping[str, int] | None = None,
+        paths: Sequence[str] | None = None,
+        atomic: bool = False,
+        max_bytes: int = 4 * 2**20,
+    ) -> SyncAnswer:
+        """Push updates and pull what is lacking, of many files; `results` are Receipt or ProblemAnswer (not raised)."""
+        request = SyncRequest(
+            since,
+            None if versions is None else dict(versions),
+            dict(updates or {}),
+            None if paths is None else list(paths),
+            atomic,
+            max_bytes,
+        )
+        body = msgspec.msgpack.encode(request)
+        answer = await self._sender.send("POST", f"{self._path}/sync", headers=_MSGPACK, content=body)
+        try:
+            synced = msgspec.msgpack.decode(answer.content, type=SyncAnswer)
+        except msgspec.DecodeError as error:
+            raise UnexpectedAnswer(answer.status_code, str(error)) from error
+        return msgspec.structs.replace(synced, results={path: _result(each) for path, each in synced.results.items()})
+
+    # The past
+
+    async def history(
+        self, path: str, *, before: int | None = None, limit: int | None = None, group_s: int | None = None
+    ) -> History:
+        """A page of versions, newest first; with `group_s`, neighbours of one author joined."""
+        params = {"before": before, "limit": limit, "group": group_s}
+        return decoded(await self._sender.send("GET", self._past(path), params=params), History)
+
+    async def unified_diff(self, path: str, older: int, newer: int, *, root: str | None = None) -> str:
+        """What changed in the text between two versions, for people."""
+        params = {"diff": f"{older}..{newer}", "root": root}
+        return (await self._sender.send("GET", self._past(path), params=params)).content.decode()
+
+    async def text_difference(self, path: str, older: int, newer: int, *, root: str | None = None) -> TextDifference:
+        """The same as edits."""
+        params = {"diff": f"{older}..{newer}", "format": "json", "root": root}
+        return decoded(await self._sender.send("GET", self._past(path), params=params), TextDifference)
+
+    async def restore(self, path: str, version: int, *, if_match: str | None = None) -> Tagged[Receipt]:
+        """Make the content what it was, as a new version."""
+        headers = {**_JSON, **_conditions(if_match, False, None)}
+        return await self._write(
+            "POST", f"{self._past(path)}/restore", headers, msgspec.json.encode(RestoreRequest(version))
+        )
+
+    # How
+
+    def _file(self, path: str) -> str:
+        return f"{self._path}/files/{quote(path)}"
+
+    def _past(self, path: str) -> str:
+        return f"{self._path}/history/{quote(path)}"
+
+    async def _write(
+        self, method: str, path: str, headers: Mapping[str, str | None], body: bytes, root: str | None = None
+    ) -> Tagged[Receipt]:
+        conditional = bool(headers.get("If-Match") or headers.get("If-None-Match"))
+        answer = await self._sender.send(
+            method, path, headers=headers, params={"root": root}, content=body, repeatable=not conditional
+        )
+        return tagged(answer, Receipt)
+
+
+def _conditions(if_match: str | None, create: bool, incarnation: str | None) -> dict[str, str | None]:
+    return {
+        "If-Match": if_match if if_match == "*" else quoted(if_match),
+        "If-None-Match": "*" if create else None,
+        "X-Incarnation": incarnation,
+    }
+
+
+def _result(result: Any) -> Any:
+    """What became of one update of a sync."""
+    if "code" in result:
+        return problem_from(msgspec.convert(result, ProblemDetails))
+    return msgspec.convert(result, Receipt)

@@ -1,0 +1,116 @@
+"""Requests on sessions and turns: what a coding agent is doing."""
+
+from collections.abc import AsyncIterable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from gateway.client.answers import Sender, Tagged, decoded, quoted, tagged_unless_known
+from gateway.wire import (
+    BlocksReceipt,
+    NewSession,
+    NewTurn,
+    OutputReceipt,
+    Session,
+    SessionListing,
+    Turn,
+    TurnListing,
+    TurnState,
+    TurnSummary,
+)
+
+_JSON = {"Content-Type": "application/json"}
+_NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+class SessionRequests:
+    """The part of a project that is about sessions. Every method raises GatewayError."""
+
+    def __init__(self, sender: Sender, path: str) -> None:
+        self._sender = sender
+        self._path = path
+
+    async def create_session(self, title: str | None = None) -> Session:
+        """A new session."""
+        body = msgspec.json.encode(NewSession(title))
+        path = f"{self._path}/sessions"
+        return decoded(await self._sender.send("POST", path, headers=_JSON, content=body, repeatable=False), Session)
+
+    async def list_sessions(self, *, limit: int | None = None, after: str | None = None) -> SessionListing:
+        """A page of sessions, newest first."""
+        params = {"limit": limit, "after": after}
+        return decoded(await self._sender.send("GET", f"{self._path}/sessions", params=params), SessionListing)
+
+    async def read_session(self, session: str) -> Session:
+        """A session."""
+        return decoded(await self._sender.send("GET", self._session(session)), Session)
+
+    async def create_turn(self, session: str, prompt: str) -> Turn:
+        """A new turn, pending."""
+        path = f"{self._session(session)}/turns"
+        body = msgspec.json.encode(NewTurn(prompt))
+        return decoded(await self._sender.send("POST", path, headers=_JSON, content=body, repeatable=False), Turn)
+
+    async def list_turns(self, session: str, *, limit: int | None = None, after: str | None = None) -> TurnListing:
+        """A page of turns, newest first."""
+        params = {"limit": limit, "after": after}
+        path = f"{self._session(session)}/turns"
+        return decoded(await self._sender.send("GET", path, params=params), TurnListing)
+
+    async def read_turn(
+        self, session: str, turn: str, *, after_block: int = 0, wait: float = 0, tag: str | None = None
+    ) -> Tagged[Turn | None]:
+        """A turn without its first `after_block` blocks; None if `tag` names the present state."""
+        params = {"after_block": after_block or None, "wait": wait or None}
+        headers = {"If-None-Match": quoted(tag)}
+        path = self._turn(session, turn)
+        return tagged_unless_known(
+            await self._sender.send("GET", path, wait=wait, params=params, headers=headers), Turn
+        )
+
+    async def turn_status(
+        self, session: str, turn: str, *, wait: float = 0, tag: str | None = None
+    ) -> Tagged[TurnState | None]:
+        """The least that tells whether to read a turn again; None if `tag` names the present state."""
+        path = f"{self._turn(session, turn)}/status"
+        headers = {"If-None-Match": quoted(tag)}
+        answer = await self._sender.send("GET", path, wait=wait, params={"wait": wait or None}, headers=headers)
+        return tagged_unless_known(answer, TurnState)
+
+    async def set_turn_status(self, session: str, turn: str, status: str, error: str | None = None) -> TurnSummary:
+        """One step of a turn's life. A repetition is refused: where the answer was lost, read the turn."""
+        body = msgspec.json.encode({"status": status} | ({"error": error} if error is not None else {}))
+        path = self._turn(session, turn)
+        answer = await self._sender.send("PATCH", path, headers=_JSON, content=body, repeatable=False)
+        return decoded(answer, TurnSummary)
+
+    async def append_blocks(
+        self, session: str, turn: str, blocks: Sequence[tuple[str, Any]], *, first_index: int | None = None
+    ) -> BlocksReceipt:
+        """Add blocks, each a type and a content. With `first_index` it can be repeated without harm."""
+        batch: dict[str, Any] = {"blocks": [{"type": kind, "content": content} for kind, content in blocks]}
+        if first_index is not None:
+            batch["first_index"] = first_index
+        path = f"{self._turn(session, turn)}/blocks"
+        answer = await self._sender.send(
+            "POST", path, headers=_JSON, content=msgspec.json.encode(batch), repeatable=first_index is not None
+        )
+        return decoded(answer, BlocksReceipt)
+
+    async def append_output(
+        self, session: str, turn: str, output: bytes | AsyncIterable[bytes], *, offset: int | None = None
+    ) -> OutputReceipt:
+        """What an agent prints as stream-json, whole or as it comes. With `offset` it can be repeated without harm."""
+        path = f"{self._turn(session, turn)}/output"
+        repeatable = offset is not None and isinstance(output, bytes)
+        answer = await self._sender.send(
+            "POST", path, headers=_NDJSON, params={"offset": offset}, content=output, repeatable=repeatable
+        )
+        return decoded(answer, OutputReceipt)
+
+    def _session(self, session: str) -> str:
+        return f"{self._path}/sessions/{quote(session, safe='')}"
+
+    def _turn(self, session: str, turn: str) -> str:
+        return f"{self._session(session)}/turns/{quote(turn, safe='')}"
