@@ -200,11 +200,15 @@ class Documents:
             self._open[key] = self._open.pop(key)  # most recently used last
             return document
         opening = self._opening.get(key)
-        if opening is None:
+        if opening is None or opening.done():  # one that is done may hold a document that was discarded since
             opening = asyncio.create_task(self._load(project, path))
             self._opening[key] = opening
-            opening.add_done_callback(lambda _: self._opening.pop(key))
+            opening.add_done_callback(lambda done: self._opened(key, done))
         return await asyncio.shield(opening)
+
+    def _opened(self, key: tuple[str, str], done: asyncio.Task[OpenDocument]) -> None:
+        if self._opening.get(key) is done:
+            del self._opening[key]
 
     async def _load(self, project: str, path: str) -> OpenDocument:
         key = (project, path)
