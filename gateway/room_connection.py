@@ -27,7 +27,6 @@ class Connection:
         "_synced",
         "_wake",
         "asked",
-        "asked_at",
         "refused",
     )
 
@@ -45,7 +44,6 @@ class Connection:
         self._held_bytes = 0
         self.asked = False
         """Whether it was asked for what is missing. What it says is in its answer, so until that comes it can wait."""
-        self.asked_at = float("-inf")
         self.refused = False
         """Whether it sent what is no update: nothing of it is tried any more."""
 

@@ -23,7 +23,7 @@ from storage import Commit, Committed, FileHead, Storage, StorageError
 _log = structlog.get_logger("gateway.rooms")
 
 _ASK_AGAIN_S = 1.0
-"""How often at most a client with a gap is asked for what is missing."""
+"""After how long a client whose answer has a gap is asked again for what is missing."""
 _AWARENESS_CHECK_S = 10.0
 _UPDATES_TOGETHER = 1000
 """How many updates one version is made of at most."""
@@ -151,7 +151,7 @@ class Room:
                 if refused is None:
                     return
                 index, problem = refused
-                self._refuse(batch[index].connection, problem)
+                self._refuse(batch[index], problem)
                 batch = batch[:index] + _worth_trying(batch[index + 1 :])
         except FileDeleted:
             self.end()
@@ -168,23 +168,18 @@ class Room:
             for received in batch:
                 received.connection.close(TRY_LATER)
 
-    def _refuse(self, connection: Connection, problem: Problem) -> None:
-        if isinstance(problem, MissingPredecessors):
-            self._ask_for_missing(connection, problem.server_state)
-        else:
+    def _refuse(self, received: _Received, problem: Problem) -> None:
+        connection = received.connection
+        if not isinstance(problem, MissingPredecessors):
             connection.refused = True
             connection.close(INVALID_UPDATE)
-
-    def _ask_for_missing(self, connection: Connection, state_vector: bytes) -> None:
-        """Ask a client with a gap for what the gateway lacks; one that has gaps itself, now and then only."""
-        loop = asyncio.get_running_loop()
+            return
         connection.asked = True
-        pause = connection.asked_at + _ASK_AGAIN_S - loop.time()
-        connection.asked_at = loop.time() + max(0.0, pause)
-        if pause <= 0:
-            connection.enqueue(sync_step_1(state_vector))
+        question = sync_step_1(problem.server_state)
+        if received.answer:  # what it has has gaps itself: others may bring what is missing
+            asyncio.get_running_loop().call_later(_ASK_AGAIN_S, connection.enqueue, question)
         else:
-            loop.call_later(pause, connection.enqueue, sync_step_1(state_vector))
+            connection.enqueue(question)
 
     async def finish(self) -> None:
         """Wait until nothing waits to be written."""

@@ -1,0 +1,98 @@
+// Editors: Y.Docs behind stock y-websocket providers. Reads one JSON request a line from stdin, writes one JSON answer a
+// line to stdout, in whatever order they come: {"id", "do", "editor", …} → {"id", "value"} or {"id", "error"}.
+import * as Y from 'yjs'
+import { WebsocketProvider } from 'y-websocket'
+import WebSocket from 'ws'
+import { createInterface } from 'node:readline'
+
+const editors = new Map()
+
+class Editor {
+  constructor ({ editor, server, room, client, state }) {
+    this.name = editor
+    this.doc = new Y.Doc()
+    if (client) this.doc.clientID = client
+    this.text = this.doc.getText('content')
+    this.provider = new WebsocketProvider(server, room, this.doc, {
+      WebSocketPolyfill: WebSocket, disableBc: true, maxBackoffTime: 100, connect: false
+    })
+    this.closes = []
+    this.ended = null // the code that the provider takes as final
+    this.watchers = new Set()
+    const notify = () => { for (const watcher of this.watchers) watcher() }
+    this.provider.on('connection-close', (event) => { if (event) this.closes.push(event.code) })
+    this.provider.on('closed', ({ code }) => { this.ended = code })
+    for (const name of ['connection-close', 'closed', 'synced', 'status']) this.provider.on(name, notify)
+    this.provider.awareness.on('change', notify)
+    this.doc.on('afterTransaction', notify)
+    if (state !== undefined) this.provider.awareness.setLocalState(state)
+    this.provider.connect()
+  }
+
+  // Resolves when `condition` holds.
+  until (condition) {
+    return new Promise((resolve) => {
+      const look = () => {
+        if (!condition()) return false
+        this.watchers.delete(look)
+        resolve()
+        return true
+      }
+      if (!look()) this.watchers.add(look)
+    })
+  }
+
+  // What the others say of themselves, by the order of their names.
+  others () {
+    const { awareness } = this.provider
+    const states = [...awareness.getStates()].filter(([client]) => client !== this.doc.clientID)
+    return states.map(([, state]) => state).sort((a, b) => String(a.name).localeCompare(b.name))
+  }
+}
+
+const requests = {
+  open: (editor, request) => { editors.set(request.editor, new Editor(request)) },
+  synced: (editor) => editor.until(() => editor.provider.synced),
+  unsynced: (editor) => editor.until(() => !editor.provider.wsconnected),
+  read: (editor) => editor.text.toString(),
+  clean: (editor) => editor.doc.store.pendingStructs === null && editor.doc.store.pendingDs === null,
+  insert: (editor, { at, text }) => editor.text.insert(at ?? editor.text.length, text),
+  delete: (editor, { at, length }) => editor.text.delete(at, length),
+  // One transaction, and so one message, a character.
+  type: (editor, { text }) => { for (const character of text) editor.text.insert(editor.text.length, character) },
+  until_text: (editor, { text }) => editor.until(() => editor.text.toString() === text),
+  until_holds: (editor, { text }) => editor.until(() => editor.text.toString().includes(text)),
+  until_ended: async (editor) => { await editor.until(() => editor.ended !== null); return editor.ended },
+  until_closed: async (editor) => { await editor.until(() => editor.closes.length > 0); return editor.closes.shift() },
+  until_others: (editor, { others }) => editor.until(() => JSON.stringify(editor.others()) === JSON.stringify(others)),
+  say: (editor, { state }) => editor.provider.awareness.setLocalState(state),
+  // Loses the next messages that would go out.
+  lose: (editor, { count }) => {
+    const socket = editor.provider.ws
+    const send = socket.send
+    socket.send = (message) => { if (--count < 0) send.call(socket, message) }
+  },
+  connected: (editor) => editor.provider.shouldConnect,
+  disconnect: (editor) => editor.provider.disconnect(),
+  connect: (editor) => editor.provider.connect(),
+  // The socket is gone, without a word.
+  cut: (editor) => editor.provider.ws.terminate(),
+  // Edits and closes in one turn of the loop.
+  leave: (editor, { text }) => {
+    if (text) requests.type(editor, { text })
+    editor.provider.destroy()
+    editor.doc.destroy()
+    editors.delete(editor.name)
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const request = JSON.parse(line)
+  const answer = (result) => process.stdout.write(JSON.stringify({ id: request.id, ...result }) + '\n')
+  try {
+    Promise.resolve(requests[request.do](editors.get(request.editor), request)).then((value) => answer({ value }))
+  } catch (error) {
+    answer({ error: String(error) })
+  }
+}
+process.exit(0)
