@@ -11,8 +11,18 @@ from anyio import to_process
 
 from gateway.restore import restore_content
 from gateway.roots import require_text
+from gateway.structs import MalformedUpdate, Place
+from gateway.surrogates import may_hold_pairs, parts_pair, second_halves
 from gateway.texts import apply_edits, smallest_edits
-from gateway.updates import Document, build_document, build_update, lacks_predecessors, leaves_gap, run_yrs
+from gateway.updates import (
+    Document,
+    InvalidUpdate,
+    build_document,
+    build_update,
+    lacks_predecessors,
+    leaves_gap,
+    run_yrs,
+)
 from storage import AppendUpdate, Commit, Committed, FileHead, Storage, StoredDocument, Version
 
 T = TypeVar("T")
@@ -43,7 +53,9 @@ class OpenDocument:
     Every method that is not a coroutine is one step: what it decides holds until the caller awaits something.
     """
 
-    def __init__(self, project: str, path: str, head: FileHead | None, document: Document, size: int) -> None:
+    def __init__(
+        self, project: str, path: str, head: FileHead | None, document: Document, size: int, halves: set[Place]
+    ) -> None:
         self.project = project
         self.path = path
         self.head = head
@@ -56,6 +68,8 @@ class OpenDocument:
         """Bytes of the encoded document, about."""
         self.usable = True
         self._document = document
+        self._halves = halves
+        """Where in its texts the second half of a surrogate pair is, or was."""
         self._pending: asyncio.Future[tuple[Committed, ...]] | None = None
         self._queued = 0
         self._emitted: list[bytes] = []
@@ -89,10 +103,19 @@ class OpenDocument:
             InvalidUpdate, Gap
         """
         self._emitted.clear()
+        self._require_whole_pairs(update)
         run_yrs(lambda: self._document.apply_update(update))
         if leaves_gap(update, self._document.get_state()):
             raise Gap
         return self._take_emitted()
+
+    def _require_whole_pairs(self, update: bytes) -> None:
+        try:
+            parted = parts_pair(update, self._halves) or parts_pair(update, second_halves([update]))
+        except MalformedUpdate as error:
+            raise InvalidUpdate(str(error)) from None
+        if parted:
+            raise InvalidUpdate("it parts a surrogate pair: one half of a character would be left")
 
     def lacks_predecessors(self, update: bytes) -> bool:
         """Whether an update is known to build on something that the document does not have."""
@@ -126,6 +149,7 @@ class OpenDocument:
             return None
         (update,) = self._emitted
         self._emitted.clear()
+        self._halves |= second_halves([update])
         return update
 
     def state_vector(self) -> bytes:
@@ -233,13 +257,14 @@ class Documents:
             if head is not None and not head.deleted:  # it came into being between the two reads
                 return await self._read(project, path)
             born = 1 if head is None else head.version + 1
-            return OpenDocument(project, path, head, build_document([], _client_id(project, path, born)), 0)
+            return OpenDocument(project, path, head, build_document([], _client_id(project, path, born)), 0, set())
         parts = stored_parts(stored)
+        halves = await in_worker(second_halves, [part for part in parts if may_hold_pairs(part)])
         if sum(map(len, parts)) > _HEAVY_BYTES and len(parts) > 1:
             parts = [await in_worker(build_update, parts)]
         head = stored.head
         client_id = _client_id(project, path, head.born_version)
-        document = OpenDocument(project, path, head, build_document(parts, client_id), sum(map(len, parts)))
+        document = OpenDocument(project, path, head, build_document(parts, client_id), sum(map(len, parts)), halves)
         if stored.snapshot is not None:
             document.snapshot_log_size = stored.snapshot.log_size
             document.snapshot_size = len(stored.snapshot.body)

@@ -119,14 +119,14 @@ def read_state_vector(data: bytes) -> dict[int, int]:
     return clocks
 
 
-def read_delete_set(reader: Reader) -> list[tuple[int, int]]:
-    """The deleted ranges of an update as (client, clock after the range's end)."""
+def read_delete_set(reader: Reader) -> list[tuple[int, int, int]]:
+    """The deleted ranges of an update as (client, first clock, clock after the range's end)."""
     ranges = []
     for _ in range(reader.unsigned()):
         client = reader.unsigned()
         for _ in range(reader.unsigned()):
             clock = reader.unsigned()
-            ranges.append((client, clock + reader.unsigned()))
+            ranges.append((client, clock, clock + reader.unsigned()))
     return ranges
 
 
@@ -177,26 +177,31 @@ def _kind(contents: "set[_Content | None]") -> RootKind | None:
     return next((kind for content, kind in _KINDS if content in contents), None)
 
 
-_Place = tuple[int, int]
-"""The client and clock of a struct."""
+Place = tuple[int, int]
+"""A client and a clock of its: what one struct begins with, or one UTF-16 code unit of a text."""
 
 
-class _Struct(NamedTuple):
+class Struct(NamedTuple):
     """What one struct tells of what holds it."""
 
     client: int
     clock: int
-    neighbour: _Place | None
+    neighbour: Place | None
     """The struct beside which it was inserted: the same holds both."""
-    container: "str | _Place | None"
+    container: "str | Place | None"
     """What holds it, by the name of a root or the place of a shared type; only a struct without a neighbour says it."""
     by_key: bool
     """Whether it is the value of a key; told where the container is."""
     content: _Content | None
     node: int | None
     """The type reference where it is a shared type."""
-    needs: tuple[_Place, ...] = ()
+    needs: tuple[Place, ...] = ()
     """The structs that must be there before it."""
+    left: Place | None = None
+    right: Place | None = None
+    """What it was inserted between: its origins."""
+    text: str = ""
+    """The characters that it holds."""
     missing: bool = False
     """It only stands for structs that are not here."""
 
@@ -204,20 +209,20 @@ class _Struct(NamedTuple):
 class _Containers:
     """Which root or shared type holds a struct."""
 
-    def __init__(self, structs: list[_Struct]) -> None:
-        self._structs: dict[int, list[_Struct]] = {}
+    def __init__(self, structs: list[Struct]) -> None:
+        self._structs: dict[int, list[Struct]] = {}
         for struct in structs:
             self._structs.setdefault(struct.client, []).append(struct)
-        self._found: dict[_Place, tuple[str | _Place | None, bool]] = {}
+        self._found: dict[Place, tuple[str | Place | None, bool]] = {}
 
-    def of(self, struct: _Struct) -> tuple[str | _Place | None, bool]:
+    def of(self, struct: Struct) -> tuple[str | Place | None, bool]:
         """The root or type that holds a struct, and whether by a key; None where deletions hide it.
 
         Asked from neighbour to neighbour: only the first of them says it.
         """
-        walked: list[_Place] = []
-        present: _Struct | None = struct
-        found: tuple[str | _Place | None, bool] = (None, False)
+        walked: list[Place] = []
+        present: Struct | None = struct
+        found: tuple[str | Place | None, bool] = (None, False)
         while present is not None:
             place = (present.client, present.clock)
             if place in self._found or present.neighbour is None:
@@ -228,19 +233,19 @@ class _Containers:
         self._found.update(dict.fromkeys(walked, found))
         return found
 
-    def is_array(self, place: _Place) -> bool:
+    def is_array(self, place: Place) -> bool:
         struct = self._at(place)
         return struct is not None and struct.node == _ARRAY
 
-    def root_of(self, place: _Place) -> str | None:
+    def root_of(self, place: Place) -> str | None:
         """The root that holds a shared type, at whatever depth."""
-        container: str | _Place | None = place
+        container: str | Place | None = place
         while isinstance(container, tuple):
             struct = self._at(container)
             container = None if struct is None else self.of(struct)[0]
         return container
 
-    def _at(self, place: _Place) -> _Struct | None:
+    def _at(self, place: Place) -> Struct | None:
         client, clock = place
         candidates = self._structs.get(client, [])
         index = bisect_right(candidates, clock, key=lambda candidate: candidate.clock) - 1
@@ -255,8 +260,8 @@ def lacks_predecessors(update: bytes, clocks: dict[int, int]) -> bool:
     """
     reader = Reader(update)
     have = dict(clocks)
-    needs: list[_Place] = []
-    for struct, length in _read_structs(reader):
+    needs: list[Place] = []
+    for struct, length in read_structs(reader):
         needs += struct.needs
         if struct.clock > have.get(struct.client, 0):
             return True
@@ -264,20 +269,20 @@ def lacks_predecessors(update: bytes, clocks: dict[int, int]) -> bool:
             have[struct.client] = max(have.get(struct.client, 0), struct.clock + length)
     if any(clock >= have.get(client, 0) for client, clock in needs):
         return True
-    return any(end > have.get(client, 0) for client, end in read_delete_set(reader))
+    return any(end > have.get(client, 0) for client, _, end in read_delete_set(reader))
 
 
-def _structs(update: bytes) -> Iterator[_Struct]:
+def _structs(update: bytes) -> Iterator[Struct]:
     """Every struct of an update, to its last byte."""
     reader = Reader(update)
-    for struct, _ in _read_structs(reader):
+    for struct, _ in read_structs(reader):
         yield struct
     read_delete_set(reader)
     if not reader.at_end:
         raise MalformedUpdate("there are bytes after the end")
 
 
-def _read_structs(reader: Reader) -> Iterator[tuple[_Struct, int]]:
+def read_structs(reader: Reader) -> Iterator[tuple[Struct, int]]:
     """Every struct with its length; the delete set is next."""
     for _ in range(reader.unsigned()):
         structs, client, clock = reader.unsigned(), reader.unsigned(), reader.unsigned()
@@ -287,17 +292,18 @@ def _read_structs(reader: Reader) -> Iterator[tuple[_Struct, int]]:
             clock += length
 
 
-def _read_struct(reader: Reader, client: int, clock: int) -> tuple[_Struct, int]:
+def _read_struct(reader: Reader, client: int, clock: int) -> tuple[Struct, int]:
     """A struct and its length."""
     info = reader.byte()
     content = info & 0x1F
     if content in (_GC, _SKIP):
-        gone = _Struct(client, clock, None, None, False, None, None, missing=content == _SKIP)
+        gone = Struct(client, clock, None, None, False, None, None, missing=content == _SKIP)
         return gone, reader.unsigned()
-    container: str | _Place | None = None
+    container: str | Place | None = None
     by_key = False
     origins = (info & _HAS_ORIGIN, info & _HAS_RIGHT_ORIGIN)
-    needs = [(reader.unsigned(), reader.unsigned()) for origin in origins if origin]
+    left, right = ((reader.unsigned(), reader.unsigned()) if origin else None for origin in origins)
+    needs = [place for place in (left, right) if place is not None]
     neighbour = needs[0] if needs else None
     if neighbour is None:
         container = reader.text() if reader.unsigned() == 1 else (reader.unsigned(), reader.unsigned())
@@ -305,9 +311,14 @@ def _read_struct(reader: Reader, client: int, clock: int) -> tuple[_Struct, int]
         if info & _HAS_PARENT_SUB:
             reader.text()
             by_key = True
-    length, node = _read_content(reader, content)
+    if content == _STRING:
+        text, node = reader.text(), None
+        length = len(text.encode("utf-16-le")) // 2
+    else:
+        text, (length, node) = "", _read_content(reader, content)
     kind = _content_of(content, node)
-    return _Struct(client, clock, neighbour, container, by_key, kind, node, tuple(needs)), length
+    struct = Struct(client, clock, neighbour, container, by_key, kind, node, tuple(needs), left, right, text)
+    return struct, length
 
 
 def _content_of(content: int, node: int | None) -> _Content | None:
@@ -332,8 +343,6 @@ def _read_content(reader: Reader, content: int) -> tuple[int, int | None]:
                 _check_json(reader.text(), undefined=True)
         case 3:
             reader.skip(reader.unsigned())
-        case 4:
-            length = len(reader.text().encode("utf-16-le")) // 2
         case 5:
             _check_json(reader.text())
         case 6:

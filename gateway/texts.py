@@ -106,15 +106,41 @@ def _common_suffix(left: str, right: str, prefix: int) -> int:
 
 
 def apply_edits(text: pycrdt.Text, edits: Sequence[Edit]) -> None:
-    """Apply edits of the text's present characters. Embeds between characters stay where they are."""
+    """Apply edits of the text's present characters. Embeds between characters stay where they are, as they are."""
     pieces = _Pieces(text)
     for edit in reversed(edits):
         ranges = list(pieces.ranges(edit.start, edit.end))
         position = ranges[0][0] if ranges else pieces.position(edit.start)
         for start, end in reversed(ranges):
-            del text[start:end]
+            _delete(text, start, end, pieces)
         if edit.text:
             text.insert(position, edit.text)
+
+
+def _delete(text: pycrdt.Text, start: int, end: int, pieces: "_Pieces") -> None:
+    """Delete a range. yrs takes the end of a format before an embedded shared type for superfluous, and drops it: what
+    comes behind the range is given its formats back."""
+    if not pieces.shared:
+        del text[start:end]
+        return
+    kept = list(_formats(text, end))
+    del text[start:end]
+    for first, last, attributes in kept:
+        first, last = first - end + start, last - end + start
+        for from_, to, present in list(_formats(text, first)):
+            if from_ < last and present != attributes:
+                names = present.keys() | attributes.keys()
+                text.format(from_, min(to, last), {name: attributes.get(name) for name in names})
+
+
+def _formats(text: pycrdt.Text, start: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """The ranges from a position on, and the attributes of each."""
+    position = 0
+    for content, attributes in text.diff():
+        end = position + (len(content.encode()) if isinstance(content, str) else 1)
+        if end > start:
+            yield max(position, start), end, attributes or {}
+        position = end
 
 
 class _Pieces:
@@ -122,6 +148,8 @@ class _Pieces:
 
     def __init__(self, text: pycrdt.Text) -> None:
         self._pieces: list[tuple[int, int, str]] = []
+        self.shared = False
+        """Whether shared types are embedded."""
         characters = position = 0
         for content, _ in _content(text):
             if isinstance(content, str):
@@ -130,6 +158,7 @@ class _Pieces:
                 position += len(content.encode())
             else:
                 position += 1
+                self.shared = self.shared or not isinstance(content, dict | list | int | float | None)
         self._end = position
 
     def position(self, character: int) -> int:

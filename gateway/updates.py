@@ -62,7 +62,7 @@ def leaves_gap(update: bytes, state_vector: bytes) -> bool:
     if reader.unsigned() > 0:
         return True
     clocks = read_state_vector(state_vector)
-    return any(end > clocks.get(client, 0) for client, end in read_delete_set(reader))
+    return any(end > clocks.get(client, 0) for client, _, end in read_delete_set(reader))
 
 
 def lacks_predecessors(update: bytes, state_vector: bytes) -> bool:

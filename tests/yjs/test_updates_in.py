@@ -10,6 +10,7 @@ import pytest
 
 from gateway.updates import merge
 from tests.support.oracle import Oracle
+from tests.support.server import GatewayProcess
 
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _PANIC = bytes.fromhex("010187ad4bddc78887ad84da010191420c000000")
@@ -130,6 +131,37 @@ def test_what_no_document_can_load_is_refused_without_a_trace(written: httpx.Cli
     receipt = _patch(written, other.type("and on"), "b.md").json()
     assert (receipt["changed"], receipt["version"]) == (True, 2)
     assert written.get("/files/b.md?format=text").text == str(other.text)
+
+
+_WITH_EMOJI = bytes.fromhex("01010100040107636f6e74656e740678f09f99827900")
+"""What Yjs makes of inserting "x🙂y"."""
+PARTED = {
+    "deleting one half": bytes.fromhex("000101010201"),
+    "inserting between the halves": bytes.fromhex("01010200c401010102017a00"),
+    "one half of what comes with it": bytes.fromhex("01010100040107636f6e74656e740678f09f9982790101010201"),
+}
+
+
+@pytest.mark.parametrize("kind", PARTED)
+@pytest.mark.parametrize("cold", [False, True])
+def test_half_a_character_is_refused_and_nothing_of_the_text_is_lost(
+    gateway: GatewayProcess, project: httpx.Client, kind: str, cold: bool
+) -> None:
+    """Yjs takes these, and shows U+FFFD; yrs would lose the "y"."""
+    if "comes with it" not in kind:
+        assert _patch(project, _WITH_EMOJI).status_code == 201
+    if cold:
+        gateway.stop()
+        gateway.start()
+    with gateway.client() as client:
+        refused = _patch(client, PARTED[kind])
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_update")
+        assert "surrogate pair" in refused.json()["detail"]
+        assert _patch(client, _WITH_EMOJI).status_code in (200, 201)
+        assert client.get("/files/a.md?format=text").text == "x🙂y"
+        for edit in ("x🙂🙂y", "x🙂z", "🙃"):
+            client.put("/files/a.md", content=edit.encode(), headers={"Content-Type": "text/plain"}).raise_for_status()
+            assert client.get("/files/a.md?format=text").text == edit
 
 
 def test_many_writers_on_one_file_make_one_sequence_of_versions(shared_project: httpx.Client, oracle: Oracle) -> None:
