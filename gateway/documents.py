@@ -6,179 +6,24 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import pycrdt
 from anyio import to_process
 
-from gateway.restore import restore_content
-from gateway.roots import require_text
-from gateway.structs import MalformedUpdate, Place
-from gateway.surrogates import may_hold_pairs, parts_pair, second_halves
-from gateway.texts import apply_edits, smallest_edits
+from gateway.open_document import OpenDocument
+from gateway.surrogates import may_hold_pairs, second_halves
 from gateway.updates import (
-    Document,
-    InvalidUpdate,
     build_document,
     build_update,
-    lacks_predecessors,
-    leaves_gap,
-    run_yrs,
 )
-from storage import AppendUpdate, Commit, Committed, FileHead, Storage, StoredDocument, Version
+from storage import AppendUpdate, Commit, Committed, Storage, StoredDocument
 
 T = TypeVar("T")
 
 _HEAVY_BYTES = 2**20
 """pycrdt holds the GIL through every call: building a document of more than this would be felt by everybody."""
 
-_MEMORY_PER_BYTE = 10
-"""An open document takes 5 to 14 times its encoded size."""
-_MEMORY_PER_DOCUMENT = 4096
-
-_SNAPSHOT_TAIL = 32 * 1024
-"""A snapshot is due when the updates after the last one hold this many bytes and half of its own. So all snapshots of a
-file take at most three times the bytes of its log, and a cold open replays at most half of a document more."""
-
-
-class Gap(Exception):
-    """The update builds on something that the document does not have."""
-
 
 class DocumentsExhausted(Exception):
     """Open documents that wait for the disk take all the memory that documents may take."""
-
-
-class OpenDocument:
-    """One file in memory, ahead of the log by what is queued to be written.
-
-    Every method that is not a coroutine is one step: what it decides holds until the caller awaits something.
-    """
-
-    def __init__(
-        self, project: str, path: str, head: FileHead | None, document: Document, size: int, halves: set[Place]
-    ) -> None:
-        self.project = project
-        self.path = path
-        self.head = head
-        """The newest durable state."""
-        self.version = Version(0) if head is None else head.version
-        """The version that the next update builds on: ahead of `head` while updates are queued."""
-        self.snapshot_log_size = 0
-        self.snapshot_size = 0
-        self.size = size
-        """Bytes of the encoded document, about."""
-        self.usable = True
-        self._document = document
-        self._halves = halves
-        """Where in its texts the second half of a surrogate pair is, or was."""
-        self._pending: asyncio.Future[tuple[Committed, ...]] | None = None
-        self._queued = 0
-        self._emitted: list[bytes] = []
-        self._subscription = document.observe(self._keep)
-
-    def _keep(self, event: pycrdt.TransactionEvent) -> None:
-        self._emitted.append(event.update)
-
-    @property
-    def pending(self) -> bool:
-        """Whether updates of it are queued, not yet durable."""
-        return self._queued > 0
-
-    @property
-    def memory(self) -> int:
-        """Bytes of memory that the document takes, as estimated."""
-        return _MEMORY_PER_DOCUMENT + _MEMORY_PER_BYTE * self.size
-
-    @property
-    def snapshot_due(self) -> bool:
-        if self.head is None or self.head.deleted:
-            return False
-        return self.head.size - self.snapshot_log_size >= max(_SNAPSHOT_TAIL, self.snapshot_size // 2)
-
-    def admit(self, update: bytes) -> bytes | None:
-        """Apply a client's update; returns what it adds, in canonical form, or None where it adds nothing.
-
-        After an error the document must be discarded: it may hold a part of the update.
-
-        Raises:
-            InvalidUpdate, Gap
-        """
-        self._emitted.clear()
-        self._require_whole_pairs(update)
-        run_yrs(lambda: self._document.apply_update(update))
-        if leaves_gap(update, self._document.get_state()):
-            raise Gap
-        return self._take_emitted()
-
-    def _require_whole_pairs(self, update: bytes) -> None:
-        try:
-            parted = parts_pair(update, self._halves) or parts_pair(update, second_halves([update]))
-        except MalformedUpdate as error:
-            raise InvalidUpdate(str(error)) from None
-        if parted:
-            raise InvalidUpdate("it parts a surrogate pair: one half of a character would be left")
-
-    def lacks_predecessors(self, update: bytes) -> bool:
-        """Whether an update is known to build on something that the document does not have."""
-        return lacks_predecessors(update, self._document.get_state())
-
-    def edit_text(self, root: str, text: str) -> bytes | None:
-        """Make the text of a root `text` by the smallest edit; returns the update, None where nothing changes.
-
-        Raises:
-            RootIsNotText: the document is as it was.
-        """
-        self._emitted.clear()
-        target = self._document.get(root, type=pycrdt.Text)
-        present = str(target)
-        if not present:
-            require_text(self._document.get_update(), root)
-        edits = smallest_edits(present, text)
-        with self._document.transaction():
-            apply_edits(target, edits)
-        return self._take_emitted()
-
-    def restore(self, old: bytes) -> bytes | None:
-        """Make the content what it is in the whole document `old`; returns the update, None where nothing changes."""
-        self._emitted.clear()
-        with self._document.transaction():
-            restore_content(self._document, old)
-        return self._take_emitted()
-
-    def _take_emitted(self) -> bytes | None:
-        if not self._emitted:
-            return None
-        (update,) = self._emitted
-        self._emitted.clear()
-        self._halves |= second_halves([update])
-        return update
-
-    def state_vector(self) -> bytes:
-        return self._document.get_state()
-
-    def encode(self, state_vector: bytes | None = None) -> bytes:
-        """The whole document as an update, or what a replica with `state_vector` lacks."""
-        return run_yrs(lambda: self._document.get_update(state_vector))
-
-    def queued(self, future: asyncio.Future[tuple[Committed, ...]], update: bytes) -> None:
-        """Note that `update` was queued as the next version."""
-        self.version = Version(self.version + 1)
-        self.size += len(update)
-        self._queued += 1
-        self._pending = future
-
-    def decided(self, head: FileHead | None) -> None:
-        """Note that the oldest queued update is durable, as `head`, or failed."""
-        self._queued -= 1
-        self.head = head or self.head
-
-    async def settle(self) -> None:
-        """Wait until nothing that is queued now is undecided. Does not raise for a write that failed."""
-        if self._pending is not None:
-            await asyncio.wait([self._pending])
-
-    def close(self) -> None:
-        self.usable = False
-        self._document.unobserve(self._subscription)
 
 
 class Documents:
@@ -257,14 +102,14 @@ class Documents:
             if head is not None and not head.deleted:  # it came into being between the two reads
                 return await self._read(project, path)
             born = 1 if head is None else head.version + 1
-            return OpenDocument(project, path, head, build_document([], _client_id(project, path, born)), 0, set())
+            return OpenDocument(project, path, head, build_document([], _client_id(project, path, born)), [], set())
         parts = stored_parts(stored)
         halves = await in_worker(second_halves, [part for part in parts if may_hold_pairs(part)])
         if sum(map(len, parts)) > _HEAVY_BYTES and len(parts) > 1:
             parts = [await in_worker(build_update, parts)]
         head = stored.head
         client_id = _client_id(project, path, head.born_version)
-        document = OpenDocument(project, path, head, build_document(parts, client_id), sum(map(len, parts)), halves)
+        document = OpenDocument(project, path, head, build_document(parts, client_id), parts, halves)
         if stored.snapshot is not None:
             document.snapshot_log_size = stored.snapshot.log_size
             document.snapshot_size = len(stored.snapshot.body)

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from gateway import roots
 from gateway.conditional import file_headers
 from gateway.documents import Documents, in_worker, stored_parts
 from gateway.hub import Hub, WatchedProject
@@ -13,6 +14,7 @@ from gateway.problems import (
     FileDeleted,
     FileNotFound,
     InvalidStateVector,
+    NestedTooDeeply,
     NotAText,
     ProjectNotFound,
     VersionAhead,
@@ -130,7 +132,10 @@ class FileReader:
 
     async def roots_of(self, content: Content) -> dict[str, Any]:
         """All roots of a whole document, as plain values for JSON."""
-        return read_roots(content.update)
+        try:
+            return await in_worker(_read_roots, [content.update])
+        except roots.NestedTooDeeply as error:
+            raise NestedTooDeeply(str(error)) from None
 
     async def _build(self, stored: StoredDocument) -> Content:
         parts = stored_parts(stored)
@@ -155,6 +160,11 @@ class FileReader:
 
 def _content(head: FileHead, update: bytes, builds_on: int = 0) -> Content:
     return Content(update, head.incarnation, head.version, head.last_modified, builds_on)
+
+
+def _read_roots(parts: Sequence[bytes]) -> dict[str, Any]:
+    (update,) = parts
+    return read_roots(update)
 
 
 def _diff(parts: Sequence[bytes]) -> bytes:

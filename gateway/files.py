@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
+from gateway import roots
 from gateway.conditional import Preconditions
-from gateway.documents import DocumentsExhausted, Gap, OpenDocument
+from gateway.documents import DocumentsExhausted
 from gateway.file_reading import FileReader
+from gateway.open_document import Gap, OpenDocument
 from gateway.problems import (
     FileExists,
     InvalidUpdateBody,
     MissingPredecessors,
+    NestedTooDeeply,
     NotAText,
     Overloaded,
     Problem,
@@ -208,7 +211,14 @@ class Files(FileReader):
         self, project: str, path: str, old: bytes, preconditions: Preconditions, author: str | None = None
     ) -> Written:
         """Make the content of a file that of the whole document `old`, by an edit like any other."""
-        return await self._write(project, path, lambda document: document.restore(old), preconditions, author)
+
+        def edit(document: OpenDocument) -> bytes | None:
+            try:
+                return document.restore(old)
+            except roots.NestedTooDeeply as error:
+                raise NestedTooDeeply(str(error)) from None
+
+        return await self._write(project, path, edit, preconditions, author)
 
     async def _write(
         self,

@@ -5,8 +5,8 @@ Problem
 │       · InvalidUpdateBody · InvalidText · MalformedRequest
 ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
 ├── 405 MethodNotAllowed
-├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention · SyncRefused · TurnFinished
-│       · IllegalTransition · BlockConflict · OutputConflict
+├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
+│       · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
 ├── 410 FileDeleted
 ├── 412 PreconditionFailed
 ├── 413 BodyTooLarge · TooManyPaths
@@ -186,6 +186,10 @@ class FileExists(Problem):
 
 class NotAText(Problem):
     status, code, title = 409, "not_a_text", "The root is not a Y.Text"
+
+
+class NestedTooDeeply(Problem):
+    status, code, title = 409, "nested_too_deeply", "The content is nested too deeply for this"
 
 
 class SyncRefused(Problem):

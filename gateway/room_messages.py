@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from gateway.struct_writing import var_uint
 from gateway.structs import MalformedUpdate, Reader, read_state_vector
 
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
@@ -85,33 +86,23 @@ def _parse_states(update: bytes) -> tuple[AwarenessState, ...]:
 
 
 def sync_step_1(state_vector: bytes) -> bytes:
-    return _var_uint(SYNC) + _var_uint(STEP_1) + _buffer(state_vector)
+    return var_uint(SYNC) + var_uint(STEP_1) + _buffer(state_vector)
 
 
 def sync_step_2(update: bytes) -> bytes:
-    return _var_uint(SYNC) + _var_uint(STEP_2) + _buffer(update)
+    return var_uint(SYNC) + var_uint(STEP_2) + _buffer(update)
 
 
 def sync_update(update: bytes) -> bytes:
-    return _var_uint(SYNC) + _var_uint(UPDATE) + _buffer(update)
+    return var_uint(SYNC) + var_uint(UPDATE) + _buffer(update)
 
 
 def awareness_message(states: tuple[AwarenessState, ...]) -> bytes:
-    parts = [_var_uint(len(states))]
+    parts = [var_uint(len(states))]
     for state in states:
-        parts += [_var_uint(state.client), _var_uint(state.clock), _buffer(state.state.encode())]
-    return _var_uint(AWARENESS) + _buffer(b"".join(parts))
+        parts += [var_uint(state.client), var_uint(state.clock), _buffer(state.state.encode())]
+    return var_uint(AWARENESS) + _buffer(b"".join(parts))
 
 
 def _buffer(data: bytes) -> bytes:
-    return _var_uint(len(data)) + data
-
-
-def _var_uint(number: int) -> bytes:
-    """lib0's `writeVarUint`."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(0x80 | number & 0x7F)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
+    return var_uint(len(data)) + data

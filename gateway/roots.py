@@ -6,19 +6,21 @@ left as null.
 
 import base64
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pycrdt
 
-from gateway.structs import root_kinds
+from gateway.structs import RootKind, root_kinds
 from gateway.updates import Document, build_document
 
-_TYPES: dict[str, type[pycrdt.Text | pycrdt.Array[Any] | pycrdt.Map[Any] | pycrdt.XmlFragment]] = {
+_TYPES: dict[RootKind, type[pycrdt.Text | pycrdt.Array[Any] | pycrdt.Map[Any] | pycrdt.XmlFragment]] = {
     "text": pycrdt.Text,
     "array": pycrdt.Array,
-    "map": pycrdt.Map,
     "xml": pycrdt.XmlFragment,
+    "map": pycrdt.Map,
 }
+"""What tells more of a root comes before what tells less: characters make a text of it, whatever else it holds."""
 
 
 class RootIsNotText(ValueError):
@@ -53,20 +55,42 @@ def require_text(update: bytes, root: str) -> None:
         raise RootIsNotText(root, str(kind))
 
 
-def open_roots(update: bytes, document: Document | None = None) -> dict[str, Any]:
-    """The roots of the whole document `update` whose kind can be told, as shared types (of `document`, if given)."""
-    opened = build_document([update]) if document is None else document
-    kinds = root_kinds(update).items()
-    return {name: opened.get(name, type=_TYPES[kind]) for name, kind in kinds if kind is not None}
+def open_roots(documents: Sequence[Document]) -> list[dict[str, Any]]:
+    """The roots of each document whose kind can be told, as shared types: of one name of one kind in all of them."""
+    kinds: dict[str, RootKind] = {}
+    found = []
+    for document in documents:
+        told = {name: kind for name, kind in root_kinds(document.get_update()).items() if kind is not None}
+        found.append(told)
+        for name, kind in told.items():  # what tells more is told
+            kinds[name] = min(kind, kinds.get(name, kind), key=list(_TYPES).index)
+    return [
+        {name: document.get(name, type=_TYPES[kinds[name]]) for name in told}
+        for document, told in zip(documents, found, strict=True)
+    ]
+
+
+class NestedTooDeeply(ValueError):
+    """What the document holds is nested more deeply than can be followed."""
+
+    def __init__(self) -> None:
+        super().__init__("the document holds what is nested some hundred levels deep")
 
 
 def read_roots(update: bytes) -> dict[str, Any]:
-    """All roots of the whole document `update`, as plain values for JSON."""
+    """All roots of the whole document `update`, as plain values for JSON.
+
+    Raises:
+        NestedTooDeeply
+    """
     document = build_document([update])
-    return {
-        name: None if kind is None else _plain(document.get(name, type=_TYPES[kind]))
-        for name, kind in root_kinds(update).items()
-    }
+    try:
+        return {
+            name: None if kind is None else _plain(document.get(name, type=_TYPES[kind]))
+            for name, kind in root_kinds(update).items()
+        }
+    except RecursionError:
+        raise NestedTooDeeply from None
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,9 @@ _GC, _DELETED, _JSON, _BINARY, _STRING, _EMBED, _FORMAT, _TYPE, _ANY, _DOC, _SKI
 _HAS_ORIGIN, _HAS_RIGHT_ORIGIN, _HAS_PARENT_SUB = 0x80, 0x40, 0x20
 _ARRAY, _XML_ELEMENT, _XML_HOOK, _XML_TEXT, _WEAK_LINK = 0, 3, 5, 6, 7
 _LARGEST_INTEGER = 2**53 - 1
+DEEPEST = 128
+"""How many levels plain values may be nested. yrs takes any number and dies of some: its calls nest as deeply, until
+the stack of the process ends."""
 
 
 class MalformedUpdate(ValueError):
@@ -28,6 +31,11 @@ class Reader:
     def __init__(self, data: bytes) -> None:
         self._bytes = data
         self._position = 0
+
+    @property
+    def position(self) -> int:
+        """How many bytes were read."""
+        return self._position
 
     @property
     def at_end(self) -> bool:
@@ -77,7 +85,7 @@ class Reader:
 
     def skip_any(self, depth: int = 0) -> None:
         """A value as lib0's `readAny` takes it."""
-        if depth > 200:
+        if depth > DEEPEST:
             raise MalformedUpdate("a value is nested too deeply")
         match self.byte():
             case 127 | 126 | 121 | 120:  # undefined, null, false, true
@@ -130,6 +138,11 @@ def read_delete_set(reader: Reader) -> list[tuple[int, int, int]]:
     return ranges
 
 
+def may_nest_deeply(update: bytes) -> bool:
+    """Whether an update may hold values that are nested too deeply; told without reading it."""
+    return update.count(b"\x75") + update.count(b"\x76") > DEEPEST  # the marks of an array and of an object
+
+
 def check_update(update: bytes) -> None:
     """Walk through the whole update.
 
@@ -151,7 +164,7 @@ def root_kinds(update: bytes) -> dict[str, RootKind | None]:
     back from reading it: so a text beats all, and is only ever read as one.
     """
     structs = list(_structs(update))
-    containers = _Containers(structs)
+    containers = Containers(structs)
     contents: dict[str, set[_Content | None]] = {}
     unreadable = set()
     for struct in structs:
@@ -202,11 +215,13 @@ class Struct(NamedTuple):
     """What it was inserted between: its origins."""
     text: str = ""
     """The characters that it holds."""
+    start: int = 0
+    """Where in the bytes it begins."""
     missing: bool = False
     """It only stands for structs that are not here."""
 
 
-class _Containers:
+class Containers:
     """Which root or shared type holds a struct."""
 
     def __init__(self, structs: list[Struct]) -> None:
@@ -229,23 +244,24 @@ class _Containers:
                 found = self._found.get(place, (present.container, present.by_key))
                 break
             walked.append(place)
-            present = self._at(present.neighbour)
+            present = self.at(present.neighbour)
         self._found.update(dict.fromkeys(walked, found))
         return found
 
     def is_array(self, place: Place) -> bool:
-        struct = self._at(place)
+        struct = self.at(place)
         return struct is not None and struct.node == _ARRAY
 
     def root_of(self, place: Place) -> str | None:
         """The root that holds a shared type, at whatever depth."""
         container: str | Place | None = place
         while isinstance(container, tuple):
-            struct = self._at(container)
+            struct = self.at(container)
             container = None if struct is None else self.of(struct)[0]
         return container
 
-    def _at(self, place: Place) -> Struct | None:
+    def at(self, place: Place) -> Struct | None:
+        """The struct that a place is in."""
         client, clock = place
         candidates = self._structs.get(client, [])
         index = bisect_right(candidates, clock, key=lambda candidate: candidate.clock) - 1
@@ -294,6 +310,7 @@ def read_structs(reader: Reader) -> Iterator[tuple[Struct, int]]:
 
 def _read_struct(reader: Reader, client: int, clock: int) -> tuple[Struct, int]:
     """A struct and its length."""
+    start = reader.position
     info = reader.byte()
     content = info & 0x1F
     if content in (_GC, _SKIP):
@@ -317,7 +334,7 @@ def _read_struct(reader: Reader, client: int, clock: int) -> tuple[Struct, int]:
     else:
         text, (length, node) = "", _read_content(reader, content)
     kind = _content_of(content, node)
-    struct = Struct(client, clock, neighbour, container, by_key, kind, node, tuple(needs), left, right, text)
+    struct = Struct(client, clock, neighbour, container, by_key, kind, node, tuple(needs), left, right, text, start)
     return struct, length
 
 

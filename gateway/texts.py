@@ -105,7 +105,7 @@ def _common_suffix(left: str, right: str, prefix: int) -> int:
     return low
 
 
-def apply_edits(text: pycrdt.Text, edits: Sequence[Edit]) -> None:
+def apply_edits(text: pycrdt.Text | pycrdt.XmlText, edits: Sequence[Edit]) -> None:
     """Apply edits of the text's present characters. Embeds between characters stay where they are, as they are."""
     pieces = _Pieces(text)
     for edit in reversed(edits):
@@ -117,24 +117,24 @@ def apply_edits(text: pycrdt.Text, edits: Sequence[Edit]) -> None:
             text.insert(position, edit.text)
 
 
-def _delete(text: pycrdt.Text, start: int, end: int, pieces: "_Pieces") -> None:
+def _delete(text: pycrdt.Text | pycrdt.XmlText, start: int, end: int, pieces: "_Pieces") -> None:
     """Delete a range. yrs takes the end of a format before an embedded shared type for superfluous, and drops it: what
     comes behind the range is given its formats back."""
     if not pieces.shared:
         del text[start:end]
         return
-    kept = list(_formats(text, end))
+    kept = list(formats(text, end))
     del text[start:end]
     for first, last, attributes in kept:
         first, last = first - end + start, last - end + start
-        for from_, to, present in list(_formats(text, first)):
+        for from_, to, present in list(formats(text, first)):
             if from_ < last and present != attributes:
                 names = present.keys() | attributes.keys()
                 text.format(from_, min(to, last), {name: attributes.get(name) for name in names})
 
 
-def _formats(text: pycrdt.Text, start: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """The ranges from a position on, and the attributes of each."""
+def formats(text: pycrdt.Text | pycrdt.XmlText, start: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """The ranges from a position on, as yrs counts, and the attributes of each."""
     position = 0
     for content, attributes in text.diff():
         end = position + (len(content.encode()) if isinstance(content, str) else 1)
@@ -146,7 +146,7 @@ def _formats(text: pycrdt.Text, start: int) -> Iterator[tuple[int, int, dict[str
 class _Pieces:
     """Where the characters of a text lie in the document, with embeds between them."""
 
-    def __init__(self, text: pycrdt.Text) -> None:
+    def __init__(self, text: pycrdt.Text | pycrdt.XmlText) -> None:
         self._pieces: list[tuple[int, int, str]] = []
         self.shared = False
         """Whether shared types are embedded."""
@@ -177,6 +177,14 @@ class _Pieces:
                 yield begin, begin + len(content[low:high].encode())
 
 
-def _content(text: pycrdt.Text) -> list[tuple[Any, Any]]:
-    plain = str(text)
-    return [(plain, None)] if len(plain.encode()) == len(text) else text.diff()
+def characters(text: pycrdt.Text | pycrdt.XmlText) -> str:
+    """The characters of a text, without its embeds. (pycrdt gives an XML text with its formats as tags.)"""
+    if isinstance(text, pycrdt.Text):
+        return str(text)
+    return "".join(content for content, _ in text.diff() if isinstance(content, str))
+
+
+def _content(text: pycrdt.Text | pycrdt.XmlText) -> list[tuple[Any, Any]]:
+    if isinstance(text, pycrdt.Text) and len((plain := str(text)).encode()) == len(text):
+        return [(plain, None)]
+    return text.diff()

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import pycrdt
 
 from gateway import structs
-from gateway.structs import MalformedUpdate, Reader, check_update, read_delete_set, read_state_vector
+from gateway.structs import MalformedUpdate, Reader, check_update, may_nest_deeply, read_delete_set, read_state_vector
 
 T = TypeVar("T")
 
@@ -42,11 +42,17 @@ def check_format(update: bytes) -> None:
 
     yrs reads a v2 update as an empty one and ignores what follows the end; then the merged length differs.
     """
+    if may_nest_deeply(update):
+        _read_through(update)
     if len(run_yrs(lambda: pycrdt.merge_updates(EMPTY_UPDATE, update))) != len(update):
-        try:
-            check_update(update)
-        except MalformedUpdate as error:
-            raise InvalidUpdate(str(error)) from error
+        _read_through(update)
+
+
+def _read_through(update: bytes) -> None:
+    try:
+        check_update(update)
+    except MalformedUpdate as error:
+        raise InvalidUpdate(str(error)) from error
 
 
 def leaves_gap(update: bytes, state_vector: bytes) -> bool:

@@ -8,8 +8,8 @@ GatewayError
     │       · InvalidUpdate · InvalidText · MalformedRequest
     ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
     ├── 405 MethodNotAllowed
-    ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · WriteContention · SyncRefused · TurnFinished
-    │       · IllegalTransition · BlockConflict · OutputConflict
+    ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
+    │       · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
     ├── 410 FileDeleted
     ├── 412 PreconditionFailed
     ├── 413 BodyTooLarge · TooManyPaths
@@ -144,6 +144,10 @@ class FileExists(ProblemAnswer):
 
 class NotAText(ProblemAnswer):
     code = "not_a_text"
+
+
+class NestedTooDeeply(ProblemAnswer):
+    code = "nested_too_deeply"
 
 
 class WriteContention(ProblemAnswer):

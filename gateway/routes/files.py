@@ -19,6 +19,7 @@ from gateway.problems import (
     InvalidText,
     InvalidUpdateBody,
     MissingPredecessors,
+    NestedTooDeeply,
     NotAText,
     PreconditionFailed,
     ProjectNotFound,
@@ -170,7 +171,7 @@ class FileRoutes:
                 answers={200: {OCTETS: bytes, TEXT: str, JSON: dict}, 204: {}, 304: {}},
                 problems=(
                     InvalidPath, InvalidParameter, InvalidStateVector, ProjectNotFound, FileNotFound, VersionNotFound,
-                    FileDeleted, VersionAhead, NotAText, WriteContention,
+                    FileDeleted, VersionAhead, NotAText, NestedTooDeeply, WriteContention,
                 ),
             ),
             Operation(

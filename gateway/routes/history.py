@@ -12,6 +12,7 @@ from gateway.problems import (
     InvalidBody,
     InvalidParameter,
     InvalidPath,
+    NestedTooDeeply,
     NotAText,
     PreconditionFailed,
     ProjectNotFound,
@@ -100,7 +101,8 @@ class HistoryRoutes:
                 answers={200: {JSON: (History, TextDifference), TEXT: str}},
                 problems=(
                     InvalidPath, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted, VersionNotFound,
-                    NotAText,
+                    NestedTooDeeply,
+    NotAText,
                 ),
             ),
             Operation(
@@ -109,7 +111,8 @@ class HistoryRoutes:
                 answers={200: {JSON: Receipt}, 201: {JSON: Receipt}},
                 problems=(
                     InvalidPath, InvalidBody, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted,
-                    VersionNotFound, PreconditionFailed, WriteContention, BodyTooLarge, UnsupportedMediaType,
+                    VersionNotFound, NestedTooDeeply, PreconditionFailed, WriteContention, BodyTooLarge,
+                    UnsupportedMediaType,
                 ),
             ),
         ]  # fmt: skip

@@ -54,6 +54,16 @@ export class GatewayFile {
     return this._write('PUT', 'text/plain; charset=utf-8', Buffer.from(text))
   }
 
+  // Makes the content what it was at a version; resolves to the receipt.
+  async restore (version) {
+    const url = this.url.replace('/files/', '/history/') + '/restore'
+    const headers = { 'Content-Type': 'application/json' }
+    const answer = await exchange(url, { method: 'POST', agent: this.agent, headers }, JSON.stringify({ version }))
+    const receipt = JSON.parse(answer.body.toString())
+    if (answer.status >= 400) throw new Problem(answer.status, receipt)
+    return receipt
+  }
+
   // The file by one way of fetching: its bytes, its version and the version that they build on; null for a 204.
   async get (parameters = {}) {
     const query = new URLSearchParams(parameters).toString()
