@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -196,6 +197,17 @@ def raw_client(gateway: GatewayProcess, project: str, path: str, *, quoted: bool
         yield RawClient(socket)
 
 
+def client_frame(payload: bytes) -> bytes:
+    """A binary frame of a client (RFC 6455 §5.2), masked with zeros."""
+    if len(payload) < 126:
+        head = struct.pack("!BB", 0x82, 0x80 | len(payload))
+    elif len(payload) < 65536:
+        head = struct.pack("!BBH", 0x82, 0x80 | 126, len(payload))
+    else:
+        head = struct.pack("!BBQ", 0x82, 0x80 | 127, len(payload))
+    return head + bytes(4) + payload
+
+
 class Typewriter:
     """A document of one's own, and the update that each edit makes."""
 
@@ -209,6 +221,12 @@ class Typewriter:
         """Append text; returns the update."""
         state = self.document.get_state()
         self.text += text
+        return self.document.get_update(state)
+
+    def erase(self) -> bytes:
+        """Delete all text; returns the update."""
+        state = self.document.get_state()
+        self.text.clear()
         return self.document.get_update(state)
 
     def updates(self, text: str) -> list[bytes]:

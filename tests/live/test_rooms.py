@@ -2,7 +2,6 @@
 
 import random
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from websockets.sync.client import connect
 from gateway.awareness import EXPIRY_S, Awareness
 from gateway.room_messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
 from tests.live.clients import OCTETS, Waiting, Wakes, figure, name_of, names, put, wait_for_figure
-from tests.live.editors import Editor, Typewriter, raw_client, resident_bytes
+from tests.live.editors import Editor, Typewriter, client_frame, raw_client, resident_bytes
 from tests.support.server import GatewayProcess
 
 Edit = Callable[..., Editor]
@@ -147,7 +146,7 @@ def test_edits_in_flight_when_a_client_leaves_are_all_stored(
         client.receive_sync("step_1")
         # Sync step 1 makes the gateway read the file while the edits and the end of the connection come in.
         frames = [sync_step_1(b"\0"), *map(sync_update, updates)]
-        client.socket.socket.sendall(b"".join(map(_frame, frames)))
+        client.socket.socket.sendall(b"".join(map(client_frame, frames)))
         client.socket.socket.shutdown(socket.SHUT_RDWR)
     until_text(shared_project, "x" * size + "." * 50)
 
@@ -231,7 +230,7 @@ def test_a_hundred_thousand_updates_in_one_turn_are_all_stored(
     bystander = open_editor(gateway, "demo", "other.md").synced()
     follower = open_editor(gateway, "demo", "a.md").synced()
     updates = Typewriter().updates("." * count)
-    frames = b"".join(_frame(sync_update(update)) for update in updates)
+    frames = b"".join(client_frame(sync_update(update)) for update in updates)
     with raw_client(gateway, "demo", "a.md") as client:
         sending = threading.Thread(target=client.socket.socket.sendall, args=(frames,))
         sending.start()
@@ -334,7 +333,7 @@ def test_a_flood_of_gaps_is_answered_once(shared_gateway: GatewayProcess, shared
     updates = writer.updates("." * 3000)
     with raw_client(shared_gateway, name_of(shared_project), "a.md") as client:
         client.receive_sync("step_1")
-        client.socket.socket.sendall(b"".join(_frame(sync_update(update)) for update in updates))
+        client.socket.socket.sendall(b"".join(client_frame(sync_update(update)) for update in updates))
         state = client.receive_sync("step_1")
         client.send(sync_step_2(writer.document.get_update(state)))
         until_text(shared_project, "lost" + "." * 3000)
@@ -508,17 +507,6 @@ def test_an_edit_that_waits_when_its_file_is_deleted_is_not_written_into_the_nex
 
 
 # What harms nobody else
-
-
-def _frame(payload: bytes) -> bytes:
-    """A binary frame of a client (RFC 6455 §5.2), masked with zeros."""
-    if len(payload) < 126:
-        head = struct.pack("!BB", 0x82, 0x80 | len(payload))
-    elif len(payload) < 65536:
-        head = struct.pack("!BBH", 0x82, 0x80 | 126, len(payload))
-    else:
-        head = struct.pack("!BBQ", 0x82, 0x80 | 127, len(payload))
-    return head + bytes(4) + payload
 
 
 def _update_v2() -> bytes:

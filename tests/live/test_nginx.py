@@ -1,0 +1,159 @@
+"""Behind nginx, with the configuration that the documentation gives: everything live passes through."""
+
+import copy
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.live.clients import Waiting, event_stream, name_of, names, put, wait_for_figure
+from tests.live.editors import Editor
+from tests.support.server import GatewayProcess
+
+_CONFIGURATION = Path(__file__).parent.parent.parent / "docs" / "nginx.conf"
+_AROUND = """
+{user}
+error_log stderr notice;
+pid {folder}/nginx.pid;
+daemon off;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/gateway.conf;
+}}
+"""
+_WAIT = 50
+
+
+@pytest.fixture(scope="module")
+def behind_nginx(shared_gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """The shared gateway, as it is reached through nginx."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        pytest.skip("nginx is not installed")
+    folder = tmp_path_factory.mktemp("nginx")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    configuration = _CONFIGURATION.read_text(encoding="utf-8")
+    for written, used in (("listen 8080;", f"listen 127.0.0.1:{port};"), (":8000;", f":{shared_gateway.port};")):
+        assert configuration.count(written) == 1
+        configuration = configuration.replace(written, used)
+    (folder / "gateway.conf").write_text(configuration, encoding="utf-8")
+    user = "user root;" if os.geteuid() == 0 else ""  # else its workers may not enter the folder
+    (folder / "nginx.conf").write_text(_AROUND.format(folder=folder, user=user), encoding="utf-8")
+    command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as nginx:
+        assert nginx.stderr is not None
+        log = []
+        for line in nginx.stderr:
+            log.append(line)
+            if "start worker process " in line:
+                break
+        else:
+            raise AssertionError("nginx did not start:\n" + "".join(log))
+        through = copy.copy(shared_gateway)
+        through.url = f"http://127.0.0.1:{port}"
+        yield through
+        nginx.terminate()
+        nginx.communicate()
+
+
+@pytest.fixture
+def proxied(behind_nginx: GatewayProcess, shared_project: httpx.Client) -> Iterator[httpx.Client]:
+    """A client for the shared project that goes through nginx."""
+    with behind_nginx.client(name_of(shared_project)) as client:
+        yield client
+
+
+def test_events_pass_at_once(proxied: httpx.Client) -> None:
+    put(proxied, "a", "1")
+    with event_stream(proxied) as stream:
+        assert len(stream.until_ready()) == 1
+        for number in range(2, 20):  # each by itself: nothing that comes after it pushes it through
+            put(proxied, "a", f"{number}")
+            assert stream.next("change").json["version"] == number
+
+
+def test_long_polls_are_held_and_answered_at_once(behind_nginx: GatewayProcess, proxied: httpx.Client) -> None:
+    since = put(proxied, "a", "1")["cursor"]
+    with Waiting(behind_nginx, name_of(proxied)) as waiting:
+        asked = waiting.start("GET", "/changes", params={"since": since, "wait": _WAIT})
+        put(proxied, "a", "2")
+        assert names(asked.result().json()) == [("a", 2, "modified")]
+
+
+def test_who_leaves_nginx_is_forgotten_by_the_gateway(behind_nginx: GatewayProcess, proxied: httpx.Client) -> None:
+    since = put(proxied, "a", "1")["cursor"]
+    wait_for_figure(behind_nginx, "gateway_waiters", 0)
+    with event_stream(proxied) as stream:
+        stream.until_ready()
+        with pytest.raises(httpx.ReadTimeout):
+            proxied.get("/changes", params={"since": since, "wait": _WAIT}, timeout=0.2)
+        wait_for_figure(behind_nginx, "gateway_waiters", 1)
+    wait_for_figure(behind_nginx, "gateway_waiters", 0)
+
+
+@pytest.mark.parametrize("size", [500, 5000], ids=["compressed by nginx", "compressed by the gateway"])
+def test_a_tag_survives_compression(proxied: httpx.Client, shared_project: httpx.Client, size: int) -> None:
+    put(proxied, "a", "x" * size)
+    question = {"url": "/files/a", "params": {"format": "text"}}
+    plain = proxied.get(**question, headers={"Accept-Encoding": "identity"})
+    packed = proxied.get(**question, headers={"Accept-Encoding": "gzip"})
+    direct = shared_project.get(**question, headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert direct.headers.get("Content-Encoding") == ("gzip" if size > 1024 else None)
+    assert packed.headers["ETag"] == "W/" + plain.headers["ETag"]
+    assert packed.text == plain.text == "x" * size
+    for tag in (packed.headers["ETag"], plain.headers["ETag"]):
+        assert proxied.get(**question, headers={"If-None-Match": tag}).status_code == 304
+    put(proxied, "a", "y" * size)
+    changed = proxied.get(**question, headers={"If-None-Match": packed.headers["ETag"]})
+    assert (changed.status_code, changed.text) == (200, "y" * size)
+
+
+def test_a_stock_provider_works(
+    open_editor: Callable[..., Editor], behind_nginx: GatewayProcess, proxied: httpx.Client
+) -> None:
+    first, second = (open_editor(behind_nginx, name_of(proxied), "a.md").synced() for _ in range(2))
+    first.type("through ")
+    second.until_text("through ")
+    second.type("and back")
+    first.until_text("through and back")
+    first.say({"name": "first"})
+    second.until_others("first")
+
+
+def test_the_longest_body_passes_and_no_longer_one(proxied: httpx.Client) -> None:
+    headers = {"Content-Type": "text/plain"}
+    longest = 16 * 2**20
+    assert proxied.put("/files/a", content=b"x" * longest, headers=headers).status_code == 201
+    assert proxied.put("/files/a", content=b"x" * (longest + 1), headers=headers).status_code == 413
+
+
+def test_output_of_an_agent_passes_line_by_line(proxied: httpx.Client) -> None:
+    session = proxied.post("/sessions", json={}).json()["id"]
+    turn = proxied.post(f"/sessions/{session}/turns", json={"prompt": "go"}).json()["id"]
+    url = f"/sessions/{session}/turns/{turn}"
+
+    def output() -> Iterator[bytes]:
+        for number in range(1, 4):
+            content = f'[{{"type":"text","text":"line {number}"}}]'
+            yield f'{{"type":"assistant","message":{{"id":"m{number}","content":{content}}}}}\n'.encode()
+            with httpx.Client(base_url=proxied.base_url, verify=False, timeout=70) as other:
+                answer = other.get(url, params={"after_block": number - 1, "wait": _WAIT})
+                while answer.status_code != 200 or answer.json()["block_count"] < number:
+                    answer = other.get(url, params={"after_block": number - 1, "wait": _WAIT})
+
+    headers = {"Content-Type": "application/x-ndjson"}
+    proxied.post(f"{url}/output", content=output(), headers=headers).raise_for_status()
+    assert [block["content"] for block in proxied.get(url).json()["blocks"]] == ["line 1", "line 2", "line 3"]
