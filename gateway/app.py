@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from starlette.convertors import Convertor, register_url_convertor
@@ -22,6 +23,7 @@ from gateway.metrics import Metrics
 from gateway.middleware import Boundary, compressed, send_problem
 from gateway.openapi import describe
 from gateway.problems import NotFound, ShuttingDown
+from gateway.retention import Retainer
 from gateway.rooms import Rooms
 from gateway.routes.changes import ChangeRoutes
 from gateway.routes.files import FILE_PATH, FileRoutes
@@ -115,7 +117,9 @@ class Gateway:
             self._app = _assemble(self.settings, storage, hub, documents, files, rooms)
             try:
                 silent = SilentTurns(storage, self.settings.turn_lease)
-                async with _running(Maintenance(storage, documents).run(), silent.run(), rooms.expire_awareness()):
+                retention = Retainer(storage, self.settings.retention).run(self.settings.retention_interval)
+                maintenance = Maintenance(storage, documents).run()
+                async with _running(maintenance, retention, silent.run(), rooms.expire_awareness()):
                     yield storage
             finally:
                 self._app = _unavailable
@@ -141,9 +145,9 @@ async def open_sqlite(settings: Settings) -> AsyncIterator[Storage]:
 
 
 @contextlib.asynccontextmanager
-async def open_sqlite_read_only(settings: Settings) -> AsyncIterator[Storage]:
-    """The same for reading, also beside a gateway that serves it."""
-    storage = await SQLiteStorage.open_read_only(settings.database_path)
+async def open_sqlite_read_only(path: Path) -> AsyncIterator[Storage]:
+    """The storage in a database file for reading, also beside a gateway that serves it."""
+    storage = await SQLiteStorage.open_read_only(path)
     try:
         yield storage
     finally:

@@ -33,6 +33,23 @@ class Comparison(Struct, frozen=True):
     reset: bool
 
 
+class Position(Struct, frozen=True, gc=False):
+    """Where a client stands in a project's sequence."""
+
+    sequence: int | None
+    """None: at the beginning."""
+    reset: bool = False
+    """Whether it must start over: its cursor is not of this epoch, or of before a tombstone that is not kept."""
+    began: int | None = None
+    """In the midst of a listing: where the sequence stood when that began."""
+
+    def cursor(self, now: ProjectHead, sequence: int, *, more: bool) -> str:
+        """The cursor of an answer that has looked up to `sequence`. One of many answers to a client that had nothing
+        says so: what it has not seen it needs no tombstones of."""
+        began = now.sequence if self.sequence is None else self.began
+        return str(Cursor(now.epoch, sequence, began if more else None))
+
+
 class Changes:
     """Answers questions about many files of a project."""
 
@@ -82,7 +99,8 @@ class Changes:
         watched = await self.watched(project)
         # What is read below is of this point of the sequence or after it: asking from here next misses nothing.
         now = _head(watched)
-        since, reset = await position_of(self._storage, project, question.since, now)
+        position = await position_of(self._storage, project, question.since, now)
+        since, reset = position.sequence, position.reset
         if since is not None and since > now.sequence:  # nothing was heard of yet that the client does not know
             now = replace(now, sequence=Sequence(since))
         if since is None:
@@ -95,7 +113,7 @@ class Changes:
         changes.sort(key=lambda seen: seen[0])
         return Comparison(now, changes, reset)
 
-    async def position(self, project: str, cursor: str | None, now: ProjectHead) -> tuple[int | None, bool]:
+    async def position(self, project: str, cursor: str | None, now: ProjectHead) -> Position:
         """`position_of`."""
         return await position_of(self._storage, project, cursor, now)
 
@@ -204,20 +222,24 @@ def parse_cursor(text: str) -> Cursor:
         raise InvalidCursor from None
 
 
-async def position_of(storage: Storage, project: str, cursor: str | None, now: ProjectHead) -> tuple[int | None, bool]:
-    """The sequence number of a cursor, and whether the client must start over: the cursor is not of this epoch.
+async def position_of(storage: Storage, project: str, cursor: str | None, now: ProjectHead) -> Position:
+    """Where a cursor is.
 
     A cursor above `now`, which was heard of, is looked up in storage: the client may have it from a read of what was
     durable and not yet heard of here, or from another server.
     """
     if cursor is None:
-        return None, False
+        return Position(None)
     parsed = parse_cursor(cursor)
     if parsed.epoch == now.epoch and parsed.sequence > now.sequence:
         now = await storage.project_head(project) or now
     if parsed.epoch != now.epoch or parsed.sequence > now.sequence:
-        return None, True
-    return parsed.sequence, False
+        return Position(None, reset=True)
+    if parsed.sequence != now.sequence:
+        known = parsed.sequence if parsed.began is None else parsed.began
+        if known < await storage.tombstone_floor(project):
+            return Position(None, reset=True)
+    return Position(parsed.sequence, began=parsed.began)
 
 
 def _narrowed(versions: dict[str, int], paths: list[str] | None) -> dict[str, int]:

@@ -8,7 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version as package_version
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import structlog
 import typer
@@ -19,11 +20,14 @@ from gateway.app import Gateway, create_app, open_sqlite, open_sqlite_read_only
 from gateway.client.pipe import PipeOptions, run_pipe
 from gateway.http_protocol import HttpProtocol
 from gateway.settings import Settings
+from gateway.transfer import NotCopied, back_up, export_project, import_project
 from gateway.upkeep import compact_storage, verify_storage
 from storage import StorageError
 
 _KEEP_ALIVE_S = 75
 """Longer than proxies keep idle connections to their servers: the proxy closes first, and no request is lost."""
+
+T = TypeVar("T")
 
 main = typer.Typer(
     name="yjs-gateway",
@@ -107,7 +111,7 @@ def verify(database: Database = None) -> None:
     """
 
     async def work(settings: Settings) -> int:
-        async with open_sqlite_read_only(settings) as storage:
+        async with open_sqlite_read_only(settings.database_path) as storage:
             return await verify_storage(storage, typer.echo)
 
     faults = _run(work, _settings(database=database))
@@ -115,12 +119,77 @@ def verify(database: Database = None) -> None:
 
 
 @main.command()
-def compact(database: Database = None) -> None:
-    """Drop all snapshots and give unused space back. Loses nothing; the gateway must not be running."""
+def compact(
+    database: Database = None,
+    retain_versions: Annotated[
+        int | None, typer.Option(help="Keep the newest so many versions of a file (GATEWAY_RETAIN_VERSIONS).")
+    ] = None,
+    retain_days: Annotated[
+        float | None, typer.Option(help="Keep the versions of so many days (GATEWAY_RETAIN_DAYS).")
+    ] = None,
+    retain_tombstone_days: Annotated[
+        float | None, typer.Option(help="Keep deleted files for so many days (GATEWAY_RETAIN_TOMBSTONE_DAYS).")
+    ] = None,
+) -> None:
+    """Fold the versions that need not be kept, drop all snapshots, give unused space back to the disk.
+
+    Without limits on what is kept nothing is lost. The gateway must not be running.
+    """
 
     async def work(settings: Settings) -> int:
         async with open_sqlite(settings) as storage:
-            return await compact_storage(storage, typer.echo)
+            return await compact_storage(storage, settings.retention, typer.echo)
+
+    limits = {
+        "retain_versions": retain_versions,
+        "retain_days": retain_days,
+        "retain_tombstone_days": retain_tombstone_days,
+    }
+    _run(work, _settings(database=database, **limits))
+
+
+@main.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The database file to be made.")], database: Database = None
+) -> None:
+    """Copy the database as it is now into a file, and verify the copy. The gateway may go on.
+
+    When the copy is served one day, its projects begin a new epoch: clients that know more than it holds start over.
+    """
+
+    async def work(settings: Settings) -> None:
+        async with open_sqlite_read_only(settings.database_path) as storage:
+            await back_up(storage, file, open_sqlite_read_only, typer.echo)
+
+    _run(work, _settings(database=database))
+
+
+@main.command()
+def export(
+    project: Annotated[str, typer.Argument(help="The project.")],
+    file: Annotated[Path, typer.Argument(help="The file to be made.")],
+    database: Database = None,
+) -> None:
+    """Write a project with its whole history into one portable file. The gateway may go on."""
+
+    async def work(settings: Settings) -> None:
+        async with open_sqlite_read_only(settings.database_path) as storage:
+            await export_project(storage, project, file, typer.echo)
+
+    _run(work, _settings(database=database))
+
+
+@main.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A file that `export` made.")],
+    project: Annotated[str | None, typer.Option(help="The project to be made; left out, its name is kept.")] = None,
+    database: Database = None,
+) -> None:
+    """Read a project from a portable file, all of it or nothing. The gateway must not be running."""
+
+    async def work(settings: Settings) -> None:
+        async with open_sqlite(settings) as storage:
+            await import_project(storage, file, project, typer.echo)
 
     _run(work, _settings(database=database))
 
@@ -158,10 +227,10 @@ def _settings(**given: object) -> Settings:
         raise typer.Exit(2) from None
 
 
-def _run(work: Callable[[Settings], Coroutine[Any, Any, int]], settings: Settings) -> int:
+def _run(work: Callable[[Settings], Coroutine[Any, Any, T]], settings: Settings) -> T:
     try:
         return asyncio.run(work(settings))
-    except StorageError as error:
+    except (StorageError, NotCopied) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
 

@@ -3,11 +3,11 @@
 import msgspec
 from msgspec import Struct
 
-from gateway.changes import change_type_since, position_of
+from gateway.changes import Position, change_type_since, position_of
 from gateway.hub import Hub, Interest, WatchedProject
 from gateway.problems import ProjectNotFound
 from gateway.wire import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry, rfc3339
-from storage import FileHead, Storage, TurnHead
+from storage import FileHead, ProjectHead, Storage, TurnHead
 
 _EVENTS_TOGETHER = 500
 _SCANS = 16
@@ -18,14 +18,23 @@ class _Page(Struct, frozen=True):
     """A stretch of the feed: entries with their sequence, and how far was looked."""
 
     entries: list[tuple[int, FeedEntry]]
-    epoch: str
+    asked: Position
+    began: ProjectHead
+    """Where the project stood when this began to be read."""
     sequence: int
     more: bool
-    reset: bool
+
+    @property
+    def reset(self) -> bool:
+        return self.asked.reset
 
     @property
     def cursor(self) -> str:
-        return f"{self.epoch}.{self.sequence}"
+        return self.cursor_at(self.sequence)
+
+    def cursor_at(self, sequence: int) -> str:
+        """The cursor of who has taken the entries up to `sequence`."""
+        return self.asked.cursor(self.began, sequence, more=self.more or sequence < self.sequence)
 
 
 class Feed:
@@ -75,7 +84,7 @@ class Feed:
             return remembered, watched.cursor, False
         page = await self._page(project, interest, since, _EVENTS_TOGETHER)
         events = b"".join(
-            b"id: %b.%d\nevent: change\ndata: %b\n\n" % (page.epoch.encode(), sequence, msgspec.json.encode(entry))
+            b"id: %b\nevent: change\ndata: %b\n\n" % (page.cursor_at(sequence).encode(), msgspec.json.encode(entry))
             for sequence, entry in page.entries
         )
         if page.reset:
@@ -87,24 +96,27 @@ class Feed:
     async def _page(self, project: str, interest: Interest, since: str | None, limit: int) -> _Page:
         watched = await self.watched(project)
         assert watched.head is not None
-        position, reset = await position_of(self._storage, project, since, watched.head)
+        asked = await position_of(self._storage, project, since, watched.head)
+        position = asked.sequence
         after = position or 0
+        first: ProjectHead | None = None
         entries: dict[object, tuple[int, FeedEntry]] = {}
         for _ in range(_SCANS):
             answer = await self._storage.changes_since(project, after, limit=limit)
             if answer is None:
                 raise ProjectNotFound(project)
             now, heads = answer
+            first = first or now
             for head in heads:
                 if len(entries) == limit:
-                    return _Page(list(entries.values()), now.epoch, after, more=True, reset=reset)
+                    return _Page(list(entries.values()), asked, first, after, more=True)
                 after = head.sequence
                 if interest.wants(head) and (position is not None or not _is_tombstone(head)):
                     entries.pop(_thing(head), None)  # it changed between two scans: once, with its newest state
                     entries[_thing(head)] = (after, await self._entry(project, head, position or 0))
             if len(heads) < limit:
-                return _Page(list(entries.values()), now.epoch, now.sequence, more=False, reset=reset)
-        return _Page(list(entries.values()), now.epoch, after, more=True, reset=reset)
+                return _Page(list(entries.values()), asked, first, now.sequence, more=False)
+        return _Page(list(entries.values()), asked, first or watched.head, after, more=True)
 
     async def _entry(self, project: str, head: FileHead | TurnHead, since: int) -> FeedEntry:
         if isinstance(head, TurnHead):

@@ -89,7 +89,8 @@ class FileReader:
         tombstone = await self._storage.read_version(project, path, version)
         if tombstone is not None:
             raise FileDeleted(path, file_headers(head))
-        raise VersionNotFound(f"{path!r} has the versions 1 to {head.version}, not {version}")
+        oldest = await self._storage.base_version(project, path)
+        raise VersionNotFound(f"{path!r} has the versions {oldest} to {head.version}, not {version}")
 
     async def read_past(self, project: str, path: str, version: int) -> Content:
         """The same, also of a file that was deleted since."""

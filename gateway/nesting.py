@@ -3,7 +3,7 @@
 from gateway.structs import Containers, Place, Reader, Struct, read_structs
 
 DEEPEST = 5_000
-"""How many levels shared types may be nested. Deleting nests calls of yrs as deeply: it outlives 30,000, not 300,000."""
+"""How many levels shared types may be nested. A deletion nests calls of yrs as deeply: 30,000 it survives."""
 
 _TYPE_MARKS = bytes(byte for byte in range(256) if byte & 0x1F == 7)
 """The first byte of a struct that holds a shared type is one of these."""

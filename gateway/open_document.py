@@ -23,10 +23,6 @@ _SNAPSHOT_TAIL = 32 * 1024
 file take at most three times the bytes of its log, and a cold open replays at most half of a document more."""
 
 
-_MOST_TYPES_READ = 100
-"""What may hold more shared types than this is read, to know."""
-
-
 class Gap(Exception):
     """The update builds on something that the document does not have."""
 
@@ -115,9 +111,7 @@ class OpenDocument:
 
     def _require_flat(self, update: bytes) -> int:
         """Require that shared types are not nested too deeply in an update itself; returns how many there are."""
-        types = most_types(update)
-        if types > _MOST_TYPES_READ:
-            types = count_types(update)
+        types = count_types(update)
         if types > DEEPEST:
             depth(update)
         return types

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.retention import RetentionPolicy
+
 MEBIBYTE = 2**20
 
 _SQLITE_URL = "sqlite:///"
@@ -47,6 +49,16 @@ class Settings(BaseSettings):
     turn_lease: float = Field(
         120.0, gt=0, description="How many seconds a running turn may be silent before it has failed."
     )
+    retain_versions: int = Field(0, ge=0, description="The newest so many versions of a file are kept; 0: all.")
+    retain_days: float = Field(
+        0, ge=0, description="The versions of so many days are kept; 0: all. With both, what either keeps."
+    )
+    retain_tombstone_days: float = Field(
+        0, ge=0, description="For so many days a deleted file is told of and can be restored; 0: for ever."
+    )
+    retention_interval: float = Field(
+        3600.0, gt=0, description="Every so many seconds what need not be kept any more is folded."
+    )
     shutdown_seconds: int = Field(20, ge=1, description="How long a stopping gateway waits for requests in progress.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")
@@ -62,6 +74,11 @@ class Settings(BaseSettings):
         if not value.startswith(_SQLITE_URL) or value == _SQLITE_URL:
             raise ValueError("a database URL is sqlite:///file.db or sqlite:////folder/file.db")
         return value
+
+    @property
+    def retention(self) -> RetentionPolicy:
+        """What is kept."""
+        return RetentionPolicy(self.retain_versions, self.retain_days, self.retain_tombstone_days)
 
     @property
     def database_path(self) -> Path:

@@ -57,17 +57,17 @@ class Sync:
         before = await self._files.heads(project, list(request.updates))
         results = await self._push(project, request, author)
         found = await self._changes.compare(project, StatusQuestion(request.paths, request.since, request.versions))
-        since, _ = await self._changes.position(project, request.since, found.head)
+        asked = await self._changes.position(project, request.since, found.head)
         own = {
             path
             for path, written in results.items()
-            if _wrote_alone(written, before.get(path), since, (request.versions or {}).get(path))
+            if _wrote_alone(written, before.get(path), asked.sequence, (request.versions or {}).get(path))
         }
         changes, sequence = await self._pull(project, found.changes, own, request)
         return SyncAnswer(
             {path: _result(written) for path, written in results.items()},
             changes,
-            f"{found.head.epoch}.{found.head.sequence if sequence is None else sequence}",
+            asked.cursor(found.head, found.head.sequence if sequence is None else sequence, more=sequence is not None),
             more=sequence is not None,
             reset=True if found.reset else UNSET,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from gateway.retention import Retainer, RetentionPolicy
 from gateway.updates import Document, InvalidUpdate, build_document, leaves_gap, run_yrs, same_content
 from storage import FileHead, Snapshot, Storage, StoredUpdate
 
@@ -15,7 +16,11 @@ async def verify_storage(storage: Storage, report: Report) -> int:
     async for project in storage.projects():
         async for head in storage.files(project.name):
             files += 1
-            found = await _file_faults(storage, project.name, head)
+            base = await storage.base_version(project.name, head.path)
+            found = await _file_faults(storage, project.name, head, base)
+            while found and base != (now := await storage.base_version(project.name, head.path)):
+                base = now  # it was folded meanwhile
+                found = await _file_faults(storage, project.name, head, base)
             if head.sequence > project.sequence and await _is_stale(storage, project.name, head):
                 found.append(f"its sequence {head.sequence} is above the project's {project.sequence}")
             for fault in found:
@@ -31,11 +36,11 @@ async def _is_stale(storage: Storage, project: str, head: FileHead) -> bool:
     return now is None or now.sequence < head.sequence
 
 
-async def _file_faults(storage: Storage, project: str, head: FileHead) -> list[str]:
-    """What is wrong with one file: its log's order and integrity, its snapshots, its head."""
+async def _file_faults(storage: Storage, project: str, head: FileHead, base: int) -> list[str]:
+    """What is wrong with one file: its log from its oldest version on, its snapshots, its head."""
     faults: list[str] = []
     snapshots = {snapshot.version: snapshot for snapshot in await storage.snapshots(project, head.path)}
-    document, version, size, time, deleted = build_document([]), 0, 0, 0, True
+    document, version, size, time, deleted = build_document([]), base - 1, 0, 0, True
     async for update in storage.updates(project, head.path):
         if version == head.version:  # this one, and what is of it, was written since the head was read
             snapshots = {each: snapshot for each, snapshot in snapshots.items() if each <= version}
@@ -50,7 +55,8 @@ async def _file_faults(storage: Storage, project: str, head: FileHead) -> list[s
         if update.body is None:
             document, size = build_document([]), 0
             continue
-        size += len(update.body)
+        # What was folded into a whole document keeps the size of what it was folded of.
+        size = update.size if version == base > 1 else size + len(update.body)
         faults += _update_faults(document, update, size)
         snapshot = snapshots.pop(update.version, None)
         if snapshot is not None and not _is_snapshot_of(document, snapshot):
@@ -88,8 +94,13 @@ def _is_snapshot_of(document: Document, snapshot: Snapshot) -> bool:
         return False
 
 
-async def compact_storage(storage: Storage, report: Report) -> int:
-    """Drop every snapshot and shrink the database; returns the bytes freed."""
+async def compact_storage(storage: Storage, policy: RetentionPolicy, report: Report) -> int:
+    """Fold what need not be kept, drop every snapshot, and shrink the database; returns the bytes freed."""
+    if not policy.keeps_all:
+        folded = await Retainer(storage, policy).fold_all()
+        report(
+            f"{folded.versions} versions of {folded.files} files folded, {folded.tombstones} deleted files forgotten"
+        )
     dropped = await storage.drop_snapshots()
     freed = await storage.reclaim()
     report(f"{dropped} snapshots dropped, {freed} bytes freed")

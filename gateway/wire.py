@@ -13,7 +13,7 @@ from storage import BlockType, TurnStatus
 ChangeType = Literal["created", "modified", "deleted"]
 
 _PROJECT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_CURSOR = re.compile(r"([0-9a-z]{1,32})\.(0|[1-9][0-9]{0,18})")
+_CURSOR = re.compile(r"([0-9a-z]{1,32})\.(0|[1-9][0-9]{0,18})(?:\.(0|[1-9][0-9]{0,18}))?")
 _PATH_BYTES = 1024
 
 
@@ -335,9 +335,12 @@ class Cursor(Struct, frozen=True, gc=False):
 
     epoch: str
     sequence: int
+    began: int | None = None
+    """Within a listing that takes several answers: where the sequence stood when it began."""
 
     def __str__(self) -> str:
-        return f"{self.epoch}.{self.sequence}"
+        listing = "" if self.began is None else f".{self.began}"
+        return f"{self.epoch}.{self.sequence}{listing}"
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
@@ -345,7 +348,7 @@ class Cursor(Struct, frozen=True, gc=False):
         match = _CURSOR.fullmatch(text)
         if match is None:
             raise ValueError("not a cursor")
-        return cls(match[1], int(match[2]))
+        return cls(match[1], int(match[2]), None if match[3] is None else int(match[3]))
 
 
 def rfc3339(milliseconds: int) -> str:

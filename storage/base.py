@@ -3,9 +3,11 @@
 `tests/contract/` holds each of them against every backend.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from pathlib import Path
 from typing import Protocol
 
+from storage.portable import Record
 from storage.records import (
     Change,
     Commit,
@@ -15,8 +17,10 @@ from storage.records import (
     CreateSession,
     CreateTurn,
     FileHead,
+    FoldPoint,
     Increment,
     ProjectHead,
+    Retention,
     Sequence,
     SessionHead,
     Snapshot,
@@ -91,7 +95,7 @@ class Storage(Protocol):
     async def read_increment(self, project: str, path: str, after: int, *, most_bytes: int) -> Increment | None:
         """The updates after version `after` of the present incarnation.
 
-        None if the file never existed, if `after` lies before this incarnation or above the head,
+        None if the file never existed, if `after` lies before this incarnation or above the head or was folded,
         or if the updates hold more than `most_bytes`.
         """
 
@@ -105,7 +109,7 @@ class Storage(Protocol):
         """Up to `limit` versions below `before` (default: all), newest first; None if the file never existed."""
 
     async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
-        """One row of the log."""
+        """One row of the log; None where it was folded, or never was."""
 
     async def changes_since(
         self, project: str, sequence: int, *, limit: int | None = None
@@ -172,10 +176,55 @@ class Storage(Protocol):
         """Every file of a project that ever was, tombstones included, by path."""
 
     def updates(self, project: str, path: str) -> AsyncIterator[StoredUpdate]:
-        """The whole log of a file, oldest first."""
+        """The whole log of a file, oldest first: from its oldest version that can be had, which is a whole document."""
 
     async def snapshots(self, project: str, path: str) -> list[Snapshot]:
         """The stored snapshots of a file, oldest first."""
+
+    def fold_points(self, rule: Retention, *, worth: int) -> AsyncIterator[FoldPoint]:
+        """The files of which a rule lets at least `worth` versions go, and those that are not swept."""
+
+    async def fold(self, project: str, path: str, version: int, body: bytes | None) -> bool:
+        """Make a version the file's oldest one: what came before it is gone, as if it had been written as a whole.
+
+        Args:
+            body: the whole document at that version; None where it is a tombstone.
+
+        Returns False, and does nothing, where it is not a version that can be had, or is the oldest already.
+        Versions above it keep their numbers, times, authors, sizes.
+        """
+
+    async def sweep(self, project: str, path: str) -> int:
+        """Free some of the space of what was folded; returns of how many versions, 0 when all is done."""
+
+    async def forget_tombstones(self, before: int) -> list[tuple[str, str]]:
+        """Fold some of the files that were deleted before a time to their tombstones, and raise the floors of their
+        projects; returns the projects and paths, none when all is done. Their version counters stay."""
+
+    async def tombstone_floor(self, project: str) -> Sequence:
+        """The newest tombstone that was forgotten: who knows the project as it was before has to start over."""
+
+    async def base_version(self, project: str, path: str) -> Version:
+        """The oldest version of a file that can be had; 1 where nothing was folded."""
+
+    async def back_up(self, target: Path) -> None:
+        """Write all that is committed at one moment into a new file, which is a database of its own.
+
+        When that is opened to be served, every project begins a new epoch, every file a new incarnation.
+        """
+
+    async def export_project(self, project: str, take: Callable[[Record], None]) -> None:
+        """Hand over the records of a project as of one moment, in the order of `storage.portable`; none if there is
+        no such project. `take` is called in another thread."""
+
+    async def import_project(self, name: str, records: Iterable[Record]) -> ProjectHead:
+        """Store an exported project under a name, all of it or nothing: with a new epoch and new incarnations, else as
+        it was. Not for a storage that is served: listeners do not hear of it. `records` is read in another thread.
+
+        Raises:
+            ProjectExists, NotAnExport
+            What reading `records` raises.
+        """
 
     async def reclaim(self) -> int:
         """Give unused space back to the file system; returns the bytes freed."""

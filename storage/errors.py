@@ -4,6 +4,8 @@ StorageError
 ├── VersionConflict       the file is not at the version that the change was made for
 ├── TurnConflict          the turn has changed since, or is not there
 ├── SessionMissing        there is no such session to add a turn to
+├── ProjectExists         there is a project of this name
+├── NotAnExport           the file is not an exported project, or not all of one
 ├── StorageOverloaded     more changes wait to be written than the bound allows
 ├── StorageFull           the disk has no room; nothing of the batch was kept
 ├── StorageUnavailable    the database failed in another way; nothing of the batch was kept
@@ -11,6 +13,7 @@ StorageError
 └── DatabaseRefused       the database cannot be opened, and was left as it is
     ├── DatabaseInUse         another process holds it
     ├── SchemaTooNew          a newer release wrote it
+    ├── SchemaTooOld          it is to be read as it is, but its schema must be brought up to date first
     └── NotAGatewayDatabase   the file is something else
 """
 
@@ -55,6 +58,22 @@ class SessionMissing(StorageError):
         self.session = session
 
 
+class ProjectExists(StorageError):
+    """A project was to be imported under the name of one that exists."""
+
+    def __init__(self, project: str) -> None:
+        super().__init__(f"there is a project {project!r} already; import it under another name")
+        self.project = project
+
+
+class NotAnExport(StorageError):
+    """What was to be imported is not, or not wholly, a project that was exported."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} cannot be imported: {reason}")
+        self.path = path
+
+
 class StorageOverloaded(StorageError):
     """`queued` changes wait to be written, and the bound is `limit`. Try again in a moment."""
 
@@ -95,6 +114,18 @@ class SchemaTooNew(DatabaseRefused):
     def __init__(self, path: str, found: int, known: int) -> None:
         super().__init__(
             f"the database {path} has schema {found}, this release knows up to {known}: run a newer yjs-gateway on it"
+        )
+        self.path = path
+        self.found = found
+        self.known = known
+
+
+class SchemaTooOld(DatabaseRefused):
+    """The database has schema `found`, and was to be opened for reading only."""
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(
+            f"the database {path} has schema {found}, this release works with {known}: serve it once, that updates it"
         )
         self.path = path
         self.found = found

@@ -137,6 +137,25 @@ class Increment(Struct, frozen=True, gc=False):
     updates: tuple[bytes, ...]
 
 
+class Retention(Struct, frozen=True, gc=False):
+    """Which versions of a file are kept: those that either rule keeps, and the newest. Without a rule all are."""
+
+    versions: int | None = None
+    """The newest so many."""
+    since: Milliseconds | None = None
+    """Those written at this time or later."""
+
+
+class FoldPoint(Struct, frozen=True, gc=False):
+    """A file of which versions are to go, and the oldest that is kept."""
+
+    project: str
+    path: str
+    version: Version
+    folded: bool
+    """Whether that has been done, but for rows that are still to be deleted."""
+
+
 TurnStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 FINISHED: frozenset[TurnStatus] = frozenset({"completed", "failed", "cancelled"})
 """A turn in one of these never changes again."""

@@ -7,7 +7,14 @@ from typing import Self, TypeVar
 
 import aiosqlite
 
-from storage.errors import NotAGatewayDatabase, SchemaTooNew, StorageError, StorageFull, StorageUnavailable
+from storage.errors import (
+    NotAGatewayDatabase,
+    SchemaTooNew,
+    SchemaTooOld,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+)
 from storage.migrations import migrations
 
 T = TypeVar("T")
@@ -48,13 +55,16 @@ class Database:
         self._near = near
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
+    async def open(cls, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> Self:
         """Open the file, create it or bring its schema up to date.
+
+        Args:
+            prepare: what is done to the database before anything else is.
 
         Raises:
             SchemaTooNew, NotAGatewayDatabase: the file is left as it is.
         """
-        _migrate(path)
+        _migrate(path, prepare)
         writer = await _WorkerConnection.to(path)
         reader = await _WorkerConnection.to(path, read_only=True)
         return cls(path, writer, reader, _connect(path, read_only=True))
@@ -66,8 +76,11 @@ class Database:
             raise NotAGatewayDatabase(str(path), "there is no such file")
         connection = _connect(path, read_only=True)
         try:
-            if _schema_version(connection, path) == 0:
+            version, known = _schema_version(connection, path), len(migrations("sqlite"))
+            if version == 0:
                 raise NotAGatewayDatabase(str(path), "it is empty")
+            if version < known:
+                raise SchemaTooOld(str(path), version, known)
         finally:
             connection.close()
         writer = await _WorkerConnection.to(path, read_only=True)
@@ -115,6 +128,13 @@ class Database:
         """Run a read of any length in the reader's thread, in one read transaction."""
         try:
             return await self._reader.run(lambda connection: _read_transaction(connection, function))
+        except sqlite3.Error as error:
+            raise storage_error(error) from error
+
+    async def read_alone(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function` in the reader's thread outside a transaction (VACUUM INTO)."""
+        try:
+            return await self._reader.run(function)
         except sqlite3.Error as error:
             raise storage_error(error) from error
 
@@ -177,7 +197,7 @@ def _opening_error(path: Path, error: sqlite3.DatabaseError) -> StorageError:
     return storage_error(error)
 
 
-def _migrate(path: Path) -> None:
+def _migrate(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
     """Create the schema or bring it up to date, each step in a transaction of its own."""
     try:
         connection = _connect(path)
@@ -191,6 +211,7 @@ def _migrate(path: Path) -> None:
                 f"BEGIN IMMEDIATE;\n{script}\n"
                 f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"
             )
+        prepare(connection)
     except sqlite3.Error as error:
         raise storage_error(error) from error
     finally:

@@ -32,18 +32,19 @@ def project_head(connection: sqlite3.Connection, name: str) -> tuple[int, Projec
     return row[0], ProjectHead(name, Epoch(row[1]), Sequence(row[2]), Milliseconds(row[3]))
 
 
-def _file(connection: sqlite3.Connection, project: str, path: str) -> tuple[int, FileHead] | None:
-    """The file's row id and head."""
+def _file(connection: sqlite3.Connection, project: str, path: str) -> tuple[int, int, FileHead] | None:
+    """The file's row id, its oldest version that can be had (0: the first), and its head."""
     row = connection.execute(
-        f"SELECT id, {_HEAD} FROM file WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ?",
+        f"SELECT id, base_version, {_HEAD} FROM file WHERE project = (SELECT id FROM project WHERE name = ?)"
+        " AND path = ?",
         (project, path),
     ).fetchone()
-    return None if row is None else (row[0], head_from_row(row[1:]))
+    return None if row is None else (row[0], row[1], head_from_row(row[2:]))
 
 
 def file_head(connection: sqlite3.Connection, project: str, path: str) -> FileHead | None:
     file = _file(connection, project, path)
-    return None if file is None else file[1]
+    return None if file is None else file[2]
 
 
 def file_heads(
@@ -102,7 +103,7 @@ def existed_at(connection: sqlite3.Connection, project: str, path: str, sequence
     file = _file(connection, project, path)
     if file is None:
         return False
-    id, head = file
+    id, _, head = file
     if head.born_sequence <= sequence:
         return not head.deleted or head.sequence > sequence
     row = connection.execute(
@@ -118,8 +119,8 @@ def read_increment(
     file = _file(connection, project, path)
     if file is None:
         return None
-    id, head = file
-    if head.deleted or not head.born_version <= after <= head.version:
+    id, base, head = file
+    if head.deleted or not max(head.born_version, base) <= after <= head.version:
         return None
     rows = connection.execute(
         "SELECT size, body FROM file_update WHERE file = ? AND version >= ? ORDER BY version", (id, after)
@@ -137,8 +138,10 @@ def read_document(
     file = _file(connection, project, path)
     if file is None:
         return None
-    id, head = file
+    id, oldest, head = file
     version = head.version if at_version is None else at_version
+    if version < oldest:
+        return None
     row = connection.execute(
         "SELECT last_modified, size, body IS NULL FROM file_update WHERE file = ? AND version = ?", (id, version)
     ).fetchone()
@@ -156,7 +159,7 @@ def read_document(
         " ORDER BY version DESC LIMIT 1",
         (id, born, version),
     ).fetchone()
-    base = born - 1 if snapshot is None else snapshot[0]
+    base = max(born, oldest) - 1 if snapshot is None else snapshot[0]
     rows = connection.execute(
         "SELECT body FROM file_update WHERE file = ? AND version > ? AND version <= ? ORDER BY version",
         (id, base, version),
@@ -178,11 +181,11 @@ def read_history(
     file = _file(connection, project, path)
     if file is None:
         return None
-    id, head = file
+    id, oldest, head = file
     rows = connection.execute(
         "SELECT version, last_modified, size, author, body IS NULL FROM file_update WHERE file = ? AND version < ?"
-        " ORDER BY version DESC LIMIT ?",
-        (id, head.version + 1 if before is None else before, limit),
+        " AND version >= ? ORDER BY version DESC LIMIT ?",
+        (id, head.version + 1 if before is None else before, oldest, limit),
     )
     return head, [
         VersionRecord(version, time, size, author, bool(deleted)) for version, time, size, author, deleted in rows
@@ -191,7 +194,7 @@ def read_history(
 
 def read_version(connection: sqlite3.Connection, project: str, path: str, version: int) -> StoredUpdate | None:
     file = _file(connection, project, path)
-    if file is None:
+    if file is None or version < file[1]:
         return None
     row = connection.execute(
         "SELECT version, last_modified, size, author, body FROM file_update WHERE file = ? AND version = ?",
@@ -204,8 +207,9 @@ def put_snapshot(connection: sqlite3.Connection, project: str, path: str, snapsh
     connection.execute(
         "INSERT OR IGNORE INTO snapshot (file, version, size, checksum, body)"
         " SELECT file, version, size, ?, ? FROM file_update WHERE version = ? AND body IS NOT NULL AND file ="
-        " (SELECT id FROM file WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ?)",
-        (zlib.crc32(snapshot.body), snapshot.body, snapshot.version, project, path),
+        " (SELECT id FROM file WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ?"
+        " AND base_version < ?)",
+        (zlib.crc32(snapshot.body), snapshot.body, snapshot.version, project, path, snapshot.version),
     )
 
 
@@ -238,7 +242,7 @@ def updates_after(
     rows = connection.execute(
         "SELECT version, last_modified, size, author, body, checksum FROM file_update WHERE file = ? AND version > ?"
         " ORDER BY version LIMIT ?",
-        (file[0], version, limit),
+        (file[0], max(version, file[1] - 1), limit),
     )
     return [
         StoredUpdate(version, last_modified, size, author, body, _intact(body, checksum))

@@ -148,7 +148,7 @@ class Log:
         return project
 
     def _create_project(self, connection: sqlite3.Connection, name: str, now: int) -> _Project:
-        epoch = Epoch(secrets.token_hex(5))
+        epoch = new_epoch()
         cursor = connection.execute(
             "INSERT INTO project (name, epoch, sequence, last_modified) VALUES (?, ?, 0, ?)", (name, epoch, now)
         )
@@ -245,6 +245,11 @@ class Log:
             " VALUES (?, ?, ?, ?, ?)",
             (file, head.born_version, head.incarnation, head.born_sequence, head.sequence),
         )
+
+
+def new_epoch() -> Epoch:
+    """A name that no other life of a project has had."""
+    return Epoch(secrets.token_hex(5))
 
 
 def new_incarnation() -> Incarnation:

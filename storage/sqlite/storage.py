@@ -2,11 +2,12 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Self
 
 from storage.base import CommitListener
+from storage.portable import Record
 from storage.records import (
     Change,
     Committed,
@@ -15,8 +16,11 @@ from storage.records import (
     CreateSession,
     CreateTurn,
     FileHead,
+    FoldPoint,
     Increment,
     ProjectHead,
+    Retention,
+    Sequence,
     SessionHead,
     Snapshot,
     Statistics,
@@ -29,7 +33,7 @@ from storage.records import (
     Version,
     VersionRecord,
 )
-from storage.sqlite import files, turns
+from storage.sqlite import files, retention, transfer, turns
 from storage.sqlite.database import Database
 from storage.sqlite.lock import ProcessLock
 from storage.sqlite.log import Clock, wall_clock
@@ -72,7 +76,7 @@ class SQLiteStorage:
         """
         lock = ProcessLock(path)
         try:
-            database = await Database.open(path)
+            database = await Database.open(path, transfer.begin_new_lives)
         except BaseException:
             lock.release()
             raise
@@ -274,6 +278,43 @@ class SQLiteStorage:
 
     async def snapshots(self, project: str, path: str) -> list[Snapshot]:
         return await self._database.read_long(lambda connection: files.snapshots(connection, project, path))
+
+    async def fold_points(self, rule: Retention, *, worth: int) -> AsyncIterator[FoldPoint]:
+        after: int | None = 0
+        while after is not None:
+            points, after = await self._database.read_long(
+                lambda c, after=after: retention.fold_points(c, rule, worth, after)  # type: ignore[misc]
+            )
+            for point in points:
+                yield point
+
+    async def fold(self, project: str, path: str, version: int, body: bytes | None) -> bool:
+        return await self._database.write(lambda connection: retention.fold(connection, project, path, version, body))
+
+    async def sweep(self, project: str, path: str) -> int:
+        return await self._database.write(lambda connection: retention.sweep(connection, project, path))
+
+    async def forget_tombstones(self, before: int) -> list[tuple[str, str]]:
+        return await self._database.write(lambda connection: retention.forget_tombstones(connection, before))
+
+    async def tombstone_floor(self, project: str) -> Sequence:
+        return Sequence(self._database.read(lambda connection: retention.tombstone_floor(connection, project)))
+
+    async def base_version(self, project: str, path: str) -> Version:
+        return Version(self._database.read(lambda connection: retention.base_version(connection, project, path)))
+
+    async def back_up(self, target: Path) -> None:
+        await self._database.read_alone(lambda connection: transfer.back_up(connection, target))
+
+    async def export_project(self, project: str, take: Callable[[Record], None]) -> None:
+        def export(connection: sqlite3.Connection) -> None:
+            for record in transfer.export_project(connection, project):
+                take(record)
+
+        await self._database.read_long(export)
+
+    async def import_project(self, name: str, records: Iterable[Record]) -> ProjectHead:
+        return await self._database.write(lambda connection: transfer.import_project(connection, name, records))
 
     async def reclaim(self) -> int:
         before = self._database_bytes()

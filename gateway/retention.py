@@ -1,0 +1,106 @@
+"""Keeping less than everything, where settings say so: the oldest versions are folded, old tombstones forgotten."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from msgspec import Struct
+
+from gateway.documents import in_worker, stored_parts
+from gateway.updates import InvalidUpdate, SnapshotFault, prove_snapshot
+from storage import FoldPoint, Milliseconds, Retention, Storage, StorageError
+
+_log = structlog.get_logger("gateway.retention")
+
+_DAY_MS = 24 * 60 * 60 * 1000
+_WORTH_FOLDING = 100
+"""So many versions of a file must be beyond what is kept before it is folded in the background: each time the whole
+document is built and written."""
+
+
+class RetentionPolicy(Struct, frozen=True):
+    """What is kept; 0 stands for all, and for ever."""
+
+    versions: int = 0
+    """The newest so many versions of each file."""
+    days: float = 0
+    """The versions of the last so many days. Where both are set, what either keeps is kept."""
+    tombstone_days: float = 0
+    """For how long a deleted file can be told and restored."""
+
+    @property
+    def keeps_all(self) -> bool:
+        return not (self.versions or self.days or self.tombstone_days)
+
+    def rule(self, now: int) -> Retention:
+        since = Milliseconds(int(now - self.days * _DAY_MS)) if self.days else None
+        return Retention(self.versions or None, since)
+
+
+class Folded(Struct):
+    """What has gone."""
+
+    files: int = 0
+    versions: int = 0
+    tombstones: int = 0
+
+
+class Retainer:
+    """Folds what a policy lets go. Each step is short, holds up nobody, and may be the last one for now."""
+
+    def __init__(
+        self, storage: Storage, policy: RetentionPolicy, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    ) -> None:
+        self._storage = storage
+        self._policy = policy
+        self._clock = clock
+
+    async def run(self, interval: float) -> None:
+        """Look at all files every `interval` seconds until cancelled."""
+        while not self._policy.keeps_all:
+            try:
+                folded = await self.fold_all(worth=_WORTH_FOLDING)
+            except StorageError as error:  # what was done is done; the next time goes on
+                _log.warning("not folded", reason=str(error))
+            else:
+                if folded != Folded():
+                    _log.info("folded", files=folded.files, versions=folded.versions, tombstones=folded.tombstones)
+            await asyncio.sleep(interval)
+
+    async def fold_all(self, *, worth: int = 1) -> Folded:
+        """Fold every file of which at least `worth` versions are to go; sweep up what was folded before."""
+        folded = Folded()
+        now = self._clock()
+        if self._policy.tombstone_days:
+            await self._forget_tombstones(int(now - self._policy.tombstone_days * _DAY_MS), folded)
+        async for point in self._storage.fold_points(self._policy.rule(now), worth=worth):
+            try:
+                done = point.folded or await self._fold(point)
+            except (SnapshotFault, InvalidUpdate) as error:
+                # What cannot be proven is not thrown away.
+                _log.error("not folded", project=point.project, path=point.path, reason=str(error))
+                continue
+            if done:
+                folded.files += 1
+                folded.versions += await self._sweep(point.project, point.path)
+        return folded
+
+    async def _fold(self, point: FoldPoint) -> bool:
+        project, path, version = point.project, point.path, point.version
+        stored = await self._storage.read_document(project, path, at_version=version)
+        body = None if stored is None else await in_worker(prove_snapshot, stored_parts(stored))
+        return await self._storage.fold(project, path, version, body)
+
+    async def _sweep(self, project: str, path: str) -> int:
+        versions = 0
+        while swept := await self._storage.sweep(project, path):
+            versions += swept
+            await asyncio.sleep(0)
+        return versions
+
+    async def _forget_tombstones(self, before: int, folded: Folded) -> None:
+        while forgotten := await self._storage.forget_tombstones(before):
+            folded.tombstones += len(forgotten)
+            for project, path in forgotten:
+                folded.versions += await self._sweep(project, path)

@@ -1,0 +1,172 @@
+"""One project as one portable file: gzip of JSON lines, each a record, of format version 1.
+
+    {"record":"project", "format":1, …}                       first, once
+    {"record":"file", …}      then its {"record":"version", …}, oldest first, without gaps
+    {"record":"session", …}   then its {"record":"turn", …}, each with its {"record":"block", …}
+    {"record":"end", …}                                       last, once: how many records, and the SHA-256 before it
+
+Times are milliseconds since 1970 in UTC, updates and contents base64. A reader ignores members that it does not know.
+"""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+
+from storage.errors import NotAnExport
+from storage.records import BlockType, TurnStatus
+
+FORMAT = 1
+_LONGEST_LINE = 256 * 2**20
+
+
+class ProjectRecord(Struct, frozen=True, tag="project", tag_field="record"):
+    name: str
+    sequence: int
+    last_modified: int
+    tombstone_floor: int
+    exported_at: int
+    format: int = FORMAT
+
+
+class LifeRecord(Struct, frozen=True):
+    """A former life of a file."""
+
+    born_version: int
+    born_sequence: int
+    died_sequence: int
+
+
+class FileRecord(Struct, frozen=True, tag="file", tag_field="record"):
+    """The newest state of a file; a deleted one has a tombstone as its last version."""
+
+    path: str
+    version: int
+    sequence: int
+    last_modified: int
+    size: int
+    deleted: bool
+    born_version: int
+    born_sequence: int
+    base_version: int
+    """The first version that follows; 0: the first. Its update is the whole document."""
+    lives: tuple[LifeRecord, ...] = ()
+
+
+class VersionRow(Struct, frozen=True, tag="version", tag_field="record"):
+    version: int
+    last_modified: int
+    size: int
+    author: str | None
+    update: bytes | None
+    """None: a tombstone."""
+
+
+class SessionRecord(Struct, frozen=True, tag="session", tag_field="record"):
+    session_id: str
+    title: str | None
+    sequence: int
+    created_at: int
+
+
+class TurnRecord(Struct, frozen=True, tag="turn", tag_field="record"):
+    turn_id: str
+    status: TurnStatus
+    block_count: int
+    sequence: int
+    last_updated: int
+    created_at: int
+    started_at: int | None
+    completed_at: int | None
+    error: str | None
+    size: int
+    output_offset: int
+    prompt: str
+    output_state: bytes
+
+
+class BlockRecord(Struct, frozen=True, tag="block", tag_field="record"):
+    index: int
+    type: BlockType
+    created_at: int
+    content: bytes
+
+
+class EndRecord(Struct, frozen=True, tag="end", tag_field="record"):
+    records: int
+    sha256: str
+
+
+Record = ProjectRecord | FileRecord | VersionRow | SessionRecord | TurnRecord | BlockRecord
+
+
+class ExportWriter:
+    """Writes records to a file that is being made."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+        self._digest = hashlib.sha256()
+        self._encoder = msgspec.json.Encoder()
+        self.records = 0
+
+    def write(self, record: Record) -> None:
+        self._write_line(record)
+        self.records += 1
+
+    def _write_line(self, record: Record | EndRecord) -> None:
+        line = self._encoder.encode(record) + b"\n"
+        self._digest.update(line)
+        self._gzip.write(line)
+
+    def finish(self) -> None:
+        """Say that this is all."""
+        self._write_line(EndRecord(self.records, self._digest.hexdigest()))
+        self._gzip.close()
+
+
+def read_export(path: Path) -> Iterator[Record]:
+    """The records of an exported file, the project first. What is wrong with the whole is known at its end.
+
+    Raises:
+        NotAnExport: the file is something else, of a newer format, damaged, or not all of it.
+    """
+    decoder: msgspec.json.Decoder[Record | EndRecord] = msgspec.json.Decoder(Record | EndRecord)
+    digest, records = hashlib.sha256(), 0
+    try:
+        lines = _lines(path)
+        for line in lines:
+            record = _decode(path, line, decoder)
+            if isinstance(record, EndRecord):
+                if (record.records, record.sha256) != (records, digest.hexdigest()):
+                    raise NotAnExport(str(path), "it is damaged: its end does not fit what comes before")
+                if next(lines, None) is not None:
+                    raise NotAnExport(str(path), "something follows its end")
+                return
+            if (records == 0) != isinstance(record, ProjectRecord):
+                raise NotAnExport(str(path), "it does not begin with one project")
+            if isinstance(record, ProjectRecord) and record.format != FORMAT:
+                raise NotAnExport(str(path), f"its format is {record.format}, this release knows {FORMAT}")
+            digest.update(line)
+            records += 1
+            yield record
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise NotAnExport(str(path), str(error)) from None
+    raise NotAnExport(str(path), "its end is missing")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with gzip.open(path) as file:
+        while line := file.readline(_LONGEST_LINE):
+            yield line
+
+
+def _decode(path: Path, line: bytes, decoder: "msgspec.json.Decoder[Record | EndRecord]") -> Record | EndRecord:
+    try:
+        return decoder.decode(line)
+    except msgspec.DecodeError as error:
+        raise NotAnExport(str(path), f"a line is no record: {error}") from None

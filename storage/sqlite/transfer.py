@@ -1,0 +1,189 @@
+"""A project, or all of them, out of a database and into one."""
+
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from storage.errors import NotAnExport, ProjectExists
+from storage.portable import (
+    BlockRecord,
+    FileRecord,
+    LifeRecord,
+    ProjectRecord,
+    Record,
+    SessionRecord,
+    TurnRecord,
+    VersionRow,
+)
+from storage.records import Milliseconds, ProjectHead, Sequence
+from storage.sqlite.log import new_epoch, new_incarnation
+
+
+def back_up(connection: sqlite3.Connection, target: Path) -> None:
+    """Write all that is committed at this moment into a new database file, marked as a backup."""
+    connection.execute("VACUUM INTO ?", (str(target),))
+    with sqlite3.connect(target, isolation_level=None) as copy:
+        copy.execute("INSERT INTO backup (made_at) VALUES (?)", (time.time_ns() // 1_000_000,))
+    copy.close()
+
+
+def begin_new_lives(connection: sqlite3.Connection) -> None:
+    """Where the database is a backup: give every project a new epoch, every file a new incarnation.
+
+    What clients hold of the time after the backup must not be taken for what is written from now on.
+    """
+    if connection.execute("SELECT 1 FROM backup").fetchone() is None:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE project SET epoch = lower(hex(randomblob(5)))")
+    connection.execute("UPDATE file SET incarnation = lower(hex(randomblob(5))) WHERE version > 0")
+    connection.execute("UPDATE past_life SET incarnation = lower(hex(randomblob(5)))")
+    connection.execute("DELETE FROM backup")
+    connection.execute("COMMIT")
+
+
+def export_project(connection: sqlite3.Connection, project: str) -> Iterator[Record]:
+    """The records of a project; none if there is no such project."""
+    row = connection.execute(
+        "SELECT id, sequence, last_modified, tombstone_floor FROM project WHERE name = ?", (project,)
+    ).fetchone()
+    if row is None:
+        return
+    sequence, last_modified, floor = row[1:]
+    yield ProjectRecord(project, sequence, last_modified, floor, exported_at=time.time_ns() // 1_000_000)
+    yield from _files(connection, row[0])
+    yield from _sessions(connection, row[0])
+
+
+def _files(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
+    for id, *columns in connection.execute(
+        "SELECT id, path, version, sequence, last_modified, size, deleted, born_version, born_sequence, base_version"
+        " FROM file WHERE project = ? ORDER BY path",
+        (project,),
+    ):
+        path, version, sequence, last_modified, size, deleted, born_version, born_sequence, base = columns
+        lives = connection.execute(
+            "SELECT born_version, born_sequence, died_sequence FROM past_life WHERE file = ? ORDER BY born_version",
+            (id,),
+        )
+        yield FileRecord(
+            path,
+            version,
+            sequence,
+            last_modified,
+            size,
+            bool(deleted),
+            born_version,
+            born_sequence,
+            base,
+            tuple(LifeRecord(*life) for life in lives),
+        )
+        rows = connection.execute(
+            "SELECT version, last_modified, size, author, body FROM file_update WHERE file = ? AND version >= ?"
+            " ORDER BY version",
+            (id, base),
+        )
+        yield from (VersionRow(*row) for row in rows)
+
+
+def _sessions(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
+    for id, *columns in connection.execute(
+        "SELECT id, name, title, sequence, created_at FROM session WHERE project = ? ORDER BY id", (project,)
+    ):
+        yield SessionRecord(*columns)
+        turns = connection.execute(
+            "SELECT turn.id, name, status, block_count, sequence, last_updated, created_at, started_at, completed_at,"
+            " error, size, output_offset, prompt.body, ifnull(output_state.body, x'')"
+            " FROM turn JOIN prompt ON prompt.turn = turn.id LEFT JOIN output_state ON output_state.turn = turn.id"
+            " WHERE session = ? ORDER BY turn.id",
+            (id,),
+        )
+        for turn, *fields in turns:
+            yield TurnRecord(*fields)
+            blocks = connection.execute(
+                "SELECT position, type, created_at, content FROM block WHERE turn = ? ORDER BY position", (turn,)
+            )
+            yield from (BlockRecord(*block) for block in blocks)
+
+
+def import_project(connection: sqlite3.Connection, name: str, records: Iterable[Record]) -> ProjectHead:
+    """Write the records of a project under a name, with a new epoch and new incarnations.
+
+    Raises:
+        ProjectExists, NotAnExport
+    """
+    if connection.execute("SELECT 1 FROM project WHERE name = ?", (name,)).fetchone() is not None:
+        raise ProjectExists(name)
+    try:
+        return _Import(connection, name).write(records)
+    except sqlite3.IntegrityError as error:
+        raise NotAnExport(name, f"its records do not fit together: {error}") from None
+
+
+class _Import:
+    """Where one import stands: the rows that the next records belong to."""
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._project = self._file = self._session = self._turn = 0
+
+    def write(self, records: Iterable[Record]) -> ProjectHead:
+        head: ProjectHead | None = None
+        for record in records:
+            match record:
+                case ProjectRecord():
+                    head = self._add_project(record)
+                case FileRecord():
+                    self._add_file(record)
+                case VersionRow(update=body):
+                    checksum = None if body is None else zlib.crc32(body)
+                    told = _fields(record, but=("update",))
+                    self._insert("file_update", file=self._file, **told, checksum=checksum, body=body)
+                case SessionRecord(session_id=name):
+                    told = _fields(record, but=("session_id",))
+                    self._session = self._insert("session", project=self._project, name=name, **told)
+                case TurnRecord():
+                    self._add_turn(record)
+                case BlockRecord(index=position):
+                    told = _fields(record, but=("index",))
+                    self._insert("block", turn=self._turn, position=position, size=len(record.content), **told)
+        if head is None:
+            raise NotAnExport(self._name, "there is no project in it")
+        return head
+
+    def _insert(self, table: str, **values: object) -> int:
+        """Insert a row; returns its id."""
+        marks = ", ".join("?" * len(values))
+        statement = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"
+        return int(self._connection.execute(statement, tuple(values.values())).lastrowid or 0)
+
+    def _add_project(self, record: ProjectRecord) -> ProjectHead:
+        epoch = new_epoch()
+        told = _fields(record, but=("name", "exported_at", "format"))
+        self._project = self._insert("project", name=self._name, epoch=epoch, **told)
+        return ProjectHead(self._name, epoch, Sequence(record.sequence), Milliseconds(record.last_modified))
+
+    def _add_file(self, record: FileRecord) -> None:
+        told = _fields(record, but=("lives",))
+        self._file = self._insert("file", project=self._project, incarnation=new_incarnation(), **told)
+        for life in record.lives:
+            self._insert("past_life", file=self._file, incarnation=new_incarnation(), **_fields(life))
+
+    def _add_turn(self, record: TurnRecord) -> None:
+        told = _fields(record, but=("turn_id", "prompt", "output_state"))
+        self._turn = self._insert("turn", project=self._project, session=self._session, name=record.turn_id, **told)
+        self._insert("prompt", turn=self._turn, body=record.prompt)
+        if record.output_state:
+            self._insert("output_state", turn=self._turn, body=record.output_state)
+
+
+def _fields(record: Struct, but: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a record tells, by the names of the columns."""
+    return {name: value for name, value in asdict(record).items() if name not in but}
