@@ -1,0 +1,122 @@
+"""`kill -9` while old versions are folded, while a backup is made, while a project is imported."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pycrdt
+
+from tests.support.server import GatewayProcess
+
+_KILLS = int(os.environ.get("KILLS", "30"))
+_OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+def command(database: Path, *arguments: str) -> "subprocess.Popen[str]":
+    line = [sys.executable, "-m", "gateway", *arguments, "--database", f"sqlite:///{database}"]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run(database: Path, *arguments: str) -> tuple[int, str]:
+    process = command(database, *arguments)
+    said, _ = process.communicate()
+    return process.returncode, said
+
+
+def kill_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
+    """Whether it was still at work."""
+    try:
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return True
+    return False
+
+
+class Typist:
+    def __init__(self) -> None:
+        self.document: pycrdt.Doc[Any] = pycrdt.Doc()
+        self.text = self.document.get("content", type=pycrdt.Text)
+        self.unsent: list[bytes] = []
+        self.versions = 0
+        self._subscription = self.document.observe(lambda event: self.unsent.append(event.update))
+
+    def type(self, client: httpx.Client) -> None:
+        if not self.unsent:
+            self.text += random.choice("abc \n")
+        answer = client.patch("/files/a.md", content=self.unsent[0], headers=_OCTETS).raise_for_status()
+        del self.unsent[0]
+        self.versions += answer.json()["changed"]
+
+
+def test_nothing_kept_is_lost_by_folding_that_is_killed(tmp_path: Path) -> None:
+    limits = {"GATEWAY_RETAIN_VERSIONS": 7, "GATEWAY_RETENTION_INTERVAL": 0.005}
+    gateway = GatewayProcess(tmp_path / "gateway.db", **limits)
+    typist = Typist()
+    for _ in range(max(3, _KILLS // 5)):
+        gateway.start()
+        with gateway.client() as client:
+            until = time.monotonic() + random.uniform(0.2, 0.8)
+            while time.monotonic() < until:
+                typist.type(client)
+            gateway.kill()
+        said = run(gateway.database, "verify")
+        assert said == (0, "1 files verified, 0 faults\n")
+    with gateway, gateway.client() as client:
+        while typist.unsent:
+            typist.type(client)
+        answer = client.get("/files/a.md?format=text")
+        assert answer.text == str(typist.text)
+        history = client.get("/history/a.md", params={"limit": 1000}).json()["versions"]
+        oldest, newest = history[-1]["version"], history[0]["version"]
+        assert newest == int(answer.headers["X-Version"])
+        assert [entry["version"] for entry in history] == list(range(newest, oldest - 1, -1))
+        old = client.get("/files/a.md", params={"at_version": oldest, "format": "text"}).raise_for_status().text
+        assert str(typist.text).startswith(old)
+    assert oldest > 1, "nothing was folded"
+
+
+def _fill(database: Path) -> None:
+    with GatewayProcess(database) as gateway, gateway.client() as client:
+        body = random.Random(1).randbytes(150_000).hex()
+        for number in range(40):
+            answer = client.put(f"/files/{number}.md", content=body, headers={"Content-Type": "text/plain"})
+            answer.raise_for_status()
+
+
+def test_a_backup_that_is_killed_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
+    _fill(tmp_path / "gateway.db")
+    killed = 0
+    for number in range(max(3, _KILLS // 3)):
+        target = tmp_path / "backup.db"
+        killed += kill_after(command(tmp_path / "gateway.db", "backup", str(target)), random.uniform(0.3, 1.5))
+        if target.exists():
+            assert run(target, "verify") == (0, "40 files verified, 0 faults\n"), number
+            for each in tmp_path.glob("backup.db*"):
+                each.unlink()
+    assert killed
+    code, said = run(tmp_path / "gateway.db", "backup", str(tmp_path / "backup.db"))
+    assert code == 0, said
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_import_that_is_killed_leaves_nothing_or_all(tmp_path: Path) -> None:
+    _fill(tmp_path / "gateway.db")
+    code, said = run(tmp_path / "gateway.db", "export", "demo", str(tmp_path / "demo.jsonl.gz"))
+    assert code == 0, said
+    target = tmp_path / "target.db"
+    killed = 0
+    for number in range(max(3, _KILLS // 6)):
+        name = f"project-{number}"
+        process = command(target, "import", str(tmp_path / "demo.jsonl.gz"), "--project", name)
+        killed += kill_after(process, random.uniform(0.5, 2.0))
+        code, said = run(target, "import", str(tmp_path / "demo.jsonl.gz"), "--project", name)
+        assert code == 0 or "already" in said, said
+        assert run(target, "verify") == (0, f"{(number + 1) * 40} files verified, 0 faults\n")
+    assert killed
