@@ -2,6 +2,7 @@
 #
 #   setup_python [GROUP …]   .venv with this project, editable, and its dependency groups (pyproject.toml)
 #   setup_yjs                the npm packages of tests/yjs; without Node.js it says what that means, and goes on
+#   setup_web                the same for web/
 #
 # Afterwards $PROJECT is the project's folder and $BIN the programs of .venv. The working directory stays the caller's.
 
@@ -24,14 +25,19 @@ setup_python() {
   done
 }
 
-setup_yjs() {
-  local folder=$PROJECT/tests/yjs
+setup_yjs() { _npm_install tests/yjs "the tests with Yjs will be skipped"; }
+
+setup_web() { _npm_install web "the TypeScript client is neither checked nor tested"; }
+
+# What package-lock.json of a folder says, unless it is there already.
+_npm_install() {
+  local folder=$PROJECT/$1
   if ! command -v node > /dev/null || ! command -v npm > /dev/null; then
-    _say "Node.js with npm is not here: the tests with Yjs will be skipped"
+    _say "Node.js with npm is not here: $2"
     return
   fi
   cmp -s "$folder/package-lock.json" "$folder/node_modules/.setup" && return
-  _say "installing the packages of tests/yjs"
+  _say "installing the packages of $1"
   (cd "$folder" && npm ci --no-audit --no-fund --loglevel=error > /dev/null)
   cp "$folder/package-lock.json" "$folder/node_modules/.setup"
 }

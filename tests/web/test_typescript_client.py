@@ -1,0 +1,32 @@
+"""The TypeScript client's own tests (`web/test`), with this Python's gateway."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_WEB = Path(__file__).parent.parent.parent / "web"
+
+
+@pytest.fixture(scope="module")
+def npm() -> str:
+    """npm, with the packages of `web` installed."""
+    program = shutil.which("npm")
+    if program is None:
+        pytest.skip("Node.js with npm is not installed")
+    if not (_WEB / "node_modules" / "vitest").is_dir():
+        _run(program, "ci", "--no-audit", "--no-fund")
+    return program
+
+
+def test_the_client_passes_its_tests(npm: str) -> None:
+    _run(npm, "test")
+
+
+def _run(*command: str) -> None:
+    environment = {**os.environ, "GATEWAY_PYTHON": sys.executable, "NO_COLOR": "1"}
+    done = subprocess.run(command, cwd=_WEB, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

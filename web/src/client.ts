@@ -1,0 +1,149 @@
+import { decoded, errorFrom } from './answers.js'
+import { NoAnswer } from './errors.js'
+import { Project } from './project.js'
+import type { Health } from './wire.js'
+
+export interface GatewayClientOptions {
+  /** Sent as `Authorization: Bearer`. */
+  token?: string
+  /** Who writes, for the history; a proxy may overrule it. */
+  author?: string
+  /** Sent with every request. A function is asked each time: for credentials that change. */
+  headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>)
+  /** Whether cookies go to another origin too. */
+  credentials?: RequestCredentials
+  /** How many milliseconds an answer may take, beyond what it was asked to wait. */
+  timeoutMs?: number
+  /** How requests are sent. */
+  fetch?: typeof fetch
+}
+
+/** What may be said of any request. */
+export interface RequestOptions {
+  /** Ends the request; it then throws the signal's reason. */
+  signal?: AbortSignal
+}
+
+/** A request as the client sends it: what is null or undefined is left out. */
+export interface GatewayRequest extends RequestOptions {
+  headers?: Record<string, string | null | undefined>
+  params?: Record<string, string | number | readonly string[] | null | undefined>
+  body?: BodyInit | null
+  /** How many seconds the gateway may hold it. */
+  wait?: number | undefined
+  /** Whether the page may go away meanwhile (at most 64 KiB). */
+  keepalive?: boolean | undefined
+}
+
+/** A gateway. Works wherever there is `fetch`: in browsers, Node.js and workers. */
+export class GatewayClient {
+  readonly url: string
+
+  /** @param url where the gateway is: `https://host`, in a browser also `''`, the page's own origin. */
+  constructor(
+    url: string,
+    private readonly options: GatewayClientOptions = {}
+  ) {
+    this.url = url.replace(/\/+$/, '')
+  }
+
+  /** A project and all requests on it. No request is made. */
+  project(name: string): Project {
+    return new Project(this, name)
+  }
+
+  /** The process answers. */
+  async healthz(options?: RequestOptions): Promise<Health> {
+    return decoded(await this.send('GET', '/healthz', options))
+  }
+
+  /** The database answers as well. */
+  async readyz(options?: RequestOptions): Promise<Health> {
+    return decoded(await this.send('GET', '/readyz', options))
+  }
+
+  /** Figures in Prometheus' format. */
+  async metrics(options?: RequestOptions): Promise<string> {
+    return (await this.send('GET', '/metrics', options)).text()
+  }
+
+  /** The description of the API. */
+  async openapi(options?: RequestOptions): Promise<Record<string, unknown>> {
+    return decoded(await this.send('GET', '/openapi.json', options))
+  }
+
+  /**
+   * Send a request and read the answer, which is a success or a 304.
+   *
+   * @throws NoAnswer, UnexpectedAnswer, ProblemAnswer
+   */
+  async send(method: string, path: string, request: GatewayRequest = {}): Promise<Response> {
+    const limit = AbortSignal.timeout((this.options.timeoutMs ?? 30_000) + (request.wait ?? 0) * 1000)
+    const answer = await this.fetch(method, path, request, limit)
+    try {
+      // Read here, so that a body that is cut off is an error of this request.
+      const body = [204, 304].includes(answer.status) ? null : await answer.arrayBuffer()
+      return new Response(body, { status: answer.status, headers: answer.headers })
+    } catch (error) {
+      throw this.noAnswer(method, path, request, error)
+    }
+  }
+
+  /** GET an answer without end; whoever reads it limits its time. */
+  open(path: string, request: GatewayRequest): Promise<Response> {
+    return this.fetch('GET', path, request)
+  }
+
+  private async fetch(method: string, path: string, request: GatewayRequest, limit?: AbortSignal): Promise<Response> {
+    const { headers, credentials } = this.options
+    const given = typeof headers === 'function' ? await headers() : headers
+    const signals = [request.signal, limit].filter((signal) => signal !== undefined)
+    let answer: Response
+    try {
+      answer = await (this.options.fetch ?? fetch)(`${this.url}${path}${query(request.params)}`, {
+        method,
+        headers: present({ ...this.credentials(), ...given, ...request.headers }),
+        body: request.body ?? null,
+        signal: signals.length > 0 ? AbortSignal.any(signals) : null,
+        cache: 'no-store',
+        ...(credentials === undefined ? {} : { credentials }),
+        ...(request.keepalive ? { keepalive: true } : {}),
+        ...(request.body instanceof ReadableStream ? { duplex: 'half' } : {})
+      })
+    } catch (error) {
+      throw this.noAnswer(method, path, request, error)
+    }
+    if (!answer.ok && answer.status !== 304) throw await errorFrom(answer)
+    return answer
+  }
+
+  private credentials(): Record<string, string | undefined> {
+    const { token, author } = this.options
+    return {
+      Authorization: token === undefined ? undefined : `Bearer ${token}`,
+      'X-Author': author?.replace(NOT_LATIN1, '?')
+    }
+  }
+
+  private noAnswer(method: string, path: string, request: GatewayRequest, error: unknown): unknown {
+    if (request.signal?.aborted) return request.signal.reason
+    const reason = error instanceof Error ? error.message : String(error)
+    return new NoAnswer(`${method} ${this.url}${path}: ${reason}`, { cause: error })
+  }
+}
+
+/** What a header cannot carry. */
+const NOT_LATIN1 = /[^\x20-\xff]/g
+
+function query(params: GatewayRequest['params']): string {
+  const search = new URLSearchParams()
+  for (const [name, value] of Object.entries(params ?? {})) {
+    if (value == null) continue
+    for (const each of Array.isArray(value) ? value : [value]) search.append(name, String(each))
+  }
+  return search.size > 0 ? `?${search}` : ''
+}
+
+function present(headers: Record<string, string | null | undefined>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).filter((header): header is [string, string] => header[1] != null))
+}

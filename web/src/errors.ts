@@ -1,0 +1,121 @@
+/**
+ * What a request of the client can throw. (An aborted request throws the reason of its signal, as `fetch` does.)
+ *
+ *     GatewayError
+ *     ├── NoAnswer           nothing came back: no connection, a timeout, an answer cut off
+ *     ├── UnexpectedAnswer   what came back is not of this API
+ *     └── ProblemAnswer      the gateway answered with a problem (RFC 9457)
+ *         └── MissingPredecessors
+ */
+import { fromBase64UrlEncoded } from 'lib0/buffer'
+import type { ProblemDetails } from './wire.js'
+
+/** Every `code` of a problem. A newer gateway may have others. */
+export const PROBLEM_CODES = [
+  'invalid_path',
+  'invalid_project',
+  'invalid_parameter',
+  'invalid_cursor',
+  'invalid_state_vector',
+  'invalid_body',
+  'invalid_update',
+  'invalid_text',
+  'nested_too_deeply',
+  'malformed_request',
+  'not_found',
+  'project_not_found',
+  'file_not_found',
+  'version_not_found',
+  'session_not_found',
+  'turn_not_found',
+  'method_not_allowed',
+  'missing_predecessors',
+  'version_ahead',
+  'file_exists',
+  'not_a_text',
+  'write_contention',
+  'sync_refused',
+  'turn_finished',
+  'illegal_transition',
+  'block_conflict',
+  'output_conflict',
+  'file_deleted',
+  'precondition_failed',
+  'body_too_large',
+  'too_many_paths',
+  'unsupported_media_type',
+  'head_too_large',
+  'internal',
+  'overloaded',
+  'storage_unavailable',
+  'shutting_down',
+  'storage_full'
+] as const
+
+export type ProblemCode = (typeof PROBLEM_CODES)[number]
+
+/** Every error of the client. */
+export class GatewayError extends Error {
+  override name = 'GatewayError'
+  /** Null where no answer came. */
+  readonly status: number | null
+  retryAfterS: number | null = null
+  backoffS: number | null = null
+
+  constructor(message: string, status: number | null, options?: ErrorOptions) {
+    super(message, options)
+    this.status = status
+  }
+}
+
+/** The request may have been done or not; all may be repeated, but those that create a turn or a session. */
+export class NoAnswer extends GatewayError {
+  override name = 'NoAnswer'
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, null, options)
+  }
+}
+
+/** A proxy's page, a redirect, a body that cannot be read. */
+export class UnexpectedAnswer extends GatewayError {
+  override name = 'UnexpectedAnswer'
+
+  constructor(status: number, fault: string, options?: ErrorOptions) {
+    super(`${status}: ${fault}`, status, options)
+  }
+}
+
+/** The gateway said no: `code` says why, `details` is all that it said. */
+export class ProblemAnswer extends GatewayError {
+  override name = 'ProblemAnswer'
+  readonly details: ProblemDetails
+
+  constructor(details: ProblemDetails) {
+    super(`${details.title} (${details.code}): ${details.detail}`, details.status)
+    this.details = details
+  }
+
+  get code(): ProblemCode | (string & {}) {
+    return this.details.code
+  }
+}
+
+/** The update builds on something that the gateway lacks: send the difference from `stateVector`. */
+export class MissingPredecessors extends ProblemAnswer {
+  override name = 'MissingPredecessors'
+
+  get stateVector(): Uint8Array {
+    return fromBase64UrlEncoded(this.details.state_vector ?? '')
+  }
+}
+
+/** The error for a problem. */
+export function problemFrom(details: ProblemDetails): ProblemAnswer {
+  return details.code === 'missing_predecessors' ? new MissingPredecessors(details) : new ProblemAnswer(details)
+}
+
+/** Whether an error is a problem of one of these codes. */
+export function isProblem(error: unknown, ...codes: ProblemCode[]): error is ProblemAnswer {
+  return error instanceof ProblemAnswer && (codes as string[]).includes(error.code)
+}

@@ -1,0 +1,22 @@
+export type { FileContent, Tagged } from './answers.js'
+export { GatewayClient, type GatewayClientOptions, type GatewayRequest, type RequestOptions } from './client.js'
+export { type DocumentChange, DocumentPoller, type DocumentPollerOptions } from './document-poller.js'
+export {
+  GatewayError,
+  isProblem,
+  MissingPredecessors,
+  NoAnswer,
+  PROBLEM_CODES,
+  ProblemAnswer,
+  type ProblemCode,
+  UnexpectedAnswer
+} from './errors.js'
+export type { FeedFilter, FeedTransport, FollowOptions } from './feed.js'
+export { PollingManager, type PollingManagerOptions, pollingManager, type RegisterOptions } from './manager.js'
+export { DEFAULT_SETTINGS, type PollSettings, type StopReason, UNATTENDED } from './policy.js'
+export { Project, type StatusQuestion, type SyncAnswer, type SyncChange, type WriteOptions } from './project.js'
+export type { PollTransport } from './project-feed.js'
+export type { HeldOptions, PageOptions } from './sessions.js'
+export type { PollCallbacks, PollContext, Polled, PollFunction, Subscription } from './subscription.js'
+export { type PollerOptions, TurnPoller, type TurnPollerOptions } from './turn-poller.js'
+export * from './wire.js'

@@ -1,0 +1,340 @@
+import { GatewayError } from './errors.js'
+import { DEFAULT_SETTINGS, type Decision, type PollSettings, type StopReason } from './policy.js'
+import { PollSchedule } from './schedule.js'
+import { watchSignals } from './signals.js'
+import { Entry, type PollCallbacks, type PollFunction, Subscription } from './subscription.js'
+
+/** Something that works for a manager, and rests when it rests. */
+export interface Companion {
+  rest(resting: boolean): void
+}
+
+export interface PollingManagerOptions {
+  /** How many requests there may be at once. */
+  maxConcurrent?: number
+  /** All else of the policy. Where there is no document there is no user either: `inactiveStopMs` is null. */
+  settings?: Partial<PollSettings>
+  /** Gives numbers from 0 to 1 for the jitter. */
+  random?: () => number
+  /** Told of what a callback has thrown. Left out: it goes to the console. */
+  onFault?: (key: string, error: unknown) => void
+}
+
+/** How a poll is registered. */
+export interface RegisterOptions<T> extends PollCallbacks<T> {
+  /** False: held still until it is enabled. */
+  enabled?: boolean | undefined
+  /** What the first poll of a new key is given. */
+  cursor?: string | null | undefined
+}
+
+/**
+ * Polls many things for many callbacks: the schedule with a clock, one timer, and requests.
+ *
+ * It does nothing, and listens to nothing, as long as nothing is registered. In a browser it pauses while the page is
+ * hidden, and knows when the user, the network and the device say something.
+ */
+export class PollingManager {
+  readonly settings: Readonly<PollSettings>
+  private readonly schedule: PollSchedule
+  private readonly onFault: (key: string, error: unknown) => void
+  private readonly entries = new Map<string, Entry>()
+  private readonly companions = new Map<string, Companion>()
+  private readonly heldFor = new Set<'application' | 'hidden page'>()
+  private names = 0
+  private timer: ReturnType<typeof setTimeout> | undefined
+  private timerAt = Number.POSITIVE_INFINITY
+  private isResting = true
+  private stopSignals: (() => void) | null = null
+
+  constructor({ maxConcurrent, settings, random = Math.random, onFault = logFault }: PollingManagerOptions = {}) {
+    const nobody = typeof document === 'undefined' ? { inactiveStopMs: null } : {}
+    this.settings = { ...DEFAULT_SETTINGS, ...nobody, ...settings, ...(maxConcurrent ? { maxConcurrent } : {}) }
+    this.schedule = new PollSchedule(this.settings, random)
+    this.onFault = onFault
+  }
+
+  // Subscribers
+
+  /**
+   * Call back with every new result of a key. Those who register one key share its first poll function, one request
+   * and one timer, at the shortest interval (milliseconds) that any of them asks.
+   */
+  register<T>(
+    key: string,
+    poll: PollFunction<T>,
+    interval: number = this.settings.documentIntervalMs,
+    { enabled = true, cursor = null, ...callbacks }: RegisterOptions<T> = {}
+  ): Subscription<T> {
+    const entry = this.entries.get(key) ?? new Entry(key, poll as PollFunction<unknown>)
+    this.entries.set(key, entry)
+    this.stopSignals ??= watchSignals(this)
+    const name = `subscriber-${++this.names}`
+    const subscription = new Subscription<T>(this, entry, name, interval, callbacks)
+    entry.subscriptions.set(name, subscription as Subscription<never>)
+    this.act(this.schedule.register(now(), key, name, interval, { enabled, cursor }))
+    return subscription
+  }
+
+  /** Forget a key and all its subscribers: its request is aborted, its timer freed, nobody is called back. */
+  unregister(key: string): void {
+    for (const subscription of this.entries.get(key)?.subscriptions.values() ?? []) subscription.unregister()
+  }
+
+  /** For `Subscription.unregister`. */
+  leave(subscription: Subscription<never>): void {
+    const { entry, name } = subscription
+    subscription.active = false
+    entry.subscriptions.delete(name)
+    if (entry.subscriptions.size === 0) {
+      this.entries.delete(entry.key)
+      const gone = new DOMException(`nobody polls ${entry.key} any more`, 'AbortError')
+      for (const asker of entry.askers.values()) asker.reject(gone)
+    }
+    this.act(this.schedule.unregister(now(), entry.key, name), entry)
+    if (this.entries.size === 0) {
+      this.stopSignals?.()
+      this.stopSignals = null
+      this.hide(false)
+    }
+  }
+
+  /** For `Subscription.enable`. */
+  hold({ entry, name, interval }: Subscription<never>, enabled: boolean): void {
+    const { schedule } = this
+    this.act(enabled ? schedule.enable(now(), entry.key, name, interval) : schedule.disable(now(), entry.key, name))
+  }
+
+  /** Whether somebody has registered a key. */
+  has(key: string): boolean {
+    return this.entries.has(key)
+  }
+
+  /** The newest result of a key, if there is one. */
+  latest(key: string): unknown {
+    return this.entries.get(key)?.value
+  }
+
+  // What the application tells
+
+  /** Ask nothing until `resume`; no timer runs. */
+  pause(): void {
+    this.pauseFor('application', true)
+  }
+
+  /** Poll at once what is due, and start again what had stopped. */
+  resume(): void {
+    this.pauseFor('application', false)
+  }
+
+  /** The page is hidden, or shown again. Told by itself in a browser. */
+  hide(hidden: boolean): void {
+    if (this.heldFor.has('hidden page') !== hidden) this.pauseFor('hidden page', hidden)
+  }
+
+  /** The user did something: start again what had stopped for want of changes or of a user, or had failed. */
+  touch(): void {
+    this.act(this.schedule.touch(now()))
+  }
+
+  /** The network has returned: start again what had failed. */
+  online(): void {
+    this.act(this.schedule.online(now()))
+  }
+
+  /** Whether to save battery or data. */
+  constrain(constrained: boolean): void {
+    this.act(this.schedule.constrain(now(), constrained))
+  }
+
+  /** This client wrote what the key is about. */
+  wrote(key: string): void {
+    if (this.entries.has(key)) this.act(this.schedule.wrote(now(), key))
+  }
+
+  /** There may be something new: poll at once. */
+  signal(key: string): void {
+    if (this.entries.has(key)) this.act(this.schedule.signal(now(), key))
+  }
+
+  /** Whether from now on signals tell when to poll a key. */
+  upgrade(key: string, upgraded: boolean): void {
+    if (!this.entries.has(key)) return
+    this.act(upgraded ? this.schedule.upgrade(now(), key) : this.schedule.downgrade(now(), key))
+  }
+
+  /** The result of a key as it is now, or as it was less than half a second ago. Rejects with what went wrong. */
+  refresh<T>(key: string): Promise<T> {
+    const entry = this.entries.get(key)
+    if (entry === undefined) return Promise.reject(new RangeError(`no poll is registered as ${key}`))
+    const name = `asker-${++this.names}`
+    return new Promise<T>((resolve, reject) => {
+      entry.askers.set(name, { resolve: resolve as (value: unknown) => void, reject })
+      this.act(this.schedule.refresh(now(), key, name))
+    }).finally(() => entry.askers.delete(name))
+  }
+
+  /** Why a key is not polled any more; null if it is. */
+  stopReason(key: string): StopReason | null {
+    return this.schedule.stopReason(key)
+  }
+
+  // Others who work for it
+
+  /** The companion of a name, made if there is none. */
+  companion<C extends Companion>(name: string, make: () => C): C {
+    const companion = (this.companions.get(name) as C | undefined) ?? make()
+    this.companions.set(name, companion)
+    return companion
+  }
+
+  /** Forget a companion. */
+  dismiss(name: string): void {
+    this.companions.delete(name)
+  }
+
+  /** Whether it is paused, or all polls have stopped. */
+  get resting(): boolean {
+    return this.isResting
+  }
+
+  // How it is done
+
+  private pauseFor(reason: 'application' | 'hidden page', paused: boolean): void {
+    if (paused) this.heldFor.add(reason)
+    else this.heldFor.delete(reason)
+    this.act(this.heldFor.size > 0 ? this.schedule.pause(now()) : this.schedule.resume(now()))
+  }
+
+  /** Do what was decided, and set the timer. */
+  private act(decisions: Decision[], leaving?: Entry): void {
+    for (const decision of decisions) {
+      const entry = decision.do === 'abort' ? leaving : this.entries.get(decision.key)
+      if (entry !== undefined) this.do(decision, entry)
+    }
+    this.setTimer()
+    const resting = this.heldFor.size > 0 || !this.schedule.running
+    if (resting === this.isResting) return
+    this.isResting = resting
+    for (const companion of [...this.companions.values()]) companion.rest(resting)
+  }
+
+  private do(decision: Decision, entry: Entry): void {
+    switch (decision.do) {
+      case 'abort':
+        entry.request?.abort(new DOMException(`nobody polls ${entry.key} any more`, 'AbortError'))
+        return
+      case 'poll':
+        void this.ask(entry)
+        return
+      case 'deliver':
+        if (decision.cached) void this.deliver(entry, decision.to)
+        else entry.receivers = decision.to
+        return
+      case 'fail':
+        for (const name of decision.to) this.tellError(entry, name)
+        return
+      case 'recover':
+        entry.error = null
+        return
+      case 'stop':
+        for (const each of entry.subscriptions.values()) void this.call(each, each.callbacks.onStop, decision.reason)
+        return
+      case 'warn_fast_loop':
+        console.warn(`polls of ${entry.key} follow each other without pause and bring nothing; slowing down`)
+    }
+  }
+
+  /** One timer for all keys. */
+  private setTimer(): void {
+    const wake = this.schedule.wake ?? Number.POSITIVE_INFINITY
+    if (wake === this.timerAt) return
+    clearTimeout(this.timer)
+    this.timerAt = wake
+    if (wake === Number.POSITIVE_INFINITY) return
+    const ring = () => {
+      this.timerAt = Number.POSITIVE_INFINITY
+      this.act(this.schedule.advance(Math.max(wake, now())))
+    }
+    this.timer = setTimeout(ring, Math.max(0, wake - now()))
+  }
+
+  /** One request, and the delivery of what it brings. */
+  private async ask(entry: Entry): Promise<void> {
+    const request = new AbortController()
+    entry.request = request
+    const basedOn = this.schedule.cursor(entry.key)
+    const isCurrent = () => this.entries.get(entry.key) === entry
+    let polled: Awaited<ReturnType<PollFunction<unknown>>>
+    try {
+      polled = (await entry.poll({ cursor: basedOn, signal: request.signal })) ?? { changed: false }
+    } catch (error) {
+      if (isCurrent()) this.noteFailure(entry, error)
+      return
+    }
+    if (!isCurrent()) return
+    const { value, changed = true, ...rest } = polled
+    entry.receivers = []
+    const decisions = this.schedule.answered(now(), entry.key, { ...rest, changed, basedOn })
+    if ((changed || !entry.hasValue) && !decisions.some((each) => each.do === 'drop')) {
+      entry.value = value
+      entry.hasValue = true
+    }
+    this.act(decisions)
+    if (entry.receivers.length === 0) return
+    await this.deliver(entry, entry.receivers)
+    if (isCurrent()) this.act(this.schedule.delivered(now(), entry.key))
+  }
+
+  private noteFailure(entry: Entry, thrown: unknown): void {
+    const error = thrown instanceof Error ? thrown : new Error(String(thrown))
+    entry.error = error
+    const failure = error instanceof GatewayError ? error : { status: null }
+    this.act(this.schedule.failed(now(), entry.key, failure))
+  }
+
+  private async deliver(entry: Entry, to: string[]): Promise<void> {
+    const { value } = entry
+    for (const name of to) {
+      entry.askers.get(name)?.resolve(value)
+      const subscription = entry.subscriptions.get(name)
+      if (subscription !== undefined) await this.call(subscription, subscription.callbacks.onResult, value as never)
+    }
+  }
+
+  private tellError(entry: Entry, name: string): void {
+    const error = entry.error ?? new Error('the poll failed')
+    entry.askers.get(name)?.reject(error)
+    const subscription = entry.subscriptions.get(name)
+    if (subscription !== undefined) void this.call(subscription, subscription.callbacks.onError, error)
+  }
+
+  /** Call back, one call after the other; what a callback throws harms nobody else. */
+  private call<V>(
+    subscription: Subscription<never>,
+    callback: ((value: V) => unknown) | undefined,
+    value: V
+  ): Promise<void> {
+    if (callback === undefined) return subscription.turn
+    const run = async () => {
+      try {
+        if (subscription.active) await callback(value)
+      } catch (error) {
+        this.onFault(subscription.entry.key, error)
+      }
+    }
+    subscription.turn = subscription.turn.then(run)
+    return subscription.turn
+  }
+}
+
+function now(): number {
+  return performance.now()
+}
+
+function logFault(key: string, error: unknown): void {
+  console.error(`a callback for ${key} failed`, error)
+}
+
+/** The one that everything uses unless told otherwise. */
+export const pollingManager: PollingManager = /* @__PURE__ */ new PollingManager()

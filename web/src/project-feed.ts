@@ -1,0 +1,110 @@
+import { connect, type FeedTransport, sleep } from './feed.js'
+import type { Companion, PollingManager } from './manager.js'
+import { retryDelayMs } from './policy.js'
+import type { Project } from './project.js'
+import type { FeedEntry } from './wire.js'
+
+/**
+ * How one hears that something changed: by asking again and again, by one request that waits, or by one event stream
+ * for the whole project. `auto` takes the stream, and what still works where it does not.
+ */
+export type PollTransport = 'poll' | FeedTransport | 'auto'
+
+/** Whether an entry of the feed is about what a key polls. */
+export type Interest = (entry: FeedEntry) => boolean
+
+/**
+ * The change feed of a project, followed once for all polls of a manager that want it: it signals those that an entry
+ * is about. As long as it cannot be followed they poll at their intervals. It rests when the manager rests.
+ */
+export class ProjectFeed implements Companion {
+  private readonly interests = new Map<string, Interest>()
+  private readonly transports: readonly FeedTransport[]
+  private following: AbortController | null = null
+  private cursor: string | null = null
+  private live = false
+
+  constructor(
+    private readonly manager: PollingManager,
+    private readonly project: Project,
+    transport: FeedTransport | 'auto',
+    private readonly name: string
+  ) {
+    this.transports = transport === 'auto' ? ['sse', 'long-poll'] : [transport]
+  }
+
+  /** A key that is registered with the manager wants to be signalled; returns how to end that. */
+  join(key: string, interest: Interest): () => void {
+    this.interests.set(key, interest)
+    if (this.live) this.manager.upgrade(key, true)
+    this.rest(this.manager.resting)
+    return () => {
+      if (this.interests.get(key) !== interest) return
+      this.interests.delete(key)
+      if (this.live) this.manager.upgrade(key, false)
+      if (this.interests.size > 0) return
+      this.rest(true)
+      this.manager.dismiss(this.name)
+    }
+  }
+
+  rest(resting: boolean): void {
+    if (resting) {
+      this.following?.abort()
+      this.following = null
+      this.setLive(false)
+    } else if (this.following === null && this.interests.size > 0) {
+      this.following = new AbortController()
+      void this.follow(this.following.signal)
+    }
+  }
+
+  private async follow(signal: AbortSignal): Promise<void> {
+    for (let attempt = 1; !signal.aborted; attempt += 1) {
+      const transport = this.transports[(attempt - 1) % this.transports.length]
+      let hint = 0
+      try {
+        this.cursor ??= (await this.project.listFiles({ limit: 1, signal })).value?.cursor ?? null
+        for await (const answer of connect(this.project.client, `${this.project.path}/changes`, {
+          since: this.cursor,
+          signal,
+          ...(transport === undefined ? {} : { transport })
+        })) {
+          if (signal.aborted) return
+          this.cursor = answer.cursor
+          for (const [key, interest] of this.interests) {
+            if (answer.reset || answer.changes.some(interest)) this.manager.signal(key)
+          }
+          if (answer.more) continue
+          this.setLive(true)
+          attempt = 0
+        }
+      } catch (error) {
+        if (signal.aborted) return
+        hint = (error as { retryAfterS?: number }).retryAfterS ?? 0
+      }
+      this.setLive(false)
+      const delay = retryDelayMs(this.manager.settings, Math.max(attempt, 1), Math.random(), hint)
+      await sleep(delay, signal).catch(() => undefined)
+    }
+  }
+
+  private setLive(live: boolean): void {
+    if (live === this.live) return
+    this.live = live
+    for (const key of [...this.interests.keys()]) this.manager.upgrade(key, live)
+  }
+}
+
+/** Let a key be signalled by the feed of its project; returns how to end that. Nothing is done for `poll`. */
+export function joinFeed(
+  manager: PollingManager,
+  project: Project,
+  transport: PollTransport,
+  key: string,
+  interest: Interest
+): () => void {
+  if (transport === 'poll') return () => undefined
+  const name = `feed ${transport} ${project.url}`
+  return manager.companion(name, () => new ProjectFeed(manager, project, transport, name)).join(key, interest)
+}

@@ -1,0 +1,322 @@
+/** One project: its files, its changes, its past, its sessions. */
+import { fromBase64, toBase64 } from 'lib0/buffer'
+import {
+  decoded,
+  type FileContent,
+  fileContent,
+  quoted,
+  type Tagged,
+  tagged,
+  taggedUnlessKnown,
+  withTag
+} from './answers.js'
+import type { GatewayClient, GatewayRequest, RequestOptions } from './client.js'
+import { type ProblemAnswer, problemFrom } from './errors.js'
+import { type FeedFilter, type FollowOptions, feedParams, follow } from './feed.js'
+import { given, type HeldOptions, type PageOptions, SessionRequests } from './sessions.js'
+import type {
+  FeedAnswer,
+  FileChange,
+  FileEntry,
+  FileListing,
+  History,
+  ProblemDetails,
+  Receipt,
+  StatusAnswer,
+  TextDifference
+} from './wire.js'
+
+const JSON_BODY = { 'Content-Type': 'application/json' }
+const UPDATE_BODY = { 'Content-Type': 'application/octet-stream' }
+const TEXT_BODY = { 'Content-Type': 'text/plain; charset=utf-8' }
+
+/** What a client has, and what it asks about. With neither `since` nor `versions` all that exists is new to it. */
+export interface StatusQuestion {
+  /** The files asked about; left out: the whole project. */
+  paths?: readonly string[] | null
+  /** What the client has followed so far. */
+  since?: string | null
+  /** The version that the client has of each file, 0 for none. Beats `since` for the files it names. */
+  versions?: Record<string, number> | null
+}
+
+/** Under which conditions a write is to happen. */
+export interface WriteOptions extends RequestOptions {
+  /** Only if the file is in the state of this tag. */
+  ifMatch?: string | null
+  /** Only if there is no such file. */
+  create?: boolean
+  /** Only in this life of the file. */
+  incarnation?: string | null
+}
+
+/** A changed file, with what the client lacks of it. */
+export interface SyncChange extends FileChange {
+  update?: Uint8Array
+  /** The version that `update` builds on; 0: it is the whole document. */
+  from_version?: number
+}
+
+/** What became of a push and a pull. */
+export interface SyncAnswer extends Omit<StatusAnswer, 'changes'> {
+  /** By file a receipt, or the problem that its update met (not thrown). */
+  results: Record<string, Receipt | ProblemAnswer>
+  changes: SyncChange[]
+  /** True where `maxBytes` was reached: ask again from `cursor`. */
+  more: boolean
+}
+
+/** All requests on a project. Made by `GatewayClient.project`. Every method throws GatewayError. */
+export class Project extends SessionRequests {
+  readonly name: string
+
+  constructor(client: GatewayClient, name: string) {
+    super(client, `/api/projects/${encodeURIComponent(name)}`)
+    this.name = name
+  }
+
+  /** Where the project is. */
+  get url(): string {
+    return this.client.url + this.path
+  }
+
+  // Which files there are, and which have changed
+
+  /** A page of the files that exist, by path; null if `tag` names the present state. */
+  async listFiles({
+    tag,
+    signal,
+    ...params
+  }: PageOptions & { prefix?: string; tag?: string | null } = {}): Promise<Tagged<FileListing | null>> {
+    const request = { ...given(signal), headers: { 'If-None-Match': quoted(tag) }, params: { ...params } }
+    return taggedUnlessKnown(await this.client.send('GET', `${this.path}/files`, request))
+  }
+
+  /** The files that exist, page by page until the last one. */
+  async allFiles({ prefix = '', ...options }: RequestOptions & { prefix?: string } = {}): Promise<FileEntry[]> {
+    const files: FileEntry[] = []
+    let after: string | null = null
+    do {
+      const page: FileListing | null = (await this.listFiles({ ...options, prefix, after })).value
+      files.push(...(page?.files ?? []))
+      after = page?.next ?? null
+    } while (after !== null)
+    return files
+  }
+
+  /** Which of many files changed since a cursor, or are not at these versions. */
+  async status({
+    signal,
+    wait = 0,
+    ...question
+  }: StatusQuestion & Omit<HeldOptions, 'tag'> = {}): Promise<Tagged<StatusAnswer>> {
+    const request = { ...given(signal), wait, headers: JSON_BODY, body: JSON.stringify({ ...question, wait }) }
+    return tagged(await this.client.send('POST', `${this.path}/files/status`, request))
+  }
+
+  /** A stretch of the change feed; null if `tag` names the present state. */
+  async changes({
+    since,
+    limit,
+    wait,
+    tag,
+    signal,
+    ...filter
+  }: FeedFilter & HeldOptions & { since?: string | null; limit?: number } = {}): Promise<Tagged<FeedAnswer | null>> {
+    const params = { ...feedParams(filter), since, limit, wait }
+    const request = { ...given(signal), wait, headers: { 'If-None-Match': quoted(tag) }, params }
+    return taggedUnlessKnown(await this.client.send('GET', `${this.path}/changes`, request))
+  }
+
+  /**
+   * The change feed without end, by server-sent events or long polls.
+   *
+   * It goes on after every failure that may pass, from the cursor of the last answer that the caller has taken. Throws
+   * what does not pass, and the reason of `signal`.
+   */
+  follow(options: FollowOptions = {}): AsyncGenerator<FeedAnswer, never> {
+    return follow(this.client, `${this.path}/changes`, options)
+  }
+
+  // One file
+
+  /** A file as a Yjs update: whole, what later versions added, what a state vector lacks, or as it was. */
+  async readUpdate(
+    path: string,
+    {
+      fromVersion,
+      stateVector,
+      atVersion,
+      wait,
+      tag,
+      signal
+    }: HeldOptions & { fromVersion?: number; stateVector?: Uint8Array; atVersion?: number } = {}
+  ): Promise<FileContent> {
+    const params = {
+      from_version: fromVersion,
+      state_vector: stateVector && base64Url(stateVector),
+      at_version: atVersion,
+      wait
+    }
+    const headers = { Accept: 'application/octet-stream', 'If-None-Match': quoted(tag) }
+    return fileContent(await this.client.send('GET', this.file(path), { ...given(signal), wait, headers, params }))
+  }
+
+  /** The text of a root of a file, `content` unless said. */
+  async readText(
+    path: string,
+    { root, atVersion, ...options }: RequestOptions & { root?: string; atVersion?: number } = {}
+  ): Promise<Tagged<string>> {
+    const params = { format: 'text', root, at_version: atVersion }
+    const answer = await this.client.send('GET', this.file(path), { ...options, params })
+    return withTag(answer, await answer.text())
+  }
+
+  /** All roots of a file as JSON. */
+  async readJson(
+    path: string,
+    { atVersion, ...options }: RequestOptions & { atVersion?: number } = {}
+  ): Promise<Tagged<Record<string, unknown>>> {
+    const params = { format: 'json', at_version: atVersion }
+    return tagged(await this.client.send('GET', this.file(path), { ...options, params }))
+  }
+
+  /** Merge a Yjs update (v1) into a file, which comes into being if need be. */
+  async appendUpdate(
+    path: string,
+    update: Uint8Array,
+    { keepalive, ...options }: WriteOptions & { keepalive?: boolean } = {}
+  ): Promise<Tagged<Receipt>> {
+    return this.write('PATCH', this.file(path), options, UPDATE_BODY, { body: bytes(update), keepalive })
+  }
+
+  /** Make the text of a file this, by the smallest edit: who types at the same time loses nothing. */
+  async putText(
+    path: string,
+    text: string,
+    { root, ...options }: WriteOptions & { root?: string } = {}
+  ): Promise<Tagged<Receipt>> {
+    return this.write('PUT', this.file(path), options, TEXT_BODY, { body: text, params: { root } })
+  }
+
+  /** Delete a file. */
+  async delete(path: string, { signal, ...conditions }: Omit<WriteOptions, 'create'> = {}): Promise<void> {
+    await this.client.send('DELETE', this.file(path), { ...given(signal), headers: conditional(conditions) })
+  }
+
+  /** Give a file another path. */
+  async move(from: string, to: string, options: RequestOptions = {}): Promise<Tagged<Receipt>> {
+    return this.write('POST', `${this.path}/files/move`, options, JSON_BODY, { body: JSON.stringify({ from, to }) })
+  }
+
+  /** Push updates and pull what is lacking, of many files in one round trip. */
+  async sync(
+    updates: Record<string, Uint8Array> = {},
+    {
+      signal,
+      atomic,
+      maxBytes,
+      ...question
+    }: StatusQuestion & RequestOptions & { atomic?: boolean; maxBytes?: number } = {}
+  ): Promise<SyncAnswer> {
+    const encoded = Object.fromEntries(Object.entries(updates).map(([path, update]) => [path, toBase64(update)]))
+    const body = JSON.stringify({ ...question, updates: encoded, atomic, max_bytes: maxBytes })
+    const answer = await this.client.send('POST', `${this.path}/sync`, { ...given(signal), headers: JSON_BODY, body })
+    return synced(await decoded(answer))
+  }
+
+  // The past
+
+  /** A page of versions, newest first; with `groupS`, neighbours of one author within so many seconds joined. */
+  async history(
+    path: string,
+    { before, limit, groupS, ...options }: RequestOptions & { before?: number; limit?: number; groupS?: number } = {}
+  ): Promise<History> {
+    const params = { before, limit, group: groupS }
+    return decoded(await this.client.send('GET', this.past(path), { ...options, params }))
+  }
+
+  /** What changed in the text between two versions, for people. */
+  async unifiedDiff(
+    path: string,
+    older: number,
+    newer: number,
+    { root, ...options }: RequestOptions & { root?: string } = {}
+  ): Promise<string> {
+    const params = { diff: `${older}..${newer}`, root }
+    return (await this.client.send('GET', this.past(path), { ...options, params })).text()
+  }
+
+  /** The same as edits. */
+  async textDifference(
+    path: string,
+    older: number,
+    newer: number,
+    { root, ...options }: RequestOptions & { root?: string } = {}
+  ): Promise<TextDifference> {
+    const params = { diff: `${older}..${newer}`, format: 'json', root }
+    return decoded(await this.client.send('GET', this.past(path), { ...options, params }))
+  }
+
+  /** Make the content what it was, as a new version. */
+  async restore(
+    path: string,
+    version: number,
+    options: Omit<WriteOptions, 'create' | 'incarnation'> = {}
+  ): Promise<Tagged<Receipt>> {
+    const body = JSON.stringify({ version })
+    return this.write('POST', `${this.past(path)}/restore`, options, JSON_BODY, { body })
+  }
+
+  private file(path: string): string {
+    return `${this.path}/files/${encodePath(path)}`
+  }
+
+  private past(path: string): string {
+    return `${this.path}/history/${encodePath(path)}`
+  }
+
+  private async write(
+    method: string,
+    path: string,
+    { signal, ...conditions }: WriteOptions,
+    type: Record<string, string>,
+    request: GatewayRequest
+  ): Promise<Tagged<Receipt>> {
+    const headers = { ...type, ...conditional(conditions) }
+    return tagged(await this.client.send(method, path, { ...given(signal), ...request, headers }))
+  }
+}
+
+function encodePath(path: string): string {
+  return path.split('/').map(encodeURIComponent).join('/')
+}
+
+function conditional({ ifMatch, create, incarnation }: WriteOptions): Record<string, string | null | undefined> {
+  return { 'If-Match': quoted(ifMatch), 'If-None-Match': create ? '*' : null, 'X-Incarnation': incarnation }
+}
+
+/** Bytes as a body: not shared with other threads, which `fetch` refuses. */
+function bytes(update: Uint8Array): Uint8Array<ArrayBuffer> {
+  return update.buffer instanceof ArrayBuffer ? (update as Uint8Array<ArrayBuffer>) : new Uint8Array(update)
+}
+
+function base64Url(data: Uint8Array): string {
+  return toBase64(data).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '')
+}
+
+interface EncodedSyncAnswer extends Omit<SyncAnswer, 'results' | 'changes'> {
+  results: Record<string, Receipt | ProblemDetails>
+  changes: (Omit<SyncChange, 'update'> & { update?: string })[]
+}
+
+function synced(answer: EncodedSyncAnswer): SyncAnswer {
+  const results = Object.entries(answer.results).map(([path, result]) => [
+    path,
+    'code' in result ? problemFrom(result) : result
+  ])
+  const changes = answer.changes.map(({ update, ...change }) =>
+    update === undefined ? change : { ...change, update: fromBase64(update) }
+  )
+  return { ...answer, results: Object.fromEntries(results), changes }
+}

@@ -1,0 +1,394 @@
+import {
+  type Answer,
+  type Decision,
+  type Failure,
+  givesUp,
+  intervalMs,
+  isRetried,
+  type PollSettings,
+  RESTARTED_BY_RESUME,
+  RESTARTED_BY_TOUCH,
+  retryDelayMs,
+  type StopReason
+} from './policy.js'
+import { byTime, cancel, isStale, noteChange, PollState } from './poll-state.js'
+
+const NEVER = Number.POSITIVE_INFINITY
+
+/**
+ * All polls of one manager as a state machine: events and their times in, decisions out. No clock, no timer, no I/O.
+ *
+ * Every method takes the time (milliseconds, never going back) and returns what is to be done, in order. Between events
+ * the caller calls `advance` at the time that `wake` names. Keys and subscribers are names that the caller chooses.
+ */
+export class PollSchedule {
+  private readonly polls = new Map<string, PollState>()
+  private readonly stopped = new Set<PollState>()
+  private order = 0
+  private inFlight = 0
+  private notBefore = Number.NEGATIVE_INFINITY
+  private touched = Number.NEGATIVE_INFINITY
+  private pausedAt: number | null = null
+  private constrained = false
+
+  /** @param random gives numbers from 0 to 1 for the jitter. */
+  constructor(
+    private readonly settings: PollSettings,
+    private readonly random: () => number
+  ) {}
+
+  // What is asked of it
+
+  /** When `advance` must be called if nothing happens before; null: never. */
+  get wake(): number | null {
+    if (this.pausedAt !== null) return null
+    let wake = NEVER
+    let ready = false
+    for (const poll of this.polls.values()) {
+      if (poll.timer !== null) wake = Math.min(wake, poll.timer)
+      ready ||= poll.queued
+    }
+    if (ready && this.inFlight < this.settings.maxConcurrent) wake = Math.min(wake, this.notBefore)
+    if (this.running) wake = Math.min(wake, this.inactiveAt)
+    return wake === NEVER ? null : wake
+  }
+
+  /** Whether any poll goes on, or would if there were no pause. */
+  get running(): boolean {
+    return this.stopped.size < this.polls.size
+  }
+
+  /** Where the next poll of a key goes on. */
+  cursor(key: string): string | null {
+    return this.poll(key).cursor
+  }
+
+  /** Why a key is not polled any more; null if it is. */
+  stopReason(key: string): StopReason | null {
+    return this.polls.get(key)?.stopped ?? null
+  }
+
+  // Subscribers
+
+  /** Somebody wants the results of a key. `cursor` is where the first poll of a new key begins. */
+  register(
+    now: number,
+    key: string,
+    subscriber: string,
+    interval: number,
+    { enabled = true, cursor = null }: { enabled?: boolean; cursor?: string | null } = {}
+  ): Decision[] {
+    const poll = this.polls.get(key) ?? new PollState(key, this.order++, now, this.settings, cursor)
+    this.polls.set(key, poll)
+    poll.subscribers.add(subscriber)
+    this.touched = now
+    return enabled ? this.enable(now, key, subscriber, interval) : this.advance(now)
+  }
+
+  /** A subscriber that was held still wants results again. */
+  enable(now: number, key: string, subscriber: string, interval: number): Decision[] {
+    const poll = this.poll(key)
+    poll.intervals.set(subscriber, interval)
+    if (this.hasCached(poll, now)) {
+      if (poll.stopped !== null && RESTARTED_BY_RESUME.has(poll.stopped)) this.restart(poll, now)
+      if (!poll.busy && poll.stopped === null) this.reschedule(poll, now)
+      return [{ do: 'deliver', key, to: [subscriber], cached: true }, ...this.advance(now)]
+    }
+    poll.fresh.add(subscriber)
+    if (poll.stopped !== null) this.restart(poll, now)
+    this.setDue(poll, now)
+    return this.advance(now)
+  }
+
+  /** A subscriber is held still: it gets nothing until it is enabled. */
+  disable(now: number, key: string, subscriber: string): Decision[] {
+    const poll = this.poll(key)
+    poll.intervals.delete(subscriber)
+    poll.fresh.delete(subscriber)
+    if (!poll.busy && poll.stopped === null) this.reschedule(poll, now)
+    return this.advance(now)
+  }
+
+  /** A subscriber leaves; the last one takes the poll with it, and the request in flight. */
+  unregister(now: number, key: string, subscriber: string): Decision[] {
+    const poll = this.poll(key)
+    poll.subscribers.delete(subscriber)
+    if (poll.subscribers.size > 0) return this.disable(now, key, subscriber)
+    this.polls.delete(key)
+    this.stopped.delete(poll)
+    if (!poll.inFlight) return this.advance(now)
+    this.inFlight -= 1
+    return [{ do: 'abort', key }, ...this.advance(now)]
+  }
+
+  // What comes back
+
+  /** The request in flight was answered. */
+  answered(now: number, key: string, answer: Answer): Decision[] {
+    const poll = this.land(now, key, answer.backoffS)
+    const decisions: Decision[] = poll.failing ? [{ do: 'recover', key }] : []
+    poll.failing = false
+    poll.attempts = 0
+    poll.notBefore = Number.NEGATIVE_INFINITY
+    if (isStale(poll, answer)) {
+      poll.answeredAt = now
+      return [...decisions, { do: 'drop', key }, ...this.settle(poll, now, null), ...this.advance(now)]
+    }
+    if (answer.changed) noteChange(poll, now)
+    const to = answer.changed ? poll.receivers() : [...poll.fresh]
+    poll.answeredAt = now
+    poll.fresh.clear()
+    if (to.length > 0) {
+      poll.answer = answer
+      return [...decisions, { do: 'deliver', key, to }, ...this.advance(now)]
+    }
+    return [...decisions, ...this.settle(poll, now, answer), ...this.advance(now)]
+  }
+
+  /** The callbacks that an answer was for have returned. */
+  delivered(now: number, key: string): Decision[] {
+    const poll = this.poll(key)
+    const answer = poll.answer
+    poll.answer = null
+    return [...this.settle(poll, now, answer), ...this.advance(now)]
+  }
+
+  /** The request in flight came to nothing. */
+  failed(now: number, key: string, failure: Failure): Decision[] {
+    const poll = this.land(now, key, failure.backoffS)
+    const to = poll.receivers()
+    for (const name of poll.fresh) if (!poll.intervals.has(name)) poll.fresh.delete(name)
+    poll.failing = true
+    poll.again = false
+    const retried = isRetried(failure.status)
+    if (!retried || givesUp(this.settings, poll.attempts)) {
+      const stop = this.stop(poll, retried ? 'failed' : 'refused')
+      return [{ do: 'fail', key, to }, stop, ...this.advance(now)]
+    }
+    poll.attempts += 1
+    const retryIn = retryDelayMs(this.settings, poll.attempts, this.random(), failure.retryAfterS)
+    poll.notBefore = now + retryIn
+    this.setDue(poll, now)
+    return [{ do: 'fail', key, to, retryIn }, ...this.advance(now)]
+  }
+
+  // What happens around it
+
+  /** The user did something. */
+  touch(now: number): Decision[] {
+    this.touched = now
+    this.restartStopped(now, RESTARTED_BY_TOUCH)
+    return this.advance(now)
+  }
+
+  /** This client wrote what the key is about. */
+  wrote(now: number, key: string): Decision[] {
+    const poll = this.poll(key)
+    this.touched = now
+    if (poll.stopped !== null && RESTARTED_BY_TOUCH.has(poll.stopped)) this.restart(poll, now)
+    poll.changedAt = poll.idleSince = now
+    const due = poll.due
+    if (due !== null && !poll.queued) {
+      this.reschedule(poll, now)
+      if (poll.due === null || due < poll.due) this.setDue(poll, due)
+    }
+    return this.advance(now)
+  }
+
+  /** Something is new: poll at once, and once more if a request is in flight that may have missed it. */
+  signal(now: number, key: string): Decision[] {
+    const poll = this.poll(key)
+    if (poll.busy) poll.again = true
+    else if (poll.stopped === null) this.setDue(poll, now)
+    return this.advance(now)
+  }
+
+  /** Somebody wants the result now. */
+  refresh(now: number, key: string, asker: string): Decision[] {
+    const poll = this.poll(key)
+    this.touched = now
+    if (this.hasCached(poll, now)) return [{ do: 'deliver', key, to: [asker], cached: true }, ...this.advance(now)]
+    poll.fresh.add(asker)
+    if (poll.stopped !== null) this.restart(poll, now)
+    if (poll.failing) poll.notBefore = Number.NEGATIVE_INFINITY
+    this.setDue(poll, now)
+    return this.advance(now)
+  }
+
+  /** The page is hidden: nothing is asked and no timer runs. What is in flight may come in. */
+  pause(now: number): Decision[] {
+    this.pausedAt ??= now
+    return []
+  }
+
+  /** The page is shown: what is due is polled at once, and what had stopped starts again. */
+  resume(now: number): Decision[] {
+    if (this.pausedAt !== null) {
+      const away = now - this.pausedAt
+      this.pausedAt = null
+      for (const poll of this.polls.values()) {
+        poll.idleSince += away
+        if (poll.changedAt !== null) poll.changedAt += away
+        if (poll.timer !== null && poll.due !== null) this.setDue(poll, poll.due)
+      }
+    }
+    this.touched = now
+    this.restartStopped(now, RESTARTED_BY_RESUME)
+    return this.advance(now)
+  }
+
+  /** The network has returned. */
+  online(now: number): Decision[] {
+    this.restartStopped(now, new Set(['failed']))
+    return this.advance(now)
+  }
+
+  /** Whether to save battery or data. */
+  constrain(now: number, constrained: boolean): Decision[] {
+    this.constrained = constrained
+    for (const poll of this.polls.values()) {
+      if (!poll.busy && !poll.queued && poll.stopped === null && !poll.failing) this.reschedule(poll, now)
+    }
+    return this.advance(now)
+  }
+
+  /** From now on a held request tells (`signal`) when to poll; what came just before is fetched. */
+  upgrade(now: number, key: string): Decision[] {
+    this.poll(key).upgraded = true
+    return this.signal(now, key)
+  }
+
+  /** The held request is gone: poll again, the first time at once. */
+  downgrade(now: number, key: string): Decision[] {
+    const poll = this.poll(key)
+    poll.upgraded = false
+    poll.idleSince = now
+    return this.signal(now, key)
+  }
+
+  /** Time has passed: stop what is to stop, and start what is due, in order, as far as there is room. */
+  advance(now: number): Decision[] {
+    if (this.pausedAt !== null) return []
+    const decisions: Decision[] = []
+    const polls = [...this.polls.values()]
+    if (now >= this.inactiveAt) {
+      for (const poll of polls) if (poll.stopped === null) decisions.push(this.stop(poll, 'inactive'))
+    }
+    for (const poll of byTime(polls, (poll) => poll.timer)) {
+      if ((poll.timer ?? NEVER) <= now) decisions.push(...this.ring(poll))
+    }
+    if (now < this.notBefore) return decisions
+    for (const poll of byTime(polls, (poll) => (poll.queued ? poll.due : null))) {
+      if (this.inFlight >= this.settings.maxConcurrent) break
+      poll.queued = false
+      poll.inFlight = true
+      poll.due = null
+      this.inFlight += 1
+      decisions.push({ do: 'poll', key: poll.key })
+    }
+    return decisions
+  }
+
+  // How it is done
+
+  private poll(key: string): PollState {
+    const poll = this.polls.get(key)
+    if (poll === undefined) throw new RangeError(`no poll is registered as ${key}`)
+    return poll
+  }
+
+  private get inactiveAt(): number {
+    return this.settings.inactiveStopMs === null ? NEVER : this.touched + this.settings.inactiveStopMs
+  }
+
+  private land(now: number, key: string, backoffS: number | null | undefined): PollState {
+    const poll = this.poll(key)
+    poll.inFlight = false
+    this.inFlight -= 1
+    if (backoffS) this.notBefore = Math.max(this.notBefore, now + backoffS * 1000)
+    return poll
+  }
+
+  /** An answer is done with: keep its cursor, and plan the next poll. */
+  private settle(poll: PollState, now: number, answer: Answer | null): Decision[] {
+    const decisions: Decision[] = []
+    if (answer !== null) {
+      poll.cursor = answer.cursor ?? poll.cursor
+      poll.position = answer.position ?? poll.position
+      if (answer.terminal) return [this.stop(poll, 'completed')]
+    }
+    if (!answer?.changed && poll.fastLoop.empty(now)) {
+      decisions.push({ do: 'warn_fast_loop', key: poll.key })
+      poll.notBefore = now + retryDelayMs(this.settings, poll.fastLoop.found, this.random())
+    }
+    if (poll.again || poll.fresh.size > 0) {
+      poll.again = false
+      this.setDue(poll, now)
+    } else {
+      this.reschedule(poll, now)
+    }
+    return decisions
+  }
+
+  /** The timer of a poll has run out: it is due, or it has been idle too long. */
+  private ring(poll: PollState): Decision[] {
+    poll.timer = null
+    if (this.idleEnd(poll) <= (poll.due ?? NEVER)) return [this.stop(poll, 'timed_out')]
+    poll.queued = true
+    return []
+  }
+
+  private idleEnd(poll: PollState): number {
+    const limit = this.settings.idleStopMs
+    return limit === null || poll.upgraded ? NEVER : poll.idleSince + limit
+  }
+
+  private hasCached(poll: PollState, now: number): boolean {
+    return poll.answeredAt !== null && !poll.failing && now - poll.answeredAt < this.settings.cacheMs
+  }
+
+  /** Plan the next poll after the last answer, at the interval of now. */
+  private reschedule(poll: PollState, now: number): void {
+    if (poll.failing) {
+      this.setDue(poll, now)
+    } else if (poll.upgraded || poll.intervals.size === 0 || poll.stopped !== null) {
+      cancel(poll)
+    } else {
+      const age = poll.changedAt === null ? null : now - poll.changedAt
+      const asked = Math.min(...poll.intervals.values())
+      const interval = intervalMs(this.settings, asked, age, this.constrained)
+      this.setDue(poll, Math.max(now, (poll.answeredAt ?? now) + interval))
+    }
+  }
+
+  private setDue(poll: PollState, due: number): void {
+    if (poll.busy || poll.stopped !== null || poll.intervals.size + poll.fresh.size === 0) return
+    poll.queued = false
+    poll.due = Math.max(due, poll.notBefore)
+    poll.timer = Math.min(poll.due, this.idleEnd(poll))
+  }
+
+  private stop(poll: PollState, reason: StopReason): Decision {
+    cancel(poll)
+    poll.again = false
+    poll.stopped = reason
+    this.stopped.add(poll)
+    return { do: 'stop', key: poll.key, reason }
+  }
+
+  private restart(poll: PollState, now: number): void {
+    this.stopped.delete(poll)
+    poll.stopped = null
+    poll.changedAt = null
+    poll.idleSince = now
+    poll.attempts = 0
+    poll.notBefore = Number.NEGATIVE_INFINITY
+    this.setDue(poll, now)
+  }
+
+  private restartStopped(now: number, reasons: ReadonlySet<StopReason>): void {
+    for (const poll of [...this.stopped]) {
+      if (poll.stopped !== null && reasons.has(poll.stopped)) this.restart(poll, now)
+    }
+  }
+}

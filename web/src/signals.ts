@@ -1,0 +1,82 @@
+/** What a browser tells of the page, the network, the device and the user, told to a manager. */
+
+/** What is told of it: `PollingManager`. */
+export interface SignalReceiver {
+  hide(hidden: boolean): void
+  touch(): void
+  online(): void
+  constrain(constrained: boolean): void
+}
+
+const INTERACTIONS = ['pointerdown', 'pointermove', 'keydown', 'wheel', 'touchstart'] as const
+/** Someone who moves the mouse has done something once a second, not a hundred times. */
+const TOUCH_EVERY_MS = 1_000
+const LOW_BATTERY = 0.2
+
+interface Connection extends EventTarget {
+  saveData?: boolean
+}
+
+interface Battery extends EventTarget {
+  charging: boolean
+  level: number
+}
+
+/** Not in every browser, nor in the types of the DOM. */
+interface NavigatorHints {
+  connection?: Connection
+  userAgentData?: { mobile: boolean }
+  getBattery?: () => Promise<Battery>
+}
+
+/**
+ * Tell a manager from now on; returns how to end that. Without a document (in Node.js, in workers) there is nothing to
+ * tell.
+ */
+export function watchSignals(receiver: SignalReceiver): () => void {
+  if (typeof document === 'undefined' || typeof window === 'undefined') return () => undefined
+  const stop = new AbortController()
+  watchPage(receiver, stop.signal)
+  watchUser(receiver, stop.signal)
+  watchDevice(receiver, stop.signal)
+  return () => stop.abort()
+}
+
+function watchPage(receiver: SignalReceiver, signal: AbortSignal): void {
+  const tell = () => receiver.hide(document.visibilityState === 'hidden')
+  document.addEventListener('visibilitychange', tell, { signal })
+  // Offline is not told: a gateway on this machine is there all the same, and a retry costs little.
+  window.addEventListener('online', () => receiver.online(), { signal })
+  tell()
+}
+
+function watchUser(receiver: SignalReceiver, signal: AbortSignal): void {
+  let touched = Number.NEGATIVE_INFINITY
+  const touch = () => {
+    const now = performance.now()
+    if (now - touched < TOUCH_EVERY_MS) return
+    touched = now
+    receiver.touch()
+  }
+  for (const name of INTERACTIONS) window.addEventListener(name, touch, { signal, passive: true, capture: true })
+}
+
+function watchDevice(receiver: SignalReceiver, signal: AbortSignal): void {
+  const hints = navigator as Navigator & NavigatorHints
+  let battery: Battery | undefined
+  const tell = () => {
+    const low = battery !== undefined && !battery.charging && battery.level <= LOW_BATTERY
+    receiver.constrain(Boolean(hints.connection?.saveData || hints.userAgentData?.mobile || low))
+  }
+  hints.connection?.addEventListener?.('change', tell, { signal })
+  hints.getBattery?.().then(
+    (found) => {
+      if (signal.aborted) return
+      battery = found
+      for (const name of ['levelchange', 'chargingchange']) found.addEventListener(name, tell, { signal })
+      tell()
+    },
+    () => undefined // it may not be asked here
+  )
+  tell()
+}

@@ -1,0 +1,118 @@
+import { type PollingManager, pollingManager } from './manager.js'
+import type { StopReason } from './policy.js'
+import type { Project } from './project.js'
+import { joinFeed, type PollTransport } from './project-feed.js'
+import type { PollFunction, Subscription } from './subscription.js'
+import { type Block, isFinished, type Turn } from './wire.js'
+
+/** How pollers are run. */
+export interface PollerOptions {
+  manager?: PollingManager | undefined
+  /** Milliseconds. */
+  interval?: number | undefined
+  transport?: PollTransport | undefined
+  /** False: held still until it is enabled. */
+  enabled?: boolean | undefined
+  onError?: ((error: Error) => unknown) | undefined
+  onStop?: ((reason: StopReason) => unknown) | undefined
+}
+
+export interface TurnPollerOptions extends PollerOptions {
+  /** Called with the turn and all its blocks, and with those that are new: each once, in order. */
+  onUpdate?: ((turn: Turn, blocks: Block[]) => unknown) | undefined
+  /** Called once, after the last update, when the turn has ended. */
+  onComplete?: ((turn: Turn) => unknown) | undefined
+}
+
+/** Follows a turn until it ends. */
+export class TurnPoller {
+  /** What the polls of this turn are registered as. */
+  readonly key: string
+  /** The turn as last seen, with all its blocks. */
+  turn: Turn | null = null
+  private readonly subscription: Subscription<Turn>
+  private readonly leaveFeed: () => void
+  private completed = false
+
+  constructor(
+    project: Project,
+    session: string,
+    turn: string,
+    private readonly options: TurnPollerOptions = {}
+  ) {
+    const { manager = pollingManager, transport = 'poll', enabled, onError, onStop } = options
+    const { interval = manager.settings.turnIntervalMs } = options
+    this.manager = manager
+    this.key = turnKey(project, session, turn)
+    const onResult = (turn: Turn) => this.take(turn)
+    const poll = pollTurn(project, session, turn)
+    this.subscription = manager.register(this.key, poll, interval, { onResult, onError, onStop, enabled })
+    this.leaveFeed = joinFeed(
+      manager,
+      project,
+      transport,
+      this.key,
+      (entry) => entry.kind === 'turn' && entry.turn_id === turn && entry.session_id === session
+    )
+  }
+
+  private readonly manager: PollingManager
+
+  /** The last error, until something succeeds. */
+  get error(): Error | null {
+    return this.subscription.error
+  }
+
+  /** Why it is not polled any more; null if it is. */
+  get stopped(): StopReason | null {
+    return this.subscription.stopped
+  }
+
+  /** Hold still, or go on. */
+  enable(enabled: boolean): void {
+    this.subscription.enable(enabled)
+  }
+
+  /** The turn as it is now. */
+  refresh(): Promise<Turn> {
+    return this.manager.refresh(this.key)
+  }
+
+  /** End it: its request is aborted, and nothing is called back. */
+  stop(): void {
+    this.leaveFeed()
+    this.subscription.unregister()
+  }
+
+  private async take(turn: Turn): Promise<void> {
+    const known = this.turn?.blocks.length ?? 0
+    this.turn = turn
+    await this.options.onUpdate?.(turn, turn.blocks.slice(known))
+    if (this.completed || !isFinished(turn.status)) return
+    this.completed = true
+    await this.options.onComplete?.(turn)
+  }
+}
+
+/** What the polls of a turn are registered as. */
+export function turnKey(project: Project, session: string, turn: string): string {
+  return `turn ${project.url} ${session} ${turn}`
+}
+
+/** Asks for a turn, without the blocks that are known; gives it with all of them. */
+function pollTurn(project: Project, session: string, turn: string): PollFunction<Turn> {
+  let known: Block[] = []
+  return async ({ cursor, signal }) => {
+    const asked = { afterBlock: known.length, tag: cursor, signal }
+    let { value, tag, backoffS } = await project.readTurn(session, turn, asked)
+    if (value === null) return { changed: false, backoffS }
+    if (value.block_count < known.length) {
+      // The gateway was restored: what is known is not so any more.
+      ;({ value, tag, backoffS } = await project.readTurn(session, turn, { signal }))
+      known = []
+    }
+    if (value === null) return { changed: false, backoffS }
+    known = [...known, ...value.blocks]
+    return { value: { ...value, blocks: known }, terminal: isFinished(value.status), cursor: tag, backoffS }
+  }
+}

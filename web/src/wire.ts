@@ -1,0 +1,200 @@
+/** What requests and answers carry, as it stands on the wire. Times are RFC 3339 in UTC with milliseconds. */
+
+export type ChangeType = 'created' | 'modified' | 'deleted'
+export type TurnStatus = 'pending' | 'running' | 'completed' | 'failed' | 'cancelled'
+export type BlockType = 'text' | 'thinking' | 'tool_use' | 'tool_result' | 'error'
+
+/** What a write answers. */
+export interface Receipt {
+  path: string
+  version: number
+  last_modified: string
+  /** The point in the project's sequence at which this version was written. */
+  cursor: string
+  /** False where the write added nothing: no new version was made. */
+  changed: boolean
+}
+
+export interface FileEntry {
+  path: string
+  version: number
+  last_modified: string
+  /** Bytes of the updates stored for the file's present incarnation. */
+  size: number
+}
+
+export interface FileListing {
+  files: FileEntry[]
+  cursor: string
+  /** The `after` of the next page; null on the last. */
+  next: string | null
+}
+
+export interface FileChange {
+  path: string
+  last_modified: string
+  version: number
+  change_type: ChangeType
+  /** True where the client's version is ahead of the server's, which was restored: start over. */
+  reset?: true
+}
+
+export interface StatusAnswer {
+  changes: FileChange[]
+  cursor: string
+  /** True where `since` is of another epoch: `changes` is the whole listing. */
+  reset?: true
+}
+
+/** A file that changed: its newest state. */
+export interface FileFeedEntry {
+  kind: 'file'
+  path: string
+  last_modified: string
+  version: number
+  change_type: ChangeType
+}
+
+/** A turn that changed: its newest state. */
+export interface TurnFeedEntry extends TurnState {
+  kind: 'turn'
+  session_id: string
+  turn_id: string
+}
+
+export type FeedEntry = FileFeedEntry | TurnFeedEntry
+
+/** A stretch of the change feed. */
+export interface FeedAnswer {
+  changes: FeedEntry[]
+  /** How far the answer has looked, also where a filter left nothing to show. */
+  cursor: string
+  /** True where there is more after the cursor already. */
+  more: boolean
+  /** True where `since` is of another epoch: `changes` begins with the whole listing. */
+  reset?: true
+}
+
+export interface VersionEntry {
+  /** With `group` the newest of the run. */
+  version: number
+  last_modified: string
+  size: number
+  author: string | null
+  /** True where the version is a tombstone. */
+  deleted?: true
+  /** With `group` the oldest of the run. */
+  first_version?: number
+}
+
+export interface History {
+  /** Newest first. */
+  versions: VersionEntry[]
+  /** The `before` of the next page; null on the last. */
+  next: number | null
+}
+
+/** Replace the code points from `start` to `end` of the older text with `text`. */
+export interface TextEdit {
+  start: number
+  end: number
+  text: string
+}
+
+export interface TextDifference {
+  from: number
+  to: number
+  edits: TextEdit[]
+}
+
+export interface Session {
+  id: string
+  title: string | null
+  created_at: string
+}
+
+export interface SessionListing {
+  /** Newest first. */
+  sessions: Session[]
+  next: string | null
+}
+
+/** The least that tells whether to read a turn again. */
+export interface TurnState {
+  status: TurnStatus
+  block_count: number
+  last_updated: string
+}
+
+/** A turn without its blocks. */
+export interface TurnSummary extends TurnState {
+  id: string
+  session_id: string
+  prompt: string
+  error: string | null
+  created_at: string
+  started_at: string | null
+  completed_at: string | null
+}
+
+export interface Block {
+  id: string
+  /** Counts from 0 within the turn. */
+  index: number
+  type: BlockType
+  /** Any JSON value. */
+  content: unknown
+  created_at: string
+}
+
+export interface Turn extends TurnSummary {
+  /** Without the first `after_block` of them. */
+  blocks: Block[]
+}
+
+export interface TurnListing {
+  /** Newest first. */
+  turns: TurnSummary[]
+  next: string | null
+}
+
+/** The turn just after the batch was stored; a retry is told the same. */
+export interface BlocksReceipt extends TurnState {
+  first_index: number
+}
+
+/** The turn after the output was taken. */
+export interface OutputReceipt extends TurnState {
+  /** How many bytes of the stream are stored: a sender goes on from there. */
+  offset: number
+  /** The turn fails unless the next write comes within so many seconds. */
+  lease: number
+}
+
+export interface Health {
+  status: 'ok'
+}
+
+/** RFC 9457, with a stable machine name in `code`. */
+export interface ProblemDetails {
+  type: string
+  title: string
+  status: number
+  detail: string
+  code: string
+  /** With `missing_predecessors`: what the server has, base64url. */
+  state_vector?: string
+  /** With `sync_refused`: by file its problem, or null. */
+  results?: Record<string, ProblemDetails | null>
+  /** With `turn_finished` and `illegal_transition`: the status that the turn has. */
+  turn_status?: TurnStatus
+  /** With `block_conflict`: how many blocks the turn has. */
+  block_count?: number
+  /** With `output_conflict`: how many bytes of the stream are stored. */
+  offset?: number
+}
+
+/** Whether a turn has ended. */
+export function isFinished(status: TurnStatus): boolean {
+  return status === 'completed' || status === 'failed' || status === 'cancelled'
+}

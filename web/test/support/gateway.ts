@@ -1,0 +1,64 @@
+/** A real gateway in a process of its own, on a real socket. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { GatewayClient } from '../../src/client.js'
+import type { Project } from '../../src/project.js'
+
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url))
+const PYTHON = process.env.GATEWAY_PYTHON ?? join(ROOT, '.venv', 'bin', 'python')
+
+/** `kill` is `kill -9`; `start` starts it again, on the same port and database. */
+export class GatewayProcess {
+  url = ''
+  private port = '0'
+  private process: ChildProcess | null = null
+  private readonly folder = mkdtempSync(join(tmpdir(), 'gateway-'))
+
+  constructor(private readonly settings: Record<string, string> = {}) {}
+
+  async start(): Promise<this> {
+    const env = { ...process.env, GATEWAY_DATABASE: `sqlite:///${join(this.folder, 'gateway.db')}`, ...this.settings }
+    const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe']
+    const started = spawn(PYTHON, ['-m', 'gateway', 'serve', '--port', this.port], { cwd: ROOT, env, stdio })
+    this.process = started
+    const log: string[] = []
+    started.stderr?.on('data', (text) => log.push(String(text)))
+    for await (const line of createInterface({ input: started.stdout as NodeJS.ReadableStream })) {
+      log.push(line)
+      if (!line.startsWith('Listening on ')) continue
+      this.url = line.slice('Listening on '.length).trim()
+      this.port = new URL(this.url).port
+      started.stdout?.resume()
+      return this
+    }
+    throw new Error(`the gateway did not start:\n${log.join('\n')}`)
+  }
+
+  async kill(): Promise<void> {
+    await this.end('SIGKILL')
+  }
+
+  async stop(): Promise<void> {
+    await this.end('SIGTERM')
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  /** A project that nobody has used. */
+  project(name = `p-${crypto.randomUUID()}`): Project {
+    return new GatewayClient(this.url).project(name)
+  }
+
+  private async end(signal: NodeJS.Signals): Promise<void> {
+    const ending = this.process
+    this.process = null
+    if (ending === null || ending.exitCode !== null) return
+    const exit = once(ending, 'exit')
+    ending.kill(signal)
+    await exit
+  }
+}
