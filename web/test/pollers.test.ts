@@ -22,7 +22,7 @@ describe.each<PollTransport>(['poll', 'long-poll', 'sse', 'auto'])('by %s', (tra
   const interval = transport === 'poll' ? 20 : 600_000
 
   test('a turn is followed to its end: each block once, in order', async () => {
-    const manager = new PollingManager({ settings: { idleStopMs: null } })
+    const manager = new PollingManager({ settings: { idleStopMs: null, fastLoopMs: 0 } })
     const project = gateway.project()
     const session = await project.createSession()
     const turn = await project.createTurn(session.id, 'Count')
@@ -53,7 +53,7 @@ describe.each<PollTransport>(['poll', 'long-poll', 'sse', 'auto'])('by %s', (tra
   })
 
   test('the files of a project are followed from now on', async () => {
-    const manager = new PollingManager({ settings: { idleStopMs: null } })
+    const manager = new PollingManager({ settings: { idleStopMs: null, fastLoopMs: 0 } })
     const project = gateway.project()
     await project.putText('before.md', 'not told')
     const heard = new Heard<DocumentChange>()
@@ -72,7 +72,7 @@ describe.each<PollTransport>(['poll', 'long-poll', 'sse', 'auto'])('by %s', (tra
 })
 
 test('only the files asked for are told, and who comes later is not told of before', async () => {
-  const manager = new PollingManager({ settings: { idleStopMs: null } })
+  const manager = new PollingManager({ settings: { idleStopMs: null, fastLoopMs: 0 } })
   const project = gateway.project()
   const heard = new Heard<DocumentChange>()
   const poller = new DocumentPoller(project, ['b.md', 'a.md'], heard.hear, { manager, interval: 20 })
@@ -91,7 +91,7 @@ test('only the files asked for are told, and who comes later is not told of befo
 })
 
 test('where the feed cannot be followed it is polled, and followed again as soon as it can be', async () => {
-  const settings = { idleStopMs: null, retryDelaysMs: [20] }
+  const settings = { idleStopMs: null, retryDelaysMs: [20], fastLoopMs: 0 }
   const manager = new PollingManager({ settings })
   const project = gateway.project()
   await project.putText('a.md', 'one')

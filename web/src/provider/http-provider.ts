@@ -1,0 +1,171 @@
+import { ObservableV2 } from 'lib0/observable'
+import { Awareness } from 'y-protocols/awareness'
+import type * as Y from 'yjs'
+import { GatewayClient, type GatewayClientOptions } from '../client.js'
+import { type PollingManager, pollingManager } from '../manager.js'
+import type { PollTransport } from '../project-feed.js'
+import { HttpTransport } from './http-transport.js'
+import type { Carried, Closed, ConnectionStatus, Transport, TransportListener } from './transport.js'
+import { WebsocketTransport } from './websocket-transport.js'
+
+/** How a document is kept the same as its file. `auto` is server-sent events, or what works where they do not. */
+export type ProviderTransport = PollTransport | 'websocket'
+
+export interface HttpProviderOptions extends GatewayClientOptions {
+  transport?: ProviderTransport
+  /** False: wait for `connect()`. */
+  connect?: boolean
+  /** Milliseconds between polls where nothing happens. */
+  interval?: number
+  /** Edits that come within so many milliseconds are sent as one. */
+  batchMs?: number
+  manager?: PollingManager
+  /** For `websocket`; left out: one of its own. */
+  awareness?: Awareness
+  /** Of which life of the file a document is that was kept elsewhere (`HttpProvider.incarnation`). */
+  incarnation?: string | null
+  /** For `websocket` where the platform has none. */
+  WebSocket?: typeof WebSocket
+}
+
+/** As type, not interface: `ObservableV2` asks for an index. */
+export type HttpProviderEvents = {
+  /** Whether the document is what the gateway has, as far as known. */
+  sync: (synced: boolean) => void
+  status: (event: { status: ConnectionStatus }) => void
+  /** Whether there are edits that the gateway has not acknowledged. */
+  unsaved: (unsaved: boolean) => void
+  /** Something failed and is tried again. */
+  'connection-error': (error: Error, provider: HttpProvider) => void
+  /** The provider has stopped for good. */
+  'connection-close': (closed: Closed, provider: HttpProvider) => void
+  destroy: (provider: HttpProvider) => void
+}
+
+/**
+ * Keeps a Y.Doc the same as a file, over plain HTTP.
+ *
+ * Edits are sent in batches and kept until they are acknowledged; made offline they are sent later. A file that does
+ * not exist yet comes into being with the first edit.
+ */
+export class HttpProvider extends ObservableV2<HttpProviderEvents> {
+  readonly awareness: Awareness | null
+  synced = false
+  status: ConnectionStatus = 'disconnected'
+  /** Why it has stopped for good; null if it has not. */
+  closed: Closed | null = null
+  private readonly transport: Transport
+  private readonly carried: Carried
+  private readonly ownsAwareness: boolean
+
+  /**
+   * @param url where the gateway is, or a client for it, whose credentials are then used.
+   * @param project its name.
+   */
+  constructor(
+    url: string | GatewayClient,
+    project: string,
+    readonly path: string,
+    readonly doc: Y.Doc,
+    options: HttpProviderOptions = {}
+  ) {
+    super()
+    const client = url instanceof GatewayClient ? url : new GatewayClient(url, options)
+    this.carried = { project: client.project(project), path, doc, incarnation: options.incarnation ?? null }
+    this.ownsAwareness = options.transport === 'websocket' && options.awareness === undefined
+    this.awareness = options.awareness ?? (this.ownsAwareness ? new Awareness(doc) : null)
+    this.transport = this.makeTransport(options)
+    doc.on('update', this.docUpdated)
+    doc.on('destroy', this.docDestroyed)
+    if (options.connect !== false) this.connect()
+  }
+
+  /** The life of the file that the document is of; null as long as there is no file. */
+  get incarnation(): string | null {
+    return this.carried.incarnation
+  }
+
+  /** Whether there are edits that the gateway has not acknowledged. */
+  get unsaved(): boolean {
+    return this.transport.unsaved
+  }
+
+  /** Begin, or go on after `disconnect`. A provider that has stopped for good stays so, but where it was refused. */
+  connect(): void {
+    if (this.closed !== null && this.closed.reason !== 'refused') return
+    this.closed = null
+    this.transport.connect()
+  }
+
+  /** Neither ask nor send until `connect`. Edits are kept. */
+  disconnect(): void {
+    this.transport.disconnect()
+  }
+
+  /** Ask now whether there is something new. */
+  pull(): Promise<void> {
+    return this.transport.pull()
+  }
+
+  /** Send edits now; resolves when all are acknowledged. */
+  flush(): Promise<void> {
+    return this.transport.flush()
+  }
+
+  /** End it. Nothing is left: no timer, no request, no listener. Edits that were not acknowledged stay in the document. */
+  override destroy(): void {
+    this.doc.off('update', this.docUpdated)
+    this.doc.off('destroy', this.docDestroyed)
+    this.transport.destroy()
+    if (this.ownsAwareness) this.awareness?.destroy()
+    this.emit('destroy', [this])
+    super.destroy()
+  }
+
+  private makeTransport(options: HttpProviderOptions): Transport {
+    const { transport = 'auto', manager = pollingManager, interval, batchMs = 50 } = options
+    if (transport !== 'websocket' || this.awareness === null) {
+      const mode = transport === 'websocket' ? 'auto' : transport
+      return new HttpTransport(this.carried, this.listener(), {
+        manager,
+        transport: mode,
+        interval,
+        batchMs,
+        origin: this
+      })
+    }
+    const { settings } = manager
+    return new WebsocketTransport(this.carried, this.listener(), {
+      awareness: this.awareness,
+      settings,
+      WebSocket: options.WebSocket
+    })
+  }
+
+  private listener(): TransportListener {
+    return {
+      statusChanged: (status) => {
+        if (status === this.status) return
+        this.status = status
+        this.emit('status', [{ status }])
+      },
+      syncedChanged: (synced) => {
+        if (synced === this.synced) return
+        this.synced = synced
+        this.emit('sync', [synced])
+      },
+      unsavedChanged: (unsaved) => this.emit('unsaved', [unsaved]),
+      failed: (error) => this.emit('connection-error', [error, this]),
+      closed: (closed) => {
+        this.closed = closed
+        this.emit('connection-close', [closed, this])
+      }
+    }
+  }
+
+  private readonly docUpdated = (update: Uint8Array, origin: unknown): void => {
+    if (origin !== this && this.closed === null) this.transport.edited(update, origin)
+  }
+
+  private readonly docDestroyed = (): void => this.destroy()
+}

@@ -1,0 +1,202 @@
+import { uuidv4 } from 'lib0/random'
+import * as Y from 'yjs'
+import type { FileContent } from '../answers.js'
+import { GatewayError, isProblem } from '../errors.js'
+import type { PollingManager } from '../manager.js'
+import { isRetried } from '../policy.js'
+import { joinFeed, type PollTransport } from '../project-feed.js'
+import type { Polled, Subscription } from '../subscription.js'
+import { Outbox, type WriteContext } from './outbox.js'
+import type { Carried, Closed, Transport, TransportListener } from './transport.js'
+
+export interface HttpTransportOptions {
+  manager: PollingManager
+  transport: PollTransport
+  interval: number | undefined
+  batchMs: number
+  /** Whom remote changes are attributed to, as Yjs transactions have it. */
+  origin: unknown
+}
+
+/** Pulls increments by polling, with or without a feed that says when; pushes edits as updates. */
+export class HttpTransport implements Transport {
+  private readonly key: string
+  private readonly outbox: Outbox
+  private subscription: Subscription<FileContent | null> | null = null
+  private leaveFeed: () => void = () => undefined
+  private stopListening = new AbortController()
+  private version = 0
+  /** Whether what the gateway had and what the document had were brought together once. */
+  private joined = false
+
+  constructor(
+    private readonly carried: Carried,
+    private readonly listener: TransportListener,
+    private readonly options: HttpTransportOptions
+  ) {
+    this.key = `document ${carried.project.url} ${carried.path} ${uuidv4()}`
+    this.outbox = new Outbox(carried.doc, {
+      write: (update, context) => this.write(update, context),
+      batchMs: options.batchMs,
+      settings: options.manager.settings,
+      onError: (error) => this.failed(error),
+      onRefused: (error) => this.close(closedBy(error)),
+      onUnsaved: (unsaved) => listener.unsavedChanged(unsaved)
+    })
+  }
+
+  get unsaved(): boolean {
+    return this.outbox.unsaved
+  }
+
+  edited(update: Uint8Array): void {
+    this.outbox.add(update)
+    this.options.manager.wrote(this.key)
+  }
+
+  connect(): void {
+    if (this.subscription !== null) return
+    const { manager, transport, interval } = this.options
+    this.listener.statusChanged('connecting')
+    this.subscription = manager.register<FileContent | null>(this.key, ({ signal }) => this.poll(signal), interval, {
+      onResult: (content) => this.take(content),
+      onError: (error) => this.pollFailed(error)
+    })
+    const { project, path } = this.carried
+    const interest = (entry: { kind: string; path?: string }) => entry.kind === 'file' && entry.path === path
+    this.leaveFeed = joinFeed(manager, project, transport, this.key, interest)
+    this.listen()
+    if (this.joined) this.outbox.open()
+  }
+
+  disconnect(): void {
+    if (this.subscription === null) return
+    this.stopListening.abort()
+    this.leaveFeed()
+    this.subscription.unregister()
+    this.subscription = null
+    this.outbox.close()
+    this.listener.syncedChanged(false)
+    this.listener.statusChanged('disconnected')
+  }
+
+  destroy(): void {
+    this.disconnect()
+    this.outbox.replace(null)
+  }
+
+  async pull(): Promise<void> {
+    if (this.subscription !== null) await this.options.manager.refresh(this.key)
+  }
+
+  flush(): Promise<void> {
+    return this.outbox.flush()
+  }
+
+  // Pulling
+
+  private async poll(signal: AbortSignal): Promise<Polled<FileContent | null>> {
+    const content = await this.read(signal)
+    signal.throwIfAborted()
+    this.listener.statusChanged('connected')
+    const changed = !this.joined || (content?.update ?? null) !== null
+    if (!changed) this.listener.syncedChanged(true)
+    return { value: content, changed, backoffS: content?.backoffS ?? null }
+  }
+
+  /** What is new of the file; null if there is no such file, and this client never saw one. */
+  private async read(signal: AbortSignal): Promise<FileContent | null> {
+    const { project, path, incarnation } = this.carried
+    try {
+      return await project.readUpdate(path, this.joined ? { fromVersion: this.version, signal } : { signal })
+    } catch (error) {
+      const isNew = incarnation === null && isProblem(error, 'project_not_found', 'file_not_found', 'file_deleted')
+      if (!isNew) throw error
+      return null
+    }
+  }
+
+  private take(content: FileContent | null): void {
+    const { doc } = this.carried
+    if (content !== null) {
+      if (!this.isSameLife(content.incarnation)) return
+      if (content.update !== null) Y.applyUpdate(doc, content.update, this.options.origin)
+      this.version = Math.max(this.version, content.version)
+    }
+    if (!this.joined) {
+      this.joined = true
+      this.outbox.replace(difference(doc, content?.update ?? null))
+      this.outbox.open()
+    }
+    this.listener.syncedChanged(true)
+  }
+
+  private pollFailed(error: Error): void {
+    if (error instanceof GatewayError && !isRetried(error.status)) this.close(closedBy(error))
+    else this.failed(error)
+  }
+
+  // Pushing
+
+  private async write(update: Uint8Array, { signal, keepalive }: WriteContext): Promise<void> {
+    const { project, path, incarnation } = this.carried
+    const { value: receipt, tag } = await project.appendUpdate(path, update, { incarnation, signal, keepalive })
+    if (signal.aborted) return
+    this.listener.statusChanged('connected')
+    if (tag === null || !this.isSameLife(tag.slice(0, tag.lastIndexOf('.')))) return
+    // Nobody wrote between: the version is what was just sent, and need not be fetched.
+    if (receipt.version === this.version + 1) this.version = receipt.version
+    else if (receipt.version > this.version) this.options.manager.signal(this.key)
+  }
+
+  // What happens around it
+
+  /** Whether an answer is of the life of the file that the document is of; if not, it is the end. */
+  private isSameLife(incarnation: string): boolean {
+    this.carried.incarnation ??= incarnation
+    if (this.carried.incarnation === incarnation) return true
+    this.close({ reason: 'incarnation-changed', error: null })
+    return false
+  }
+
+  private failed(error: Error): void {
+    this.listener.syncedChanged(false)
+    this.listener.statusChanged('disconnected')
+    this.listener.failed(error)
+  }
+
+  private close(closed: Closed): void {
+    this.disconnect()
+    this.listener.closed(closed)
+  }
+
+  /** What waits is sent when the network returns, and when the page is about to go. */
+  private listen(): void {
+    this.stopListening = new AbortController()
+    if (typeof document === 'undefined' || typeof window === 'undefined') return
+    const { signal } = this.stopListening
+    const leave = () => this.outbox.hastenBeforeLeaving()
+    window.addEventListener('pagehide', leave, { signal })
+    window.addEventListener('online', () => this.outbox.hasten(), { signal })
+    document.addEventListener('visibilitychange', () => document.hidden && leave(), { signal })
+  }
+}
+
+/** What a document has that an update lacks; null if nothing. */
+function difference(doc: Y.Doc, update: Uint8Array | null): Uint8Array | null {
+  const mine = Y.snapshot(doc)
+  if (mine.sv.size === 0) return null
+  if (update === null) return Y.encodeStateAsUpdate(doc)
+  const remote = new Y.Doc()
+  Y.applyUpdate(remote, update)
+  const theirs = Y.snapshot(remote)
+  const result = Y.equalSnapshots(mine, theirs) ? null : Y.encodeStateAsUpdate(doc, Y.encodeStateVector(remote))
+  remote.destroy()
+  return result
+}
+
+function closedBy(error: Error): Closed {
+  if (isProblem(error, 'file_deleted')) return { reason: 'deleted', error }
+  if (isProblem(error, 'version_ahead', 'file_not_found', 'project_not_found')) return { reason: 'reset', error }
+  return { reason: 'refused', error }
+}

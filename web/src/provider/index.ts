@@ -1,0 +1,7 @@
+export {
+  HttpProvider,
+  type HttpProviderEvents,
+  type HttpProviderOptions,
+  type ProviderTransport
+} from './http-provider.js'
+export type { Closed, CloseReason, ConnectionStatus } from './transport.js'

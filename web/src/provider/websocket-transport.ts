@@ -1,0 +1,176 @@
+import type { Awareness } from 'y-protocols/awareness'
+import type { WebsocketProvider } from 'y-websocket'
+import * as Y from 'yjs'
+import { GatewayError, isProblem } from '../errors.js'
+import { sleep } from '../feed.js'
+import { isRetried, type PollSettings, retryDelayMs } from '../policy.js'
+import type { Carried, Closed, Transport, TransportListener } from './transport.js'
+
+export interface WebsocketTransportOptions {
+  awareness: Awareness
+  settings: PollSettings
+  WebSocket: typeof WebSocket | undefined
+}
+
+/** Codes after which no connection would be of use (docs/api.md). */
+const REFUSING_CODES = [1003, 1008, 1009, 4422]
+const FILE_DELETED = 4404
+/** Stands for a status. */
+const NOT_RETRIED = 0
+
+/**
+ * A room, by the provider of y-websocket. Before each connection it is asked whether the file is still the same one:
+ * the protocol has no word for that, and would merge two lives of a file.
+ */
+export class WebsocketTransport implements Transport {
+  private room: WebsocketProvider | null = null
+  private connecting: AbortController | null = null
+  private attempts = 0
+  private edits = false
+
+  constructor(
+    private readonly carried: Carried,
+    private readonly listener: TransportListener,
+    private readonly options: WebsocketTransportOptions
+  ) {}
+
+  get unsaved(): boolean {
+    return this.edits
+  }
+
+  edited(_update: Uint8Array, origin: unknown): void {
+    if (origin !== this.room && !this.room?.wsconnected) this.setUnsaved(true)
+  }
+
+  connect(): void {
+    if (this.connecting !== null) return
+    this.connecting = new AbortController()
+    this.attempts = 0
+    this.listener.statusChanged('connecting')
+    void this.open(this.connecting.signal)
+  }
+
+  disconnect(): void {
+    if (this.connecting === null) return
+    this.connecting.abort()
+    this.connecting = null
+    this.room?.destroy()
+    this.room = null
+    this.lost()
+  }
+
+  destroy(): void {
+    this.disconnect()
+    this.setUnsaved(false)
+  }
+
+  async pull(): Promise<void> {
+    // The room tells by itself.
+  }
+
+  flush(): Promise<void> {
+    return this.edits ? Promise.reject(new Error('the room is not connected')) : Promise.resolve()
+  }
+
+  private async open(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.checkIncarnation(signal)
+        const { WebsocketProvider } = await roomPackage()
+        if (signal.aborted) return
+        this.room ??= this.enter(new WebsocketProvider(...this.address(), this.carried.doc, this.roomOptions()), signal)
+        this.room.connect()
+        return
+      } catch (error) {
+        if (signal.aborted) return
+        const status = error instanceof GatewayError ? error.status : null
+        if (!isRetried(status)) return this.close(closedBy(error as Error))
+        this.listener.failed(error as Error)
+        await this.pause(signal)
+      }
+    }
+  }
+
+  private enter(room: WebsocketProvider, signal: AbortSignal): WebsocketProvider {
+    room.on('status', ({ status }) => status === 'connected' && this.listener.statusChanged(status))
+    room.on('sync', (synced) => this.synced(synced))
+    room.on('connection-close', (event) => {
+      if (signal.aborted) return
+      room.shouldConnect = false // it is connected again below, once the file is known to be the same
+      this.lost()
+      const code = event?.code ?? 1006
+      if (code === FILE_DELETED) this.close({ reason: 'deleted', error: null })
+      else if (REFUSING_CODES.includes(code)) {
+        this.close({ reason: 'refused', error: new Error(`closed with ${code}: ${event?.reason}`) })
+      } else void this.pause(signal).then(() => this.open(signal))
+    })
+    return room
+  }
+
+  /** Throws where there is nothing to connect to any more. */
+  private async checkIncarnation(signal: AbortSignal): Promise<void> {
+    const { project, path, doc, incarnation } = this.carried
+    try {
+      const content = await project.readUpdate(path, { stateVector: Y.encodeStateVector(doc), signal })
+      this.carried.incarnation ??= content.incarnation
+      if (this.carried.incarnation !== content.incarnation) this.close({ reason: 'incarnation-changed', error: null })
+    } catch (error) {
+      const isNew = incarnation === null && isProblem(error, 'project_not_found', 'file_not_found', 'file_deleted')
+      if (!isNew) throw error
+    }
+  }
+
+  private synced(synced: boolean): void {
+    if (synced) {
+      this.attempts = 0
+      this.setUnsaved(false)
+    }
+    this.listener.syncedChanged(synced)
+  }
+
+  private lost(): void {
+    this.listener.syncedChanged(false)
+    this.listener.statusChanged('disconnected')
+  }
+
+  private pause(signal: AbortSignal): Promise<void> {
+    this.attempts += 1
+    const delay = retryDelayMs(this.options.settings, this.attempts, Math.random())
+    return sleep(delay, signal).catch(() => undefined)
+  }
+
+  private close(closed: Closed): void {
+    this.disconnect()
+    this.listener.closed(closed)
+  }
+
+  private setUnsaved(unsaved: boolean): void {
+    if (unsaved === this.edits) return
+    this.edits = unsaved
+    this.listener.unsavedChanged(unsaved)
+  }
+
+  private address(): [string, string] {
+    const { project, path } = this.carried
+    const base = new URL(project.url, typeof location === 'undefined' ? undefined : location.href)
+    base.protocol = base.protocol.replace('http', 'ws')
+    return [`${base.href}/ws`, path.split('/').map(encodeURIComponent).join('/')]
+  }
+
+  private roomOptions() {
+    const { awareness, WebSocket } = this.options
+    const polyfill = WebSocket === undefined ? {} : { WebSocketPolyfill: WebSocket }
+    return { awareness, connect: false, disableBc: true, ...polyfill }
+  }
+}
+
+/** An optional peer, which is loaded where it is asked for. */
+function roomPackage() {
+  return import('y-websocket').catch((error) => {
+    throw new GatewayError('the transport "websocket" needs the package y-websocket', NOT_RETRIED, { cause: error })
+  })
+}
+
+function closedBy(error: Error): Closed {
+  return { reason: isProblem(error, 'file_deleted') ? 'deleted' : 'refused', error }
+}

@@ -1,0 +1,280 @@
+import 'fake-indexeddb/auto'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import WebSocket from 'ws'
+import { IndexeddbPersistence } from 'y-indexeddb'
+import * as Y from 'yjs'
+import { PollingManager } from '../src/manager.js'
+import { HttpProvider, type HttpProviderOptions, type ProviderTransport } from '../src/provider/http-provider.js'
+import type { Closed } from '../src/provider/transport.js'
+import { GatewayProcess } from './support/gateway.js'
+import { Heard } from './support/until.js'
+
+const gateway = new GatewayProcess()
+const providers: HttpProvider[] = []
+
+beforeAll(async () => {
+  await gateway.start()
+})
+
+afterEach(() => {
+  for (const provider of providers.splice(0)) provider.destroy()
+})
+
+afterAll(() => gateway.stop())
+
+function quickManager(): PollingManager {
+  return new PollingManager({ settings: { idleStopMs: null, retryDelaysMs: [20], retryForEver: true, fastLoopMs: 0 } })
+}
+
+function open(project: string, path: string, options: HttpProviderOptions = {}, doc = new Y.Doc()): HttpProvider {
+  const quick = { manager: quickManager(), interval: options.transport === 'poll' ? 20 : 600_000, batchMs: 5 }
+  const polyfill = WebSocket as unknown as typeof globalThis.WebSocket
+  const provider = new HttpProvider(gateway.url, project, path, doc, { ...quick, WebSocket: polyfill, ...options })
+  providers.push(provider)
+  return provider
+}
+
+function text(provider: HttpProvider): Y.Text {
+  return provider.doc.getText('content')
+}
+
+async function synced(provider: HttpProvider): Promise<void> {
+  if (!provider.synced) await new Promise<void>((resolve) => provider.once('sync', () => resolve()))
+}
+
+async function untilTextIs(provider: HttpProvider, wanted: string): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const look = () => text(provider).toString() === wanted && resolve()
+    provider.doc.on('update', look)
+    look()
+  })
+}
+
+function untilClosed(provider: HttpProvider): Promise<Closed> {
+  return new Promise((resolve) => provider.once('connection-close', resolve))
+}
+
+/** A network that can be cut, and that counts. */
+class Network {
+  up = true
+  readonly requests: string[] = []
+
+  readonly fetch: typeof fetch = async (input, init) => {
+    if (!this.up) throw new TypeError('fetch failed')
+    this.requests.push(`${init?.method} ${new URL(String(input)).pathname.split('/').slice(4).join('/')}`)
+    return fetch(input, init)
+  }
+}
+
+const TRANSPORTS: ProviderTransport[] = ['poll', 'long-poll', 'sse', 'auto', 'websocket']
+
+describe.each(TRANSPORTS)('by %s', (transport) => {
+  test('two who type at once in a new file come to the same text, which the gateway has', async () => {
+    const project = gateway.project()
+    const one = open(project.name, 'notes/a.md', { transport })
+    const other = open(project.name, 'notes/a.md', { transport })
+    await Promise.all([synced(one), synced(other)])
+    for (const word of ['one ', 'two ', 'three ']) {
+      text(one).insert(0, word)
+      text(other).insert(text(other).length, word.toUpperCase())
+      await Promise.resolve()
+    }
+    const whole = /^three two one ONE TWO THREE $|^ONE TWO THREE three two one $/
+    await vi.waitFor(() => expect(text(one).toString()).toMatch(whole))
+    await untilTextIs(other, text(one).toString())
+    await vi.waitFor(async () => expect((await project.readText('notes/a.md')).value).toBe(text(one).toString()))
+  })
+
+  test('what an agent puts as text arrives beside what is typed', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'first\n')
+    const provider = open(project.name, 'a.md', { transport })
+    await synced(provider)
+    expect(text(provider).toString()).toBe('first\n')
+    await project.putText('a.md', 'first\nsecond\n')
+    await untilTextIs(provider, 'first\nsecond\n')
+  })
+
+  test('a file that is deleted closes it, and what is typed afterwards brings nothing back', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'first\n')
+    const provider = open(project.name, 'a.md', { transport })
+    await synced(provider)
+    const closed = untilClosed(provider)
+    await project.delete('a.md')
+    expect(await closed).toMatchObject({ reason: 'deleted' })
+    expect(provider.closed?.reason).toBe('deleted')
+    text(provider).insert(0, 'late')
+    provider.connect()
+    expect(provider.status).toBe('disconnected')
+    await expect(project.readText('a.md')).rejects.toMatchObject({ code: 'file_deleted' })
+  })
+
+  test('another file under the same path is not mixed with this one', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'old')
+    const provider = open(project.name, 'a.md', { transport })
+    await synced(provider)
+    provider.disconnect()
+    text(provider).insert(0, 'offline ')
+    await project.delete('a.md')
+    await project.putText('a.md', 'new')
+    const closed = untilClosed(provider)
+    provider.connect()
+    expect((await closed).reason).toMatch(/incarnation-changed|deleted/)
+    expect(text(provider).toString()).toBe('offline old')
+    expect((await project.readText('a.md')).value).toBe('new')
+  })
+
+  test('no keystroke is lost when the gateway is killed and started again meanwhile', async () => {
+    const own = await new GatewayProcess().start()
+    const project = own.project()
+    const settings = { transport, manager: quickManager(), interval: 20, batchMs: 5 }
+    const polyfill = WebSocket as unknown as typeof globalThis.WebSocket
+    const typist = new HttpProvider(own.url, project.name, 'a.md', new Y.Doc(), { ...settings, WebSocket: polyfill })
+    await synced(typist)
+    const lost = new Heard<string>()
+    typist.on('status', ({ status }) => lost.hear(status))
+    for (const word of ['a', 'b', 'c']) text(typist).insert(text(typist).length, word)
+    await vi.waitFor(async () => expect((await project.readText('a.md')).value).toBe('abc'))
+    await own.kill()
+    text(typist).insert(3, 'd')
+    await lost.until((status) => status === 'disconnected')
+    text(typist).insert(4, 'e')
+    expect(typist.unsaved).toBe(true)
+    await own.start()
+    text(typist).insert(5, 'f')
+    await vi.waitFor(async () => expect((await project.readText('a.md')).value).toBe('abcdef'), 20_000)
+    await vi.waitFor(() => expect(typist.unsaved).toBe(false))
+    typist.destroy()
+    await own.stop()
+  })
+})
+
+describe('edits', () => {
+  test('that come together are one request, and are not fetched back', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', '')
+    const network = new Network()
+    const provider = open(project.name, 'a.md', { fetch: network.fetch, transport: 'poll', interval: 600_000 })
+    await synced(provider)
+    const version = (await project.readUpdate('a.md')).version
+    for (const letter of 'together') text(provider).insert(text(provider).length, letter)
+    await provider.flush()
+    expect(network.requests.filter((request) => request.startsWith('PATCH'))).toHaveLength(1)
+    expect((await project.readUpdate('a.md')).version).toBe(version + 1)
+    const before = vi.fn()
+    provider.doc.on('update', before)
+    await provider.pull()
+    expect(before).not.toHaveBeenCalled()
+  })
+
+  test('made offline are kept, and sent when the network is there again', async () => {
+    const project = gateway.project()
+    const network = new Network()
+    const provider = open(project.name, 'a.md', { fetch: network.fetch, transport: 'poll' })
+    await synced(provider)
+    const unsaved = new Heard<boolean>()
+    const errors = new Heard<Error>()
+    provider.on('unsaved', unsaved.hear)
+    provider.on('connection-error', errors.hear)
+    network.up = false
+    text(provider).insert(0, 'offline')
+    await errors.until()
+    expect(provider.unsaved).toBe(true)
+    network.up = true
+    await unsaved.until((each) => !each)
+    expect((await project.readText('a.md')).value).toBe('offline')
+    expect(unsaved.all).toEqual([true, false])
+  })
+
+  test('whose predecessors were lost on the way are followed by all that is missing', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', '')
+    let swallow = true
+    const swallowing: typeof fetch = async (input, init) => {
+      if (init?.method !== 'PATCH' || !swallow) return fetch(input, init)
+      swallow = false
+      return Response.json({ path: 'a.md', version: 1, last_modified: '', cursor: '', changed: true })
+    }
+    const provider = open(project.name, 'a.md', { fetch: swallowing, transport: 'poll' })
+    await synced(provider)
+    text(provider).insert(0, 'lost ')
+    await provider.flush()
+    text(provider).insert(5, 'found')
+    await provider.flush()
+    expect((await project.readText('a.md')).value).toBe('lost found')
+  })
+
+  test('that the gateway refuses stop it, and stay in the document', async () => {
+    const project = gateway.project()
+    const refusing: typeof fetch = async (input, init) =>
+      init?.method === 'PATCH' ? new Response('', { status: 403 }) : fetch(input, init)
+    const provider = open(project.name, 'a.md', { fetch: refusing, transport: 'poll' })
+    await synced(provider)
+    const closed = untilClosed(provider)
+    text(provider).insert(0, 'no')
+    await expect(provider.flush()).rejects.toMatchObject({ status: 403 })
+    expect(await closed).toMatchObject({ reason: 'refused', error: { status: 403 } })
+    expect(provider.unsaved).toBe(true)
+    expect(text(provider).toString()).toBe('no')
+  })
+})
+
+describe('with y-indexeddb', () => {
+  test('what was typed in an earlier life of the page, and never sent, is sent', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'server')
+    const name = `db-${project.name}`
+    const before = new Y.Doc()
+    const stored = new IndexeddbPersistence(name, before)
+    await stored.whenSynced
+    before.getText('content').insert(0, 'kept ')
+    await stored.destroy()
+    const doc = new Y.Doc()
+    const persistence = new IndexeddbPersistence(name, doc)
+    const provider = open(project.name, 'a.md', { transport: 'poll' }, doc)
+    await Promise.all([persistence.whenSynced, synced(provider)])
+    await provider.flush()
+    expect((await project.readText('a.md')).value).toMatch(/^kept server$|^serverkept $/)
+    expect(text(provider).toString()).toBe((await project.readText('a.md')).value)
+    await persistence.destroy()
+  })
+
+  test('a document that is of an earlier life of the file is not mixed with this one', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'old')
+    const first = open(project.name, 'a.md', { transport: 'poll' })
+    await synced(first)
+    const { incarnation, doc } = first
+    first.destroy()
+    await project.delete('a.md')
+    await project.putText('a.md', 'new')
+    const second = open(project.name, 'a.md', { transport: 'poll', incarnation }, doc)
+    expect(await untilClosed(second)).toMatchObject({ reason: 'incarnation-changed' })
+    expect((await project.readText('a.md')).value).toBe('new')
+  })
+})
+
+test('a gateway that has lost what the document builds on closes it', async () => {
+  const project = gateway.project()
+  await project.putText('a.md', 'one')
+  const restored: typeof fetch = async (input, init) =>
+    String(input).includes('from_version')
+      ? new Response(JSON.stringify({ type: '', title: '', status: 409, detail: '', code: 'version_ahead' }), {
+          status: 409,
+          headers: { 'Content-Type': 'application/problem+json' }
+        })
+      : fetch(input, init)
+  const provider = open(project.name, 'a.md', { fetch: restored, transport: 'poll' })
+  expect(await untilClosed(provider)).toMatchObject({ reason: 'reset' })
+})
+
+test('a provider ends with its document', async () => {
+  const project = gateway.project()
+  const provider = open(project.name, 'a.md', { transport: 'poll' })
+  const destroyed = vi.fn()
+  provider.on('destroy', destroyed)
+  provider.doc.destroy()
+  expect(destroyed).toHaveBeenCalledOnce()
+})
