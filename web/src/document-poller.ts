@@ -39,16 +39,9 @@ export class DocumentPoller {
     project: Project,
     paths: readonly string[] | null,
     onChange: (change: DocumentChange) => unknown,
-    {
-      manager = pollingManager,
-      transport = 'poll',
-      enabled,
-      onError,
-      onStop,
-      since,
-      interval
-    }: DocumentPollerOptions = {}
+    options: DocumentPollerOptions = {}
   ) {
+    const { manager = pollingManager, transport = 'poll', since, interval } = options
     this.manager = manager
     const wanted = paths === null ? null : [...new Set(paths)].sort()
     this.key = ['files', project.url, since ?? '', ...(wanted ?? ['*/'])].join(' ')
@@ -57,8 +50,8 @@ export class DocumentPoller {
       if (changes === past) return
       for (const change of changes ?? []) await onChange(documentChange(change))
     }
-    const options = { onResult, onError, onStop, enabled, cursor: since }
-    this.subscription = manager.register(this.key, pollFiles(project, wanted), interval, options)
+    const poll = pollFiles(project, wanted)
+    this.subscription = manager.register(this.key, poll, interval, { ...options, onResult, cursor: since })
     const files = wanted && new Set(wanted)
     this.leaveFeed = joinFeed(
       manager,

@@ -225,6 +225,8 @@ export class PollingManager {
         entry.request?.abort(new DOMException(`nobody polls ${entry.key} any more`, 'AbortError'))
         return
       case 'poll':
+        if (entry.stopped) this.tell(entry, (callbacks) => callbacks.onRestart, undefined)
+        entry.stopped = false
         void this.ask(entry)
         return
       case 'deliver':
@@ -236,10 +238,10 @@ export class PollingManager {
         return
       case 'recover':
         entry.error = null
-        return
+        return this.tell(entry, (callbacks) => callbacks.onRecover, undefined)
       case 'stop':
-        for (const each of entry.subscriptions.values()) void this.call(each, each.callbacks.onStop, decision.reason)
-        return
+        entry.stopped = true
+        return this.tell(entry, (callbacks) => callbacks.onStop, decision.reason)
       case 'warn_fast_loop':
         console.warn(`polls of ${entry.key} follow each other without pause and bring nothing; slowing down`)
     }
@@ -300,6 +302,14 @@ export class PollingManager {
       const subscription = entry.subscriptions.get(name)
       if (subscription !== undefined) await this.call(subscription, subscription.callbacks.onResult, value as never)
     }
+  }
+
+  private tell<V>(
+    entry: Entry,
+    callback: (callbacks: PollCallbacks<never>) => ((value: V) => unknown) | undefined,
+    value: V
+  ): void {
+    for (const each of entry.subscriptions.values()) void this.call(each, callback(each.callbacks), value)
   }
 
   private tellError(entry: Entry, name: string): void {

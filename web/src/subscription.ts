@@ -35,6 +35,10 @@ export interface PollCallbacks<T> {
   onError?: ((error: Error) => unknown) | undefined
   /** Called with the reason when the poll has stopped. */
   onStop?: ((reason: StopReason) => unknown) | undefined
+  /** Called when the error is over, also where nothing is new. */
+  onRecover?: (() => unknown) | undefined
+  /** Called when the poll goes on after it had stopped. */
+  onRestart?: (() => unknown) | undefined
 }
 
 /** The manager, as its subscriptions know it. */
@@ -91,6 +95,8 @@ export class Entry {
   hasValue = false
   error: Error | null = null
   request: AbortController | null = null
+  /** Whether its subscribers were told that it has stopped. */
+  stopped = false
   /** Who gets the answer that just came. */
   receivers: string[] = []
   readonly subscriptions = new Map<string, Subscription<never>>()

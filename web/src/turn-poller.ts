@@ -2,19 +2,17 @@ import { type PollingManager, pollingManager } from './manager.js'
 import type { StopReason } from './policy.js'
 import type { Project } from './project.js'
 import { joinFeed, type PollTransport } from './project-feed.js'
-import type { PollFunction, Subscription } from './subscription.js'
+import type { PollCallbacks, PollFunction, Subscription } from './subscription.js'
 import { type Block, isFinished, type Turn } from './wire.js'
 
 /** How pollers are run. */
-export interface PollerOptions {
+export interface PollerOptions extends Omit<PollCallbacks<never>, 'onResult'> {
   manager?: PollingManager | undefined
   /** Milliseconds. */
   interval?: number | undefined
   transport?: PollTransport | undefined
   /** False: held still until it is enabled. */
   enabled?: boolean | undefined
-  onError?: ((error: Error) => unknown) | undefined
-  onStop?: ((reason: StopReason) => unknown) | undefined
 }
 
 export interface TurnPollerOptions extends PollerOptions {
@@ -40,13 +38,13 @@ export class TurnPoller {
     turn: string,
     private readonly options: TurnPollerOptions = {}
   ) {
-    const { manager = pollingManager, transport = 'poll', enabled, onError, onStop } = options
+    const { manager = pollingManager, transport = 'poll' } = options
     const { interval = manager.settings.turnIntervalMs } = options
     this.manager = manager
     this.key = turnKey(project, session, turn)
     const onResult = (turn: Turn) => this.take(turn)
     const poll = pollTurn(project, session, turn)
-    this.subscription = manager.register(this.key, poll, interval, { onResult, onError, onStop, enabled })
+    this.subscription = manager.register(this.key, poll, interval, { ...options, onResult })
     this.leaveFeed = joinFeed(
       manager,
       project,

@@ -165,7 +165,11 @@ describe('edits', () => {
     expect((await project.readUpdate('a.md')).version).toBe(version + 1)
     const before = vi.fn()
     provider.doc.on('update', before)
-    await provider.pull()
+    const reads = () => network.requests.filter((request) => request.startsWith('GET')).length
+    const asked = reads()
+    provider.pull()
+    provider.pull() // asked once the first was answered, and what it brought was applied
+    await vi.waitFor(() => expect(reads()).toBe(asked + 2))
     expect(before).not.toHaveBeenCalled()
   })
 

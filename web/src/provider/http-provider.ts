@@ -102,9 +102,9 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     this.transport.disconnect()
   }
 
-  /** Ask now whether there is something new. */
-  pull(): Promise<void> {
-    return this.transport.pull()
+  /** Ask now whether there is something new; it comes as an update of the document. */
+  pull(): void {
+    this.transport.pull()
   }
 
   /** Send edits now; resolves when all are acknowledged. */

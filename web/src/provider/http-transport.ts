@@ -85,8 +85,8 @@ export class HttpTransport implements Transport {
     this.outbox.replace(null)
   }
 
-  async pull(): Promise<void> {
-    if (this.subscription !== null) await this.options.manager.refresh(this.key)
+  pull(): void {
+    this.options.manager.signal(this.key)
   }
 
   flush(): Promise<void> {

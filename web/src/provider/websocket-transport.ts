@@ -26,7 +26,9 @@ export class WebsocketTransport implements Transport {
   private room: WebsocketProvider | null = null
   private connecting: AbortController | null = null
   private attempts = 0
+  /** Whether something was typed while there was no connection. */
   private edits = false
+  private waiters: { resolve(): void; reject(error: Error): void }[] = []
 
   constructor(
     private readonly carried: Carried,
@@ -56,6 +58,7 @@ export class WebsocketTransport implements Transport {
     this.connecting = null
     this.room?.destroy()
     this.room = null
+    for (const waiter of this.waiters.splice(0)) waiter.reject(new Error('the provider was disconnected'))
     this.lost()
   }
 
@@ -64,12 +67,13 @@ export class WebsocketTransport implements Transport {
     this.setUnsaved(false)
   }
 
-  async pull(): Promise<void> {
+  pull(): void {
     // The room tells by itself.
   }
 
   flush(): Promise<void> {
-    return this.edits ? Promise.reject(new Error('the room is not connected')) : Promise.resolve()
+    if (!this.edits) return Promise.resolve()
+    return new Promise((resolve, reject) => this.waiters.push({ resolve, reject }))
   }
 
   private async open(signal: AbortSignal): Promise<void> {
@@ -147,6 +151,7 @@ export class WebsocketTransport implements Transport {
   private setUnsaved(unsaved: boolean): void {
     if (unsaved === this.edits) return
     this.edits = unsaved
+    if (!unsaved) for (const waiter of this.waiters.splice(0)) waiter.resolve()
     this.listener.unsavedChanged(unsaved)
   }
 

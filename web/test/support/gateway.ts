@@ -3,13 +3,12 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { GatewayClient } from '../../src/client.js'
 import type { Project } from '../../src/project.js'
 
-const ROOT = fileURLToPath(new URL('../../..', import.meta.url))
+const ROOT = resolve(import.meta.dirname, '../../..')
 const PYTHON = process.env.GATEWAY_PYTHON ?? join(ROOT, '.venv', 'bin', 'python')
 
 /** `kill` is `kill -9`; `start` starts it again, on the same port and database. */

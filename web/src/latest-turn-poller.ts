@@ -1,0 +1,44 @@
+import { pollingManager } from './manager.js'
+import type { Project } from './project.js'
+import { joinFeed } from './project-feed.js'
+import type { PollFunction, Subscription } from './subscription.js'
+import type { PollerOptions } from './turn-poller.js'
+import type { TurnSummary } from './wire.js'
+
+/** Follows which turn of a session is the newest. */
+export class LatestTurnPoller {
+  private readonly subscription: Subscription<TurnSummary>
+  private readonly leaveFeed: () => void
+  private readonly manager
+  private readonly key: string
+
+  /** @param onTurn called with each newest turn, without its blocks. */
+  constructor(project: Project, session: string, onTurn: (turn: TurnSummary) => unknown, options: PollerOptions = {}) {
+    const { manager = pollingManager, transport = 'poll', interval = manager.settings.turnIntervalMs } = options
+    this.manager = manager
+    this.key = `latest turn ${project.url} ${session}`
+    const onResult = (turn: TurnSummary | undefined) => turn && onTurn(turn)
+    const poll = pollLatest(project, session)
+    this.subscription = manager.register(this.key, poll, interval, { ...options, onResult })
+    const interest = (entry: { kind: string; session_id?: string }) => entry.session_id === session
+    this.leaveFeed = joinFeed(manager, project, transport, this.key, interest)
+  }
+
+  /** Ask now. */
+  refresh(): Promise<TurnSummary> {
+    return this.manager.refresh(this.key)
+  }
+
+  /** End it: its request is aborted, and nothing is called back. */
+  stop(): void {
+    this.leaveFeed()
+    this.subscription.unregister()
+  }
+}
+
+function pollLatest(project: Project, session: string): PollFunction<TurnSummary> {
+  return async ({ cursor, signal }) => {
+    const [turn] = (await project.listTurns(session, { limit: 1, signal })).turns
+    return turn === undefined || turn.id === cursor ? { changed: false } : { value: turn, cursor: turn.id }
+  }
+}

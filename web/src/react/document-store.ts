@@ -1,0 +1,105 @@
+import * as Y from 'yjs'
+import type { PollingManager } from '../manager.js'
+import type { Project } from '../project.js'
+import { HttpProvider, type ProviderTransport } from '../provider/http-provider.js'
+import type { Closed, ConnectionStatus } from '../provider/transport.js'
+
+/** An open document as components see it; a new object whenever anything of it changes. */
+export interface OpenDocument {
+  doc: Y.Doc
+  provider: HttpProvider
+  /** Whether the document is as the gateway has it. */
+  synced: boolean
+  status: ConnectionStatus
+  /** Whether there are edits that the gateway has not acknowledged. */
+  unsaved: boolean
+  /** Why it is not kept the same as its file any more; null as long as it is. */
+  closed: Closed | null
+}
+
+/** A use of an open document. */
+export interface DocumentUse {
+  state(): OpenDocument
+  /** Be told whenever the state changes; returns how to end that. */
+  subscribe(listener: () => void): () => void
+  /** The document is closed when nobody uses it any more, and all that was typed is stored. */
+  release(): void
+}
+
+interface Entry {
+  key: string
+  path: string
+  uses: number
+  state: OpenDocument
+  listeners: Set<() => void>
+}
+
+/** The documents that are open, one for each file, however many components use it. */
+export class DocumentStore {
+  private readonly entries = new Map<string, Entry>()
+
+  constructor(
+    private readonly project: Project,
+    private readonly manager: PollingManager
+  ) {}
+
+  /** Open a document, or use the one that is open. One that has stopped for good is not used again. */
+  use(path: string, transport: ProviderTransport): DocumentUse {
+    const key = `${transport} ${path}`
+    const open = this.entries.get(key)
+    const entry = open === undefined || open.state.closed !== null ? this.open(key, path, transport) : open
+    entry.uses += 1
+    let released = false
+    return {
+      state: () => entry.state,
+      subscribe: (listener) => {
+        entry.listeners.add(listener)
+        return () => entry.listeners.delete(listener)
+      },
+      release: () => {
+        if (released) return
+        released = true
+        entry.uses -= 1
+        // A component that is mounted again at once, as strict mode does, finds it open.
+        queueMicrotask(() => void this.closeUnused(entry))
+      }
+    }
+  }
+
+  /** Ask now whether there is something new in a file, where it is open. */
+  pull(path: string): void {
+    for (const entry of this.entries.values()) {
+      if (entry.path === path) entry.state.provider.pull()
+    }
+  }
+
+  private open(key: string, path: string, transport: ProviderTransport): Entry {
+    const doc = new Y.Doc()
+    const { client, name } = this.project
+    const provider = new HttpProvider(client, name, path, doc, { transport, manager: this.manager, connect: false })
+    const entry: Entry = { key, path, uses: 0, state: stateOf(doc, provider), listeners: new Set() }
+    const changed = () => {
+      entry.state = stateOf(doc, provider)
+      for (const listener of [...entry.listeners]) listener()
+    }
+    for (const event of ['sync', 'status', 'unsaved', 'connection-close'] as const) provider.on(event, changed)
+    provider.connect()
+    this.entries.set(key, entry)
+    return entry
+  }
+
+  private async closeUnused(entry: Entry): Promise<void> {
+    if (entry.uses > 0) return
+    const { provider, doc } = entry.state
+    await provider.flush().catch(() => undefined) // refused: it stays in nobody's document
+    if (entry.uses > 0) return
+    if (this.entries.get(entry.key) === entry) this.entries.delete(entry.key)
+    provider.destroy()
+    doc.destroy()
+  }
+}
+
+function stateOf(doc: Y.Doc, provider: HttpProvider): OpenDocument {
+  const { synced, status, unsaved, closed } = provider
+  return { doc, provider, synced, status, unsaved, closed }
+}

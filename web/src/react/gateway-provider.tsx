@@ -1,0 +1,69 @@
+import { QueryClient, QueryClientContext, QueryClientProvider } from '@tanstack/react-query'
+import { createContext, type ReactNode, useContext, useMemo, useState } from 'react'
+import { GatewayClient } from '../client.js'
+import { type PollingManager, pollingManager } from '../manager.js'
+import type { Project } from '../project.js'
+import type { PollTransport } from '../project-feed.js'
+import { DocumentStore } from './document-store.js'
+
+/** What the hooks work with. */
+export interface Gateway {
+  client: GatewayClient
+  project: Project
+  manager: PollingManager
+  /** How one hears of changes. */
+  transport: PollTransport
+  documents: DocumentStore
+}
+
+export interface GatewayProviderProps {
+  /** Where the gateway is; left out: where the page is from. */
+  url?: string
+  /** The name of the project. */
+  project: string
+  /** Sent as `Authorization: Bearer`. */
+  token?: string
+  /** Instead of `url` and `token`: a client, the same one in each render. */
+  client?: GatewayClient
+  manager?: PollingManager
+  /** How one hears of changes: by one event stream for the project unless said. */
+  transport?: PollTransport
+  /** Left out: that of a `<QueryClientProvider>` around it, or one of its own. */
+  queryClient?: QueryClient
+  children?: ReactNode
+}
+
+const GatewayContext = createContext<Gateway | null>(null)
+
+/** Carries the gateway, the project and the credentials to the hooks. */
+export function GatewayProvider({ children, queryClient, ...props }: GatewayProviderProps) {
+  const { url = '', project: name, token, client: given, manager = pollingManager, transport = 'auto' } = props
+  const gateway = useMemo(() => {
+    const client = given ?? new GatewayClient(url, token === undefined ? {} : { token })
+    const project = client.project(name)
+    return { client, project, manager, transport, documents: new DocumentStore(project, manager) }
+  }, [given, url, token, name, manager, transport])
+  const outer = useContext(QueryClientContext)
+  const [own] = useState(() => queryClient ?? outer ?? new QueryClient())
+  return (
+    <QueryClientProvider client={queryClient ?? outer ?? own}>
+      <GatewayContext.Provider value={gateway}>{children}</GatewayContext.Provider>
+    </QueryClientProvider>
+  )
+}
+
+/** What the hooks work with, for hooks of your own. */
+export function useGateway(): Gateway {
+  const gateway = useContext(GatewayContext)
+  if (gateway === null) throw new Error('there is no <GatewayProvider> around this component')
+  return gateway
+}
+
+/** Another project of the same gateway; left out: the one of `<GatewayProvider>`. */
+export function useProject(name: string | undefined): Project {
+  const { client, project } = useGateway()
+  return useMemo(
+    () => (name === undefined || name === project.name ? project : client.project(name)),
+    [client, project, name]
+  )
+}

@@ -1,0 +1,43 @@
+import { useCallback, useEffect, useReducer, useState, useSyncExternalStore } from 'react'
+import type { ProviderTransport } from '../provider/http-provider.js'
+import type { DocumentUse, OpenDocument } from './document-store.js'
+import { useGateway } from './gateway-provider.js'
+
+export interface DocumentOptions {
+  /** Left out: that of `<GatewayProvider>`. */
+  transport?: ProviderTransport
+}
+
+/** A file as a live document. All is null, and nothing is synced, until the component is there. */
+export type LiveDocument = { [Name in keyof OpenDocument]: OpenDocument[Name] | null } & {
+  synced: boolean
+  unsaved: boolean
+  /** Open it anew, after it was `closed`: with what the gateway has now. */
+  reopen(): void
+}
+
+const NOT_OPEN = { doc: null, provider: null, synced: false, status: null, unsaved: false, closed: null }
+
+/** A file as a live Y.Doc. Components that use one file share one document; the last to go closes it. */
+export function useDocument(path: string, { transport: wanted }: DocumentOptions = {}): LiveDocument {
+  const { documents, transport: usual } = useGateway()
+  const transport = wanted ?? usual
+  const [use, setUse] = useState<DocumentUse | null>(null)
+  const [opened, reopen] = useReducer((count: number) => count + 1, 0)
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `opened` asks for a new one
+  useEffect(() => {
+    const use = documents.use(path, transport)
+    setUse(use)
+    return () => {
+      setUse(null)
+      use.release()
+    }
+  }, [documents, path, transport, opened])
+  const subscribe = useCallback((listener: () => void) => use?.subscribe(listener) ?? (() => undefined), [use])
+  const state = useSyncExternalStore<OpenDocument | typeof NOT_OPEN>(
+    subscribe,
+    () => use?.state() ?? NOT_OPEN,
+    () => NOT_OPEN
+  )
+  return { ...state, reopen }
+}

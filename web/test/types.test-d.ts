@@ -1,0 +1,59 @@
+import { expectTypeOf, test } from 'vitest'
+import type { DocumentChange, Project, Receipt, SyncAnswer, Tagged, Turn } from '../src/index.js'
+import { GatewayClient, isProblem, type ProblemAnswer } from '../src/index.js'
+import { HttpProvider } from '../src/provider/index.js'
+import { type LiveDocument, useDocumentPolling, useSessionPolling } from '../src/react/index.js'
+
+const project: Project = new GatewayClient('').project('p')
+
+test('requests say what they take and give', () => {
+  expectTypeOf(project.putText('a', '')).resolves.toEqualTypeOf<Tagged<Receipt>>()
+  expectTypeOf(project.readTurn('s', 't')).resolves.toEqualTypeOf<Tagged<Turn | null>>()
+  expectTypeOf(project.sync()).resolves.toEqualTypeOf<SyncAnswer>()
+  // @ts-expect-error: not a status of a turn
+  void project.setTurnStatus('s', 't', 'done')
+  // @ts-expect-error: what a client has is versions, not texts
+  void project.status({ versions: { 'a.md': 'v1' } })
+})
+
+test('a problem is told by its code', () => {
+  const error: unknown = null
+  if (isProblem(error, 'file_deleted')) expectTypeOf(error).toExtend<ProblemAnswer>()
+  // @ts-expect-error: no problem has this code
+  isProblem(error, 'file_lost')
+})
+
+test('events of a provider have their arguments', () => {
+  expectTypeOf<HttpProvider['synced']>().toEqualTypeOf<boolean>()
+  const listen = (provider: HttpProvider) => {
+    provider.on('status', ({ status }) => expectTypeOf(status).toEqualTypeOf<HttpProvider['status']>())
+    provider.on('connection-close', ({ reason }) => expectTypeOf(reason).toExtend<string>())
+    // @ts-expect-error: there is no such event
+    provider.on('synced', () => undefined)
+  }
+  expectTypeOf(listen).toBeFunction()
+  expectTypeOf(HttpProvider).toBeConstructibleWith('', 'p', 'a.md', {} as never, { transport: 'sse' })
+})
+
+test('hooks have the names and shapes that applications were written against', () => {
+  expectTypeOf(useSessionPolling).toBeCallableWith({
+    sessionId: 's',
+    turnId: 't',
+    enabled: true,
+    interval: 2_000,
+    onUpdate: (turn: Turn) => void turn.blocks,
+    onComplete: (turn: Turn) => void turn.status,
+    onError: (error: Error) => void error.message
+  })
+  expectTypeOf<ReturnType<typeof useSessionPolling>['data']>().toEqualTypeOf<Turn | undefined>()
+  expectTypeOf<ReturnType<typeof useSessionPolling>['refetch']>().returns.resolves.toBeVoid()
+  expectTypeOf(useDocumentPolling).toBeCallableWith({
+    projectId: 'p',
+    filePaths: ['a.md'],
+    enabled: true,
+    interval: 3_000,
+    onDocumentChange: ({ filePath, lastModified, changeType }: DocumentChange) =>
+      void [filePath.length, lastModified.getTime(), changeType === 'created']
+  })
+  expectTypeOf<LiveDocument['synced']>().toEqualTypeOf<boolean>()
+})
