@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.harness import Plan, Row
 from benchmarks.report import machine, table, write_json
 
-QUESTIONS = ("unchanged", "increments", "durable_writes", "status_size", "memory", "turns")
+QUESTIONS = ("unchanged", "increments", "durable_writes", "status_size", "memory", "turns", "waiters", "websocket")
 
 
 def main() -> None:

@@ -4,14 +4,16 @@
 nothing at all is done for it. `silent` does the same with an empty answer without headers. `ystore` stores the body
 with `pycrdt-store`'s `SQLiteYStore` before it answers: the way of y-websocket servers in Python, without their rooms.
 `load_and_diff` opens the document from its log for every request and answers what a state vector lacks, or all of it:
-the way of servers that keep documents as bytes in a database.
+the way of servers that keep documents as bytes in a database. `hold` is the smallest application whose requests wait:
+it wakes all of them at once. `pycrdt_rooms` is `pycrdt-websocket`'s own server, in memory.
 """
 
 import json
 import logging
 import sqlite3
 import sys
-from asyncio import Lock
+from asyncio import Lock, Task, create_task, sleep
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -37,6 +39,8 @@ SERVER_OPTIONS: dict[str, Any] = {
     "timeout_graceful_shutdown": 20,
 }
 """As `gateway.cli.serve` has them; a test holds the two together."""
+_WEBSOCKET_OPTIONS: dict[str, Any] = {"ws": "websockets-sansio", "ws_per_message_deflate": False}
+_WOKEN_TOGETHER = 100
 
 _Headers = list[tuple[bytes, bytes]]
 
@@ -143,12 +147,80 @@ def load_and_diff(database: str) -> ASGIApp:
     return app
 
 
+def hold(answer: str, event: str, tag: str) -> ASGIApp:
+    """Holds every GET until the next POST, of which all waiting are told: by the answer, or by the event in a stream.
+
+    Nothing else is done for it: no filter, no cursor, no deadline. `GET /waiting` is how many wait.
+    """
+    json_headers = [(b"content-type", b"application/json"), (b"etag", tag.encode())]
+    json_headers.append((b"content-length", b"%d" % len(answer)))
+    answers: deque[Send] = deque()
+    streams: list[Send] = []
+    stream_headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+    tasks: set[Task[None]] = set()
+
+    async def wake() -> None:
+        told = {"type": "http.response.body", "body": event.encode(), "more_body": True}
+        for number, send in enumerate(list(streams)):
+            await send(told)
+            if number % _WOKEN_TOGETHER == 0:
+                await sleep(0)
+        for number in range(len(answers)):
+            await _answer(answers.popleft(), 200, json_headers, answer.encode())
+            if number % _WOKEN_TOGETHER == 0:
+                await sleep(0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":
+            await _read_body(receive)
+            await _answer(send, 204, [], b"")
+            tasks.add(task := create_task(wake()))
+            task.add_done_callback(tasks.discard)
+        elif scope["path"] == "/waiting":
+            count = b"%d" % (len(answers) + len(streams))
+            await _answer(send, 200, [(b"content-length", b"%d" % len(count))], count)
+        elif scope["path"] == "/stream":
+            await send({"type": "http.response.start", "status": 200, "headers": stream_headers})
+            await send({"type": "http.response.body", "body": b"event: ready\ndata: {}\n\n", "more_body": True})
+            streams.append(send)
+            await _until_disconnected(receive)
+            streams.remove(send)
+        else:
+            answers.append(send)
+            await _until_disconnected(receive)
+
+    return app
+
+
+async def _until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def pycrdt_rooms() -> ASGIApp:
+    """`pycrdt-websocket` with its default options."""
+    from pycrdt.websocket import ASGIServer, WebsocketServer
+
+    server = WebsocketServer()
+    rooms, opening, running = ASGIServer(server), Lock(), AsyncExitStack()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async with opening:
+            if not server.started.is_set():
+                await running.enter_async_context(server)
+        await rooms(scope, receive, send)
+
+    return app
+
+
 _BASELINES: dict[str, Callable[..., ASGIApp]] = {
     "replay": replay,
     "silent": silent,
     "one_route": one_route,
     "ystore": ystore,
     "load_and_diff": load_and_diff,
+    "hold": hold,
+    "pycrdt_rooms": pycrdt_rooms,
 }
 
 
@@ -163,7 +235,7 @@ class _Server(uvicorn.Server):
 def main(name: str) -> None:
     """Serve a baseline, with the options that come in as JSON, until told to stop."""
     app = _BASELINES[name](**json.load(sys.stdin))
-    _Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", **SERVER_OPTIONS)).run()
+    _Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", **SERVER_OPTIONS, **_WEBSOCKET_OPTIONS)).run()
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class _Connection:
         """Send a request and wait for its answer."""
         self.socket.sendall(message)
         answer = b""
-        while not _complete(answer):
+        while not complete(answer):
             received = self.socket.recv(2**20)
             if not received:
                 raise RuntimeError(f"the server closed the connection after {answer[:200]!r}")
@@ -65,7 +65,7 @@ class _Connection:
         return answer
 
 
-def _complete(answer: bytes) -> bool:
+def complete(answer: bytes) -> bool:
     """Whether an answer is all there. Chunked ones are not understood; nothing here is answered so."""
     head = answer.find(b"\r\n\r\n")
     if head < 0:
@@ -170,7 +170,7 @@ def _drive(connections: dict[int, _Connection], expected: set[bytes], deadline: 
                     raise RuntimeError("the server closed a connection")
                 if connection.buffer:
                     received = connection.buffer + received
-                if not _complete(received):
+                if not complete(received):
                     connection.buffer = received
                     continue
                 connection.buffer = b""

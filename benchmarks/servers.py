@@ -34,10 +34,16 @@ def on_core(core: int) -> Iterator[None]:
 class Server:
     """A process that serves HTTP on the server's core and says where it listens."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, told: str = "") -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        program: tuple[str, ...] = (sys.executable, "-m"),
+        environment: dict[str, str] | None = None,
+        told: str = "",
+    ) -> None:
         with on_core(SERVER_CORE):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [*program, *arguments],
                 cwd=_REPOSITORY,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.PIPE,
@@ -102,6 +108,17 @@ class Server:
 def gateway(database: Path) -> Server:
     """The real gateway, as `yjs-gateway serve` runs it."""
     return Server("gateway", "serve", "--port", "0", environment={"GATEWAY_DATABASE": f"sqlite:///{database}"})
+
+
+def rooms_in_node(name: str, folder: Path) -> Server:
+    """One of `benchmarks/node/rooms.mjs`, whose packages are installed where they are not there yet."""
+    packages = _REPOSITORY / "benchmarks" / "node"
+    lock, installed = packages / "package-lock.json", packages / "node_modules" / ".installed"
+    if not installed.is_file() or installed.read_bytes() != lock.read_bytes():
+        install = ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run(install, cwd=packages, check=True, stdout=subprocess.DEVNULL)
+        installed.write_bytes(lock.read_bytes())
+    return Server(str(packages / "rooms.mjs"), name, str(folder), program=("node",))
 
 
 def baseline(name: str, **options: object) -> Server:
