@@ -1,5 +1,7 @@
 """One file: read it, write it, delete it, move it."""
 
+import contextlib
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -212,8 +214,13 @@ def root_of(request: Request) -> str:
 
 
 def author_of(request: Request) -> str | None:
+    """Who says that he writes: UTF-8 where it is that, as most tools send it, else ISO-8859-1 (RFC 9110 §5.5)."""
     author = header(request, b"x-author")
-    if author is not None and len(author) > 200:
+    if author is None:
+        return None
+    with contextlib.suppress(UnicodeDecodeError):
+        author = author.encode("latin-1").decode()
+    if len(author) > 200:
         raise InvalidParameter("X-Author", "it has more than 200 characters")
     return author
 
