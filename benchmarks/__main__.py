@@ -9,7 +9,18 @@ from pathlib import Path
 from benchmarks.harness import Plan, Row
 from benchmarks.report import machine, table, write_json
 
-QUESTIONS = ("unchanged", "increments", "durable_writes", "status_size", "memory", "turns", "waiters", "websocket")
+QUESTIONS = (
+    "unchanged",
+    "increments",
+    "durable_writes",
+    "status_size",
+    "memory",
+    "turns",
+    "waiters",
+    "websocket",
+    "history",
+    "sync",
+)
 
 
 def main() -> None:

@@ -110,15 +110,20 @@ def gateway(database: Path) -> Server:
     return Server("gateway", "serve", "--port", "0", environment={"GATEWAY_DATABASE": f"sqlite:///{database}"})
 
 
-def rooms_in_node(name: str, folder: Path) -> Server:
-    """One of `benchmarks/node/rooms.mjs`, whose packages are installed where they are not there yet."""
+def node_packages() -> Path:
+    """The folder of what runs in Node.js; its packages are installed where they are not there yet."""
     packages = _REPOSITORY / "benchmarks" / "node"
     lock, installed = packages / "package-lock.json", packages / "node_modules" / ".installed"
     if not installed.is_file() or installed.read_bytes() != lock.read_bytes():
         install = ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]
         subprocess.run(install, cwd=packages, check=True, stdout=subprocess.DEVNULL)
         installed.write_bytes(lock.read_bytes())
-    return Server(str(packages / "rooms.mjs"), name, str(folder), program=("node",))
+    return packages
+
+
+def rooms_in_node(name: str, folder: Path) -> Server:
+    """One of the servers in `benchmarks/node/rooms.mjs`."""
+    return Server(str(node_packages() / "rooms.mjs"), name, str(folder), program=("node",))
 
 
 def baseline(name: str, **options: object) -> Server:

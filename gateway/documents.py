@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from anyio import to_process
 
-from gateway.open_document import OpenDocument
+from gateway.open_document import OpenDocument, is_snapshot_due
 from gateway.surrogates import may_hold_pairs, second_halves
 from gateway.updates import (
     build_document,
     build_update,
 )
-from storage import AppendUpdate, Commit, Committed, Storage, StoredDocument
+from storage import AppendUpdate, Commit, Committed, Storage, StoredDocument, Version
 
 T = TypeVar("T")
 
@@ -40,7 +40,8 @@ class Documents:
         """Closed documents of which updates are still queued."""
         self._memory = 0
         storage.listen(self._committed)
-        self.due: dict[tuple[str, str], None] = {}
+        self.due: dict[tuple[str, str], Version | None] = {}
+        """The files of which a snapshot is to be taken, and at which version; None: the newest."""
         self.due_event = asyncio.Event()
 
     @property
@@ -173,6 +174,12 @@ class Documents:
     def _note_due(self, document: OpenDocument) -> None:
         if document.usable and document.snapshot_due:
             self.due[document.project, document.path] = None
+            self.due_event.set()
+
+    def note_replay(self, stored: StoredDocument, project: str, path: str, size: int) -> None:
+        """Have a snapshot taken at an old version that was read, where too much of the log was replayed for it."""
+        if is_snapshot_due(sum(map(len, stored.updates)), 2 * size) and (project, path) not in self.due:
+            self.due[project, path] = stored.version
             self.due_event.set()
 
     def note_snapshot(self, project: str, path: str, log_size: int, size: int) -> None:

@@ -85,7 +85,10 @@ class FileReader:
         head = await self.head(project, path)
         stored = await self._storage.read_document(project, path, at_version=version)
         if stored is not None:
-            return await self._build(stored)
+            content = await self._build(stored)
+            if stored.version < head.version:
+                self._documents.note_replay(stored, project, path, len(content.update))
+            return content
         tombstone = await self._storage.read_version(project, path, version)
         if tombstone is not None:
             raise FileDeleted(path, file_headers(head))

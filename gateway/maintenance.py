@@ -9,7 +9,7 @@ import structlog
 from gateway.documents import Documents, in_worker, stored_parts
 from gateway.turn_machine import Leases, expire
 from gateway.updates import InvalidUpdate, SnapshotFault, prove_snapshot
-from storage import Commit, CommittedTurn, Snapshot, Storage, StorageError, TurnConflict, TurnHead
+from storage import Commit, CommittedTurn, Snapshot, Storage, StorageError, TurnConflict, TurnHead, Version
 
 _log = structlog.get_logger("gateway.maintenance")
 
@@ -28,24 +28,25 @@ class Maintenance:
             self._documents.due_event.clear()
             while self._documents.due:
                 project, path = next(iter(self._documents.due))
-                del self._documents.due[project, path]
+                version = self._documents.due.pop((project, path))
                 try:
-                    await self.take_snapshot(project, path)
+                    await self.take_snapshot(project, path, version)
                 except (StorageError, SnapshotFault, InvalidUpdate) as error:
                     # A snapshot is a cache: without it the next open replays more. The next update asks again.
                     _log.warning("snapshot not taken", project=project, path=path, reason=str(error))
 
-    async def take_snapshot(self, project: str, path: str) -> bool:
-        """Build a file's document from its log, prove that the result is whole, and keep it.
+    async def take_snapshot(self, project: str, path: str, version: Version | None = None) -> bool:
+        """Build a file's document at a version (None: the newest) from its log, prove that it is whole, and keep it.
 
-        Returns False if nothing is due.
+        Returns False if there is one already, or no such version.
         """
-        stored = await self._storage.read_document(project, path)
+        stored = await self._storage.read_document(project, path, at_version=version)
         if stored is None or not stored.updates:
             return False
         body = await in_worker(prove_snapshot, stored_parts(stored))
         await self._storage.put_snapshot(project, path, Snapshot(stored.version, body))
-        self._documents.note_snapshot(project, path, stored.size, len(body))
+        if version is None:
+            self._documents.note_snapshot(project, path, stored.size, len(body))
         return True
 
 

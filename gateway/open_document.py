@@ -19,8 +19,14 @@ _MEMORY_PER_BYTE = 10
 _MEMORY_PER_DOCUMENT = 4096
 
 _SNAPSHOT_TAIL = 32 * 1024
-"""A snapshot is due when the updates after the last one hold this many bytes and half of its own. So all snapshots of a
-file take at most three times the bytes of its log, and a cold open replays at most half of a document more."""
+"""A snapshot is due when the updates after the last one hold this many bytes and half of its own. So the snapshots of a
+file take at most three times the bytes of its log (four with those of old versions that are read), and a cold open
+replays at most half of a document more: to replay some bytes of log takes about as long as to load as many of it."""
+
+
+def is_snapshot_due(tail: int, snapshot_size: int) -> bool:
+    """Whether so many bytes of log after a snapshot of so many bytes are enough for the next one."""
+    return tail >= max(_SNAPSHOT_TAIL, snapshot_size // 2)
 
 
 class Gap(Exception):
@@ -80,7 +86,7 @@ class OpenDocument:
     def snapshot_due(self) -> bool:
         if self.head is None or self.head.deleted:
             return False
-        return self.head.size - self.snapshot_log_size >= max(_SNAPSHOT_TAIL, self.snapshot_size // 2)
+        return is_snapshot_due(self.head.size - self.snapshot_log_size, self.snapshot_size)
 
     def admit(self, update: bytes) -> bytes | None:
         """Apply a client's update; returns what it adds, in canonical form, or None where it adds nothing.
