@@ -1,1 +1,42 @@
-"""Clients of the gateway."""
+"""The Python client: every request, pollers, and documents that stay equal to the gateway's.
+
+    async with GatewayClient("http://localhost:8000") as gateway, PollingManager() as polling:
+        DocumentPoller(polling, gateway.project("demo"), on_change=print)
+        ...
+
+What is named here is for use; the modules below it may change.
+"""
+
+from gateway.client.answers import FileContent, Tagged
+from gateway.client.document_poller import DocumentChange, DocumentPoller
+from gateway.client.errors import GatewayError, NoAnswer, ProblemAnswer, UnexpectedAnswer
+from gateway.client.http import GatewayClient
+from gateway.client.manager import PollingManager
+from gateway.client.mirror import DocumentMirror, MirrorReset
+from gateway.client.policy import PollSettings, StopReason
+from gateway.client.project import Project
+from gateway.client.stream import Transport
+from gateway.client.subscription import Polled, Subscription
+from gateway.client.turn_poller import TurnPoller
+
+__all__ = [
+    "DocumentChange",
+    "DocumentMirror",
+    "DocumentPoller",
+    "FileContent",
+    "GatewayClient",
+    "GatewayError",
+    "MirrorReset",
+    "NoAnswer",
+    "PollSettings",
+    "Polled",
+    "PollingManager",
+    "ProblemAnswer",
+    "Project",
+    "StopReason",
+    "Subscription",
+    "Tagged",
+    "Transport",
+    "TurnPoller",
+    "UnexpectedAnswer",
+]

@@ -160,7 +160,8 @@ def _answer(event: _Event, reset: bool) -> FeedAnswer:
 
 async def _next_line(lines: AsyncIterator[str], limit: float) -> str | None:
     try:
-        return await asyncio.wait_for(anext(lines, None), limit)
+        async with asyncio.timeout(limit):  # before Python 3.12 wait_for may swallow a cancellation
+            return await anext(lines, None)
     except TimeoutError:
         raise NoAnswer(f"the event stream was silent for {limit:.0f} s") from None
 

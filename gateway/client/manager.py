@@ -205,6 +205,10 @@ class PollingManager:
         """Why a key is not polled any more; None if it is."""
         return self._schedule.stop_reason(key)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether anybody is registered for a key."""
+        return key in self._entries
+
     # Others who work for it
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -271,7 +275,7 @@ class PollingManager:
                 entry.error = None
             case Stop(reason=reason):
                 for subscription in entry.subscriptions.values():
-                    self._tell(subscription, subscription.callbacks.on_stop, reason)
+                    self.tell(subscription, subscription.callbacks.on_stop, reason)
             case WarnFastLoop():
                 _log.warning("polls of %s follow each other without pause and bring nothing; slowing down", entry.key)
 
@@ -339,9 +343,10 @@ class PollingManager:
             entry.askers[name].set_exception(entry.error)
         subscription = entry.subscriptions.get(name)
         if subscription is not None:
-            self._tell(subscription, subscription.callbacks.on_error, entry.error)
+            self.tell(subscription, subscription.callbacks.on_error, entry.error)
 
-    def _tell(self, subscription: Subscription, callback: Callback | None, value: object) -> None:
+    def tell(self, subscription: Subscription, callback: Callback | None, value: object) -> None:
+        """Call back, after the calls before, unless the subscription has ended meanwhile."""
         if callback is not None:
             self.spawn(self._call(subscription, callback, value))
 

@@ -1,6 +1,6 @@
 """One project: its files, its changes, its past, its sessions."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -126,6 +126,12 @@ class Project(SessionRequests):
         filters = feed.filters(kinds, prefix, paths)
         path = f"{self._path}/changes"
         return feed.follow(self._sender, path, since, filters, transport, settings or PollSettings())
+
+    def connect(
+        self, since: str | None, *, transport: Literal["events", "wait"], settings: PollSettings
+    ) -> AsyncGenerator[FeedAnswer, None]:
+        """The whole feed until something fails. An answer without a change says that it stands, and has caught up."""
+        return feed.connect(self._sender, f"{self._path}/changes", since, {}, transport, settings)
 
     # One file
 

@@ -63,7 +63,7 @@ class FaultyProxy:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):  # asyncio logs who was cancelled
                 await self._pass_both_ways(reader, writer)
         finally:
             self._tasks.discard(task)

@@ -1,0 +1,157 @@
+"""Tells which files of a project change."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from gateway.client.manager import PollingManager
+from gateway.client.poller import Poller, call
+from gateway.client.project import Project
+from gateway.client.stream import EVERY_FILE, Transport, file_topic
+from gateway.client.subscription import Polled
+from gateway.wire import ChangeType, FeedAnswer, FileFeedEntry
+
+_FILTERED_BY_GATEWAY = 20
+"""So many paths are named in the request; of more, the whole project's changes are read and sifted here."""
+
+
+class DocumentChange(Struct, frozen=True):
+    """A file that changed: its newest state."""
+
+    path: str
+    last_modified: datetime
+    version: int
+    change_type: ChangeType
+
+
+class DocumentPoller(Poller):
+    """Calls back with every change of a project's files, each once, in the project's order.
+
+    A file that changes several times between two answers is one change. Those who follow the same files from the same
+    point with one manager share its requests.
+
+    Args:
+        paths: the files to follow; left out, all of the project.
+        on_change: gets a DocumentChange, plain or async.
+        on_error: gets the exception of every failed attempt.
+        since: a cursor, to hear only of what comes after it. Left out, every file that exists is first told as created.
+        interval: seconds between polls; 3 unless said (`PollSettings.document_interval_ms`).
+    """
+
+    def __init__(
+        self,
+        polling: PollingManager,
+        project: Project,
+        paths: Sequence[str] | None = None,
+        *,
+        on_change: Callable[[DocumentChange], object],
+        on_error: Callable[[Exception], object] | None = None,
+        since: str | None = None,
+        interval: float | None = None,
+        transport: Transport = "auto",
+    ) -> None:
+        self._on_change = on_change
+        self._from_nothing = since is None
+        self._seen = 0
+        chosen = None if paths is None else frozenset(paths)
+        super().__init__(
+            polling,
+            project,
+            f"documents {project.url} {None if chosen is None else sorted(chosen)} {since}",
+            _FilesSource(project, chosen).poll,
+            interval=polling.settings.document_interval_ms / 1000 if interval is None else interval,
+            topics=[EVERY_FILE] if chosen is None else [file_topic(path) for path in chosen],
+            transport=transport,
+            on_result=self._give,
+            on_error=on_error,
+            cursor=since,
+        )
+
+    async def _give(self, files: "_Files") -> None:
+        """Call back with what was not given yet. A callback that raises does not cost the others their change."""
+        first, news = self._from_nothing and self._seen == 0, files.after(self._seen)
+        self._seen = files.serial
+        faults: list[Exception] = []
+        for change in news:
+            if first and change.change_type == "deleted":
+                continue
+            try:
+                await call(self._on_change, _created(change) if first else change)
+            except Exception as fault:
+                faults.append(fault)
+        if faults:
+            raise ExceptionGroup(f"{len(faults)} of {len(news)} changes made on_change fail", faults)
+
+
+class _Files:
+    """The newest change of every file, in the order in which they were heard of, by serial numbers."""
+
+    def __init__(self) -> None:
+        self.serial = 0
+        self._changes: dict[str, tuple[int, DocumentChange]] = {}
+
+    def after(self, serial: int) -> list[DocumentChange]:
+        """What was heard after a serial number."""
+        news = []
+        for number, change in reversed(self._changes.values()):
+            if number <= serial:
+                break
+            news.append(change)
+        return news[::-1]
+
+    def take(self, changes: Sequence[DocumentChange], *, reset: bool) -> None:
+        """Note what is new; after a reset `changes` is all that exists."""
+        if reset:
+            listed = {change.path for change in changes}
+            gone = [change for path, (_, change) in self._changes.items() if path not in listed]
+            for change in gone:
+                if change.change_type != "deleted":
+                    self._note(DocumentChange(change.path, datetime.now(UTC), change.version, "deleted"))
+        for change in changes:
+            known = self._changes.get(change.path)
+            if reset or known is None or known[1].version < change.version:
+                self._note(change)
+
+    def _note(self, change: DocumentChange) -> None:
+        self.serial += 1
+        self._changes.pop(change.path, None)
+        self._changes[change.path] = (self.serial, change)
+
+
+class _FilesSource:
+    """Reads the feed from a cursor to its end."""
+
+    def __init__(self, project: Project, paths: frozenset[str] | None) -> None:
+        self._project = project
+        self._paths = paths
+        self._named = sorted(paths) if paths is not None and len(paths) <= _FILTERED_BY_GATEWAY else []
+        self._files = _Files()
+
+    async def poll(self, cursor: str | None) -> Polled:
+        answer = await self._project.changes(cursor, kinds=["file"], paths=self._named, tag=cursor)
+        if answer.value is None:
+            return Polled(self._files, changed=False, backoff_s=answer.backoff_s)
+        page, serial = answer.value, self._files.serial
+        entries, reset = self._of_interest(page), page.reset is True
+        while page.more:
+            following = (await self._project.changes(page.cursor, kinds=["file"], paths=self._named)).value
+            assert following is not None
+            page = following
+            if page.reset is True:
+                entries, reset = [], True
+            entries += self._of_interest(page)
+        self._files.take([_change(entry) for entry in entries], reset=reset)
+        return Polled(self._files, changed=self._files.serial > serial, cursor=page.cursor, backoff_s=answer.backoff_s)
+
+    def _of_interest(self, page: FeedAnswer) -> list[FileFeedEntry]:
+        files = [entry for entry in page.changes if isinstance(entry, FileFeedEntry)]
+        return files if self._paths is None else [entry for entry in files if entry.path in self._paths]
+
+
+def _change(entry: FileFeedEntry) -> DocumentChange:
+    return DocumentChange(entry.path, datetime.fromisoformat(entry.last_modified), entry.version, entry.change_type)
+
+
+def _created(change: DocumentChange) -> DocumentChange:
+    return DocumentChange(change.path, change.last_modified, change.version, "created")

@@ -1,0 +1,315 @@
+"""A file as a live Yjs document: what others do comes in, what is done here goes out."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pycrdt
+from msgspec import Struct
+
+from gateway.client.answers import FileContent, Tagged
+from gateway.client.errors import (
+    FileDeleted,
+    FileNotFound,
+    GatewayError,
+    MissingPredecessors,
+    ProjectNotFound,
+    UnexpectedAnswer,
+    VersionAhead,
+    WriteContention,
+)
+from gateway.client.manager import PollingManager
+from gateway.client.pending import PendingEdits
+from gateway.client.policy import after_refused_write, gives_up, is_retried, retry_delay_ms
+from gateway.client.poller import Poller, call
+from gateway.client.project import Project
+from gateway.client.stream import Transport, file_topic
+from gateway.client.subscription import Polled
+from gateway.wire import Receipt
+
+ResetReason = Literal["deleted", "recreated", "restored"]
+
+
+class MirrorReset(Struct, frozen=True):
+    """A mirror has dropped its document and has a new one."""
+
+    reason: ResetReason
+    """The file was deleted; it was deleted and created again; the gateway was restored from a backup."""
+    dropped: "pycrdt.Doc[Any]"
+    """The old document. Nothing of it is sent any more."""
+    unsent: int
+    """How many edits in it the gateway has never had."""
+
+
+class DocumentMirror(Poller):
+    """A file as a pycrdt document, `doc`: edit it, observe it. It may not exist yet: the first edit creates it.
+
+    Others' changes come in by increments. Local edits are sent in batches, kept until they are acknowledged, and sent
+    again after a failure, so that after any outage both sides are equal. To leave its `async with` sends what is left,
+    or, where a file keeps it and the gateway cannot be reached, leaves it there.
+
+    Args:
+        pending: a file that keeps unacknowledged edits, so that a crash loses none: give the next mirror of the same
+            document the same file. None: they are in memory.
+        on_change: gets the mirror after others' changes came in, plain or async.
+        on_reset: gets a MirrorReset when `doc` was replaced. Observe the new one.
+        on_error: gets the exception of every failed attempt to read or to send.
+        interval: seconds between polls; 3 unless said (`PollSettings.document_interval_ms`).
+        batch: for so many seconds local edits are collected before they are sent.
+
+    Raises:
+        ValueError, BlockingIOError: about `pending`, as PendingEdits does.
+    """
+
+    def __init__(
+        self,
+        polling: PollingManager,
+        project: Project,
+        path: str,
+        *,
+        pending: Path | None = None,
+        on_change: Callable[["DocumentMirror"], object] | None = None,
+        on_reset: Callable[[MirrorReset], object] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
+        interval: float | None = None,
+        transport: Transport = "auto",
+        batch: float = 0.05,
+    ) -> None:
+        self.path = path
+        self.version = 0
+        """The version of the file that `doc` has all of; 0: of none."""
+        self._project = project
+        self._on_change, self._on_reset, self._on_error = on_change, on_reset, on_error
+        self._batch = batch
+        self._tag: str | None = None
+        self._pulled = self._applying = self._heard = False
+        self._pushing: asyncio.Task[None] | None = None
+        self._refusal: GatewayError | None = None
+        self._now = asyncio.Event()
+        """Set when a batch is not to wait for further edits."""
+        self._edits = PendingEdits(pending, project.url, path)
+        self._open_document()
+        for update in self._edits.updates:
+            self._apply(update)
+        self._heard = False
+        super().__init__(
+            polling,
+            project,
+            f"mirror {project.url} {path} {id(self)}",
+            self._pull,
+            interval=polling.settings.document_interval_ms / 1000 if interval is None else interval,
+            topics=[file_topic(path)],
+            transport=transport,
+            on_result=self._tell_change,
+            on_error=on_error,
+        )
+        if self._edits.updates:
+            self._start_push()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and self._edits.durable:
+                with contextlib.suppress(GatewayError):  # the file keeps them for the next mirror
+                    while self._edits.updates:
+                        await self._send()
+            elif kind is None:
+                await self.flush()
+        finally:
+            self.close()
+
+    @property
+    def unsent(self) -> int:
+        """How many edits the gateway has not acknowledged."""
+        return len(self._edits.updates)
+
+    @property
+    def incarnation(self) -> str | None:
+        """The life of the file that `doc` is of; None: it was not there yet."""
+        return self._edits.incarnation
+
+    async def synced(self) -> None:
+        """Wait until the gateway has all of `doc`, and `doc` all that the gateway had after that.
+
+        Raises:
+            GatewayError
+        """
+        await self.flush()
+        if (await self._pull(None)).changed:
+            self._polling.tell(self._subscription, self._on_change, self)
+
+    async def flush(self) -> None:
+        """Send what is unsent now, and wait for the acknowledgement.
+
+        Raises:
+            GatewayError: the gateway refused it, or was not reached as often as the policy tries. It stays unsent.
+        """
+        while self._edits.updates:
+            self._start_push()
+            self._now.set()
+            assert self._pushing is not None
+            await asyncio.wait({self._pushing})
+            if self._refusal is not None and self._edits.updates:
+                raise self._refusal
+
+    def close(self) -> None:
+        """Follow the file no more; what is unsent stays in the file for it."""
+        super().close()
+        if self._pushing is not None:
+            self._pushing.cancel()
+        self.doc.unobserve(self._observation)
+        self._edits.close()
+
+    # The document
+
+    def _open_document(self) -> None:
+        self.doc: pycrdt.Doc[Any] = pycrdt.Doc()
+        self._observation = self.doc.observe(self._note_edit)
+
+    def _note_edit(self, event: Any) -> None:
+        if self._applying:
+            self._heard = True
+        else:
+            self._edits.add(event.update)
+            self._start_push()
+
+    def _apply(self, update: bytes) -> None:
+        self._applying = True
+        try:
+            self.doc.apply_update(update)
+        except Exception as fault:  # pycrdt has no class of its own for what yrs cannot read
+            raise UnexpectedAnswer(200, f"it is no Yjs update: {fault}") from fault
+        finally:
+            self._applying = False
+
+    def _start_over(self, reason: ResetReason) -> None:
+        """Drop the document: its life is over. What was unsent would bring back what somebody has deleted."""
+        told = MirrorReset(reason, self.doc, self.unsent)
+        self.doc.unobserve(self._observation)
+        self._edits.drop()
+        self.version, self._tag = 0, None
+        self._open_document()
+        self._polling.tell(self._subscription, self._on_reset, told)
+
+    # What others did
+
+    async def _pull(self, _: str | None) -> Polled:
+        try:
+            content = await self._read()
+        except (FileNotFound, ProjectNotFound):  # nobody has written it yet
+            content = None
+        except FileDeleted:
+            content = None
+            if self.incarnation is not None:
+                self._start_over("deleted")
+        if content is not None and not self._take(content):
+            content = await self._project.read_update(self.path)
+            self._take(content)
+        self._pulled = True
+        if self._edits.updates:
+            self._start_push()
+        changed, self._heard = self._heard, False
+        return Polled(self, changed=changed, backoff_s=None if content is None else content.backoff_s)
+
+    async def _read(self) -> FileContent:
+        if self.version == 0:
+            return await self._project.read_update(self.path)
+        try:
+            return await self._project.read_update(self.path, from_version=self.version, tag=self._tag)
+        except VersionAhead:
+            self._start_over("restored")
+            return await self._project.read_update(self.path)
+
+    def _take(self, content: FileContent) -> bool:
+        """Apply what came. Returns False where it builds on what this document does not have."""
+        if content.update is None:
+            return True
+        if self.incarnation is not None and content.incarnation != self.incarnation:
+            self._start_over("recreated")
+        if content.from_version > self.version:
+            return False
+        self._apply(content.update)
+        self._edits.live(content.incarnation)
+        if content.version >= self.version:
+            self.version, self._tag = content.version, content.tag
+        return True
+
+    async def _tell_change(self, mirror: "DocumentMirror") -> None:
+        if self.version and self._on_change is not None:
+            await call(self._on_change, mirror)
+
+    # What was done here
+
+    def _start_push(self) -> None:
+        if self._pushing is None or self._pushing.done():
+            self._refusal = None
+            self._now.clear()
+            self._pushing = self._polling.spawn(self._push())
+
+    async def _push(self) -> None:
+        """Send edits until none is left, or the policy gives up: then the next edit, or answer, begins again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._batch):
+                await self._now.wait()
+        settings, attempts = self._polling.settings, 0
+        while self._edits.updates:
+            try:
+                await self._send()
+                attempts = 0
+            except GatewayError as error:
+                self._polling.tell(self._subscription, self._on_error, error)
+                retried = is_retried(error.status) or isinstance(error, WriteContention)
+                if not retried or gives_up(settings, attempts):
+                    self._refusal = error
+                    return
+                attempts += 1
+                delay = retry_delay_ms(settings, attempts, self._polling.random(), error.retry_after_s) / 1000
+                await asyncio.sleep(max(delay, error.backoff_s or 0))
+
+    async def _send(self) -> None:
+        """Send one batch. Whatever happened to the document meanwhile, only its own edits are acknowledged."""
+        if not self._pulled:
+            await self._pull(None)
+        await asyncio.to_thread(self._edits.sync)
+        doc, batch = self.doc, self._edits.batch()
+        if not batch:
+            return
+        update = batch[0] if len(batch) == 1 else pycrdt.merge_updates(*batch)
+        try:
+            answer = await self._append(update)
+        except FileDeleted:
+            if self.doc is doc:
+                self._start_over("deleted")
+            self._polling.signal(self._key)
+            return
+        if self.doc is doc:
+            self._edits.acknowledge(len(batch))
+            self._note_receipt(answer)
+
+    async def _append(self, update: bytes) -> Tagged[Receipt]:
+        """Merge an update into the file; if the gateway lacks what it builds on, all that it lacks, once."""
+        try:
+            return await self._project.append_update(self.path, update, incarnation=self.incarnation)
+        except MissingPredecessors as error:
+            if after_refused_write(error.code, difference_sent=False) == "report":
+                raise
+            difference = self.doc.get_update(error.state_vector)
+            return await self._project.append_update(self.path, difference, incarnation=self.incarnation)
+
+    def _note_receipt(self, answer: Tagged[Receipt]) -> None:
+        """Where nobody else wrote in between, the document has all of the new version."""
+        self._polling.wrote(self._key)
+        if self.incarnation is None:
+            self._edits.live(answer.incarnation)
+        receipt = answer.value
+        if answer.incarnation == self.incarnation and receipt.changed and receipt.version == self.version + 1:
+            self.version, self._tag = receipt.version, answer.tag
+        elif receipt.version != self.version:
+            self._polling.signal(self._key)

@@ -1,0 +1,179 @@
+"""Edits that the gateway has not acknowledged, in memory, and in a file that survives whoever writes it.
+
+The file is a log of records: length, CRC-32, MessagePack. A record that was not written whole is the end of the log.
+"""
+
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+_HEAD = struct.Struct("<II")
+_BATCH_BYTES = 2**20
+"""So much is sent at once, beyond one edit of any size."""
+
+
+class _About(Struct, frozen=True, tag="mirror"):
+    """The first record: whose edits these are."""
+
+    url: str
+    path: str
+
+
+class _Life(Struct, frozen=True, tag="life"):
+    """The incarnation that the edits after it are of."""
+
+    incarnation: str
+
+
+class _Edit(Struct, frozen=True, tag="edit"):
+    update: bytes
+
+
+class _Acknowledged(Struct, frozen=True, tag="acknowledged"):
+    """So many of the edits before are with the gateway."""
+
+    count: int
+
+
+_Record = _About | _Life | _Edit | _Acknowledged
+
+
+class PendingEdits:
+    """The edits, oldest first.
+
+    An edit is with the operating system when `add` returns, so that `kill -9` loses none, and on the disk when `sync`
+    has returned. Two mirrors cannot have one file.
+
+    Raises:
+        ValueError: the file is another document's, or no such file.
+        BlockingIOError: another mirror has it open.
+    """
+
+    def __init__(self, file: Path | None, url: str, path: str) -> None:
+        self.updates: list[bytes] = []
+        self.incarnation: str | None = None
+        """Of the edits; None where it is not known."""
+        self._about = _About(url, path)
+        self._file = None if file is None else _open(file)
+        if file is not None:
+            try:
+                self._load(file)
+            except BaseException:
+                self.close()
+                raise
+
+    @property
+    def durable(self) -> bool:
+        """Whether they are in a file."""
+        return self._file is not None
+
+    def add(self, update: bytes) -> None:
+        """Keep an edit."""
+        self._append(_Edit(update))
+        self.updates.append(update)
+
+    def batch(self) -> list[bytes]:
+        """The edits to send next."""
+        size = 0
+        for count, update in enumerate(self.updates):
+            size += len(update)
+            if size > _BATCH_BYTES:
+                return self.updates[: max(count, 1)]
+        return list(self.updates)
+
+    def acknowledge(self, count: int) -> None:
+        """The first of them are with the gateway."""
+        del self.updates[:count]
+        if self.updates:
+            self._append(_Acknowledged(count))
+        else:
+            self._begin()
+
+    def live(self, incarnation: str | None) -> None:
+        """The edits, now and later, are of this life of the file."""
+        if incarnation != self.incarnation:
+            self.incarnation = incarnation
+            if incarnation is not None:
+                self._append(_Life(incarnation))
+
+    def drop(self) -> None:
+        """Forget them, and the life that they were of."""
+        self.updates, self.incarnation = [], None
+        self._begin()
+
+    def sync(self) -> None:
+        """Wait until what was added is on the disk."""
+        if self._file is not None:
+            os.fdatasync(self._file)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _begin(self) -> None:
+        """Nothing is unacknowledged: the log begins anew."""
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+            self._append(self._about)
+            if self.incarnation is not None:
+                self._append(_Life(self.incarnation))
+
+    def _append(self, record: _Record) -> None:
+        if self._file is not None:
+            payload = msgspec.msgpack.encode(record)
+            data = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+            while data:
+                data = data[os.write(self._file, data) :]
+
+    def _load(self, file: Path) -> None:
+        data = file.read_bytes()
+        records = list(_records(data))
+        if len(data) >= _HEAD.size and not (records and isinstance(records[0][1], _About)):
+            raise ValueError(f"{file} does not hold the edits of a mirror")
+        for _, record in records:
+            if isinstance(record, _About) and record != self._about:
+                raise ValueError(f"{file} holds the edits of {record.path!r} at {record.url}")
+            if isinstance(record, _Life):
+                self.incarnation = record.incarnation
+            elif isinstance(record, _Edit):
+                self.updates.append(record.update)
+            elif isinstance(record, _Acknowledged):
+                del self.updates[: record.count]
+        assert self._file is not None
+        os.ftruncate(self._file, records[-1][0] if records else 0)
+        if not records:
+            self._append(self._about)
+
+
+def _open(file: Path) -> int:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _records(data: bytes) -> Iterator[tuple[int, _Record]]:
+    """The whole records of a log, each with where it ends."""
+    start = 0
+    while start + _HEAD.size <= len(data):
+        length, checksum = _HEAD.unpack_from(data, start)
+        payload = data[start + _HEAD.size : start + _HEAD.size + length]
+        if len(payload) < length or zlib.crc32(payload) != checksum:
+            return
+        start += _HEAD.size + length
+        try:
+            record: _Record = msgspec.msgpack.decode(payload, type=_Record)
+        except msgspec.DecodeError:
+            return
+        yield start, record

@@ -1,0 +1,103 @@
+"""Follows a turn of a coding agent to its end."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.client.errors import UnexpectedAnswer
+from gateway.client.manager import PollingManager
+from gateway.client.poller import Poller, call
+from gateway.client.project import Project
+from gateway.client.stream import Transport, turn_topic
+from gateway.client.subscription import Polled
+from gateway.wire import Block, Turn
+
+_FINISHED = ("completed", "failed", "cancelled")
+
+
+class TurnPoller(Poller):
+    """Calls back with what is new in a turn: its blocks come as they are written, each once, in order.
+
+    Those who follow one turn with one manager share its requests.
+
+    Args:
+        on_update: gets the turn with its new blocks only, plain or async.
+        on_complete: gets the turn with all its blocks, once, when it is completed, failed or cancelled.
+        on_error: gets the exception of every failed attempt.
+        interval: seconds between polls; 2 unless said (`PollSettings.turn_interval_ms`).
+    """
+
+    def __init__(
+        self,
+        polling: PollingManager,
+        project: Project,
+        session: str,
+        turn: str,
+        *,
+        on_update: Callable[[Turn], object],
+        on_complete: Callable[[Turn], object] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
+        interval: float | None = None,
+        transport: Transport = "auto",
+    ) -> None:
+        self._on_update = on_update
+        self._on_complete = on_complete
+        self._seen = 0
+        self._given: Turn | None = None
+        super().__init__(
+            polling,
+            project,
+            f"turn {project.url} {session} {turn}",
+            _TurnSource(project, session, turn).poll,
+            interval=polling.settings.turn_interval_ms / 1000 if interval is None else interval,
+            topics=[turn_topic(session, turn)],
+            transport=transport,
+            on_result=self._give,
+            on_error=on_error,
+            on_stop=self._end,
+        )
+
+    async def _give(self, reading: "_Reading") -> None:
+        if self._given is not None and reading.turn == self._given:
+            return
+        new, self._seen = reading.blocks[self._seen : reading.count], reading.count
+        self._given = reading.turn
+        try:
+            await call(self._on_update, msgspec.structs.replace(reading.turn, blocks=new))
+        finally:
+            if reading.turn.status in _FINISHED and self._on_complete is not None:
+                await call(self._on_complete, msgspec.structs.replace(reading.turn, blocks=list(reading.blocks)))
+
+    def _end(self, reason: str) -> None:
+        if reason == "completed":
+            self._leave_stream()
+
+
+class _Reading(Struct, frozen=True):
+    """A turn as it was at one time. `blocks` grows afterwards; the first `count` are the turn's."""
+
+    turn: Turn
+    blocks: list[Block]
+    count: int
+
+
+class _TurnSource:
+    """Reads a turn piece by piece, and keeps the blocks for whoever comes later."""
+
+    def __init__(self, project: Project, session: str, turn: str) -> None:
+        self._project = project
+        self._name = (session, turn)
+        self._blocks: list[Block] = []
+
+    async def poll(self, tag: str | None) -> Polled:
+        answer = await self._project.read_turn(*self._name, after_block=len(self._blocks), tag=tag)
+        turn: Any = answer.value
+        if turn is None:
+            return Polled(changed=False, backoff_s=answer.backoff_s)
+        if turn.block_count < len(self._blocks):
+            raise UnexpectedAnswer(409, "the turn has lost blocks: the gateway was restored")
+        self._blocks += [block for block in turn.blocks if block.index >= len(self._blocks)]
+        reading = _Reading(msgspec.structs.replace(turn, blocks=[]), self._blocks, len(self._blocks))
+        return Polled(reading, terminal=turn.status in _FINISHED, cursor=answer.tag, backoff_s=answer.backoff_s)
