@@ -50,15 +50,14 @@ class WaitingRequests:
         try:
             await self._app(scope, body, send)
             return
-        except Park as parked:
-            park = parked
-        except OpenStream as opened:
-            if scope["method"] == "HEAD":
-                await describe_stream(send)
-            else:
-                await self._stream(opened, receive, send)
-            return
-        await self._wait(park, scope, body, send)
+        except (Park, OpenStream) as raised:
+            asked = raised.with_traceback(None)  # it would keep the handlers alive as long as the request waits
+        if isinstance(asked, Park):
+            await self._wait(asked, scope, body, send)
+        elif scope["method"] == "HEAD":
+            await describe_stream(send)
+        else:
+            await self._stream(asked, receive, send)
 
     async def _wait(self, park: Park, scope: Scope, body: "_Body", send: Send) -> None:
         try:

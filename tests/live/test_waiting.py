@@ -1,0 +1,62 @@
+"""What a request that waits keeps: its connection, and a place in the hub."""
+
+import asyncio
+import gc
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.hub import Hub, Interest, WatchedProject
+from gateway.metrics import RequestFigures
+from gateway.routes.waits import OpenStream, Park
+from gateway.waiting import WaitingRequests
+
+
+class _OfAHandler:
+    """Something that a handler has while it looks."""
+
+
+async def _kept_while_waiting(kind: str) -> list[Any]:
+    """Let a request wait; what is alive then of what its handler had."""
+    storage: Any = SimpleNamespace(listen=lambda heard: None)
+    hub, project = Hub(storage), WatchedProject()
+    held, left, alive = asyncio.Event(), asyncio.Event(), list[weakref.ref[_OfAHandler]]()
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        mine = _OfAHandler()
+        alive.append(weakref.ref(mine))
+        if kind == "long poll":
+            raise Park(project, None, Interest(), 60)
+        raise OpenStream("demo", project, Interest(), None)
+
+    messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        held.set()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    feed: Any = SimpleNamespace(events=None)
+    waiting = WaitingRequests(handler, hub, feed, RequestFigures(), heartbeat=60)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    request = asyncio.create_task(waiting(scope, receive, send))
+    await held.wait()
+    gc.collect()
+    kept = [each for each in (reference() for reference in alive) if each is not None]
+    left.set()
+    await request
+    return kept
+
+
+@pytest.mark.parametrize("kind", ["long poll", "event stream"])
+def test_nothing_of_the_handlers_is_alive_while_a_request_waits(kind: str) -> None:
+    assert asyncio.run(_kept_while_waiting(kind)) == []
