@@ -105,7 +105,7 @@ class FileReader:
         head = await self.head(project, path)
         if version > head.version:
             raise VersionAhead(path, version, head.version)
-        increment = await self._storage.read_increment(project, path, version, most_bytes=_INCREMENT_BYTES)
+        increment = await self._storage.read_increment(project, path, version, most_bytes=_INCREMENT_BYTES, known=head)
         if increment is not None:
             return _content(increment.head, await _merge_in_turns(increment.updates), version)
         whole = await self.read_whole(project, path)

@@ -92,11 +92,14 @@ class Storage(Protocol):
     async def existed_at(self, project: str, path: str, sequence: int) -> bool:
         """Whether the file existed (created, not deleted) just after `sequence`."""
 
-    async def read_increment(self, project: str, path: str, after: int, *, most_bytes: int) -> Increment | None:
+    async def read_increment(
+        self, project: str, path: str, after: int, *, most_bytes: int, known: FileHead | None = None
+    ) -> Increment | None:
         """The updates after version `after` of the present incarnation.
 
         None if the file never existed, if `after` lies before this incarnation or above the head or was folded,
-        or if the updates hold more than `most_bytes`.
+        or if the updates hold more than `most_bytes`. `known` is what the caller knows of the file: it spares a read
+        where that is still its newest state. (What was folded and not yet swept may be served then.)
         """
 
     async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:

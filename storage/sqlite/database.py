@@ -124,6 +124,13 @@ class Database:
         except sqlite3.Error as error:
             raise storage_error(error) from error
 
+    def read_one(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a read of a single statement here and now; it sees one moment without a transaction around it."""
+        try:
+            return function(self._near)
+        except sqlite3.Error as error:
+            raise storage_error(error) from error
+
     async def read_long(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a read of any length in the reader's thread, in one read transaction."""
         try:

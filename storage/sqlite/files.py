@@ -132,6 +132,30 @@ def read_increment(
     return Increment(head, Version(after), tuple([body for _, body in rows]))
 
 
+def file_id(connection: sqlite3.Connection, project: str, path: str) -> int:
+    file = _file(connection, project, path)
+    return 0 if file is None else file[0]
+
+
+def increment_up_to(
+    connection: sqlite3.Connection, file: int, head: FileHead, after: int, most_bytes: int
+) -> Increment | None:
+    """The same of a file whose newest state is `head`; None also where it is not."""
+    if head.deleted or not head.born_version <= after <= head.version:
+        return None
+    rows = connection.execute(
+        "SELECT version, size, body FROM file_update WHERE file = ? AND version >= ? ORDER BY version", (file, after)
+    )
+    first = rows.fetchone()
+    if first is None or first[0] != after or head.size - first[1] > most_bytes:
+        rows.close()
+        return None
+    added = rows.fetchall()
+    if (added[-1] if added else first)[0] != head.version:
+        return None
+    return Increment(head, Version(after), tuple([body for _, _, body in added]))
+
+
 def read_document(
     connection: sqlite3.Connection, project: str, path: str, at_version: int | None
 ) -> StoredDocument | None:

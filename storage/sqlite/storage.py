@@ -43,6 +43,7 @@ _NEAR_READ_BYTES = 256 * 1024
 """What one read may fetch in the loop's thread; more goes to the reader's."""
 _NEAR_READ_ROWS = 1000
 _PAGE_ROWS = 1000
+_REMEMBERED_FILES = 16_384
 _HIGHEST = 2**63 - 1
 """SQLite's largest integer: a greater version or sequence exists nowhere."""
 
@@ -54,6 +55,7 @@ class SQLiteStorage:
         self._database = database
         self._group = writer
         self._lock = lock
+        self._file_ids: dict[tuple[str, str], int] = {}
 
     @classmethod
     async def open(
@@ -143,13 +145,33 @@ class SQLiteStorage:
             lambda connection: files.existed_at(connection, project, path, min(sequence, _HIGHEST))
         )
 
-    async def read_increment(self, project: str, path: str, after: int, *, most_bytes: int) -> Increment | None:
+    async def read_increment(
+        self, project: str, path: str, after: int, *, most_bytes: int, known: FileHead | None = None
+    ) -> Increment | None:
+        if known is not None and most_bytes <= _NEAR_READ_BYTES:
+            file = self._file_id(project, path)
+            found = self._database.read_one(lambda c: files.increment_up_to(c, file, known, after, most_bytes))
+            if found is not None:
+                return found
+
         def query(connection: sqlite3.Connection) -> Increment | None:
             return files.read_increment(connection, project, path, min(after, _HIGHEST), most_bytes)
 
         if most_bytes <= _NEAR_READ_BYTES:
             return self._database.read(query)
         return await self._database.read_long(query)
+
+    def _file_id(self, project: str, path: str) -> int:
+        """The row of a file, remembered: it never changes. 0 where there is none."""
+        key = (project, path)
+        file = self._file_ids.get(key)
+        if file is None:
+            file = self._database.read(lambda connection: files.file_id(connection, project, path))
+            if len(self._file_ids) >= _REMEMBERED_FILES:
+                self._file_ids.clear()
+            if file:
+                self._file_ids[key] = file
+        return file
 
     async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:
         def query(connection: sqlite3.Connection) -> StoredDocument | None:

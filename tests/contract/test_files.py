@@ -259,6 +259,23 @@ def test_an_increment_is_what_was_added_within_this_life_and_its_bounds(open_sto
     run(work())
 
 
+def test_an_increment_is_the_same_whatever_its_reader_knows(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            heads = [(await _append(storage, "a", b"%d" % number)).head for number in range(5)]
+            heads.append((await _delete(storage, "a")).head)
+            heads += [(await _append(storage, "a", b"%d" % number)).head for number in range(5)]
+            assert await storage.fold("p", "a", 9, b"whole")
+            for after in range(13):
+                expected = await storage.read_increment("p", "a", after, most_bytes=3)
+                assert (expected is None) == (after not in (9, 10, 11))
+                for known in heads:
+                    found = await storage.read_increment("p", "a", after, most_bytes=3, known=known)
+                    assert found == expected or (found is not None and after < 9 and known is heads[-1])
+
+    run(work())
+
+
 def test_a_listing_is_in_order_of_path_and_of_what_exists(open_storage: Open, run: Run) -> None:
     async def work() -> None:
         async with open_storage() as storage:
