@@ -50,6 +50,36 @@ def test_a_small_answer_is_not_compressed(large: httpx.Client) -> None:
     assert response.headers["ETag"].startswith('"')
 
 
+ACCEPTED = {
+    "gzip;q=0": {None},
+    "gzip;q=0, br": {"br"},
+    "br;q=0.1, gzip;q=0": {"br"},
+    "*": {"zstd", "br", "gzip"},
+    "*;q=0": {None},
+    "GZIP": {"gzip"},
+    "gzip ; q=0": {None},
+    "deflate": {None},
+    "": {None},
+    "gzip;q=abc": {None, "gzip"},
+}
+
+
+@pytest.mark.parametrize("accepted", ACCEPTED)
+def test_a_coding_that_the_client_does_not_accept_is_not_used(large: httpx.Client, accepted: str) -> None:
+    """RFC 9110 §12.5.3."""
+    response, body = _raw(large, "/files/large.md?format=text", accepted)
+    coding = response.headers.get("Content-Encoding")
+    assert coding in ACCEPTED[accepted]
+    assert (DECODERS[coding](body) if coding else body) == b"words and words\n" * 500
+
+
+@pytest.mark.parametrize(("size", "compressed"), [(1024, False), (1025, True)])
+def test_bodies_over_a_kibibyte_are_compressed(shared_project: httpx.Client, size: int, compressed: bool) -> None:
+    shared_project.put("/files/a.md", content=b"x" * size, headers=_PLAIN).raise_for_status()
+    response, _ = _raw(shared_project, "/files/a.md?format=text", "gzip")
+    assert ("Content-Encoding" in response.headers) == compressed
+
+
 @pytest.mark.parametrize("form", ["{tag}", "W/{tag}", '"x", {tag}', 'W/"x" , W/{tag}', "*"])
 def test_every_form_of_a_tag_is_understood_everywhere(large: httpx.Client, form: str) -> None:
     tag = large.get("/files/small.md").headers["ETag"]
