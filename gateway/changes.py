@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from gateway.hub import Hub, WatchedProject
+from gateway.hub import Hub
 from gateway.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
+from gateway.watched_project import WatchedProject
 from gateway.wire import (
     ChangeType,
     Cursor,

@@ -9,192 +9,14 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 
-from msgspec import Struct
-
-from storage import Commit, Committed, CommittedTurn, FileHead, ProjectHead, Storage, TurnHead
+from gateway.watched_project import AnswerBudget, Interest, TooManyWaiters, Waiter, WatchedProject
+from storage import Commit, Committed, CommittedTurn, FileHead, Storage, TurnHead
 
 _PROJECTS = 4096
-_FILES_PER_PROJECT = 16_384
-_TURNS_PER_PROJECT = 4096
-_ANSWER_BYTES = 4 * 2**20
-_ANSWER_OVERHEAD = 300
-"""Bytes that a remembered answer takes beside its own and those of its question, about."""
+_ANSWER_BYTES, _ANSWER_BYTES_PER_PROJECT = 256 * 2**20, 4 * 2**20
 _WOKEN_TOGETHER = 100
 """One turn of the loop for all would delay the first of them by all the others."""
 _TICKS_PER_SECOND = 10
-
-
-class Interest(Struct, frozen=True):
-    """What part of a project's changes somebody wants to hear of."""
-
-    files: bool = True
-    turns: bool = True
-    prefix: str = ""
-    paths: frozenset[str] | None = None
-    """Only these files; None: all."""
-    turn: tuple[str, str] | None = None
-    """Only this turn of this session, and no files; None: all."""
-
-    @property
-    def topic(self) -> str | None:
-        """The one file or turn that it is about; None if it is about more."""
-        if self.turn is not None:
-            return turn_topic(*self.turn)
-        if self.files and not self.turns and self.paths is not None and len(self.paths) == 1 and not self.prefix:
-            return file_topic(next(iter(self.paths)))
-        return None
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes, about."""
-        return len(self.prefix) + sum(map(len, self.paths or ()))
-
-    def wants(self, head: FileHead | TurnHead) -> bool:
-        """Whether a change is part of it."""
-        if isinstance(head, TurnHead):
-            return self.turns and self.turn in (None, (head.session_id, head.turn_id))
-        return self.files and head.path.startswith(self.prefix) and (self.paths is None or head.path in self.paths)
-
-
-def file_topic(path: str) -> str:
-    return f"file:{path}"
-
-
-def turn_topic(session_id: str, turn_id: str) -> str:
-    return f"turn:{session_id}/{turn_id}"
-
-
-class TooManyWaiters(Exception):
-    """There is no room for one more request that waits."""
-
-
-class Waiter:
-    """Somebody who waits for a change. `wake` is called once, for a change or at the deadline, and must not wait."""
-
-    __slots__ = ("interest", "project", "tick", "wake")
-
-    def __init__(self, project: "WatchedProject", interest: Interest, tick: int, wake: Callable[[], None]) -> None:
-        self.project = project
-        self.interest = interest
-        self.tick = tick
-        self.wake = wake
-
-
-class KnownFile:
-    """A file's newest head, and the answer made of it for those who have it already (see `gateway.unchanged`)."""
-
-    __slots__ = ("head", "not_modified")
-
-    def __init__(self, head: FileHead) -> None:
-        self.head = head
-        self.not_modified: tuple[bytes, list[tuple[bytes, bytes]]] | None = None
-
-
-class KnownTurn:
-    """A turn's newest head, and the answer made of it for those who have it already."""
-
-    __slots__ = ("head", "not_modified")
-
-    def __init__(self, head: TurnHead) -> None:
-        self.head = head
-        self.not_modified: tuple[bytes, list[tuple[bytes, bytes]]] | None = None
-
-
-class WatchedProject:
-    """Where a project stands, and who waits for it to move."""
-
-    __slots__ = (
-        "_answer_bytes",
-        "answers",
-        "by_topic",
-        "complete",
-        "cursor",
-        "files",
-        "forgotten",
-        "general",
-        "head",
-        "live",
-        "members",
-        "turns",
-    )
-
-    def __init__(self) -> None:
-        self.head: ProjectHead | None = None
-        self.cursor = ""
-        self.files: dict[str, KnownFile] = {}
-        self.turns: dict[tuple[str, str], KnownTurn] = {}
-        """By session and turn."""
-        self.complete = False
-        """Whether `files` holds every file that exists."""
-        self.live = 0
-        """How many files exist; counted while `complete`."""
-        self.answers: dict[tuple[str, object], bytes] = {}
-        """Answers that hold as long as nothing changes, by the kind of question and its words."""
-        self._answer_bytes = 0
-        self.by_topic: dict[str, dict[Waiter, None]] = {}
-        self.general: dict[Waiter, None] = {}
-        self.members = 0
-        """Requests that wait or stream, at this moment or between two waits."""
-        self.forgotten = False
-        """Whether the hub has made room: nothing is heard here any more."""
-
-    def advance(self, head: ProjectHead) -> None:
-        """Take a head, unless it is older than the known one."""
-        if self.head is None or self.head.epoch != head.epoch or self.head.sequence < head.sequence:
-            self.head = head
-            self.cursor = f"{head.epoch}.{head.sequence}"
-            self.answers.clear()
-            self._answer_bytes = 0
-
-    def remember_file(self, head: FileHead) -> None:
-        known = self.files.get(head.path)
-        if known is not None and known.head.sequence >= head.sequence:
-            return
-        if known is None and len(self.files) >= _FILES_PER_PROJECT:
-            del self.files[next(iter(self.files))]
-            self.complete = False
-        self.live += (not head.deleted) - (known is not None and not known.head.deleted)
-        self.files[head.path] = KnownFile(head)
-
-    def remember_all_files(self, heads: list[FileHead]) -> None:
-        """Remember every file, if they are not too many: then questions about the whole project need no query."""
-        if len(heads) <= _FILES_PER_PROJECT // 2:
-            self.files = {head.path: KnownFile(head) for head in heads}
-            self.live = sum(not head.deleted for head in heads)
-            self.complete = True
-
-    def remember_turn(self, head: TurnHead) -> None:
-        key = (head.session_id, head.turn_id)
-        known = self.turns.pop(key, None)
-        if known is not None and known.head.sequence >= head.sequence:
-            self.turns[key] = known
-            return
-        if len(self.turns) >= _TURNS_PER_PROJECT:
-            del self.turns[next(iter(self.turns))]
-        self.turns[key] = KnownTurn(head)
-
-    def remember_answer(self, kind: str, question: bytes | tuple[object, ...], answer: bytes, cursor: str) -> None:
-        """Remember an answer that was made at `cursor`, if nothing has changed since."""
-        asked = len(question) if isinstance(question, bytes) else sum(map(_size, question))
-        size = len(answer) + asked + _ANSWER_OVERHEAD
-        if cursor == self.cursor and self._answer_bytes + size <= _ANSWER_BYTES:
-            self._answer_bytes += size
-            self.answers[kind, question] = answer
-
-    def take_waiters(self, head: FileHead | TurnHead) -> list[Waiter]:
-        """Those who wait for this change; they do not wait any more."""
-        topic = turn_topic(head.session_id, head.turn_id) if isinstance(head, TurnHead) else file_topic(head.path)
-        waiters = list(self.by_topic.pop(topic, ()))
-        if self.general:
-            wanting = [waiter for waiter in self.general if waiter.interest.wants(head)]
-            for waiter in wanting:
-                del self.general[waiter]
-            waiters += wanting
-        return waiters
-
-
-def _size(word: object) -> int:
-    return word.size if isinstance(word, Interest) else len(str(word))
 
 
 class Hub:
@@ -208,6 +30,7 @@ class Hub:
     def __init__(self, storage: Storage, *, project_limit: int = 20_000, limit: int = 50_000) -> None:
         self._storage = storage
         self._projects: dict[str, WatchedProject] = {}
+        self._budget = AnswerBudget(_ANSWER_BYTES, _ANSWER_BYTES_PER_PROJECT)
         self._project_limit = project_limit
         self._limit = limit
         self.members = 0
@@ -368,7 +191,7 @@ class Hub:
         if watched is None:
             if len(self._projects) >= _PROJECTS:
                 self._forget_one()
-            watched = self._projects[name] = WatchedProject()
+            watched = self._projects[name] = WatchedProject(self._budget)
         return watched
 
     def _forget_one(self) -> None:
@@ -376,6 +199,7 @@ class Hub:
         for name, project in self._projects.items():
             if not project.members:
                 project.forgotten = True
+                project.forget_answers()
                 del self._projects[name]
                 return
 

@@ -7,8 +7,9 @@ import structlog
 from starlette.types import Message, Send
 
 from gateway.feed import Feed
-from gateway.hub import Hub, Waiter
+from gateway.hub import Hub
 from gateway.routes.waits import OpenStream
+from gateway.watched_project import Waiter
 from storage import ProjectHead
 
 _log = structlog.get_logger("gateway.http")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from gateway.agent_output import AgentOutput
-from gateway.hub import Hub, WatchedProject
+from gateway.hub import Hub
 from gateway.problems import (
     BlockConflict,
     OutputConflict,
@@ -18,6 +18,7 @@ from gateway.problems import (
     WriteContention,
 )
 from gateway.turn_machine import add_blocks, new_id, require_unfinished, set_status, take_output
+from gateway.watched_project import WatchedProject
 from storage import (
     FINISHED,
     CreateSession,

@@ -10,8 +10,9 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.conditional import CACHE_HEADERS, entity_tag, file_headers, turn_tag
-from gateway.hub import Hub, KnownFile, KnownTurn, WatchedProject
+from gateway.hub import Hub
 from gateway.metrics import RequestFigures
+from gateway.watched_project import KnownFile, KnownTurn, WatchedProject
 from gateway.wire import StatusQuestion
 
 _PREFIX = "/api/projects/"

@@ -12,12 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.conditional import CACHE_HEADERS
 from gateway.feed import Feed
-from gateway.hub import Hub, TooManyWaiters, Waiter, WatchedProject
+from gateway.hub import Hub
 from gateway.metrics import RequestFigures
 from gateway.middleware import send_problem
 from gateway.problems import Overloaded
 from gateway.routes.waits import REMAINING, OpenStream, Park
 from gateway.streams import EventStream, describe_stream, refuse_stream
+from gateway.watched_project import TooManyWaiters, Waiter, WatchedProject
 
 _log = structlog.get_logger("gateway.http")
 

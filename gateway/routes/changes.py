@@ -5,7 +5,6 @@ from starlette.responses import Response
 
 from gateway.changes import Changes, parse_cursor
 from gateway.feed import Feed
-from gateway.hub import Interest
 from gateway.problems import (
     BodyTooLarge,
     InvalidBody,
@@ -31,6 +30,7 @@ from gateway.routes.parsing import (
     whole_number,
 )
 from gateway.routes.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
+from gateway.watched_project import Interest
 from gateway.wire import FeedAnswer, FileListing, StatusAnswer, StatusQuestion
 
 _LIMIT = 1000

@@ -8,7 +8,6 @@ from starlette.responses import Response
 from gateway.conditional import file_headers, version_headers
 from gateway.file_reading import Content
 from gateway.files import Files, Written
-from gateway.hub import Interest
 from gateway.problems import (
     BodyTooLarge,
     FileDeleted,
@@ -47,6 +46,7 @@ from gateway.routes.parsing import (
     whole_number,
 )
 from gateway.routes.waits import empty_after_wait, hold, parse_wait
+from gateway.watched_project import Interest
 from gateway.wire import MoveRequest, Receipt
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"

@@ -5,7 +5,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.conditional import turn_tag
-from gateway.hub import Interest, WatchedProject
 from gateway.problems import (
     BlockConflict,
     BodyTooLarge,
@@ -33,6 +32,7 @@ from gateway.routes.parsing import (
 )
 from gateway.routes.waits import empty_after_wait, hold, parse_wait
 from gateway.turns import Turns
+from gateway.watched_project import Interest, WatchedProject
 from gateway.wire import (
     Block,
     BlockBatch,

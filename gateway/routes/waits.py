@@ -5,8 +5,8 @@ A request that waits keeps nothing of the handlers alive; when something changed
 
 from starlette.requests import Request
 
-from gateway.hub import Interest, WatchedProject
 from gateway.problems import InvalidParameter
+from gateway.watched_project import Interest, WatchedProject
 from storage import ProjectHead
 
 LONGEST_WAIT = 60

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.hub import Hub, Interest, WatchedProject
+from gateway.hub import Hub
 from gateway.metrics import RequestFigures
 from gateway.routes.waits import OpenStream, Park
 from gateway.waiting import WaitingRequests
+from gateway.watched_project import AnswerBudget, Interest, WatchedProject
 
 
 class _OfAHandler:
@@ -22,7 +23,7 @@ class _OfAHandler:
 async def _kept_while_waiting(kind: str) -> list[Any]:
     """Let a request wait; what is alive then of what its handler had."""
     storage: Any = SimpleNamespace(listen=lambda heard: None)
-    hub, project = Hub(storage), WatchedProject()
+    hub, project = Hub(storage), WatchedProject(AnswerBudget(0, 0))
     held, left, alive = asyncio.Event(), asyncio.Event(), list[weakref.ref[_OfAHandler]]()
 
     async def handler(scope: Scope, receive: Receive, send: Send) -> None:
