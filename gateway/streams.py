@@ -107,6 +107,10 @@ class EventStream:
         """
         sent = more = False
         as_of, cursor = None, ""
+        known = self._ready and not self._project.forgotten and not self._hub.draining
+        if known and self._since == self._project.cursor:  # a heartbeat: ten thousand may be due in a second
+            await self._write(b"id: %b\n\n" % self._project.cursor.encode())
+            return self._project.head
         while more or self._project.head is not as_of:
             if self._hub.draining:
                 return None
