@@ -173,24 +173,29 @@ describe('edits', () => {
     expect(before).not.toHaveBeenCalled()
   })
 
-  test('made offline are kept, and sent when the network is there again', async () => {
-    const project = gateway.project()
-    const network = new Network()
-    const provider = open(project.name, 'a.md', { fetch: network.fetch, transport: 'poll' })
-    await synced(provider)
-    const unsaved = new Heard<boolean>()
-    const errors = new Heard<Error>()
-    provider.on('unsaved', unsaved.hear)
-    provider.on('connection-error', errors.hear)
-    network.up = false
-    text(provider).insert(0, 'offline')
-    await errors.until()
-    expect(provider.unsaved).toBe(true)
-    network.up = true
-    await unsaved.until((each) => !each)
-    expect((await project.readText('a.md')).value).toBe('offline')
-    expect(unsaved.all).toEqual([true, false])
-  })
+  test.each(['poll', 'sse'] as const)(
+    'made offline are kept, and sent when the network is there again (%s)',
+    async (transport) => {
+      const project = gateway.project()
+      const network = new Network()
+      const provider = open(project.name, 'a.md', { fetch: network.fetch, transport })
+      await synced(provider)
+      const unsaved = new Heard<boolean>()
+      const errors = new Heard<Error>()
+      provider.on('unsaved', unsaved.hear)
+      provider.on('connection-error', errors.hear)
+      network.up = false
+      text(provider).insert(0, 'offline')
+      await errors.until()
+      expect(provider.unsaved).toBe(true)
+      network.up = true
+      await unsaved.until((each) => !each)
+      expect((await project.readText('a.md')).value).toBe('offline')
+      expect(unsaved.all).toEqual([true, false])
+      await vi.waitFor(() => expect(provider.synced).toBe(true))
+      expect(provider.status).toBe('connected')
+    }
+  )
 
   test('whose predecessors were lost on the way are followed by all that is missing', async () => {
     const project = gateway.project()

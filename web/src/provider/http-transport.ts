@@ -28,6 +28,8 @@ export class HttpTransport implements Transport {
   private version = 0
   /** Whether what the gateway had and what the document had were brought together once. */
   private joined = false
+  /** What failed last, and was not done since. */
+  private readonly failing = new Set<'pull' | 'push'>()
 
   constructor(
     private readonly carried: Carried,
@@ -39,7 +41,7 @@ export class HttpTransport implements Transport {
       write: (update, context) => this.write(update, context),
       batchMs: options.batchMs,
       settings: options.manager.settings,
-      onError: (error) => this.failed(error),
+      onError: (error) => this.failed('push', error),
       onRefused: (error) => this.close(closedBy(error)),
       onUnsaved: (unsaved) => listener.unsavedChanged(unsaved)
     })
@@ -57,6 +59,7 @@ export class HttpTransport implements Transport {
   connect(): void {
     if (this.subscription !== null) return
     const { manager, transport, interval } = this.options
+    this.failing.clear()
     this.listener.statusChanged('connecting')
     this.subscription = manager.register<FileContent | null>(this.key, ({ signal }) => this.poll(signal), interval, {
       onResult: (content) => this.take(content),
@@ -98,9 +101,8 @@ export class HttpTransport implements Transport {
   private async poll(signal: AbortSignal): Promise<Polled<FileContent | null>> {
     const content = await this.read(signal)
     signal.throwIfAborted()
-    this.listener.statusChanged('connected')
+    this.succeeded('pull')
     const changed = !this.joined || (content?.update ?? null) !== null
-    if (!changed) this.listener.syncedChanged(true)
     return { value: content, changed, backoffS: content?.backoffS ?? null }
   }
 
@@ -128,12 +130,12 @@ export class HttpTransport implements Transport {
       this.outbox.replace(difference(doc, content?.update ?? null))
       this.outbox.open()
     }
-    this.listener.syncedChanged(true)
+    this.tellState()
   }
 
   private pollFailed(error: Error): void {
     if (error instanceof GatewayError && !isRetried(error.status)) this.close(closedBy(error))
-    else this.failed(error)
+    else this.failed('pull', error)
   }
 
   // Pushing
@@ -142,7 +144,7 @@ export class HttpTransport implements Transport {
     const { project, path, incarnation } = this.carried
     const { value: receipt, tag } = await project.appendUpdate(path, update, { incarnation, signal, keepalive })
     if (signal.aborted) return
-    this.listener.statusChanged('connected')
+    this.succeeded('push')
     if (tag === null || !this.isSameLife(tag.slice(0, tag.lastIndexOf('.')))) return
     // Nobody wrote between: the version is what was just sent, and need not be fetched.
     if (receipt.version === this.version + 1) this.version = receipt.version
@@ -159,10 +161,21 @@ export class HttpTransport implements Transport {
     return false
   }
 
-  private failed(error: Error): void {
-    this.listener.syncedChanged(false)
-    this.listener.statusChanged('disconnected')
+  private succeeded(what: 'pull' | 'push'): void {
+    this.failing.delete(what)
+    this.tellState()
+  }
+
+  private failed(what: 'pull' | 'push', error: Error): void {
+    this.failing.add(what)
+    this.tellState()
     this.listener.failed(error)
+  }
+
+  private tellState(): void {
+    const isWell = this.failing.size === 0
+    this.listener.statusChanged(isWell ? 'connected' : 'disconnected')
+    this.listener.syncedChanged(isWell && this.joined)
   }
 
   private close(closed: Closed): void {
