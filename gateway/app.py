@@ -22,7 +22,8 @@ from gateway.maintenance import Maintenance, SilentTurns
 from gateway.metrics import Metrics
 from gateway.middleware import Boundary, compressed, send_problem
 from gateway.openapi import describe
-from gateway.problems import NotFound, ShuttingDown
+from gateway.pages import Pages
+from gateway.problems import ShuttingDown
 from gateway.retention import Retainer
 from gateway.rooms import Rooms
 from gateway.routes.changes import ChangeRoutes
@@ -204,7 +205,7 @@ def _assemble(
         *system.operations(),
     ]
     routes: list[BaseRoute] = [*_routes(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]
-    app: ASGIApp = Router(routes, redirect_slashes=False, default=_not_found)
+    app: ASGIApp = Router(routes, redirect_slashes=False, default=Pages(enabled=settings.demo))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = WaitingRequests(app, hub, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
     app = UnchangedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
@@ -231,12 +232,6 @@ def _routes(operations: list[Operation]) -> list[Route]:
     hot = Route(FILE_PATH, resources[FILE_PATH], methods=["GET", "PATCH", "PUT", "DELETE"])
     fixed = (f"{_FILES}/status", f"{_FILES}/move")
     return [hot, *(Route(path, each, methods=["POST"] if path in fixed else None) for path, each in resources.items())]
-
-
-async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "http":
-        raise NotFound
-    await send({"type": "websocket.close", "code": 1008})
 
 
 async def _unavailable(scope: Scope, receive: Receive, send: Send) -> None:

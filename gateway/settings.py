@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call the gateway, separated by commas; `*` for all."
     )
+    demo: bool = Field(True, description="Whether the demo application is served at `/`.")
     body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="The largest body of a request.")
     paths_limit: int = Field(10_000, ge=1, description="The most paths in one request.")
     queued_writes: int = Field(10_000, ge=1, description="The most changes that may wait to be written.")

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -84,5 +84,15 @@ test('the sizes that the README states are those of the build', () => {
     expect(stated, `README.md has a row for${part}`).toBeDefined()
     const claimed = Number.parseFloat(stated?.split('|')[2] ?? '')
     expect(Math.abs(claimed - Number.parseFloat(size)), row).toBeLessThanOrEqual(Math.max(0.3, claimed * 0.03))
+  }
+})
+
+test('the demo that the gateway serves is that of the source: node demo/build.mjs', () => {
+  const built = join(folder, 'demo')
+  run(WEB, process.execPath, 'demo/build.mjs', built)
+  const served = resolve(WEB, '..', 'gateway', 'demo')
+  expect(readdirSync(served).sort()).toEqual(readdirSync(built).sort())
+  for (const name of readdirSync(built)) {
+    expect(readFileSync(join(served, name)).equals(readFileSync(join(built, name))), name).toBe(true)
   }
 })

@@ -1,0 +1,218 @@
+import { resolve } from 'node:path'
+import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { isProblem } from '../src/errors.js'
+import type { Project } from '../src/project.js'
+import { HAS_BROWSER, startBrowser } from './support/browser.js'
+import { GatewayProcess } from './support/gateway.js'
+
+const gateway = new GatewayProcess()
+/** Where screenshots go, if they are wanted. */
+const SCREENSHOTS = process.env.SCREENSHOTS
+const PATIENCE = { timeout: 20_000, interval: 50 }
+let browser: Browser
+let context: BrowserContext
+let project: Project
+const faults: Error[] = []
+
+describe.skipIf(!HAS_BROWSER)('the demo in Chromium', () => {
+  beforeAll(async () => {
+    await gateway.start()
+    browser = await startBrowser()
+  })
+
+  beforeEach(async () => {
+    context = await browser.newContext({ viewport: { width: 1400, height: 860 } })
+    context.setDefaultTimeout(15_000)
+    project = gateway.project()
+  })
+
+  afterEach(async () => {
+    await context.close()
+    expect(faults.splice(0)).toEqual([])
+  })
+
+  afterAll(async () => {
+    await browser.close()
+    await gateway.stop()
+  })
+
+  async function openPage(path?: string, transport?: string): Promise<Page> {
+    const page = await context.newPage()
+    page.on('pageerror', (fault) => faults.push(fault))
+    await page.goto(`${gateway.url}/?project=${project.name}`)
+    if (transport !== undefined) await page.getByLabel('Transport').selectOption(transport)
+    if (path !== undefined) {
+      await page.getByRole('button', { name: path }).click()
+      await page.locator('.status', { hasText: 'saved' }).waitFor()
+    }
+    return page
+  }
+
+  function text(page: Page): Locator {
+    return page.locator('.cm-content')
+  }
+
+  async function type(page: Page, words: string): Promise<void> {
+    await text(page).click()
+    await page.keyboard.press('Control+End')
+    await page.keyboard.type(words, { delay: 5 })
+  }
+
+  async function stored(): Promise<string> {
+    return (await project.readText('plan.md')).value
+  }
+
+  /** As an agent that knows only texts: what came between reading and writing makes it read again. */
+  async function prepend(words: string): Promise<void> {
+    const { value: before, tag } = await project.readText('plan.md')
+    await project.putText('plan.md', words + before, { ifMatch: tag }).catch((error) => {
+      if (!isProblem(error, 'precondition_failed')) throw error
+      return prepend(words)
+    })
+  }
+
+  test.each([
+    ['websocket', 'sse'],
+    ['poll', 'long-poll'],
+    ['auto', 'websocket']
+  ])('two pages and an agent come to one text (%s, %s)', async (one, other) => {
+    await project.putText('plan.md', 'Plan\n')
+    const [first, second] = await Promise.all([openPage('plan.md', one), openPage('plan.md', other)])
+    await Promise.all([type(first, 'from the first '), type(second, 'from the second ')])
+    await prepend('From the agent\n')
+    await vi.waitFor(async () => {
+      const [here, there] = await Promise.all([text(first).innerText(), text(second).innerText()])
+      expect(here).toBe(there)
+      const whole = await stored()
+      expect(whole.split('\n')).toEqual(here.split('\n'))
+      for (const words of ['From the agent', 'from the first', 'from the second']) expect(whole).toContain(words)
+    }, PATIENCE)
+  })
+
+  test('a hidden tab asks nothing until it is shown', async () => {
+    await project.putText('plan.md', 'one')
+    const page = await openPage('plan.md', 'poll')
+    await setVisibility(page, 'hidden')
+    await page.waitForLoadState('networkidle') // what was in flight came in, and half a second without a request
+    const asked: string[] = []
+    page.on('request', (request) => asked.push(request.url()))
+    await project.putText('plan.md', 'two')
+    // Each of the page's polls would be due within this time, were it shown.
+    await page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 3_500)))
+    expect(asked).toEqual([])
+    await setVisibility(page, 'visible')
+    await vi.waitFor(async () => expect(await text(page).innerText()).toBe('two'), PATIENCE)
+  })
+
+  test('what is typed while the network is cut arrives when it is there again', async () => {
+    await project.putText('plan.md', '')
+    const page = await openPage('plan.md', 'sse')
+    await context.setOffline(true)
+    await type(page, 'typed offline')
+    await page.locator('.status', { hasText: 'offline' }).waitFor()
+    expect(await stored()).toBe('')
+    await context.setOffline(false)
+    await vi.waitFor(async () => expect(await stored()).toBe('typed offline'), PATIENCE)
+    await page.locator('.status', { hasText: 'saved' }).waitFor()
+  })
+
+  test.each(['auto', 'websocket'])(
+    'no keystroke is lost when the gateway is killed meanwhile (%s)',
+    async (transport) => {
+      await project.putText('plan.md', '')
+      const page = await openPage('plan.md', transport)
+      await type(page, 'before ')
+      await gateway.kill()
+      await type(page, 'while ')
+      await gateway.start()
+      await type(page, 'after')
+      await vi.waitFor(async () => expect(await stored()).toBe('before while after'), PATIENCE)
+    }
+  )
+
+  test('a turn streams to its end, and is then asked for no more', async () => {
+    await project.putText('plan.md', '')
+    const page = await openPage()
+    await page.getByRole('button', { name: 'New session' }).click()
+    await page.getByLabel('Prompt').fill('Count to three')
+    await page.getByRole('button', { name: 'Send' }).click()
+    await page.locator('[data-polling=true]').waitFor()
+    const [session] = (await project.listSessions()).sessions
+    const [turn] = (await project.listTurns(session?.id ?? '')).turns
+    for (const content of ['one', 'two', 'three']) {
+      await project.appendBlocks(session?.id ?? '', turn?.id ?? '', [{ type: 'text', content }])
+      await page.locator('.block', { hasText: content }).waitFor()
+    }
+    await project.setTurnStatus(session?.id ?? '', turn?.id ?? '', 'completed')
+    await page.locator('.turn-status.completed').waitFor()
+    await page.locator('[data-polling=false]').waitFor()
+    expect(await page.locator('p.block').allInnerTexts()).toEqual(['one', 'two', 'three'])
+  })
+
+  test('a file that is deleted closes its editor; changed files are marked; the past is shown and restored', async () => {
+    await project.putText('plan.md', 'first')
+    await project.putText('plan.md', 'second')
+    await project.putText('notes/other.md', 'other')
+    const page = await openPage('plan.md')
+    await project.putText('notes/other.md', 'changed')
+    await page.getByRole('button', { name: 'other.md' }).getByLabel('changed').waitFor()
+    await page.getByRole('button', { name: 'History' }).click()
+    await page.getByRole('slider').fill('1')
+    await page.locator('.history pre', { hasText: 'first' }).waitFor()
+    await page.getByRole('button', { name: 'Restore' }).click()
+    await vi.waitFor(async () => expect(await stored()).toBe('first'), PATIENCE)
+    await project.delete('plan.md')
+    await page.locator('.closed', { hasText: 'deleted' }).waitFor()
+    expect(await text(page).count()).toBe(0)
+  })
+
+  test('everything is reached with the keyboard, and fits on a narrow screen', async () => {
+    const page = await openPage()
+    await page.setViewportSize({ width: 390, height: 800 })
+    await page.getByLabel('Path of a new file').focus()
+    await page.keyboard.type('plan.md')
+    await page.keyboard.press('Enter')
+    await page.locator('.status', { hasText: 'saved' }).waitFor()
+    await page.getByRole('button', { name: 'Delete' }).focus()
+    await page.keyboard.press('Tab')
+    await page.keyboard.type('by keyboard')
+    await vi.waitFor(async () => expect(await stored()).toBe('by keyboard'), PATIENCE)
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390)
+  })
+
+  test.runIf(SCREENSHOTS)('screenshots', async () => {
+    await project.putText('plan.md', '# Plan\n\n1. Write it down\n2. Let the agent do it\n3. Ship it\n')
+    for (const path of ['notes/meeting.md', 'notes/ideas.md', 'src/main.py', 'README.md'])
+      await project.putText(path, path)
+    const page = await openPage('plan.md')
+    await page.getByRole('button', { name: 'New session' }).click()
+    await page.getByLabel('Prompt').fill('Turn the notes into tasks.')
+    await page.getByRole('button', { name: 'Send' }).click()
+    await page.locator('[data-polling=true]').waitFor()
+    const [session] = (await project.listSessions()).sessions
+    const [turn] = (await project.listTurns(session?.id ?? '')).turns
+    await project.appendBlocks(session?.id ?? '', turn?.id ?? '', [
+      { type: 'text', content: 'I read the notes and write the tasks into plan.md.' },
+      { type: 'tool_use', content: { name: 'Edit', input: { file_path: 'plan.md' } } }
+    ])
+    await project.putText('notes/ideas.md', 'changed by the agent')
+    await page.locator('.mark').waitFor()
+    await page.locator('.block.tool_use').waitFor()
+    const shoot = (name: string) => page.screenshot({ path: resolve(SCREENSHOTS ?? '', `demo-${name}.png`) })
+    await page.emulateMedia({ colorScheme: 'light' })
+    await shoot('light')
+    await page.emulateMedia({ colorScheme: 'dark' })
+    await shoot('dark')
+    await page.setViewportSize({ width: 390, height: 844 })
+    await shoot('narrow')
+  })
+})
+
+async function setVisibility(page: Page, state: 'hidden' | 'visible'): Promise<void> {
+  await page.evaluate((state) => {
+    Object.defineProperty(document, 'visibilityState', { configurable: true, get: () => state })
+    Object.defineProperty(document, 'hidden', { configurable: true, get: () => state === 'hidden' })
+    document.dispatchEvent(new Event('visibilitychange'))
+  }, state)
+}

@@ -1,0 +1,22 @@
+/** A real browser: Debian's Chromium, or the one that CHROMIUM names. */
+import { existsSync } from 'node:fs'
+import { type Browser, chromium } from 'playwright-core'
+
+const PROGRAM = process.env.CHROMIUM ?? '/usr/bin/chromium'
+
+/** Without a browser its tests are skipped; where CI is set they are not. */
+export const HAS_BROWSER = existsSync(PROGRAM) || process.env.CI !== undefined
+
+/** Each start has a user-data-dir of its own. */
+export function startBrowser(): Promise<Browser> {
+  const args = [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync'
+  ]
+  return chromium.launch({ executablePath: PROGRAM, headless: true, args })
+}
