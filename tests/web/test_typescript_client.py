@@ -26,7 +26,15 @@ def test_the_client_passes_its_tests(npm: str) -> None:
     _run(npm, "test")
 
 
-def _run(*command: str) -> None:
+def test_the_sizes_of_its_parts_are_told(npm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = _run(npm, "run", "--silent", "size")
+    assert "core" in sizes
+    with capsys.disabled():
+        print(f"\n{sizes}")
+
+
+def _run(*command: str) -> str:
     environment = {**os.environ, "GATEWAY_PYTHON": sys.executable, "NO_COLOR": "1"}
     done = subprocess.run(command, cwd=_WEB, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout

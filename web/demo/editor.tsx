@@ -35,7 +35,10 @@ export function Editor({ path, transport, onClose }: EditorProps) {
         <button type="button" aria-pressed={isPast} onClick={() => showPast(!isPast)}>
           History
         </button>
-        <button type="button" onClick={() => void remove(path).then(onClose, () => undefined)}>
+        <button
+          type="button"
+          onClick={() => confirm(`Delete ${path}?`) && void remove(path).then(onClose, () => undefined)}
+        >
           Delete
         </button>
       </div>

@@ -12,7 +12,7 @@ export function History({ path }: { path: string }) {
   const version = Math.min(chosen ?? newest, newest)
   const { project } = useGateway()
   const restore = useMutation({ mutationFn: () => project.restore(path, version) })
-  const { data: past } = useVersion(path, version)
+  const { data: past, error } = useVersion(path, version)
   return (
     <div className="history">
       <div className="bar">
@@ -30,6 +30,7 @@ export function History({ path }: { path: string }) {
           Restore
         </button>
       </div>
+      {error !== null && <p role="alert">{error.message}</p>}
       {past && (
         <p>
           {timeText(past.last_modified)} · {sizeText(past.size)} · {past.author ?? 'nobody named'}

@@ -9,13 +9,13 @@ import { GatewayProcess } from './support/gateway.js'
 const gateway = new GatewayProcess()
 /** Where screenshots go, if they are wanted. */
 const SCREENSHOTS = process.env.SCREENSHOTS
-const PATIENCE = { timeout: 20_000, interval: 50 }
+const PATIENCE = { timeout: 30_000, interval: 50 }
 let browser: Browser
 let context: BrowserContext
 let project: Project
 const faults: Error[] = []
 
-describe.skipIf(!HAS_BROWSER)('the demo in Chromium', () => {
+describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () => {
   beforeAll(async () => {
     await gateway.start()
     browser = await startBrowser()
