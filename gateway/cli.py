@@ -1,31 +1,16 @@
-"""The command `yjs-gateway`."""
+"""The command `yjs-gateway`. What a command needs is imported when it runs: none waits for what others need."""
 
 import asyncio
-import contextlib
-import logging
-import resource
-import signal
-import sys
 from collections.abc import Callable, Coroutine
-from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import structlog
 import typer
-import uvicorn
-from pydantic import ValidationError
 
-from gateway.app import Gateway, create_app, open_sqlite, open_sqlite_read_only
-from gateway.client.pipe import PipeOptions, run_pipe
-from gateway.http_protocol import HttpProtocol
-from gateway.settings import Settings
-from gateway.transfer import NotCopied, back_up, export_project, import_project
-from gateway.upkeep import compact_storage, verify_storage
-from storage import StorageError
+from gateway import file_commands
 
-_KEEP_ALIVE_S = 75
-"""Longer than proxies keep idle connections to their servers: the proxy closes first, and no request is lost."""
+if TYPE_CHECKING:
+    from gateway.settings import Settings
 
 T = TypeVar("T")
 
@@ -39,6 +24,8 @@ main = typer.Typer(
 turns = typer.Typer(name="turn", help="What a coding agent is doing.", no_args_is_help=True)
 main.add_typer(turns)
 
+file_commands.add_to(main)
+
 Database = Annotated[str | None, typer.Option(help="Where the data is: sqlite:///file.db (GATEWAY_DATABASE).")]
 
 
@@ -49,58 +36,10 @@ def serve(
     database: Database = None,
 ) -> None:
     """Run the gateway until it is told to stop (SIGTERM, SIGINT)."""
-    settings = _settings(host=host, port=port, database=database)
-    _configure_log(settings)
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level=logging.WARNING,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing here depends on the address of a client
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        http=HttpProtocol,
-        ws="websockets-sansio",
-        ws_max_size=settings.body_limit,
-        ws_per_message_deflate=False,  # 90 KB a connection, for messages of some bytes
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-    )
-    server = _Server(config, app)
-    _raise_file_limit()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after it has stopped
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes a SIGINT on after it has stopped
-        server.run()
-    if not server.started:
+    from gateway.serving import run_server
+
+    if not run_server(_settings(host=host, port=port, database=database)):
         raise typer.Exit(1)
-
-
-def _raise_file_limit() -> None:
-    """Each connection is an open file: take as many as the system lets us."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-class _Server(uvicorn.Server):
-    """Says where it listens and where its data is, once it does; lets nobody wait while it stops."""
-
-    def __init__(self, config: uvicorn.Config, app: Gateway) -> None:
-        super().__init__(config)
-        self._gateway = app
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup()
-        for server in self.servers if self.started else []:
-            for listener in server.sockets:
-                host, port = listener.getsockname()[:2]
-                print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-        if self.started:
-            print(f"Data in {self._gateway.settings.database_path.resolve()}", flush=True)
-
-    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        self._gateway.drain()
-        await super().shutdown()
 
 
 @main.command()
@@ -109,8 +48,10 @@ def verify(database: Database = None) -> None:
 
     A gateway may be serving the database meanwhile.
     """
+    from gateway.app import open_sqlite_read_only
+    from gateway.upkeep import verify_storage
 
-    async def work(settings: Settings) -> int:
+    async def work(settings: "Settings") -> int:
         async with open_sqlite_read_only(settings.database_path) as storage:
             return await verify_storage(storage, typer.echo)
 
@@ -135,8 +76,10 @@ def compact(
 
     Without limits on what is kept nothing is lost. The gateway must not be running.
     """
+    from gateway.app import open_sqlite
+    from gateway.upkeep import compact_storage
 
-    async def work(settings: Settings) -> int:
+    async def work(settings: "Settings") -> int:
         async with open_sqlite(settings) as storage:
             return await compact_storage(storage, settings.retention, typer.echo)
 
@@ -156,8 +99,10 @@ def backup(
 
     When the copy is served one day, its projects begin a new epoch: clients that know more than it holds start over.
     """
+    from gateway.app import open_sqlite_read_only
+    from gateway.transfer import back_up
 
-    async def work(settings: Settings) -> None:
+    async def work(settings: "Settings") -> None:
         async with open_sqlite_read_only(settings.database_path) as storage:
             await back_up(storage, file, open_sqlite_read_only, typer.echo)
 
@@ -172,7 +117,10 @@ def export(
 ) -> None:
     """Write a project with its whole history into one portable file. The gateway may go on."""
 
-    async def work(settings: Settings) -> None:
+    from gateway.app import open_sqlite_read_only
+    from gateway.transfer import export_project
+
+    async def work(settings: "Settings") -> None:
         async with open_sqlite_read_only(settings.database_path) as storage:
             await export_project(storage, project, file, typer.echo)
 
@@ -187,7 +135,10 @@ def import_(
 ) -> None:
     """Read a project from a portable file, all of it or nothing. The gateway must not be running."""
 
-    async def work(settings: Settings) -> None:
+    from gateway.app import open_sqlite
+    from gateway.transfer import import_project
+
+    async def work(settings: "Settings") -> None:
         async with open_sqlite(settings) as storage:
             await import_project(storage, file, project, typer.echo)
 
@@ -197,6 +148,8 @@ def import_(
 @main.command()
 def version() -> None:
     """Print the version."""
+    from importlib.metadata import version as package_version
+
     typer.echo(package_version("yjs-gateway"))
 
 
@@ -213,12 +166,18 @@ def pipe(
     The agent prints with --output-format stream-json --verbose. Exits with 0 when the turn is completed, with 1 when it
     has failed, 2 when the gateway refused it, 3 when somebody cancelled it, 4 when the gateway could not be reached.
     """
+    from gateway.client.pipe import PipeOptions, run_pipe
+
     if turn is not None and session is None:
         raise typer.BadParameter("a turn is named together with its session")
     raise typer.Exit(asyncio.run(run_pipe(PipeOptions(url, project, session, turn, prompt))))
 
 
-def _settings(**given: object) -> Settings:
+def _settings(**given: object) -> "Settings":
+    from pydantic import ValidationError
+
+    from gateway.settings import Settings
+
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
@@ -227,27 +186,12 @@ def _settings(**given: object) -> Settings:
         raise typer.Exit(2) from None
 
 
-def _run(work: Callable[[Settings], Coroutine[Any, Any, T]], settings: Settings) -> T:
+def _run(work: Callable[["Settings"], Coroutine[Any, Any, T]], settings: "Settings") -> T:
+    from gateway.transfer import NotCopied
+    from storage import StorageError
+
     try:
         return asyncio.run(work(settings))
     except (StorageError, NotCopied) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
-
-
-def _configure_log(settings: Settings) -> None:
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.client.policy import Answer, Decision, Deliver, Failure, Poll, PollSettings, Stop
 from gateway.client.schedule import PollSchedule
 from tests.client import vectors
+from tests.docs.markdown import PROJECT, table
 
 VECTORS = vectors.load()
 ROWS = [
@@ -124,3 +125,8 @@ def test_whatever_happens_no_key_is_asked_twice_at_once_and_nobody_is_told_after
         server.take(now, server.schedule.unregister(now, key, name))
     assert server.in_flight == {}
     assert server.schedule.wake is None
+
+
+def test_the_rules_in_the_documentation_are_those_of_the_vectors() -> None:
+    rows = table(PROJECT / "docs" / "client.md", "Row")
+    assert {row.split("|")[1].strip() for row in rows} == {vector["row"] for vector in VECTORS}

@@ -2,8 +2,8 @@
 
 A `console` block holds commands after `$ ` (and `> ` where one goes on), each followed by what it prints. A command
 that names `scripts/`, `.venv/` or a database is run in a folder that stands for the checkout, all others in an empty
-one. What serves is started and left running until `^C`, the next server or the end. A `js` block is a file; its first
-line names it.
+one. What serves is started and left running until `^C`, the next server or the end. A `js` or `python` block is a file;
+its first line names it.
 
 What differs from run to run is compared by its kind: identifiers and times in the text stand for those of the run, and
 are replaced in later commands; sizes, dates and folders are not compared.
@@ -29,6 +29,7 @@ _SERVES = re.compile(r"(scripts/|yjs-gateway )serve\b")
 _PORT = re.compile(r"(?<=localhost:)\d+|(?<=127\.0\.0\.1:)\d+|(?<=--port )\d+")
 _DEFAULT_PORT = "8000"
 _INTERRUPT = "^C"
+_COMMENTS = {"js": "// ", "python": "# "}
 
 _IDENTIFIER = re.compile(r"\b[0-9a-f]{10}\b|\b[0-9a-hjkmnp-tv-z]{26}\b|\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _INCOMPARABLE = re.compile(
@@ -99,8 +100,8 @@ class Terminal:
 
     def play(self, block: CodeBlock) -> None:
         """Do what a block says, and compare."""
-        if block.language == "js":
-            name = block.lines[0].removeprefix("// ").partition(":")[0]
+        if block.language in _COMMENTS:
+            name = block.lines[0].removeprefix(_COMMENTS[block.language]).partition(":")[0]
             content = "\n".join(block.lines) + "\n"
             (self._elsewhere / name).write_text(_PORT.sub(lambda port: self._port(port[0]), content), encoding="utf-8")
         elif block.language == "console":

@@ -1,0 +1,339 @@
+"""The commands for people on the files of a gateway: `ls`, `cat`, `put`, `rm`, `mv`, `status`, `watch`, `pull`, `push`,
+`history`. Human output by default, with `--json` one value, or one a line where there is no end.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from gateway.client import Project
+    from gateway.folder import FolderSync, Outcome, Progress
+
+Url = Annotated[str | None, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")]
+ProjectName = Annotated[str | None, typer.Option("--project", help="The project.", envvar="GATEWAY_PROJECT")]
+Token = Annotated[str | None, typer.Option(help="Sent as Authorization: Bearer.", envvar="GATEWAY_TOKEN")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FilePath = Annotated[str, typer.Argument(help="The path of a file at the gateway.")]
+Directory = Annotated[Path, typer.Argument(help="The folder.", file_okay=False, metavar="DIR")]
+
+_MARKS = {"same": " ", "new": "A", "edited": "M", "deleted": "D"}
+
+
+def add_to(main: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (ls, cat, put, rm, mv, status, watch, pull, push, history):
+        main.command()(command)
+
+
+def ls(
+    prefix: Annotated[str, typer.Argument(help="Only paths that begin with this.")] = "",
+    url: Url = None,
+    project: ProjectName = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """List the files: version, time, stored bytes, path."""
+
+    async def work(files: "Project") -> None:
+        entries = await files.all_files(prefix)
+        if json:
+            _print_json(entries)
+            return
+        _print_rows([(str(each.version), each.last_modified, str(each.size), each.path) for each in entries])
+
+    _run(work, url, project, token)
+
+
+def cat(
+    path: FilePath,
+    version: Annotated[int | None, typer.Option(help="As it was at this version.")] = None,
+    url: Url = None,
+    project: ProjectName = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Print the text of a file."""
+
+    async def work(files: "Project") -> None:
+        text = await files.read_text(path, at_version=version)
+        if json:
+            _print_json({"path": path, "tag": text.tag, "text": text.value})
+        else:
+            sys.stdout.buffer.write(text.value.encode())
+
+    _run(work, url, project, token)
+
+
+def put(
+    file: Annotated[Path, typer.Argument(help="The file with the text; - for stdin.", allow_dash=True)],
+    path: Annotated[str | None, typer.Argument(help="The path at the gateway; the file's name unless said.")] = None,
+    url: Url = None,
+    project: ProjectName = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Make the text of a file this, by the smallest edit."""
+    if path is None and str(file) == "-":
+        raise typer.BadParameter("text from stdin needs a path")
+    try:
+        text = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).decode()
+    except UnicodeDecodeError as fault:
+        _fail(f"{file} is not UTF-8 text (byte {fault.start})")
+    except OSError as fault:
+        _fail(f"{file}: {fault.strerror}")
+
+    async def work(files: "Project") -> None:
+        receipt = (await files.put_text(path or file.name, text)).value
+        if json:
+            _print_json(receipt)
+        else:
+            typer.echo(f"{receipt.path}: version {receipt.version}{'' if receipt.changed else ', unchanged'}")
+
+    _run(work, url, project, token)
+
+
+def rm(
+    paths: Annotated[list[str], typer.Argument(help="The files.", metavar="PATH...")],
+    url: Url = None,
+    project: ProjectName = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Delete files. Their history stays, and a restore brings them back."""
+
+    async def work(files: "Project") -> None:
+        for path in paths:
+            await files.delete(path)
+            if not json:
+                typer.echo(f"{path}: deleted")
+        if json:
+            _print_json({"deleted": paths})
+
+    _run(work, url, project, token)
+
+
+def mv(
+    source: Annotated[str, typer.Argument(help="The path that the file has.", metavar="FROM")],
+    target: Annotated[str, typer.Argument(help="The path that it is to have.", metavar="TO")],
+    url: Url = None,
+    project: ProjectName = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Give a file another path."""
+
+    async def work(files: "Project") -> None:
+        receipt = (await files.move(source, target)).value
+        if json:
+            _print_json(receipt)
+        else:
+            typer.echo(f"{source} is {receipt.path} now, version {receipt.version}")
+
+    _run(work, url, project, token)
+
+
+def watch(
+    prefix: Annotated[str, typer.Argument(help="Only paths that begin with this.")] = "",
+    url: Url = None,
+    project: ProjectName = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Print every change of a file from now on, until interrupted."""
+
+    async def work(files: "Project") -> None:
+        from gateway.client import PollSettings
+        from gateway.wire import FileFeedEntry
+
+        listing = (await files.list_files(limit=1)).value
+        assert listing is not None
+        settings = PollSettings.unattended()
+        async for answer in files.follow(listing.cursor, kinds=["file"], prefix=prefix, settings=settings):
+            for change in answer.changes:
+                if json:
+                    _print_json(change, indent=0)
+                elif isinstance(change, FileFeedEntry):
+                    typer.echo(f"{change.last_modified}  {change.change_type:8}  {change.version}  {change.path}")
+                sys.stdout.flush()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        _run(work, url, project, token)
+
+
+def history(
+    path: FilePath,
+    limit: Annotated[int, typer.Option(help="At most so many, newest first.", min=1, max=1000)] = 20,
+    url: Url = None,
+    project: ProjectName = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """List the versions of a file: version, time, stored bytes, author."""
+
+    async def work(files: "Project") -> None:
+        versions = (await files.history(path, limit=limit)).versions
+        if json:
+            _print_json(versions)
+            return
+        rows = [
+            (
+                str(each.version),
+                each.last_modified,
+                str(each.size),
+                each.author or "",
+                "deleted" if each.deleted else "",
+            )
+            for each in versions
+        ]
+        _print_rows(rows)
+
+    _run(work, url, project, token)
+
+
+def status(
+    directory: Directory = Path("."),
+    url: Url = None,
+    project: ProjectName = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Say which files differ between a folder and the project: A new, M edited, D deleted; here, then there."""
+
+    async def work(sync: "FolderSync") -> None:
+        differences = await sync.differences()
+        if json:
+            _print_json(differences)
+        for each in () if json else differences:
+            typer.echo(f"{_MARKS[each.here]}{_MARKS[each.there]} {each.path}")
+
+    _run_in_folder(work, directory, url, project, token, "Looking", saved=False)
+
+
+def pull(
+    directory: Directory, url: Url = None, project: ProjectName = None, token: Token = None, json: Json = False
+) -> None:
+    """Bring what changed in the project into a folder. An edit made there is never overwritten.
+
+    Files that .gitignore names are left alone. What was pulled is kept in DIR/.yjs-gateway. Exits with 1 if there is a
+    conflict.
+    """
+    outcomes = _run_in_folder(lambda sync: sync.pull(), directory, url, project, token, "Pulling")
+    _report(outcomes, json)
+
+
+def push(
+    directory: Directory, url: Url = None, project: ProjectName = None, token: Token = None, json: Json = False
+) -> None:
+    """Bring what changed in a folder into the project, merged with what others did there meanwhile.
+
+    Files that .gitignore names, links and what is not UTF-8 text are left out. Exits with 1 if there is a conflict.
+    """
+    outcomes = _run_in_folder(lambda sync: sync.push(), directory, url, project, token, "Pushing")
+    _report(outcomes, json)
+
+
+def _report(outcomes: Sequence["Outcome"], json: bool) -> None:
+    from gateway.folder import conflicts
+
+    if json:
+        _print_json(outcomes)
+    for each in () if json else outcomes:
+        typer.echo(f"{each.action}: {each.path}{f' ({each.detail})' if each.detail else ''}")
+    raise typer.Exit(1 if conflicts(outcomes) else 0)
+
+
+def _run(work: Callable[["Project"], Awaitable[Any]], url: str | None, project: str | None, token: str | None) -> Any:
+    """Do it with a project; what the gateway says no to is said in a line."""
+    from gateway.client import GatewayClient, GatewayError
+
+    if not url or not project:
+        raise typer.BadParameter("say where: --url and --project, or GATEWAY_URL and GATEWAY_PROJECT")
+
+    async def main() -> Any:
+        async with GatewayClient(url, token=token) as client:
+            return await work(client.project(project))
+
+    try:
+        return asyncio.run(main())
+    except GatewayError as error:
+        _fail(str(error))
+
+
+def _run_in_folder(
+    work: Callable[["FolderSync"], Awaitable[Any]],
+    directory: Path,
+    url: str | None,
+    project: str | None,
+    token: str | None,
+    doing: str,
+    saved: bool = True,
+) -> Any:
+    """Do it with a folder and its project; where the folder belongs is known after the first time."""
+    import msgspec
+
+    from gateway.folder import FolderSync
+    from gateway.folder_files import Folder, FolderState
+
+    folder = Folder(directory)
+    try:
+        kept = folder.load_state()
+    except msgspec.DecodeError as fault:
+        _fail(f"{directory}/.yjs-gateway cannot be read ({fault}); without it, all files are compared again")
+    url, project = url or (kept.url if kept else None), project or (kept.project if kept else None)
+    if kept is not None and (kept.url, kept.project) != (url, project):
+        _fail(f"{directory} belongs to the project {kept.project} of {kept.url}")
+    state = kept or FolderState(url or "", project or "")
+
+    async def with_folder(files: "Project") -> Any:
+        with _progress(doing) as progress:
+            try:
+                return await work(FolderSync(folder, files, state, progress))
+            finally:
+                if saved:
+                    folder.save_state(state)
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return _run(with_folder, url, project, token)
+    except OSError as fault:
+        _fail(f"{fault.filename or directory}: {fault.strerror}")
+
+
+@contextlib.contextmanager
+def _progress(doing: str) -> Iterator["Progress"]:
+    """A bar on the terminal, for what takes its time."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_json(value: Any, indent: int = 2) -> None:
+    import msgspec
+
+    encoded = msgspec.json.encode(value)
+    sys.stdout.buffer.write((msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n")
+
+
+def _print_rows(rows: Sequence[Sequence[str]]) -> None:
+    """Columns; the first and the third are numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if number in (0, 2) else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def _fail(fault: str) -> Any:
+    typer.echo(f"error: {fault}", err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,289 @@
+"""A folder and a project, brought together by `pull` and `push`: only what changed moves, and nothing is overwritten.
+
+A file that changed on both sides is a conflict for `pull`, which keeps what is here. For `push` it is none: the edit is
+made in the version that it was made of, as a Yjs update, and the gateway merges it with what others did meanwhile.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import pycrdt
+from msgspec import Struct
+
+from gateway.client import GatewayError, Project
+from gateway.client.answers import Tagged
+from gateway.client.errors import FileDeleted, FileNotFound, NotAText, PreconditionFailed, ProjectNotFound
+from gateway.folder_files import Folder, FolderState, KnownFile, UnsafePath
+from gateway.texts import apply_edits, smallest_edits
+from gateway.wire import FileChange, StatusAnswer
+
+Action = Literal["pulled", "pushed", "merged", "deleted here", "deleted there", "conflict", "left out"]
+Side = Literal["same", "new", "edited", "deleted"]
+Progress = Callable[[int, int], None]
+"""Told how many files of how many are done."""
+
+_AT_ONCE = 8
+_ROOT = "content"
+
+
+class Outcome(Struct, frozen=True, omit_defaults=True):
+    """What became of a file."""
+
+    path: str
+    action: Action
+    detail: str = ""
+
+
+class Difference(Struct, frozen=True):
+    """How a file differs from what both sides had."""
+
+    path: str
+    here: Side
+    there: Side
+
+
+class FolderSync:
+    """Pulls and pushes. The caller saves `state`, whatever happens."""
+
+    def __init__(self, folder: Folder, project: Project, state: FolderState, progress: Progress) -> None:
+        self._folder = folder
+        self._project = project
+        self.state = state
+        self._progress = progress
+
+    async def pull(self) -> list[Outcome]:
+        """Bring what changed at the gateway here.
+
+        Raises:
+            GatewayError: the rest was not tried; what was done is in the state.
+        """
+        changes, cursor = await self._changes_there()
+        chosen = [change for change in changes if not self._folder.ignores(change.path)]
+        outcomes = await self._each(chosen, self._pull_one)
+        self.state.cursor = cursor
+        return outcomes
+
+    async def push(self) -> list[Outcome]:
+        """Bring what changed here to the gateway. Raises as `pull` does."""
+        return await self._each(self._changed_here(), self._push_one)
+
+    async def differences(self) -> list[Difference]:
+        """What `pull` and `push` would look at. Nothing is moved."""
+        here = {path: self._side_here(path) for path in self._changed_here()}
+        changes, _ = await self._changes_there()
+        there = {change.path: self._side_there(change) for change in changes if not self._folder.ignores(change.path)}
+        return [Difference(path, here.get(path, "same"), there.get(path, "same")) for path in sorted({*here, *there})]
+
+    async def _each(self, items: Sequence[Any], work: Callable[[Any], Awaitable[Outcome | None]]) -> list[Outcome]:
+        """Do it to all, some at once; outcomes in their order."""
+        room, done = asyncio.Semaphore(_AT_ONCE), 0
+        outcomes: list[Outcome | None] = [None] * len(items)
+
+        async def one(number: int, item: Any) -> None:
+            nonlocal done
+            async with room:
+                outcomes[number] = await work(item)
+            done += 1
+            self._progress(done, len(items))
+
+        self._progress(0, len(items))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, item in enumerate(items):
+                    group.create_task(one(number, item))
+        except* GatewayError as faults:
+            raise faults.exceptions[0] from None
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    # What changed
+
+    async def _changes_there(self) -> tuple[list[FileChange], str | None]:
+        """What changed at the gateway since the last pull, and what could not be taken then."""
+        try:
+            answer = (await self._project.status(since=self.state.cursor, versions=self.state.unresolved or None)).value
+        except ProjectNotFound:
+            return [], None
+        changes = list(answer.changes)
+        if answer.reset is True:
+            changes += self._gone(answer)
+        known = self.state.files
+        news = [
+            change
+            for change in changes
+            if change.change_type == "deleted"
+            or change.reset is True
+            or answer.reset is True
+            or change.path not in known
+            or known[change.path].version != change.version
+        ]
+        return news, answer.cursor
+
+    def _gone(self, answer: StatusAnswer) -> list[FileChange]:
+        """After the gateway was restored: what is not in its listing any more."""
+        listed = {change.path for change in answer.changes}
+        return [FileChange(path, "", 0, "deleted") for path in self.state.files if path not in listed]
+
+    def _changed_here(self) -> list[str]:
+        found = list(self._folder.paths())
+        known = self.state.files
+        changed = [path for path in found if path not in known or not self._is_as_known(path)]
+        gone = [path for path in known if not self._folder.ignores(path) and self._read(path) is None]
+        return sorted({*changed, *gone})
+
+    def _side_here(self, path: str) -> Side:
+        if path not in self.state.files:
+            return "new"
+        return "deleted" if self._read(path) is None else "edited"
+
+    def _side_there(self, change: FileChange) -> Side:
+        if change.change_type == "deleted":
+            return "deleted"
+        return "edited" if change.path in self.state.files else "new"
+
+    def _is_as_known(self, path: str) -> bool:
+        try:
+            return self._folder.is_as_known(path, self.state.files[path])
+        except UnsafePath:
+            return False
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return self._folder.read(path)
+        except UnsafePath:
+            return None
+
+    # Pull
+
+    async def _pull_one(self, change: FileChange) -> Outcome | None:
+        path, known = change.path, self.state.files.get(change.path)
+        try:
+            here = self._folder.read(path)
+            theirs = None if change.change_type == "deleted" else await self._project.read_text(path)
+        except (UnsafePath, NotAText, FileDeleted, FileNotFound) as fault:
+            return self._unresolved(path, Outcome(path, "left out", str(fault)))
+        except OSError as fault:
+            return self._unresolved(path, Outcome(path, "left out", fault.strerror or str(fault)))
+        untouched = here is None if known is None else here is not None and self._is_as_known(path)
+        if theirs is None:
+            return self._pull_deletion(path, here, untouched)
+        content = theirs.value.encode()
+        if here != content and not untouched:
+            what = "deleted" if here is None else "edited" if known else "another file"
+            detail = f"{what} here and changed there; what is here is kept" + ("" if known is None else ", push merges")
+            return self._unresolved(path, Outcome(path, "conflict", detail))
+        if here != content:
+            self._folder.write(path, content)
+        self._remember(path, theirs, content)
+        return None if here == content else Outcome(path, "pulled")
+
+    def _pull_deletion(self, path: str, here: bytes | None, untouched: bool) -> Outcome | None:
+        if here is not None and not untouched:
+            if path in self.state.files:
+                return self._unresolved(path, Outcome(path, "conflict", "deleted there, edited here; it is kept"))
+            return None  # it was never there as far as this folder knows
+        self._forget(path)
+        if here is None:
+            return None
+        self._folder.remove(path)
+        return Outcome(path, "deleted here")
+
+    # Push
+
+    async def _push_one(self, path: str) -> Outcome | None:
+        known = self.state.files.get(path)
+        try:
+            content = self._folder.read(path)
+            if content is None:
+                return await self._push_deletion(path, known)
+            text = content.decode()
+        except UnicodeDecodeError as fault:
+            return Outcome(path, "left out", f"it is not UTF-8 text (byte {fault.start})")
+        except UnsafePath as fault:
+            return Outcome(path, "left out", str(fault))
+        try:
+            written = await self._project.put_text(
+                path, text, if_match=None if known is None else known.tag, create=known is None
+            )
+        except (PreconditionFailed, FileDeleted, FileNotFound):
+            return await (self._meet(path, content) if known is None else self._merge(path, known, text))
+        self._remember(path, written, content, written.value.version)
+        return Outcome(path, "pushed")
+
+    async def _push_deletion(self, path: str, known: KnownFile | None) -> Outcome | None:
+        if known is None:  # it went while we looked
+            return None
+        try:
+            await self._project.delete(path, if_match=known.tag)
+        except PreconditionFailed:
+            return self._unresolved(path, Outcome(path, "conflict", "deleted here, changed there; it is there still"))
+        except (FileDeleted, FileNotFound):
+            self._forget(path)
+            return None
+        self._forget(path)
+        return Outcome(path, "deleted there")
+
+    async def _meet(self, path: str, content: bytes) -> Outcome | None:
+        """Both sides have made a file of this name."""
+        try:
+            theirs = await self._project.read_text(path)
+        except (NotAText, FileDeleted) as fault:
+            return Outcome(path, "conflict", str(fault))
+        if theirs.value.encode() == content:
+            self._remember(path, theirs, content)
+            return None
+        return self._unresolved(path, Outcome(path, "conflict", "another file is there; what is here is kept"))
+
+    async def _merge(self, path: str, known: KnownFile, text: str) -> Outcome:
+        """The same edit in the version that it was made of; the gateway merges it with the edits since."""
+        life = known.tag.rpartition(".")[0]
+        try:
+            base = await self._project.read_update(path, at_version=known.version)
+            if base.incarnation != life or base.update is None:
+                raise _AnotherLife
+            await self._project.append_update(path, edit_update(base.update, text), incarnation=life)
+            merged = await self._project.read_text(path)
+        except (FileDeleted, FileNotFound, _AnotherLife):
+            return self._unresolved(path, Outcome(path, "conflict", "deleted there, edited here; it is kept"))
+        content = merged.value.encode()
+        if self._folder.read(path) != text.encode():
+            return self._unresolved(path, Outcome(path, "conflict", "edited again while it was pushed; push once more"))
+        self._folder.write(path, content)
+        self._remember(path, merged, content)
+        return Outcome(path, "merged")
+
+    # What is remembered
+
+    def _remember(self, path: str, answer: Tagged[Any], content: bytes, version: int | None = None) -> None:
+        tag = answer.tag or ""
+        head = int(tag.rpartition(".")[2]) if version is None else version
+        self.state.files[path] = self._folder.known(path, head, tag, content)
+        self.state.unresolved.pop(path, None)
+
+    def _forget(self, path: str) -> None:
+        self.state.files.pop(path, None)
+        self.state.unresolved.pop(path, None)
+
+    def _unresolved(self, path: str, outcome: Outcome) -> Outcome:
+        known = self.state.files.get(path)
+        self.state.unresolved[path] = 0 if known is None else known.version
+        return outcome
+
+
+class _AnotherLife(Exception):
+    """The file was deleted and created again since the edit began."""
+
+
+def edit_update(base: bytes, text: str) -> bytes:
+    """The smallest edit of a document's text, as an update that builds on the document."""
+    doc: pycrdt.Doc[Any] = pycrdt.Doc()
+    doc.apply_update(base)
+    before = doc.get_state()
+    content = doc.get(_ROOT, type=pycrdt.Text)
+    apply_edits(content, smallest_edits(str(content), text))
+    return doc.get_update(before)
+
+
+def conflicts(outcomes: Iterable[Outcome]) -> bool:
+    """Whether somebody has to decide something."""
+    return any(outcome.action == "conflict" for outcome in outcomes)

@@ -1,0 +1,89 @@
+"""The gateway as a process: uvicorn with our options, a log, and an end in which nothing is lost."""
+
+import contextlib
+import logging
+import resource
+import signal
+import sys
+
+import structlog
+import uvicorn
+
+from gateway.app import Gateway, create_app
+from gateway.http_protocol import HttpProtocol
+from gateway.settings import Settings
+
+_KEEP_ALIVE_S = 75
+"""Longer than proxies keep idle connections to their servers: the proxy closes first, and no request is lost."""
+
+
+def run_server(settings: Settings) -> bool:
+    """Serve until told to stop; returns whether it has served at all."""
+    _configure_log(settings)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on the address of a client
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        http=HttpProtocol,
+        ws="websockets-sansio",
+        ws_max_size=settings.body_limit,
+        ws_per_message_deflate=False,  # 90 KB a connection, for messages of some bytes
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    server = _Server(config, app)
+    _raise_file_limit()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after it has stopped
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes a SIGINT on after it has stopped
+        server.run()
+    return server.started
+
+
+def _raise_file_limit() -> None:
+    """Each connection is an open file: take as many as the system lets us."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens and where its data is, once it does; lets nobody wait while it stops."""
+
+    def __init__(self, config: uvicorn.Config, app: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = app
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup()
+        for server in self.servers if self.started else []:
+            for listener in server.sockets:
+                host, port = listener.getsockname()[:2]
+                print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        if self.started:
+            print(f"Data in {self._gateway.settings.database_path.resolve()}", flush=True)
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self._gateway.drain()
+        await super().shutdown()
+
+
+def _configure_log(settings: Settings) -> None:
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

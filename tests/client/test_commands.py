@@ -1,0 +1,282 @@
+"""The commands on files, as people run them: in a process of their own, against a real gateway."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import unicodedata
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import GatewayProcess
+
+
+class Commands:
+    """`yjs-gateway` with a project of its own, and another client of that project."""
+
+    def __init__(self, gateway: GatewayProcess, folder: Path) -> None:
+        self.project = f"commands-{uuid.uuid4().hex[:12]}"
+        self.folder = folder
+        self.other = gateway.client(self.project)
+        self.environment = {**os.environ, "GATEWAY_URL": gateway.url, "GATEWAY_PROJECT": self.project, "COLUMNS": "200"}
+
+    def run(self, *arguments: str, code: int = 0, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        result = subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments],
+            cwd=self.folder, env=self.environment, input=given, capture_output=True, check=False,
+        )  # fmt: skip
+        assert result.returncode == code, (result.stdout.decode(), result.stderr.decode())
+        return result
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        return self.run(*arguments, code=code).stdout.decode()
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+    def write(self, path: str, text: str) -> None:
+        """Write as somebody else."""
+        assert self.other.put(f"files/{path}", content=text.encode(), headers={"Content-Type": "text/plain"}).is_success
+
+    def read(self, path: str) -> str:
+        """Read as somebody else."""
+        answer = self.other.get(f"files/{path}", params={"format": "text"})
+        return answer.text if answer.is_success else f"{answer.status_code}"
+
+    def local(self, path: str) -> Path:
+        return self.folder / "work" / path
+
+    def edit(self, path: str, content: str | bytes) -> None:
+        self.local(path).parent.mkdir(parents=True, exist_ok=True)
+        self.local(path).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@pytest.fixture
+def commands(shared_gateway: GatewayProcess, tmp_path: Path) -> Any:
+    commands = Commands(shared_gateway, tmp_path)
+    with commands.other:
+        yield commands
+
+
+def test_files_are_put_listed_printed_moved_and_removed(commands: Commands) -> None:
+    path = "notes/a plan 🎈.md"
+    (commands.folder / "plan.md").write_text("Ship it.\n")
+    assert commands("put", "plan.md", path) == f"{path}: version 1\n"
+    assert commands("put", "plan.md", path) == f"{path}: version 1, unchanged\n"
+    commands.run("put", "-", path, given=b"Ship it now.\n")
+    assert commands("cat", path) == "Ship it now.\n"
+    assert commands("cat", path, "--version", "1") == "Ship it.\n"
+    assert commands.json("cat", path)["text"] == "Ship it now.\n"
+    (entry,) = commands.json("ls", "notes/")
+    assert (entry["path"], entry["version"]) == (path, 2)
+    assert path in commands("ls")
+    assert commands("ls", "other/") == ""
+    assert [each["version"] for each in commands.json("history", path)] == [2, 1]
+    assert len(commands("history", path, "--limit", "1").splitlines()) == 1
+    assert commands.json("mv", path, "b.md")["path"] == "b.md"
+    assert commands("rm", "b.md") == "b.md: deleted\n"
+    assert commands.json("ls") == []
+
+
+def test_what_goes_wrong_is_said_in_a_line(commands: Commands) -> None:
+    (commands.folder / "picture.png").write_bytes(b"\x89PNG\xff")
+    commands.write("a.md", "a")
+    for arguments, fault in [
+        (("cat", "nothing.md"), "file_not_found"),
+        (("put", "picture.png"), "picture.png is not UTF-8 text (byte 0)"),
+        (("put", "nothing.md"), "nothing.md: No such file"),
+        (("ls", "--url", "http://127.0.0.1:1"), "GET http://127.0.0.1:1"),
+    ]:
+        result = commands.run(*arguments, code=1)
+        (line,) = result.stderr.decode().splitlines()
+        assert line.startswith("error: ")
+        assert fault in line
+    commands.environment.pop("GATEWAY_PROJECT")
+    assert "GATEWAY_PROJECT" in commands.run("ls", code=2).stderr.decode()
+
+
+def test_changes_are_watched_as_they_happen(commands: Commands) -> None:
+    commands.write("a.md", "a")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "watch", "--json"], env=commands.environment, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    with process, process.stdout:
+        try:
+            line = b""
+            for number in range(200):  # until it has begun to watch
+                commands.write("b.md", f"version {number}")
+                if line := _line_within(process.stdout.fileno(), 0.1):
+                    break
+            assert json.loads(line.splitlines()[0])["path"] == "b.md"
+        finally:
+            process.terminate()
+
+
+def _line_within(file: int, seconds: float) -> bytes:
+    return os.read(file, 65536) if select.select([file], [], [], seconds)[0] else b""
+
+
+def test_pull_and_push_move_only_what_changed(commands: Commands) -> None:
+    for path, text in {"a.md": "a\n", "deep/er/b c 🎈.md": "b\n", "c.md": "c\n"}.items():
+        commands.write(path, text)
+    assert len(commands("pull", "work").splitlines()) == 3
+    assert commands.local("deep/er/b c 🎈.md").read_text() == "b\n"
+    assert commands("pull", "work") == commands("push", "work") == commands("status", "work") == ""
+    commands.edit("a.md", "a edited\n")
+    commands.edit("new/größe.md", "new\n")
+    commands.local("c.md").unlink()
+    commands.write("deep/er/b c 🎈.md", "b changed\n")
+    assert commands("status", "work").splitlines() == ["M  a.md", "D  c.md", " M deep/er/b c 🎈.md", "A  new/größe.md"]
+    assert {(each["path"], each["action"]) for each in commands.json("push", "work")} == {
+        ("a.md", "pushed"), ("new/größe.md", "pushed"), ("c.md", "deleted there"),
+    }  # fmt: skip
+    assert (commands.read("a.md"), commands.read("new/größe.md"), commands.read("c.md")) == (
+        "a edited\n",
+        "new\n",
+        "410",
+    )
+    assert commands.json("pull", "work") == [{"path": "deep/er/b c 🎈.md", "action": "pulled"}]
+    commands.other.delete("files/deep/er/b%20c%20🎈.md")
+    assert commands("pull", "work") == "deleted here: deep/er/b c 🎈.md\n"
+    assert not commands.local("deep").exists()
+    versions = {entry["path"]: entry["version"] for entry in commands.json("ls")}
+    assert versions == {"a.md": 2, "new/größe.md": 1}
+    commands.environment.pop("GATEWAY_PROJECT")
+    assert commands("push", "work") == ""  # the folder knows where it belongs
+    commands.environment["GATEWAY_PROJECT"] = "another"
+    assert commands.project in commands.run("push", "work", code=1).stderr.decode()
+
+
+def test_an_edit_here_is_never_overwritten_and_push_merges_it(commands: Commands) -> None:
+    commands.write("a.md", "one\ntwo\nthree\n")
+    commands("pull", "work")
+    commands.edit("a.md", "one here\ntwo\nthree\n")
+    commands.write("a.md", "one\ntwo\nthree there\n")
+    (conflict,) = commands.json("pull", "work", code=1)
+    assert conflict["action"] == "conflict"
+    assert commands.local("a.md").read_text() == "one here\ntwo\nthree\n"
+    assert commands("status", "work") == "MM a.md\n"
+    assert commands("push", "work") == "merged: a.md\n"
+    assert commands.local("a.md").read_text() == commands.read("a.md") == "one here\ntwo\nthree there\n"
+    assert commands("pull", "work") == commands("push", "work") == ""
+
+
+Meeting = Callable[[Commands], None]
+
+
+def _deleted_there(commands: Commands) -> None:
+    commands.edit("a.md", "edited here")
+    commands.other.delete("files/a.md")
+
+
+def _another_life(commands: Commands) -> None:
+    _deleted_there(commands)
+    commands.write("a.md", "another life")
+
+
+@pytest.mark.parametrize(
+    ("happens", "here", "there"),
+    [(_deleted_there, "edited here", "410"), (_another_life, "edited here", "another life")],
+)
+def test_what_both_sides_cannot_have_is_a_conflict_that_changes_neither(
+    commands: Commands, happens: Meeting, here: str, there: str
+) -> None:
+    commands.write("a.md", "first")
+    commands.write("b.md", "b")
+    commands("pull", "work")
+    happens(commands)
+    commands.edit("b.md", "b edited")
+    for _ in range(2):
+        assert "conflict: a.md" in commands("pull", "work", code=1)
+        assert "conflict: a.md" in commands("push", "work", code=1)
+        assert commands.local("a.md").read_text() == here
+        assert commands.read("a.md") == there
+    assert commands.read("b.md") == "b edited"
+
+
+def test_a_deletion_here_does_not_win_over_a_change_there(commands: Commands) -> None:
+    commands.write("a.md", "first")
+    commands("pull", "work")
+    commands.local("a.md").unlink()
+    commands.write("a.md", "changed")
+    assert "conflict: a.md" in commands("push", "work", code=1)
+    assert "conflict: a.md" in commands("pull", "work", code=1)
+    assert commands.read("a.md") == "changed"
+
+
+def test_two_files_of_one_name_meet_without_a_loss(commands: Commands) -> None:
+    commands.write("same.md", "same")
+    commands.write("other.md", "there")
+    commands.edit("same.md", "same")
+    commands.edit("other.md", "here")
+    for command in ("pull", "push"):
+        (line,) = commands(command, "work", code=1).splitlines()
+        assert line.startswith("conflict: other.md")
+    assert (commands.local("other.md").read_text(), commands.read("other.md")) == ("here", "there")
+
+
+def test_what_gitignore_names_stays_where_it_is(commands: Commands) -> None:
+    commands.edit(".gitignore", "*.log\nbuild/\n!keep.log\n")
+    commands.edit("src/.gitignore", "/generated.py\n!loud.log\n")
+    ignored = ["a.log", "build/out.md", "src/generated.py", "src/build/x.md", ".git/config"]
+    for path in [*ignored, "keep.log", "src/loud.log", "src/deep/generated.py"]:
+        commands.edit(path, "here")
+    commands.write("b.log", "there")
+    commands.write(".git/hooks/pre-commit", "rm -rf /")
+    commands("push", "work")
+    assert {entry["path"] for entry in commands.json("ls")} == {
+        ".gitignore", "src/.gitignore", "keep.log", "src/loud.log", "src/deep/generated.py",
+        "b.log", ".git/hooks/pre-commit",
+    }  # fmt: skip
+    commands("pull", "work")
+    assert not commands.local("b.log").exists()
+    assert not commands.local(".git/hooks").exists()
+
+
+def test_what_is_no_text_is_left_out_and_said_so(commands: Commands) -> None:
+    commands.edit("picture.png", b"\x89PNG\r\n\x1a\n\xff")
+    commands.edit("half.md", "größe".encode()[:3])
+    commands.edit("text.md", "text")
+    assert commands("push", "work").splitlines() == [
+        "left out: half.md (it is not UTF-8 text (byte 2))",
+        "left out: picture.png (it is not UTF-8 text (byte 0))",
+        "pushed: text.md",
+    ]
+    names = commands.json("ls")
+    assert [entry["path"] for entry in names] == ["text.md"]
+
+
+def test_nothing_is_written_through_a_link_and_no_link_is_followed(commands: Commands, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    commands.edit("a.md", "a")
+    commands.local("link").symlink_to(outside)
+    commands.local("secret.md").symlink_to(tmp_path / "secret")
+    (tmp_path / "secret").write_text("secret")
+    commands.write("link/evil.md", "evil")
+    commands.write("secret.md", "overwritten")
+    assert commands("push", "work") == "pushed: a.md\n"
+    assert [line.partition(" (")[0] for line in commands("pull", "work").splitlines()] == [
+        "left out: link/evil.md", "left out: secret.md",
+    ]  # fmt: skip
+    assert list(outside.iterdir()) == []
+    assert (tmp_path / "secret").read_text() == "secret"
+
+
+def test_names_in_another_form_of_unicode_are_said_so(commands: Commands) -> None:
+    commands.edit(unicodedata.normalize("NFD", "größe.md"), "x")
+    assert commands("push", "work").startswith("left out: ")
+    assert commands.json("push", "work")[0]["action"] == "left out"
+
+
+def test_help_needs_nothing_of_the_server() -> None:
+    code = "import sys, gateway.cli; print([name for name in sys.modules if name.partition('.')[0] in %r])"
+    heavy = ["httpx", "pycrdt", "pydantic", "starlette", "structlog", "uvicorn", "storage"]
+    result = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
