@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import { build } from 'esbuild'
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { isProblem } from '../src/errors.js'
@@ -9,6 +10,19 @@ import { GatewayProcess } from './support/gateway.js'
 const gateway = new GatewayProcess()
 /** Where screenshots go, if they are wanted. */
 const SCREENSHOTS = process.env.SCREENSHOTS
+/** Writes a file, and tells when it hears of it. */
+const WORKER = `
+  import { DocumentPoller, GatewayClient } from '../src/index.js'
+  self.onmessage = async ({ data: [url, name] }) => {
+    const project = new GatewayClient(url).project(name)
+    const poller = new DocumentPoller(project, null, ({ filePath, changeType }) => {
+      poller.stop()
+      self.postMessage([filePath, changeType])
+    }, { transport: 'sse', interval: 100 })
+    await poller.refresh()
+    await project.putText('a.md', 'of a worker')
+  }
+`
 const PATIENCE = { timeout: 30_000, interval: 50 }
 let browser: Browser
 let context: BrowserContext
@@ -179,6 +193,29 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     await page.keyboard.type('by keyboard')
     await vi.waitFor(async () => expect(await stored()).toBe('by keyboard'), PATIENCE)
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390)
+  })
+
+  test('the client works in a worker too', async () => {
+    const { outputFiles } = await build({
+      stdin: { contents: WORKER, resolveDir: import.meta.dirname },
+      bundle: true,
+      write: false,
+      format: 'esm'
+    })
+    const page = await openPage()
+    const answer = await page.evaluate(
+      ([code, url, name]) =>
+        new Promise((resolve, reject) => {
+          const blob = new Blob([code ?? ''], { type: 'text/javascript' })
+          const worker = new Worker(URL.createObjectURL(blob), { type: 'module' })
+          worker.onmessage = ({ data }) => resolve(data)
+          worker.onerror = ({ message }) => reject(new Error(message))
+          worker.postMessage([url, name])
+        }),
+      [outputFiles[0]?.text, gateway.url, project.name]
+    )
+    expect(answer).toEqual(['a.md', 'created'])
+    expect((await project.readText('a.md')).value).toBe('of a worker')
   })
 
   test.runIf(SCREENSHOTS)('screenshots', async () => {
