@@ -176,6 +176,8 @@ class Changes:
         changes = []
         for path, version in versions.items():
             head = heads.get(path)
+            if version > (0 if head is None else head.version):  # durable, perhaps, and not yet heard of here
+                head = await self._storage.file_head(project, path)
             if version != (0 if head is None or (head.deleted and version == 0) else head.version):
                 changes.append(await self._seen_from(project, path, head, version, now))
         return changes

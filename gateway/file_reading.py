@@ -64,10 +64,17 @@ class FileReader:
             raise ProjectNotFound(project)
         return watched
 
-    async def head(self, project: str, path: str) -> FileHead:
-        """The newest state of a file that exists."""
+    async def head(self, project: str, path: str, at_least: int = 0) -> FileHead:
+        """The newest state of a file that exists.
+
+        Args:
+            at_least: a version that the client has. It may have read what is durable and not yet heard of here.
+        """
         watched = await self.watched(project)
-        return await self._require_live(project, path, await self._hub.file(watched, project, path))
+        head = await self._hub.file(watched, project, path)
+        if head is not None and head.version < at_least:
+            head = await self._storage.file_head(project, path)
+        return await self._require_live(project, path, head)
 
     async def read_whole(self, project: str, path: str) -> Content:
         """The whole document."""
@@ -103,7 +110,7 @@ class FileReader:
 
     async def read_since(self, project: str, path: str, version: int) -> Content:
         """What the versions after `version` added; the whole document where that is not to be had or is smaller."""
-        head = await self.head(project, path)
+        head = await self.head(project, path, version)
         if version > head.version:
             raise VersionAhead(path, version, head.version)
         increment = await self._storage.read_increment(project, path, version, most_bytes=_INCREMENT_BYTES, known=head)

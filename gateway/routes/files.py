@@ -82,7 +82,7 @@ class FileRoutes:
         wait, tags = parse_wait(request), if_none_match(request)
         watched = await self._files.watched(project)
         as_of = watched.head
-        head = await self._files.head(project, path)
+        head = await self._files.head(project, path, since or 0)
         known = tags is not None and tags.match(f"{head.incarnation}.{head.version if at is None else at}")
         if known or (since is not None and since == head.version):
             if at is None:
