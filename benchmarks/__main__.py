@@ -16,6 +16,7 @@ QUESTIONS = (
     "status_size",
     "memory",
     "turns",
+    "day",
     "waiters",
     "websocket",
     "history",

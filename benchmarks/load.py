@@ -105,6 +105,8 @@ class Load:
     client_busy: float
     """How much of the time the load generator was running: near 1, it is what was measured."""
     answers: int
+    received: int
+    """The bytes of the answers."""
 
 
 def put_under_load(
@@ -128,7 +130,7 @@ def put_under_load(
         gc.disable()
         try:
             cpu, busy, started = server.cpu_seconds(), time.process_time(), time.perf_counter()
-            latencies, ended = _drive(connections, expected, started + seconds)
+            latencies, received, ended = _drive(connections, expected, started + seconds)
             busy, cpu = time.process_time() - busy, server.cpu_seconds() - cpu
         finally:
             gc.enable()
@@ -141,6 +143,7 @@ def put_under_load(
         cpu=cpu / answers,
         client_busy=busy / elapsed,
         answers=answers,
+        received=received,
     )
 
 
@@ -149,9 +152,11 @@ def _check(answer: bytes, expected: set[bytes]) -> None:
         raise RuntimeError(f"unexpected answer: {answer[:500]!r}")
 
 
-def _drive(connections: dict[int, _Connection], expected: set[bytes], deadline: float) -> tuple[list[float], float]:
-    """The latencies, and when the last answer came."""
-    clock, latencies, ended = time.perf_counter, list[float](), 0.0
+def _drive(
+    connections: dict[int, _Connection], expected: set[bytes], deadline: float
+) -> tuple[list[float], int, float]:
+    """The latencies, the bytes that came, and when the last answer came."""
+    clock, latencies, size, ended = time.perf_counter, list[float](), 0, 0.0
     with select.epoll() as waiting:
         for number, connection in connections.items():
             waiting.register(number, select.EPOLLIN)
@@ -174,6 +179,7 @@ def _drive(connections: dict[int, _Connection], expected: set[bytes], deadline: 
                     connection.buffer = received
                     continue
                 connection.buffer = b""
+                size += len(received)
                 ended = clock()
                 latencies.append(ended - connection.sent)
                 _check(received, expected)
@@ -183,7 +189,7 @@ def _drive(connections: dict[int, _Connection], expected: set[bytes], deadline: 
                     connection.socket.sendall(message)
                 else:
                     active -= 1
-    return latencies, ended
+    return latencies, size, ended
 
 
 def compare_rates(
