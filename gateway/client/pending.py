@@ -3,15 +3,18 @@
 The file is a log of records: length, CRC-32, MessagePack. A record that was not written whole is the end of the log.
 """
 
-import fcntl
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+
+if sys.platform != "win32":
+    import fcntl
 
 _HEAD = struct.Struct("<II")
 _BATCH_BYTES = 2**20
@@ -48,7 +51,7 @@ class PendingEdits:
     """The edits, oldest first.
 
     An edit is with the operating system when `add` returns, so that `kill -9` loses none, and on the disk when `sync`
-    has returned. Two mirrors cannot have one file.
+    has returned. Two mirrors cannot have one file (where the system has `flock`).
 
     Raises:
         ValueError: the file is another document's, or no such file.
@@ -110,7 +113,7 @@ class PendingEdits:
     def sync(self) -> None:
         """Wait until what was added is on the disk."""
         if self._file is not None:
-            os.fdatasync(self._file)
+            os.fsync(self._file)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -154,9 +157,11 @@ class PendingEdits:
 
 
 def _open(file: Path) -> int:
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    binary: int = getattr(os, "O_BINARY", 0)  # of Windows
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | binary, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if sys.platform != "win32":
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:
         os.close(descriptor)
         raise
