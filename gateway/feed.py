@@ -79,8 +79,7 @@ class Feed:
         watched = await self.watched(project)
         if since == watched.cursor:
             return b"", since, False
-        question = (interest, since)
-        remembered = watched.answers.get(("events", question))
+        remembered = known_events(watched, interest, since)
         if remembered is not None:
             return remembered, watched.cursor, False
         page = await self._page(project, interest, since, _EVENTS_TOGETHER)
@@ -91,7 +90,7 @@ class Feed:
         if page.reset:
             events = b"event: reset\ndata: {}\n\n" + events
         if not page.more:
-            watched.remember_answer("events", question, events, page.cursor)
+            watched.remember_answer("events", (interest, since), events, page.cursor)
         return events, page.cursor, page.more
 
     async def _page(self, project: str, interest: Interest, since: str | None, limit: int) -> _Page:
@@ -125,6 +124,11 @@ class Feed:
             return TurnFeedEntry(head.session_id, head.turn_id, head.status, head.block_count, time)
         change_type = await change_type_since(self._storage, project, head, since)
         return FileFeedEntry(head.path, rfc3339(head.last_modified), head.version, change_type)
+
+
+def known_events(project: WatchedProject, interest: Interest, since: str | None) -> bytes | None:
+    """The events after a cursor, up to where the project stands, if somebody was sent them a moment ago."""
+    return project.answers.get(("events", (interest, since)))
 
 
 def _thing(head: FileHead | TurnHead) -> tuple[str, ...]:

@@ -1,10 +1,13 @@
 """HTTP/1.1 on the wire: the head of a request is bounded, and what never reaches the application is a problem too."""
 
+from asyncio import BaseTransport, Transport
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway import immediate
 from gateway.conditional import CACHE_HEADERS
 from gateway.problems import HeadTooLarge, MalformedRequest, Problem
 
@@ -15,12 +18,31 @@ _LINGER_S = 2.0
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's, armed against clients that mean harm or do not speak HTTP."""
+    """uvicorn's, armed against clients that mean harm or do not speak HTTP, and able to write without waiting."""
 
     _open_head: Any = None
     """The request whose head has not come to its end."""
     _head_size = 0
     _refused = False
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(cast(Transport, transport))
+        self.app_state = immediate.offer(self.app_state, self)
+
+    def write_now(self, scope: Scope, data: bytes) -> bool:
+        """Write a chunk of an answer whose head is out and says that chunks follow."""
+        cycle: Any = self.cycle
+        if (
+            not data  # an empty chunk ends the body
+            or cycle.scope is not scope
+            or not cycle.chunked_encoding
+            or cycle.disconnected
+            or cycle.response_complete
+            or cycle.flow.write_paused
+        ):
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
 
     def data_received(self, data: bytes) -> None:
         if self._refused:

@@ -111,6 +111,12 @@ class Hub:
             due.pop(waiter, None)
 
     @staticmethod
+    def waits(waiter: Waiter) -> bool:
+        """Whether nothing has happened yet that it waits for."""
+        topic = waiter.interest.topic
+        return waiter in (waiter.project.general if topic is None else waiter.project.by_topic.get(topic, ()))
+
+    @staticmethod
     def _remove(waiter: Waiter) -> bool:
         """Take a waiter out of its project; False if it was woken already."""
         topic = waiter.interest.topic
@@ -144,11 +150,11 @@ class Hub:
             return
         if not self._woken:
             loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._wake_some)
+            loop.call_soon(loop.call_soon, self._wake_some, 1)  # what the first one reads, the others are sent
         self._woken.extend(waiters)
 
-    def _wake_some(self) -> None:
-        for _ in range(min(_WOKEN_TOGETHER, len(self._woken))):
+    def _wake_some(self, count: int) -> None:
+        for _ in range(min(count, len(self._woken))):
             waiter = self._woken.popleft()
             due = self._deadlines.get(waiter.tick)
             if due is not None:
@@ -156,7 +162,7 @@ class Hub:
             self.wakes += 1
             waiter.wake()
         if self._woken:
-            asyncio.get_running_loop().call_soon(self._wake_some)
+            asyncio.get_running_loop().call_soon(self._wake_some, _WOKEN_TOGETHER)
 
     def drain(self) -> None:
         """Answer everybody who waits, now and from now on: the gateway is about to stop."""

@@ -5,6 +5,8 @@ from collections import deque
 
 from starlette.types import Send
 
+from gateway.immediate import WriteNow
+
 FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, RESTART, TRY_LATER = 4404, 4422, 1008, 1012, 1013
 
 _CLOSE_S = 5.0
@@ -12,7 +14,7 @@ _CLOSE_S = 5.0
 
 
 class Connection:
-    """One client of a room: what waits to be sent to it. `run` sends it; the task that opened it receives."""
+    """One client of a room: what is sent to it, in order. The task that opened it receives."""
 
     __slots__ = (
         "_bytes",
@@ -24,21 +26,24 @@ class Connection:
         "_queue",
         "_receiver",
         "_send",
+        "_sender",
         "_synced",
-        "_wake",
+        "_write_now",
         "asked",
         "refused",
     )
 
-    def __init__(self, send: Send, limit: int) -> None:
+    def __init__(self, send: Send, write_now: WriteNow, limit: int) -> None:
         self._send = send
+        self._write_now = write_now
         self._limit = limit
         self._receiver = asyncio.current_task()
+        self._sender: asyncio.Task[None] | None = None
+        """Sends what is queued; there is none while nothing is."""
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._closing = 0
         self._gone = False
-        self._wake = asyncio.Event()
         self._synced = False
         self._held: list[tuple[int, bytes]] | None = None
         self._held_bytes = 0
@@ -57,25 +62,27 @@ class Connection:
         return self._closing in (0, RESTART)
 
     def enqueue(self, message: bytes) -> None:
-        """Send a message after those that wait. Past the bound the client is too slow, and is closed."""
+        """Send a message: now, or after those that wait. Past the bound the client is too slow, and is closed."""
         if self._closing or self._gone:
+            return
+        if self._sender is None and self._write_now(message):
             return
         if self._queue and self._bytes + len(message) > self._limit:
             self.close(TRY_LATER)
             return
         self._queue.append(message)
         self._bytes += len(message)
-        self._wake.set()
+        self._start_sending()
 
     def deliver(self, version: int, message: bytes) -> None:
         """Send a version, unless the client is still to be sent the document: that will hold it."""
-        if self._held is not None:
+        if self._synced:
+            self.enqueue(message)
+        elif self._held is not None:
             self._held.append((version, message))
             self._held_bytes += len(message)
             if self._held_bytes > self._limit:
                 self.close(TRY_LATER)
-        elif self._synced:
-            self.enqueue(message)
 
     def hold(self) -> None:
         """Let versions wait while the document is read for the client: in order, or a replica would have holes."""
@@ -95,7 +102,7 @@ class Connection:
         if not self._closing:
             self._closing = code
             self._drop()
-            self._wake.set()
+            self._start_sending()
             asyncio.get_running_loop().call_later(_CLOSE_S, self._give_up)
 
     def _drop(self) -> None:
@@ -108,25 +115,32 @@ class Connection:
         if self._receiver is not None:
             self._receiver.cancel()
 
-    def ended(self) -> None:
-        """Note that the task that receives has ended."""
-        self._receiver = None
+    def _start_sending(self) -> None:
+        if self._sender is None and not self._gone:
+            self._sender = asyncio.create_task(self._send_queued())
 
-    async def run(self) -> None:
-        """Send what is queued until the connection is to be closed; then close it."""
+    async def _send_queued(self) -> None:
+        """Send what waits until nothing does; close the connection if it is to be closed."""
         try:
-            while not self._closing:
-                while self._queue:
-                    message = self._queue.popleft()
-                    self._bytes -= len(message)
-                    await self._send({"type": "websocket.send", "bytes": message})
-                if not self._closing:
-                    await self._wake.wait()
-                    self._wake.clear()
-            await self._send({"type": "websocket.close", "code": self._closing})
+            while self._queue and not self._closing:
+                message = self._queue.popleft()
+                self._bytes -= len(message)
+                await self._send({"type": "websocket.send", "bytes": message})
+            if self._closing:
+                await self._send({"type": "websocket.close", "code": self._closing})
         except (
             OSError,
             RuntimeError,
         ):  # the client has left, or the server has ended it; the receiver hears it as well
             self._gone = True
             self._drop()
+        finally:
+            self._sender = None
+
+    async def end(self) -> None:
+        """Send nothing more: the task that receives is about to end."""
+        self._receiver = None
+        self._gone = True
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait([self._sender])

@@ -127,7 +127,9 @@ class Room:
         loop = asyncio.get_running_loop()
         try:
             while self._inbox:
-                await asyncio.sleep(max(0.0, self._next_commit - loop.time()))
+                delay = self._next_commit - loop.time()
+                if delay > 0:
+                    await asyncio.sleep(delay)
                 batch = self._take_batch()
                 pause = 0.0 if self._inbox else self._rooms.window
                 await self._write(batch)

@@ -12,6 +12,7 @@ import uvicorn
 from gateway.app import Gateway, create_app
 from gateway.http_protocol import HttpProtocol
 from gateway.settings import Settings
+from gateway.websocket_protocol import WebSocketProtocol
 
 _KEEP_ALIVE_S = 75
 """Longer than proxies keep idle connections to their servers: the proxy closes first, and no request is lost."""
@@ -31,7 +32,7 @@ def run_server(settings: Settings) -> bool:
         proxy_headers=False,  # nothing here depends on the address of a client
         timeout_keep_alive=_KEEP_ALIVE_S,
         http=HttpProtocol,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=settings.body_limit,
         ws_per_message_deflate=False,  # 90 KB a connection, for messages of some bytes
         timeout_graceful_shutdown=settings.shutdown_seconds,

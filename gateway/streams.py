@@ -8,9 +8,9 @@ from starlette.types import Message, Send
 
 from gateway.feed import Feed
 from gateway.hub import Hub
+from gateway.immediate import WriteNow
 from gateway.routes.waits import OpenStream
-from gateway.watched_project import Waiter
-from storage import ProjectHead
+from gateway.watched_project import Interest, Waiter, WatchedProject
 
 _log = structlog.get_logger("gateway.http")
 
@@ -20,11 +20,18 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),
     (b"vary", b"Accept, Accept-Encoding, Authorization, Origin"),
 ]
+_TOLD_TOGETHER = 100
+"""One turn of the loop for all would let everybody else wait for it."""
 
 
 def _retry() -> bytes:
     """After how long the client connects again, in milliseconds: not all at once."""
     return b"retry: %d\n\n" % random.randint(1000, 4000)
+
+
+def _cursor_alone(cursor: str) -> bytes:
+    """An event that says nothing but from where to go on."""
+    return b"id: %b\n\n" % cursor.encode()
 
 
 async def refuse_stream(send: Send) -> None:
@@ -39,93 +46,113 @@ async def describe_stream(send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-class EventStream:
-    """One open stream: a position in the project's sequence, and a place in the hub while there is nothing to send.
+class EventStreams:
+    """All open streams.
 
     Args:
         heartbeat: after how many silent seconds the cursor comes alone.
     """
 
+    def __init__(self, hub: Hub, feed: Feed, heartbeat: float) -> None:
+        self.hub = hub
+        self.feed = feed
+        self.heartbeat = heartbeat
+        self._audiences: dict[tuple[WatchedProject, Interest], _Audience] = {}
+
+    def settle(self, audience: "_Audience") -> None:
+        """Let an audience that knows all there is wait for more, together with one that wants the same."""
+        key = (audience.project, audience.interest)
+        present = self._audiences.get(key)
+        if present is None:
+            self._audiences[key] = audience
+        elif present.is_open and audience.is_level:
+            present.take_in(audience)
+            return
+        audience.rest()
+
+    def disperse(self, audience: "_Audience") -> None:
+        """Let nobody join an audience."""
+        key = (audience.project, audience.interest)
+        if self._audiences.get(key) is audience:
+            del self._audiences[key]
+
+
+class EventStream:
+    """One open stream: a position in the project's sequence. It catches up by itself, then joins an audience."""
+
     __slots__ = (
+        "_begun",
         "_ended",
-        "_feed",
-        "_heartbeat",
-        "_hub",
-        "_interest",
-        "_name",
-        "_project",
         "_pump",
         "_ready",
         "_send",
-        "_since",
-        "_waiter",
+        "_streams",
+        "audience",
+        "interest",
+        "project",
+        "project_name",
+        "since",
+        "write_now",
     )
 
-    def __init__(self, hub: Hub, feed: Feed, opened: OpenStream, send: Send, heartbeat: float) -> None:
-        self._hub = hub
-        self._feed = feed
-        self._name = opened.project_name
-        self._project = opened.project
-        self._interest = opened.interest
-        self._since: str | None = opened.since
+    def __init__(self, streams: EventStreams, opened: OpenStream, write_now: WriteNow, send: Send) -> None:
+        self._streams = streams
         self._send = send
-        self._heartbeat = heartbeat
-        self._ready = False
-        self._waiter: Waiter | None = None
+        self._begun = self._ready = False
         self._pump: asyncio.Task[None] | None = None
         self._ended = False
+        self.project_name = opened.project_name
+        self.project = opened.project
+        self.interest = opened.interest
+        self.since: str | None = opened.since
+        self.write_now = write_now
+        self.audience: _Audience | None = None
+        self.catch_up()
 
-    async def start(self) -> None:
-        """Begin the answer, and send what there is."""
-        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await self._write(_retry())
-        self._wake()
-
-    def _wake(self) -> None:
-        self._waiter = None
+    def catch_up(self) -> None:
+        """Send what came after `since`, as the client takes it; then join those who wait for more."""
         if not self._ended:
-            self._pump = asyncio.create_task(self._send_news())
+            self._pump = asyncio.create_task(self._catch_up())
 
-    async def _send_news(self) -> None:
-        """Send what is new, and wait for more. Where that cannot be, the client is told when to come again."""
+    async def _catch_up(self) -> None:
+        """Where it cannot be, the client is told when to come again."""
         try:
-            as_of = await self._send_changes()
+            is_level = await self._send_changes()
         except Exception as error:
-            _log.error("event stream ended", project=self._name, exc_info=error)
-            as_of = None
-        if as_of is None:
-            await self._send({"type": "http.response.body", "body": _retry(), "more_body": False})
-        elif self._project.head is not as_of:  # something came while the last of it was sent
-            self._wake()
+            _log.error("event stream ended", project=self.project_name, exc_info=error)
+            is_level = False
+        if is_level:
+            self._pump = None
+            self._streams.settle(_Audience(self._streams, self))
         else:
-            self._waiter = self._hub.park(self._project, self._interest, self._heartbeat, self._wake)
+            await self._send({"type": "http.response.body", "body": _retry(), "more_body": False})
 
-    async def _send_changes(self) -> ProjectHead | None:
-        """Send all that is new, the cursor alone where nothing is.
-
-        Returns where the project stood when the last of it was looked for; None: the gateway is about to stop.
-        """
+    async def _send_changes(self) -> bool:
+        """Send all that is new, the cursor alone where nothing is; False: the gateway is about to stop."""
+        if not self._begun:
+            self._begun = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await self._write(_retry())
         sent = more = False
-        as_of, cursor = None, ""
-        known = self._ready and not self._project.forgotten and not self._hub.draining
-        if known and self._since == self._project.cursor:  # a heartbeat: ten thousand may be due in a second
-            await self._write(b"id: %b\n\n" % self._project.cursor.encode())
-            return self._project.head
-        while more or self._project.head is not as_of:
-            if self._hub.draining:
-                return None
-            as_of = self._project.head
-            events, cursor, more = await self._feed.events(self._name, self._interest, self._since)
-            self._since = cursor
-            if events:
-                await self._write(events)
+        as_of = None
+        while more or not sent or self.project.head is not as_of:
+            if self._streams.hub.draining:
+                return False
+            as_of = self.project.head
+            events, cursor, more = await self._streams.feed.events(self.project_name, self.interest, self.since)
+            self.since = cursor
+            if not self._ready and not more:
+                self._ready = True
+                events += b'id: %b\nevent: ready\ndata: {"cursor":"%b"}\n\n' % ((cursor.encode(),) * 2)
+            if events or not sent:
+                await self._write(events or _cursor_alone(cursor))
                 sent = True
-        if not self._ready:
-            self._ready = True
-            await self._write(b'id: %b\nevent: ready\ndata: {"cursor":"%b"}\n\n' % ((cursor.encode(),) * 2))
-        elif not sent:
-            await self._write(b"id: %b\n\n" % cursor.encode())
-        return as_of
+        return True
+
+    def join(self, audience: "_Audience") -> None:
+        self.audience = audience
+        self.interest, self.project_name = audience.interest, audience.project_name  # the same, once in memory
+        audience.members[self] = None
 
     async def _write(self, body: bytes) -> None:
         message: Message = {"type": "http.response.body", "body": body, "more_body": True}
@@ -134,8 +161,115 @@ class EventStream:
     async def end(self) -> None:
         """Forget it: the client has left."""
         self._ended = True
-        if self._waiter is not None:
-            self._hub.forget(self._waiter)
+        if self.audience is not None:
+            self.audience.leave(self)
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait([self._pump])
+
+
+class _Audience:
+    """Streams of one project that want the same and are at the same place: what one of them is sent, all are.
+
+    They are one waiter of the hub. One that does not take what it is sent leaves, and catches up by itself.
+    """
+
+    __slots__ = (
+        "_rested_level",
+        "_streams",
+        "_task",
+        "_waiter",
+        "interest",
+        "members",
+        "project",
+        "project_name",
+        "since",
+    )
+
+    def __init__(self, streams: EventStreams, first: EventStream) -> None:
+        self._streams = streams
+        self._task: asyncio.Task[None] | None = None
+        self._waiter: Waiter | None = None
+        self._rested_level = False
+        self.project = first.project
+        self.project_name = first.project_name
+        self.interest = first.interest
+        self.since = first.since
+        self.members: dict[EventStream, None] = {}
+        first.join(self)
+
+    @property
+    def is_level(self) -> bool:
+        """Whether it is where the hub stands: not behind, and not ahead, as who has read what the hub will hear of."""
+        return self.since == self.project.cursor
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was level when it came to rest, and nothing that it wants has happened since: it still is."""
+        return self._rested_level and self._waiter is not None and self._streams.hub.waits(self._waiter)
+
+    def rest(self) -> None:
+        """Wait for more."""
+        hub = self._streams.hub
+        self._rested_level = self.is_level
+        self._waiter = hub.park(self.project, self.interest, self._streams.heartbeat, self._wake)
+
+    def take_in(self, other: "_Audience") -> None:
+        """Let the members of another one, which knows all there is, join this one, which is at rest."""
+        self.since = other.since
+        for stream in other.members:
+            stream.join(self)
+
+    def leave(self, stream: EventStream) -> None:
+        """Tell a stream nothing more."""
+        stream.audience = None
+        self.members.pop(stream, None)
+        if not self.members:
+            self._streams.disperse(self)
+            if self._waiter is not None:
+                self._streams.hub.forget(self._waiter)
+
+    def _wake(self) -> None:
+        self._waiter = None
+        self._streams.disperse(self)
+        if self.members:
+            self._task = asyncio.create_task(self._tell_all())
+
+    async def _tell_all(self) -> None:
+        """Send all members what is new; the cursor alone where nothing is."""
+        project, told, as_of = self.project, False, None
+        while not told or project.head is not as_of:
+            as_of = project.head
+            if self._streams.hub.draining or project.forgotten:
+                self._dissolve()
+                return
+            try:
+                events, cursor, more = await self._streams.feed.events(self.project_name, self.interest, self.since)
+            except Exception:
+                self._dissolve()  # each of them finds out by itself
+                return
+            if more:
+                as_of = None
+            if events or not told:
+                await self._tell(events or _cursor_alone(cursor))
+                told = True
+            self.since = cursor
+        if self.members:
+            self._streams.settle(self)
+
+    async def _tell(self, events: bytes) -> None:
+        for number, stream in enumerate(list(self.members)):
+            if number and number % _TOLD_TOGETHER == 0:
+                await asyncio.sleep(0)
+            if stream.audience is self and not stream.write_now(events):
+                self._let_go(stream)
+
+    def _let_go(self, stream: EventStream) -> None:
+        """Let a stream catch up by itself from where it is."""
+        stream.since = self.since
+        self.leave(stream)
+        stream.catch_up()
+
+    def _dissolve(self) -> None:
+        for stream in list(self.members):
+            self._let_go(stream)

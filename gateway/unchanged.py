@@ -5,6 +5,7 @@ files are all in memory, at the versions that the client has. All else goes on.
 """
 
 import time
+from collections.abc import Awaitable
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,28 +33,33 @@ class UnchangedPolls:
         self._figures = figures
         self._paths_limit = paths_limit
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["path"].startswith(_PREFIX) and not scope["query_string"]:
             started = time.perf_counter()
-            method = scope["method"]
-            if method == "GET":
+            if scope["method"] == "GET":
                 unchanged = self._not_modified(scope)
                 if unchanged is not None:
-                    route, headers = unchanged
-                    await send({"type": "http.response.start", "status": 304, "headers": headers})
-                    await send({"type": "http.response.body", "body": b""})
-                    self._figures.count("GET", route, 304, time.perf_counter() - started)
-                    return
-            elif method == "POST" and scope["path"].endswith("/files/status"):
-                message = await receive()
-                answer = self._unchanged_status(scope, message)
-                if answer is not None:
-                    await send({"type": "http.response.start", "status": 200, "headers": _json_headers(answer)})
-                    await send({"type": "http.response.body", "body": answer})
-                    self._figures.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
-                    return
-                receive = _Replay(message, receive)
-        await self._app(scope, receive, send)
+                    return self._say_not_modified(*unchanged, started, send)
+            elif scope["method"] == "POST" and scope["path"].endswith("/files/status"):
+                return self._look_at_status(started, scope, receive, send)
+        return self._app(scope, receive, send)  # which may wait for long: not in a frame of this module
+
+    async def _say_not_modified(
+        self, route: str, headers: list[tuple[bytes, bytes]], started: float, send: Send
+    ) -> None:
+        await send({"type": "http.response.start", "status": 304, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+        self._figures.count("GET", route, 304, time.perf_counter() - started)
+
+    async def _look_at_status(self, started: float, scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        answer = self._unchanged_status(scope, message)
+        if answer is None:
+            await self._app(scope, _Replay(message, receive), send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": _json_headers(answer)})
+        await send({"type": "http.response.body", "body": answer})
+        self._figures.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
 
     def _not_modified(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]]] | None:
         """The route and the headers of the 304, if the request names the newest state of a file or a turn."""

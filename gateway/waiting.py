@@ -6,6 +6,7 @@ changed, or its time is up, it walks through the application once more, with wha
 
 import asyncio
 import random
+from collections.abc import Awaitable
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,12 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.conditional import CACHE_HEADERS
 from gateway.feed import Feed
 from gateway.hub import Hub
+from gateway.immediate import writer_of
 from gateway.metrics import RequestFigures
 from gateway.middleware import send_problem
 from gateway.problems import Overloaded
 from gateway.routes.waits import REMAINING, OpenStream, Park
-from gateway.streams import EventStream, describe_stream, refuse_stream
-from gateway.watched_project import TooManyWaiters, Waiter, WatchedProject
+from gateway.streams import EventStream, EventStreams, describe_stream, refuse_stream
+from gateway.watched_project import TooManyWaiters, Waiter
 
 _log = structlog.get_logger("gateway.http")
 
@@ -39,56 +41,57 @@ class WaitingRequests:
     def __init__(self, app: ASGIApp, hub: Hub, feed: Feed, figures: RequestFigures, *, heartbeat: float) -> None:
         self._app = app
         self._hub = hub
-        self._feed = feed
         self._figures = figures
-        self._heartbeat = heartbeat
+        self._streams = EventStreams(hub, feed, heartbeat)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not _may_wait(scope):
-            await self._app(scope, receive, send)
+            return self._app(scope, receive, send)
+        return self._hold(scope, receive, send)
+
+    async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held = await self._ask(scope, receive, send)
+        if held is None:
             return
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass  # it comes when the client leaves, and when the answer is complete
+        finally:
+            self._hub.leave(held.project)
+            await held.end()
+
+    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> "_ParkedRequest | EventStream | None":
+        """Let a request walk through the application.
+
+        Returns what is held of it, which has a place in the hub; None where it was answered.
+        """
         body = _Body(receive)
         try:
             await self._app(scope, body, send)
-            return
+            return None
         except (Park, OpenStream) as raised:
             asked = raised.with_traceback(None)  # it would keep the handlers alive as long as the request waits
-        if isinstance(asked, Park):
-            await self._wait(asked, scope, body, send)
-        elif scope["method"] == "HEAD":
+        if isinstance(asked, OpenStream) and scope["method"] == "HEAD":
             await describe_stream(send)
-        else:
-            await self._stream(asked, receive, send)
-
-    async def _wait(self, park: Park, scope: Scope, body: "_Body", send: Send) -> None:
+            return None
         try:
-            self._hub.enter(park.project)
+            self._hub.enter(asked.project)
         except TooManyWaiters:
-            await send_problem(Overloaded("too many requests are waiting; poll, or try again in a moment"), send)
-            self._figures.count(scope["method"], scope["gateway.route"], Overloaded.status, 0.0)
-            return
-        request = _ParkedRequest(self._app, self._hub, self._figures, park.project, scope, body.again, send)
-        try:
-            request.park(park, asyncio.get_running_loop().time() + _cut(park.seconds))
-            await body.disconnected()  # comes when the client leaves, and when the answer is complete
-        finally:
-            self._hub.leave(request.project)
-            await request.end()
+            await self._refuse(asked, scope, send)
+            return None
+        write_now = writer_of(scope)
+        for name in ("path_params", "state"):  # as it came: the router finds them again; of no use while it waits
+            scope.pop(name, None)
+        if isinstance(asked, Park):
+            return _ParkedRequest(self._app, self._hub, self._figures, asked, scope, body.again, send)
+        return EventStream(self._streams, asked, write_now, send)
 
-    async def _stream(self, opened: OpenStream, receive: Receive, send: Send) -> None:
-        try:
-            self._hub.enter(opened.project)
-        except TooManyWaiters:
+    async def _refuse(self, asked: Park | OpenStream, scope: Scope, send: Send) -> None:
+        if isinstance(asked, OpenStream):
             await refuse_stream(send)
             return
-        stream = EventStream(self._hub, self._feed, opened, send, self._heartbeat)
-        try:
-            await stream.start()
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        finally:
-            self._hub.leave(opened.project)
-            await stream.end()
+        await send_problem(Overloaded("too many requests are waiting; poll, or try again in a moment"), send)
+        self._figures.count(scope["method"], scope["gateway.route"], Overloaded.status, 0.0)
 
 
 def _may_wait(scope: Scope) -> bool:
@@ -125,7 +128,7 @@ class _ParkedRequest:
         app: ASGIApp,
         hub: Hub,
         figures: RequestFigures,
-        project: WatchedProject,
+        park: Park,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -134,26 +137,26 @@ class _ParkedRequest:
         self._hub = hub
         self._figures = figures
         self._holder = asyncio.current_task()
-        self.project = project
+        self.project = park.project
         """Where it has its place."""
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._deadline = 0.0
         self._waiter: Waiter | None = None
         self._answer: asyncio.Task[None] | None = None
         self._ended = False
+        self._deadline = asyncio.get_running_loop().time() + _cut(park.seconds)
+        self._park(park)
 
-    def park(self, park: Park, deadline: float) -> None:
+    def _park(self, park: Park) -> None:
         """Wait from here on."""
-        self._deadline = deadline
         if park.project is not self.project:
             self._hub.change_place(self.project, park.project)
             self.project = park.project
         if park.project.forgotten or park.project.head is not park.as_of:  # something came while the handler looked
             self._wake()
             return
-        left = deadline - asyncio.get_running_loop().time()
+        left = self._deadline - asyncio.get_running_loop().time()
         self._waiter = self._hub.park(park.project, park.interest, left, self._wake)
 
     def _wake(self) -> None:
@@ -171,7 +174,7 @@ class _ParkedRequest:
             await self._app(scope, self._receive, self._send)
         except Park as park:
             if not self._ended:
-                self.park(park, self._deadline)
+                self._park(park)
         except OSError:
             _log.debug("a client left while it was answered", path=self._scope["path"])
         except Exception:
@@ -217,7 +220,3 @@ class _Body:
     async def again(self) -> Message:
         """The body as one message, each time that it is asked for."""
         return {"type": "http.request", "body": b"".join(message.get("body", b"") for message in self._messages)}
-
-    async def disconnected(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass

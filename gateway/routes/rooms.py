@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from starlette.types import Receive, Scope, Send
 
 from gateway.awareness import TooMuchAwareness
+from gateway.immediate import writer_of
 from gateway.problems import FileDeleted, InvalidStateVector, Problem
 from gateway.room_connection import FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, TRY_LATER, Connection
 from gateway.room_messages import (
@@ -36,8 +37,7 @@ class RoomEndpoint:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
         project, path = scope["path_params"]["project"], scope["path_params"]["path"]
-        connection = Connection(send, self._rooms.queue_limit)
-        sender = asyncio.create_task(connection.run())
+        connection = Connection(send, writer_of(scope), self._rooms.queue_limit)
         try:
             if valid_project_id(project) and path_fault(path) is None and encoding_fault(scope, path) is None:
                 await self._serve(project, path, connection, receive)
@@ -48,9 +48,7 @@ class RoomEndpoint:
             if not connection.closing:
                 raise  # the server ends us, not the connection itself
         finally:
-            connection.ended()
-            sender.cancel()
-            await asyncio.wait([sender])
+            await connection.end()
 
     async def _serve(self, project: str, path: str, connection: Connection, receive: Receive) -> None:
         room = None

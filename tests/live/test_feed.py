@@ -4,8 +4,10 @@ import contextlib
 import json
 import re
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -434,6 +436,42 @@ def test_a_silent_stream_shows_now_and_then_how_far_it_has_looked(tmp_path: Path
             elsewhere = put(writer, "a", "2")["cursor"]
             beat = next(beat for beat in stream if beat.id != cursor)
             assert (beat.name, beat.id, beat.data) == ("message", elsewhere, "")
+
+
+def test_streams_that_come_and_go_while_others_write_miss_nothing_and_hear_nothing_twice(tmp_path: Path) -> None:
+    writes = 150
+    with (
+        GatewayProcess(tmp_path / "gateway.db", GATEWAY_STREAM_HEARTBEAT=0.05) as gateway,
+        gateway.client() as writer,
+        ThreadPoolExecutor() as threads,
+    ):
+        start = put(writer, "docs/a", "begin")["cursor"]
+
+        def follow(number: int) -> None:
+            time.sleep(number % 10 * 0.03)
+            narrowed: dict[str, Any] = [{}, {"prefix": "docs/"}, {"prefix": "src/"}][number % 3]
+            cursor, told, last = start, list[tuple[str, int]](), ("src/a" if number % 3 == 2 else "docs/a", writes + 1)
+            while last not in told:  # each time on a stream that it leaves after some events
+                with gateway.client() as client, event_stream(client, since=cursor, **narrowed) as stream:
+                    for event, _ in zip(stream, range(number + 3), strict=False):
+                        cursor = event.id or cursor
+                        if event.name == "change":
+                            told.append((event.json["path"], event.json["version"]))
+                        if last in told:
+                            break
+            for path in ("docs/a", "src/a"):
+                versions = [version for told_path, version in told if told_path == path]
+                assert versions == sorted(set(versions))
+            assert {path for path, _ in told} <= ({"docs/a", "src/a"} if number % 3 == 0 else {last[0]})
+
+        following = [threads.submit(follow, number) for number in range(24)]
+        put(writer, "src/a", "begin")
+        for number in range(writes):
+            put(writer, "src/a", f"{number}")
+            put(writer, "docs/a", f"{number}")
+            time.sleep(0.002)
+        for follower in following:
+            follower.result(timeout=60)
 
 
 def test_head_tells_how_a_stream_would_begin(shared_project: httpx.Client) -> None:

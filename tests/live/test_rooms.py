@@ -380,6 +380,24 @@ def test_opening_a_file_that_is_not_there_creates_nothing(edit: Edit, shared_pro
     assert shared_project.get("/files/a.md").status_code == 404
 
 
+def test_messages_of_every_length_arrive_whole(tmp_path: Path) -> None:
+    lengths = [1, *range(60, 130), *range(65_480, 65_545), 200_000]  # past those at which the head of a frame grows
+    writer, reader = Typewriter(), Typewriter()
+    with (
+        GatewayProcess(tmp_path / "gateway.db", GATEWAY_ROOM_WINDOW_MS=0) as gateway,
+        raw_client(gateway, "demo", "a.md") as writing,
+        raw_client(gateway, "demo", "a.md") as reading,
+    ):
+        writing.join(writer.document)
+        reading.join(reader.document)
+        for length in lengths:
+            writing.send_update(writer.type("x" * length))
+            reader.document.apply_update(reading.receive_sync("update"))
+            assert str(reader.text) == str(writer.text)
+            writing.send_update(writer.erase())
+            reader.document.apply_update(reading.receive_sync("update"))
+
+
 # The other doors
 
 
