@@ -10,16 +10,19 @@ it has shown a token) and `@y/websocket-server`, in memory and with `y-leveldb`,
 with `pycrdt-websocket`'s own server, up to 100 readers: 1,000 that join one of its rooms take minutes. All of them send
 an edit on before they store it, or store nothing.
 
+The others do not wait for a disk. What that takes alone is measured too: one commit of sqlite3, after such a pause.
+
 Memory is what the server's process grows by with each reader that joins.
 """
 
 import select
 import shutil
 import socket
+import sqlite3
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +31,7 @@ from typing import Self
 
 from benchmarks.documents import PROJECT, keystrokes
 from benchmarks.harness import Aim, Plan, Row, compare, folder, take_turns
-from benchmarks.servers import CLIENT_CORE, Server, baseline, gateway, on_core, rooms_in_node
+from benchmarks.servers import CLIENT_CORE, SERVER_CORE, Server, baseline, gateway, on_core, rooms_in_node
 
 _PATIENCE_S = 60.0
 _PAUSE_S = 0.06
@@ -86,9 +89,14 @@ def _compared(plan: Plan, readers: int) -> Iterator[Row]:
     servers = [server for server in (_OURS, *_OTHERS) if readers <= server.most_readers]
     if shutil.which("npm") is None:
         servers = [server for server in servers if not server.in_node]
-    taken = take_turns(plan, {server.name: partial(_measure, plan, server, readers) for server in servers})
+    candidates = {server.name: partial(_measure, plan, server, readers) for server in servers}
+    if readers == 1:
+        candidates["a bare commit"] = partial(_commit, plan)
+    taken = take_turns(plan, candidates)
     what = "to one reader" if readers == 1 else f"to the last of {readers:,} readers"
     ours = [delivered.milliseconds for delivered in taken["ours"]]
+    if readers == 1:
+        yield compare(what, "ms", ours, "a bare commit", [each.milliseconds for each in taken["a bare commit"]])
     aims = {1: Aim("<=", 1.2, of="ours"), 1_000: Aim("<=", 1.0)}
     for server in servers[1:]:
         theirs = [delivered.milliseconds for delivered in taken[server.name]]
@@ -117,6 +125,20 @@ def _measure(plan: Plan, server: _Server, readers: int) -> _Delivered:
             writer.send(b"\0\2" + _bytes(update))
             times.append((_last_has_update([writer, *crowd], readers) - started) * 1e3)
     return _Delivered(statistics.median(times[count // 5 :]), bytes_each)
+
+
+def _commit(plan: Plan) -> _Delivered:
+    """What sqlite3 by itself takes to make a keystroke durable after such a pause, when disk and caches have cooled."""
+    with folder() as data, closing(sqlite3.connect(data / "log.db", isolation_level=None)) as log, on_core(SERVER_CORE):
+        for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "CREATE TABLE log (body)"):
+            log.execute(statement)
+        times = []
+        for update in keystrokes(plan.size(25, 2)):
+            time.sleep(_PAUSE_S)
+            started = time.perf_counter()
+            log.execute("INSERT INTO log VALUES (?)", (update,))
+            times.append((time.perf_counter() - started) * 1e3)
+    return _Delivered(statistics.median(times), 0.0)
 
 
 def _last_has_update(clients: "Sequence[_Client]", readers: int) -> float:

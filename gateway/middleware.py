@@ -1,7 +1,7 @@
 """What every answer passes through: failures become problems, requests are counted, caches are told the rules."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -28,9 +28,9 @@ def compressed(app: ASGIApp) -> ASGIApp:
     add_compress_type("application/problem+json")
     compressor = CompressMiddleware(app, minimum_size=_COMPRESS_FROM_BYTES, zstd_level=3)
 
-    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+    def choose(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         short = scope["type"] != "http" or scope["method"] not in _COMPRESSED_METHODS
-        await (app if short else compressor)(scope, receive, send)
+        return (app if short else compressor)(scope, receive, send)
 
     return choose
 

@@ -100,16 +100,22 @@ class OpenDocument:
         try:
             self._require_whole_pairs(update)
             types = self._require_flat(update)
-            run_yrs(lambda: self._document.apply_update(update))
+            state_vector = run_yrs(lambda: self._apply(update))
             if types > self._levels_left:
                 self._levels_left = DEEPEST - depth(self._document.get_update())
             else:
                 self._levels_left -= types
         except (MalformedUpdate, NestedTooDeeply) as error:
             raise InvalidUpdate(str(error)) from None
-        if leaves_gap(update, self._document.get_state()):
+        if leaves_gap(update, state_vector):
             raise Gap
         return self._take_emitted()
+
+    def _apply(self, update: bytes) -> bytes:
+        """Apply an update; returns the state vector then, for which another transaction would cost as much."""
+        with self._document.transaction():
+            self._document.apply_update(update)
+            return self._document.get_state()
 
     def _require_whole_pairs(self, update: bytes) -> None:
         if parts_pair(update, self._halves) or parts_pair(update, second_halves([update])):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from gateway.conditional import EntityTags, Preconditions
@@ -131,8 +131,11 @@ def preconditions(request: Request) -> Preconditions:
 
 def header(request: Request, name: bytes) -> str | None:
     """A header by its lower-case name, without decoding the others; lines of the same name make one list."""
-    values = [value for found, value in request.scope["headers"] if found == name]
-    return b", ".join(values).decode("latin-1") if values else None
+    value: bytes | None = None
+    for found, line in request.scope["headers"]:
+        if found == name:
+            value = line if value is None else value + b", " + line
+    return None if value is None else value.decode("latin-1")
 
 
 def require_media_type(request: Request, wanted: str) -> None:
@@ -161,12 +164,17 @@ async def read_body(request: Request, limit: int) -> bytes:
     length = header(request, b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise BodyTooLarge(limit)
-    chunks, size = [], 0
-    async for chunk in request.stream():
+    chunks, size, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > limit:
             raise BodyTooLarge(limit)
         chunks.append(chunk)
+        more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -39,6 +39,7 @@ def wall_clock() -> int:
 
 
 _CACHED_FILES = 16_384
+_TURN_CHANGES = (CreateSession, CreateTurn, UpdateTurn)
 
 
 class _Project:
@@ -120,7 +121,7 @@ class Log:
     ) -> StorageError | None:
         expected: dict[str, int] = {}
         for change in changes:
-            if isinstance(change, CreateSession | CreateTurn | UpdateTurn):
+            if isinstance(change, _TURN_CHANGES):
                 conflict = self._turns.conflict(connection, project, change)
                 if conflict is not None:
                     return conflict
@@ -185,7 +186,7 @@ class Log:
         advanced = ProjectHead(
             project.name, project.epoch, Sequence(project.sequence), Milliseconds(project.last_modified)
         )
-        if isinstance(change, CreateSession | CreateTurn | UpdateTurn):
+        if isinstance(change, _TURN_CHANGES):
             return self._turns.add(connection, project.id, advanced, change)
         return self._add_version(connection, project, advanced, change, rows, files)
 
