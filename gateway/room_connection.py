@@ -77,7 +77,8 @@ class Connection:
     def deliver(self, version: int, message: bytes) -> None:
         """Send a version, unless the client is still to be sent the document: that will hold it."""
         if self._synced:
-            self.enqueue(message)
+            if self._sender is not None or not self._write_now(message):  # asked first: it is the way of nearly all
+                self.enqueue(message)
         elif self._held is not None:
             self._held.append((version, message))
             self._held_bytes += len(message)

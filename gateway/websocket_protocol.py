@@ -5,7 +5,6 @@ from struct import pack
 
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.protocol import OPEN
 
 from gateway import immediate
 
@@ -21,7 +20,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def write_now(self, scope: Scope, data: bytes) -> bool:
         """Write a binary message in one frame (RFC 6455 §5.2)."""
-        if self.close_sent or self.disconnected or self.conn.state is not OPEN or not self.writable.is_set():
+        if self.close_sent or self.disconnected or self.transport.is_closing() or not self.writable.is_set():
             return False
         self.transport.write(_head(len(data)) + data)
         return True
