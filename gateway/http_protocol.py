@@ -1,6 +1,5 @@
 """HTTP/1.1 on the wire: the head of a request is bounded, and what never reaches the application is a problem too."""
 
-from asyncio import BaseTransport, Transport
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -25,9 +24,9 @@ class HttpProtocol(HttpToolsProtocol):
     _head_size = 0
     _refused = False
 
-    def connection_made(self, transport: BaseTransport) -> None:
-        super().connection_made(cast(Transport, transport))
-        self.app_state = immediate.offer(self.app_state, self)
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        immediate.offer(cast(Scope, self.scope), self)
 
     def write_now(self, scope: Scope, data: bytes) -> bool:
         """Write a chunk of an answer whose head is out and says that chunks follow."""

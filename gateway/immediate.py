@@ -5,7 +5,7 @@ out at once goes out at once here; what cannot, and everything under another ser
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.types import Scope
 
@@ -24,9 +24,9 @@ class ImmediateWriter(Protocol):
         ...
 
 
-def offer(state: dict[str, Any], protocol: ImmediateWriter) -> dict[str, Any]:
-    """The state of a connection's requests, with the means to write to it."""
-    return {**state, _KEY: protocol}
+def offer(scope: Scope, protocol: ImmediateWriter) -> None:
+    """Let who answers the request of `scope` write by `protocol`."""
+    scope[_KEY] = protocol
 
 
 class _Writer:
@@ -44,7 +44,7 @@ class _Writer:
 
 def writer_of(scope: Scope) -> WriteNow:
     """How to write at once to the client of a request; where the server does not offer it: one that never does."""
-    protocol: ImmediateWriter | None = scope.get("state", {}).get(_KEY)
+    protocol: ImmediateWriter | None = scope.get(_KEY)
     return _never if protocol is None else _Writer(protocol, scope)
 
 

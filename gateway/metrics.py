@@ -78,7 +78,9 @@ class _Collector:
         )
         yield GaugeMetricFamily("gateway_waiters", "Requests that wait, and event streams.", value=self._hub.members)
         yield CounterMetricFamily(
-            "gateway_wakes", "Times that one of them was woken, for a change or at its deadline.", value=self._hub.wakes
+            "gateway_wakes",
+            "Times that one of them was woken, for a change or at its deadline; streams at the same place are one.",
+            value=self._hub.wakes,
         )
         yield GaugeMetricFamily("gateway_rooms", "Files with WebSocket clients.", value=len(self._rooms))
         yield GaugeMetricFamily("gateway_room_connections", "WebSocket clients.", value=self._rooms.connections)

@@ -245,15 +245,16 @@ class _Audience:
                 return
             try:
                 events, cursor, more = await self._streams.feed.events(self.project_name, self.interest, self.since)
+                if events or not told:
+                    await self._tell(events or _cursor_alone(cursor))
+                    told = True
             except Exception:
-                self._dissolve()  # each of them finds out by itself
+                _log.exception("event streams are on their own", project=self.project_name)
+                self._dissolve()
                 return
+            self.since = cursor
             if more:
                 as_of = None
-            if events or not told:
-                await self._tell(events or _cursor_alone(cursor))
-                told = True
-            self.since = cursor
         if self.members:
             self._streams.settle(self)
 

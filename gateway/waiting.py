@@ -80,10 +80,9 @@ class WaitingRequests:
             await self._refuse(asked, scope, send)
             return None
         write_now = writer_of(scope)
-        for name in ("path_params", "state"):  # as it came: the router finds them again; of no use while it waits
-            scope.pop(name, None)
+        scope.pop("path_params", None)  # as it came; the router finds them again
         if isinstance(asked, Park):
-            return _ParkedRequest(self._app, self._hub, self._figures, asked, scope, body.again, send)
+            return _ParkedRequest(self._app, self._hub, self._figures, asked, scope, body, send)
         return EventStream(self._streams, asked, write_now, send)
 
     async def _refuse(self, asked: Park | OpenStream, scope: Scope, send: Send) -> None:
@@ -111,12 +110,12 @@ class _ParkedRequest:
     __slots__ = (
         "_answer",
         "_app",
+        "_body",
         "_deadline",
         "_ended",
         "_figures",
         "_holder",
         "_hub",
-        "_receive",
         "_scope",
         "_send",
         "_waiter",
@@ -130,7 +129,7 @@ class _ParkedRequest:
         figures: RequestFigures,
         park: Park,
         scope: Scope,
-        receive: Receive,
+        body: "_Body",
         send: Send,
     ) -> None:
         self._app = app
@@ -140,7 +139,7 @@ class _ParkedRequest:
         self.project = park.project
         """Where it has its place."""
         self._scope = scope
-        self._receive = receive
+        self._body = body
         self._send = send
         self._waiter: Waiter | None = None
         self._answer: asyncio.Task[None] | None = None
@@ -171,7 +170,7 @@ class _ParkedRequest:
         left = 0.0 if self._hub.draining else self._deadline - asyncio.get_running_loop().time()
         scope = {**self._scope, REMAINING: left}
         try:
-            await self._app(scope, self._receive, self._send)
+            await self._app(scope, self._body.again, self._send)
         except Park as park:
             if not self._ended:
                 self._park(park)
@@ -210,13 +209,15 @@ class _Body:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._messages: list[Message] = []
+        self._messages: list[Message] | None = None
 
     async def __call__(self) -> Message:
         message = await self._receive()
+        if self._messages is None:
+            self._messages = []
         self._messages.append(message)
         return message
 
     async def again(self) -> Message:
         """The body as one message, each time that it is asked for."""
-        return {"type": "http.request", "body": b"".join(message.get("body", b"") for message in self._messages)}
+        return {"type": "http.request", "body": b"".join(message.get("body", b"") for message in self._messages or ())}

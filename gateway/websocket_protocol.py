@@ -1,10 +1,11 @@
 """WebSockets on the wire: uvicorn's, able to write without waiting."""
 
-from asyncio import BaseTransport
 from struct import pack
+from typing import cast
 
 from starlette.types import Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from gateway import immediate
 
@@ -14,9 +15,10 @@ _FINAL_BINARY = 0x82
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One connection. Extensions are not negotiated: a frame is its head and the message."""
 
-    def connection_made(self, transport: BaseTransport) -> None:
-        super().connection_made(transport)
-        self.app_state = immediate.offer(self.app_state, self)
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):  # else it was no handshake
+            immediate.offer(cast(Scope, self.scope), self)
 
     def write_now(self, scope: Scope, data: bytes) -> bool:
         """Write a binary message in one frame (RFC 6455 §5.2)."""

@@ -145,14 +145,19 @@ class ChangeRoutes:
         ]  # fmt: skip
 
 
+_EVERYTHING = Interest()
+"""What most ask for: of ten thousand who wait, one and the same."""
+
+
 def _interest(request: Request) -> Interest:
     kinds = request.query_params.get("kinds", ",".join(_KINDS)).split(",")
     if not set(kinds) <= set(_KINDS):
         raise InvalidParameter("kinds", f"they are {' and '.join(_KINDS)}, separated by a comma")
     paths = request.query_params.getlist("path")
-    return Interest(
+    interest = Interest(
         files="file" in kinds,
         turns="turn" in kinds,
         prefix=request.query_params.get("prefix", ""),
         paths=frozenset(map(checked_path, paths)) if paths else None,
     )
+    return _EVERYTHING if interest == _EVERYTHING else interest
