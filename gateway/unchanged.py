@@ -117,16 +117,14 @@ def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool
         return False
     if question.wait or (question.since is not None and question.since != project.cursor):
         return False
-    for path, version in (versions or {}).items():
-        known = files.get(path)
-        if known is None or known.head.deleted or known.head.version != version:
-            return False
+    if versions and not versions.items() <= project.versions.items():
+        return False
     if paths is not None:
         asked = files if question.since is not None else versions or {}
         return all(path in asked for path in paths)
     if question.since is not None:
         return True
-    return versions is not None and project.complete and len(versions) == project.live
+    return versions is not None and project.complete and len(versions) == len(project.versions)
 
 
 def _known(project: WatchedProject, kind: str, rest: str) -> tuple[str, KnownFile | KnownTurn | None]:

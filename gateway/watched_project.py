@@ -129,9 +129,9 @@ class WatchedProject:
         "forgotten",
         "general",
         "head",
-        "live",
         "members",
         "turns",
+        "versions",
     )
 
     def __init__(self, budget: AnswerBudget) -> None:
@@ -143,8 +143,8 @@ class WatchedProject:
         """By session and turn."""
         self.complete = False
         """Whether `files` holds every file that exists."""
-        self.live = 0
-        """How many files exist; counted while `complete`."""
+        self.versions: dict[str, int] = {}
+        """Of those of `files` that exist."""
         self.answers: dict[tuple[str, object], bytes] = {}
         """Answers that hold as long as nothing changes, by the kind of question and its words."""
         self._answer_bytes = 0
@@ -172,16 +172,21 @@ class WatchedProject:
         if known is not None and known.head.sequence >= head.sequence:
             return
         if known is None and len(self.files) >= _FILES_PER_PROJECT:
-            del self.files[next(iter(self.files))]
+            oldest = next(iter(self.files))
+            del self.files[oldest]
+            self.versions.pop(oldest, None)
             self.complete = False
-        self.live += (not head.deleted) - (known is not None and not known.head.deleted)
         self.files[head.path] = KnownFile(head)
+        if head.deleted:
+            self.versions.pop(head.path, None)
+        else:
+            self.versions[head.path] = head.version
 
     def remember_all_files(self, heads: list[FileHead]) -> None:
         """Remember every file, if they are not too many: then questions about the whole project need no query."""
         if len(heads) <= _FILES_PER_PROJECT // 2:
             self.files = {head.path: KnownFile(head) for head in heads}
-            self.live = sum(not head.deleted for head in heads)
+            self.versions = {head.path: head.version for head in heads if not head.deleted}
             self.complete = True
 
     def remember_turn(self, head: TurnHead) -> None:
