@@ -23,10 +23,24 @@ class HttpProtocol(HttpToolsProtocol):
     """The request whose head has not come to its end."""
     _head_size = 0
     _refused = False
+    _running: Any = None
+    """The request that is being answered."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         immediate.offer(cast(Scope, self.scope), self)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # uvicorn tells the newest request, which may be one that was sent behind the one that waits for this.
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        super().connection_lost(exc)
 
     def write_now(self, scope: Scope, data: bytes) -> bool:
         """Write a chunk of an answer whose head is out and says that chunks follow."""

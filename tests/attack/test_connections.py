@@ -2,10 +2,12 @@
 
 import json
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.live.clients import wait_for_figure
 from tests.support.server import GatewayProcess
 
 _PLAIN = {"Content-Type": "text/plain"}
@@ -94,6 +96,19 @@ def test_requests_in_one_packet_are_answered_in_order(connection: Connection, sh
         connection.write(one + one + last)
         received = connection.read_all()
     assert [part[:3] for part in received.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"404"]
+
+
+@pytest.mark.parametrize(
+    "asked", ["changes\nAccept: text/event-stream", "files/a.md?from_version=1&wait=50\n", "changes?wait=50\n"]
+)
+def test_who_leaves_with_a_request_behind_the_one_that_waits_is_forgotten(tmp_path: Path, asked: str) -> None:
+    with GatewayProcess(tmp_path / "gateway.db") as gateway, gateway.client() as project:
+        cursor = project.put("/files/a.md", content=b"text", headers=_PLAIN).json()["cursor"]
+        asked = asked.replace("changes?", f"changes?since={cursor}&").replace("\n", " HTTP/1.1\r\nHost: x\r\n", 1)
+        with Connection(gateway, project) as connection:
+            connection.write(f"GET /api/projects/demo/{asked}\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            wait_for_figure(gateway, "gateway_waiters", 1)
+        wait_for_figure(gateway, "gateway_waiters", 0)
 
 
 @pytest.mark.parametrize(
