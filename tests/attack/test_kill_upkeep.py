@@ -28,15 +28,32 @@ def run(database: Path, *arguments: str) -> tuple[int, str]:
     return process.returncode, said
 
 
-def kill_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
-    """Whether it was still at work."""
-    try:
-        process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return True
-    return False
+class Killer:
+    """Runs one command, and kills it at some moment of the time that it last took to finish."""
+
+    def __init__(self, database: Path, *arguments: str) -> None:
+        self._database, self._arguments = database, arguments
+        self._seconds = 0.0
+
+    def finish(self, *more: str) -> tuple[int, str]:
+        began = time.monotonic()
+        code, said = run(self._database, *self._arguments, *more)
+        if code == 0:
+            self._seconds = time.monotonic() - began
+        return code, said
+
+    def kill(self, *more: str) -> bool:
+        """Whether it was still at work."""
+        process = command(self._database, *self._arguments, *more)
+        began = time.monotonic()
+        try:
+            process.communicate(timeout=self._seconds * random.uniform(0.3, 1))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return True
+        self._seconds = time.monotonic() - began
+        return False
 
 
 class Typist:
@@ -92,16 +109,19 @@ def _fill(database: Path) -> None:
 
 def test_a_backup_that_is_killed_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
     _fill(tmp_path / "gateway.db")
+    target = tmp_path / "backup.db"
+    backup = Killer(tmp_path / "gateway.db", "backup", str(target))
+    code, said = backup.finish()
+    assert code == 0, said
+    target.unlink()
     killed = 0
-    for number in range(max(3, _KILLS // 3)):
-        target = tmp_path / "backup.db"
-        killed += kill_after(command(tmp_path / "gateway.db", "backup", str(target)), random.uniform(0.3, 1.5))
+    while killed < max(3, _KILLS // 3):
+        killed += backup.kill()
         if target.exists():
-            assert run(target, "verify") == (0, "40 files verified, 0 faults\n"), number
+            assert run(target, "verify") == (0, "40 files verified, 0 faults\n"), killed
             for each in tmp_path.glob("backup.db*"):
                 each.unlink()
-    assert killed
-    code, said = run(tmp_path / "gateway.db", "backup", str(tmp_path / "backup.db"))
+    code, said = backup.finish()
     assert code == 0, said
     assert not list(tmp_path.glob("*.partial"))
 
@@ -111,12 +131,13 @@ def test_an_import_that_is_killed_leaves_nothing_or_all(tmp_path: Path) -> None:
     code, said = run(tmp_path / "gateway.db", "export", "demo", str(tmp_path / "demo.jsonl.gz"))
     assert code == 0, said
     target = tmp_path / "target.db"
-    killed = 0
-    for number in range(max(3, _KILLS // 6)):
-        name = f"project-{number}"
-        process = command(target, "import", str(tmp_path / "demo.jsonl.gz"), "--project", name)
-        killed += kill_after(process, random.uniform(0.5, 2.0))
-        code, said = run(target, "import", str(tmp_path / "demo.jsonl.gz"), "--project", name)
+    taking = Killer(target, "import", str(tmp_path / "demo.jsonl.gz"), "--project")
+    code, said = taking.finish("project-0")
+    assert code == 0, said
+    killed = number = 0
+    while killed < max(3, _KILLS // 6):
+        number += 1
+        killed += taking.kill(f"project-{number}")
+        code, said = taking.finish(f"project-{number}")
         assert code == 0 or "already" in said, said
         assert run(target, "verify") == (0, f"{(number + 1) * 40} files verified, 0 faults\n")
-    assert killed
