@@ -74,10 +74,6 @@ class Files(FileReader):
         self, project: str, path: str, update: bytes, preconditions: Preconditions, author: str | None = None
     ) -> Written:
         """Merge a client's update into a file, creating it if need be."""
-        try:
-            check_format(update)
-        except InvalidUpdate as error:
-            raise InvalidUpdateBody(f"it cannot be decoded: {error}") from None
 
         def admit(document: OpenDocument) -> bytes | None:
             try:
@@ -101,13 +97,12 @@ class Files(FileReader):
 
         Returns the place of one that is refused, and why: nothing was written then.
         """
-        for index, update in enumerate(updates):
+        together = len(updates) > 1
+        for index, update in enumerate(updates if together else ()):
             try:
                 check_format(update)
             except InvalidUpdate as error:
-                return index, InvalidUpdateBody(f"it cannot be decoded: {error}")
-
-        together = len(updates) > 1
+                return index, InvalidUpdateBody(str(error))
 
         def admit(document: OpenDocument) -> bytes | None:
             nonlocal together
@@ -139,13 +134,7 @@ class Files(FileReader):
         self, project: str, updates: Mapping[str, bytes], author: str | None
     ) -> tuple[dict[str, Written], dict[str, Problem]]:
         """Merge an update into each of many files, all together or none: what was written, or what is refused."""
-        refused: dict[str, Problem] = {}
-        for path, update in updates.items():
-            try:
-                check_format(update)
-            except InvalidUpdate as error:
-                refused[path] = InvalidUpdateBody(f"it cannot be decoded: {error}")
-        for _ in range(_ATTEMPTS if not refused else 0):
+        for _ in range(_ATTEMPTS):
             documents = [await self._open(project, path) for path in updates]
             for document in documents:
                 await document.settle()
@@ -162,8 +151,6 @@ class Files(FileReader):
             epoch = await self._epoch(project)
             unchanged = [document.head for document in documents if document.path not in written and document.head]
             return {**written, **{head.path: Written(head, epoch, changed=False) for head in unchanged}}, {}
-        if refused:
-            return {}, refused
         raise WriteContention(", ".join(list(updates)[:3]))
 
     def _admit_all(

@@ -11,7 +11,15 @@ from gateway.roots import require_text
 from gateway.structs import MalformedUpdate, Place
 from gateway.surrogates import parts_pair, second_halves
 from gateway.texts import apply_edits, smallest_edits
-from gateway.updates import Document, InvalidUpdate, lacks_predecessors, leaves_gap, run_yrs
+from gateway.updates import (
+    Document,
+    InvalidUpdate,
+    check_format,
+    lacks_predecessors,
+    leaves_gap,
+    require_shallow,
+    run_yrs,
+)
 from storage import Committed, FileHead, Version
 
 _MEMORY_PER_BYTE = 10
@@ -96,26 +104,33 @@ class OpenDocument:
         Raises:
             InvalidUpdate, Gap
         """
+        require_shallow(update)
         self._emitted.clear()
         try:
             self._require_whole_pairs(update)
             types = self._require_flat(update)
-            state_vector = run_yrs(lambda: self._apply(update))
+            self._apply(update)
             if types > self._levels_left:
                 self._levels_left = DEEPEST - depth(self._document.get_update())
             else:
                 self._levels_left -= types
         except (MalformedUpdate, NestedTooDeeply) as error:
+            check_format(update)
             raise InvalidUpdate(str(error)) from None
-        if leaves_gap(update, state_vector):
-            raise Gap
+        if self._emitted != [update]:
+            check_format(update)
+            if leaves_gap(update, self._document.get_state()):
+                raise Gap
         return self._take_emitted()
 
-    def _apply(self, update: bytes) -> bytes:
-        """Apply an update; returns the state vector then, for which another transaction would cost as much."""
-        with self._document.transaction():
-            self._document.apply_update(update)
-            return self._document.get_state()
+    def _apply(self, update: bytes) -> None:
+        """Apply an update. Where the document then emits the same bytes, they were an update, and it lacks nothing that
+        they build on: it emits only what it has taken in."""
+        try:
+            run_yrs(lambda: self._document.apply_update(update))
+        except InvalidUpdate:
+            check_format(update)
+            raise
 
     def _require_whole_pairs(self, update: bytes) -> None:
         if parts_pair(update, self._halves) or parts_pair(update, second_halves([update])):

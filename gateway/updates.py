@@ -37,14 +37,23 @@ def run_yrs(work: Callable[[], T]) -> T:
         raise
 
 
+def require_shallow(update: bytes) -> None:
+    """Raises InvalidUpdate where values are nested too deeply for yrs: it must not come to see them."""
+    if may_nest_deeply(update):
+        _read_through(update)
+
+
 def check_format(update: bytes) -> None:
     """Raises InvalidUpdate unless `update` is an update, encoding version 1, to its last byte.
 
     yrs reads a v2 update as an empty one and ignores what follows the end; then the merged length differs.
     """
-    if may_nest_deeply(update):
-        _read_through(update)
-    if len(run_yrs(lambda: pycrdt.merge_updates(EMPTY_UPDATE, update))) != len(update):
+    require_shallow(update)
+    try:
+        length = len(run_yrs(lambda: pycrdt.merge_updates(EMPTY_UPDATE, update)))
+    except InvalidUpdate as error:
+        raise _undecodable(error) from None
+    if length != len(update):
         _read_through(update)
 
 
@@ -52,7 +61,11 @@ def _read_through(update: bytes) -> None:
     try:
         check_update(update)
     except MalformedUpdate as error:
-        raise InvalidUpdate(str(error)) from error
+        raise _undecodable(error) from None
+
+
+def _undecodable(reason: Exception) -> InvalidUpdate:
+    return InvalidUpdate(f"it cannot be decoded: {reason}")
 
 
 def leaves_gap(update: bytes, state_vector: bytes) -> bool:
