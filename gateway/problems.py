@@ -67,7 +67,7 @@ class InvalidProject(Problem):
     status, code, title = 400, "invalid_project", "The project id is not valid"
 
     def __init__(self) -> None:
-        super().__init__("a project id is 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")
+        super().__init__("a project id is 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or ..")
 
 
 class InvalidParameter(Problem):

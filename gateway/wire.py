@@ -12,7 +12,7 @@ from storage import BlockType, TurnStatus
 
 ChangeType = Literal["created", "modified", "deleted"]
 
-_PROJECT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_PROJECT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~-]{1,128}")
 _CURSOR = re.compile(r"([0-9a-z]{1,32})\.(0|[1-9][0-9]{0,18})(?:\.(0|[1-9][0-9]{0,18}))?")
 _PATH_BYTES = 1024
 

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Literal
-from urllib.parse import quote
 
 import msgspec
 
@@ -20,6 +19,7 @@ from gateway.client.answers import (
     tagged_unless_known,
 )
 from gateway.client.errors import UnexpectedAnswer, problem_from
+from gateway.client.paths import checked_path, project_path, quoted_path
 from gateway.client.policy import PollSettings
 from gateway.client.sessions import SessionRequests
 from gateway.wire import (
@@ -48,7 +48,7 @@ class Project(SessionRequests):
     """All requests on a project. Made by `GatewayClient.project`. Every method raises GatewayError."""
 
     def __init__(self, sender: Sender, name: str) -> None:
-        super().__init__(sender, f"/api/projects/{quote(name, safe='')}")
+        super().__init__(sender, project_path(name))
         self.name = name
         self.url = f"{sender.url}{self._path}"
 
@@ -200,7 +200,7 @@ class Project(SessionRequests):
 
     async def move(self, source: str, target: str) -> Tagged[Receipt]:
         """Give a file another path."""
-        body = msgspec.json.encode(MoveRequest(source, target))
+        body = msgspec.json.encode(MoveRequest(checked_path(source), checked_path(target)))
         answer = await self._sender.send(
             "POST", f"{self._path}/files/move", headers=_JSON, content=body, repeatable=False
         )
@@ -262,10 +262,10 @@ class Project(SessionRequests):
     # How
 
     def _file(self, path: str) -> str:
-        return f"{self._path}/files/{quote(path)}"
+        return f"{self._path}/files/{quoted_path(path)}"
 
     def _past(self, path: str) -> str:
-        return f"{self._path}/history/{quote(path)}"
+        return f"{self._path}/history/{quoted_path(path)}"
 
     async def _write(
         self, method: str, path: str, headers: Mapping[str, str | None], body: bytes, root: str | None = None

@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from gateway.client.answers import Sender, Tagged, decoded, quoted, tagged_unless_known
+from gateway.client.paths import quoted_id
 from gateway.wire import (
     BlocksReceipt,
     NewSession,
@@ -110,7 +110,7 @@ class SessionRequests:
         return decoded(answer, OutputReceipt)
 
     def _session(self, session: str) -> str:
-        return f"{self._path}/sessions/{quote(session, safe='')}"
+        return f"{self._path}/sessions/{quoted_id(session, 'session')}"
 
     def _turn(self, session: str, turn: str) -> str:
-        return f"{self._session(session)}/turns/{quote(turn, safe='')}"
+        return f"{self._session(session)}/turns/{quoted_id(turn, 'turn')}"

@@ -1,0 +1,57 @@
+"""Names as parts of a URL, checked before a request is sent.
+
+URL parsers resolve `.` and `..` (also as `%2e`), so that a path which nobody has checked could leave its project.
+"""
+
+from urllib.parse import quote
+
+from gateway.client.errors import InvalidParameter, InvalidPath, InvalidProject, ProblemAnswer
+from gateway.wire import ProblemDetails, path_fault, valid_project_id
+
+
+def project_path(name: str) -> str:
+    """The path of a project's URL.
+
+    Raises:
+        InvalidProject
+    """
+    if not valid_project_id(name):
+        detail = f"{name!r} is not a project id: 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or .."
+        raise _refusal(InvalidProject, "The project id is not valid", detail)
+    return f"/api/projects/{name}"
+
+
+def quoted_path(path: str) -> str:
+    """A file path, quoted for a URL.
+
+    Raises:
+        InvalidPath
+    """
+    return quote(checked_path(path))
+
+
+def checked_path(path: str) -> str:
+    """A file path as it is.
+
+    Raises:
+        InvalidPath
+    """
+    fault = path_fault(path)
+    if fault is not None:
+        raise _refusal(InvalidPath, "The file path is not valid", f"{path!r} is not a file path: {fault}")
+    return path
+
+
+def quoted_id(identifier: str, name: str) -> str:
+    """The id of a session or a turn, quoted for a URL.
+
+    Raises:
+        InvalidParameter
+    """
+    if identifier in ("", ".", "..") or "/" in identifier:
+        raise _refusal(InvalidParameter, "A parameter is not valid", f"{identifier!r} is not the id of a {name}")
+    return quote(identifier, safe="")
+
+
+def _refusal(kind: type[ProblemAnswer], title: str, detail: str) -> ProblemAnswer:
+    return kind(ProblemDetails("about:blank", title, 400, detail, kind.code))
