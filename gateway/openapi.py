@@ -22,7 +22,7 @@ from gateway.routes.operation import JSON, OCTETS, Operation
 from gateway.wire import ProblemDetails
 
 _PATH_PARAMETERS = {
-    "project": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"},
+    "project": {"type": "string", "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$"},
     "path": {"type": "string", "minLength": 1, "maxLength": 1024},
     "session": {"type": "string", "minLength": 1},
     "turn": {"type": "string", "minLength": 1},

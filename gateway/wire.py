@@ -15,6 +15,10 @@ ChangeType = Literal["created", "modified", "deleted"]
 _PROJECT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~-]{1,128}")
 _CURSOR = re.compile(r"([0-9a-z]{1,32})\.(0|[1-9][0-9]{0,18})(?:\.(0|[1-9][0-9]{0,18}))?")
 _PATH_BYTES = 1024
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Categories of characters that steer how a text is shown, and show nothing themselves."""
+_JOINERS = "\u200c\u200d"
+"""Of the category Cf, but words of Persian and Indic scripts, and emoji, are spelled with these."""
 
 
 class Receipt(Struct, frozen=True, gc=False):
@@ -381,7 +385,7 @@ def path_fault(path: str) -> str | None:
             return f"it has the segment {segment!r}"
     if path.isascii():
         return None if path.isprintable() else "it has a control character"
-    if any(unicodedata.category(character) == "Cc" for character in path):
+    if any(unicodedata.category(character) in _UNSEEN and character not in _JOINERS for character in path):
         return "it has a control character"
     if not unicodedata.is_normalized("NFC", path):
         return "it is not in Unicode normalisation form C"

@@ -118,6 +118,8 @@ PATHS = {
     "dot": "a/./b",
     "delete": "a%7fb",
     "C1 control": quote("a\x85b"),
+    "right-to-left override": quote("a\u202eb"),
+    "line separator": quote("a\u2028b"),
     "nothing": "",
 }
 
@@ -155,7 +157,7 @@ def test_odd_but_valid_paths_are_files(shared_project: httpx.Client, path: str) 
     assert [entry["path"] for entry in shared_project.get("/files").json()["files"]] == [path]
 
 
-@pytest.mark.parametrize("project", ["a b", "ä", "x" * 129, "a%2fb", "*"])
+@pytest.mark.parametrize("project", ["a b", "ä", "x" * 129, "a%2fb", "*", "%2e", "%2e%2e"])
 def test_what_is_no_project_is_refused(shared_gateway: GatewayProcess, project: str) -> None:
     answer = httpx.get(f"{shared_gateway.url}/api/projects/{quote(project, safe='%*')}/files")
     assert answer.status_code in (400, 404)
