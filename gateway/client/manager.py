@@ -304,7 +304,7 @@ class PollingManager:
         if not self._is_current(entry):
             return
         answer = Answer(
-            polled.changed, polled.terminal, polled.cursor, cursor, polled.position, backoff_s=polled.backoff_s
+            polled.changed, polled.terminal, polled.cursor, cursor, polled.position, polled.backoff_s, polled.active
         )
         entry.receivers = []
         decisions = self._schedule.answered(self._now(), entry.key, answer)

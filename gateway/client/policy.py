@@ -67,6 +67,8 @@ class Answer(Struct, frozen=True):
     """A version, or another number that only grows."""
     backoff_s: float | None = None
     """The server's `Backoff`."""
+    active: bool = False
+    """Whether the thing is at work, as a turn that is pending or running: polled as after a change, also at first."""
 
 
 class Failure(Struct, frozen=True):

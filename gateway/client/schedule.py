@@ -151,6 +151,8 @@ class PollSchedule:
         if self._is_stale(poll, answer):
             poll.answered_at = now
             return [*decisions, Drop(key), *self._settle(poll, now, None), *self.advance(now)]
+        if answer.active and poll.changed_at is None:
+            poll.changed_at = now
         if answer.changed:
             self._note_change(poll, now)
             receivers = [*poll.intervals, *(name for name in poll.fresh if name not in poll.intervals)]

@@ -19,6 +19,8 @@ class Polled(Struct, frozen=True):
     """What the function is to be called with the next time; kept once the value was delivered."""
     position: float | None = None
     backoff_s: float | None = None
+    active: bool = False
+    """Whether the thing is at work: polled as after a change, also at first."""
 
 
 PollFunction: TypeAlias = Callable[[str | None], Awaitable[Polled]]

@@ -90,14 +90,18 @@ class _TurnSource:
         self._project = project
         self._name = (session, turn)
         self._blocks: list[Block] = []
+        self._active = False
 
     async def poll(self, tag: str | None) -> Polled:
         answer = await self._project.read_turn(*self._name, after_block=len(self._blocks), tag=tag)
         turn: Any = answer.value
         if turn is None:
-            return Polled(changed=False, backoff_s=answer.backoff_s)
+            return Polled(changed=False, backoff_s=answer.backoff_s, active=self._active)
         if turn.block_count < len(self._blocks):
             raise UnexpectedAnswer(409, "the turn has lost blocks: the gateway was restored")
         self._blocks += [block for block in turn.blocks if block.index >= len(self._blocks)]
         reading = _Reading(msgspec.structs.replace(turn, blocks=[]), self._blocks, len(self._blocks))
-        return Polled(reading, terminal=turn.status in _FINISHED, cursor=answer.tag, backoff_s=answer.backoff_s)
+        self._active = turn.status not in _FINISHED
+        return Polled(
+            reading, terminal=not self._active, cursor=answer.tag, backoff_s=answer.backoff_s, active=self._active
+        )

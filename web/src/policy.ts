@@ -88,6 +88,8 @@ export interface Answer {
   position?: number | null
   /** The server's `Backoff`. */
   backoffS?: number | null
+  /** Whether the thing is at work, as a turn that is pending or running: polled as after a change, also at first. */
+  active?: boolean
 }
 
 /** How a poll failed. `status` is null where no answer came. */

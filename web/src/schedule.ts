@@ -134,6 +134,7 @@ export class PollSchedule {
       poll.answeredAt = now
       return [...decisions, { do: 'drop', key }, ...this.settle(poll, now, null), ...this.advance(now)]
     }
+    if (answer.active) poll.changedAt ??= now
     if (answer.changed) noteChange(poll, now)
     const to = answer.changed ? poll.receivers() : [...poll.fresh]
     poll.answeredAt = now

@@ -14,6 +14,8 @@ export interface Polled<T> {
   position?: number | null
   /** The server's `Backoff`. */
   backoffS?: number | null
+  /** Whether the thing is at work: polled as after a change, also at first. */
+  active?: boolean
 }
 
 /** What a poll function is called with. */

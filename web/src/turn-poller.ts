@@ -100,17 +100,19 @@ export function turnKey(project: Project, session: string, turn: string): string
 /** Asks for a turn, without the blocks that are known; gives it with all of them. */
 function pollTurn(project: Project, session: string, turn: string): PollFunction<Turn> {
   let known: Block[] = []
+  let active = false
   return async ({ cursor, signal }) => {
     const asked = { afterBlock: known.length, tag: cursor, signal }
     let { value, tag, backoffS } = await project.readTurn(session, turn, asked)
-    if (value === null) return { changed: false, backoffS }
+    if (value === null) return { changed: false, backoffS, active }
     if (value.block_count < known.length) {
       // The gateway was restored: what is known is not so any more.
       ;({ value, tag, backoffS } = await project.readTurn(session, turn, { signal }))
       known = []
     }
-    if (value === null) return { changed: false, backoffS }
+    if (value === null) return { changed: false, backoffS, active }
     known = [...known, ...value.blocks]
-    return { value: { ...value, blocks: known }, terminal: isFinished(value.status), cursor: tag, backoffS }
+    active = !isFinished(value.status)
+    return { value: { ...value, blocks: known }, terminal: !active, cursor: tag, backoffS, active }
   }
 }
