@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import hashlib
+import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -10,11 +11,8 @@ from anyio import to_process
 
 from gateway.open_document import OpenDocument, is_snapshot_due
 from gateway.surrogates import may_hold_pairs, second_halves
-from gateway.updates import (
-    build_document,
-    build_update,
-)
-from storage import AppendUpdate, Commit, Committed, Storage, StoredDocument, Version
+from gateway.updates import Document, build_document, build_update
+from storage import AppendUpdate, Commit, Committed, Incarnation, Storage, StoredDocument, Version, new_incarnation
 
 T = TypeVar("T")
 
@@ -39,6 +37,8 @@ class Documents:
         self._undecided: dict[tuple[str, str], OpenDocument] = {}
         """Closed documents of which updates are still queued."""
         self._memory = 0
+        self._run = secrets.token_bytes(16)
+        """Drawn anew when the gateway starts: its database may be a copy that keeps the names of the lives."""
         storage.listen(self._committed)
         self.due: dict[tuple[str, str], Version | None] = {}
         """The files of which a snapshot is to be taken, and at which version; None: the newest."""
@@ -102,19 +102,29 @@ class Documents:
             head = await self._storage.file_head(project, path)
             if head is not None and not head.deleted:  # it came into being between the two reads
                 return await self._read(project, path)
-            born = 1 if head is None else head.version + 1
-            return OpenDocument(project, path, head, build_document([], _client_id(project, path, born)), [], set())
+            incarnation = new_incarnation()
+            return OpenDocument(project, path, head, incarnation, self._build([], incarnation), [], set())
         parts = stored_parts(stored)
         halves = await in_worker(second_halves, [part for part in parts if may_hold_pairs(part)])
         if sum(map(len, parts)) > _HEAVY_BYTES and len(parts) > 1:
             parts = [await in_worker(build_update, parts)]
         head = stored.head
-        client_id = _client_id(project, path, head.born_version)
-        document = OpenDocument(project, path, head, build_document(parts, client_id), parts, halves)
+        built = self._build(parts, head.incarnation)
+        document = OpenDocument(project, path, head, head.incarnation, built, parts, halves)
         if stored.snapshot is not None:
             document.snapshot_log_size = stored.snapshot.log_size
             document.snapshot_size = len(stored.snapshot.body)
         return document
+
+    def _build(self, parts: Sequence[bytes], incarnation: Incarnation) -> Document:
+        """The document, with the Yjs client that the gateway is when it edits this life of a file itself.
+
+        Where a client writes a clock twice, replicas differ for ever. So names, such as a path, have no part in it:
+        they are the same when a database is set back, and in a copy of a file on another gateway. It is one for each
+        life and run of the gateway: with one for each `PUT` the state vector would grow without end.
+        """
+        digest = hashlib.blake2b(incarnation.encode(), digest_size=4, key=self._run).digest()
+        return build_document(parts, int.from_bytes(digest) or 1)
 
     def _make_room(self, memory: int) -> None:
         """Close documents, least recently used first, until `memory` more fits."""
@@ -146,7 +156,10 @@ class Documents:
     ) -> asyncio.Future[tuple[Committed, ...]]:
         """The same for several documents of one project, to be stored together or not at all."""
         try:
-            changes = tuple(AppendUpdate(document.path, document.version, update, author) for document, update in edits)
+            changes = tuple(
+                AppendUpdate(document.path, document.version, update, author, document.line, document.incarnation)
+                for document, update in edits
+            )
             future = asyncio.ensure_future(self._storage.append(edits[0][0].project, changes))
         except BaseException:
             for document, _ in edits:
@@ -241,10 +254,3 @@ async def in_worker(work: Callable[[Sequence[bytes]], T], parts: Sequence[bytes]
     if sum(map(len, parts)) <= _HEAVY_BYTES:
         return work(parts)
     return await to_process.run_sync(work, list(parts), cancellable=True)
-
-
-def _client_id(project: str, path: str, born_version: int) -> int:
-    """The Yjs client that the gateway is when it edits this life of a file itself: one a life, or the state vector
-    would grow with every PUT."""
-    digest = hashlib.blake2b(f"{project}\0{path}\0{born_version}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest) or 1

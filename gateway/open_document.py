@@ -20,7 +20,7 @@ from gateway.updates import (
     require_shallow,
     run_yrs,
 )
-from storage import Committed, FileHead, Version
+from storage import Committed, FileHead, Incarnation, Line, Version
 
 _MEMORY_PER_BYTE = 10
 """An open document takes 5 to 14 times its encoded size."""
@@ -52,6 +52,7 @@ class OpenDocument:
         project: str,
         path: str,
         head: FileHead | None,
+        incarnation: Incarnation,
         document: Document,
         parts: Sequence[bytes],
         halves: set[Place],
@@ -60,6 +61,8 @@ class OpenDocument:
         self.path = path
         self.head = head
         """The newest durable state."""
+        self.incarnation = incarnation
+        """The life of the file; where there is no file, the one that begins with the first update."""
         self.version = Version(0) if head is None else head.version
         """The version that the next update builds on: ahead of `head` while updates are queued."""
         self.snapshot_log_size = 0
@@ -67,6 +70,8 @@ class OpenDocument:
         self.size = sum(map(len, parts))
         """Bytes of the encoded document, about."""
         self.usable = True
+        self.line = Line()
+        """What is queued of this opening of the file: each update builds on the one before it."""
         self._document = document
         self._halves = halves
         """Where in its texts the second half of a surrogate pair is, or was."""

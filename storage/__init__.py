@@ -6,6 +6,7 @@ from storage.errors import (
     DatabaseRefused,
     NotAGatewayDatabase,
     NotAnExport,
+    PredecessorFailed,
     ProjectExists,
     SchemaTooNew,
     SchemaTooOld,
@@ -35,6 +36,7 @@ from storage.records import (
     FoldPoint,
     Incarnation,
     Increment,
+    Line,
     Milliseconds,
     NewBlock,
     OutputPosition,
@@ -54,6 +56,7 @@ from storage.records import (
     UpdateTurn,
     Version,
     VersionRecord,
+    new_incarnation,
 )
 
 __all__ = [
@@ -76,11 +79,13 @@ __all__ = [
     "FoldPoint",
     "Incarnation",
     "Increment",
+    "Line",
     "Milliseconds",
     "NewBlock",
     "NotAGatewayDatabase",
     "NotAnExport",
     "OutputPosition",
+    "PredecessorFailed",
     "ProjectExists",
     "ProjectHead",
     "Retention",
@@ -109,4 +114,5 @@ __all__ = [
     "Version",
     "VersionConflict",
     "VersionRecord",
+    "new_incarnation",
 ]

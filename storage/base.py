@@ -52,7 +52,9 @@ class Storage(Protocol):
     5. *Listeners first.* Commit listeners hear of a batch before the futures of its changes have results,
        in commit order, each batch once.
     6. *All or nothing.* The changes of one `append` are stored together, next to each other, or not at all.
-    7. Reads see one moment: what one call returns comes from one read transaction.
+    7. *A failed change takes those with it that build on it.* Once a queued change of a `Line` was not stored, for
+       whatever reason, no later change of that line is.
+    8. Reads see one moment: what one call returns comes from one read transaction.
     """
 
     def append(self, project: str, changes: tuple[Change, ...]) -> Awaitable[tuple[Committed, ...]]:
@@ -64,6 +66,8 @@ class Storage(Protocol):
         Raises:
             StorageOverloaded, StorageClosed: at once; nothing was queued.
             VersionConflict: by the future; a file was at another version than the change expects.
+            PredecessorFailed: by the future; an earlier change of the line was not stored, or the file is in another
+                life than the change was made for.
             StorageFull, StorageUnavailable: by the future; nothing was stored.
         """
 

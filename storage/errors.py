@@ -2,6 +2,7 @@
 
 StorageError
 ├── VersionConflict       the file is not at the version that the change was made for
+│   └── PredecessorFailed     … or it is, without what the change builds on
 ├── TurnConflict          the turn has changed since, or is not there
 ├── SessionMissing        there is no such session to add a turn to
 ├── ProjectExists         there is a project of this name
@@ -31,6 +32,15 @@ class VersionConflict(StorageError):
         self.path = path
         self.expected = expected
         self.found = found
+
+
+class PredecessorFailed(VersionConflict):
+    """A change builds on what is not there: on a change that was not stored, or on another life of the file. The file
+    may be at version `expected` all the same: somebody else's change came to have that number."""
+
+    def __init__(self, project: str, path: str, expected: int, found: int) -> None:
+        super().__init__(project, path, expected, found)
+        self.args = (f"a change of {path!r} of project {project!r} builds on what was not stored",)
 
 
 class TurnConflict(StorageError):

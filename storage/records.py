@@ -1,8 +1,9 @@
-"""What storage takes and gives: frozen, flat, without behaviour.
+"""What storage takes and gives: frozen (all but `Line`), flat, without behaviour.
 
 Times are integer milliseconds since 1970 in UTC.
 """
 
+import secrets
 from typing import Literal, NewType
 
 from msgspec import Struct
@@ -20,6 +21,11 @@ Incarnation = NewType("Incarnation", str)
 """The life of a file between a create and a delete."""
 
 Milliseconds = NewType("Milliseconds", int)
+
+
+def new_incarnation() -> Incarnation:
+    """A name that no other life of a file has had."""
+    return Incarnation(secrets.token_hex(5))
 
 
 class ProjectHead(Struct, frozen=True, gc=False):
@@ -47,6 +53,14 @@ class FileHead(Struct, frozen=True, gc=False):
     born_sequence: Sequence
 
 
+class Line(Struct, eq=False):
+    """Changes of one file that build on each other, each on the one queued before it: a version number that is not
+    durable yet only counts, and cannot tell whether the change that was to have it is the one that got it."""
+
+    broken: bool = False
+    """Set by storage: a change of the line failed, and so does every later one."""
+
+
 class AppendUpdate(Struct, frozen=True, gc=False):
     """Add one update to a file that is at `expected_version`.
 
@@ -57,6 +71,10 @@ class AppendUpdate(Struct, frozen=True, gc=False):
     expected_version: Version
     body: bytes
     author: str | None = None
+    line: Line | None = None
+    """The changes that the update builds on; None: it builds on nothing that is not durable."""
+    incarnation: Incarnation | None = None
+    """The life of the file that the update is made for. Where none is, the life that begins is called so."""
 
 
 class DeleteFile(Struct, frozen=True, gc=False):

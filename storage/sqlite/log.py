@@ -4,9 +4,9 @@ import secrets
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from storage.errors import StorageError, VersionConflict
+from storage.errors import PredecessorFailed, StorageError, VersionConflict
 from storage.records import (
     AppendUpdate,
     Change,
@@ -24,6 +24,7 @@ from storage.records import (
     TurnChange,
     UpdateTurn,
     Version,
+    new_incarnation,
 )
 from storage.sqlite.files import head_from_row
 from storage.sqlite.turn_log import TurnLog
@@ -96,6 +97,7 @@ class Log:
         for name, changes in requests:
             conflict = self._first_conflict(connection, name, changes)
             if conflict is not None:
+                break_lines(changes)
                 results.append(conflict)
                 continue
             project = self._project(connection, name) or self._create_project(connection, name, now)
@@ -128,11 +130,17 @@ class Log:
                 continue
             path = change.path
             found = expected.get(path)
+            head = None
             if found is None:
                 file = self._files.get((project, path)) or self._load_file(connection, project, path)
-                found = file.head.version if file else 0
+                head = file.head if file else None
+                found = head.version if head else 0
+            if type(change) is AppendUpdate and change.line is not None and change.line.broken:
+                return PredecessorFailed(project, path, change.expected_version, found)
             if found != change.expected_version:
                 return VersionConflict(project, path, change.expected_version, found)
+            if type(change) is AppendUpdate and head is not None and _is_for_another_life(change, head):
+                return PredecessorFailed(project, path, change.expected_version, found)
             expected[path] = found + 1
         return None
 
@@ -210,7 +218,8 @@ class Log:
         if old.deleted and not deleted:
             if old.version:
                 self._bury(connection, file.id, old)
-            size, incarnation, born_version, born_sequence = 0, new_incarnation(), version, sequence
+            size, born_version, born_sequence = 0, version, sequence
+            incarnation = (type(change) is AppendUpdate and change.incarnation) or new_incarnation()
         if body is not None:
             size += len(body)
         if old.deleted or deleted:
@@ -248,11 +257,18 @@ class Log:
         )
 
 
+def _is_for_another_life(change: AppendUpdate, head: FileHead) -> bool:
+    """Whether a change was made for another life of the file than the one that it would be added to."""
+    return change.incarnation is not None and (change.incarnation == head.incarnation) is head.deleted
+
+
+def break_lines(changes: Iterable[Change | TurnChange]) -> None:
+    """Note that changes were not stored."""
+    for change in changes:
+        if type(change) is AppendUpdate and change.line is not None:
+            change.line.broken = True
+
+
 def new_epoch() -> Epoch:
     """A name that no other life of a project has had."""
     return Epoch(secrets.token_hex(5))
-
-
-def new_incarnation() -> Incarnation:
-    """A name that no other life of a file has had."""
-    return Incarnation(secrets.token_hex(5))

@@ -21,8 +21,8 @@ from storage.portable import (
     TurnRecord,
     VersionRow,
 )
-from storage.records import Milliseconds, ProjectHead, Sequence
-from storage.sqlite.log import new_epoch, new_incarnation
+from storage.records import Milliseconds, ProjectHead, Sequence, new_incarnation
+from storage.sqlite.log import new_epoch
 
 
 def back_up(connection: sqlite3.Connection, target: Path) -> None:

@@ -8,7 +8,7 @@ from storage.base import CommitListener
 from storage.errors import StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
 from storage.records import AppendUpdate, Change, Commit, CreateTurn, TurnChange, UpdateTurn
 from storage.sqlite.database import Database
-from storage.sqlite.log import Clock, Log
+from storage.sqlite.log import Clock, Log, break_lines
 
 _BATCH_CHANGES = 1024
 _BATCH_BYTES = 8 * 2**20
@@ -118,6 +118,8 @@ class GroupCommitWriter:
             )
         except Exception as error:  # the batch is undone and its requests are told; the writer must outlive any of them
             self._log.forget()
+            for request in batch:
+                break_lines(request.changes)
             failure = error if isinstance(error, StorageError) else StorageUnavailable(f"the write failed: {error!r}")
             results = [failure] * len(batch)
         for request in batch:

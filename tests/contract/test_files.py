@@ -2,20 +2,30 @@
 
 import asyncio
 import random
+import uuid
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from storage import (
     AppendUpdate,
+    Change,
     Committed,
     DeleteFile,
     FileHead,
+    Incarnation,
+    Line,
+    PredecessorFailed,
     Snapshot,
     Storage,
     StorageClosed,
+    StorageError,
     StorageOverloaded,
     Version,
     VersionConflict,
+    new_incarnation,
 )
 from tests.contract.conftest import Clock, Open, Run
 
@@ -73,6 +83,141 @@ def test_a_change_for_another_version_is_refused_and_leaves_nothing(open_storage
                 await storage.append("q", (DeleteFile("a", Version(1)),))
             assert await storage.project_head("q") is None
             assert (await _append(storage, "a")).project.sequence == 2
+
+    run(work())
+
+
+def test_what_builds_on_a_change_that_failed_fails_with_it(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            await _append(storage, "a")
+            line = Line()
+            removal = storage.append("p", (DeleteFile("a", Version(1)),))
+            late = storage.append("p", (AppendUpdate("a", Version(1), b"b", line=line),))
+            later = storage.append("p", (AppendUpdate("a", Version(2), b"c", line=line),))  # the number is there
+            other = storage.append("p", (AppendUpdate("a", Version(2), b"new life", line=Line()),))
+            with pytest.raises(VersionConflict):
+                await late
+            with pytest.raises(PredecessorFailed) as refused:
+                await later
+            assert (refused.value.expected, refused.value.found) == (2, 2)
+            assert (await removal)[0].head.deleted
+            assert (await other)[0].head.version == 3
+            with pytest.raises(PredecessorFailed):
+                await storage.append("p", (AppendUpdate("a", Version(3), b"c", line=line),))
+            # One change that fails takes all of its append with it, and with each what builds on it.
+            two = Line(), Line()
+            changes = [AppendUpdate(path, Version(0), b"1", line=each) for path, each in zip("xy", two, strict=True)]
+            with pytest.raises(VersionConflict):
+                await storage.append("p", (*changes, DeleteFile("a", Version(9))))
+            for path, each in zip("xy", two, strict=True):
+                with pytest.raises(PredecessorFailed):
+                    await storage.append("p", (AppendUpdate(path, Version(0), b"2", line=each),))
+
+    run(work())
+
+
+def test_what_builds_on_a_change_that_the_disk_refused_fails_with_it(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            await _append(storage, "a")
+            line = Line()
+            unwritable: Any = "no bytes"
+            failing = asyncio.ensure_future(
+                storage.append("p", (AppendUpdate("a", Version(1), unwritable, line=line),))
+            )
+            with pytest.raises(StorageError):
+                await failing
+            foreign = storage.append("p", (AppendUpdate("a", Version(1), b"foreign"),))
+            with pytest.raises(PredecessorFailed):
+                await storage.append("p", (AppendUpdate("a", Version(2), b"c", line=line),))
+            assert (await foreign)[0].head.version == 2
+
+    run(work())
+
+
+class _Opening:
+    """Somebody who has a file open and queues changes of it, each on the one before."""
+
+    def __init__(self, name: int, version: int) -> None:
+        self.line = Line()
+        self.version = version
+        self.start = version
+        self.name = name
+
+    def next(self) -> AppendUpdate:
+        """The next change. Its body says which version it builds on, and whose."""
+        builds_on = self.name if self.version > self.start else -1
+        self.version += 1
+        return AppendUpdate("a", Version(self.version - 1), b"%d %d" % (self.name, builds_on), line=self.line)
+
+
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("change"), st.integers(0, 2)),
+            st.sampled_from([("delete", 0), ("turn", 0), ("settle", 0)]),
+        ),
+        max_size=30,
+    )
+)
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+def test_no_change_is_stored_without_the_one_it_builds_on(
+    open_storage: Open, run: Run, steps: list[tuple[str, int]]
+) -> None:
+    project = uuid.uuid4().hex
+
+    async def work() -> None:
+        async with open_storage() as storage:
+            openings: dict[int, _Opening] = {}
+            waiting: list[asyncio.Future[Any]] = []
+            for number, (step, who) in enumerate(steps):
+                if step == "turn":  # of the loop: what is queued so far may be a batch of its own
+                    await asyncio.sleep(0)
+                    continue
+                if step == "settle":
+                    await asyncio.gather(*waiting, return_exceptions=True)
+                    openings.clear()
+                    continue
+                head = await storage.file_head(project, "a")
+                if step == "delete":
+                    change: Change = DeleteFile("a", _version(head))
+                else:
+                    if who not in openings:
+                        openings[who] = _Opening(number, _version(head))
+                    change = openings[who].next()
+                waiting.append(asyncio.ensure_future(storage.append(project, (change,))))
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+            log = [each.body async for each in storage.updates(project, "a")]
+            assert len(log) == sum(not isinstance(result, BaseException) for result in results)
+            for version, body in enumerate(log):
+                if body is not None and (builds_on := int(body.split()[1])) >= 0:
+                    before = log[version - 1]
+                    assert before is not None
+                    assert int(before.split()[0]) == builds_on
+
+    run(work())
+
+
+def test_a_new_life_is_called_as_its_first_change_says(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            names = [new_incarnation() for _ in range(3)]
+
+            async def append(version: int, incarnation: Incarnation) -> Incarnation:
+                change = AppendUpdate("a", Version(version), b"x", incarnation=incarnation)
+                return (await storage.append("p", (change,)))[0].head.incarnation
+
+            assert await append(0, names[0]) == names[0]
+            assert await append(1, names[0]) == names[0]
+            with pytest.raises(PredecessorFailed):
+                await append(2, names[1])  # made for another life
+            await _delete(storage, "a")
+            with pytest.raises(PredecessorFailed):
+                await append(3, names[0])  # that life is over
+            assert await append(3, names[2]) == names[2]
+            await _delete(storage, "a")
+            assert (await _append(storage, "a")).head.incarnation not in names
 
     run(work())
 
