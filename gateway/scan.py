@@ -1,0 +1,374 @@
+"""Reads an update, encoding version 1, once, before a document sees it. Pure.
+
+Nothing is believed that the bytes do not hold: every count and every length is walked through. The walk neither nests
+calls nor takes more memory than the update has structs.
+"""
+
+import json
+import re
+from typing import NamedTuple
+
+from gateway.structs import MalformedUpdate, Place
+
+GC, DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, DOC, SKIP = range(11)
+"""What a struct holds: the low five bits of its first byte."""
+XML_ELEMENT, XML_HOOK = 3, 5
+"""Of the shared types those that have a name."""
+_LAST_TYPE = 6
+
+MARK = b"$yjs-gateway:stand-in$"
+"""What every stand-in begins with (`gateway.stored_form`). A value of a client that begins so needs one itself."""
+MARK_TEXT = MARK.decode()
+
+_LARGEST_INTEGER = 2**53 - 1
+_LARGEST_CLOCK = 2**32 - 1
+"""yrs counts clocks in 32 bits."""
+_DEEPEST_PLAIN = 32
+"""How many levels plain values are nested at most where yrs holds them itself."""
+
+_FOUR_BYTES = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
+
+_SIMPLE = rb'(?:true|false|null|0|-?[1-9][0-9]{0,14}|"[^"\\\x00-\x1f]*")'
+_HELD_JSON = re.compile(rb'%b|\{\}|\[\]|\{"[^"\\\x00-\x1f]*":%b\}' % (_SIMPLE, _SIMPLE))
+"""JSON that yrs gives back byte for byte."""
+
+
+class ScannedStruct(NamedTuple):
+    """One struct: where it stands in the document, what it builds on, and where its bytes are."""
+
+    client: int
+    clock: int
+    length: int
+    kind: int
+    start: int
+    """Where its bytes begin."""
+    content: int
+    """Where the bytes of its content begin."""
+    end: int
+    left: Place | None
+    right: Place | None
+    parent: Place | None
+    """The shared type that holds it, where the struct says it."""
+
+
+class Scan(NamedTuple):
+    """What an update holds."""
+
+    structs: list[ScannedStruct]
+    odd: list[int]
+    """The places in `structs` of those that yrs would not give back as Yjs has them."""
+    types: int
+    """How many shared types the update makes."""
+    delete_set: int
+    """Where in the bytes the delete set begins."""
+    deletes: list[tuple[int, int, int]]
+    """The deleted ranges: client, first clock, clock after the end."""
+
+
+def scan(update: bytes) -> Scan:
+    """Walk through an update, to its last byte.
+
+    Raises:
+        MalformedUpdate
+    """
+    try:
+        return _scan(update)
+    except IndexError:
+        raise MalformedUpdate("the bytes end too early") from None
+    except UnicodeDecodeError:
+        raise MalformedUpdate("a string is not UTF-8") from None
+
+
+def _scan(data: bytes) -> Scan:
+    structs: list[ScannedStruct] = []
+    odd: list[int] = []
+    types = 0
+    make = tuple.__new__
+    clients, at = uint(data, 0)
+    for _ in range(clients):
+        count, at = uint(data, at)
+        client, at = uint(data, at)
+        clock, at = uint(data, at)
+        for _ in range(count):
+            start = at
+            info = data[at]
+            at += 1
+            kind = info & 0x1F
+            left = right = parent = None
+            if kind in (GC, SKIP):
+                content = at
+                length, at = uint(data, at)
+            else:
+                if info & 0x80:
+                    place, at = uint(data, at)
+                    other, at = uint(data, at)
+                    left = (place, other)
+                if info & 0x40:
+                    place, at = uint(data, at)
+                    other, at = uint(data, at)
+                    right = (place, other)
+                if not info & 0xC0:
+                    parent, at = _parent(data, at, info)
+                content = at
+                if kind == STRING:
+                    size, at = uint(data, at)
+                    text = data[at : at + size]
+                    if len(text) < size:
+                        raise IndexError
+                    at += size
+                    length = size if text.isascii() else utf16_length(text)
+                else:
+                    length, at, is_odd = _content(data, at, kind)
+                    types += kind == TYPE
+                    if is_odd:
+                        odd.append(len(structs))
+            structs.append(make(ScannedStruct, (client, clock, length, kind, start, content, at, left, right, parent)))
+            clock += length
+            if clock > _LARGEST_CLOCK:
+                raise MalformedUpdate("a clock is out of range")
+    delete_set = at
+    deletes, at = read_deletes(data, at)
+    if at != len(data):
+        raise MalformedUpdate("there are bytes after the end")
+    return Scan(structs, odd, types, delete_set, deletes)
+
+
+def uint(data: bytes, at: int) -> tuple[int, int]:
+    """A variable-length unsigned integer of at most 53 bits, and where the bytes after it begin."""
+    value = data[at]
+    if value < 0x80:
+        return value, at + 1
+    value &= 0x7F
+    shift = 7
+    while True:
+        at += 1
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+        if shift > 63:
+            break
+    if value > _LARGEST_INTEGER or shift > 63:
+        raise MalformedUpdate("an integer is out of range")
+    return value, at + 1
+
+
+def block(data: bytes, at: int) -> tuple[int, int]:
+    """Where the bytes begin and end that stand after their length."""
+    size, at = uint(data, at)
+    end = at + size
+    if end > len(data):
+        raise IndexError
+    return at, end
+
+
+def text_block(data: bytes, at: int) -> tuple[int, int]:
+    """The same of a text."""
+    start, end = block(data, at)
+    text = data[start:end]
+    if not text.isascii():
+        text.decode()
+    return start, end
+
+
+def utf16_length(text: bytes) -> int:
+    """How many UTF-16 code units a text in UTF-8 has."""
+    return len(text.decode()) + len(_FOUR_BYTES.findall(text))
+
+
+def read_deletes(data: bytes, at: int) -> tuple[list[tuple[int, int, int]], int]:
+    """The deleted ranges of a delete set, and where the bytes after it begin."""
+    deletes = []
+    clients, at = uint(data, at)
+    for _ in range(clients):
+        client, at = uint(data, at)
+        count, at = uint(data, at)
+        for _ in range(count):
+            clock, at = uint(data, at)
+            length, at = uint(data, at)
+            if clock + length > _LARGEST_CLOCK:
+                raise MalformedUpdate("a clock is out of range")
+            deletes.append((client, clock, clock + length))
+    return deletes, at
+
+
+def _parent(data: bytes, at: int, info: int) -> tuple[Place | None, int]:
+    """The shared type that holds a struct; None for a root."""
+    parent = None
+    named, at = uint(data, at)
+    if named == 1:
+        _, at = text_block(data, at)
+    else:
+        client, at = uint(data, at)
+        clock, at = uint(data, at)
+        parent = (client, clock)
+    if info & 0x20:
+        _, at = text_block(data, at)
+    return parent, at
+
+
+def _content(data: bytes, at: int, kind: int) -> tuple[int, int, bool]:
+    """The length of a content, where the bytes after it begin, and whether yrs would not give it back as it is."""
+    match kind:
+        case 1:  # deleted
+            length, at = uint(data, at)
+            return length, at, False
+        case 2:  # JSON
+            length, at = uint(data, at)
+            for _ in range(length):
+                start, at = text_block(data, at)
+                if data[start:at] != b"undefined":
+                    check_json(data[start:at])
+            return length, at, True
+        case 3:  # binary
+            return 1, block(data, at)[1], False
+        case 5 | 6:  # embed, format
+            if kind == FORMAT:
+                _, at = text_block(data, at)
+            start, at = text_block(data, at)
+            text = data[start:at]
+            held = _HELD_JSON.fullmatch(text) is not None and MARK not in text
+            if not held:
+                check_json(text)
+            return 1, at, not held
+        case 7:  # shared type
+            reference, at = uint(data, at)
+            if reference in (XML_ELEMENT, XML_HOOK):
+                start, at = text_block(data, at)
+                return 1, at, reference == XML_HOOK or data.startswith(MARK, start, at)
+            if reference > _LAST_TYPE:
+                raise MalformedUpdate(f"a shared type has the unknown kind {reference}")
+            return 1, at, False
+        case 8:  # plain values
+            length, at = uint(data, at)
+            held = True
+            for _ in range(length):
+                at, is_held = any_value(data, at)
+                held &= is_held
+            return length, at, not held
+        case 9:  # subdocument
+            _, at = text_block(data, at)
+            at, _ = any_value(data, at)
+            return 1, at, True
+        case _:
+            raise MalformedUpdate(f"a struct has the unknown content {kind}")
+
+
+def any_value(data: bytes, at: int) -> tuple[int, bool]:
+    """Where a value of lib0's `writeAny` ends, and whether yrs gives it back as it is.
+
+    Not an object of two members (yrs forgets their order), a BigInt (yrs makes a number of it) and -0.
+    """
+    held = True
+    waiting: list[tuple[int, bool]] = []
+    """What holds the value that is read: how many more values follow it there, and whether these have names."""
+    while True:
+        kind = data[at]
+        at += 1
+        if kind == 0x77:  # text
+            _, at = text_block(data, at)
+        elif kind == 0x7D:  # integer
+            if data[at] & 0x7F == 0x40:
+                held = False
+            at = _signed_end(data, at)
+        elif kind in (0x75, 0x76):  # array, object
+            count, at = uint(data, at)
+            named = kind == 0x76
+            held = held and (count < 2 or not named) and len(waiting) < _DEEPEST_PLAIN
+            waiting.append((count, named))
+        elif kind == 0x74:  # bytes
+            _, at = block(data, at)
+        elif kind in _FIXED:
+            at += _FIXED[kind]
+            held = held and kind != 0x7A
+        else:
+            raise MalformedUpdate(f"a value has the unknown kind {kind}")
+        while waiting and waiting[-1][0] == 0:
+            waiting.pop()
+        if not waiting:
+            if at > len(data):
+                raise IndexError
+            return at, held
+        count, named = waiting[-1]
+        waiting[-1] = (count - 1, named)
+        if named:
+            start, at = text_block(data, at)
+            held = held and data[start:at] != MARK
+
+
+_FIXED = {0x7F: 0, 0x7E: 0, 0x79: 0, 0x78: 0, 0x7C: 4, 0x7B: 8, 0x7A: 8}
+"""The kinds of values that take always as many bytes: undefined, null, false, true, float, double, BigInt."""
+
+
+def _signed_end(data: bytes, at: int) -> int:
+    byte = data[at]
+    value, shift = byte & 0x3F, 6
+    while byte > 0x7F:
+        at += 1
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if value > _LARGEST_INTEGER or shift > 70:
+            raise MalformedUpdate("an integer is out of range")
+    return at + 1
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_int=float)
+_TOKEN = re.compile(
+    r'[ \t\n\r]*(?:([\[{\]},:])|("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")'
+    r"|(true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?))"
+)
+
+
+def check_json(text: bytes) -> None:
+    """Raises MalformedUpdate unless JavaScript's `JSON.parse` takes a text."""
+    try:
+        _decoder.decode(text.decode())
+    except RecursionError:
+        _check_deep_json(text.decode())
+    except ValueError:
+        raise MalformedUpdate("a value is not JSON") from None
+
+
+def _check_deep_json(text: str) -> None:
+    """The same for any number of levels."""
+    holders: list[str] = []
+    expected = "value"
+    at = 0
+    text = text.rstrip(" \t\n\r")
+    while at < len(text):
+        token = _TOKEN.match(text, at)
+        if token is None or expected == "end":
+            break
+        at = token.end()
+        mark, string, scalar = token.groups()
+        after = "end" if not holders else "comma"
+        if mark is not None and mark in "[{" and expected in ("value", "first value"):
+            holders.append(mark)
+            expected = "first value" if mark == "[" else "first name"
+        elif mark is not None and mark in "]}":
+            opened = holders.pop() if holders else ""
+            if opened + mark not in ("[]", "{}") or expected not in ("comma", "first value", "first name"):
+                break
+            if expected != "comma" and (expected == "first value") != (mark == "]"):
+                break
+            expected = "comma" if holders else "end"
+        elif mark == "," and expected == "comma":
+            expected = "value" if holders[-1] == "[" else "name"
+        elif mark == ":" and expected == "colon":
+            expected = "value"
+        elif string is not None and expected in ("name", "first name"):
+            expected = "colon"
+        elif (string is not None or scalar is not None) and expected in ("value", "first value"):
+            expected = after
+        else:
+            break
+    else:
+        if expected == "end":
+            return
+    raise MalformedUpdate("a value is not JSON")

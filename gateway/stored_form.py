@@ -1,0 +1,311 @@
+"""The stored form of an update: what yrs cannot hold as Yjs has it is in a stand-in that yrs holds. Pure.
+
+yrs forgets the order of an object's members and most options of a subdocument, and makes numbers of BigInt and -0; it
+knows no `Y.XmlHook`, and dies of values that are nested too deeply. Such a content is replaced before yrs sees it, by
+one of the same length that carries the original bytes:
+
+- a plain value by the object `{MARK: <the bytes of the value>}`, one of old documents by `{MARK: "<its JSON>"}`;
+- an embed and the value of a format by the JSON `{MARK: "<the original JSON>"}`;
+- a subdocument by one whose id is MARK and the original content in base64;
+- a `Y.XmlHook` by an element whose name is MARK, "h" and the original name.
+
+A content of a client that begins with MARK itself is replaced too: so nobody can forge a stand-in, and what was sent is
+what is served. The log and the snapshots hold the stored form; whatever leaves is turned into the wire form.
+"""
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.scan import (
+    ANY,
+    DOC,
+    FORMAT,
+    JSON,
+    MARK,
+    MARK_TEXT,
+    TYPE,
+    XML_ELEMENT,
+    XML_HOOK,
+    Scan,
+    ScannedStruct,
+    any_value,
+    block,
+    scan,
+    text_block,
+    uint,
+)
+from gateway.structs import MalformedUpdate
+
+_OBJECT_OF_ONE = b"\x76\x01"
+_TEXT, _BYTES = 0x77, 0x74
+_HOOK, _ELEMENT = b"h", b"e"
+_HAS_LEFT = 0x80
+
+
+def var_bytes(data: bytes) -> bytes:
+    """Bytes after their length, as lib0 writes a text or a buffer."""
+    return var_uint(len(data)) + data
+
+
+def var_uint(number: int) -> bytes:
+    """lib0's `writeVarUint`."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(0x80 | number & 0x7F)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+_MARKED_OBJECT = _OBJECT_OF_ONE + var_bytes(MARK)
+_CARRIED = b'{"' + MARK + b'":'
+
+
+def to_stored(update: bytes, scanned: Scan | None = None) -> bytes:
+    """The stored form of a client's update.
+
+    Raises:
+        MalformedUpdate
+    """
+    found = scan(update) if scanned is None else scanned
+    if not found.odd:
+        return update
+    parts: list[bytes] = []
+    done = 0
+    for place in found.odd:
+        each = found.structs[place]
+        info, content = _stand_in(update, each)
+        parts += [
+            update[done : each.start],
+            bytes([update[each.start] & 0xE0 | info]),
+            update[each.start + 1 : each.content],
+            content,
+        ]
+        done = each.end
+    return b"".join([*parts, update[done:]])
+
+
+def _stand_in(update: bytes, each: ScannedStruct) -> tuple[int, bytes]:
+    """The kind of content that takes the place of a struct's, and its bytes."""
+    content = update[each.content : each.end]
+    match each.kind:
+        case 2:
+            return ANY, var_uint(each.length) + b"".join(
+                _object_of_one(_TEXT, content[start:end]) for start, end in _texts(content)
+            )
+        case 8:
+            return ANY, var_uint(each.length) + b"".join(
+                value if held else _object_of_one(_BYTES, value) for value, held in _values(content)
+            )
+        case 9:
+            return DOC, var_bytes(MARK + base64.b64encode(content)) + b"\x76\x00"
+        case 7:
+            reference, at = uint(content, 0)
+            start, end = block(content, at)
+            sort = _HOOK if reference == XML_HOOK else _ELEMENT
+            return TYPE, bytes([XML_ELEMENT]) + var_bytes(MARK + sort + content[start:end])
+        case _:
+            at = block(content, 0)[1] if each.kind == FORMAT else 0
+            start, end = block(content, at)
+            carried = json.dumps({MARK_TEXT: content[start:end].decode()}, ensure_ascii=False, separators=(",", ":"))
+            return each.kind, content[:at] + var_bytes(carried.encode())
+
+
+def _object_of_one(kind: int, value: bytes) -> bytes:
+    return _MARKED_OBJECT + bytes([kind]) + var_bytes(value)
+
+
+def _texts(content: bytes) -> Iterator[tuple[int, int]]:
+    count, end = uint(content, 0)
+    for _ in range(count):
+        start, end = block(content, end)
+        yield start, end
+
+
+def _values(content: bytes) -> Iterator[tuple[bytes, bool]]:
+    """The plain values of a content, and whether yrs holds each."""
+    count, end = uint(content, 0)
+    for _ in range(count):
+        start = end
+        end, held = any_value(content, start)
+        yield content[start:end], held
+
+
+def to_wire(update: bytes) -> bytes:
+    """The wire form of an update in the stored form: with every stand-in replaced by what it stands for.
+
+    Raises:
+        MalformedUpdate: no gateway wrote these bytes.
+    """
+    if MARK not in update:
+        return update
+    try:
+        return _to_wire(update)
+    except (IndexError, ValueError) as error:
+        raise MalformedUpdate("a stand-in is damaged") from error
+
+
+def _to_wire(update: bytes) -> bytes:
+    found = scan(update)
+    clients: list[list[bytes]] = []
+    counts: list[int] = []
+    client = clock = -1
+    for each in found.structs:
+        if (each.client, each.clock) != (client, clock):  # the first of a client
+            clients.append([])
+            counts.append(0)
+            clients[-1].append(var_uint(each.client) + var_uint(each.clock))
+        client, clock = each.client, each.clock + each.length
+        pieces = (
+            _originals(update, each) if MARK in update[each.content : each.end] else [update[each.start : each.end]]
+        )
+        clients[-1] += pieces
+        counts[-1] += len(pieces)
+    parts = [var_uint(count) + b"".join(pieces) for count, pieces in zip(counts, clients, strict=True)]
+    return b"".join([var_uint(len(parts)), *parts, update[found.delete_set :]])
+
+
+def _originals(update: bytes, each: ScannedStruct) -> list[bytes]:
+    """The structs that a struct stands for: several where yrs joined values that Yjs holds in contents of two kinds."""
+    head, content = update[each.start : each.content], update[each.content : each.end]
+    match each.kind:
+        case 8:
+            return _original_values(head, content, each)
+        case 9:
+            start, end = block(content, 0)
+            if content.startswith(MARK, start, end):
+                return [head + base64.b64decode(content[start + len(MARK) : end], validate=True)]
+        case 7:
+            reference, at = uint(content, 0)
+            if reference == XML_ELEMENT:
+                start, end = block(content, at)
+                if content.startswith(MARK, start, end):
+                    name = content[start + len(MARK) : end]
+                    kind = XML_HOOK if name[:1] == _HOOK else XML_ELEMENT
+                    return [head + bytes([kind]) + var_bytes(name[1:])]
+        case 5 | 6:
+            at = block(content, 0)[1] if each.kind == FORMAT else 0
+            start, end = block(content, at)
+            if content.startswith(_CARRIED, start):
+                carried = json.loads(content[start:end])
+                return [head + content[:at] + var_bytes(carried[MARK_TEXT].encode())]
+    return [head + content]
+
+
+def _original_values(head: bytes, content: bytes, each: ScannedStruct) -> list[bytes]:
+    runs: list[tuple[int, list[bytes]]] = []
+    for value, _ in _values(content):
+        kind, original = _original_value(value)
+        if not runs or runs[-1][0] != kind:
+            runs.append((kind, []))
+        runs[-1][1].append(original)
+    structs: list[bytes] = []
+    clock = each.clock
+    for kind, values in runs:
+        written = var_uint(len(values)) + b"".join(values)
+        if not structs:
+            structs.append(bytes([head[0] & 0xE0 | kind]) + head[1:] + written)
+        else:
+            right = b"" if each.right is None else b"".join(map(var_uint, each.right))
+            info = _HAS_LEFT | (0x40 if right else 0) | kind
+            structs.append(bytes([info]) + var_uint(each.client) + var_uint(clock - 1) + right + written)
+        clock += len(values)
+    return structs
+
+
+def _original_value(value: bytes) -> tuple[int, bytes]:
+    """The kind of content that a value was in, and how it was written there."""
+    if not value.startswith(_MARKED_OBJECT):
+        return ANY, value
+    kind = value[len(_MARKED_OBJECT)]
+    start, end = block(value, len(_MARKED_OBJECT) + 1)
+    return (JSON, var_bytes(value[start:end])) if kind == _TEXT else (ANY, value[start:end])
+
+
+def stand_in_value(value: Any) -> Any:
+    """A plain value that pycrdt gave or, where that is a stand-in, the value that it stands for.
+
+    Members of an object keep the order in which they were sent, a BigInt is an int, undefined is None. Pass the
+    whole value that stands in its place, not what is in it: stand-ins are never nested.
+
+    Raises:
+        RecursionError: it is nested too deeply.
+    """
+    if not isinstance(value, dict) or len(value) != 1 or MARK_TEXT not in value:
+        return value
+    carried = value[MARK_TEXT]
+    if isinstance(carried, str):
+        return None if carried == "undefined" else json.loads(carried)
+    return _decode(bytes(carried), 0)[0]
+
+
+def is_hook(tag: str | None) -> bool:
+    """Whether an XML element, by its name, stands for a `Y.XmlHook`."""
+    return tag is not None and tag.startswith(MARK_TEXT + _HOOK.decode())
+
+
+def original_name(tag: str) -> str:
+    """The name of an XML element or hook, by the name that pycrdt gives."""
+    return tag[len(MARK) + 1 :] if tag.startswith(MARK_TEXT) else tag
+
+
+def original_guid(guid: str) -> str:
+    """The id of a subdocument, by the id that pycrdt gives."""
+    if not guid.startswith(MARK_TEXT):
+        return guid
+    content = base64.b64decode(guid[len(MARK) :])
+    start, end = block(content, 0)
+    return content[start:end].decode()
+
+
+def _decode(data: bytes, at: int) -> tuple[Any, int]:
+    kind = data[at]
+    at += 1
+    match kind:
+        case 0x77:
+            start, end = text_block(data, at)
+            return data[start:end].decode(), end
+        case 0x7D:
+            return _signed(data, at)
+        case 0x7C:
+            return struct.unpack_from(">f", data, at)[0], at + 4
+        case 0x7B:
+            return struct.unpack_from(">d", data, at)[0], at + 8
+        case 0x7A:
+            return struct.unpack_from(">q", data, at)[0], at + 8
+        case 0x76:
+            count, at = uint(data, at)
+            members: dict[str, Any] = {}
+            for _ in range(count):
+                start, at = text_block(data, at)
+                members[data[start:at].decode()], at = _decode(data, at)
+            return members, at
+        case 0x75:
+            count, at = uint(data, at)
+            items = []
+            for _ in range(count):
+                item, at = _decode(data, at)
+                items.append(item)
+            return items, at
+        case 0x74:
+            start, end = block(data, at)
+            return data[start:end], end
+        case _:
+            return {0x78: True, 0x79: False}.get(kind), at
+
+
+def _signed(data: bytes, at: int) -> tuple[int | float, int]:
+    byte = data[at]
+    negative = byte & 0x40
+    value, shift = byte & 0x3F, 6
+    while byte > 0x7F:
+        at += 1
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        shift += 7
+    if not negative:
+        return value, at + 1
+    return (-value if value else -0.0), at + 1
