@@ -5,6 +5,7 @@
 import asyncio
 import contextlib
 import sys
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FilePath = Annotated[str, typer.Argument(help="The path of a file at the gateway.")]
 Directory = Annotated[Path, typer.Argument(help="The folder.", file_okay=False, metavar="DIR")]
 
+_JOINERS = "\u200c\u200d"
+"""They are a part of words in some languages, and of emoji."""
 _MARKS = {"same": " ", "new": "A", "edited": "M", "deleted": "D"}
 
 
@@ -93,7 +96,7 @@ def put(
         if json:
             _print_json(receipt)
         else:
-            typer.echo(f"{receipt.path}: version {receipt.version}{'' if receipt.changed else ', unchanged'}")
+            _echo(f"{receipt.path}: version {receipt.version}{'' if receipt.changed else ', unchanged'}")
 
     _run(work, url, project, token)
 
@@ -111,7 +114,7 @@ def rm(
         for path in paths:
             await files.delete(path)
             if not json:
-                typer.echo(f"{path}: deleted")
+                _echo(f"{path}: deleted")
         if json:
             _print_json({"deleted": paths})
 
@@ -133,7 +136,7 @@ def mv(
         if json:
             _print_json(receipt)
         else:
-            typer.echo(f"{source} is {receipt.path} now, version {receipt.version}")
+            _echo(f"{source} is {receipt.path} now, version {receipt.version}")
 
     _run(work, url, project, token)
 
@@ -159,7 +162,7 @@ def watch(
                 if json:
                     _print_json(change, indent=0)
                 elif isinstance(change, FileFeedEntry):
-                    typer.echo(f"{change.last_modified}  {change.change_type:8}  {change.version}  {change.path}")
+                    _echo(f"{change.last_modified}  {change.change_type:8}  {change.version}  {change.path}")
                 sys.stdout.flush()
 
     with contextlib.suppress(KeyboardInterrupt):
@@ -210,7 +213,7 @@ def status(
         if json:
             _print_json(differences)
         for each in () if json else differences:
-            typer.echo(f"{_MARKS[each.here]}{_MARKS[each.there]} {each.path}")
+            _echo(f"{_MARKS[each.here]}{_MARKS[each.there]} {each.path}")
 
     _run_in_folder(work, directory, url, project, token, "Looking", saved=False)
 
@@ -223,8 +226,7 @@ def pull(
     Files that .gitignore names are left alone. What was pulled is kept in DIR/.yjs-gateway. Exits with 1 if there is a
     conflict.
     """
-    outcomes = _run_in_folder(lambda sync: sync.pull(), directory, url, project, token, "Pulling")
-    _report(outcomes, json)
+    _report(*_move(lambda sync: sync.pull(), directory, url, project, token, "Pulling"), json)
 
 
 def push(
@@ -234,17 +236,43 @@ def push(
 
     Files that .gitignore names, links and what is not UTF-8 text are left out. Exits with 1 if there is a conflict.
     """
-    outcomes = _run_in_folder(lambda sync: sync.push(), directory, url, project, token, "Pushing")
-    _report(outcomes, json)
+    if not directory.is_dir():
+        _fail(f"{directory} is not a folder")
+    _report(*_move(lambda sync: sync.push(), directory, url, project, token, "Pushing"), json)
 
 
-def _report(outcomes: Sequence["Outcome"], json: bool) -> None:
+def _move(
+    work: Callable[["FolderSync"], Awaitable[list["Outcome"]]],
+    directory: Path,
+    url: str | None,
+    project: str | None,
+    token: str | None,
+    doing: str,
+) -> tuple[list["Outcome"], str | None]:
+    """Pull or push: what became of each file, and why it could not go on."""
+    from gateway.folder import Stopped
+
+    async def until_stopped(sync: "FolderSync") -> tuple[list["Outcome"], str | None]:
+        try:
+            return await work(sync), None
+        except Stopped as stopped:
+            return stopped.outcomes, str(stopped.reason)
+
+    moved: tuple[list[Outcome], str | None] = _run_in_folder(until_stopped, directory, url, project, token, doing)
+    return moved
+
+
+def _report(outcomes: Sequence["Outcome"], fault: str | None, json: bool) -> None:
     from gateway.folder import conflicts
 
     if json:
         _print_json(outcomes)
     for each in () if json else outcomes:
-        typer.echo(f"{each.action}: {each.path}{f' ({each.detail})' if each.detail else ''}")
+        _echo(f"{each.action}: {each.path}{f' ({each.detail})' if each.detail else ''}")
+    if fault is not None:
+        _fail(fault)
+    if not outcomes and not json:
+        typer.echo("up to date")
     raise typer.Exit(1 if conflicts(outcomes) else 0)
 
 
@@ -287,19 +315,22 @@ def _run_in_folder(
         _fail(f"{directory}/.yjs-gateway cannot be read ({fault}); without it, all files are compared again")
     url, project = url or (kept.url if kept else None), project or (kept.project if kept else None)
     if kept is not None and (kept.url, kept.project) != (url, project):
-        _fail(f"{directory} belongs to the project {kept.project} of {kept.url}")
+        _fail(
+            f"{directory} belongs to the project {kept.project} of {kept.url};"
+            f" delete {directory}/.yjs-gateway to use it with another one"
+        )
     state = kept or FolderState(url or "", project or "")
+    before = msgspec.json.encode(state)
 
     async def with_folder(files: "Project") -> Any:
         with _progress(doing) as progress:
             try:
                 return await work(FolderSync(folder, files, state, progress))
             finally:
-                if saved:
+                if saved and msgspec.json.encode(state) != before:  # a first time that found nothing ties nothing
                     folder.save_state(state)
 
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         return _run(with_folder, url, project, token)
     except OSError as fault:
         _fail(f"{fault.filename or directory}: {fault.strerror}")
@@ -323,6 +354,16 @@ def _print_json(value: Any, indent: int = 2) -> None:
     sys.stdout.buffer.write((msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n")
 
 
+def _echo(line: str, *, err: bool = False) -> None:
+    """Print a line with names of others in it: what would steer a terminal, or turn the order of its characters, is
+    printed as an escape."""
+    typer.echo("".join(f"\\u{ord(each):04x}" if _steers(each) else each for each in line), err=err)
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs") and character not in _JOINERS
+
+
 def _print_rows(rows: Sequence[Sequence[str]]) -> None:
     """Columns; the first and the third are numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -331,9 +372,9 @@ def _print_rows(rows: Sequence[Sequence[str]]) -> None:
             cell.rjust(width) if number in (0, 2) else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        typer.echo("  ".join(cells).rstrip())
+        _echo("  ".join(cells).rstrip())
 
 
 def _fail(fault: str) -> Any:
-    typer.echo(f"error: {fault}", err=True)
+    _echo(f"error: {fault}", err=True)
     raise typer.Exit(1)

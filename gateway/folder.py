@@ -43,8 +43,20 @@ class Difference(Struct, frozen=True):
     there: Side
 
 
+class Stopped(Exception):
+    """A pull or a push that could not go on: what the gateway said, and what was done before."""
+
+    def __init__(self, reason: GatewayError, outcomes: "list[Outcome]") -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+        self.outcomes = outcomes
+
+
 class FolderSync:
-    """Pulls and pushes. The caller saves `state`, whatever happens."""
+    """Pulls and pushes. The caller saves `state`, whatever happens.
+
+    A file that cannot be moved, for whatever reason, is left out and named; the others are moved.
+    """
 
     def __init__(self, folder: Folder, project: Project, state: FolderState, progress: Progress) -> None:
         self._folder = folder
@@ -56,7 +68,8 @@ class FolderSync:
         """Bring what changed at the gateway here.
 
         Raises:
-            GatewayError: the rest was not tried; what was done is in the state.
+            Stopped: the gateway cannot be reached any more; the rest was not tried, what was done is in the state.
+            ProjectNotFound, another GatewayError: nothing was tried.
         """
         changes, cursor = await self._changes_there()
         chosen = [change for change in changes if not self._folder.ignores(change.path)]
@@ -66,12 +79,16 @@ class FolderSync:
 
     async def push(self) -> list[Outcome]:
         """Bring what changed here to the gateway. Raises as `pull` does."""
-        return await self._each(self._changed_here(), self._push_one)
+        outcomes = await self._each(self._changed_here(), self._push_one)
+        return [*outcomes, *(Outcome(path, "left out", reason) for path, reason in self._folder.unreadable.items())]
 
     async def differences(self) -> list[Difference]:
         """What `pull` and `push` would look at. Nothing is moved."""
         here = {path: self._side_here(path) for path in self._changed_here()}
-        changes, _ = await self._changes_there()
+        try:
+            changes, _ = await self._changes_there()
+        except ProjectNotFound:
+            changes = []  # the first push will make it
         there = {change.path: self._side_there(change) for change in changes if not self._folder.ignores(change.path)}
         return [Difference(path, here.get(path, "same"), there.get(path, "same")) for path in sorted({*here, *there})]
 
@@ -93,17 +110,31 @@ class FolderSync:
                 for number, item in enumerate(items):
                     group.create_task(one(number, item))
         except* GatewayError as faults:
-            raise faults.exceptions[0] from None
+            reason = faults.exceptions[0]
+            assert isinstance(reason, GatewayError)
+            raise Stopped(reason, [outcome for outcome in outcomes if outcome is not None]) from None
         return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _or_left_out(self, path: str, moving: Awaitable[Outcome | None], *, pulled: bool) -> Outcome | None:
+        """What becomes of one file; one that cannot be moved does not hold up the others."""
+        try:
+            return await moving
+        except UnsafePath as fault:
+            reason = str(fault)
+        except OSError as fault:
+            reason = fault.strerror or str(fault)
+        except GatewayError as fault:
+            if _concerns_all(fault):
+                raise
+            reason = str(fault)
+        outcome = Outcome(path, "left out", reason)
+        return self._unresolved(path, outcome) if pulled else outcome
 
     # What changed
 
-    async def _changes_there(self) -> tuple[list[FileChange], str | None]:
+    async def _changes_there(self) -> tuple[list[FileChange], str]:
         """What changed at the gateway since the last pull, and what could not be taken then."""
-        try:
-            answer = (await self._project.status(since=self.state.cursor, versions=self.state.unresolved or None)).value
-        except ProjectNotFound:
-            return [], None
+        answer = (await self._project.status(since=self.state.cursor, versions=self.state.unresolved or None)).value
         changes = list(answer.changes)
         if answer.reset is True:
             changes += self._gone(answer)
@@ -128,13 +159,13 @@ class FolderSync:
         found = list(self._folder.paths())
         known = self.state.files
         changed = [path for path in found if path not in known or not self._is_as_known(path)]
-        gone = [path for path in known if not self._folder.ignores(path) and self._read(path) is None]
+        gone = [path for path in known if not self._folder.ignores(path) and not self._is_here(path)]
         return sorted({*changed, *gone})
 
     def _side_here(self, path: str) -> Side:
         if path not in self.state.files:
             return "new"
-        return "deleted" if self._read(path) is None else "edited"
+        return "edited" if self._is_here(path) else "deleted"
 
     def _side_there(self, change: FileChange) -> Side:
         if change.change_type == "deleted":
@@ -144,26 +175,24 @@ class FolderSync:
     def _is_as_known(self, path: str) -> bool:
         try:
             return self._folder.is_as_known(path, self.state.files[path])
-        except UnsafePath:
+        except (UnsafePath, OSError):
             return False
 
-    def _read(self, path: str) -> bytes | None:
+    def _is_here(self, path: str) -> bool:
         try:
-            return self._folder.read(path)
-        except UnsafePath:
-            return None
+            return self._folder.has(path)
+        except (UnsafePath, OSError):
+            return False
 
     # Pull
 
     async def _pull_one(self, change: FileChange) -> Outcome | None:
+        return await self._or_left_out(change.path, self._pull_change(change), pulled=True)
+
+    async def _pull_change(self, change: FileChange) -> Outcome | None:
         path, known = change.path, self.state.files.get(change.path)
-        try:
-            here = self._folder.read(path)
-            theirs = None if change.change_type == "deleted" else await self._project.read_text(path)
-        except (UnsafePath, NotAText, FileDeleted, FileNotFound) as fault:
-            return self._unresolved(path, Outcome(path, "left out", str(fault)))
-        except OSError as fault:
-            return self._unresolved(path, Outcome(path, "left out", fault.strerror or str(fault)))
+        here = self._folder.read(path)
+        theirs = None if change.change_type == "deleted" else await self._project.read_text(path)
         untouched = here is None if known is None else here is not None and self._is_as_known(path)
         if theirs is None:
             return self._pull_deletion(path, here, untouched)
@@ -182,25 +211,25 @@ class FolderSync:
             if path in self.state.files:
                 return self._unresolved(path, Outcome(path, "conflict", "deleted there, edited here; it is kept"))
             return None  # it was never there as far as this folder knows
+        if here is not None:
+            self._folder.remove(path)
         self._forget(path)
-        if here is None:
-            return None
-        self._folder.remove(path)
-        return Outcome(path, "deleted here")
+        return None if here is None else Outcome(path, "deleted here")
 
     # Push
 
     async def _push_one(self, path: str) -> Outcome | None:
+        return await self._or_left_out(path, self._push_change(path), pulled=False)
+
+    async def _push_change(self, path: str) -> Outcome | None:
         known = self.state.files.get(path)
+        content = self._folder.read(path)
+        if content is None:
+            return await self._push_deletion(path, known)
         try:
-            content = self._folder.read(path)
-            if content is None:
-                return await self._push_deletion(path, known)
             text = content.decode()
         except UnicodeDecodeError as fault:
             return Outcome(path, "left out", f"it is not UTF-8 text (byte {fault.start})")
-        except UnsafePath as fault:
-            return Outcome(path, "left out", str(fault))
         try:
             written = await self._project.put_text(
                 path, text, if_match=None if known is None else known.tag, create=known is None
@@ -268,6 +297,11 @@ class FolderSync:
         known = self.state.files.get(path)
         self.state.unresolved[path] = 0 if known is None else known.version
         return outcome
+
+
+def _concerns_all(error: GatewayError) -> bool:
+    """Whether an error would meet every other file as well: the gateway is not there, is full, or wants credentials."""
+    return error.status is None or error.status in (401, 407, 421, 429, 502, 503, 504, 507)
 
 
 class _AnotherLife(Exception):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,17 @@ from gateway.wire import path_fault
 
 STATE_FOLDER = ".yjs-gateway"
 _STATE = "state.json"
-_NEVER = frozenset([".git", STATE_FOLDER])
-"""Folders of these names are nobody else's business: what the gateway would put there is not taken either."""
+_NEVER = frozenset([".git", "git~1", STATE_FOLDER, "yjs-ga~1"])
+"""Folders of these names are nobody else's business: what the gateway would put there is not taken either. (The names
+with `~1` are the short names that Windows gives them.)"""
+_UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+"""Characters that HFS+ does not see in a name (Git: `verify_dotgit`, CVE-2014-9390)."""
+
+
+def _belongs_to_others(segment: str) -> bool:
+    """Whether a file system may take a name for one of `_NEVER`. macOS does not see some characters, Windows ends a
+    name at a colon and drops dots and blanks at its end, and both ignore case."""
+    return _UNSEEN.sub("", segment).partition(":")[0].rstrip(" .").casefold() in _NEVER
 
 
 class KnownFile(Struct, frozen=True):
@@ -50,6 +60,8 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.unreadable: dict[str, str] = {}
+        """Folders in it that could not be looked into at the last walk, and why."""
         self._rules: dict[str, GitIgnoreSpec | None] = {}
 
     # What was known
@@ -73,12 +85,20 @@ class Folder:
 
     def paths(self) -> Iterator[str]:
         """The files that are not ignored. Links are left out: what they lead to may be anything."""
+        self.unreadable.clear()
         return self._walk(self.root, "")
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as fault:
+            if not prefix:
+                raise
+            self.unreadable[prefix] = fault.strerror or str(fault)
+            return
+        for entry in entries:
             path = prefix + entry.name
-            if entry.is_symlink() or entry.name.lower() in _NEVER:
+            if entry.is_symlink() or _belongs_to_others(entry.name):
                 continue
             if entry.is_dir():
                 if not self._is_matched(path + "/"):
@@ -89,7 +109,7 @@ class Folder:
     def ignores(self, path: str) -> bool:
         """Whether a `.gitignore` of the folder names a file, or a folder that it is in."""
         segments = path.split("/")
-        if any(segment.lower() in _NEVER for segment in segments):
+        if any(map(_belongs_to_others, segments)):
             return True
         parents = ("/".join(segments[:count]) + "/" for count in range(1, len(segments)))
         return any(self._is_matched(each) for each in (*parents, path))
@@ -133,11 +153,15 @@ class Folder:
         return place
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file; None if it is not there."""
+        """The content of a file; None if there is no file of this name."""
         try:
             return self.place(path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+
+    def has(self, path: str) -> bool:
+        """Whether there is a file of this name; told without reading it."""
+        return self.place(path).is_file()
 
     def is_as_known(self, path: str, known: KnownFile) -> bool:
         """Whether a file is as it was when it was last equal to the gateway's."""

@@ -1,5 +1,6 @@
 """The commands on files, as people run them: in a process of their own, against a real gateway."""
 
+import asyncio
 import json
 import os
 import select
@@ -13,6 +14,11 @@ from typing import Any
 
 import pytest
 
+from gateway.client.answers import Tagged
+from gateway.client.errors import NoAnswer
+from gateway.folder import FolderSync, Outcome, Stopped
+from gateway.folder_files import Folder, FolderState
+from gateway.wire import Receipt
 from tests.support.server import GatewayProcess
 
 
@@ -127,7 +133,8 @@ def test_pull_and_push_move_only_what_changed(commands: Commands) -> None:
         commands.write(path, text)
     assert len(commands("pull", "work").splitlines()) == 3
     assert commands.local("deep/er/b c 🎈.md").read_text() == "b\n"
-    assert commands("pull", "work") == commands("push", "work") == commands("status", "work") == ""
+    assert commands("pull", "work") == commands("push", "work") == "up to date\n"
+    assert commands("status", "work") == ""
     commands.edit("a.md", "a edited\n")
     commands.edit("new/größe.md", "new\n")
     commands.local("c.md").unlink()
@@ -148,7 +155,7 @@ def test_pull_and_push_move_only_what_changed(commands: Commands) -> None:
     versions = {entry["path"]: entry["version"] for entry in commands.json("ls")}
     assert versions == {"a.md": 2, "new/größe.md": 1}
     commands.environment.pop("GATEWAY_PROJECT")
-    assert commands("push", "work") == ""  # the folder knows where it belongs
+    assert commands("push", "work") == "up to date\n"  # the folder knows where it belongs
     commands.environment["GATEWAY_PROJECT"] = "another"
     assert commands.project in commands.run("push", "work", code=1).stderr.decode()
 
@@ -164,7 +171,7 @@ def test_an_edit_here_is_never_overwritten_and_push_merges_it(commands: Commands
     assert commands("status", "work") == "MM a.md\n"
     assert commands("push", "work") == "merged: a.md\n"
     assert commands.local("a.md").read_text() == commands.read("a.md") == "one here\ntwo\nthree there\n"
-    assert commands("pull", "work") == commands("push", "work") == ""
+    assert commands("pull", "work") == commands("push", "work") == "up to date\n"
 
 
 Meeting = Callable[[Commands], None]
@@ -280,3 +287,136 @@ def test_help_needs_nothing_of_the_server() -> None:
     heavy = ["httpx", "pycrdt", "pydantic", "starlette", "structlog", "uvicorn", "storage"]
     result = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def test_pull_of_a_project_that_does_not_exist_fails_and_ties_the_folder_to_nothing(commands: Commands) -> None:
+    assert "project_not_found" in commands.run("pull", "work", code=1).stderr.decode()
+    assert not commands.local("").exists()
+    commands.edit("a.md", "a")
+    assert "project_not_found" in commands.run("pull", "work", code=1).stderr.decode()
+    assert not commands.local(".yjs-gateway").exists()
+    assert commands("status", "work") == "A  a.md\n"
+    assert commands("push", "work") == "pushed: a.md\n"
+
+
+def test_a_push_goes_on_past_a_file_that_is_refused(commands: Commands) -> None:
+    commands.edit("a-big.log", b"x" * (17 * 2**20))
+    commands.edit("b\nline.md", "refused")
+    for name in ("c.md", "d.md"):
+        commands.edit(name, name)
+    for expected in (["pushed: c.md", "pushed: d.md"], []):  # and so it is the second time
+        lines = commands("push", "work").splitlines()
+        assert lines[0].startswith("left out: a-big.log (")
+        assert "body_too_large" in lines[0]
+        assert lines[1].startswith("left out: b\\u000aline.md (")
+        assert lines[2:] == expected
+
+
+def test_a_pull_goes_on_past_a_file_that_cannot_be_written(commands: Commands) -> None:
+    commands.edit("folder/x.md", "mine")
+    commands.edit("file", "mine")
+    for path in ("a", "a/b", "folder", "file/y.md", "long/" + "n" * 300, "z.md"):
+        commands.write(path, f"{path}\n")
+    for _ in range(2):
+        lines = commands("pull", "work").splitlines()
+        left_out = {line.split()[2] for line in lines if line.startswith("left out: ")}
+        assert {"folder", "file/y.md", "long/" + "n" * 300} <= left_out
+        assert len(left_out & {"a", "a/b"}) == 1  # one of them is here
+    assert commands.local("z.md").read_text() == "z.md\n"
+    assert commands.local("folder/x.md").read_text() == commands.local("file").read_text() == "mine"
+
+
+class _Leaving:
+    """A project of a gateway that goes away after the first file."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def put_text(self, path: str, text: str, **conditions: Any) -> Tagged[Receipt]:
+        self.asked.append(path)
+        await asyncio.sleep(0)
+        if path != "a.md":
+            raise NoAnswer("PUT: connection refused")
+        return Tagged(Receipt(path, 1, "", "", True), "life.1")
+
+
+def test_what_was_done_before_the_gateway_went_away_is_kept_and_said(tmp_path: Path) -> None:
+    for number, name in enumerate(["a.md", *(f"b{number}.md" for number in range(50))]):
+        (tmp_path / name).write_text(f"{number}")
+    project, state = _Leaving(), FolderState("http://gateway", "p")
+    sync = FolderSync(Folder(tmp_path), project, state, lambda done, total: None)  # type: ignore[arg-type]
+    with pytest.raises(Stopped) as stopped:
+        asyncio.run(sync.push())
+    assert stopped.value.outcomes == [Outcome("a.md", "pushed")]
+    assert isinstance(stopped.value.reason, NoAnswer)
+    assert list(state.files) == ["a.md"]
+    assert len(project.asked) < 20  # nobody asks fifty times a gateway that is not there
+
+
+def test_a_gateway_that_is_not_there_is_said_in_a_line(commands: Commands) -> None:
+    commands.edit("a.md", "a")
+    result = commands.run("push", "work", "--url", "http://127.0.0.1:1", code=1)
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("error: PUT http://127.0.0.1:1")
+    assert not commands.local(".yjs-gateway").exists()
+
+
+def test_names_that_would_steer_a_terminal_are_printed_as_escapes(commands: Commands) -> None:
+    commands.edit("new\x1b[2J.md", "x")
+    commands.edit("\u202etxt.exe", "x")
+    assert "\x1b" not in commands("status", "work")
+    assert "\\u202etxt.exe" in commands("status", "work")
+
+
+SPELLINGS = [".git\u200d/config", ".git /config", ".git./config", "git~1/config", ".GIT/hooks/x", ".git::$DATA/config",
+             "a/.Git\u200c/config", ".yjs-gateway./state.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SPELLINGS)
+def test_a_pull_writes_nothing_into_a_folder_that_some_system_takes_for_gits(path: str, tmp_path: Path) -> None:
+    assert Folder(tmp_path).ignores(path)
+
+
+@pytest.mark.parametrize("path", [".gitignore", ".github/x", "git/config", "a.git/x", "git~10/x", ".git-hooks/x"])
+def test_names_that_are_only_like_gits_are_taken(path: str, tmp_path: Path) -> None:
+    assert not Folder(tmp_path).ignores(path)
+
+
+def test_unchanged_files_are_not_read(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        commands.edit(f"{number}.md", "x")
+    commands("push", "work")
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))  # type: ignore[func-returns-value]
+    folder = Folder(commands.local(""))
+    state = folder.load_state()
+    assert state is not None
+    sync = FolderSync(folder, None, state, lambda done, total: None)  # type: ignore[arg-type]
+    read.clear()
+    assert asyncio.run(sync.push()) == []
+    assert read == []
+    commands.edit("3.md", "y")
+    commands.local("4.md").unlink()
+    assert sync._changed_here() == ["3.md", "4.md"]
+    assert read == [commands.local("3.md")]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named_and_nothing_in_it_is_deleted_there(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.edit("closed/a.md", "x")
+    commands("push", "work")
+    scandir = os.scandir
+
+    def refuse(folder: str | Path) -> Any:
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    folder = Folder(commands.local(""))
+    state = folder.load_state()
+    assert state is not None
+    sync = FolderSync(folder, None, state, lambda done, total: None)  # type: ignore[arg-type]
+    assert asyncio.run(sync.push()) == [Outcome("closed/", "left out", "Permission denied")]
