@@ -1,7 +1,7 @@
 """The Python client: every request, pollers, and documents that stay equal to the gateway's.
 
     async with GatewayClient("http://localhost:8000") as gateway, PollingManager() as polling:
-        DocumentPoller(polling, gateway.project("demo"), on_change=print)
+        DocumentPoller(polling, gateway.project("demo"), on_changes=print)
         ...
 
 What is named here is for use; the modules below it may change.

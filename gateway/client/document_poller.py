@@ -1,5 +1,6 @@
 """Tells which files of a project change."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -12,6 +13,8 @@ from gateway.client.stream import EVERY_FILE, Transport, file_topic
 from gateway.client.subscription import Polled
 from gateway.wire import ChangeType, FeedAnswer, FileFeedEntry
 
+_STARTS = itertools.count()
+"""Pollers that begin at the present begin at different points: they share no requests."""
 _FILTERED_BY_GATEWAY = 20
 """So many paths are named in the request; of more, the whole project's changes are read and sifted here."""
 
@@ -26,16 +29,18 @@ class DocumentChange(Struct, frozen=True):
 
 
 class DocumentPoller(Poller):
-    """Calls back with every change of a project's files, each once, in the project's order.
+    """Calls back with the changes of a project's files: once per answer with news, each change once, in the project's
+    order.
 
     A file that changes several times between two answers is one change. Those who follow the same files from the same
     point with one manager share its requests.
 
     Args:
         paths: the files to follow; left out, all of the project.
-        on_change: gets a DocumentChange, plain or async.
+        on_changes: gets a list of DocumentChange, plain or async.
         on_error: gets the exception of every failed attempt.
-        since: a cursor, to hear only of what comes after it. Left out, every file that exists is first told as created.
+        since: a cursor, to hear only of what comes after it.
+        initial: whether, without `since`, every file that exists is first told as created.
         interval: seconds between polls; 3 unless said (`PollSettings.document_interval_ms`).
     """
 
@@ -45,21 +50,24 @@ class DocumentPoller(Poller):
         project: Project,
         paths: Sequence[str] | None = None,
         *,
-        on_change: Callable[[DocumentChange], object],
+        on_changes: Callable[[list[DocumentChange]], object],
         on_error: Callable[[Exception], object] | None = None,
         since: str | None = None,
+        initial: bool = True,
         interval: float | None = None,
         transport: Transport = "auto",
     ) -> None:
-        self._on_change = on_change
-        self._from_nothing = since is None
+        self._on_changes = on_changes
+        self._from_nothing = since is None and initial
+        from_now = since is None and not initial
         self._seen = 0
         chosen = None if paths is None else frozenset(paths)
         super().__init__(
             polling,
             project,
-            f"documents {project.url} {None if chosen is None else sorted(chosen)} {since}",
-            _FilesSource(project, chosen).poll,
+            f"documents {project.url} {None if chosen is None else sorted(chosen)} {since}"
+            + (f" from now {next(_STARTS)}" if from_now else ""),
+            _FilesSource(project, chosen, from_now=from_now).poll,
             interval=polling.settings.document_interval_ms / 1000 if interval is None else interval,
             topics=[EVERY_FILE] if chosen is None else [file_topic(path) for path in chosen],
             transport=transport,
@@ -69,19 +77,13 @@ class DocumentPoller(Poller):
         )
 
     async def _give(self, files: "_Files") -> None:
-        """Call back with what was not given yet. A callback that raises does not cost the others their change."""
+        """Call back with what was not given yet."""
         first, news = self._from_nothing and self._seen == 0, files.after(self._seen)
         self._seen = files.serial
-        faults: list[Exception] = []
-        for change in news:
-            if first and change.change_type == "deleted":
-                continue
-            try:
-                await call(self._on_change, _created(change) if first else change)
-            except Exception as fault:
-                faults.append(fault)
-        if faults:
-            raise ExceptionGroup(f"{len(faults)} of {len(news)} changes made on_change fail", faults)
+        if first:
+            news = [_created(change) for change in news if change.change_type != "deleted"]
+        if news:
+            await call(self._on_changes, news)
 
 
 class _Files:
@@ -122,13 +124,18 @@ class _Files:
 class _FilesSource:
     """Reads the feed from a cursor to its end."""
 
-    def __init__(self, project: Project, paths: frozenset[str] | None) -> None:
+    def __init__(self, project: Project, paths: frozenset[str] | None, *, from_now: bool) -> None:
+        self._from_now = from_now
         self._project = project
         self._paths = paths
         self._named = sorted(paths) if paths is not None and len(paths) <= _FILTERED_BY_GATEWAY else []
         self._files = _Files()
 
     async def poll(self, cursor: str | None) -> Polled:
+        if cursor is None and self._from_now:
+            listing = await self._project.list_files(limit=1)
+            assert listing.value is not None
+            return Polled(self._files, changed=False, cursor=listing.value.cursor, backoff_s=listing.backoff_s)
         answer = await self._project.changes(cursor, kinds=["file"], paths=self._named, tag=cursor)
         if answer.value is None:
             return Polled(self._files, changed=False, backoff_s=answer.backoff_s)

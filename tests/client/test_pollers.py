@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from gateway.app import Gateway
@@ -86,6 +87,15 @@ class Seen:
             await self._news.wait_for(lambda: condition(self.items))
 
 
+class Changes(Seen):
+    """The changes of all answers, one after the other."""
+
+    async def __call__(self, item: list[DocumentChange]) -> None:
+        assert item  # nobody is called for nothing
+        for change in item:
+            await super().__call__(change)
+
+
 def disturb(proxy: FaultyProxy, step: int) -> None:
     """One fault after the other, each for some steps."""
     match step % 16:
@@ -150,8 +160,8 @@ def test_changes_of_files_come_each_once_and_in_order_through_any_fault(
     async def main() -> None:
         async with site(shared_gateway) as the:
             cursor = (await the.writer.put_text("0", "0")).value.cursor
-            changes = Seen()
-            DocumentPoller(the.polling, the.reader, on_change=changes, since=cursor, transport=transport)
+            changes = Changes()
+            DocumentPoller(the.polling, the.reader, on_changes=changes, since=cursor, transport=transport)
             paths = [f"file {number} 🎈" for number in range(64)]
             for number, path in enumerate(paths):
                 await the.writer.put_text(path, str(number))
@@ -172,9 +182,9 @@ def test_with_a_stream_nothing_is_asked_by_time(shared_gateway: GatewayProcess, 
     async def main() -> None:
         async with site(shared_gateway) as the:
             await the.writer.put_text("a.md", "a")
-            changes, others = Seen(), Seen()
-            DocumentPoller(the.polling, the.reader, on_change=changes, transport=transport, interval=NEVER)
-            DocumentPoller(the.polling, the.reader, ["b.md"], on_change=others, transport=transport, interval=NEVER)
+            changes, others = Changes(), Changes()
+            DocumentPoller(the.polling, the.reader, on_changes=changes, transport=transport, interval=NEVER)
+            DocumentPoller(the.polling, the.reader, ["b.md"], on_changes=others, transport=transport, interval=NEVER)
             for number in range(2, 6):
                 await changes.until(lambda items, number=number: len(items) == number - 1)
                 await the.writer.put_text("a.md" if number < 5 else "b.md", f"version {number}")
@@ -202,9 +212,9 @@ def test_a_stream_that_cannot_stand_costs_no_change(shared_gateway: GatewayProce
             GatewayClient(shared_gateway.url, transport=NoFeed()) as client,
             PollingManager(settings=QUICK) as polling,
         ):
-            changes, project = Seen(), client.project(f"pollers-{uuid.uuid4().hex[:12]}")
+            changes, project = Changes(), client.project(f"pollers-{uuid.uuid4().hex[:12]}")
             await project.put_text("a.md", "a")
-            DocumentPoller(polling, project, on_change=changes, transport="auto")
+            DocumentPoller(polling, project, on_changes=changes, transport="auto")
             for number in range(1, 10):
                 await changes.until(lambda items, number=number: len(items) == number)
                 await project.put_text("a.md", f"version {number}")
@@ -218,13 +228,13 @@ def test_who_comes_later_is_told_of_everything_too_and_nobody_twice(shared_gatew
         async with site(shared_gateway) as the:
             await the.writer.put_text("a.md", "a")
             await the.writer.put_text("gone.md", "gone")
-            early, late = Seen(), Seen()
-            DocumentPoller(the.polling, the.reader, on_change=early, transport="poll")
+            early, late = Changes(), Changes()
+            DocumentPoller(the.polling, the.reader, on_changes=early, transport="poll")
             await early.until(lambda items: len(items) == 2)
             await the.writer.put_text("a.md", "b")
             await the.writer.delete("gone.md")
             await early.until(lambda items: len(items) == 4)
-            poller = DocumentPoller(the.polling, the.reader, on_change=late, transport="poll")
+            poller = DocumentPoller(the.polling, the.reader, on_changes=late, transport="poll")
             await late.until(len)
             await the.writer.put_text("b.md", "b")
             await late.until(lambda items: len(items) == 2)
@@ -244,9 +254,9 @@ def test_a_callback_that_raises_costs_nobody_a_change(shared_gateway: GatewayPro
         faults: list[tuple[str, Exception]] = []
         seen: list[str] = []
 
-        def raising(change: DocumentChange) -> None:
-            seen.append(change.path)
-            raise ValueError(change.path)
+        def raising(changes: list[DocumentChange]) -> None:
+            seen.extend(change.path for change in changes)
+            raise ValueError("a fault of the application")
 
         name = f"pollers-{uuid.uuid4().hex[:12]}"
         async with (
@@ -254,16 +264,53 @@ def test_a_callback_that_raises_costs_nobody_a_change(shared_gateway: GatewayPro
             GatewayClient(shared_gateway.url) as client,
             PollingManager(settings=QUICK, on_fault=lambda key, fault: faults.append((key, fault))) as polling,
         ):
-            project, calm = client.project(name), Seen()
+            project, calm = client.project(name), Changes()
             for number in range(3):
                 await project.put_text(str(number), "")
-            DocumentPoller(polling, project, on_change=raising, transport="poll")
-            DocumentPoller(polling, project, on_change=calm, transport="poll")
+            DocumentPoller(polling, project, on_changes=raising, transport="poll")
+            DocumentPoller(polling, project, on_changes=calm, transport="poll")
             await calm.until(lambda items: len(items) == 3)
-        assert seen == ["0", "1", "2"]
-        ((_, fault),) = faults
-        assert isinstance(fault, ExceptionGroup)
-        assert [str(each) for each in fault.exceptions] == ["0", "1", "2"]
+            await project.put_text("3", "")
+            await calm.until(lambda items: len(items) == 4)
+        assert seen == ["0", "1", "2", "3"]
+        assert [str(fault) for _, fault in faults] == ["a fault of the application"] * 2
+
+    asyncio.run(main())
+
+
+def test_the_changes_of_one_answer_come_together(shared_gateway: GatewayProcess) -> None:
+    async def main() -> None:
+        async with site(shared_gateway, msgspec.structs.replace(QUICK, cache_ms=0)) as the:
+            for number in range(5):
+                await the.writer.put_text(str(number), "")
+            answers = Seen()
+            poller = DocumentPoller(the.polling, the.reader, on_changes=answers, transport="poll", interval=NEVER)
+            await answers.until(len)
+            await the.writer.put_text("4", "more")
+            await the.writer.delete("3")
+            await poller.refresh()
+            await answers.until(lambda items: len(items) == 2)
+            told = [[(change.path, change.change_type) for change in answer] for answer in answers.items]
+            assert told == [[(str(number), "created") for number in range(5)], [("4", "modified"), ("3", "deleted")]]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_without_initial_only_what_comes_afterwards_is_told(shared_gateway: GatewayProcess, transport: Any) -> None:
+    async def main() -> None:
+        async with site(shared_gateway) as the:
+            await the.writer.put_text("old.md", "")
+            changes = Changes()
+            poller = DocumentPoller(the.polling, the.reader, on_changes=changes, initial=False, transport=transport)
+            await poller.refresh()
+            assert changes.items == []
+            await the.writer.put_text("old.md", "edited")
+            await the.writer.put_text("new.md", "")
+            await changes.until(lambda items: len(items) >= 2)
+            assert [(change.path, change.change_type) for change in changes.items] == [
+                ("old.md", "modified"), ("new.md", "created"),
+            ]  # fmt: skip
 
     asyncio.run(main())
 
@@ -272,9 +319,9 @@ def test_many_paths_are_followed_by_one_short_request(shared_gateway: GatewayPro
     async def main() -> None:
         async with site(shared_gateway) as the:
             paths = [f"{'folder/' * 20}{number}" for number in range(1000)]
-            changes = Seen()
+            changes = Changes()
             await the.writer.put_text("other.md", "")
-            DocumentPoller(the.polling, the.reader, paths, on_change=changes, transport="poll")
+            DocumentPoller(the.polling, the.reader, paths, on_changes=changes, transport="poll")
             await the.writer.put_text(paths[700], "x")
             await changes.until(len)
             assert [change.path for change in changes.items] == [paths[700]]
@@ -286,7 +333,7 @@ def test_a_project_that_is_not_there_stops_the_poll_with_its_error(shared_gatewa
     async def main() -> None:
         async with site(shared_gateway) as the:
             errors = Seen()
-            poller = DocumentPoller(the.polling, the.reader, on_change=errors, on_error=errors, transport="poll")
+            poller = DocumentPoller(the.polling, the.reader, on_changes=errors, on_error=errors, transport="poll")
             await errors.until(len)
             assert poller.stopped == "refused"
             assert poller.error is errors.items[0]
@@ -304,11 +351,11 @@ def test_a_hundred_subscribers_cost_the_gateway_one_request_an_interval(gateway:
         slow = PollSettings(active_interval_ms=100, slow_interval_ms=100, cache_ms=0)
         async with site(gateway, slow) as the:
             await the.writer.put_text("a.md", "a")
-            seen = [Seen() for _ in range(100)]
+            seen = [Changes() for _ in range(100)]
             async with GatewayClient(gateway.url) as other:
                 before, started = _total(await other.metrics()), asyncio.get_running_loop().time()
                 for each in seen:
-                    DocumentPoller(the.polling, the.reader, on_change=each, interval=interval, transport="poll")
+                    DocumentPoller(the.polling, the.reader, on_changes=each, interval=interval, transport="poll")
                 for number in range(2, 8):
                     for each in seen:
                         await each.until(lambda items, number=number: len(items) == number - 1)
@@ -359,8 +406,8 @@ def test_an_idle_poll_is_answered_without_a_query(tmp_path: Path) -> None:
             await project.put_text("a.md", "a")
             session = (await project.create_session()).id
             turn = (await project.create_turn(session, "do it")).id
-            changes, updates = Seen(), Seen()
-            DocumentPoller(polling, project, on_change=changes, transport="poll")
+            changes, updates = Changes(), Seen()
+            DocumentPoller(polling, project, on_changes=changes, transport="poll")
             TurnPoller(polling, project, session, turn, on_update=updates, transport="poll")
             await changes.until(len)
             await updates.until(len)
@@ -389,13 +436,13 @@ def test_after_a_restore_everything_is_told_anew_and_what_is_gone_as_deleted() -
         return httpx.Response(304)
 
     async def main() -> None:
-        changes = Seen()
+        changes = Changes()
         async with (
             asyncio.timeout(30),
             GatewayClient("http://gateway", transport=httpx.MockTransport(answer)) as client,
             PollingManager(settings=QUICK) as polling,
         ):
-            DocumentPoller(polling, client.project("p"), on_change=changes, transport="poll")
+            DocumentPoller(polling, client.project("p"), on_changes=changes, transport="poll")
             await changes.until(lambda items: len(items) == 4)
         told = [(change.path, change.version, change.change_type) for change in changes.items]
         assert told == [("a", 3, "created"), ("b", 1, "created"), ("b", 1, "deleted"), ("a", 2, "created")]
