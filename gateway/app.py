@@ -40,6 +40,7 @@ from gateway.sync import Sync
 from gateway.turns import Turns
 from gateway.unchanged import UnchangedPolls
 from gateway.waiting import WaitingRequests
+from gateway.worker import Workers, worker_processes
 from storage import Storage, StorageError
 from storage.sqlite import SQLiteStorage
 
@@ -109,13 +110,13 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Storage]:
         """The gateway at work; on leaving, what was accepted is written and the storage closed."""
-        async with self._open_storage(self.settings) as storage:
+        async with self._open_storage(self.settings) as storage, _workers(self.settings) as workers:
             hub = Hub(storage, project_limit=self.settings.project_waiters, limit=self.settings.waiters)
             documents = Documents(storage, memory_limit=self.settings.hot_document_bytes)
             files = Files(storage, documents, hub)
             rooms = _open_rooms(self.settings, storage, files, documents)
             self._draining = [hub.drain, rooms.drain]
-            self._app = _assemble(self.settings, storage, hub, documents, files, rooms)
+            self._app = _assemble(self.settings, storage, hub, documents, files, rooms, workers)
             try:
                 silent = SilentTurns(storage, self.settings.turn_lease)
                 retention = Retainer(storage, self.settings.retention).run(self.settings.retention_interval)
@@ -167,6 +168,10 @@ async def _running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(*jobs, return_exceptions=True)
 
 
+def _workers(settings: Settings) -> contextlib.AbstractAsyncContextManager[Workers]:
+    return worker_processes(processes=settings.workers, queue=settings.worker_queue, seconds=settings.worker_seconds)
+
+
 def _open_rooms(settings: Settings, storage: Storage, files: Files, documents: Documents) -> Rooms:
     return Rooms(
         storage,
@@ -180,9 +185,15 @@ def _open_rooms(settings: Settings, storage: Storage, files: Files, documents: D
 
 
 def _assemble(
-    settings: Settings, storage: Storage, hub: Hub, documents: Documents, files: Files, rooms: Rooms
+    settings: Settings,
+    storage: Storage,
+    hub: Hub,
+    documents: Documents,
+    files: Files,
+    rooms: Rooms,
+    workers: Workers,
 ) -> ASGIApp:
-    metrics = Metrics(storage, documents, hub, rooms)
+    metrics = Metrics(storage, documents, hub, rooms, workers)
     file_routes = FileRoutes(files, body_limit=settings.body_limit)
     feed = Feed(storage, hub)
     questions = Changes(storage, hub, paths_limit=settings.paths_limit)

@@ -4,20 +4,13 @@ import asyncio
 import functools
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
-from typing import TypeVar
-
-from anyio import to_process
+from collections.abc import Sequence
 
 from gateway.open_document import OpenDocument, is_snapshot_due
 from gateway.surrogates import may_hold_pairs, second_halves
 from gateway.updates import Document, build_document, build_update
+from gateway.worker import HEAVY_BYTES, client_of_request, in_worker
 from storage import AppendUpdate, Commit, Committed, Incarnation, Storage, StoredDocument, Version, new_incarnation
-
-T = TypeVar("T")
-
-_HEAVY_BYTES = 2**20
-"""pycrdt holds the GIL through every call: building a document of more than this would be felt by everybody."""
 
 
 class DocumentsExhausted(Exception):
@@ -82,6 +75,7 @@ class Documents:
 
     async def _load(self, project: str, path: str) -> OpenDocument:
         key = (project, path)
+        client_of_request.set(None)  # of this task: others wait for the document, too
         while True:
             if (former := self._undecided.get(key)) is not None:
                 await former.settle()
@@ -106,7 +100,7 @@ class Documents:
             return OpenDocument(project, path, head, incarnation, self._build([], incarnation), [], set())
         parts = stored_parts(stored)
         halves = await in_worker(second_halves, [part for part in parts if may_hold_pairs(part)])
-        if sum(map(len, parts)) > _HEAVY_BYTES and len(parts) > 1:
+        if sum(map(len, parts)) > HEAVY_BYTES and len(parts) > 1:
             parts = [await in_worker(build_update, parts)]
         head = stored.head
         built = self._build(parts, head.incarnation)
@@ -247,10 +241,3 @@ class Documents:
 def stored_parts(stored: StoredDocument) -> list[bytes]:
     """The updates that make a stored document, oldest first."""
     return [*([stored.snapshot.body] if stored.snapshot else []), *stored.updates]
-
-
-async def in_worker(work: Callable[[Sequence[bytes]], T], parts: Sequence[bytes]) -> T:
-    """Run a pure function of updates: here if they are small, else in a worker process."""
-    if sum(map(len, parts)) <= _HEAVY_BYTES:
-        return work(parts)
-    return await to_process.run_sync(work, list(parts), cancellable=True)

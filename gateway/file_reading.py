@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway import roots
 from gateway.conditional import file_headers
-from gateway.documents import Documents, in_worker, stored_parts
+from gateway.documents import Documents, stored_parts
 from gateway.hub import Hub
 from gateway.problems import (
     FileDeleted,
@@ -24,6 +24,7 @@ from gateway.problems import (
 from gateway.roots import RootIsNotText, read_roots, read_text
 from gateway.updates import InvalidUpdate, build_update, diff_update, merge, merge_groups
 from gateway.watched_project import WatchedProject
+from gateway.worker import in_worker
 from storage import FileHead, Storage, StoredDocument
 
 _INCREMENT_BYTES = 128 * 1024

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from anyio import to_process
 from msgspec import UNSET
 
 from gateway.conditional import Preconditions
@@ -14,6 +13,7 @@ from gateway.problems import FileNotFound, NotAText, ProjectNotFound
 from gateway.roots import RootIsNotText, read_text
 from gateway.texts import smallest_edits
 from gateway.wire import History, TextDifference, TextEdit, VersionEntry, rfc3339
+from gateway.worker import compare_in_worker
 from storage import Storage, VersionRecord
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ def _entry(newest: VersionRecord, oldest: VersionRecord) -> VersionEntry:
 async def _compare(compare: Callable[[str, str, str, str], T], texts: tuple[str, str], names: tuple[str, str]) -> T:
     if max(map(len, texts)) <= _HEAVY_CHARACTERS:
         return compare(*texts, *names)
-    return await to_process.run_sync(compare, *texts, *names, cancellable=True)
+    return await compare_in_worker(compare, *texts, *names)
 
 
 def _unified(older: str, newer: str, older_name: str, newer_name: str) -> str:

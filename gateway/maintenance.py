@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.documents import Documents, in_worker, stored_parts
+from gateway.documents import Documents, stored_parts
 from gateway.turn_machine import Leases, expire
 from gateway.updates import InvalidUpdate, SnapshotFault, prove_snapshot
+from gateway.worker import Lane, in_worker
 from storage import Commit, CommittedTurn, Snapshot, Storage, StorageError, TurnConflict, TurnHead, Version
 
 _log = structlog.get_logger("gateway.maintenance")
@@ -43,7 +44,7 @@ class Maintenance:
         stored = await self._storage.read_document(project, path, at_version=version)
         if stored is None or not stored.updates:
             return False
-        body = await in_worker(prove_snapshot, stored_parts(stored))
+        body = await in_worker(prove_snapshot, stored_parts(stored), lane=Lane.UPKEEP)
         await self._storage.put_snapshot(project, path, Snapshot(stored.version, body))
         if version is None:
             self._documents.note_snapshot(project, path, stored.size, len(body))

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from gateway.documents import Documents
 from gateway.hub import Hub
 from gateway.rooms import Rooms
+from gateway.worker import Workers
 from storage import Storage
 
 _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
@@ -48,13 +49,14 @@ class _Collector:
     """Reads the figures when they are asked for."""
 
     def __init__(
-        self, requests: RequestFigures, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms
+        self, requests: RequestFigures, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms, workers: Workers
     ) -> None:
         self._requests = requests
         self._storage = storage
         self._documents = documents
         self._hub = hub
         self._rooms = rooms
+        self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
         answers = CounterMetricFamily("gateway_requests", "Requests answered.", labels=["method", "route", "status"])
@@ -84,15 +86,36 @@ class _Collector:
         )
         yield GaugeMetricFamily("gateway_rooms", "Files with WebSocket clients.", value=len(self._rooms))
         yield GaugeMetricFamily("gateway_room_connections", "WebSocket clients.", value=self._rooms.connections)
+        yield from self._worker_figures()
+
+    def _worker_figures(self) -> Iterator[Metric]:
+        jobs = CounterMetricFamily("gateway_worker_jobs", "Jobs for worker processes that were begun.", labels=["lane"])
+        failures = CounterMetricFamily(
+            "gateway_worker_failures",
+            "Jobs without a result: over the time limit, or their process died twice.",
+            labels=["lane"],
+        )
+        deaths = CounterMetricFamily(
+            "gateway_worker_deaths", "Worker processes that the gateway did not end itself.", labels=["lane"]
+        )
+        waiting = GaugeMetricFamily("gateway_worker_waiting", "Jobs that wait for a worker process.", labels=["lane"])
+        processes = GaugeMetricFamily("gateway_worker_processes", "Worker processes.", labels=["lane"])
+        for lane, figures in self._workers.figures.items():
+            jobs.add_metric([lane], figures.jobs)
+            failures.add_metric([lane], figures.failures)
+            deaths.add_metric([lane], figures.deaths)
+            waiting.add_metric([lane], figures.waiting)
+            processes.add_metric([lane], figures.processes)
+        yield from (jobs, failures, deaths, waiting, processes)
 
 
 class Metrics:
     """What `/metrics` shows."""
 
-    def __init__(self, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms) -> None:
+    def __init__(self, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms, workers: Workers) -> None:
         self.requests = RequestFigures()
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(self.requests, storage, documents, hub, rooms))
+        self._registry.register(_Collector(self.requests, storage, documents, hub, rooms, workers))
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

@@ -12,6 +12,7 @@ from gateway.conditional import CACHE_HEADERS
 from gateway.metrics import RequestFigures
 from gateway.problems import Problem, problem_from_storage
 from gateway.routes.waits import OpenStream, Park
+from gateway.worker import client_of_request
 from storage import StorageError
 
 _log = structlog.get_logger("gateway.http")
@@ -60,6 +61,7 @@ class Boundary:
                 self._complete(message)
             await send(message)
 
+        client_of_request.set(receive)
         try:
             await self._app(scope, receive, send_counted)
         except ClientDisconnect:

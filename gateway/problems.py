@@ -2,7 +2,7 @@
 
 Problem
 ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
-│       · InvalidUpdateBody · InvalidText · MalformedRequest
+│       · InvalidUpdateBody · InvalidText · MalformedRequest · TooComplex
 ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
 ├── 405 MethodNotAllowed
 ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
@@ -82,6 +82,10 @@ class InvalidCursor(Problem):
 
     def __init__(self) -> None:
         super().__init__("send a cursor back as it was received, or leave it out to start over")
+
+
+class TooComplex(Problem):
+    status, code, title = 400, "too_complex", "The request asks for too much work"
 
 
 class InvalidStateVector(Problem):

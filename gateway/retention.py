@@ -7,8 +7,9 @@ from collections.abc import Callable
 import structlog
 from msgspec import Struct
 
-from gateway.documents import in_worker, stored_parts
+from gateway.documents import stored_parts
 from gateway.updates import InvalidUpdate, SnapshotFault, prove_snapshot
+from gateway.worker import Lane, in_worker
 from storage import FoldPoint, Milliseconds, Retention, Storage, StorageError
 
 _log = structlog.get_logger("gateway.retention")
@@ -89,7 +90,7 @@ class Retainer:
     async def _fold(self, point: FoldPoint) -> bool:
         project, path, version = point.project, point.path, point.version
         stored = await self._storage.read_document(project, path, at_version=version)
-        body = None if stored is None else await in_worker(prove_snapshot, stored_parts(stored))
+        body = None if stored is None else await in_worker(prove_snapshot, stored_parts(stored), lane=Lane.UPKEEP)
         return await self._storage.fold(project, path, version, body)
 
     async def _sweep(self, project: str, path: str) -> int:

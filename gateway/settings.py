@@ -60,6 +60,13 @@ class Settings(BaseSettings):
     retention_interval: float = Field(
         3600.0, gt=0, description="Every so many seconds what need not be kept any more is folded."
     )
+    workers: int = Field(
+        2, ge=1, description="The most processes for heavy work on documents; comparisons have as many of their own."
+    )
+    worker_queue: int = Field(64, ge=1, description="The most jobs of either kind that wait for a process.")
+    worker_seconds: float = Field(
+        30.0, gt=0, description="How many seconds one such job may take before its process is ended."
+    )
     shutdown_seconds: int = Field(20, ge=1, description="How long a stopping gateway waits for requests in progress.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")

@@ -5,7 +5,7 @@ GatewayError
 ├── UnexpectedAnswer        what came back is not of this API
 └── ProblemAnswer           the gateway answered with a problem (RFC 9457): one class for each `code`
     ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
-    │       · InvalidUpdate · InvalidText · MalformedRequest
+    │       · InvalidUpdate · InvalidText · MalformedRequest · TooComplex
     ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
     ├── 405 MethodNotAllowed
     ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
@@ -91,6 +91,10 @@ class InvalidText(ProblemAnswer):
 
 class MalformedRequest(ProblemAnswer):
     code = "malformed_request"
+
+
+class TooComplex(ProblemAnswer):
+    code = "too_complex"
 
 
 class NotFound(ProblemAnswer):

@@ -22,6 +22,7 @@ export const PROBLEM_CODES = [
   'invalid_text',
   'nested_too_deeply',
   'malformed_request',
+  'too_complex',
   'not_found',
   'project_not_found',
   'file_not_found',

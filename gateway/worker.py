@@ -1,0 +1,326 @@
+"""Worker processes for heavy work: pycrdt and difflib hold the GIL, and everybody else would wait for them.
+
+Each *lane* has processes and a queue of its own, so that comparisons never hold up documents. A job has a time limit;
+it ends with the request that it is for; a process that dies takes no other job with it. (`concurrent.futures` loses the
+whole pool with one process and cannot end a job; pebble can, and asks every 0.1 s whether there is something to do;
+`anyio.to_process` has neither lanes nor limits, and its processes outlive a gateway that is killed.)
+"""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
+from enum import StrEnum
+from typing import Any, Self, TypeVar
+
+import structlog
+from anyio.lowlevel import RunVar
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from gateway.problems import Overloaded, TooComplex
+from gateway.worker_process import LENGTH_BYTES
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("gateway.worker")
+
+HEAVY_BYTES = 2**20
+"""pycrdt holds the GIL through every call: building a document of more than this would be felt by everybody."""
+_PIPE_BYTES = 2**20
+_UNHURRIED = 10
+"""Nobody waits for work in the background: it may take so many times as long."""
+
+
+class Lane(StrEnum):
+    """Kinds of work that never wait for each other."""
+
+    DOCUMENTS = "documents"
+    """A request waits for a document to be built, read or written."""
+    COMPARISONS = "comparisons"
+    """A request waits for the difference of two texts."""
+    UPKEEP = "upkeep"
+    """Snapshots and folding, in the background."""
+
+
+class LaneFigures:
+    """What a lane has done since the start."""
+
+    def __init__(self) -> None:
+        self.jobs = 0
+        """Jobs that were begun."""
+        self.failures = 0
+        """Jobs that came to no result: over the time limit, or their process died twice."""
+        self.deaths = 0
+        """Processes that died of something else than the gateway."""
+        self.processes = 0
+        """Processes that are there."""
+        self.waiting = 0
+        """Jobs that wait for a process."""
+
+
+class _Process:
+    """One worker process, at one job at a time."""
+
+    def __init__(self, process: asyncio.subprocess.Process, lifeline: int) -> None:
+        self._process = process
+        self._lifeline = lifeline
+
+    @classmethod
+    async def start(cls, lane: Lane) -> Self:
+        given, kept = os.pipe()  # the end to write to, which the system closes when the gateway is gone, is kept
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "gateway.worker_process", str(given), lane),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                pass_fds=(given,),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+                limit=_PIPE_BYTES,
+            )
+        except BaseException:
+            os.close(kept)
+            raise
+        finally:
+            os.close(given)
+        return cls(process, kept)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def run(self, request: bytes) -> bytes:
+        """Send a request and wait for its answer.
+
+        Raises:
+            EOFError, OSError: the process died.
+        """
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None
+        assert answers is not None
+        requests.write(len(request).to_bytes(LENGTH_BYTES))
+        requests.write(request)
+        await requests.drain()
+        return await answers.readexactly(int.from_bytes(await answers.readexactly(LENGTH_BYTES)))
+
+    async def end(self) -> None:
+        """End the process at once, whatever it does."""
+        os.close(self._lifeline)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self._process.wait()
+
+
+class _Pool:
+    """The processes of one lane: started when there is work, and kept for the next."""
+
+    def __init__(self, lane: Lane, processes: int, *, queue: int, seconds: float) -> None:
+        self._lane = lane
+        self._places = asyncio.Semaphore(processes)
+        self._queue = queue
+        self._seconds = seconds
+        self._idle: list[_Process] = []
+        self._ending: set[asyncio.Task[None]] = set()
+        self.figures = LaneFigures()
+
+    async def run(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        if self.figures.waiting >= self._queue:
+            raise Overloaded(f"{self.figures.waiting} pieces of heavy work are waiting ({self._lane})")
+        self.figures.waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self.figures.waiting -= 1
+        try:
+            self.figures.jobs += 1
+            answer = await self._attempt(pickle.dumps((work, arguments), pickle.HIGHEST_PROTOCOL))
+        finally:
+            self._places.release()
+        succeeded, result = pickle.loads(answer)
+        if not succeeded:
+            raise result
+        return result  # type: ignore[no-any-return]
+
+    async def _attempt(self, request: bytes) -> bytes:
+        """The answer to a request; where the process dies, of a second and new one."""
+        self._idle = [process for process in self._idle if process.alive or self._buried(process)]
+        process = self._idle.pop() if self._idle else await self._start()
+        try:
+            return await self._run(process, request)
+        except (EOFError, OSError):
+            self._bury(process)
+        process = await self._start()
+        try:
+            return await self._run(process, request)
+        except (EOFError, OSError):
+            self._bury(process)
+            self.figures.failures += 1
+            raise Overloaded(
+                "the process that worked on this died, and so did the next one: the machine may be short of memory"
+            ) from None
+
+    async def _start(self) -> _Process:
+        try:
+            process = await _Process.start(self._lane)
+        except OSError as error:
+            self.figures.failures += 1
+            raise Overloaded(f"no process could be started for this work: {error.strerror}") from None
+        self.figures.processes += 1
+        return process
+
+    async def _run(self, process: _Process, request: bytes) -> bytes:
+        """Run a request in a process, which is ended unless there is an answer."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await process.run(request)
+        except TimeoutError:
+            self._end(process)
+            self.figures.failures += 1
+            _log.warning("heavy work ended: over the time limit", lane=self._lane, seconds=self._seconds)
+            raise self._too_long() from None
+        except BaseException:
+            self._end(process)
+            raise
+        self._idle.append(process)
+        return answer
+
+    def _too_long(self) -> Exception:
+        if self._lane is Lane.COMPARISONS:
+            return TooComplex(
+                f"the two texts could not be compared within {self._seconds:g} s; compare nearer versions"
+            )
+        return Overloaded(f"the work on this document was not done within {self._seconds:g} s")
+
+    def _buried(self, process: _Process) -> bool:
+        self._end(process)
+        self._bury(process)
+        return False
+
+    def _bury(self, process: _Process) -> None:
+        self.figures.deaths += 1
+        _log.warning("a worker process died", lane=self._lane, process=process.pid)
+
+    def _end(self, process: _Process) -> None:
+        self.figures.processes -= 1
+        task = asyncio.create_task(process.end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def close(self) -> None:
+        """End all processes. What runs in one must have been cancelled."""
+        while self._idle:
+            self._end(self._idle.pop())
+        await asyncio.gather(*self._ending)
+
+
+class Workers:
+    """All lanes of one gateway."""
+
+    def __init__(self, *, processes: int, queue: int, seconds: float) -> None:
+        self._pools = {
+            Lane.DOCUMENTS: _Pool(Lane.DOCUMENTS, processes, queue=queue, seconds=seconds),
+            Lane.COMPARISONS: _Pool(Lane.COMPARISONS, processes, queue=queue, seconds=seconds),
+            Lane.UPKEEP: _Pool(Lane.UPKEEP, 1, queue=queue, seconds=seconds * _UNHURRIED),
+        }
+
+    async def run(self, lane: Lane, work: Callable[..., T], *arguments: Any) -> T:
+        """Run a function of a module, in the next process of a lane that is free.
+
+        Raises:
+            Overloaded: too much waits, the process died twice, or the work on a document took too long.
+            TooComplex: a comparison took too long.
+            ClientDisconnect: the client that the work was for has left.
+            What the function raises.
+        """
+        return await _unless_client_leaves(self._pools[lane].run(work, arguments))
+
+    @property
+    def figures(self) -> Mapping[Lane, LaneFigures]:
+        return {lane: pool.figures for lane, pool in self._pools.items()}
+
+    async def close(self) -> None:
+        for pool in self._pools.values():
+            await pool.close()
+
+
+_current: RunVar[Workers | None] = RunVar("gateway_workers", None)
+
+
+@contextlib.asynccontextmanager
+async def worker_processes(*, processes: int, queue: int, seconds: float) -> AsyncIterator[Workers]:
+    """Worker processes for all that runs in this event loop, ended on leaving.
+
+    Args:
+        processes: the most at once of each lane; upkeep has one.
+        queue: how many jobs may wait in each lane.
+        seconds: how long a job may take; in upkeep it may be ten times as long.
+    """
+    workers = Workers(processes=processes, queue=queue, seconds=seconds)
+    former = _current.get()
+    _current.set(workers)
+    try:
+        yield workers
+    finally:
+        _current.set(former)
+        await workers.close()
+
+
+async def in_worker(work: Callable[[Sequence[bytes]], T], parts: Sequence[bytes], *, lane: Lane = Lane.DOCUMENTS) -> T:
+    """Run a pure function of updates: here if they are small or nobody is served, else in a worker process.
+
+    Raises:
+        As `Workers.run`.
+    """
+    workers = _current.get()
+    if workers is None or sum(map(len, parts)) <= HEAVY_BYTES:
+        return work(parts)
+    return await workers.run(lane, work, list(parts))
+
+
+async def compare_in_worker(compare: Callable[..., T], *texts: str) -> T:
+    """Run a comparison of texts in a worker process; here where nobody is served.
+
+    Raises:
+        As `Workers.run`.
+    """
+    workers = _current.get()
+    return compare(*texts) if workers is None else await workers.run(Lane.COMPARISONS, compare, *texts)
+
+
+client_of_request: ContextVar[Receive | None] = ContextVar("client_of_request", default=None)
+"""The `receive` of the HTTP request that a task answers: work for a client that has left is ended."""
+
+
+async def _unless_client_leaves(job: Coroutine[Any, Any, T]) -> T:
+    receive = client_of_request.get()
+    if receive is None:
+        return await job
+    working, leaving = asyncio.create_task(job), asyncio.create_task(_client_left(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        await _cancel(working, leaving)
+
+
+async def _client_left(receive: Callable[[], Awaitable[Any]]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

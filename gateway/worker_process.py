@@ -1,0 +1,102 @@
+"""The program of a worker process: takes a pure function and its arguments, sends back the result, until it is ended.
+
+A worker ends with its gateway, however that ends, also while it computes, and also while it is stopped. The gateway
+alone holds the other end of the worker's *lifeline*, a pipe that nobody writes to: the system closes that end when the
+gateway is gone. On Linux the kernel then kills the worker (`F_SETSIG` with `O_ASYNC`, fcntl(2)): Python need not run
+for it, and, other than with `PR_SET_PDEATHSIG`, the end of the thread that started the worker means nothing. Elsewhere
+a thread waits for the end of the pipe.
+"""
+
+import contextlib
+import fcntl
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import BinaryIO
+
+_LESS_URGENT = 5
+_OUT_OF_MEMORY_SCORE = "800"
+"""Of 1,000: where memory runs out, the kernel ends a worker before it ends the gateway."""
+LENGTH_BYTES = 8
+"""Every message on the pipes is its length, big-endian in so many bytes, and a pickle."""
+
+
+def main() -> None:
+    """Work until the gateway ends this process or closes its pipes.
+
+    The first argument is the descriptor of the lifeline. The second, the lane, is for whoever lists processes.
+    """
+    _end_with_gateway(int(sys.argv[1]))
+    _yield_to_gateway()
+    requests, answers = _claim_pipes()
+    while (request := _read(requests)) is not None:
+        _send(answers, _answer(request))
+
+
+def _end_with_gateway(lifeline: int) -> None:
+    if sys.platform == "linux":
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    # Whoever asks for signals after the gateway has gone gets none: the thread sees the end that is there already.
+    threading.Thread(target=_await_end, args=(lifeline,), daemon=True).start()
+
+
+def _await_end(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _yield_to_gateway() -> None:
+    os.nice(_LESS_URGENT)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write(_OUT_OF_MEMORY_SCORE)
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the gateway, which finishes what it has begun
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes to the gateway, out of reach of whatever prints."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(nowhere, descriptor)
+    return requests, answers
+
+
+def _read(requests: BinaryIO) -> bytes | None:
+    length = int.from_bytes(requests.read(LENGTH_BYTES))
+    request = requests.read(length)
+    return request if length and len(request) == length else None
+
+
+def _send(answers: BinaryIO, answer: bytes) -> None:
+    answers.write(len(answer).to_bytes(LENGTH_BYTES))
+    answers.write(answer)
+    answers.flush()
+
+
+def _answer(request: bytes) -> bytes:
+    """(True, result) or (False, exception)."""
+    work: Callable[..., object]
+    try:
+        work, arguments = pickle.loads(request)
+        return pickle.dumps((True, work(*arguments)), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        return _failure(error)
+
+
+def _failure(error: Exception) -> bytes:
+    try:
+        answer = pickle.dumps((False, error), pickle.HIGHEST_PROTOCOL)
+        pickle.loads(answer)
+    except Exception:  # an exception of another kind than most: its text still says what happened
+        return pickle.dumps((False, RuntimeError(repr(error))), pickle.HIGHEST_PROTOCOL)
+    return answer
+
+
+if __name__ == "__main__":
+    main()

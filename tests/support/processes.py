@@ -1,0 +1,49 @@
+"""Processes of others: the workers of a gateway, and the end of one."""
+
+import os
+import select
+from pathlib import Path
+
+
+class Watched:
+    """A process whose end can be waited for, whoever its parent is."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = os.pidfd_open(pid)
+
+    def has_ended(self, *, within: float = 30) -> bool:
+        """Wait for the end of the process."""
+        ready, _, _ = select.select([self._descriptor], [], [], within)
+        return bool(ready)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def worker_pids(gateway: int, lane: str) -> list[int]:
+    """The worker processes of a lane of a gateway."""
+    return [pid for pid in _processes() if _parent(pid) == gateway and _is_worker(_command(pid), lane)]
+
+
+def _is_worker(command: bytes, lane: str) -> bool:
+    return b"gateway.worker_process" in command and command.endswith(b"\0" + lane.encode() + b"\0")
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _parent(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:  # it has ended meanwhile
+        return 0
+    return int(status.rpartition(")")[2].split()[1])
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
