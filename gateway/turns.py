@@ -34,6 +34,8 @@ from storage import (
     UpdateTurn,
 )
 
+LISTED_PROMPT_LENGTH = 1000
+"""How many characters of a prompt a list of turns has."""
 _ATTEMPTS = 32
 """How often a write is tried anew when another one came first."""
 
@@ -101,9 +103,13 @@ class Turns:
             raise TurnNotFound(turn_id)
         return head
 
-    async def read(self, project: str, session_id: str, turn_id: str, after_block: int) -> StoredTurn:
-        """A turn with its blocks but for the first `after_block`."""
-        turn = await self._storage.read_turn(project, session_id, turn_id, after_block=after_block)
+    async def read(
+        self, project: str, session_id: str, turn_id: str, after_block: int, most_bytes: int | None = None
+    ) -> StoredTurn:
+        """A turn with its blocks but for the first `after_block`, as many as have `most_bytes` of content."""
+        turn = await self._storage.read_turn(
+            project, session_id, turn_id, after_block=after_block, most_bytes=most_bytes
+        )
         if turn is None:
             await self.session(project, session_id)
             raise TurnNotFound(turn_id)
@@ -111,7 +117,9 @@ class Turns:
 
     async def turns(self, project: str, session_id: str, after: str | None, limit: int) -> list[StoredTurn]:
         """Newest first, without their blocks."""
-        turns = await self._storage.turns(project, session_id, after=after, limit=limit)
+        turns = await self._storage.turns(
+            project, session_id, after=after, limit=limit, prompt_length=LISTED_PROMPT_LENGTH
+        )
         if not turns:
             await self.session(project, session_id)
         return turns
@@ -152,7 +160,12 @@ class Turns:
     ) -> AddedBlocks:
         """What the first request was answered of which this one is a repetition."""
         stored = await self._storage.read_blocks(
-            project, head.session_id, head.turn_id, after_block=first_index, limit=len(blocks)
+            project,
+            head.session_id,
+            head.turn_id,
+            after_block=first_index,
+            limit=len(blocks),
+            most_bytes=sum(len(block.content) for block in blocks),
         )
         if [(block.type, block.content) for block in stored] != [(block.type, block.content) for block in blocks]:
             raise BlockConflict(first_index, head.block_count)

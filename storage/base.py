@@ -151,18 +151,27 @@ class Storage(Protocol):
     async def turn_head(self, project: str, session_id: str, turn_id: str) -> TurnHead | None:
         """A turn's newest state; None if there is no such turn."""
 
-    async def turns(self, project: str, session_id: str, *, after: str | None = None, limit: int) -> list[StoredTurn]:
-        """Up to `limit` turns of a session without their blocks, newest first, older than the turn `after`."""
+    async def turns(
+        self, project: str, session_id: str, *, after: str | None = None, limit: int, prompt_length: int
+    ) -> list[StoredTurn]:
+        """Up to `limit` turns of a session without their blocks, newest first, older than the turn `after`.
+
+        A prompt is cut to `prompt_length` characters.
+        """
 
     async def read_turn(
-        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0
+        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0, most_bytes: int | None = None
     ) -> StoredTurn | None:
-        """A turn with its blocks, but for the first `after_block`; None if there is no such turn."""
+        """A turn with its blocks, but for the first `after_block`; None if there is no such turn.
+
+        Those of the left out blocks that may have grown since a reader was told `after_block` blocks are there too.
+        At least one block is there if there is one, and no more than `most_bytes` of content in several.
+        """
 
     async def read_blocks(
-        self, project: str, session_id: str, turn_id: str, *, after_block: int, limit: int
+        self, project: str, session_id: str, turn_id: str, *, after_block: int, limit: int, most_bytes: int
     ) -> list[StoredBlock]:
-        """Up to `limit` blocks after the first `after_block`."""
+        """Up to `limit` blocks after the first `after_block`: one, or as many as have `most_bytes` of content."""
 
     async def output_state(self, project: str, session_id: str, turn_id: str) -> bytes:
         """What was stored last as `OutputPosition.state` of a turn; empty if nothing was."""

@@ -88,6 +88,10 @@ class TurnRecord(Struct, frozen=True, tag="turn", tag_field="record"):
     output_offset: int
     prompt: str
     output_state: bytes
+    result_status: TurnStatus | None = None
+    result_error: str | None = None
+    settling: int = 0
+    grown: int = 0
 
 
 class BlockRecord(Struct, frozen=True, tag="block", tag_field="record"):
@@ -95,6 +99,7 @@ class BlockRecord(Struct, frozen=True, tag="block", tag_field="record"):
     type: BlockType
     created_at: int
     content: bytes
+    told_from: int | None = None
 
 
 class EndRecord(Struct, frozen=True, tag="end", tag_field="record"):

@@ -178,7 +178,7 @@ TurnStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 FINISHED: frozenset[TurnStatus] = frozenset({"completed", "failed", "cancelled"})
 """A turn in one of these never changes again."""
 
-BlockType = Literal["text", "thinking", "tool_use", "tool_result", "error"]
+BlockType = Literal["text", "thinking", "tool_use", "tool_result", "error", "system", "result"]
 
 
 class SessionHead(Struct, frozen=True, gc=False):
@@ -207,6 +207,13 @@ class TurnHead(Struct, frozen=True, gc=False):
     """Bytes of the content of its blocks."""
     output_offset: int
     """How many bytes of the agent's own output have been taken."""
+    result_status: TurnStatus | None = None
+    """How the turn ends when its output has ended, by the last result in the output; None: there was no result."""
+    result_error: str | None = None
+    settling: bool = False
+    """Whether the turn ends with its result unless its output goes on within a grace."""
+    grown: bool = False
+    """Whether a reader that has all blocks may lack content of the last ones: they have grown since they came."""
 
 
 class NewBlock(Struct, frozen=True, gc=False):
@@ -214,6 +221,23 @@ class NewBlock(Struct, frozen=True, gc=False):
 
     type: BlockType
     content: bytes
+    told_from: int | None = None
+    """The position of the oldest block, this one included, that still grows when this one comes. A reader that has this
+    block as its last is told again all from there on. None: no block grows."""
+
+
+class GrownBlock(Struct, frozen=True, gc=False):
+    """The new content of a block that is stored already."""
+
+    index: int
+    content: bytes
+
+
+class TurnResult(Struct, frozen=True, gc=False):
+    """How a turn ends when its output has ended."""
+
+    status: TurnStatus
+    error: str | None = None
 
 
 class StoredBlock(Struct, frozen=True, gc=False):
@@ -231,6 +255,8 @@ class StoredTurn(Struct, frozen=True, gc=False):
     head: TurnHead
     prompt: str
     blocks: tuple[StoredBlock, ...] = ()
+    prompt_cut: bool = False
+    """Whether `prompt` is only the beginning of the prompt."""
 
 
 class OutputPosition(Struct, frozen=True, gc=False):
@@ -256,7 +282,8 @@ class CreateTurn(Struct, frozen=True, gc=False):
 class UpdateTurn(Struct, frozen=True, gc=False):
     """Advance a turn whose newest change is `expected_sequence`: its status, its blocks, its output, or all of them.
 
-    With neither it renews the turn: its sequence and `last_updated` move.
+    With neither it renews the turn: its sequence and `last_updated` move. `grown` replaces the content of blocks that
+    are there; a result is kept until there is another one.
     """
 
     session_id: str
@@ -266,6 +293,9 @@ class UpdateTurn(Struct, frozen=True, gc=False):
     error: str | None = None
     blocks: tuple[NewBlock, ...] = ()
     output: OutputPosition | None = None
+    grown: tuple[GrownBlock, ...] = ()
+    result: TurnResult | None = None
+    settling: bool = False
 
 
 TurnChange = CreateSession | CreateTurn | UpdateTurn

@@ -229,16 +229,20 @@ class SQLiteStorage:
     async def turn_head(self, project: str, session_id: str, turn_id: str) -> TurnHead | None:
         return self._database.read(lambda connection: turns.turn_head(connection, project, session_id, turn_id))
 
-    async def turns(self, project: str, session_id: str, *, after: str | None = None, limit: int) -> list[StoredTurn]:
+    async def turns(
+        self, project: str, session_id: str, *, after: str | None = None, limit: int, prompt_length: int
+    ) -> list[StoredTurn]:
         return await self._database.read_long(
-            lambda connection: turns.turns(connection, project, session_id, after, limit)
+            lambda connection: turns.turns(connection, project, session_id, after, limit, prompt_length)
         )
 
     async def read_turn(
-        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0
+        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0, most_bytes: int | None = None
     ) -> StoredTurn | None:
+        most_bytes = _HIGHEST // 2 if most_bytes is None else most_bytes
+
         def query(connection: sqlite3.Connection) -> StoredTurn | None:
-            return turns.read_turn(connection, project, session_id, turn_id, after_block)
+            return turns.read_turn(connection, project, session_id, turn_id, after_block, most_bytes)
 
         after_block = min(after_block, _HIGHEST)
         blocks, size = self._database.read(
@@ -249,10 +253,12 @@ class SQLiteStorage:
         return await self._database.read_long(query)
 
     async def read_blocks(
-        self, project: str, session_id: str, turn_id: str, *, after_block: int, limit: int
+        self, project: str, session_id: str, turn_id: str, *, after_block: int, limit: int, most_bytes: int
     ) -> list[StoredBlock]:
         return await self._database.read_long(
-            lambda connection: turns.read_blocks(connection, project, session_id, turn_id, after_block, limit)
+            lambda connection: turns.read_blocks(
+                connection, project, session_id, turn_id, after_block, limit, most_bytes
+            )
         )
 
     async def output_state(self, project: str, session_id: str, turn_id: str) -> bytes:

@@ -99,7 +99,8 @@ def _sessions(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
         yield SessionRecord(*columns)
         turns = connection.execute(
             "SELECT turn.id, name, status, block_count, sequence, last_updated, created_at, started_at, completed_at,"
-            " error, size, output_offset, prompt.body, ifnull(output_state.body, x'')"
+            " error, size, output_offset, prompt.body, ifnull(output_state.body, x''), result_status, result_error,"
+            " settling, grown"
             " FROM turn JOIN prompt ON prompt.turn = turn.id LEFT JOIN output_state ON output_state.turn = turn.id"
             " WHERE session = ? ORDER BY turn.id",
             (id,),
@@ -107,7 +108,8 @@ def _sessions(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
         for turn, *fields in turns:
             yield TurnRecord(*fields)
             blocks = connection.execute(
-                "SELECT position, type, created_at, content FROM block WHERE turn = ? ORDER BY position", (turn,)
+                "SELECT position, type, created_at, content, told_from FROM block WHERE turn = ? ORDER BY position",
+                (turn,),
             )
             yield from (BlockRecord(*block) for block in blocks)
 
@@ -133,6 +135,8 @@ class _Import:
         self._connection = connection
         self._name = name
         self._project = self._file = self._session = self._turn = 0
+        self._size = 0
+        """Bytes of the content of the turn's blocks so far."""
 
     def write(self, records: Iterable[Record]) -> ProjectHead:
         head: ProjectHead | None = None
@@ -153,7 +157,8 @@ class _Import:
                     self._add_turn(record)
                 case BlockRecord(index=position):
                     told = _fields(record, but=("index",))
-                    self._insert("block", turn=self._turn, position=position, size=len(record.content), **told)
+                    self._size += len(record.content)
+                    self._insert("block", turn=self._turn, position=position, size=self._size, **told)
         if head is None:
             raise NotAnExport(self._name, "there is no project in it")
         return head
@@ -177,6 +182,7 @@ class _Import:
             self._insert("past_life", file=self._file, incarnation=new_incarnation(), **_fields(life))
 
     def _add_turn(self, record: TurnRecord) -> None:
+        self._size = 0
         told = _fields(record, but=("turn_id", "prompt", "output_state"))
         self._turn = self._insert("turn", project=self._project, session=self._session, name=record.turn_id, **told)
         self._insert("prompt", turn=self._turn, body=record.prompt)

@@ -10,6 +10,7 @@ from storage.records import (
     CommittedTurn,
     CreateSession,
     CreateTurn,
+    GrownBlock,
     NewBlock,
     OutputPosition,
     ProjectHead,
@@ -112,13 +113,15 @@ class TurnLog:
         found = self._turn(connection, head.name, change.session_id, change.turn_id)
         assert found is not None
         id, old = found
-        size = _insert_blocks(connection, id, old, head.last_modified, change.blocks)
+        size = old.size + _replace_contents(connection, id, change.grown)
+        size = _insert_blocks(connection, id, old.block_count, size, head.last_modified, change.blocks)
         if change.output is not None:
             _put_output_state(connection, id, change.output)
         new = _advanced(old, head, change, size)
         connection.execute(
             "UPDATE turn SET status = ?, block_count = ?, sequence = ?, last_updated = ?, started_at = ?,"
-            " completed_at = ?, error = ?, size = ?, output_offset = ? WHERE id = ?",
+            " completed_at = ?, error = ?, size = ?, output_offset = ?, result_status = ?, result_error = ?,"
+            " settling = ?, grown = ? WHERE id = ?",
             (
                 new.status,
                 new.block_count,
@@ -129,6 +132,10 @@ class TurnLog:
                 new.error,
                 new.size,
                 new.output_offset,
+                new.result_status,
+                new.result_error,
+                new.settling,
+                new.grown,
                 id,
             ),
         )
@@ -140,6 +147,9 @@ def _advanced(old: TurnHead, head: ProjectHead, change: UpdateTurn, size: int) -
     """A turn's state after a change."""
     now = head.last_modified
     starts = old.status == "pending" and bool(change.status == "running" or change.blocks or change.output)
+    result_status, result_error = old.result_status, old.result_error
+    if change.result is not None:
+        result_status, result_error = change.result.status, change.result.error
     return TurnHead(
         session_id=old.session_id,
         turn_id=old.turn_id,
@@ -153,21 +163,44 @@ def _advanced(old: TurnHead, head: ProjectHead, change: UpdateTurn, size: int) -
         error=change.error,
         size=size,
         output_offset=old.output_offset if change.output is None else change.output.offset,
+        result_status=result_status,
+        result_error=result_error,
+        settling=change.settling,
+        grown=change.blocks[-1].told_from is not None if change.blocks else old.grown,
     )
 
 
 def _insert_blocks(
-    connection: sqlite3.Connection, turn: int, head: TurnHead, now: int, blocks: Iterable[NewBlock]
+    connection: sqlite3.Connection, turn: int, position: int, size: int, now: int, blocks: Iterable[NewBlock]
 ) -> int:
-    """Store the blocks after those of `head`; returns the bytes of all."""
-    size, rows = head.size, []
-    for position, block in enumerate(blocks, head.block_count):
+    """Store the blocks from a position on, after blocks of `size` bytes; returns the bytes of all."""
+    rows = []
+    for index, block in enumerate(blocks, position):
         size += len(block.content)
-        rows.append((turn, position, block.type, now, size, block.content))
+        rows.append((turn, index, block.type, now, size, block.content, block.told_from))
     connection.executemany(
-        "INSERT INTO block (turn, position, type, created_at, size, content) VALUES (?, ?, ?, ?, ?, ?)", rows
+        "INSERT INTO block (turn, position, type, created_at, size, content, told_from) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        rows,
     )
     return size
+
+
+def _replace_contents(connection: sqlite3.Connection, turn: int, blocks: Iterable[GrownBlock]) -> int:
+    """Store new contents of blocks; returns by how many bytes they have grown. The sizes of those behind follow."""
+    grown = 0
+    for block in blocks:
+        (before,) = connection.execute(
+            "SELECT length(content) FROM block WHERE turn = ? AND position = ?", (turn, block.index)
+        ).fetchone()
+        connection.execute(
+            "UPDATE block SET content = ? WHERE turn = ? AND position = ?", (block.content, turn, block.index)
+        )
+        connection.execute(
+            "UPDATE block SET size = size + ? WHERE turn = ? AND position >= ?",
+            (len(block.content) - before, turn, block.index),
+        )
+        grown += len(block.content) - before
+    return grown
 
 
 def _put_output_state(connection: sqlite3.Connection, turn: int, output: OutputPosition) -> None:

@@ -8,7 +8,7 @@ from storage.sqlite.files import files_changed_since
 
 _HEAD = (
     "session.name, turn.name, status, block_count, turn.sequence, last_updated, turn.created_at, started_at,"
-    " completed_at, error, turn.size, output_offset"
+    " completed_at, error, turn.size, output_offset, result_status, result_error, settling, grown"
 )
 _PROJECT = "(SELECT id FROM project WHERE name = ?)"
 _TURN = f"session.project = {_PROJECT} AND session.name = ? AND turn.name = ?"
@@ -16,7 +16,7 @@ _TURN = f"session.project = {_PROJECT} AND session.name = ? AND turn.name = ?"
 
 def turn_head_from_row(row: tuple[Any, ...]) -> TurnHead:
     """A head from the columns in the order of its fields."""
-    return TurnHead(*row)
+    return TurnHead(*(*row[:-2], bool(row[-2]), bool(row[-1])))
 
 
 def session(connection: sqlite3.Connection, project: str, name: str) -> SessionHead | None:
@@ -66,57 +66,87 @@ def find_turn(connection: sqlite3.Connection, project: str, session: str, name: 
 
 
 def turns(
-    connection: sqlite3.Connection, project: str, session: str, after: str | None, limit: int
+    connection: sqlite3.Connection, project: str, session: str, after: str | None, limit: int, prompt_length: int
 ) -> list[StoredTurn]:
     id = find_session(connection, project, session)
     if id is None:
         return []
     rows = connection.execute(
-        f"SELECT prompt.body, {_HEAD} FROM turn JOIN session ON session.id = turn.session"
+        f"SELECT substr(prompt.body, 1, ?), {_HEAD} FROM turn JOIN session ON session.id = turn.session"
         " JOIN prompt ON prompt.turn = turn.id WHERE turn.session = ?"
         " AND turn.id < ifnull((SELECT id FROM turn WHERE session = ? AND name = ?), ?) ORDER BY turn.id DESC LIMIT ?",
-        (id, id, after, _before(after), limit),
+        (prompt_length + 1, id, id, after, _before(after), limit),
     )
-    return [StoredTurn(turn_head_from_row(row[1:]), row[0]) for row in rows]
+    return [
+        StoredTurn(turn_head_from_row(row[1:]), row[0][:prompt_length], (), len(row[0]) > prompt_length) for row in rows
+    ]
 
 
 def read_turn(
-    connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int
+    connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int, most_bytes: int
 ) -> StoredTurn | None:
     found = find_turn(connection, project, session, name)
     if found is None:
         return None
     id, head = found
     (prompt,) = connection.execute("SELECT body FROM prompt WHERE turn = ?", (id,)).fetchone()
-    return StoredTurn(head, prompt, tuple(_blocks(connection, id, after_block, -1)))
+    start = _told_from(connection, id, after_block)
+    return StoredTurn(head, prompt, tuple(_blocks(connection, id, start, -1, most_bytes)))
 
 
 def read_blocks(
-    connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int, limit: int
+    connection: sqlite3.Connection,
+    project: str,
+    session: str,
+    name: str,
+    after_block: int,
+    limit: int,
+    most_bytes: int,
 ) -> list[StoredBlock]:
     found = find_turn(connection, project, session, name)
-    return [] if found is None else _blocks(connection, found[0], after_block, limit)
+    return [] if found is None else _blocks(connection, found[0], after_block, limit, most_bytes)
 
 
-def _blocks(connection: sqlite3.Connection, turn: int, after_block: int, limit: int) -> list[StoredBlock]:
-    rows = connection.execute(
-        "SELECT position, type, content, created_at FROM block WHERE turn = ? AND position >= ?"
+def _told_from(connection: sqlite3.Connection, turn: int, after_block: int) -> int:
+    """The position of the first block that a reader of `after_block` blocks may not have as it is now."""
+    row = connection.execute(
+        "SELECT told_from FROM block WHERE turn = ? AND position = ?", (turn, after_block - 1)
+    ).fetchone()
+    return after_block if row is None or row[0] is None else int(row[0])
+
+
+def _size_before(connection: sqlite3.Connection, turn: int, position: int) -> int:
+    """The bytes of the content of the blocks before a position."""
+    row = connection.execute("SELECT size FROM block WHERE turn = ? AND position = ?", (turn, position - 1)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _blocks(
+    connection: sqlite3.Connection, turn: int, after_block: int, limit: int, most_bytes: int
+) -> list[StoredBlock]:
+    most_size = _size_before(connection, turn, after_block) + most_bytes
+    blocks: list[StoredBlock] = []
+    for size, *row in connection.execute(
+        "SELECT size, position, type, content, created_at FROM block WHERE turn = ? AND position >= ?"
         " ORDER BY position LIMIT ?",
         (turn, after_block, limit),
-    )
-    return [StoredBlock(*row) for row in rows]
+    ):
+        if size > most_size and blocks:
+            break
+        blocks.append(StoredBlock(*row))
+    return blocks
 
 
 def extent_after(
     connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int
 ) -> tuple[int, int]:
-    """How many blocks come after the first `after_block`, and the bytes of their content; 0 for no turn."""
+    """How many blocks a reader of the first `after_block` is told, and the bytes of their content; 0 for no turn."""
     found = find_turn(connection, project, session, name)
-    if found is None or after_block >= found[1].block_count:
+    if found is None or after_block > found[1].block_count:
         return 0, 0
     id, head = found
-    row = connection.execute("SELECT size FROM block WHERE turn = ? AND position = ?", (id, after_block - 1)).fetchone()
-    return head.block_count - after_block, head.size - (0 if row is None else int(row[0]))
+    start = _told_from(connection, id, after_block)
+    return head.block_count - start, head.size - _size_before(connection, id, start)
 
 
 def output_state(connection: sqlite3.Connection, project: str, session: str, name: str) -> bytes:

@@ -14,6 +14,7 @@ from storage import (
     CreateSession,
     CreateTurn,
     FileHead,
+    GrownBlock,
     NewBlock,
     OutputPosition,
     Sequence,
@@ -22,6 +23,7 @@ from storage import (
     StorageClosed,
     TurnConflict,
     TurnHead,
+    TurnResult,
     UpdateTurn,
     Version,
 )
@@ -57,7 +59,7 @@ def test_a_turn_is_stored_with_its_prompt_and_its_blocks_as_they_are(open_storag
                 assert (stored.head, stored.prompt) == (head, "prompt of t")
                 assert [block.index for block in stored.blocks] == list(range(after, 4))
                 assert tuple(block.content for block in stored.blocks) == contents[after:]
-            page = await storage.read_blocks("p", "s", "t", after_block=1, limit=2)
+            page = await storage.read_blocks("p", "s", "t", after_block=1, limit=2, most_bytes=1000)
             assert tuple(block.content for block in page) == contents[1:3]
             assert (head.block_count, head.size) == (4, sum(map(len, contents)))
         async with open_storage() as storage:
@@ -65,6 +67,69 @@ def test_a_turn_is_stored_with_its_prompt_and_its_blocks_as_they_are(open_storag
             stored = await storage.read_turn("p", "s", "t", after_block=2**70)
             assert stored is not None
             assert stored.blocks == ()
+
+    run(work())
+
+
+def test_a_block_that_grows_is_told_again_to_those_who_may_lack_some_of_it(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+
+            async def told(after: int) -> list[tuple[int, bytes]]:
+                stored = await storage.read_turn("p", "s", "t", after_block=after)
+                assert stored is not None
+                return [(block.index, block.content) for block in stored.blocks]
+
+            head = await _update(storage, await _turn(storage), blocks=_blocks(b"first"))
+            assert not head.grown
+            head = await _update(storage, head, blocks=(NewBlock("text", b"a", told_from=1),))
+            assert head.grown
+            assert await told(2) == [(1, b"a")]
+            head = await _update(storage, head, grown=(GrownBlock(1, b"abc"),))
+            assert (head.block_count, head.size) == (2, 8)
+            assert [await told(after) for after in (1, 2)] == [[(1, b"abc")]] * 2
+            head = await _update(storage, head, blocks=(NewBlock("system", b"!", told_from=1),))
+            head = await _update(storage, head, grown=(GrownBlock(1, b"ab"),), blocks=(NewBlock("tool_use", b"use"),))
+            assert (head.block_count, head.size, head.grown) == (4, 11, False)
+            whole = [(0, b"first"), (1, b"ab"), (2, b"!"), (3, b"use")]
+            assert [await told(after) for after in range(5)] == [whole, whole[1:], whole[1:], whole[1:], []]
+            few = await storage.read_turn("p", "s", "t", after_block=1, most_bytes=3)
+            assert few is not None
+            assert [block.index for block in few.blocks] == [1, 2]
+            one = await storage.read_turn("p", "s", "t", after_block=0, most_bytes=0)
+            assert one is not None
+            assert [block.index for block in one.blocks] == [0]
+        async with open_storage() as storage:
+            assert await storage.turn_head("p", "s", "t") == head
+
+    run(work())
+
+
+def test_a_result_stays_until_there_is_another_one(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            head = await _update(storage, await _turn(storage), result=TurnResult("failed", "why"), settling=True)
+            assert (head.status, head.result_status, head.result_error, head.settling) == (
+                "running", "failed", "why", True,
+            )  # fmt: skip
+            head = await _update(storage, head, blocks=_blocks(b"more"))
+            assert (head.result_status, head.result_error, head.settling) == ("failed", "why", False)
+            head = await _update(storage, head, result=TurnResult("completed"))
+            assert (head.result_status, head.result_error) == ("completed", None)
+        async with open_storage() as storage:
+            assert await storage.turn_head("p", "s", "t") == head
+
+    run(work())
+
+
+def test_a_listed_prompt_is_cut(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            await storage.create_session("p", CreateSession("s", None))
+            for turn, prompt in (("a", "é" * 5), ("b", "é" * 6)):
+                await storage.write_turn("p", CreateTurn("s", turn, prompt))
+            listed = await storage.turns("p", "s", limit=9, prompt_length=5)
+            assert [(turn.prompt, turn.prompt_cut) for turn in listed] == [("é" * 5, True), ("é" * 5, False)]
 
     run(work())
 
@@ -77,8 +142,8 @@ def test_what_is_not_there_is_none(open_storage: Open, run: Run) -> None:
                 assert await storage.session("p", "x") is None
                 assert await storage.turn_head("p", session, "x") is None
                 assert await storage.read_turn("p", session, "x") is None
-                assert await storage.read_blocks("p", session, "x", after_block=0, limit=9) == []
-                assert await storage.turns("p", session, limit=10) == []
+                assert await storage.read_blocks("p", session, "x", after_block=0, limit=9, most_bytes=1000) == []
+                assert await storage.turns("p", session, limit=10, prompt_length=9) == []
                 assert await storage.output_state("p", session, "x") == b""
                 assert await storage.changes_since("q", 0) is None
                 if session == "absent":
@@ -185,7 +250,7 @@ def test_pages_are_newest_first_and_complete(open_storage: Open, run: Run) -> No
                     after = sessions[-1]
                 assert sessions == names[::-1]
                 after = None
-                while turn_page := await storage.turns("p", "00", after=after, limit=limit):
+                while turn_page := await storage.turns("p", "00", after=after, limit=limit, prompt_length=99):
                     turns += [(turn.head.turn_id, turn.prompt) for turn in turn_page]
                     after = turns[-1][0]
                 assert turns == [(f"turn {name}", f"prompt of turn {name}") for name in names[::-1]]

@@ -81,9 +81,9 @@ def test_no_query_of_turns_scans_a_table(tmp_path: Path) -> None:
             await storage.sessions("p", limit=5)
             await storage.sessions("p", after="s", limit=5)
             await storage.turn_head("p", "s", "t")
-            await storage.turns("p", "s", after="t", limit=5)
+            await storage.turns("p", "s", after="t", limit=5, prompt_length=9)
             await storage.read_turn("p", "s", "t", after_block=2)
-            await storage.read_blocks("p", "s", "t", after_block=1, limit=1)
+            await storage.read_blocks("p", "s", "t", after_block=1, limit=1, most_bytes=9)
             await storage.output_state("p", "s", "t")
             await storage.changes_since("p", 1, limit=5)
             assert [head async for _, head in storage.running_turns()]
@@ -112,7 +112,7 @@ def test_blocks_after_the_last_known_are_found_without_reading_the_others(tmp_pa
             nonlocal steps
             steps = 0
             storage._database._near.set_progress_handler(count, 1)
-            found = storage._database.read(lambda c: turns.read_blocks(c, "p", "s", "t", after, 5))
+            found = storage._database.read(lambda c: turns.read_blocks(c, "p", "s", "t", after, 5, 10**9))
             storage._database._near.set_progress_handler(None, 1)
             assert len(found) == 5
             return steps
