@@ -47,7 +47,7 @@ export class GatewayClient {
     this.url = url.replace(/\/+$/, '')
   }
 
-  /** A project and all requests on it. No request is made. */
+  /** A project and all requests on it. No request is made. Throws ProblemAnswer `invalid_project`. */
   project(name: string): Project {
     return new Project(this, name)
   }

@@ -2,6 +2,7 @@
 import { decoded } from './answers.js'
 import type { GatewayClient, RequestOptions } from './client.js'
 import { GatewayError, NoAnswer, UnexpectedAnswer } from './errors.js'
+import { checkedPath } from './names.js'
 import { DEFAULT_SETTINGS, FastLoop, isRetried, retryDelayMs } from './policy.js'
 import type { FeedAnswer, FeedEntry } from './wire.js'
 
@@ -28,7 +29,7 @@ const READY_MS = 10_000
 const SILENCE_MS = 40_000
 
 export function feedParams({ kinds, prefix, paths }: FeedFilter) {
-  return { kinds: kinds?.join(','), prefix, path: paths }
+  return { kinds: kinds?.join(','), prefix, path: paths?.map(checkedPath) }
 }
 
 /** What changes after a cursor, for ever. After a failure it waits as long as the policy says and goes on. */

@@ -13,6 +13,7 @@ export {
 } from './errors.js'
 export type { FeedFilter, FeedTransport, FollowOptions } from './feed.js'
 export { PollingManager, type PollingManagerOptions, pollingManager, type RegisterOptions } from './manager.js'
+export { checkedPath } from './names.js'
 export { DEFAULT_SETTINGS, type PollSettings, type StopReason, UNATTENDED } from './policy.js'
 export { Project, type StatusQuestion, type SyncAnswer, type SyncChange, type WriteOptions } from './project.js'
 export type { PollTransport } from './project-feed.js'

@@ -13,6 +13,7 @@ import {
 import type { GatewayClient, GatewayRequest, RequestOptions } from './client.js'
 import { type ProblemAnswer, problemFrom } from './errors.js'
 import { type FeedFilter, type FollowOptions, feedParams, follow } from './feed.js'
+import { checkedPath, encodedPath, projectPath } from './names.js'
 import { given, type HeldOptions, type PageOptions, SessionRequests } from './sessions.js'
 import type {
   FeedAnswer,
@@ -66,12 +67,15 @@ export interface SyncAnswer extends Omit<StatusAnswer, 'changes'> {
   more: boolean
 }
 
-/** All requests on a project. Made by `GatewayClient.project`. Every method throws GatewayError. */
+/**
+ * All requests on a project. Made by `GatewayClient.project`. Every method throws GatewayError; a name that is not valid
+ * is refused before anything is sent.
+ */
 export class Project extends SessionRequests {
   readonly name: string
 
   constructor(client: GatewayClient, name: string) {
-    super(client, `/api/projects/${encodeURIComponent(name)}`)
+    super(client, projectPath(name))
     this.name = name
   }
 
@@ -110,6 +114,7 @@ export class Project extends SessionRequests {
     wait = 0,
     ...question
   }: StatusQuestion & Omit<HeldOptions, 'tag'> = {}): Promise<Tagged<StatusAnswer>> {
+    checkQuestion(question)
     const request = { ...given(signal), wait, headers: JSON_BODY, body: JSON.stringify({ ...question, wait }) }
     return tagged(await this.client.send('POST', `${this.path}/files/status`, request))
   }
@@ -206,7 +211,8 @@ export class Project extends SessionRequests {
 
   /** Give a file another path. */
   async move(from: string, to: string, options: RequestOptions = {}): Promise<Tagged<Receipt>> {
-    return this.write('POST', `${this.path}/files/move`, options, JSON_BODY, { body: JSON.stringify({ from, to }) })
+    const body = JSON.stringify({ from: checkedPath(from), to: checkedPath(to) })
+    return this.write('POST', `${this.path}/files/move`, options, JSON_BODY, { body })
   }
 
   /** Push updates and pull what is lacking, of many files in one round trip. */
@@ -219,7 +225,9 @@ export class Project extends SessionRequests {
       ...question
     }: StatusQuestion & RequestOptions & { atomic?: boolean; maxBytes?: number } = {}
   ): Promise<SyncAnswer> {
-    const encoded = Object.fromEntries(Object.entries(updates).map(([path, update]) => [path, toBase64(update)]))
+    checkQuestion(question)
+    const pairs = Object.entries(updates).map(([path, update]) => [checkedPath(path), toBase64(update)])
+    const encoded = Object.fromEntries(pairs)
     const body = JSON.stringify({ ...question, updates: encoded, atomic, max_bytes: maxBytes })
     const answer = await this.client.send('POST', `${this.path}/sync`, { ...given(signal), headers: JSON_BODY, body })
     return synced(await decoded(answer))
@@ -269,11 +277,11 @@ export class Project extends SessionRequests {
   }
 
   private file(path: string): string {
-    return `${this.path}/files/${encodePath(path)}`
+    return `${this.path}/files/${encodedPath(path)}`
   }
 
   private past(path: string): string {
-    return `${this.path}/history/${encodePath(path)}`
+    return `${this.path}/history/${encodedPath(path)}`
   }
 
   private async write(
@@ -288,8 +296,9 @@ export class Project extends SessionRequests {
   }
 }
 
-function encodePath(path: string): string {
-  return path.split('/').map(encodeURIComponent).join('/')
+/** Throws ProblemAnswer `invalid_path`. */
+function checkQuestion({ paths, versions }: StatusQuestion): void {
+  for (const path of [...(paths ?? []), ...Object.keys(versions ?? {})]) checkedPath(path)
 }
 
 function conditional({ ifMatch, create, incarnation }: WriteOptions): Record<string, string | null | undefined> {

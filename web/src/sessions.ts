@@ -1,6 +1,7 @@
 /** Requests on sessions and turns: what a coding agent is doing. */
 import { decoded, quoted, type Tagged, taggedUnlessKnown } from './answers.js'
 import type { GatewayClient, RequestOptions } from './client.js'
+import { encodedId } from './names.js'
 import type {
   BlocksReceipt,
   BlockType,
@@ -132,9 +133,9 @@ export function given(signal: AbortSignal | undefined): RequestOptions {
 }
 
 function sessionPath(session: string): string {
-  return `/sessions/${encodeURIComponent(session)}`
+  return `/sessions/${encodedId(session, 'session')}`
 }
 
 function turnPath(session: string, turn: string): string {
-  return `${sessionPath(session)}/turns/${encodeURIComponent(turn)}`
+  return `${sessionPath(session)}/turns/${encodedId(turn, 'turn')}`
 }

@@ -272,6 +272,19 @@ describe('useDocument', () => {
     rerender({ path: 'b.md' })
     await waitFor(() => expect(textOf(result.current.doc)).toBe('B'))
   })
+
+  test('of a path that is not valid is closed before anything is sent; with another path it opens', async () => {
+    const sent: string[] = []
+    forbidden = (_, path) => sent.push(path) === 0
+    const { result, rerender } = renderHook(({ path }) => useDocument(path), {
+      wrapper: wrapper(),
+      initialProps: { path: '../../victim/files/a.md' }
+    })
+    expect(result.current).toMatchObject({ doc: null, closed: { reason: 'refused', error: { code: 'invalid_path' } } })
+    expect(sent).toEqual([])
+    rerender({ path: 'a.md' })
+    await waitFor(() => expect(result.current).toMatchObject({ synced: true, closed: null }))
+  })
 })
 
 test('a hook without <GatewayProvider> says what is missing', () => {

@@ -3,6 +3,7 @@ import { Awareness } from 'y-protocols/awareness'
 import type * as Y from 'yjs'
 import { GatewayClient, type GatewayClientOptions } from '../client.js'
 import { type PollingManager, pollingManager } from '../manager.js'
+import { checkedPath } from '../names.js'
 import type { PollTransport } from '../project-feed.js'
 import { HttpTransport } from './http-transport.js'
 import type { Carried, Closed, ConnectionStatus, Transport, TransportListener } from './transport.js'
@@ -61,6 +62,7 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   /**
    * @param url where the gateway is, or a client for it, whose credentials are then used.
    * @param project its name.
+   * @throws ProblemAnswer `invalid_project` or `invalid_path`, before anything is sent.
    */
   constructor(
     url: string | GatewayClient,
@@ -71,6 +73,7 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   ) {
     super()
     const client = url instanceof GatewayClient ? url : new GatewayClient(url, options)
+    checkedPath(path)
     this.carried = { project: client.project(project), path, doc, incarnation: options.incarnation ?? null }
     this.ownsAwareness = options.transport === 'websocket' && options.awareness === undefined
     this.awareness = options.awareness ?? (this.ownsAwareness ? new Awareness(doc) : null)

@@ -3,6 +3,7 @@ import type { WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
 import { GatewayError, isProblem } from '../errors.js'
 import { sleep } from '../feed.js'
+import { encodedPath } from '../names.js'
 import { isRetried, type PollSettings, retryDelayMs } from '../policy.js'
 import type { Carried, Closed, Transport, TransportListener } from './transport.js'
 
@@ -159,7 +160,7 @@ export class WebsocketTransport implements Transport {
     const { project, path } = this.carried
     const base = new URL(project.url, typeof location === 'undefined' ? undefined : location.href)
     base.protocol = base.protocol.replace('http', 'ws')
-    return [`${base.href}/ws`, path.split('/').map(encodeURIComponent).join('/')]
+    return [`${base.href}/ws`, encodedPath(path)]
   }
 
   private roomOptions() {

@@ -1,5 +1,7 @@
-import { useCallback, useEffect, useReducer, useState, useSyncExternalStore } from 'react'
+import { useCallback, useEffect, useMemo, useReducer, useState, useSyncExternalStore } from 'react'
+import { pathProblem } from '../names.js'
 import type { ProviderTransport } from '../provider/http-provider.js'
+import type { Closed } from '../provider/transport.js'
 import type { DocumentUse, OpenDocument } from './document-store.js'
 import { useGateway } from './gateway-provider.js'
 
@@ -24,20 +26,23 @@ export function useDocument(path: string, { transport: wanted }: DocumentOptions
   const transport = wanted ?? usual
   const [use, setUse] = useState<DocumentUse | null>(null)
   const [opened, reopen] = useReducer((count: number) => count + 1, 0)
+  const invalid = useMemo(() => pathProblem(path), [path])
   // biome-ignore lint/correctness/useExhaustiveDependencies: `opened` asks for a new one
   useEffect(() => {
+    if (invalid !== null) return
     const use = documents.use(path, transport)
     setUse(use)
     return () => {
       setUse(null)
       use.release()
     }
-  }, [documents, path, transport, opened])
+  }, [documents, path, transport, opened, invalid])
   const subscribe = useCallback((listener: () => void) => use?.subscribe(listener) ?? (() => undefined), [use])
   const state = useSyncExternalStore<OpenDocument | typeof NOT_OPEN>(
     subscribe,
     () => use?.state() ?? NOT_OPEN,
     () => NOT_OPEN
   )
-  return { ...state, reopen }
+  const closed: Closed | null = invalid === null ? state.closed : { reason: 'refused', error: invalid }
+  return { ...state, closed, reopen }
 }

@@ -1,0 +1,69 @@
+/**
+ * Names as parts of a URL, checked before a request is sent: `fetch` resolves `.` and `..`, so that a path which nobody
+ * has checked could leave its project. The gateway and the Python client have the same rules.
+ */
+import { type ProblemAnswer, problemFrom } from './errors.js'
+import type { ProblemDetails } from './wire.js'
+
+const PROJECT_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/
+const PATH_BYTES = 1024
+/** Characters that steer how a text is shown, and show nothing themselves; words and emoji are spelled with joiners. */
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u
+const JOINERS = /[\u200c\u200d]/g
+const LONE_SURROGATE = /\p{Cs}/u
+
+/** The path of a project's URL. Throws ProblemAnswer `invalid_project`. */
+export function projectPath(name: string): string {
+  if (!PROJECT_ID.test(name)) {
+    const rule = '1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or ..'
+    throw refusal('invalid_project', 'The project id is not valid', `${shown(name)} is not a project id: ${rule}`)
+  }
+  return `/api/projects/${name}`
+}
+
+/** A file path as it is. Throws ProblemAnswer `invalid_path`. */
+export function checkedPath(path: string): string {
+  const problem = pathProblem(path)
+  if (problem !== null) throw problem
+  return path
+}
+
+/** Why a text is not a file path; null if it is one. */
+export function pathProblem(path: string): ProblemAnswer | null {
+  const fault = pathFault(path)
+  if (fault === null) return null
+  return refusal('invalid_path', 'The file path is not valid', `${shown(path)} is not a file path: ${fault}`)
+}
+
+/** A file path, encoded for a URL. Throws ProblemAnswer `invalid_path`. */
+export function encodedPath(path: string): string {
+  return checkedPath(path).split('/').map(encodeURIComponent).join('/')
+}
+
+/** The id of a session or a turn, encoded for a URL. Throws ProblemAnswer `invalid_parameter`. */
+export function encodedId(id: string, name: 'session' | 'turn'): string {
+  if (id === '' || id === '.' || id === '..' || id.includes('/') || LONE_SURROGATE.test(id)) {
+    throw refusal('invalid_parameter', 'A parameter is not valid', `${shown(id)} is not the id of a ${name}`)
+  }
+  return encodeURIComponent(id)
+}
+
+function pathFault(path: string): string | null {
+  if (path === '') return 'it is empty'
+  if (LONE_SURROGATE.test(path)) return 'it is not valid Unicode'
+  const size = new TextEncoder().encode(path).length
+  if (size > PATH_BYTES) return `it has ${size} bytes, more than ${PATH_BYTES}`
+  const segment = path.split('/').find((each) => each === '' || each === '.' || each === '..')
+  if (segment !== undefined) return `it has the segment ${shown(segment)}`
+  if (UNSEEN.test(path.replace(JOINERS, ''))) return 'it has a control character'
+  return path === path.normalize('NFC') ? null : 'it is not in Unicode normalisation form C'
+}
+
+function shown(text: string): string {
+  return JSON.stringify(text.slice(0, 200))
+}
+
+function refusal(code: string, title: string, detail: string): ProblemAnswer {
+  const details: ProblemDetails = { type: 'about:blank', title, status: 400, detail, code }
+  return problemFrom(details)
+}
