@@ -1,11 +1,9 @@
 """The one room that knows every other: it opens the storage and puts the gateway together."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware.cors import CORSMiddleware
@@ -18,6 +16,7 @@ from gateway.feed import Feed
 from gateway.files import Files
 from gateway.history import Versions
 from gateway.hub import Hub
+from gateway.jobs import Job, running
 from gateway.maintenance import Maintenance, SilentTurns
 from gateway.metrics import Metrics
 from gateway.middleware import Boundary, compressed, send_problem
@@ -116,12 +115,15 @@ class Gateway:
             files = Files(storage, documents, hub)
             rooms = _open_rooms(self.settings, storage, files, documents)
             self._draining = [hub.drain, rooms.drain]
-            self._app = _assemble(self.settings, storage, hub, documents, files, rooms, workers)
+            silent = SilentTurns(storage, self.settings.turn_lease)
+            maintenance = Maintenance(storage, documents)
+            jobs = {silent.job: silent.run, maintenance.job: maintenance.run, Job("awareness"): rooms.expire_awareness}
+            if not self.settings.retention.keeps_all:
+                retainer = Retainer(storage, self.settings.retention)
+                jobs[retainer.job] = lambda: retainer.run(self.settings.retention_interval)
+            self._app = _assemble(self.settings, storage, hub, documents, files, rooms, workers, tuple(jobs))
             try:
-                silent = SilentTurns(storage, self.settings.turn_lease)
-                retention = Retainer(storage, self.settings.retention).run(self.settings.retention_interval)
-                maintenance = Maintenance(storage, documents).run()
-                async with _running(maintenance, retention, silent.run(), rooms.expire_awareness()):
+                async with running(jobs):
                     yield storage
             finally:
                 self._app = _unavailable
@@ -156,18 +158,6 @@ async def open_sqlite_read_only(path: Path) -> AsyncIterator[Storage]:
         await storage.close()
 
 
-@contextlib.asynccontextmanager
-async def _running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Jobs in the background, ended on leaving."""
-    jobs = [asyncio.create_task(job) for job in work]
-    try:
-        yield
-    finally:
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
-
-
 def _workers(settings: Settings) -> contextlib.AbstractAsyncContextManager[Workers]:
     return worker_processes(processes=settings.workers, queue=settings.worker_queue, seconds=settings.worker_seconds)
 
@@ -192,8 +182,9 @@ def _assemble(
     files: Files,
     rooms: Rooms,
     workers: Workers,
+    jobs: Sequence[Job],
 ) -> ASGIApp:
-    metrics = Metrics(storage, documents, hub, rooms, workers)
+    metrics = Metrics(storage, documents, hub, rooms, workers, jobs)
     file_routes = FileRoutes(files, body_limit=settings.body_limit)
     feed = Feed(storage, hub)
     questions = Changes(storage, hub, paths_limit=settings.paths_limit)
@@ -204,7 +195,7 @@ def _assemble(
     turn_routes = TurnRoutes(turns, body_limit=settings.body_limit)
     operations: list[Operation] = []
     system = SystemRoutes(
-        storage.ready, metrics.exposition, lambda: json_bytes(describe(operations, version("yjs-gateway")))
+        storage.ready, jobs, metrics.exposition, lambda: json_bytes(describe(operations, version("yjs-gateway")))
     )
     operations += [
         *changes.operations(),

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import structlog
 
 from gateway.documents import Documents, stored_parts
+from gateway.jobs import Job
 from gateway.turn_machine import Leases, expire
-from gateway.updates import InvalidUpdate, SnapshotFault, prove_snapshot
+from gateway.updates import prove_snapshot
 from gateway.worker import Lane, in_worker
-from storage import Commit, CommittedTurn, Snapshot, Storage, StorageError, TurnConflict, TurnHead, Version
+from storage import Commit, CommittedTurn, Snapshot, Storage, TurnConflict, TurnHead, Version
 
 _log = structlog.get_logger("gateway.maintenance")
 
@@ -21,6 +22,7 @@ class Maintenance:
     def __init__(self, storage: Storage, documents: Documents) -> None:
         self._storage = storage
         self._documents = documents
+        self.job = Job("snapshots")
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -32,9 +34,9 @@ class Maintenance:
                 version = self._documents.due.pop((project, path))
                 try:
                     await self.take_snapshot(project, path, version)
-                except (StorageError, SnapshotFault, InvalidUpdate) as error:
+                except Exception as error:
                     # A snapshot is a cache: without it the next open replays more. The next update asks again.
-                    _log.warning("snapshot not taken", project=project, path=path, reason=str(error))
+                    self.job.failed(error, project=project, path=path)
 
     async def take_snapshot(self, project: str, path: str, version: Version | None = None) -> bool:
         """Build a file's document at a version (None: the newest) from its log, prove that it is whole, and keep it.
@@ -64,6 +66,7 @@ class SilentTurns:
         self._tick = min(1.0, lease / 8)
         self._clock = clock
         self._looked = clock()
+        self.job = Job("silent_turns")
         self._awake = 0.0
         """Seconds that this process has run, about: a gap between two looks counts as two ticks at most."""
         storage.listen(self._committed)
@@ -78,10 +81,7 @@ class SilentTurns:
         await self.adopt_running()
         while True:
             await asyncio.sleep(self._tick)
-            try:
-                await self.look()
-            except StorageError as error:  # the leases stay ended: the next look tries again
-                _log.warning("silent turns not ended", reason=str(error))
+            await self.look()
 
     async def adopt_running(self) -> None:
         """Give a lease to every turn that is running already."""
@@ -92,7 +92,10 @@ class SilentTurns:
         """Let the turns fail whose lease is over by now."""
         self._awake, self._looked = self._now(), self._clock()
         for project, head in self._leases.expired(self._awake):
-            await self._fail(project, head)
+            try:
+                await self._fail(project, head)
+            except Exception as error:  # the lease stays ended: the next look tries again
+                self.job.failed(error, project=project, session=head.session_id, turn=head.turn_id)
 
     def _now(self) -> float:
         return self._awake + min(self._clock() - self._looked, 2 * self._tick)

@@ -2,13 +2,14 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from gateway.documents import Documents
 from gateway.hub import Hub
+from gateway.jobs import Job
 from gateway.rooms import Rooms
 from gateway.worker import Workers
 from storage import Storage
@@ -49,7 +50,14 @@ class _Collector:
     """Reads the figures when they are asked for."""
 
     def __init__(
-        self, requests: RequestFigures, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms, workers: Workers
+        self,
+        requests: RequestFigures,
+        storage: Storage,
+        documents: Documents,
+        hub: Hub,
+        rooms: Rooms,
+        workers: Workers,
+        jobs: Sequence[Job],
     ) -> None:
         self._requests = requests
         self._storage = storage
@@ -57,6 +65,7 @@ class _Collector:
         self._hub = hub
         self._rooms = rooms
         self._workers = workers
+        self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
         answers = CounterMetricFamily("gateway_requests", "Requests answered.", labels=["method", "route", "status"])
@@ -87,6 +96,7 @@ class _Collector:
         yield GaugeMetricFamily("gateway_rooms", "Files with WebSocket clients.", value=len(self._rooms))
         yield GaugeMetricFamily("gateway_room_connections", "WebSocket clients.", value=self._rooms.connections)
         yield from self._worker_figures()
+        yield from self._job_figures()
 
     def _worker_figures(self) -> Iterator[Metric]:
         jobs = CounterMetricFamily("gateway_worker_jobs", "Jobs for worker processes that were begun.", labels=["lane"])
@@ -108,14 +118,30 @@ class _Collector:
             processes.add_metric([lane], figures.processes)
         yield from (jobs, failures, deaths, waiting, processes)
 
+    def _job_figures(self) -> Iterator[Metric]:
+        failures = CounterMetricFamily(
+            "gateway_background_failures", "Failures of jobs in the background; the log names each.", labels=["job"]
+        )
+        at_work = GaugeMetricFamily(
+            "gateway_background_running",
+            "1 while a job in the background works, 0 while it is stopped.",
+            labels=["job"],
+        )
+        for job in self._jobs:
+            failures.add_metric([job.name], job.failures)
+            at_work.add_metric([job.name], job.stopped is None)
+        yield from (failures, at_work)
+
 
 class Metrics:
     """What `/metrics` shows."""
 
-    def __init__(self, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms, workers: Workers) -> None:
+    def __init__(
+        self, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms, workers: Workers, jobs: Sequence[Job]
+    ) -> None:
         self.requests = RequestFigures()
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(self.requests, storage, documents, hub, rooms, workers))
+        self._registry.register(_Collector(self.requests, storage, documents, hub, rooms, workers, jobs))
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

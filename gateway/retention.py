@@ -8,9 +8,10 @@ import structlog
 from msgspec import Struct
 
 from gateway.documents import stored_parts
-from gateway.updates import InvalidUpdate, SnapshotFault, prove_snapshot
+from gateway.jobs import Job
+from gateway.updates import prove_snapshot
 from gateway.worker import Lane, in_worker
-from storage import FoldPoint, Milliseconds, Retention, Storage, StorageError
+from storage import FoldPoint, Milliseconds, Retention, Storage
 
 _log = structlog.get_logger("gateway.retention")
 
@@ -56,17 +57,14 @@ class Retainer:
         self._storage = storage
         self._policy = policy
         self._clock = clock
+        self.job = Job("retention")
 
     async def run(self, interval: float) -> None:
         """Look at all files every `interval` seconds until cancelled."""
-        while not self._policy.keeps_all:
-            try:
-                folded = await self.fold_all(worth=_WORTH_FOLDING)
-            except StorageError as error:  # what was done is done; the next time goes on
-                _log.warning("not folded", reason=str(error))
-            else:
-                if folded != Folded():
-                    _log.info("folded", files=folded.files, versions=folded.versions, tombstones=folded.tombstones)
+        while True:
+            folded = await self.fold_all(worth=_WORTH_FOLDING)
+            if folded != Folded():
+                _log.info("folded", files=folded.files, versions=folded.versions, tombstones=folded.tombstones)
             await asyncio.sleep(interval)
 
     async def fold_all(self, *, worth: int = 1) -> Folded:
@@ -77,14 +75,11 @@ class Retainer:
             await self._forget_tombstones(int(now - self._policy.tombstone_days * _DAY_MS), folded)
         async for point in self._storage.fold_points(self._policy.rule(now), worth=worth):
             try:
-                done = point.folded or await self._fold(point)
-            except (SnapshotFault, InvalidUpdate) as error:
-                # What cannot be proven is not thrown away.
-                _log.error("not folded", project=point.project, path=point.path, reason=str(error))
-                continue
-            if done:
-                folded.files += 1
-                folded.versions += await self._sweep(point.project, point.path)
+                if point.folded or await self._fold(point):
+                    folded.files += 1
+                    folded.versions += await self._sweep(point.project, point.path)
+            except Exception as error:  # what cannot be proven is not thrown away; what was done is done
+                self.job.failed(error, project=point.project, path=point.path)
         return folded
 
     async def _fold(self, point: FoldPoint) -> bool:

@@ -330,8 +330,12 @@ class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
     """With `output_conflict`: how many bytes of the stream are stored."""
 
 
-class Health(Struct, frozen=True, gc=False):
-    status: Literal["ok"]
+class Health(Struct, frozen=True, gc=False, omit_defaults=True):
+    """`degraded`: requests are answered, but something in the background does not work."""
+
+    status: Literal["ok", "degraded"]
+    checks: dict[str, str] = {}
+    """What was looked at, and "ok" or what is wrong with it."""
 
 
 class Cursor(Struct, frozen=True, gc=False):

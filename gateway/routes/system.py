@@ -1,10 +1,12 @@
 """For operators: health, readiness, figures, and the description of the API."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.jobs import Job
 from gateway.problems import Unavailable
 from gateway.routes.operation import JSON, TEXT, Operation
 from gateway.routes.parsing import json_bytes
@@ -15,9 +17,14 @@ class SystemRoutes:
     """Requests outside any project."""
 
     def __init__(
-        self, ready: Callable[[], Awaitable[None]], exposition: Callable[[], bytes], openapi: Callable[[], bytes]
+        self,
+        ready: Callable[[], Awaitable[None]],
+        jobs: Sequence[Job],
+        exposition: Callable[[], bytes],
+        openapi: Callable[[], bytes],
     ) -> None:
         self._ready = ready
+        self._jobs = jobs
         self._exposition = exposition
         self._openapi = openapi
 
@@ -26,9 +33,11 @@ class SystemRoutes:
         return Response(json_bytes(Health("ok")), media_type=JSON)
 
     async def readyz(self, request: Request) -> Response:
-        """The database answers as well."""
+        """The database answers as well. A job in the background that is stopped keeps nobody from asking."""
         await self._ready()
-        return Response(json_bytes(Health("ok")), media_type=JSON)
+        checks = {"database": "ok", **{job.name: job.stopped or "ok" for job in self._jobs}}
+        status: Literal["ok", "degraded"] = "ok" if set(checks.values()) == {"ok"} else "degraded"
+        return Response(json_bytes(Health(status, checks)), media_type=JSON)
 
     async def metrics(self, request: Request) -> Response:
         return Response(self._exposition(), media_type="text/plain; version=0.0.4")

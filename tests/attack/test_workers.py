@@ -1,13 +1,16 @@
 """The worker processes of a real gateway: killed, stopped, orphaned, and left by those who asked for the work."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 
 import httpx
+import pycrdt
 import pytest
 
 from tests.support.processes import Watched, worker_pids
@@ -111,6 +114,31 @@ def test_workers_killed_under_load_poison_nothing(gateway: GatewayProcess) -> No
     for answer in answers:  # a job that has lost two processes is given up
         refused = answer.status_code == 503 and "short of memory" in answer.json()["detail"]
         assert refused or answer.json() == {"content": text}
+
+
+def test_snapshots_go_on_after_their_process_was_killed(gateway: GatewayProcess) -> None:
+    assert gateway.process is not None
+    document: pycrdt.Doc[object] = pycrdt.Doc()
+    text = document.get("content", type=pycrdt.Text)
+
+    def snapshots() -> int:
+        with contextlib.closing(sqlite3.connect(gateway.database)) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM snapshot").fetchone()
+            return int(count)
+
+    with gateway.client() as project:
+        for round in range(1, 4):
+            seen = document.get_state()
+            text += f"{round} and words " * 100_000 * round
+            update = document.get_update(seen)
+            headers = {"Content-Type": "application/octet-stream"}
+            project.patch("/files/large.md", content=update, headers=headers).raise_for_status()
+            while snapshots() < round:
+                pass
+            for pid in worker_pids(gateway.process.pid, "upkeep"):
+                os.kill(pid, signal.SIGKILL)
+        health = project.get(f"{gateway.url}/readyz").json()
+    assert health["status"] == "ok"
 
 
 def _body(connection: socket.socket) -> bytes:
