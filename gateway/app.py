@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import structlog
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
@@ -42,6 +43,8 @@ from gateway.waiting import WaitingRequests
 from gateway.worker import Workers, worker_processes
 from storage import Storage, StorageError
 from storage.sqlite import SQLiteStorage
+
+_log = structlog.get_logger("gateway.app")
 
 _FILES = "/api/projects/{project}/files"
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
@@ -140,12 +143,19 @@ def create_app(settings: Settings | None = None) -> Gateway:
 async def open_sqlite(settings: Settings) -> AsyncIterator[Storage]:
     """The storage that the settings name."""
     storage = await SQLiteStorage.open(
-        settings.database_path, queued_changes=settings.queued_writes, queued_bytes=settings.queued_write_bytes
+        settings.database_path,
+        queued_changes=settings.queued_writes,
+        queued_bytes=settings.queued_write_bytes,
+        same=settings.same_database,
     )
+    if storage.new_lives is not None:
+        _log.warning("every client starts over: the database begins new lives", reason=storage.new_lives)
     try:
         yield storage
     finally:
         await storage.close()
+        if storage.rescued is not None:
+            _log.error("the database file was removed or replaced; what was in it was copied", to=str(storage.rescued))
 
 
 @contextlib.asynccontextmanager

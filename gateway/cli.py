@@ -34,11 +34,14 @@ def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on (GATEWAY_HOST).")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one (GATEWAY_PORT).")] = None,
     database: Database = None,
+    same: Annotated[
+        bool, typer.Option("--same", help="The database is the original, not a copy (GATEWAY_SAME_DATABASE).")
+    ] = False,
 ) -> None:
     """Run the gateway until it is told to stop (SIGTERM, SIGINT)."""
     from gateway.serving import run_server
 
-    if not run_server(_settings(host=host, port=port, database=database)):
+    if not run_server(_settings(host=host, port=port, database=database, same_database=same or None)):
         raise typer.Exit(1)
 
 

@@ -24,6 +24,7 @@ import msgspec
 
 from gateway.wire import ProblemDetails
 from storage import (
+    DatabaseMoved,
     SessionMissing,
     StorageClosed,
     StorageError,
@@ -346,6 +347,8 @@ def problem_from_storage(error: StorageError) -> Problem:
             return WriteContention(error.turn or error.session)
         case StorageClosed():
             return ShuttingDown()
+        case DatabaseMoved():
+            return Unavailable(str(error))
         case StorageUnavailable():
             return Unavailable("the database could not do its work; nothing was stored")
         case _:

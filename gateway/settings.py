@@ -24,6 +24,9 @@ class Settings(BaseSettings):
         "sqlite:///yjs-gateway.db",
         description="Where the data is: `sqlite:///file.db` (relative) or `sqlite:////folder/file.db` (absolute).",
     )
+    same_database: bool = Field(
+        False, description="Whether a database that seems to be a copy, or of an earlier time, goes on as the original."
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call the gateway, separated by commas; `*` for all."
     )

@@ -3,7 +3,9 @@
 from storage.base import CommitListener, Storage
 from storage.errors import (
     DatabaseInUse,
+    DatabaseMoved,
     DatabaseRefused,
+    LeftoverLog,
     NotAGatewayDatabase,
     NotAnExport,
     PredecessorFailed,
@@ -74,6 +76,7 @@ __all__ = [
     "CreateSession",
     "CreateTurn",
     "DatabaseInUse",
+    "DatabaseMoved",
     "DatabaseRefused",
     "DeleteFile",
     "Epoch",
@@ -82,6 +85,7 @@ __all__ = [
     "GrownBlock",
     "Incarnation",
     "Increment",
+    "LeftoverLog",
     "Line",
     "Milliseconds",
     "NewBlock",

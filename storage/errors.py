@@ -10,11 +10,13 @@ StorageError
 ├── StorageOverloaded     more changes wait to be written than the bound allows
 ├── StorageFull           the disk has no room; nothing of the batch was kept
 ├── StorageUnavailable    the database failed in another way; nothing of the batch was kept
+│   └── DatabaseMoved         its file was removed or replaced
 ├── StorageClosed         the storage has been closed
 └── DatabaseRefused       the database cannot be opened, and was left as it is
     ├── DatabaseInUse         another process holds it
     ├── SchemaTooNew          a newer release wrote it
     ├── SchemaTooOld          it is to be read as it is, but its schema must be brought up to date first
+    ├── LeftoverLog           the log of another database lies beside it
     └── NotAGatewayDatabase   the file is something else
 """
 
@@ -101,6 +103,16 @@ class StorageUnavailable(StorageError):
     """The database could not do its work. What was to be written is not stored."""
 
 
+class DatabaseMoved(StorageUnavailable):
+    """The database file, or its log, is not there any more, or another one is in its place."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} was removed or replaced while it was served: nothing is stored until the gateway is started again"
+        )
+        self.path = path
+
+
 class StorageClosed(StorageError):
     """The storage was closed before the change was taken."""
 
@@ -140,6 +152,17 @@ class SchemaTooOld(DatabaseRefused):
         self.path = path
         self.found = found
         self.known = known
+
+
+class LeftoverLog(DatabaseRefused):
+    """The log of the database that was here before lies beside this one, and would be mixed into it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"beside {path} lies the log of the database that was here before: to serve this one, remove {path}-wal and"
+            f" {path}-shm; to go on with the former one, put it back first"
+        )
+        self.path = path
 
 
 class NotAGatewayDatabase(DatabaseRefused):

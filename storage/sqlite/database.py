@@ -47,19 +47,28 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, writer: _WorkerConnection, reader: _WorkerConnection, near: sqlite3.Connection
+        self,
+        path: Path,
+        writer: _WorkerConnection,
+        reader: _WorkerConnection,
+        near: sqlite3.Connection,
+        require_in_place: Callable[[], None],
     ) -> None:
         self.path = path
+        self._require_in_place = require_in_place
         self._writer = writer
         self._reader = reader
         self._near = near
 
     @classmethod
-    async def open(cls, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> Self:
+    async def open(
+        cls, path: Path, prepare: Callable[[sqlite3.Connection], None], require_in_place: Callable[[], None]
+    ) -> Self:
         """Open the file, create it or bring its schema up to date.
 
         Args:
             prepare: what is done to the database before anything else is.
+            require_in_place: raises StorageError where the open file is not the one of that name any more.
 
         Raises:
             SchemaTooNew, NotAGatewayDatabase: the file is left as it is.
@@ -67,7 +76,9 @@ class Database:
         _migrate(path, prepare)
         writer = await _WorkerConnection.to(path)
         reader = await _WorkerConnection.to(path, read_only=True)
-        return cls(path, writer, reader, _connect(path, read_only=True))
+        database = cls(path, writer, reader, _connect(path, read_only=True), require_in_place)
+        await database.write(lambda connection: None)  # from here on the log is there
+        return database
 
     @classmethod
     async def open_read_only(cls, path: Path) -> Self:
@@ -85,20 +96,23 @@ class Database:
             connection.close()
         writer = await _WorkerConnection.to(path, read_only=True)
         reader = await _WorkerConnection.to(path, read_only=True)
-        return cls(path, writer, reader, _connect(path, read_only=True))
+        return cls(path, writer, reader, _connect(path, read_only=True), lambda: None)
 
     async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function` in the writer's thread, in one transaction: committed when it returns, undone when it raises.
 
         Raises:
             StorageFull, StorageUnavailable: the database failed; nothing was kept.
+            DatabaseMoved: nothing was kept where the file of that name is.
         """
 
         def transaction(connection: sqlite3.Connection) -> T:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 result = function(connection)
+                self._require_in_place()
                 connection.execute("COMMIT")
+                self._require_in_place()  # so late that what is acknowledged is in the file of that name
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")

@@ -1,35 +1,127 @@
-"""One gateway process for one database file."""
+"""The database file as one process holds it: by which name and which inode, and whether it is still there."""
 
 import contextlib
 import fcntl
 import os
+import re
 import socket
+import sys
 from pathlib import Path
 
-from storage.errors import DatabaseInUse
+from msgspec import Struct
+
+from storage.errors import DatabaseInUse, DatabaseMoved, NotAGatewayDatabase
+
+_NOTE = re.compile(r"^database (\w+) opened (\d+) inode (\d+) log (\d+)$", re.MULTILINE)
 
 
-class ProcessLock:
-    """An advisory lock on `<database>.lock`, gone with the process however it ends. The file says who holds it.
+class OpenedNote(Struct, frozen=True):
+    """What was noted beside a database when it was opened last."""
+
+    database: str
+    """The identity in it."""
+    opened: int
+    """How often it had been opened."""
+    inode: int
+    log: int
+    """The inode of its write-ahead log."""
+
+
+class DatabaseLock:
+    """An advisory lock on a database, gone with the process however it ends.
+
+    There are two of it: on `<database>.lock`, which says who holds it, and on the file itself, which has other names
+    where there are links to it (`flock`; SQLite's own locks on Linux are of another kind). A symbolic link is followed
+    first, so that the log and the lock lie where SQLite looks for them.
 
     Raises:
         DatabaseInUse: another process holds it.
+        NotAGatewayDatabase: the file cannot be opened.
     """
 
     def __init__(self, database: Path) -> None:
-        self._path = database.with_name(database.name + ".lock")
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.path = database.resolve()
+        self.log_path = self.path.with_name(self.path.name + "-wal")
+        self._log: int | None = None
+        with contextlib.ExitStack() as opened:
+            self._named = self._open(self.path.with_name(self.path.name + ".lock"), opened)
+            content = os.pread(self._named, 1000, 0).decode(errors="replace")
+            self._lock(self._named, content.partition("\n")[0].strip() or "another process")
+            noted = _NOTE.search(content)
+            self.former = OpenedNote(noted[1], int(noted[2]), int(noted[3]), int(noted[4])) if noted else None
+            # Kept open until SQLite has closed: closing any descriptor of the file would release SQLite's locks on it.
+            self._file = self._open(self.path, opened)
+            if sys.platform == "linux":  # elsewhere the two kinds of locks exclude each other
+                self._lock(self._file, "another process, by another name of the file")
+            opened.pop_all()
+        status = os.fstat(self._file)
+        self._identity = (status.st_dev, status.st_ino)
+
+    def _open(self, path: Path, opened: contextlib.ExitStack) -> int:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise NotAGatewayDatabase(str(self.path), str(error)) from None
+        opened.callback(os.close, descriptor)
+        return descriptor
+
+    def _lock(self, descriptor: int, holder: str) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._file, 200).decode(errors="replace").strip()
-            os.close(self._file)
-            raise DatabaseInUse(str(database), holder or "another process") from None
-        os.ftruncate(self._file, 0)
-        # A full disk must not keep the gateway from serving reads: the name of the holder is a courtesy.
+            raise DatabaseInUse(str(self.path), holder) from None
+
+    @property
+    def inode(self) -> int:
+        return self._identity[1]
+
+    def note(self, database: str, opened: int) -> None:
+        """Note who holds the database, and as what. The database must be open: its log is there then."""
+        self._log = os.stat(self.log_path).st_ino
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        text = f"{holder}\ndatabase {database} opened {opened} inode {self.inode} log {self._log}\n"
+        # A full disk must not keep the gateway from serving reads: without the note less is noticed the next time.
         with contextlib.suppress(OSError):
-            os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            os.ftruncate(self._named, 0)
+            os.pwrite(self._named, text.encode(), 0)
+
+    def is_in_place(self) -> bool:
+        """Whether the file of this name is still the one that is locked."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def require_in_place(self) -> None:
+        """Two looks at the file system, some microseconds.
+
+        Raises:
+            DatabaseMoved: the database, or its log, was removed or replaced.
+        """
+        if not self.is_in_place():
+            raise DatabaseMoved(str(self.path))
+        if self._log is not None and not self._has_own_log():
+            raise DatabaseMoved(str(self.log_path))
+
+    def _has_own_log(self) -> bool:
+        try:
+            return os.stat(self.log_path).st_ino == self._log
+        except OSError:
+            return False
+
+    def part_log(self, *, rescued: bool) -> None:
+        """Take the log of the database, which SQLite has closed, away from one that is in its place: they do not go
+        together. It is removed if all that is in it was rescued, else it gets another name."""
+        if self.is_in_place() or not self._has_own_log():
+            return
+        if rescued:
+            self.log_path.unlink()
+        else:
+            self.log_path.rename(self.log_path.with_name(f"{self.log_path.name}.{self._log}"))
+        self.path.with_name(self.path.name + "-shm").unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Let go. The file stays: removing it would race with a process that has just opened it."""
+        """Let go. The lock file stays: removing it would race with a process that has just opened it."""
         os.close(self._file)
+        os.close(self._named)

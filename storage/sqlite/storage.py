@@ -35,7 +35,8 @@ from storage.records import (
 )
 from storage.sqlite import files, retention, transfer, turns
 from storage.sqlite.database import Database
-from storage.sqlite.lock import ProcessLock
+from storage.sqlite.identity import Opening, require_own_log
+from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.log import Clock, wall_clock
 from storage.sqlite.writer import GroupCommitWriter
 
@@ -51,10 +52,20 @@ _HIGHEST = 2**63 - 1
 class SQLiteStorage:
     """Opened by `SQLiteStorage.open`; implements `storage.base.Storage`, where the methods are described."""
 
-    def __init__(self, database: Database, writer: GroupCommitWriter | None, lock: ProcessLock | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        writer: GroupCommitWriter | None = None,
+        lock: DatabaseLock | None = None,
+        new_lives: str | None = None,
+    ) -> None:
         self._database = database
         self._group = writer
         self._lock = lock
+        self.new_lives = new_lives
+        """Why projects and files began new lives at the opening; None: they go on."""
+        self.rescued: Path | None = None
+        """Where the database was copied at the closing, because its file had been removed or replaced."""
         self._file_ids: dict[tuple[str, str], int] = {}
 
     @classmethod
@@ -65,6 +76,7 @@ class SQLiteStorage:
         clock: Clock = wall_clock,
         queued_changes: int = 10_000,
         queued_bytes: int = 64 * 2**20,
+        same: bool = False,
     ) -> Self:
         """Open the database file for this process alone, creating it if need be.
 
@@ -72,23 +84,27 @@ class SQLiteStorage:
             path: the database file; its folder must exist.
             clock: milliseconds since 1970.
             queued_changes, queued_bytes: bounds of what may wait to be written.
+            same: projects go on where they were, also if the file seems to be a copy or of an earlier time.
 
         Raises:
-            DatabaseInUse, SchemaTooNew, NotAGatewayDatabase
+            DatabaseInUse, SchemaTooNew, LeftoverLog, NotAGatewayDatabase
         """
-        lock = ProcessLock(path)
+        lock = DatabaseLock(path)
         try:
-            database = await Database.open(path, transfer.begin_new_lives)
+            require_own_log(lock)
+            opening = Opening(lock, same=same)
+            database = await Database.open(lock.path, opening.prepare, lock.require_in_place)
+            lock.note(opening.database, opening.opened)
         except BaseException:
             lock.release()
             raise
         writer = GroupCommitWriter(database, clock=clock, queued_changes=queued_changes, queued_bytes=queued_bytes)
-        return cls(database, writer, lock)
+        return cls(database, writer, lock, opening.new_lives)
 
     @classmethod
     async def open_read_only(cls, path: Path) -> Self:
         """Open the file for reading, also beside a gateway that serves it."""
-        return cls(await Database.open_read_only(path), None, None)
+        return cls(await Database.open_read_only(path))
 
     @property
     def _writer(self) -> GroupCommitWriter:
@@ -373,11 +389,29 @@ class SQLiteStorage:
         return sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
 
     async def ready(self) -> None:
+        if self._lock is not None:
+            self._lock.require_in_place()
         self._database.read(lambda connection: connection.execute("SELECT 1 FROM project LIMIT 1").fetchone())
 
     async def close(self) -> None:
         if self._group is not None:
             await self._group.close()
-        await self._database.close()
-        if self._lock is not None:
+        if self._lock is None:
+            await self._database.close()
+            return
+        try:
+            if not self._lock.is_in_place():
+                self.rescued = await self._rescue()
+        finally:
+            await self._database.close()
+            self._lock.part_log(rescued=self.rescued is not None)
             self._lock.release()
+
+    async def _rescue(self) -> Path:
+        """Copy the database to a place beside that of its file, which was removed or replaced: at the end of this
+        process what it holds would be gone."""
+        path = self._database.path
+        target = path.with_name(f"{path.name}.rescued-{wall_clock()}")
+        partial = target.with_name(target.name + ".partial")
+        await self._database.read_alone(lambda connection: connection.execute("VACUUM INTO ?", (str(partial),)))
+        return partial.rename(target)

@@ -29,23 +29,9 @@ def back_up(connection: sqlite3.Connection, target: Path) -> None:
     """Write all that is committed at this moment into a new database file, marked as a backup."""
     connection.execute("VACUUM INTO ?", (str(target),))
     with sqlite3.connect(target, isolation_level=None) as copy:
+        copy.execute("DELETE FROM identity")
         copy.execute("INSERT INTO backup (made_at) VALUES (?)", (time.time_ns() // 1_000_000,))
     copy.close()
-
-
-def begin_new_lives(connection: sqlite3.Connection) -> None:
-    """Where the database is a backup: give every project a new epoch, every file a new incarnation.
-
-    What clients hold of the time after the backup must not be taken for what is written from now on.
-    """
-    if connection.execute("SELECT 1 FROM backup").fetchone() is None:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("UPDATE project SET epoch = lower(hex(randomblob(5)))")
-    connection.execute("UPDATE file SET incarnation = lower(hex(randomblob(5))) WHERE version > 0")
-    connection.execute("UPDATE past_life SET incarnation = lower(hex(randomblob(5)))")
-    connection.execute("DELETE FROM backup")
-    connection.execute("COMMIT")
 
 
 def export_project(connection: sqlite3.Connection, project: str) -> Iterator[Record]:

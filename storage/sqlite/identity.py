@@ -1,0 +1,96 @@
+"""Which database a file is: a copy, or the state of an earlier time, must not go on as if it were the original."""
+
+import secrets
+import sqlite3
+from pathlib import Path
+
+from storage.errors import LeftoverLog
+from storage.sqlite.lock import DatabaseLock
+
+
+def require_own_log(lock: DatabaseLock) -> None:
+    """Look whether the log that lies beside a database is of the one that was here before: SQLite would mix them.
+
+    Raises:
+        LeftoverLog
+    """
+    former = lock.former
+    if former is None or not lock.log_path.exists():
+        return
+    log = lock.log_path.stat()
+    if not log.st_size:
+        return
+    replaced = lock.inode != former.inode and log.st_ino == former.log
+    if replaced or _identity_without_log(lock.path) != former.database:
+        raise LeftoverLog(str(lock.path))
+
+
+def _identity_without_log(path: Path) -> str | None:
+    connection = sqlite3.connect(path.as_uri() + "?mode=ro&immutable=1", uri=True)
+    try:
+        row = connection.execute("SELECT database FROM identity").fetchone()
+    except sqlite3.Error:
+        return None
+    finally:
+        connection.close()
+    return None if row is None else str(row[0])
+
+
+class Opening:
+    """The opening of a database for serving: decides whether it goes on, or begins new lives, and says which."""
+
+    def __init__(self, lock: DatabaseLock, *, same: bool) -> None:
+        self._lock = lock
+        self._same = same
+        self.database = ""
+        self.opened = 0
+        self.new_lives: str | None = None
+        """Why projects and files began new lives; None: they go on."""
+
+    def prepare(self, connection: sqlite3.Connection) -> None:
+        """Note the opening in the database. Where it must not go on, give each project a new epoch and each file a
+        new incarnation: what clients know of another time must not be taken for what is written from now on.
+        """
+        connection.execute("BEGIN IMMEDIATE")
+        row = connection.execute("SELECT database, inode, opened FROM identity").fetchone()
+        self.database, inode, self.opened = row or (secrets.token_hex(8), str(self._lock.inode), 0)
+        self.new_lives = self._reason(connection, int(inode))
+        if self.new_lives is not None:
+            self.database = secrets.token_hex(8)
+            begin_new_lives(connection)
+        try:
+            self._store(connection)
+        except sqlite3.OperationalError as error:
+            # A full disk must not keep the gateway from serving reads, and that it was opened need not be counted.
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or row is None or self.new_lives is not None:
+                raise
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _store(self, connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM identity")
+        values = (self.database, str(self._lock.inode), self.opened + 1)
+        connection.execute("INSERT INTO identity (database, inode, opened) VALUES (?, ?, ?)", values)
+        connection.execute("COMMIT")
+        self.opened += 1
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # `require_own_log` reads the identity without the log
+
+    def _reason(self, connection: sqlite3.Connection, inode: int) -> str | None:
+        if connection.execute("SELECT 1 FROM backup").fetchone() is not None:
+            return "it is a backup"
+        if self._same:
+            return None
+        if inode != self._lock.inode:
+            return "it is a copy of the file that was served before"
+        former = self._lock.former
+        if former is not None and former.database == self.database and former.opened > self.opened:
+            return "it is as it was at an earlier time"
+        return None
+
+
+def begin_new_lives(connection: sqlite3.Connection) -> None:
+    """Give every project a new epoch, every file a new incarnation."""
+    connection.execute("UPDATE project SET epoch = lower(hex(randomblob(5)))")
+    connection.execute("UPDATE file SET incarnation = lower(hex(randomblob(5))) WHERE version > 0")
+    connection.execute("UPDATE past_life SET incarnation = lower(hex(randomblob(5)))")
+    connection.execute("DELETE FROM backup")

@@ -1,0 +1,195 @@
+"""The database file removed, replaced, linked, copied: it is noticed before anything is acknowledged."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.server import GatewayProcess
+
+_PLAIN = {"Content-Type": "text/plain"}
+
+
+def _command(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    line = [sys.executable, "-m", "gateway", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60)
+
+
+def _put(project: httpx.Client, path: str, text: str) -> httpx.Response:
+    return project.put(f"/files/{path}", content=text, headers=_PLAIN)
+
+
+def _text(project: httpx.Client, path: str) -> str:
+    return project.get(f"/files/{path}", params={"format": "text"}).raise_for_status().text
+
+
+def _written(folder: Path, text: str) -> GatewayProcess:
+    """A stopped gateway in whose database there is one file."""
+    with GatewayProcess(folder / "gateway.db") as gateway, gateway.client() as project:
+        _put(project, "a.md", text).raise_for_status()
+    return gateway
+
+
+def _backup(gateway: GatewayProcess, target: Path) -> None:
+    made = _command("backup", target, "--database", f"sqlite:///{gateway.database}")
+    assert made.returncode == 0, made.stderr
+
+
+def _beside(database: Path) -> list[str]:
+    return sorted(each.name for each in database.parent.glob(f"{database.name}*"))
+
+
+def _rescued(database: Path) -> Path:
+    (found,) = database.parent.glob(f"{database.name}.rescued-*")
+    return found
+
+
+def _replace(database: Path, other: Path) -> None:
+    other.rename(database)
+
+
+def _remove(database: Path, other: Path) -> None:
+    database.unlink()
+
+
+def _remove_all(database: Path, other: Path) -> None:
+    for end in ("", "-wal", "-shm", ".lock"):
+        database.with_name(database.name + end).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("harm", [_replace, _remove, _remove_all])
+def test_nothing_is_acknowledged_once_the_file_is_not_there(tmp_path: Path, harm: Any) -> None:
+    gateway = _written(tmp_path, "in the backup")
+    backup = tmp_path / "backup.db"
+    _backup(gateway, backup)
+    content = backup.read_bytes()
+    with gateway, gateway.client() as project:
+        _put(project, "a.md", "acknowledged").raise_for_status()
+        harm(gateway.database, backup)
+        refused = _put(project, "a.md", "not acknowledged")
+        assert refused.status_code == 503
+        assert refused.json()["code"] == "storage_unavailable"
+        assert "removed or replaced" in refused.json()["detail"]
+        ready = project.get(f"{gateway.url}/readyz")
+        assert (ready.status_code, ready.json()["detail"]) == (503, refused.json()["detail"])
+        assert gateway.stop() == 0
+    rescued = _rescued(gateway.database)
+    assert not gateway.database.exists() if harm is not _replace else gateway.database.read_bytes() == content
+    assert not gateway.database.with_name("gateway.db-wal").exists()
+
+    with gateway, gateway.client() as project:
+        if harm is _replace:
+            assert _text(project, "a.md") == "in the backup"
+        else:
+            assert project.get("/files/a.md").status_code == 404
+    with GatewayProcess(rescued) as other, other.client() as project:
+        assert _text(project, "a.md") == "acknowledged"
+
+
+def test_a_log_that_was_removed_is_noticed_and_loses_nothing(gateway: GatewayProcess) -> None:
+    with gateway.client() as project:
+        _put(project, "a.md", "acknowledged").raise_for_status()
+        gateway.database.with_name("gateway.db-wal").unlink()
+        refused = _put(project, "a.md", "not acknowledged")
+        assert refused.status_code == 503
+        assert "gateway.db-wal was removed" in refused.json()["detail"]
+    assert gateway.stop() == 0
+    with gateway, gateway.client() as project:
+        assert _text(project, "a.md") == "acknowledged"
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_second_gateway_is_refused_by_whatever_name(gateway: GatewayProcess, tmp_path: Path, link: Any) -> None:
+    if link is os.link and sys.platform != "linux":
+        pytest.skip("the file itself is locked on Linux only")
+    (tmp_path / "elsewhere").mkdir()
+    link(gateway.database, tmp_path / "elsewhere" / "other.db")
+    second = _command("serve", "--port", "0", "--database", f"sqlite:///{tmp_path / 'elsewhere' / 'other.db'}")
+    assert second.returncode == 3
+    assert "is in use by" in second.stdout + second.stderr
+
+
+def _replace_by_name(database: Path, other: Path) -> None:
+    os.replace(other, database)
+
+
+def _replace_content(database: Path, other: Path) -> None:
+    shutil.copyfile(other, database)
+
+
+@pytest.mark.parametrize("replace", [_replace_by_name, _replace_content])
+def test_the_log_of_another_database_is_not_mixed_in(tmp_path: Path, replace: Any) -> None:
+    gateway = _written(tmp_path, "in the backup")
+    _backup(gateway, tmp_path / "backup.db")
+    with gateway, gateway.client() as project:
+        _put(project, "a.md", "in the log").raise_for_status()
+        gateway.kill()
+    replace(gateway.database, tmp_path / "backup.db")
+    before = gateway.database.read_bytes()
+    refused = _command("serve", "--port", "0", "--database", f"sqlite:///{gateway.database}")
+    assert refused.returncode == 3
+    assert "gateway.db-wal" in refused.stdout + refused.stderr
+    assert gateway.database.read_bytes() == before
+    for end in ("-wal", "-shm"):
+        gateway.database.with_name("gateway.db" + end).unlink()
+    with gateway, gateway.client() as project:
+        assert _text(project, "a.md") == "in the backup"
+
+
+def test_a_database_with_its_own_log_goes_on_after_a_kill_and_a_move(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path / "gateway.db")
+    with gateway, gateway.client() as project:
+        cursor = _put(project, "a.md", "in the log").raise_for_status().json()["cursor"]
+        gateway.kill()
+    (tmp_path / "new").mkdir()
+    for name in _beside(gateway.database):
+        (tmp_path / name).rename(tmp_path / "new" / name)
+    gateway.database = tmp_path / "new" / "gateway.db"
+    with gateway, gateway.client() as project:
+        assert _text(project, "a.md") == "in the log"
+        assert project.get("/changes", params={"since": cursor}).json()["changes"] == []
+
+
+def _life(gateway: GatewayProcess, cursor: str, **settings: Any) -> tuple[str, str]:
+    """What a client with a cursor is told, "goes on" or "starts over", and the incarnation of its file."""
+    gateway.settings = {name: str(value) for name, value in settings.items()}
+    with gateway, gateway.client() as project:
+        answer = project.get("/changes", params={"since": cursor}).raise_for_status().json()
+        incarnation = project.get("/files/a.md").headers["X-Incarnation"]
+    return ("starts over" if answer.get("reset") else "goes on"), incarnation
+
+
+def _cursor(gateway: GatewayProcess) -> str:
+    with gateway, gateway.client() as project:
+        return str(_put(project, "a.md", "newer").raise_for_status().json()["cursor"])
+
+
+def test_a_copy_that_is_served_begins_new_lives_once(tmp_path: Path) -> None:
+    gateway = _written(tmp_path, "text")
+    cursor = _cursor(gateway)
+    told, incarnation = _life(gateway, cursor)
+    assert told == "goes on"
+    copied = [GatewayProcess(tmp_path / name) for name in ("copy.db", "moved.db")]
+    for copy in copied:
+        shutil.copyfile(gateway.database, copy.database)
+    told, other = _life(copied[0], cursor)
+    assert told == "starts over"
+    assert other != incarnation
+    assert _life(copied[0], cursor) == ("starts over", other)
+    assert _life(copied[1], cursor, GATEWAY_SAME_DATABASE=True) == ("goes on", incarnation)
+    assert _life(copied[1], cursor) == ("goes on", incarnation)
+    assert _life(gateway, cursor) == ("goes on", incarnation)
+
+
+@pytest.mark.parametrize("replace", [_replace_by_name, _replace_content])
+def test_an_earlier_state_put_back_begins_new_lives(tmp_path: Path, replace: Any) -> None:
+    gateway = _written(tmp_path, "text")
+    shutil.copyfile(gateway.database, tmp_path / "earlier.db")
+    cursor = _cursor(gateway)
+    replace(gateway.database, tmp_path / "earlier.db")
+    assert _life(gateway, cursor)[0] == "starts over"
