@@ -35,7 +35,6 @@ SERVER_OPTIONS: dict[str, Any] = {
     "access_log": False,
     "server_header": False,
     "proxy_headers": False,
-    "timeout_keep_alive": 75,
     "timeout_graceful_shutdown": 20,
 }
 """As `gateway.cli.serve` has them; a test holds the two together."""

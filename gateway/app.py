@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.changes import Changes
+from gateway.connections import Connections
 from gateway.documents import Documents
 from gateway.feed import Feed
 from gateway.files import Files
@@ -83,6 +84,8 @@ class Gateway:
         self, settings: Settings, open_storage: Callable[[Settings], contextlib.AbstractAsyncContextManager[Storage]]
     ) -> None:
         self.settings = settings
+        self.connections = Connections(settings.connection_limits)
+        """Those of the server, if its protocols are ours."""
         self._open_storage = open_storage
         self._app: ASGIApp = _unavailable
         self._draining: list[Callable[[], None]] = []
@@ -124,7 +127,9 @@ class Gateway:
             if not self.settings.retention.keeps_all:
                 retainer = Retainer(storage, self.settings.retention)
                 jobs[retainer.job] = lambda: retainer.run(self.settings.retention_interval)
-            self._app = _assemble(self.settings, storage, hub, documents, files, rooms, workers, tuple(jobs))
+            self._app = _assemble(
+                self.settings, self.connections, storage, hub, documents, files, rooms, workers, tuple(jobs)
+            )
             try:
                 async with running(jobs):
                     yield storage
@@ -186,6 +191,7 @@ def _open_rooms(settings: Settings, storage: Storage, files: Files, documents: D
 
 def _assemble(
     settings: Settings,
+    connections: Connections,
     storage: Storage,
     hub: Hub,
     documents: Documents,
@@ -195,6 +201,7 @@ def _assemble(
     jobs: Sequence[Job],
 ) -> ASGIApp:
     metrics = Metrics(storage, documents, hub, rooms, workers, jobs)
+    metrics.add(connections)
     file_routes = FileRoutes(files, body_limit=settings.body_limit)
     feed = Feed(storage, hub)
     questions = Changes(storage, hub, paths_limit=settings.paths_limit)

@@ -1,95 +1,483 @@
-"""HTTP/1.1 on the wire: the head of a request is bounded, and what never reaches the application is a problem too."""
+"""HTTP/1.1 on the wire: httptools reads it, an exchange answers it. uvicorn needs no more of a protocol than is here.
 
+One request at a time is read; those that were sent behind it stay bytes, and few of them, until it is answered. What
+never reaches the application is answered with a problem too.
+"""
+
+import asyncio
+import re
+import ssl
+import urllib.parse
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
+import httptools
+import structlog
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn import Config
+from uvicorn.server import ServerState
 
-from gateway import immediate
 from gateway.conditional import CACHE_HEADERS
-from gateway.problems import HeadTooLarge, MalformedRequest, Problem
+from gateway.connections import Connections
+from gateway.http_exchange import BODY_HELD, Exchange
+from gateway.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
+
+_log = structlog.get_logger("gateway.http")
 
 _HEAD_LIMIT = 256 * 2**10
-"""uvicorn reads a head of any length into memory. The bound is this, and what one read from the socket brings."""
+"""The bound of a head is this, and what one read from the socket brings."""
+_BEHIND_LIMIT = 16 * 2**10
+"""How many bytes of requests behind one that is being answered are read from the socket; one read may bring more."""
 _LINGER_S = 2.0
 """How long what still comes is read and dropped: closing a socket on unread bytes takes the answer with it."""
+_BLANK_LINE = b"\r\n\r\n"
+_ASKS_FOR_WEBSOCKET = re.compile(rb"\r\nupgrade:[^\r\n]*websocket", re.IGNORECASE)
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's, armed against clients that mean harm or do not speak HTTP, and able to write without waiting."""
+class HttpProtocol(asyncio.Protocol):
+    """One connection."""
 
-    _open_head: Any = None
-    """The request whose head has not come to its end."""
-    _head_size = 0
-    _refused = False
-    _running: Any = None
-    """The request that is being answered."""
+    __slots__ = (
+        "_app_state",
+        "_behind",
+        "_body_left",
+        "_client",
+        "_config",
+        "_connections",
+        "_deadline",
+        "_exchange",
+        "_fed",
+        "_head_size",
+        "_headers",
+        "_loop",
+        "_parser",
+        "_reading",
+        "_refused",
+        "_scheme",
+        "_server",
+        "_state",
+        "_timer",
+        "_transport",
+        "_upgrading",
+        "_url",
+        "_writable",
+    )
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        immediate.offer(cast(Scope, self.scope), self)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        connections: Connections | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._config = config
+        self._state = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._connections = connections or Connections()
+        self._connections.open = server_state.connections
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._server: tuple[str, int] | None = None
+        self._client: tuple[str, int] | None = None
+        self._scheme = "http"
+        self._parser = httptools.HttpRequestParser(self)
+        self._reading = True
+        self._writable: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None
+        self._refused = False
+        self._exchange: Exchange | None = None
+        """The request that is being read or answered."""
+        self._behind = bytearray()
+        """What came behind it."""
+        # Of the request that is being read:
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_size = 0
+        self._body_left: int | None = None
+        """How many bytes of its body are to come; None outside of a body whose length was said."""
+        self._fed = b""
+        """The last bytes that the parser was given: an empty line may begin in them."""
+        self._upgrading = False
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast(asyncio.Transport, transport)
+        self._server, self._client = _address(transport, "sockname"), _address(transport, "peername")
+        if isinstance(transport.get_extra_info("ssl_object"), ssl.SSLObject):
+            self._scheme = "https"
+        if self._connections.full:
+            self._refused = True
+            self._connections.refused[Overloaded.code] += 1
+            transport.write(_answer(Overloaded("there are too many connections; try again in a moment")))
+            transport.close()
+            return
+        self._state.connections.add(cast(Any, self))
+        self._expect_within(self._connections.limits.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # uvicorn tells the newest request, which may be one that was sent behind the one that waits for this.
-        running = self._running
-        if running is not None and not running.response_complete:
-            running.disconnected = True
-            running.message_event.set()
-        super().connection_lost(exc)
+        self._state.connections.discard(cast(Any, self))
+        self._refused = True
+        self._behind.clear()
+        self._stop_timer()
+        if self._exchange is not None:
+            self._exchange.leave()
+        self.resume_writing()
 
-    def write_now(self, scope: Scope, data: bytes) -> bool:
-        """Write a chunk of an answer whose head is out and says that chunks follow."""
-        cycle: Any = self.cycle
-        if (
-            not data  # an empty chunk ends the body
-            or cycle.scope is not scope
-            or not cycle.chunked_encoding
-            or cycle.disconnected
-            or cycle.response_complete
-            or cycle.flow.write_paused
-        ):
-            return False
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        return True
+    def eof_received(self) -> None:
+        """Nothing more comes: asyncio closes the connection."""
+
+    def pause_writing(self) -> None:
+        if self._writable is None:
+            self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None:
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        super().data_received(data)
-        scope: Any = self.scope
-        if scope is None or "method" in scope:  # the head is complete
-            return
-        if scope is not self._open_head:
-            self._open_head, self._head_size = scope, 0
+        exchange = self._exchange
+        if exchange is not None and not exchange.more_body:
+            self._keep(data)
         else:
-            self._head_size += len(data)
-            if self._head_size > _HEAD_LIMIT:
-                self._refuse(HeadTooLarge(_HEAD_LIMIT))
+            self._read(data)
+        self._regulate()
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(MalformedRequest())
+    def shutdown(self) -> None:
+        """uvicorn: answer what is being answered, and end."""
+        if self._exchange is None:
+            self._transport.close()
+        else:
+            self._exchange.keep_alive = False
+
+    # Reading
+
+    def _keep(self, data: bytes) -> None:
+        """Let bytes wait until the request before them is answered."""
+        self._behind += data
+        end = self._behind.find(_BLANK_LINE)
+        if end >= 0 and _ASKS_FOR_WEBSOCKET.search(self._behind, 0, end):
+            self._refuse(MalformedRequest())  # nobody can know which of the two owns the connection
+
+    def _read(self, data: bytes) -> None:
+        """Read one request, or a part of it, and keep what is behind it."""
+        start = 0
+        while start < len(data) and not self._refused:
+            exchange = self._exchange
+            if exchange is not None and not exchange.more_body:
+                self._keep(data[start:])
+                return
+            end = self._end_of_part(data, start)
+            part = data if end - start == len(data) else data[start:end]
+            start = end
+            self._fed = (self._fed + part[-3:])[-3:]
+            begins = exchange is None and not self._head_size
+            if exchange is None:
+                self._head_size += len(part)
+            try:
+                self._parser.feed_data(part)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._after_upgrade(part[upgrade.args[0] :] + data[start:])
+                return
+            except httptools.HttpParserError as error:
+                self._refuse(error.__context__ if isinstance(error.__context__, Problem) else MalformedRequest())
+                return
+            if self._exchange is None and self._head_size > _HEAD_LIMIT:
+                self._refuse(HeadTooLarge(_HEAD_LIMIT))
+            elif self._exchange is None and begins:
+                self._expect_within(self._connections.limits.head_seconds)
+
+    def _end_of_part(self, data: bytes, start: int) -> int:
+        """Up to where the parser can be given bytes such that it reads no further than one request.
+
+        A request ends with the length that it says, or, as heads and bodies in chunks do, with an empty line.
+        """
+        if self._body_left is not None:
+            return min(len(data), start + self._body_left)
+        over = len(self._fed)
+        at = (self._fed + data[start : start + 3]).find(_BLANK_LINE)
+        if at >= 0:
+            return start + at + len(_BLANK_LINE) - over
+        at = data.find(_BLANK_LINE, start)
+        return len(data) if at < 0 else at + len(_BLANK_LINE)
+
+    def _regulate(self) -> None:
+        """Read the socket as long as there is room for what it brings."""
+        exchange = self._exchange
+        wanted = len(self._behind) <= _BEHIND_LIMIT and (exchange is None or len(exchange.body) <= BODY_HELD)
+        if wanted != self._reading and not self._transport.is_closing():
+            self._reading = wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        if self._exchange is not None:
+            raise httptools.HttpParserError("the end of the request before was not where it should be")
+        self._url = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._exchange is None:  # else it is a trailer
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._parser.should_upgrade():
+            self._upgrading = True  # the parser has stopped, and left the body unread
+            return
+        path, query = self._read_target()
+        version = self._parser.get_http_version()
+        scope: Scope = {
+            "type": "http",
+            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
+            "root_path": self._config.root_path,
+            "headers": self._headers,
+            "state": self._app_state.copy(),
+            "method": self._parser.get_method().decode("ascii"),
+            "path": self._config.root_path + urllib.parse.unquote(path.decode("ascii")),
+            "raw_path": self._config.root_path.encode("ascii") + path,
+            "query_string": query,
+        }
+        expects_continue, length = False, None
+        for name, value in self._headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"expect":
+                expects_continue = value.lower() == b"100-continue" and version == "1.1"
+        self._body_left = length
+        self._head_size = 0
+        self._deadline = None
+        self._exchange = Exchange(
+            self,
+            scope,
+            keep_alive=version == "1.1" and self._parser.should_keep_alive(),
+            expects_continue=expects_continue,
+        )
+        task = self._loop.create_task(self._exchange.run(cast(Any, self._config.loaded_app)))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._body_left is not None:
+            self._body_left -= len(body)
+        if not exchange.complete:
+            exchange.feed(body)
+
+    def on_message_complete(self) -> None:
+        if self._upgrading or self._exchange is None:
+            return
+        self._body_left = None
+        self._exchange.finish()
+        if self._exchange.complete:
+            self._next()
+
+    def _read_target(self) -> tuple[bytes, bytes]:
+        """The path and the query. The host of an absolute target counts instead of `Host` (RFC 9112 §3.2.2)."""
+        target = httptools.parse_url(self._url)
+        if not self._url.startswith(b"/"):
+            if (target.schema or b"").lower() not in (b"http", b"https") or target.userinfo or not target.host:
+                raise httptools.HttpParserError("the target is not one of this server")
+            authority = re.split(rb"[/?#]", self._url.partition(b"//")[2], maxsplit=1)[0]
+            self._headers[:] = [(b"host", authority), *(each for each in self._headers if each[0] != b"host")]
+        return target.path or b"/", target.query or b""
+
+    # Upgrades
+
+    def _after_upgrade(self, rest: bytes) -> None:
+        """The client offers another protocol: speak it if it is WebSocket; else the offer is ignored (RFC 9110 §7.8).
+
+        The parser takes the body of such a request for the other protocol. So the head is read once more, without the
+        offer.
+        """
+        self._upgrading = False
+        method, url, version = self._parser.get_method(), self._url, self._parser.get_http_version().encode()
+        kept = [(name, value) for name, value in self._headers if name not in (b"upgrade", b"connection")]
+        options = _tokens(self._headers, b"connection")
+        wanted = self._config.ws_protocol_class is not None and _is_handshake(method, version, self._headers)
+        if wanted:
+            offer = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
+        else:
+            others = b", ".join(option for option in options if option != b"upgrade")
+            offer = [(b"connection", others)] if others else []
+        if wanted and not url.startswith(b"/"):
+            path, query = self._read_target()
+            url = path + (b"?" + query if query else b"")
+            kept = [(name, value) for name, value in self._headers if name not in (b"upgrade", b"connection")]
+        lines = [b"%b: %b\r\n" % header for header in (*kept, *offer)]
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, url, version, b"".join(lines))
+        if wanted:
+            self._become_websocket(head, rest)
+            return
+        if method == b"CONNECT":  # is an upgrade by itself
+            self._refuse(MalformedRequest())
+            return
+        self._parser, self._fed, self._head_size = httptools.HttpRequestParser(self), b"", 0
+        self._read(head + rest)
+
+    def _become_websocket(self, head: bytes, rest: bytes) -> None:
+        self._state.connections.discard(cast(Any, self))
+        self._stop_timer()
+        make = cast(Callable[..., asyncio.Protocol], self._config.ws_protocol_class)
+        protocol = make(config=self._config, server_state=self._state, app_state=self._app_state)
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        protocol.data_received(head)
+        if rest:
+            protocol.data_received(rest)
+
+    # What an exchange calls
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        return self._state.default_headers
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def writable(self) -> asyncio.Future[None] | None:
+        return self._writable
+
+    def wants_body(self) -> None:
+        self._regulate()
+
+    def answered(self) -> None:
+        self._state.total_requests += 1
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if not exchange.keep_alive:
+            if exchange.more_body:
+                self._end_after_answer()
+            else:
+                self._transport.close()
+        elif exchange.more_body:  # what is left of the body is read and dropped
+            exchange.body.clear()
+            self._regulate()
+            self._expect_within(self._connections.limits.head_seconds)
+        elif self._behind:
+            self._loop.call_soon(self._next)
+        else:
+            self._next()
+
+    def failed(self, *, begun: bool) -> None:
+        if begun:
+            self._transport.close()
+        else:
+            self._refuse(Problem("the failure was logged; please report it"))
+
+    def _next(self) -> None:
+        """Turn to the request that was sent behind the one that is answered, or wait for one."""
+        self._exchange = None
+        if self._refused or self._transport.is_closing():
+            return
+        behind, self._behind = bytes(self._behind), bytearray()
+        if behind:
+            self._read(behind)
+        else:
+            self._expect_within(self._connections.limits.keep_alive_seconds)
+        self._regulate()
+
+    # Ends
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer the request that is coming in with a problem, after those before it, and end the connection."""
+        """Answer the request that is coming in, or the one that is being answered, and end the connection."""
+        self._connections.refused[problem.code] += 1
+        _log.debug("connection refused", code=problem.code)
+        exchange = self._exchange
+        begun = False
+        if exchange is not None:
+            begun = exchange.started and not exchange.complete
+            exchange.leave()
+        if begun:
+            self._refused = True
+            self._behind.clear()
+            self._transport.close()
+            return
+        self._transport.write(_answer(problem))
+        self._end_after_answer()
+
+    def _end_after_answer(self) -> None:
         self._refused = True
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:  # it came in whole: its answer is the last
-                cycle.keep_alive = False
+        self._behind.clear()
+        self._stop_timer()
+        self._regulate()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._loop.call_later(_LINGER_S, self._transport.abort)
+
+    def _expect_within(self, seconds: float) -> None:
+        """End the connection unless something else is expected within some seconds.
+
+        One timer serves many requests: setting it anew for each costs more than to look at it when it is over.
+        """
+        self._deadline = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= self._deadline:
                 return
-            cycle.disconnected = True
-            cycle.message_event.set()
-            if cycle.response_started or self.pipeline:
-                self.transport.close()
-                return
-        self.transport.write(_answer(problem))
-        self.transport.write_eof()
-        self.loop.call_later(_LINGER_S, self.transport.close)
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._on_time)
+
+    def _stop_timer(self) -> None:
+        self._deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_time(self) -> None:
+        self._timer = None
+        if self._deadline is None or self._refused:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._on_time)
+        elif self._head_size:
+            self._refuse(RequestTimeout("the head of the request did not come in time"))
+        else:
+            self._transport.close()
+
+
+def _is_handshake(method: bytes, version: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a request asks for a WebSocket, and can: RFC 6455 §4.1. One that has a body does not."""
+    names = {name for name, _ in headers}
+    return (
+        method == b"GET"
+        and version == b"1.1"
+        and b"websocket" in _tokens(headers, b"upgrade")
+        and b"sec-websocket-key" in names
+        and b"sec-websocket-version" in names
+        and b"transfer-encoding" not in names
+        and all(value.strip() == b"0" for name, value in headers if name == b"content-length")
+    )
+
+
+def _tokens(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
+    """The members of a header that is a list, in lower case."""
+    lines = [value for name, value in headers if name == wanted]
+    return [token.strip().lower() for token in b",".join(lines).split(b",") if token.strip()]
+
+
+def _address(transport: asyncio.BaseTransport, kind: str) -> tuple[str, int] | None:
+    address = transport.get_extra_info(kind)
+    return (str(address[0]), int(address[1])) if isinstance(address, list | tuple) else None
 
 
 def _answer(problem: Problem) -> bytes:
@@ -98,6 +486,7 @@ def _answer(problem: Problem) -> bytes:
         "Content-Type": "application/problem+json",
         "Content-Length": len(body),
         "Connection": "close",
+        **problem.headers,
         **CACHE_HEADERS,
     }
     lines = [f"HTTP/1.1 {status} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]

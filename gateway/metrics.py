@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from gateway.documents import Documents
 from gateway.hub import Hub
@@ -142,6 +143,10 @@ class Metrics:
         self.requests = RequestFigures()
         self._registry = CollectorRegistry()
         self._registry.register(_Collector(self.requests, storage, documents, hub, rooms, workers, jobs))
+
+    def add(self, collector: Collector) -> None:
+        """Show the figures of somebody else, too."""
+        self._registry.register(collector)
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

@@ -276,6 +276,10 @@ class PreconditionFailed(Problem):
     status, code, title = 412, "precondition_failed", "The file is not as the request expects it"
 
 
+class RequestTimeout(Problem):
+    status, code, title = 408, "request_timeout", "The request did not come in time"
+
+
 class BodyTooLarge(Problem):
     status, code, title = 413, "body_too_large", "The body is too large"
 

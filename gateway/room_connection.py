@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 
 from starlette.types import Send
 
-from gateway.immediate import WriteNow
+from gateway.eager import run_at_once
 
 FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, RESTART, TRY_LATER = 4404, 4422, 1008, 1012, 1013
 
@@ -28,14 +29,12 @@ class Connection:
         "_send",
         "_sender",
         "_synced",
-        "_write_now",
         "asked",
         "refused",
     )
 
-    def __init__(self, send: Send, write_now: WriteNow, limit: int) -> None:
+    def __init__(self, send: Send, limit: int) -> None:
         self._send = send
-        self._write_now = write_now
         self._limit = limit
         self._receiver = asyncio.current_task()
         self._sender: asyncio.Task[None] | None = None
@@ -65,7 +64,10 @@ class Connection:
         """Send a message: now, or after those that wait. Past the bound the client is too slow, and is closed."""
         if self._closing or self._gone:
             return
-        if self._sender is None and self._write_now(message):
+        if self._sender is None:
+            rest = run_at_once(self._send({"type": "websocket.send", "bytes": message}))
+            if rest is not None:
+                self._start_sending(rest)
             return
         if self._queue and self._bytes + len(message) > self._limit:
             self.close(TRY_LATER)
@@ -77,8 +79,7 @@ class Connection:
     def deliver(self, version: int, message: bytes) -> None:
         """Send a version, unless the client is still to be sent the document: that will hold it."""
         if self._synced:
-            if self._sender is not None or not self._write_now(message):  # asked first: it is the way of nearly all
-                self.enqueue(message)
+            self.enqueue(message)
         elif self._held is not None:
             self._held.append((version, message))
             self._held_bytes += len(message)
@@ -116,13 +117,16 @@ class Connection:
         if self._receiver is not None:
             self._receiver.cancel()
 
-    def _start_sending(self) -> None:
+    def _start_sending(self, begun: Awaitable[None] | None = None) -> None:
         if self._sender is None and not self._gone:
-            self._sender = asyncio.create_task(self._send_queued())
+            self._sender = asyncio.create_task(self._send_queued(begun))
 
-    async def _send_queued(self) -> None:
-        """Send what waits until nothing does; close the connection if it is to be closed."""
+    async def _send_queued(self, begun: Awaitable[None] | None) -> None:
+        """Finish the message that was begun, and send what waits until nothing does; close the connection if it is to
+        be closed."""
         try:
+            if begun is not None:
+                await begun
             while self._queue and not self._closing:
                 message = self._queue.popleft()
                 self._bytes -= len(message)

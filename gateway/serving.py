@@ -6,6 +6,8 @@ import logging
 import resource
 import signal
 import sys
+from functools import partial
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -18,8 +20,6 @@ from gateway.websocket_protocol import WebSocketProtocol
 _COLLECT_EVERY = 5_000
 """Containers between two collections of the youngest. Little here is cyclic; with Python's 700 a busy gateway spends a
 twentieth of its time on looking."""
-_KEEP_ALIVE_S = 75
-"""Longer than proxies keep idle connections to their servers: the proxy closes first, and no request is lost."""
 
 
 def run_server(settings: Settings) -> bool:
@@ -34,8 +34,7 @@ def run_server(settings: Settings) -> bool:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here depends on the address of a client
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        http=HttpProtocol,
+        http=cast(Any, partial(HttpProtocol, connections=app.connections)),
         ws=WebSocketProtocol,
         ws_max_size=settings.body_limit,
         ws_per_message_deflate=False,  # 90 KB a connection, for messages of some bytes

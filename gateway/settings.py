@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.connections import ConnectionLimits
 from gateway.retention import RetentionPolicy
 
 MEBIBYTE = 2**20
@@ -37,6 +38,13 @@ class Settings(BaseSettings):
     queued_write_bytes: int = Field(64 * MEBIBYTE, ge=1, description="The most bytes of changes that may wait.")
     hot_document_bytes: int = Field(
         256 * MEBIBYTE, ge=MEBIBYTE, description="The memory that open documents may take, as estimated."
+    )
+    connections: int = Field(100_000, ge=1, description="The most connections at once.")
+    head_seconds: float = Field(
+        30.0, gt=0, description="Within how many seconds the head of a request must be there, from its first byte on."
+    )
+    keep_alive_seconds: float = Field(
+        75.0, gt=0, description="How many seconds a connection may be idle between two requests."
     )
     waiters: int = Field(50_000, ge=0, description="The most requests that may wait or stream at once.")
     project_waiters: int = Field(20_000, ge=0, description="The most of them on one project.")
@@ -85,6 +93,11 @@ class Settings(BaseSettings):
         if not value.startswith(_SQLITE_URL) or value == _SQLITE_URL:
             raise ValueError("a database URL is sqlite:///file.db or sqlite:////folder/file.db")
         return value
+
+    @property
+    def connection_limits(self) -> ConnectionLimits:
+        """The bounds of connections."""
+        return ConnectionLimits(self.connections, self.head_seconds, self.keep_alive_seconds)
 
     @property
     def retention(self) -> RetentionPolicy:

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable
 
 import structlog
 from starlette.types import Message, Send
 
+from gateway.eager import run_at_once
 from gateway.feed import Feed
 from gateway.hub import Hub
-from gateway.immediate import WriteNow
 from gateway.routes.waits import OpenStream
 from gateway.watched_project import Interest, Waiter, WatchedProject
 
@@ -27,6 +28,10 @@ _TOLD_TOGETHER = 100
 def _retry() -> bytes:
     """After how long the client connects again, in milliseconds: not all at once."""
     return b"retry: %d\n\n" % random.randint(1000, 4000)
+
+
+def _part(body: bytes) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 def _cursor_alone(cursor: str) -> bytes:
@@ -92,10 +97,9 @@ class EventStream:
         "project",
         "project_name",
         "since",
-        "write_now",
     )
 
-    def __init__(self, streams: EventStreams, opened: OpenStream, write_now: WriteNow, send: Send) -> None:
+    def __init__(self, streams: EventStreams, opened: OpenStream, send: Send) -> None:
         self._streams = streams
         self._send = send
         self._begun = self._ready = False
@@ -105,18 +109,20 @@ class EventStream:
         self.project = opened.project
         self.interest = opened.interest
         self.since: str | None = opened.since
-        self.write_now = write_now
         self.audience: _Audience | None = None
         self.catch_up()
 
-    def catch_up(self) -> None:
-        """Send what came after `since`, as the client takes it; then join those who wait for more."""
+    def catch_up(self, begun: Awaitable[None] | None = None) -> None:
+        """Finish what was begun to be sent; send what came after `since`, as the client takes it; then join those who
+        wait for more."""
         if not self._ended:
-            self._pump = asyncio.create_task(self._catch_up())
+            self._pump = asyncio.create_task(self._catch_up(begun))
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self, begun: Awaitable[None] | None) -> None:
         """Where it cannot be, the client is told when to come again."""
         try:
+            if begun is not None:
+                await begun
             is_level = await self._send_changes()
         except Exception as error:
             _log.error("event stream ended", project=self.project_name, exc_info=error)
@@ -155,8 +161,11 @@ class EventStream:
         audience.members[self] = None
 
     async def _write(self, body: bytes) -> None:
-        message: Message = {"type": "http.response.body", "body": body, "more_body": True}
-        await self._send(message)
+        await self._send(_part(body))
+
+    def tell(self, events: bytes) -> Awaitable[None] | None:
+        """Send events at once; what is returned is to be awaited, if the client does not take them now."""
+        return run_at_once(self._send(_part(events)))
 
     async def end(self) -> None:
         """Forget it: the client has left."""
@@ -246,7 +255,7 @@ class _Audience:
             try:
                 events, cursor, more = await self._streams.feed.events(self.project_name, self.interest, self.since)
                 if events or not told:
-                    await self._tell(events or _cursor_alone(cursor))
+                    await self._tell(events or _cursor_alone(cursor), cursor)
                     told = True
             except Exception:
                 _log.exception("event streams are on their own", project=self.project_name)
@@ -258,19 +267,19 @@ class _Audience:
         if self.members:
             self._streams.settle(self)
 
-    async def _tell(self, events: bytes) -> None:
+    async def _tell(self, events: bytes, cursor: str) -> None:
         for number, stream in enumerate(list(self.members)):
             if number and number % _TOLD_TOGETHER == 0:
                 await asyncio.sleep(0)
-            if stream.audience is self and not stream.write_now(events):
-                self._let_go(stream)
+            if stream.audience is self and (begun := stream.tell(events)) is not None:
+                self._let_go(stream, cursor, begun)
 
-    def _let_go(self, stream: EventStream) -> None:
+    def _let_go(self, stream: EventStream, since: str | None, begun: Awaitable[None] | None = None) -> None:
         """Let a stream catch up by itself from where it is."""
-        stream.since = self.since
+        stream.since = since
         self.leave(stream)
-        stream.catch_up()
+        stream.catch_up(begun)
 
     def _dissolve(self) -> None:
         for stream in list(self.members):
-            self._let_go(stream)
+            self._let_go(stream, self.since)

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.conditional import CACHE_HEADERS
 from gateway.feed import Feed
 from gateway.hub import Hub
-from gateway.immediate import writer_of
 from gateway.metrics import RequestFigures
 from gateway.middleware import send_problem
 from gateway.problems import Overloaded
@@ -79,11 +78,10 @@ class WaitingRequests:
         except TooManyWaiters:
             await self._refuse(asked, scope, send)
             return None
-        write_now = writer_of(scope)
         scope.pop("path_params", None)  # as it came; the router finds them again
         if isinstance(asked, Park):
             return _ParkedRequest(self._app, self._hub, self._figures, asked, scope, body, send)
-        return EventStream(self._streams, asked, write_now, send)
+        return EventStream(self._streams, asked, send)
 
     async def _refuse(self, asked: Park | OpenStream, scope: Scope, send: Send) -> None:
         if isinstance(asked, OpenStream):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from starlette.types import Receive, Scope, Send
 
 from gateway.awareness import TooMuchAwareness
-from gateway.immediate import writer_of
 from gateway.problems import FileDeleted, InvalidStateVector, Problem
 from gateway.room_connection import FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, TRY_LATER, Connection
 from gateway.room_messages import (
@@ -37,7 +36,7 @@ class RoomEndpoint:
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
         project, path = scope["path_params"]["project"], scope["path_params"]["path"]
-        connection = Connection(send, writer_of(scope), self._rooms.queue_limit)
+        connection = Connection(send, self._rooms.queue_limit)
         try:
             if valid_project_id(project) and path_fault(path) is None and encoding_fault(scope, path) is None:
                 await self._serve(project, path, connection, receive)

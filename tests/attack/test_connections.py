@@ -10,6 +10,7 @@ import pytest
 from tests.live.clients import wait_for_figure
 from tests.support.server import GatewayProcess
 
+_HOST = " HTTP/1.1\r\nHost: localhost"
 _PLAIN = {"Content-Type": "text/plain"}
 
 
@@ -29,7 +30,7 @@ class Connection:
     def send(self, text: str, *, end: bool = True) -> None:
         """A request line, its target relative to the project, and headers, one a line; `end`: and the empty line."""
         method, _, rest = text.partition(" ")
-        lines = "\r\n".join([f"{method} {self._target}{rest.replace(chr(10), chr(13) + chr(10))}", "Host: x"])
+        lines = "\r\n".join([f"{method} {self._target}{rest.replace(chr(10), chr(13) + chr(10))}", "Host: localhost"])
         self.write(lines.encode() + (b"\r\n\r\n" if end else b"\r\n"))
 
     def write(self, data: bytes) -> None:
@@ -90,8 +91,8 @@ def test_half_a_request_harms_nobody(shared_gateway: GatewayProcess, shared_proj
 def test_requests_in_one_packet_are_answered_in_order(connection: Connection, shared_project: httpx.Client) -> None:
     shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
     target = shared_project.base_url.path
-    one = f"GET {target}files/a.md?format=text HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-    last = f"GET {target}files/none.md HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    one = f"GET {target}files/a.md?format=text HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    last = f"GET {target}files/none.md HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     with connection:
         connection.write(one + one + last)
         received = connection.read_all()
@@ -104,9 +105,9 @@ def test_requests_in_one_packet_are_answered_in_order(connection: Connection, sh
 def test_who_leaves_with_a_request_behind_the_one_that_waits_is_forgotten(tmp_path: Path, asked: str) -> None:
     with GatewayProcess(tmp_path / "gateway.db") as gateway, gateway.client() as project:
         cursor = project.put("/files/a.md", content=b"text", headers=_PLAIN).json()["cursor"]
-        asked = asked.replace("changes?", f"changes?since={cursor}&").replace("\n", " HTTP/1.1\r\nHost: x\r\n", 1)
+        asked = asked.replace("changes?", f"changes?since={cursor}&").replace("\n", f"{_HOST}\r\n", 1)
         with Connection(gateway, project) as connection:
-            connection.write(f"GET /api/projects/demo/{asked}\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            connection.write(f"GET /api/projects/demo/{asked}\r\n\r\nGET /healthz{_HOST}\r\n\r\n".encode())
             wait_for_figure(gateway, "gateway_waiters", 1)
         wait_for_figure(gateway, "gateway_waiters", 0)
 
@@ -117,8 +118,8 @@ def test_who_leaves_with_a_request_behind_the_one_that_waits_is_forgotten(tmp_pa
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # a client that speaks TLS
         b"NONSENSE\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"BREW /pot HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"BREW /pot HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
         b"PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"PUT / HTTP/1.1\r\nContent-Length: 99999999999999999999999999\r\n\r\n",

@@ -139,7 +139,7 @@ def test_what_is_no_path_is_refused_by_every_request(shared_gateway: GatewayProc
 def _raw(gateway: GatewayProcess, line: str, *headers: bytes, body: bytes = b"") -> bytes:
     """A request as it is written here, and all that comes back."""
     with socket.create_connection(("127.0.0.1", gateway.port), 30) as connection:
-        lines = [line.encode(), b"Host: x", *headers, b"Connection: close", b"", body]
+        lines = [line.encode(), b"Host: localhost", *headers, b"Connection: close", b"", body]
         connection.sendall(b"\r\n".join(lines))
         received = b""
         while chunk := connection.recv(65536):

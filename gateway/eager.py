@@ -1,0 +1,68 @@
+"""Sending without a task: a coroutine runs at once as far as it goes, and only what is left of it is waited for.
+
+`send` of ASGI is a coroutine: for each of a thousand who are sent the same it would take a task and a turn of the
+loop. It nearly always ends without waiting; where it waits, since the client is slow, it is finished all the same.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Coroutine, Generator
+from types import CoroutineType
+from typing import Any, NoReturn
+
+
+def run_at_once(work: Awaitable[None]) -> Awaitable[None] | None:
+    """Run a coroutine, in the running loop, until it waits.
+
+    Returns None if it has ended; else what is to be awaited: the rest of it, or the exception that it has raised.
+    """
+    coroutine = work if isinstance(work, CoroutineType) else _awaited(work)
+    if sys.version_info >= (3, 12):
+        task = asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
+        return None if task.done() and not task.cancelled() and task.exception() is None else task
+    try:
+        waits_for = coroutine.send(None)
+    except StopIteration:
+        return None
+    except Exception as error:
+        return _Failed(error)
+    return _Rest(coroutine, waits_for)
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+class _Failed:
+    """Raises an exception when it is awaited."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __await__(self) -> NoReturn:
+        raise self._error
+
+
+class _Rest:
+    """What is left of a coroutine that waits for something."""
+
+    __slots__ = ("_waits_for", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._work = work
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                try:
+                    came = yield waits_for
+                except BaseException as error:
+                    waits_for = self._work.throw(error)
+                else:
+                    waits_for = self._work.send(came)
+            except StopIteration:
+                return

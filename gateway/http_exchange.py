@@ -1,0 +1,209 @@
+"""One HTTP request and its answer, as ASGI's `receive` and `send` see them."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Protocol
+
+import structlog
+from starlette.types import ASGIApp, Message, Scope
+
+_log = structlog.get_logger("gateway.http")
+
+BODY_HELD = 64 * 2**10
+"""How much of a body may wait for the application before the socket is not read any more."""
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_WITHOUT_BODY = (204, 304)
+
+
+class Wire(Protocol):
+    """What an exchange needs of its connection."""
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that the server adds to each answer, such as the date."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; those that the client does not take yet are kept."""
+
+    def writable(self) -> asyncio.Future[None] | None:
+        """What to wait for before more is written; None if there is nothing to wait for."""
+
+    def wants_body(self) -> None:
+        """The application has taken what there was of the body."""
+
+    def answered(self) -> None:
+        """The answer is out."""
+
+    def failed(self, *, begun: bool) -> None:
+        """There will be no answer, or, `begun`, no end of it."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "_arrived",
+        "_chunked",
+        "_expects_continue",
+        "_head",
+        "_left",
+        "_scope",
+        "_waiter",
+        "_wire",
+        "body",
+        "complete",
+        "keep_alive",
+        "left",
+        "more_body",
+        "started",
+    )
+
+    def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+        self._wire = wire
+        self._scope = scope
+        self._expects_continue = expects_continue
+        self.keep_alive = keep_alive
+        """Whether there may be another request after this one."""
+        self.body = bytearray()
+        """What the application has not taken yet."""
+        self.more_body = True
+        """Whether the end of the body is still to come."""
+        self._arrived = False
+        """Whether something came that the application was not told."""
+        self._waiter: asyncio.Future[None] | None = None
+        self.left = False
+        """Whether the client has left."""
+        self.started = False
+        """Whether the application has begun to answer."""
+        self._head: bytes | None = None
+        """The head of the answer, until the first part of its body is there."""
+        self._chunked = False
+        self._left: int | None = None
+        """How many bytes of the answer are still to come; None if no length was said."""
+        self.complete = False
+        """Whether the answer is out."""
+
+    # What the connection says
+
+    def feed(self, data: bytes) -> None:
+        """A part of the body."""
+        self.body += data
+        self._tell()
+
+    def finish(self) -> None:
+        """The body is at its end."""
+        self.more_body = False
+        self._tell()
+
+    def leave(self) -> None:
+        """The client has left, or is not to be answered."""
+        self.left = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._arrived = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # What the application does
+
+    async def run(self, app: ASGIApp) -> None:
+        """Let the application answer. What it fails to do ends the connection."""
+        try:
+            await app(self._scope, self.receive, self.send)
+            if not self.complete and not self.left:
+                raise RuntimeError("the application returned before its answer was complete")
+        except asyncio.CancelledError:
+            self._fail()
+            raise
+        except Exception as error:
+            if not self.left:
+                _log.error("no answer", method=self._scope["method"], path=self._scope["path"], exc_info=error)
+            self._fail()
+
+    def _fail(self) -> None:
+        if not self.complete and not self.left:
+            self.leave()
+            self._wire.failed(begun=self.started and self._head is None)
+
+    async def receive(self) -> Message:
+        """ASGI: the next part of the body; then that the client has left, or that the answer is complete."""
+        if self._expects_continue:
+            self._expects_continue = False
+            if self.more_body and not self.started:
+                self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not (self._arrived or self.left or self.complete):
+            self._wire.wants_body()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self.left or self.complete:
+            return {"type": "http.disconnect"}
+        self._arrived = False
+        body = bytes(self.body)
+        if body:
+            self.body = bytearray()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def send(self, message: Message) -> None:
+        """ASGI: the head of the answer, which goes out with the first part of its body, or a part of its body."""
+        while not self.left and (writable := self._wire.writable()) is not None:
+            await writable
+        if self.left:
+            return
+        if message["type"] == "http.response.start" and not self.started:
+            self.started = True
+            self._begin(message["status"], message.get("headers", []))
+        elif message["type"] == "http.response.body" and self.started and not self.complete:
+            self._continue(message.get("body", b""), more=message.get("more_body", False))
+        else:
+            raise RuntimeError(f"{message['type']!r} is not expected here")
+
+    def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        length: int | None = None
+        for name, value in (*self._wire.default_headers, *headers):
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"connection":
+                self.keep_alive = self.keep_alive and value.lower() != b"close"
+                continue
+            elif name == b"transfer-encoding":
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        if length is None and status not in _WITHOUT_BODY and self._scope["method"] != "HEAD":
+            if self._scope["http_version"] == "1.1":
+                self._chunked = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self.keep_alive = False  # the end of the connection is that of the body
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+            raise RuntimeError("a header has a line break in it")
+        self._head = head + b"\r\n"
+        self._left = 0 if status in _WITHOUT_BODY or self._scope["method"] == "HEAD" else length
+
+    def _continue(self, body: bytes, *, more: bool) -> None:
+        head, self._head = self._head, None
+        if self._scope["method"] == "HEAD":
+            body = b""
+        if self._chunked:
+            if body:
+                body = b"%x\r\n%b\r\n" % (len(body), body)
+            if not more:
+                body += b"0\r\n\r\n"
+        elif self._left is not None:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more):
+                raise RuntimeError("the body is not as long as its Content-Length says")
+        data = body if head is None else head + body
+        if data:
+            self._wire.write(data)
+        if not more:
+            self.complete = True
+            self._tell()
+            self._wire.answered()
