@@ -10,7 +10,7 @@ from gateway.restore import restoring_update
 from gateway.roots import require_text
 from gateway.structs import MalformedUpdate, Place
 from gateway.surrogates import parts_pair, second_halves
-from gateway.texts import apply_edits, smallest_edits
+from gateway.texts import apply_edits, most_edits, smallest_edits
 from gateway.updates import (
     Document,
     InvalidUpdate,
@@ -163,7 +163,7 @@ class OpenDocument:
         present = str(target)
         if not present:
             require_text(self._document.get_update(), root)
-        edits = smallest_edits(present, text)
+        edits = smallest_edits(present, text, most_edits(present, self.size))
         with self._document.transaction():
             apply_edits(target, edits)
         return self._take_emitted()
