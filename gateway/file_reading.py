@@ -139,7 +139,7 @@ class FileReader:
     async def text_of(self, content: Content, root: str) -> str:
         """The text of a root of a whole document."""
         try:
-            return read_text(content.update, root)
+            return read_text([content.update], root)
         except RootIsNotText as error:
             raise NotAText(str(error)) from None
 

@@ -90,8 +90,8 @@ class Versions:
     async def _texts(self, project: str, path: str, older: int, newer: int, root: str) -> tuple[str, str]:
         try:
             return (
-                read_text((await self._files.read_at(project, path, older)).update, root),
-                read_text((await self._files.read_at(project, path, newer)).update, root),
+                read_text([(await self._files.read_at(project, path, older)).update], root),
+                read_text([(await self._files.read_at(project, path, newer)).update], root),
             )
         except RootIsNotText as error:
             raise NotAText(str(error)) from None

@@ -8,6 +8,7 @@ import pycrdt
 from gateway.nesting import DEEPEST, NestedTooDeeply, count_types, depth, most_types
 from gateway.restore import restoring_update
 from gateway.roots import require_text
+from gateway.stored_form import to_wire
 from gateway.structs import MalformedUpdate, Place
 from gateway.surrogates import parts_pair, second_halves
 from gateway.texts import apply_edits, most_edits, smallest_edits
@@ -159,10 +160,9 @@ class OpenDocument:
             RootIsNotText: the document is as it was.
         """
         self._emitted.clear()
+        require_text(self._document, root, absent=True)
         target = self._document.get(root, type=pycrdt.Text)
         present = str(target)
-        if not present:
-            require_text(self._document.get_update(), root)
         edits = smallest_edits(present, text, most_edits(present, self.size))
         with self._document.transaction():
             apply_edits(target, edits)
@@ -174,7 +174,7 @@ class OpenDocument:
         Raises:
             roots.NestedTooDeeply: the document is as it was.
         """
-        update = restoring_update(self._document.get_update(), old, self._document.client_id)
+        update = restoring_update(to_wire(self._document.get_update()), old, self._document.client_id)
         return None if update is None else self.admit(update)
 
     def _take_emitted(self) -> bytes | None:

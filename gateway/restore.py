@@ -1,33 +1,41 @@
 """Makes a document's content that of another one, by the least of edits: a new edit like any other. Pure.
 
 What is equal in both stays as it is, so that what others do to it at the same time is not lost: characters and formats
-of a text, entries of a map, items of an array, nodes and attributes of XML. What differs in kind is made anew.
-
-pycrdt cannot put every shared type wherever Yjs can (an XML node into a map or an array, most into a text). There an
-empty map takes its place, which becomes what it is to be in the bytes of the update; a further pass fills it.
+of a text, entries of a map, items of an array, nodes and attributes of XML. What differs in kind is made anew, with the
+very bytes that the other document has for it.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from typing import Any
 
-import pycrdt
-from rapidfuzz.distance import Indel
-
-from gateway.roots import NestedTooDeeply, open_roots
-from gateway.struct_writing import (
-    XML_FRAGMENT_CONTENT,
-    XML_TEXT_CONTENT,
-    retype_maps,
-    subdocument_content,
-    xml_element_content,
+from gateway.diff import Work, differences
+from gateway.roots import NestedTooDeeply, value_of
+from gateway.scan import EMBED, FORMAT, STRING, TYPE, block
+from gateway.sequences import (
+    Formats,
+    Slice,
+    Wanted,
+    apply_mark,
+    copied_content,
+    formatted,
+    nodes_of,
+    place_of,
+    token_count,
+    told_format,
+    units_of,
 )
-from gateway.texts import apply_edits, characters, formats, smallest_edits
-from gateway.updates import Document, build_document, merge
+from gateway.struct_writing import StructWriter, var_bytes
+from gateway.structs import Place
+from gateway.texts import smallest_edits
+from gateway.tree import Item, Node, read_tree
+from gateway.values import canonical, decode_any
 
-_SHARED = (pycrdt.Text, pycrdt.Array, pycrdt.Map, pycrdt.XmlText, pycrdt.XmlElement, pycrdt.XmlFragment)
-_MOST_PASSES = 1000
-_EXACT_CELLS = 2**28
-"""Bound of (tokens of one text) × (tokens of the other) up to which the smallest edit is searched."""
+_CELLS = 2**28
+"""How much is compared for one restore: about 30 ms."""
+_Token = Hashable
+_Operation = tuple[str, int, int, int]
+"""What is to happen: "keep" or "delete" from a token of the present sequence on, or "insert" in front of it; the token
+of the wanted sequence, and how many."""
 
 
 def restoring_update(present: bytes, old: bytes, client_id: int) -> bytes | None:
@@ -36,302 +44,265 @@ def restoring_update(present: bytes, old: bytes, client_id: int) -> bytes | None
     Raises:
         NestedTooDeeply
     """
-    updates: list[bytes] = []
-    for _ in range(_MOST_PASSES):
-        document = build_document([present, *updates], client_id)
-        emitted: list[bytes] = []
-        subscription = document.observe(lambda event, emitted=emitted: emitted.append(event.update))
-        edit = _Edit(first=not updates)
-        try:
-            with document.transaction():
-                edit.restore(document, old)
-        except RecursionError:
-            raise NestedTooDeeply from None
-        document.unobserve(subscription)
-        if emitted:
-            updates.append(retype_maps(emitted[0], client_id, edit.made) if edit.incomplete else emitted[0])
-        if not edit.incomplete:
-            return merge(updates) if updates else None
-    raise NestedTooDeeply
+    target, source = read_tree(present), read_tree(old)
+    restoration = _Restoration(StructWriter(client_id, target.clock(client_id)))
+    try:
+        for name in sorted(target.roots.keys() | source.roots.keys()):
+            wanted = source.roots.get(name) or Node(None, name)
+            restoration.reconcile(target.roots.get(name) or Node(None, name), wanted, name)
+    except RecursionError:
+        raise NestedTooDeeply from None
+    return restoration.writer.update()
 
 
-class _Edit:
-    """One pass over a document."""
+class _Restoration:
+    """Writes the edits that make some shared types hold what others hold."""
 
-    def __init__(self, *, first: bool) -> None:
-        self._first = first
-        self.made: list[bytes | None] = []
-        """Every shared type that was made, in order: what the map in its place is to be, None where it is itself."""
+    def __init__(self, writer: StructWriter) -> None:
+        self.writer = writer
+        self.work = Work(_CELLS)
+        self._numbers: dict[Hashable, int] = {}
+        self._known: dict[int, int] = {}
 
-    @property
-    def incomplete(self) -> bool:
-        """Whether a map stands for something else, which is to be filled in the next pass."""
-        return any(content is not None for content in self.made)
+    def reconcile(self, target: Node, source: Node, place: str | Place) -> None:
+        """Make one shared type, at a place, hold what another of its kind holds."""
+        self._reconcile_entries(target, source, place)
+        if self._sequence(target) != self._sequence(source):
+            self._reconcile_sequence(target, source, place)
 
-    def restore(self, document: Document, old: bytes) -> None:
-        """Edit until the roots hold what those of the whole document `old` hold."""
-        target, source = open_roots([document, build_document([old])])
-        for name, root in target.items():
-            if name not in source:
-                _clear(root)
-        for name, root in source.items():
-            present = target.get(name)
-            self._reconcile(document.get(name, type=type(root)) if present is None else present, root)
-
-    def _reconcile(self, target: Any, source: Any) -> None:
-        """Make one shared type hold what another of its kind holds."""
-        match source:
-            case pycrdt.XmlText():
-                self._reconcile_attributes(target, source)
-                self._reconcile_text(target, source)
-            case pycrdt.Text():
-                self._reconcile_text(target, source)
-            case pycrdt.Map():
-                self._reconcile_map(target, source)
-            case pycrdt.Array():
-                self._reconcile_items(target, list(target), list(source))
-            case pycrdt.XmlFragment():
-                self._reconcile_items(target.children, list(target.children), list(source.children))
-            case pycrdt.XmlElement():
-                self._reconcile_attributes(target, source)
-                self._reconcile_items(target.children, list(target.children), list(source.children))
-
-    def _reconcile_map(self, target: "pycrdt.Map[Any]", source: "pycrdt.Map[Any]") -> None:
-        for key in [key for key in target.keys() if key not in source]:  # noqa: SIM118 - not a dict
-            del target[key]
-        for key in source.keys():  # noqa: SIM118 - not a dict
-            wanted = source[key]
-            present = target.get(key, None)
-            if key in target and _fingerprint(present) == _fingerprint(wanted):
-                continue
-            if _same_kind(present, wanted):
-                self._reconcile(present, wanted)
-            else:
-                target[key], complete = self._blank(wanted)
-                if complete:
-                    self._reconcile(target[key], wanted)
-
-    def _reconcile_attributes(self, target: Any, source: Any) -> None:
-        present, wanted = _attributes(target), _attributes(source)
+    def _reconcile_entries(self, target: Node, source: Node, place: str | Place) -> None:
+        present, wanted = target.members(), source.members()
         for key in present.keys() - wanted.keys():
-            del target.attributes[key]
-        for key, value in wanted.items():
-            if key not in present or present[key] != value:
-                target.attributes[key] = _writable(value)
+            self.writer.delete((present[key].client, present[key].clock), present[key].length)
+        for key, item in wanted.items():
+            value, found = value_of(item), present.get(key)
+            if found is not None:
+                there = value_of(found)
+                if self.token(found, there) == self.token(item, value):
+                    continue
+                if _same_kind(there, value):
+                    self.reconcile(there, value, (found.client, found.clock))
+                    continue
+                self.writer.delete((found.client, found.clock), found.length)
+            last = target.entries.get(key)
+            left = None if last is None else (last.client, last.clock + last.length - 1)
+            self.insert(item, item.length - 1, 1, (left, None), place, key)
 
-    def _reconcile_items(self, target: Any, present: Sequence[Any], wanted: Sequence[Any]) -> None:
-        """Items of an array or nodes of XML: equal ones stay, others are edited in place, made or deleted."""
-        if not self._first and len(present) == len(wanted):  # all that is missing is inside
-            for place, (item, other) in enumerate(zip(present, wanted, strict=True)):
-                if _same_kind(item, other) and _fingerprint(item) != _fingerprint(other):
-                    self._reconcile(target[place], other)
+    def insert(
+        self,
+        item: Item,
+        start: int,
+        count: int,
+        beside: tuple[Place | None, Place | None],
+        parent: str | Place,
+        key: str | None = None,
+    ) -> Place:
+        """Insert a copy of some of what an item holds; returns its last place."""
+        content, length = copied_content(item, start, count)
+        place = self.writer.add(item.kind, content, length, beside, parent, key)
+        if item.kind == TYPE:
+            self.reconcile(Node(item.content.kind, item.content.name), item.content, place)
+        return (place[0], place[1] + length - 1)
+
+    def _reconcile_sequence(self, target: Node, source: Node, parent: str | Place) -> None:
+        walk = _Walk(self, target, parent)
+        wanted = Wanted(source)
+        for operation, _, other, count in _operations(self, target, source):
+            if operation == "keep":
+                walk.keep(wanted.slices(other, count))
+            elif operation == "delete":
+                walk.delete(count)
+            else:
+                walk.insert(wanted.slices(other, count))
+        walk.finish(wanted.formats)
+
+    # What is equal
+
+    def token(self, item: Item, value: Any) -> _Token:
+        """Equal for values that hold the same."""
+        match value:
+            case Node():
+                return ("node", self._number(value))
+            case Item():
+                start, end = block(value.content, 0)
+                return ("document", value.content[start:end], canonical(decode_any(value.content[end:])))
+            case _:
+                return ("embed" if item.kind == EMBED else "value", canonical(value))
+
+    def _number(self, node: Node) -> int:
+        """The same for shared types that hold the same."""
+        known = self._known.get(id(node))
+        if known is None:
+            entries = tuple((key, self.token(item, value_of(item))) for key, item in node.members().items())
+            held = (node.kind, node.name, entries, self._sequence(node))
+            known = self._known[id(node)] = self._numbers.setdefault(held, len(self._numbers))
+        return known
+
+    def _sequence(self, node: Node) -> Hashable:
+        """Equal for sequences that hold the same, with the same formats."""
+        held: list[tuple[Any, Hashable]] = []
+        for item, formats in formatted(node):
+            told = tuple((name, value) for name, (value, _) in sorted(formats.items()))
+            if item.kind != STRING:
+                held += [(self.token(item, value), told) for value in item.values()]
+            elif held and isinstance(held[-1][0], list) and held[-1][1] == told:
+                held[-1][0].append(item.content)
+            else:
+                held.append(([item.content], told))
+        return tuple(("".join(token) if isinstance(token, list) else token, told) for token, told in held)
+
+    def tokens(self, node: Node) -> "str | list[_Token]":
+        """What is compared: the characters of a sequence that holds nothing else, or a token for each place."""
+        items = [item for item, _ in formatted(node)]
+        if all(item.kind == STRING for item in items):
+            return "".join(item.content for item in items)
+        tokens: list[_Token] = []
+        for item in items:
+            tokens += item.content if item.kind == STRING else [self.token(item, value) for value in item.values()]
+        return tokens
+
+
+class _Walk:
+    """Goes through a sequence once, and edits it on the way."""
+
+    def __init__(self, restoration: _Restoration, target: Node, parent: str | Place) -> None:
+        self._restoration = restoration
+        self._writer = restoration.writer
+        self._items = list(target.items())
+        self._parent = parent
+        self._place = self._offset = 0
+        """Where it is: an item, and how many of its tokens are behind."""
+        self._left: Place | None = None
+        self._formats: Formats = {}
+        """What is formatted at the last token that stays."""
+        self._marks: list[Item] = []
+        """The formats since then."""
+        self._touched = False
+        """Whether something was deleted since then."""
+
+    def keep(self, wanted: "Iterator[Slice]") -> None:
+        for other, _, count, formats in wanted:
+            for item, first, _ in self._slices(count):
+                self._settle(formats)
+                if item.kind == TYPE and item.content is not other.content:
+                    self._restoration.reconcile(item.content, other.content, place_of(item, first))
+
+    def delete(self, count: int) -> None:
+        for item, start, many in self._slices(count):
+            first, last = units_of(item, start), units_of(item, start + many)
+            self._writer.delete((item.client, item.clock + first), last - first)
+            self._touched = True
+
+    def insert(self, wanted: "Iterator[Slice]") -> None:
+        for item, start, count, formats in wanted:
+            self._settle(formats)
+            beside = (self._left, self._right())
+            self._left = self._restoration.insert(item, start, count, beside, self._parent)
+
+    def finish(self, formats: Formats) -> None:
+        self._absorb()
+        self._settle(formats)
+
+    def _slices(self, count: int) -> Iterator[tuple[Item, int, int]]:
+        """The next tokens, as parts of items; it is in front of what it gives."""
+        while count:
+            self._absorb()
+            item = self._items[self._place]
+            many = min(count, token_count(item) - self._offset)
+            yield item, self._offset, many
+            count -= many
+            self._offset += many
+            self._left = (item.client, item.clock + units_of(item, self._offset) - 1)
+            if self._offset == token_count(item):
+                self._place, self._offset = self._place + 1, 0
+
+    def _absorb(self) -> None:
+        """Go past what holds no tokens."""
+        while self._place < len(self._items):
+            item = self._items[self._place]
+            if not item.deleted:
+                if item.kind != FORMAT:
+                    return
+                self._marks.append(item)
+            self._left = (item.client, item.clock + item.length - 1)
+            self._place += 1
+
+    def _right(self) -> Place | None:
+        return place_of(self._items[self._place], self._offset) if self._place < len(self._items) else None
+
+    def _settle(self, wanted: Formats) -> None:
+        """See to it that what comes next is formatted as wanted."""
+        if not self._marks and not self._touched and self._formats == wanted:
             return
-        for start, end, new in _differing([*map(_fingerprint, present)], [*map(_fingerprint, wanted)]):
-            items = wanted[new[0] : new[1]]
-            kept = 0
-            while kept < min(end - start, len(items)) and _same_kind(present[start + kept], items[kept]):
-                self._reconcile(target[start + kept], items[kept])
-                kept += 1
-            if end > start + kept:
-                del target[start + kept : end]
-            for position, item in enumerate(items[kept:], start + kept):
-                blank, complete = self._blank(item, among_nodes=isinstance(target, pycrdt._xml.XmlChildrenView))
-                target.insert(position, blank)
-                if complete:
-                    self._reconcile(target[position], item)
+        found = dict(self._formats)
+        for mark in self._marks:
+            apply_mark(found, mark)
+        names = found.keys() | wanted.keys() | {mark.content[0] for mark in self._marks}
+        for name in sorted(names):
+            if self._touched or told_format(found, name) != told_format(wanted, name):
+                self._settle_one(name, wanted)
+        self._formats = wanted
+        self._marks, self._touched = [], False
 
-    def _reconcile_text(self, target: Any, source: Any) -> None:
-        """Characters and embeds first, then what is in the embeds, then formats."""
-        if any(not isinstance(content, str) for content, _ in [*target.diff(), *source.diff()]):
-            self._reconcile_pieces(target, source)
-        else:
-            apply_edits(target, smallest_edits(characters(target), characters(source)))
-        for start, end, wanted in list(formats(source)):
-            for first, last, found in list(formats(target, start)):
-                low, high = max(start, first), min(end, last)
-                if low < high and found != wanted:
-                    target.format(
-                        low, high, {name: _writable(wanted.get(name)) for name in wanted.keys() | found.keys()}
-                    )
-
-    def _reconcile_pieces(self, target: Any, source: Any) -> None:
-        """The characters and embeds of a text."""
-        present, wanted = _tokens(target), _tokens(source)
-        starts = [0]
-        for content, _ in present:
-            starts.append(starts[-1] + _length(content))
-        for start, end, new in _differing([token for _, token in present], [token for _, token in wanted]):
-            position = starts[start]
-            if end > start:
-                del target[position : starts[end]]
-            for content in _joined(content for content, _ in wanted[new[0] : new[1]]):
-                if isinstance(content, str):
-                    target.insert(position, content)
-                else:
-                    target.insert_embed(position, self._blank(content)[0])
-                position += _length(content)
-        for embed, other in zip(_embeds(target), _embeds(source), strict=True):
-            if _same_kind(embed, other) and _fingerprint(embed) != _fingerprint(other):
-                self._reconcile(embed, other)
-
-    def _blank(self, item: Any, *, among_nodes: bool = False) -> tuple[Any, bool]:
-        """What to put in a place, and whether that is to be filled now.
-
-        An empty shared type, a map that is to become what pycrdt cannot put there, or the plain value itself.
-        """
-        if not isinstance(item, (*_SHARED, pycrdt.Doc)):
-            return _writable(item), False
-        content = None if among_nodes else _content_in_place_of_map(item)
-        self.made.append(content)
-        if content is not None:
-            return pycrdt.Map(), False
-        return (pycrdt.XmlElement(item.tag) if isinstance(item, pycrdt.XmlElement) else type(item)()), True
-
-
-def _clear(shared: Any) -> None:
-    match shared:
-        case pycrdt.Map():
-            for key in list(shared.keys()):
-                del shared[key]
-        case pycrdt.Text() | pycrdt.Array():
-            shared.clear()
-        case _:
-            del shared.children[0 : len(shared.children)]
-
-
-def _content_in_place_of_map(item: Any) -> bytes | None:
-    """The content of a struct that holds an empty shared type of an item's kind; None where pycrdt can make it."""
-    match item:
-        case pycrdt.XmlElement():
-            return xml_element_content(item.tag or "")
-        case pycrdt.XmlText():
-            return XML_TEXT_CONTENT
-        case pycrdt.XmlFragment():
-            return XML_FRAGMENT_CONTENT
-        case pycrdt.Doc():
-            return subdocument_content(item.guid)
-        case _:
-            return None
-
-
-def _writable(value: Any) -> Any:
-    """A plain value as pycrdt takes it: not with the byte arrays that it gives."""
-    match value:
-        case bytearray():
-            return bytes(value)
-        case list():
-            return [_writable(each) for each in value]
-        case dict():
-            return {key: _writable(each) for key, each in value.items()}
-        case _:
-            return value
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    """pycrdt's view of attributes iterates over pairs."""
-    return dict(iter(node.attributes))
-
-
-def _differing(present: Sequence[Hashable], wanted: Sequence[Hashable]) -> list[tuple[int, int, tuple[int, int]]]:
-    """The ranges that differ, neighbours as one, the last first: (start, end, (start, end) of the wanted)."""
-    head = 0
-    while head < min(len(present), len(wanted)) and present[head] == wanted[head]:
-        head += 1
-    tail = 0
-    while tail < min(len(present), len(wanted)) - head and present[-1 - tail] == wanted[-1 - tail]:
-        tail += 1
-    old, new = present[head : len(present) - tail], wanted[head : len(wanted) - tail]
-    if len(old) * len(new) > _EXACT_CELLS:
-        return [(head, head + len(old), (head, head + len(new)))]
-    ranges: list[tuple[int, int, tuple[int, int]]] = []
-    for operation in Indel.opcodes(old, new):
-        if operation.tag == "equal":
-            continue
-        start, end = head + operation.src_start, head + operation.src_end
-        first, last = head + operation.dest_start, head + operation.dest_end
-        if ranges and ranges[-1][1] == start and ranges[-1][2][1] == first:
-            ranges[-1] = (ranges[-1][0], end, (ranges[-1][2][0], last))
-        else:
-            ranges.append((start, end, (first, last)))
-    return ranges[::-1]
-
-
-def _tokens(text: Any) -> list[tuple[Any, Hashable]]:
-    """The characters and embeds of a text, each with what it is compared by: its kind if it can be edited."""
-    tokens: list[tuple[Any, Hashable]] = []
-    for content, _ in text.diff():
-        if isinstance(content, str):
-            tokens += [(character, character) for character in content]
-        else:
-            tokens.append((content, _kind(content) or _fingerprint(content)))
-    return tokens
-
-
-def _joined(contents: Iterator[Any]) -> Iterator[Any]:
-    """Neighbouring characters as one text."""
-    characters: list[str] = []
-    for content in contents:
-        if isinstance(content, str):
-            characters.append(content)
-            continue
-        if characters:
-            yield "".join(characters)
-            characters = []
-        yield content
-    if characters:
-        yield "".join(characters)
-
-
-def _embeds(text: Any) -> list[Any]:
-    return [content for content, _ in text.diff() if not isinstance(content, str)]
-
-
-def _length(content: Any) -> int:
-    return len(content.encode()) if isinstance(content, str) else 1
-
-
-def _kind(item: Any) -> tuple[str, ...] | None:
-    """What cannot be changed of a shared type; None for other values."""
-    if isinstance(item, pycrdt.XmlElement):
-        return ("XmlElement", str(item.tag))
-    return (type(item).__name__,) if isinstance(item, _SHARED) else None
+    def _settle_one(self, name: str, wanted: Formats) -> None:
+        marks = [mark for mark in self._marks if mark.content[0] == name]
+        needed = told_format(self._formats, name) != told_format(wanted, name)
+        if needed and marks and told_format(apply_mark({}, marks[-1]), name) == told_format(wanted, name):
+            marks.pop()
+            needed = False
+        for mark in marks:
+            self._writer.delete((mark.client, mark.clock), mark.length)
+        if needed:
+            content = var_bytes(name.encode()) + var_bytes(wanted[name][1] if name in wanted else b"null")
+            self._left = self._writer.add(FORMAT, content, 1, (self._left, self._right()), self._parent)
 
 
 def _same_kind(present: Any, wanted: Any) -> bool:
     """Whether one shared type can be edited into the other."""
-    return _kind(present) is not None and _kind(present) == _kind(wanted)
+    return (
+        isinstance(present, Node)
+        and isinstance(wanted, Node)
+        and (present.kind, present.name) == (wanted.kind, wanted.name)
+    )
 
 
-def _fingerprint(item: Any) -> Hashable:
-    """Equal for what holds the same."""
-    match item:
-        case pycrdt.XmlText() | pycrdt.Text():
-            attributes = _attribute_fingerprint(item) if isinstance(item, pycrdt.XmlText) else ()
-            pieces = tuple((_fingerprint(content), _canonical(format_ or {})) for content, format_ in item.diff())
-            return ("text", type(item).__name__, attributes, pieces)
-        case pycrdt.Map():
-            return ("map", tuple((key, _fingerprint(item[key])) for key in sorted(item.keys())))
-        case pycrdt.Array():
-            return ("array", tuple(_fingerprint(each) for each in item))
-        case pycrdt.XmlElement():
-            return ("element", item.tag, _attribute_fingerprint(item), tuple(map(_fingerprint, item.children)))
-        case pycrdt.XmlFragment():
-            return ("fragment", tuple(map(_fingerprint, item.children)))
-        case pycrdt.Doc():
-            return ("document", item.guid)
-        case _:
-            return ("value", _canonical(item))
+def _operations(restoration: _Restoration, target: Node, source: Node) -> Iterator[_Operation]:
+    """What makes one sequence of the other, from its beginning to its end."""
+    present, wanted = restoration.tokens(target), restoration.tokens(source)
+    if isinstance(present, str) and isinstance(wanted, str):
+        edits = [(edit.start, edit.end, len(edit.text)) for edit in smallest_edits(present, wanted)]
+        ranges, other, done = [], 0, 0
+        for start, end, length in edits:
+            other += start - done
+            ranges.append((start, end, other, other + length))
+            other, done = other + length, end
+    else:
+        kinds = _Kinds(target, source)
+        ranges = [
+            (start + first, start + last, low + lower, low + upper)
+            for start, end, low, high in differences(present, wanted, restoration.work)
+            for first, last, lower, upper in differences(
+                kinds.of(present, start, end, 0), kinds.of(wanted, low, high, 1), restoration.work
+            )
+        ]
+    here = there = 0
+    for start, end, low, high in ranges:
+        yield "keep", here, there, start - here
+        yield "delete", start, low, end - start
+        yield "insert", end, low, high - low
+        here, there = end, high
+    yield "keep", here, there, len(present) - here
 
 
-def _attribute_fingerprint(node: Any) -> Hashable:
-    return tuple((key, _canonical(value)) for key, value in sorted(_attributes(node).items()))
+class _Kinds:
+    """What is told apart where contents differ: of shared types only the kind, for they can be edited."""
 
+    def __init__(self, *nodes: Node) -> None:
+        self._nodes = [nodes_of(node) for node in nodes]
 
-def _canonical(value: Any) -> Hashable:
-    match value:
-        case dict():
-            return ("object", tuple((key, _canonical(value[key])) for key in sorted(value)))
-        case list():
-            return ("list", tuple(map(_canonical, value)))
-        case _:
-            return (type(value).__name__, repr(value))
+    def of(self, tokens: "str | list[_Token]", start: int, end: int, which: int) -> list[Hashable]:
+        found = self._nodes[which]
+        return [
+            ("kind", found[index].kind, found[index].name) if index in found else tokens[index]
+            for index in range(start, end)
+        ]

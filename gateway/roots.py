@@ -1,73 +1,36 @@
 """A document's roots as text and as JSON, equal to what Yjs's `toJSON` gives. Pure.
 
-Object members come sorted by name, bytes as base64, a subdocument as `{}`; undefined and a root of which nothing is
-left as null.
+What a shared type holds by key comes sorted by key, bytes as base64, a subdocument as `{}`; undefined and a root of
+which nothing is left as null.
 """
 
 import base64
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pycrdt
 
-from gateway.structs import RootKind, root_kinds
+from gateway.scan import EMBED, FORMAT, STRING, TYPE, XML_ELEMENT, XML_HOOK
+from gateway.tree import ARRAY, MAP, TEXT, XML_FRAGMENT, XML_TEXT, Item, Node, read_tree
 from gateway.updates import Document, build_document
+from gateway.values import Undefined, decode_json, js_string, members, number, utf16
 
-_TYPES: dict[RootKind, type[pycrdt.Text | pycrdt.Array[Any] | pycrdt.Map[Any] | pycrdt.XmlFragment]] = {
-    "text": pycrdt.Text,
-    "array": pycrdt.Array,
-    "xml": pycrdt.XmlFragment,
-    "map": pycrdt.Map,
-}
-"""What tells more of a root comes before what tells less: characters make a text of it, whatever else it holds."""
+RootKind = Literal["text", "array", "map", "xml"]
+_SHARED = (pycrdt.Text, pycrdt.Array, pycrdt.Map, pycrdt.XmlText, pycrdt.XmlElement, pycrdt.XmlFragment)
 
 
 class RootIsNotText(ValueError):
-    """The root holds something else than a `Y.Text`: `kind` is "array", "map" or "xml"."""
+    """There is no such `Y.Text`, and the document holds something else: `roots` has the kinds of what it holds."""
 
-    def __init__(self, root: str, kind: str) -> None:
-        super().__init__(f"the root {root!r} holds a Y.{kind.capitalize()}, not a Y.Text")
+    def __init__(self, root: str, roots: dict[str, RootKind]) -> None:
+        kind = roots.get(root)
+        if kind is None:
+            message = f"there is no root {root!r}; the document has {', '.join(map(repr, sorted(roots)))}"
+        else:
+            message = f"the root {root!r} holds a Y.{kind.capitalize()}, not a Y.Text"
+        super().__init__(message)
         self.root = root
-        self.kind = kind
-
-
-def read_text(update: bytes, root: str) -> str:
-    """The text of a root of the whole document `update`; empty if there is no such root.
-
-    Raises:
-        RootIsNotText
-    """
-    text = str(build_document([update]).get(root, type=pycrdt.Text))
-    if not text:
-        require_text(update, root)
-    return text
-
-
-def require_text(update: bytes, root: str) -> None:
-    """Raises RootIsNotText if a root of the whole document `update` holds something else.
-
-    yrs does not check it, and loops for ever over some types read as others; as a text, though, each can be asked for
-    its characters, and has none unless it is one.
-    """
-    kind = root_kinds(update).get(root)
-    if kind not in (None, "text"):
-        raise RootIsNotText(root, str(kind))
-
-
-def open_roots(documents: Sequence[Document]) -> list[dict[str, Any]]:
-    """The roots of each document whose kind can be told, as shared types: of one name of one kind in all of them."""
-    kinds: dict[str, RootKind] = {}
-    found = []
-    for document in documents:
-        told = {name: kind for name, kind in root_kinds(document.get_update()).items() if kind is not None}
-        found.append(told)
-        for name, kind in told.items():  # what tells more is told
-            kinds[name] = min(kind, kinds.get(name, kind), key=list(_TYPES).index)
-    return [
-        {name: document.get(name, type=_TYPES[kinds[name]]) for name in told}
-        for document, told in zip(documents, found, strict=True)
-    ]
+        self.roots = roots
 
 
 class NestedTooDeeply(ValueError):
@@ -77,111 +40,213 @@ class NestedTooDeeply(ValueError):
         super().__init__("the document holds what is nested some hundred levels deep")
 
 
+def read_text(parts: Sequence[bytes], root: str) -> str:
+    """The text of a root of the document that updates make; empty where the document holds nothing.
+
+    Raises:
+        RootIsNotText
+    """
+    document = build_document(parts)
+    require_text(document, root, absent=False)
+    return str(document.get(root, type=pycrdt.Text))
+
+
+def require_text(document: Document, root: str, *, absent: bool) -> None:
+    """Require that a root can be read as a text. Asks yrs, and makes no root.
+
+    Args:
+        absent: whether it is right where there is no such root and there are others.
+
+    Raises:
+        RootIsNotText
+    """
+    if root in document.keys():  # noqa: SIM118 - not a dict
+        if str(document.get(root, type=pycrdt.Text)) or _kind_told_by_yrs(document, root) in (None, "text"):
+            return
+    elif absent:
+        return
+    told = {name: _kind_told_by_yrs(document, name) for name in sorted(document.keys())}
+    roots = {name: kind for name, kind in told.items() if kind is not None}
+    if roots:
+        raise RootIsNotText(root, roots)
+
+
+def _kind_told_by_yrs(document: Document, root: str) -> RootKind | None:
+    """The kind of a root that exists, as `kind_of` has it; None where nothing is left of it.
+
+    yrs loops for ever over some types read as others; as a text, though, each can be read.
+    """
+    text = document.get(root, type=pycrdt.Text)
+    pieces = [piece for piece, _ in text.diff()]
+    types = [piece for piece in pieces if isinstance(piece, _SHARED)]
+    if any(not isinstance(piece, (*_SHARED, pycrdt.Doc)) for piece in pieces):
+        return "text"
+    if len(types) < len(text):
+        return "array"
+    if types:
+        nodes = all(isinstance(each, (pycrdt.XmlElement, pycrdt.XmlText)) for each in types)
+        return "xml" if nodes else "array"
+    return "map" if len(document.get(root, type=pycrdt.Map)) else None
+
+
 def read_roots(update: bytes) -> dict[str, Any]:
     """All roots of the whole document `update`, as plain values for JSON.
 
     Raises:
         NestedTooDeeply
     """
-    document = build_document([update])
+    tree = read_tree(update)
     try:
-        return {
-            name: None if kind is None else _plain(document.get(name, type=_TYPES[kind]))
-            for name, kind in root_kinds(update).items()
-        }
+        return {name: _root(tree.roots[name]) for name in sorted(tree.roots)}
     except RecursionError:
         raise NestedTooDeeply from None
 
 
-def _plain(value: Any) -> Any:
-    """A shared type or a value in it as Yjs's toJSON and JSON.stringify make it."""
+def kind_of(root: Node) -> RootKind | None:
+    """What kind of shared type a root is; None where nothing is left of it.
+
+    Yjs knows the kind of a root only from the application that asks for it. What it holds tells: characters, formats
+    and embeds make a text, also where shared types lie between them; other values an array; XML nodes alone XML;
+    entries by key a map.
+    """
+    contents = set()
+    for item in root.items():
+        if item.deleted:
+            continue
+        if item.kind in (STRING, FORMAT, EMBED):
+            return "text"
+        node = item.kind == TYPE and item.content.kind in (XML_ELEMENT, XML_HOOK, XML_TEXT)
+        contents.add("node" if node else "value")
+    if contents:
+        return "array" if "value" in contents else "xml"
+    return "map" if root.members() else None
+
+
+def _root(root: Node) -> Any:
+    match kind_of(root):
+        case "text":
+            return _characters(root)
+        case "array":
+            return [_json(value) for value in values(root)]
+        case "xml":
+            return _element(root) if root.members() else _children(root)
+        case "map":
+            return {key: _json(value_of(item)) for key, item in root.members().items()}
+        case None:
+            return None
+
+
+def values(node: Node) -> list[Any]:
+    """What a sequence holds: plain values, nodes, and items for subdocuments."""
+    return [value for item in node.items() if not item.deleted and item.kind != FORMAT for value in item.values()]
+
+
+def value_of(item: Item) -> Any:
+    """The value of a key."""
+    return item.values()[-1]
+
+
+def _json(value: Any) -> Any:
+    """A shared type or a plain value as Yjs's toJSON and JSON.stringify make it."""
     match value:
-        case pycrdt.Map():
-            return {key: _plain(value[key]) for key in sorted(value.keys())}
-        case pycrdt.Array():
-            return [_plain(item) for item in value]
-        case pycrdt.XmlText() | pycrdt.XmlElement() | pycrdt.XmlFragment():
-            return _markup(value)
-        case pycrdt.Text():
-            return str(value)
-        case pycrdt.Doc():
+        case Node(kind=kind):
+            return _node_json(value, kind)
+        case Item():
             return {}
         case dict():
-            return {key: _plain(value[key]) for key in sorted(value)}
+            return {name: _json(member) for name, member in members(value)}
         case list():
-            return [_plain(item) for item in value]
-        case bytes() | bytearray():
+            return [_json(item) for item in value]
+        case bytes():
             return base64.b64encode(value).decode()
+        case Undefined():
+            return None
         case float():
-            return _number(value)
+            return number(value)
         case _:
             return value
 
 
-def _number(value: float) -> int | float | None:
-    """As JSON.stringify: whole numbers without a fraction, null for what JSON has no number for."""
-    if not math.isfinite(value):
-        return None
-    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+def _node_json(node: Node, kind: int | None) -> Any:
+    if kind == ARRAY:
+        return [_json(value) for value in values(node)]
+    if kind in (MAP, XML_HOOK):
+        return {key: _json(value_of(item)) for key, item in node.members().items()}
+    return _string(node)
 
 
-def _markup(node: Any) -> str:
-    """An XML node as the `toString` of YXmlFragment, YXmlElement and YXmlText writes it (nothing is escaped)."""
-    if isinstance(node, pycrdt.XmlText):
-        return "".join(_formatted(content, attributes) for content, attributes in node.diff())
-    children = "".join(_markup(child) for child in node.children)
-    if not isinstance(node, pycrdt.XmlElement):
-        return children
-    name = (node.tag or "undefined").lower()
-    view: Any = node.attributes  # iterates over pairs, whatever its type says
-    members: dict[str, Any] = dict(view)
-    attributes = "".join(f' {key}="{_js_string(members[key])}"' for key in sorted(members))
-    return f"<{name}{attributes}>{children}</{name}>"
+def _string(value: Any) -> str:
+    """`String(value)` in JavaScript, also of a shared type (nothing is escaped)."""
+    match value:
+        case Node(kind=kind):
+            if kind == TEXT:
+                return _characters(value)
+            if kind == XML_TEXT:
+                return _formatted_text(value)
+            if kind == XML_ELEMENT:
+                return _element(value)
+            return _children(value) if kind == XML_FRAGMENT else "[object Object]"
+        case Item():
+            return "[object Object]"
+        case _:
+            return js_string(value)
 
 
-def _formatted(content: Any, attributes: dict[str, Any] | None) -> str:
-    names = sorted(attributes or ())
-    opening = "".join(f"<{name}{_format_attributes((attributes or {})[name])}>" for name in names)
-    return opening + _js_string(content) + "".join(f"</{name}>" for name in reversed(names))
+def _characters(node: Node) -> str:
+    return "".join(item.content for item in node.items() if item.kind == STRING and not item.deleted)
+
+
+def _children(node: Node) -> str:
+    return "".join(_string(value) for value in values(node))
+
+
+def _element(node: Node) -> str:
+    found = sorted(node.members().items(), key=lambda member: utf16(member[0]))
+    attributes = "".join(f' {key}="{_string(value_of(item))}"' for key, item in found)
+    name = (node.name if node.kind is not None else "undefined").lower()
+    return f"<{name}{attributes}>{_children(node)}</{name}>"
+
+
+def _formatted_text(node: Node) -> str:
+    """Formats as tags around what has them, as `YXmlText.toString` writes it."""
+    pieces: list[str] = []
+    for content, attributes in delta(node):
+        names = sorted(attributes, key=utf16)
+        pieces += [f"<{name}{_format_attributes(attributes[name])}>" for name in names]
+        pieces.append(_string(content))
+        pieces += [f"</{name}>" for name in reversed(names)]
+    return "".join(pieces)
+
+
+def delta(node: Node) -> list[tuple[Any, dict[str, Any]]]:
+    """What a text holds, each with its formats, as `YText.toDelta` gives it: characters up to the next format."""
+    pieces: list[tuple[Any, dict[str, Any]]] = []
+    attributes: dict[str, Any] = {}
+    joinable = False
+    for item in node.items():
+        if item.deleted:
+            continue
+        if item.kind == FORMAT:
+            name, value = item.content[0], decode_json(item.content[1])
+            joinable = False
+            attributes = {key: each for key, each in attributes.items() if key != name}
+            if value is not None:
+                attributes[name] = value
+        elif item.kind == STRING and joinable:
+            pieces[-1] = (pieces[-1][0] + item.content, attributes)
+        elif item.kind == STRING:
+            pieces.append((item.content, attributes))
+            joinable = True
+        elif item.kind in (TYPE, EMBED):
+            pieces.append((item.values()[0], attributes))
+            joinable = False
+    return pieces
 
 
 def _format_attributes(value: Any) -> str:
     """What `for (const key in value)` finds in the value of a format."""
     if isinstance(value, str | list):
-        members: list[tuple[str, Any]] = sorted((str(index), member) for index, member in enumerate(value))
+        found: list[tuple[str, Any]] = sorted((str(index), member) for index, member in enumerate(value))
     else:
-        members = sorted(value.items()) if isinstance(value, dict) else []
-    return "".join(f' {key}="{_js_string(member)}"' for key, member in members)
-
-
-def _js_string(value: Any) -> str:
-    """`String(value)` in JavaScript."""
-    match value:
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case None:
-            return "null"
-        case int() | float():
-            return _js_number(value)
-        case list():
-            return ",".join("" if item is None else _js_string(item) for item in value)
-        case dict() | pycrdt.Map() | pycrdt.Array() | pycrdt.Doc():
-            return "[object Object]"
-        case _:
-            return _markup(value) if hasattr(value, "children") or isinstance(value, pycrdt.XmlText) else str(value)
-
-
-def _js_number(value: float) -> str:
-    if not math.isfinite(value):
-        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
-    if float(value).is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    mantissa, _, exponent = repr(value).partition("e")
-    if not exponent:
-        return mantissa
-    power = int(exponent)
-    if -7 < power < 0:
-        return f"{value:.{len(mantissa.replace('-', '').replace('.', '')) - 1 - power}f}"
-    return f"{mantissa}e{'+' if power > 0 else ''}{power}"
+        found = sorted(value.items(), key=lambda member: utf16(member[0])) if isinstance(value, dict) else []
+    return "".join(f' {key}="{js_string(member)}"' for key, member in found)

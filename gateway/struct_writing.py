@@ -1,64 +1,74 @@
-"""Writes structs of an update, encoding version 1, that pycrdt cannot make. Pure."""
+"""Writes the structs of one client as an update, encoding version 1 (yjs: `src/structs/Item.js`, `write`). Pure."""
 
-from collections.abc import Sequence
+from gateway.structs import Place
 
-from gateway.structs import Reader, read_structs
-
-_CONTENT_TYPE, _CONTENT_DOC, _CONTENT_BITS = 7, 9, 0x1F
-_EMPTY_MAP = b"\x01"
-"""A shared type of the kind `Y.Map`, as the content of a struct."""
-
-_XML_ELEMENT, _XML_FRAGMENT, _XML_TEXT = 3, 4, 6
-_NO_OPTIONS = b"\x76\x00"
-"""`{}` by lib0's `writeAny`."""
-
-# The content of a struct: the number of its kind, and its bytes.
-XML_FRAGMENT_CONTENT = bytes([_CONTENT_TYPE, _XML_FRAGMENT])
-XML_TEXT_CONTENT = bytes([_CONTENT_TYPE, _XML_TEXT])
+_HAS_LEFT, _HAS_RIGHT, _HAS_KEY = 0x80, 0x40, 0x20
 
 
-def xml_element_content(tag: str) -> bytes:
-    return bytes([_CONTENT_TYPE, _XML_ELEMENT]) + _text(tag)
+class StructWriter:
+    """An update of a client whose next clock is `clock`."""
+
+    def __init__(self, client: int, clock: int) -> None:
+        self._client = client
+        self._start = self._clock = clock
+        self._structs: list[bytes] = []
+        self._deleted: dict[int, list[tuple[int, int]]] = {}
+
+    @property
+    def changes(self) -> int:
+        """How much was written so far: more whenever something was added."""
+        return len(self._structs) + sum(map(len, self._deleted.values()))
+
+    def add(
+        self,
+        kind: int,
+        content: bytes,
+        length: int,
+        beside: tuple[Place | None, Place | None],
+        parent: str | Place,
+        key: str | None = None,
+    ) -> Place:
+        """Insert a content; returns its first place.
+
+        Args:
+            beside: what it goes between.
+            parent: the root or the shared type that holds it.
+            key: it is the value of this key.
+        """
+        left, right = beside
+        info = kind | (_HAS_LEFT if left else 0) | (_HAS_RIGHT if right else 0) | (_HAS_KEY if key is not None else 0)
+        parts = [bytes([info]), *(_place(origin) for origin in beside if origin)]
+        if not left and not right:
+            parts.append(b"\x01" + var_bytes(parent.encode()) if isinstance(parent, str) else b"\x00" + _place(parent))
+            if key is not None:
+                parts.append(var_bytes(key.encode()))
+        self._structs.append(b"".join([*parts, content]))
+        place = (self._client, self._clock)
+        self._clock += length
+        return place
+
+    def delete(self, place: Place, length: int) -> None:
+        """Delete a range."""
+        self._deleted.setdefault(place[0], []).append((place[1], length))
+
+    def update(self) -> bytes | None:
+        """All that was written; None if that is nothing."""
+        if not self.changes:
+            return None
+        parts = [var_uint(1 if self._structs else 0)]
+        if self._structs:
+            parts += [var_uint(len(self._structs)), var_uint(self._client), var_uint(self._start), *self._structs]
+        parts.append(var_uint(len(self._deleted)))
+        for client, ranges in self._deleted.items():
+            joined = _joined(sorted(ranges))
+            parts += [var_uint(client), var_uint(len(joined))]
+            parts += [var_uint(clock) + var_uint(length) for clock, length in joined]
+        return b"".join(parts)
 
 
-def subdocument_content(guid: str) -> bytes:
-    """A subdocument without options."""
-    return bytes([_CONTENT_DOC]) + _text(guid) + _NO_OPTIONS
-
-
-def retype_maps(update: bytes, client: int, contents: Sequence[bytes | None]) -> bytes:
-    """Make empty maps that a client inserted something else.
-
-    Args:
-        contents: for each shared type that the client makes in the update, in order: the number of the kind of content
-            and the content that a map is to be replaced with, or None where it stays.
-    """
-    reader = Reader(update)
-    parts: list[bytes] = []
-    done = 0
-    made = iter(contents)
-    for struct, _ in read_structs(reader):
-        if struct.client != client or struct.node is None:
-            continue
-        content = next(made)
-        if content is None:
-            continue
-        if update[reader.position - 1 : reader.position] != _EMPTY_MAP or struct.start < done:
-            raise ValueError("a map was expected here")
-        kind = update[struct.start] & ~_CONTENT_BITS | content[0]
-        parts += [
-            update[done : struct.start],
-            bytes([kind]),
-            update[struct.start + 1 : reader.position - 1],
-            content[1:],
-        ]
-        done = reader.position
-    return b"".join([*parts, update[done:]])
-
-
-def _text(text: str) -> bytes:
-    encoded = text.encode()
-    return var_uint(len(encoded)) + encoded
+def var_bytes(data: bytes) -> bytes:
+    """Bytes after their length."""
+    return var_uint(len(data)) + data
 
 
 def var_uint(number: int) -> bytes:
@@ -69,3 +79,18 @@ def var_uint(number: int) -> bytes:
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+def _place(place: Place) -> bytes:
+    return var_uint(place[0]) + var_uint(place[1])
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for clock, length in ranges:
+        if joined and sum(joined[-1]) >= clock:
+            first = joined[-1][0]
+            joined[-1] = (first, max(sum(joined[-1]), clock + length) - first)
+        else:
+            joined.append((clock, length))
+    return joined

@@ -47,6 +47,17 @@ class Oracle:
     def state_vector(self, updates: Sequence[bytes]) -> bytes:
         return base64.b64decode(self._ask(make="read", updates=_encode(updates))["stateVector"])
 
+    def versions(self, seed: int) -> tuple[bytes, bytes]:
+        """Two versions of a document that holds every content that Yjs has, each as a whole."""
+        old, new = self._ask(make="versions", seed=seed)["versions"]
+        return base64.b64decode(old), base64.b64decode(new)
+
+    def look(self, updates: Sequence[bytes]) -> dict[str, Any]:
+        """All that is to be seen of such a document: `seen` as ordered JSON, `json` what Yjs makes of its roots."""
+        answer = self._ask(make="look", updates=_encode(updates))
+        assert not answer["pending"], "Yjs has something pending"
+        return answer
+
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None

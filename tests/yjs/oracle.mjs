@@ -4,10 +4,13 @@
 //     → {"json": {name: value}, "whole": base64, "stateVector": base64, "pending": bool}
 //   {"make": "diff", "updates": [base64 …], "stateVector": base64} → {"update": base64}
 //   {"make": "merge", "updates": [base64 …]} → {"update": base64}
+//   {"make": "versions", "seed": number} → {"versions": [base64, base64]}: of a document of every content
+//   {"make": "look", "updates": [base64 …]} → all that is to be seen of such a document; see shared_types.mjs
 //
 // An error comes back as {"error": message}.
 import * as Y from 'yjs'
 import { createInterface } from 'node:readline'
+import { look, randomVersions } from './shared_types.mjs'
 
 const bytes = (text) => new Uint8Array(Buffer.from(text, 'base64'))
 const text = (array) => Buffer.from(array).toString('base64')
@@ -38,6 +41,8 @@ const makers = {
     }
   },
   diff: ({ updates, stateVector }) => ({ update: text(Y.encodeStateAsUpdate(build(updates), bytes(stateVector))) }),
+  versions: ({ seed }) => ({ versions: randomVersions(seed).map(text) }),
+  look: ({ updates }) => look(updates.map(bytes)),
   merge: ({ updates }) => ({ update: text(Y.mergeUpdates(updates.map(bytes))) })
 }
 

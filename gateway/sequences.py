@@ -1,0 +1,115 @@
+"""The sequence of a shared type token by token, and how these are formatted. Pure.
+
+A token is a character (a code point, however many clocks that takes) or whatever else a sequence holds.
+"""
+
+from bisect import bisect_right
+from collections.abc import Hashable, Iterator
+
+from gateway.scan import ANY, FORMAT, JSON, STRING, TYPE, XML_ELEMENT, XML_HOOK
+from gateway.struct_writing import var_bytes, var_uint
+from gateway.structs import Place
+from gateway.tree import Item, Node
+from gateway.values import canonical, decode_json
+
+Formats = dict[str, tuple[Hashable, bytes]]
+"""What is formatted: by name what the value is compared by, and its JSON."""
+Slice = tuple[Item, int, int, Formats]
+"""Some tokens of an item: the first, how many, and how these are formatted."""
+
+
+class Wanted:
+    """The sequence that another one is to become."""
+
+    def __init__(self, node: Node) -> None:
+        self._items: list[tuple[Item, Formats]] = []
+        self._starts: list[int] = []
+        self.formats: Formats = {}
+        """What is formatted at its end."""
+        start = 0
+        for item, formats in formatted(node, self.formats):
+            self._items.append((item, formats))
+            self._starts.append(start)
+            start += token_count(item)
+
+    def slices(self, first: int, count: int) -> Iterator[Slice]:
+        index = bisect_right(self._starts, first) - 1
+        while count:
+            item, formats = self._items[index]
+            offset = first - self._starts[index]
+            many = min(count, token_count(item) - offset)
+            yield item, offset, many, formats
+            first, count, index = first + many, count - many, index + 1
+
+
+def formatted(node: Node, formats: Formats | None = None) -> Iterator[tuple[Item, Formats]]:
+    """What a sequence holds, and how it is formatted. `formats` is what is formatted at the end, when all was given."""
+    present: Formats = {} if formats is None else formats
+    given = dict(present)
+    for item in node.items():
+        if item.deleted:
+            continue
+        if item.kind == FORMAT:
+            given = dict(apply_mark(present, item))
+        else:
+            yield item, given
+
+
+def apply_mark(formats: Formats, mark: Item) -> Formats:
+    name, value = mark.content[0], decode_json(mark.content[1])
+    if value is None:
+        formats.pop(name, None)
+    else:
+        formats[name] = (canonical(value), mark.content[1])
+    return formats
+
+
+def told_format(formats: Formats, name: str) -> Hashable:
+    return formats[name][0] if name in formats else None
+
+
+def token_count(item: Item) -> int:
+    """How many tokens an item holds: characters as code points."""
+    return len(item.content) if item.kind in (STRING, ANY, JSON) else 1
+
+
+def units_of(item: Item, count: int) -> int:
+    """How many clocks the first tokens of an item take."""
+    if item.kind != STRING or item.length == len(item.content):
+        return count
+    return len(item.content[:count].encode("utf-16-le")) // 2
+
+
+def place_of(item: Item, count: int) -> Place:
+    return (item.client, item.clock + units_of(item, count))
+
+
+def copied_content(item: Item, start: int, count: int) -> tuple[bytes, int]:
+    """The content of a struct that holds a copy of some of what an item holds, and how many clocks it takes."""
+    match item.kind:
+        case 4:
+            text: str = item.content[start : start + count]
+            return var_bytes(text.encode()), units_of(item, start + count) - units_of(item, start)
+        case 8:
+            return var_uint(count) + b"".join(item.content[start : start + count]), count
+        case 2:
+            return var_uint(count) + b"".join(map(var_bytes, item.content[start : start + count])), count
+        case 7:
+            node: Node = item.content
+            assert node.kind is not None
+            named = node.kind in (XML_ELEMENT, XML_HOOK)
+            return var_uint(node.kind) + (var_bytes(node.name.encode()) if named else b""), 1
+        case 3 | 5 | 9:
+            return item.content, 1
+    raise TypeError(f"a content of the kind {item.kind} is not copied")
+
+
+def nodes_of(node: Node) -> dict[int, Node]:
+    """The shared types in a sequence, by which token they are."""
+    places = {}
+    at = 0
+    for item, _ in formatted(node):
+        if item.kind == TYPE:
+            places[at] = item.content
+        at += token_count(item)
+    return places

@@ -1,0 +1,361 @@
+"""A whole document as Yjs has it: its roots, and all that each shared type holds, in order and by key. Pure.
+
+yrs's own views leave out what a type holds by key where it also has a sequence (attributes of a `Y.Text` and of roots),
+and give some values as what they are not. So the structs of the document are read here, and integrated by the rules of
+Yjs (`src/structs/Item.js`, `src/utils/encoding.js`).
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.scan import (
+    ANY,
+    DELETED,
+    GC,
+    JSON,
+    SKIP,
+    STRING,
+    TYPE,
+    XML_ELEMENT,
+    XML_HOOK,
+    ScannedStruct,
+    any_value,
+    block,
+    scan,
+    uint,
+)
+from gateway.structs import Place
+from gateway.values import decode_any, decode_json
+
+ARRAY, MAP, TEXT, XML_FRAGMENT, XML_TEXT = 0, 1, 2, 4, 6
+"""The kinds of shared types, beside XML_ELEMENT and XML_HOOK."""
+
+
+class Node:
+    """A shared type, or a root: of what kind that is, only an application says."""
+
+    __slots__ = ("entries", "item", "kind", "name", "start")
+
+    def __init__(self, kind: int | None, name: str = "", item: "Item | None" = None) -> None:
+        self.kind = kind
+        """None: it is a root."""
+        self.name = name
+        """Of a root, an XML element and a hook."""
+        self.item = item
+        """What it is the content of."""
+        self.start: Item | None = None
+        self.entries: dict[str, Item] = {}
+        """The last item of each key."""
+
+    def items(self) -> Iterator["Item"]:
+        """All of its sequence, with what is deleted and what formats."""
+        item = self.start
+        while item is not None:
+            yield item
+            item = item.right
+
+    def members(self) -> dict[str, "Item"]:
+        """What it holds by key, sorted by key."""
+        return {key: self.entries[key] for key in sorted(self.entries) if not self.entries[key].deleted}
+
+
+class Item:
+    """Something in a sequence, or the value of a key."""
+
+    __slots__ = (
+        "client", "clock", "content", "deleted", "kind", "left", "length", "node", "origin", "right", "right_origin",
+        "sub",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        place: Place,
+        length: int,
+        kind: int,
+        content: Any,
+        origins: tuple[Place | None, Place | None] = (None, None),
+        sub: str | None = None,
+    ) -> None:
+        self.client, self.clock = place
+        self.length = length
+        self.kind = kind
+        self.content = content
+        """STRING: the text. ANY and JSON: the bytes of each value. TYPE: the node. FORMAT: its name, and the JSON of
+        its value. Else the bytes of the content."""
+        self.origin, self.right_origin = origins
+        self.sub = sub
+        self.node: Node | None = None
+        self.left: Item | None = None
+        self.right: Item | None = None
+        self.deleted = kind in (GC, SKIP, DELETED)
+
+    def values(self) -> list[Any]:
+        """What it holds, one for each place: plain values, nodes, and itself for a subdocument."""
+        match self.kind:
+            case 8:
+                return [decode_any(each) for each in self.content]
+            case 2:
+                return [decode_json(each) for each in self.content]
+            case 3:
+                start, end = block(self.content, 0)
+                return [self.content[start:end]]
+            case 5:
+                start, end = block(self.content, 0)
+                return [decode_json(self.content[start:end])]
+            case 4:
+                return list(self.content)
+            case 7:
+                return [self.content]
+            case 9:
+                return [self]
+        raise TypeError(f"a content of the kind {self.kind} has no values")
+
+
+class Tree:
+    """A document that was read."""
+
+    def __init__(self) -> None:
+        self.roots: dict[str, Node] = {}
+        self._items: dict[int, list[Item]] = {}
+        self._clocks: dict[int, list[int]] = {}
+
+    def clock(self, client: int) -> int:
+        """The next clock of a client."""
+        items = self._items.get(client)
+        return items[-1].clock + items[-1].length if items else 0
+
+    # Integration
+
+    def add(self, item: Item, parent: "str | Place | None") -> None:
+        """Integrate an item: all that it builds on is there."""
+        left = None if item.origin is None else self._ending(item.origin)
+        right = None if item.right_origin is None else self._beginning(item.right_origin)
+        self._items.setdefault(item.client, []).append(item)
+        self._clocks.setdefault(item.client, []).append(item.clock)
+        if item.kind in (GC, SKIP):
+            return
+        if left is not None or right is not None:
+            beside = left or right
+            assert beside is not None
+            dead = (left is not None and left.node is None) or (right is not None and right.node is None)
+            item.node, item.sub = (None, None) if dead else (beside.node, beside.sub)
+        elif isinstance(parent, str):
+            item.node = self.roots.get(parent) or self.roots.setdefault(parent, Node(None, parent))
+        else:
+            assert parent is not None
+            holder = self._at(parent)
+            item.node = holder.content if holder.kind == TYPE and holder.node is not None else None
+        if item.node is None:  # it is in what is gone
+            item.kind, item.deleted, item.content = GC, True, None
+            return
+        self._link(item, item.node, left, right)
+
+    def _link(self, item: Item, node: Node, left: Item | None, right: Item | None) -> None:
+        if (left is None and (right is None or right.left is not None)) or (
+            left is not None and left.right is not right
+        ):
+            left = self._between(item, left, right, self._first(node, item.sub) if left is None else left.right)
+        item.left = left
+        if left is not None:
+            item.right = left.right
+            left.right = item
+        else:
+            item.right = self._first(node, item.sub)
+            if item.sub is None:
+                node.start = item
+        if item.right is not None:
+            item.right.left = item
+        elif item.sub is not None:
+            node.entries[item.sub] = item
+            if left is not None:
+                left.deleted = True
+        if (item.sub is not None and item.right is not None) or (node.item is not None and node.item.deleted):
+            item.deleted = True
+
+    def _between(self, item: Item, left: Item | None, right: Item | None, first: Item | None) -> Item | None:
+        """The item behind which one goes where others were inserted at the same place."""
+        before: set[int] = set()
+        conflicting: set[int] = set()
+        other = first
+        while other is not None and other is not right:
+            before.add(id(other))
+            conflicting.add(id(other))
+            if item.origin == other.origin:
+                if other.client < item.client:
+                    left = other
+                    conflicting.clear()
+                elif item.right_origin == other.right_origin:
+                    break
+            elif other.origin is not None and id(origin := self._at(other.origin)) in before:
+                if id(origin) not in conflicting:
+                    left = other
+                    conflicting.clear()
+            else:
+                break
+            other = other.right
+        return left
+
+    @staticmethod
+    def _first(node: Node, sub: str | None) -> Item | None:
+        if sub is None:
+            return node.start
+        item = node.entries.get(sub)
+        while item is not None and item.left is not None:
+            item = item.left
+        return item
+
+    def delete(self, client: int, start: int, end: int) -> None:
+        """Mark a range as deleted."""
+        items = self._items.get(client, [])
+        end = min(end, self.clock(client))
+        while start < end:
+            item = self._beginning((client, start))
+            if item.clock + item.length > end and item.kind != GC:
+                self._split(item, end - item.clock)
+            item.deleted = True
+            start = item.clock + item.length
+        assert items or start >= end
+
+    def _at(self, place: Place) -> Item:
+        return self._items[place[0]][bisect_right(self._clocks[place[0]], place[1]) - 1]
+
+    def _ending(self, place: Place) -> Item:
+        item = self._at(place)
+        if place[1] != item.clock + item.length - 1 and item.kind != GC:
+            self._split(item, place[1] - item.clock + 1)
+        return item
+
+    def _beginning(self, place: Place) -> Item:
+        item = self._at(place)
+        if place[1] != item.clock and item.kind != GC:
+            return self._split(item, place[1] - item.clock)
+        return item
+
+    def _split(self, item: Item, length: int) -> Item:
+        """Part an item; returns the second part."""
+        content = item.content
+        rest: Any = None
+        if item.kind == STRING:
+            content, rest = _part(content, length)
+        elif item.kind in (ANY, JSON):
+            content, rest = content[:length], content[length:]
+        place = (item.client, item.clock + length)
+        origins = ((item.client, place[1] - 1), item.right_origin)
+        second = Item(place, item.length - length, item.kind, rest, origins, item.sub)
+        second.deleted, second.node = item.deleted, item.node
+        item.content, item.length = content, length
+        second.left, second.right = item, item.right
+        item.right = second
+        if second.right is not None:
+            second.right.left = second
+        elif second.sub is not None and second.node is not None:
+            second.node.entries[second.sub] = second
+        index = bisect_right(self._clocks[item.client], item.clock)
+        self._items[item.client].insert(index, second)
+        self._clocks[item.client].insert(index, place[1])
+        return second
+
+
+def read_tree(update: bytes) -> Tree:
+    """The document that an update encodes as a whole, in the form that clients are sent.
+
+    Raises:
+        MalformedUpdate
+    """
+    scanned = scan(update)
+    tree = Tree()
+    waiting: dict[int, list[ScannedStruct]] = {}
+    for struct in scanned.structs:
+        waiting.setdefault(struct.client, []).append(struct)
+    for structs in waiting.values():
+        structs.reverse()
+    for client in list(waiting):
+        _integrate(tree, update, waiting, client)
+    for client, start, end in scanned.deletes:
+        tree.delete(client, start, end)
+    return tree
+
+
+def _integrate(tree: Tree, update: bytes, waiting: dict[int, list[ScannedStruct]], client: int) -> None:
+    """Add what waits of a client, each after that of others which it builds on."""
+    clients = [client]
+    while clients:
+        structs = waiting.get(clients[-1])
+        if not structs:
+            clients.pop()
+            continue
+        struct = structs[-1]
+        needed = next((place for place in (struct.left, struct.right, struct.parent) if _is_missing(tree, place)), None)
+        if needed is None:
+            structs.pop()
+            item, parent = _item(update, struct)
+            tree.add(item, parent)
+        elif needed[0] != struct.client and waiting.get(needed[0]):
+            clients.append(needed[0])
+        else:
+            return  # it builds on what is not here: no whole document
+
+
+def _is_missing(tree: Tree, place: Place | None) -> bool:
+    return place is not None and place[1] >= tree.clock(place[0])
+
+
+def _item(update: bytes, struct: ScannedStruct) -> "tuple[Item, str | Place | None]":
+    parent: str | Place | None = struct.parent
+    sub = None
+    if struct.left is None and struct.right is None and struct.kind not in (GC, SKIP):
+        named, at = uint(update, struct.start + 1)
+        if named == 1:
+            start, at = block(update, at)
+            parent = update[start:at].decode()
+        else:
+            _, at = uint(update, at)
+            _, at = uint(update, at)
+        if update[struct.start] & 0x20:
+            start, at = block(update, at)
+            sub = update[start:at].decode()
+    content: Any = update[struct.content : struct.end]
+    item = Item((struct.client, struct.clock), struct.length, struct.kind, None, (struct.left, struct.right), sub)
+    match struct.kind:
+        case 4:
+            start, end = block(content, 0)
+            item.content = content[start:end].decode()
+        case 8 | 2:
+            item.content = _each(content, struct.kind)
+        case 6:
+            start, end = block(content, 0)
+            first, last = block(content, end)
+            item.content = (content[start:end].decode(), content[first:last])
+        case 7:
+            item.content = _node(content, item)
+        case 3 | 5 | 9:
+            item.content = content
+    return item, parent
+
+
+def _each(content: bytes, kind: int) -> list[bytes]:
+    """The bytes of each value of a content."""
+    count, at = uint(content, 0)
+    values = []
+    for _ in range(count):
+        start, end = (at, any_value(content, at)[0]) if kind == ANY else block(content, at)
+        values.append(content[start:end])
+        at = end
+    return values
+
+
+def _node(content: bytes, item: Item) -> Node:
+    kind, at = uint(content, 0)
+    if kind not in (XML_ELEMENT, XML_HOOK):
+        return Node(kind, "", item)
+    start, end = block(content, at)
+    return Node(kind, content[start:end].decode(), item)
+
+
+def _part(text: str, units: int) -> tuple[str, str]:
+    """The first UTF-16 code units of a text, and the others; Yjs replaces the halves of a pair that is parted."""
+    if text.isascii():
+        return text[:units], text[units:]
+    encoded = text.encode("utf-16-le")
+    return tuple(each.decode("utf-16-le", "replace") for each in (encoded[: 2 * units], encoded[2 * units :]))  # type: ignore[return-value]

@@ -1,0 +1,164 @@
+"""Plain values as Yjs holds them: decoded, compared, and written as JavaScript writes them. Pure."""
+
+import json
+import math
+import re
+import struct
+from collections.abc import Hashable, Iterator
+from enum import Enum
+from typing import Any
+
+from gateway.scan import block, uint
+
+
+class Undefined(Enum):
+    """JavaScript's `undefined`, where that is not null."""
+
+    UNDEFINED = "undefined"
+
+
+UNDEFINED = Undefined.UNDEFINED
+
+
+class BigInt(int):
+    """JavaScript's `BigInt`, which no number equals."""
+
+
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+def decode_any(data: bytes) -> Any:
+    """The value that lib0's `writeAny` wrote.
+
+    Raises:
+        RecursionError: it is nested too deeply.
+    """
+    return _decode(data, 0)[0]
+
+
+def decode_json(data: bytes) -> Any:
+    """The value that a content of JSON holds."""
+    return UNDEFINED if data == b"undefined" else json.loads(data)
+
+
+def _decode(data: bytes, at: int) -> tuple[Any, int]:
+    kind = data[at]
+    at += 1
+    match kind:
+        case 119:
+            start, end = block(data, at)
+            return data[start:end].decode(), end
+        case 125:
+            return _signed(data, at)
+        case 124:
+            return struct.unpack_from(">f", data, at)[0], at + 4
+        case 123:
+            return struct.unpack_from(">d", data, at)[0], at + 8
+        case 122:
+            return BigInt(struct.unpack_from(">q", data, at)[0]), at + 8
+        case 118:
+            count, at = uint(data, at)
+            members: dict[str, Any] = {}
+            for _ in range(count):
+                start, at = block(data, at)
+                members[data[start:at].decode()], at = _decode(data, at)
+            return members, at
+        case 117:
+            count, at = uint(data, at)
+            items = []
+            for _ in range(count):
+                item, at = _decode(data, at)
+                items.append(item)
+            return items, at
+        case 116:
+            start, end = block(data, at)
+            return data[start:end], end
+        case _:
+            return {120: True, 121: False, 126: None, 127: UNDEFINED}[kind], at
+
+
+def _signed(data: bytes, at: int) -> tuple[int | float, int]:
+    byte = data[at]
+    negative = byte & 0x40
+    value, shift = byte & 0x3F, 6
+    while byte > 0x7F:
+        at += 1
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        shift += 7
+    if not negative:
+        return value, at + 1
+    return (-value if value else -0.0), at + 1
+
+
+def members(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The members of an object in JavaScript's order: indices first, then as they were made."""
+    indices = sorted((int(name), name) for name in value if _INDEX.fullmatch(name))
+    yield from ((name, value[name]) for _, name in indices)
+    yield from ((name, member) for name, member in value.items() if not _INDEX.fullmatch(name))
+
+
+def canonical(value: Any) -> Hashable:
+    """Equal for what JavaScript cannot tell apart, its objects by what they hold."""
+    match value:
+        case None | Undefined() | bool() | str() | bytes():
+            return (type(value).__name__, value)
+        case BigInt():
+            return ("BigInt", int(value))
+        case int() | float():
+            return ("number", repr(float(value)))  # NaN is itself, and -0 is not 0
+        case list():
+            return ("list", tuple(map(canonical, value)))
+        case dict():
+            return ("object", tuple((name, canonical(value[name])) for name in sorted(value)))
+    raise TypeError(f"no plain value: {type(value)}")
+
+
+def number(value: float) -> int | float | None:
+    """As JSON.stringify: whole numbers without a fraction, null for what JSON has no number for."""
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+
+
+def js_string(value: Any) -> str:
+    """`String(value)` in JavaScript."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case None:
+            return "null"
+        case Undefined():
+            return "undefined"
+        case BigInt():
+            return str(int(value))
+        case int() | float():
+            return js_number(value)
+        case list():
+            return ",".join("" if item is None or item is UNDEFINED else js_string(item) for item in value)
+        case bytes():
+            return ",".join(map(str, value))
+        case dict():
+            return "[object Object]"
+    raise TypeError(f"no plain value: {type(value)}")
+
+
+def js_number(value: float) -> str:
+    if not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    if float(value).is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    mantissa, _, exponent = repr(value).partition("e")
+    if not exponent:
+        return mantissa
+    power = int(exponent)
+    if -7 < power < 0:
+        return f"{value:.{len(mantissa.replace('-', '').replace('.', '')) - 1 - power}f}"
+    return f"{mantissa}e{'+' if power > 0 else ''}{power}"
+
+
+def utf16(name: str) -> bytes:
+    """What JavaScript sorts texts by."""
+    return name.encode("utf-16-be", "surrogatepass")
