@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
+from starlette.routing import BaseRoute, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.changes import Changes
@@ -28,9 +28,9 @@ from gateway.problems import ShuttingDown
 from gateway.retention import Retainer
 from gateway.rooms import Rooms
 from gateway.routes.changes import ChangeRoutes
-from gateway.routes.files import FILE_PATH, FileRoutes
+from gateway.routes.files import FileRoutes
 from gateway.routes.history import HistoryRoutes
-from gateway.routes.operation import Operation, Resource
+from gateway.routes.operation import Operation, routes_of
 from gateway.routes.parsing import json_bytes
 from gateway.routes.rooms import RoomEndpoint
 from gateway.routes.sync import SyncRoutes
@@ -47,12 +47,13 @@ from storage.sqlite import SQLiteStorage
 
 _log = structlog.get_logger("gateway.app")
 
-_FILES = "/api/projects/{project}/files"
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
 _METHODS = ["GET", "HEAD", "PATCH", "PUT", "DELETE", "POST", "OPTIONS"]
 _REQUEST_HEADERS = [
     "If-Match",
     "If-None-Match",
+    "If-Unmodified-Since",
+    "Idempotency-Key",
     "X-Incarnation",
     "X-Author",
     "Last-Event-ID",
@@ -215,15 +216,15 @@ def _assemble(
         storage.ready, jobs, metrics.exposition, lambda: json_bytes(describe(operations, version("yjs-gateway")))
     )
     operations += [
+        *file_routes.operations(),
         *changes.operations(),
         *file_routes.collection_operations(),
-        *file_routes.operations(),
         *turn_routes.operations(),
         *sync.operations(),
         *history.operations(),
         *system.operations(),
     ]
-    routes: list[BaseRoute] = [*_routes(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]
+    routes: list[BaseRoute] = [*routes_of(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]
     app: ASGIApp = Router(routes, redirect_slashes=False, default=Pages(enabled=settings.demo))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = WaitingRequests(app, hub, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
@@ -237,20 +238,6 @@ def _assemble(
             expose_headers=_ANSWER_HEADERS,
         )
     return app
-
-
-def _routes(operations: list[Operation]) -> list[Route]:
-    """One route a path template, the hot ones first: matching is linear.
-
-    The fixed paths under `/files/` take POST, everything else there is about a file of that name.
-    """
-    by_path: dict[str, list[Operation]] = {}
-    for operation in operations:
-        by_path.setdefault(operation.path, []).append(operation)
-    resources = {path: Resource(group) for path, group in by_path.items()}
-    hot = Route(FILE_PATH, resources[FILE_PATH], methods=["GET", "PATCH", "PUT", "DELETE"])
-    fixed = (f"{_FILES}/status", f"{_FILES}/move")
-    return [hot, *(Route(path, each, methods=["POST"] if path in fixed else None) for path, each in resources.items())]
 
 
 async def _unavailable(scope: Scope, receive: Receive, send: Send) -> None:

@@ -265,7 +265,7 @@ class FolderSync:
 
     async def _merge(self, path: str, known: KnownFile, text: str) -> Outcome:
         """The same edit in the version that it was made of; the gateway merges it with the edits since."""
-        life = known.tag.rpartition(".")[0]
+        life = known.tag.partition(".")[0]
         try:
             base = await self._project.read_update(path, at_version=known.version)
             if base.incarnation != life or base.update is None:
@@ -285,7 +285,7 @@ class FolderSync:
 
     def _remember(self, path: str, answer: Tagged[Any], content: bytes, version: int | None = None) -> None:
         tag = answer.tag or ""
-        head = int(tag.rpartition(".")[2]) if version is None else version
+        head = (answer.version or 0) if version is None else version
         self.state.files[path] = self._folder.known(path, head, tag, content)
         self.state.unresolved.pop(path, None)
 

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.problems import (
     HeadTooLarge,
+    InvalidParameter,
     InvalidProject,
     MalformedRequest,
     MethodNotAllowed,
@@ -33,7 +34,6 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     dict: {"type": "object"},
 }
 _OF_NO_OPERATION = (MalformedRequest, NotFound, MethodNotAllowed, HeadTooLarge)
-_FILE_HEADERS = ("ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation")
 
 
 def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
@@ -97,8 +97,9 @@ def _describe(operation: Operation, template: str, references: dict[Any, dict[st
 
 def _responses(operation: Operation, template: str, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
+    headers = {name: {"schema": {"type": "string"}} for name in operation.headers}
     for status, content in operation.answers.items():
-        responses[str(status)] = {"description": _REASONS.get(status, "The answer."), "headers": _headers(template)}
+        responses[str(status)] = {"description": _REASONS.get(status, "The answer."), "headers": headers}
         if content:
             responses[str(status)]["content"] = _content(content, references)
     for status, problems in sorted(_by_status(operation, template).items()):
@@ -121,16 +122,11 @@ def _by_status(operation: Operation, template: str) -> dict[int, list[type[Probl
     if "{project}" in template:
         common = (InvalidProject, *common)
     if operation.method != "GET":
-        common = (*common, Overloaded, StorageIsFull)
+        common = (*common, InvalidParameter, Overloaded, StorageIsFull)
     by_status: dict[int, list[type[Problem]]] = {}
     for problem in dict.fromkeys((*common, *operation.problems)):
         by_status.setdefault(problem.status, []).append(problem)
     return by_status
-
-
-def _headers(template: str) -> dict[str, Any]:
-    names = _FILE_HEADERS if template.endswith("{path}") else ()
-    return {name: {"schema": {"type": "string"}} for name in names}
 
 
 def _content(shapes: dict[str, Any], references: dict[Any, dict[str, Any]]) -> dict[str, Any]:

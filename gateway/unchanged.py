@@ -4,16 +4,18 @@ Two questions have that answer: a GET of a file or a turn with the tag of its ne
 files are all in memory, at the versions that the client has. All else goes on.
 """
 
+import re
 import time
 from collections.abc import Awaitable
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.conditional import CACHE_HEADERS, entity_tag, file_headers, turn_tag
+from gateway.conditional import CACHE_HEADERS, Form, entity_tag, file_headers, turn_tag
 from gateway.hub import Hub
 from gateway.metrics import RequestFigures
-from gateway.watched_project import KnownFile, KnownTurn, WatchedProject
+from gateway.routes.parsing import accepted_form
+from gateway.watched_project import KnownFile, KnownTurn, NotModified, WatchedProject
 from gateway.wire import StatusQuestion
 
 _PREFIX = "/api/projects/"
@@ -21,6 +23,7 @@ _FILE_ROUTE = "/api/projects/{project}/files/{path:file}"
 _STATUS_ROUTE = "/api/projects/{project}/files/status"
 _TURN_ROUTE = "/api/projects/{project}/sessions/{session}/turns/{turn}"
 _TURN_STATUS_ROUTE = _TURN_ROUTE + "/status"
+_STATUS_PATH = re.compile("/api/projects/[^/]+/files/status").fullmatch
 _CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()]
 
 
@@ -40,7 +43,7 @@ class UnchangedPolls:
                 unchanged = self._not_modified(scope)
                 if unchanged is not None:
                     return self._say_not_modified(*unchanged, started, send)
-            elif scope["method"] == "POST" and scope["path"].endswith("/files/status"):
+            elif scope["method"] == "POST" and _STATUS_PATH(scope["path"]):
                 return self._look_at_status(started, scope, receive, send)
         return self._app(scope, receive, send)  # which may wait for long: not in a frame of this module
 
@@ -63,21 +66,32 @@ class UnchangedPolls:
 
     def _not_modified(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]]] | None:
         """The route and the headers of the 304, if the request names the newest state of a file or a turn."""
-        tag = None
+        tag = accept = None
         for name, value in scope["headers"]:
             if name == b"if-none-match":
                 tag = value
-                break
+            elif name == b"accept":
+                accept = value if accept is None else accept + b"," + value
         if tag is None:
             return None
         parts = scope["path"].split("/", 5)
         project = self._hub.known_project(parts[3]) if len(parts) == 6 else None
         if project is None:
             return None
-        route, known = _known(project, parts[4], parts[5])
-        if known is None:
+        if parts[4] == "files":
+            route, known = _FILE_ROUTE, project.files.get(parts[5])
+            if known is None or known.head.deleted:
+                return None
+            form = accepted_form(accept)
+            answer = known.not_modified.get(form) or _file_not_modified(known, form)
+        elif parts[4] == "sessions":
+            route, turn = _known_turn(project, parts[5])
+            if turn is None:
+                return None
+            answer = turn.not_modified or _turn_not_modified(turn, project)
+        else:
             return None
-        current, headers = known.not_modified or _not_modified(known, project)
+        current, headers = answer
         return (route, headers) if tag == current else None
 
     def _unchanged_status(self, scope: Scope, message: Message) -> bytes | None:
@@ -127,32 +141,34 @@ def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool
     return versions is not None and project.complete and len(versions) == len(project.versions)
 
 
-def _known(project: WatchedProject, kind: str, rest: str) -> tuple[str, KnownFile | KnownTurn | None]:
-    """What a path below a project names, if it is in memory, and its route."""
-    if kind == "files":
-        file = project.files.get(rest)
-        return _FILE_ROUTE, None if file is None or file.head.deleted else file
-    if kind == "sessions":
-        parts = rest.split("/")
-        if len(parts) == 4 and parts[1] == "turns" and parts[3] == "status":
-            return _TURN_STATUS_ROUTE, project.turns.get((parts[0], parts[2]))
-        if len(parts) == 3 and parts[1] == "turns":
-            return _TURN_ROUTE, project.turns.get((parts[0], parts[2]))
+def _known_turn(project: WatchedProject, rest: str) -> tuple[str, KnownTurn | None]:
+    """The turn that a path below a project's sessions names, if it is in memory, and the route."""
+    parts = rest.split("/")
+    if len(parts) == 4 and parts[1] == "turns" and parts[3] == "status":
+        return _TURN_STATUS_ROUTE, project.turns.get((parts[0], parts[2]))
+    if len(parts) == 3 and parts[1] == "turns":
+        return _TURN_ROUTE, project.turns.get((parts[0], parts[2]))
     return "", None
 
 
-def _not_modified(known: KnownFile | KnownTurn, project: WatchedProject) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """The tag, as sent by a client that has this state, and the headers of its 304. Made once for each state."""
-    if isinstance(known, KnownTurn):
-        assert project.head is not None
-        tag = turn_tag(project.head, known.head)
-        named = {"ETag": f'"{tag}"'}
-    else:
-        tag = entity_tag(known.head)
-        named = file_headers(known.head)
-    headers = [(name.lower().encode(), value.encode()) for name, value in named.items()]
-    known.not_modified = answer = (f'"{tag}"'.encode(), headers + _CACHE_HEADERS)
+def _file_not_modified(known: KnownFile, form: Form) -> NotModified:
+    """Made once for each state and form."""
+    answer = _not_modified(entity_tag(known.head, form), file_headers(known.head, form=form))
+    known.not_modified[form] = answer
     return answer
+
+
+def _turn_not_modified(known: KnownTurn, project: WatchedProject) -> NotModified:
+    """Made once for each state."""
+    assert project.head is not None
+    tag = turn_tag(project.head, known.head)
+    known.not_modified = answer = _not_modified(tag, {"ETag": f'"{tag}"'})
+    return answer
+
+
+def _not_modified(tag: str, named: dict[str, str]) -> NotModified:
+    headers = [(name.lower().encode(), value.encode()) for name, value in named.items()]
+    return f'"{tag}"'.encode(), headers + _CACHE_HEADERS
 
 
 def _json_headers(body: bytes) -> list[tuple[bytes, bytes]]:

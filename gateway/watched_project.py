@@ -95,14 +95,19 @@ class Waiter:
         self.wake = wake
 
 
+NotModified = tuple[bytes, list[tuple[bytes, bytes]]]
+"""The tag, as a client that has this state sends it, and the headers of its 304."""
+
+
 class KnownFile:
-    """A file's newest head, and the answer made of it for those who have it already (see `gateway.unchanged`)."""
+    """A file's newest head, and the answers made of it for those who have it already (see `gateway.unchanged`)."""
 
     __slots__ = ("head", "not_modified")
 
     def __init__(self, head: FileHead) -> None:
         self.head = head
-        self.not_modified: tuple[bytes, list[tuple[bytes, bytes]]] | None = None
+        self.not_modified: dict[str, NotModified] = {}
+        """By the form of the document."""
 
 
 class KnownTurn:
@@ -112,7 +117,7 @@ class KnownTurn:
 
     def __init__(self, head: TurnHead) -> None:
         self.head = head
-        self.not_modified: tuple[bytes, list[tuple[bytes, bytes]]] | None = None
+        self.not_modified: NotModified | None = None
 
 
 class WatchedProject:

@@ -14,7 +14,10 @@ ChangeType = Literal["created", "modified", "deleted"]
 
 _PROJECT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~-]{1,128}")
 _CURSOR = re.compile(r"([0-9a-z]{1,32})\.(0|[1-9][0-9]{0,18})(?:\.(0|[1-9][0-9]{0,18}))?")
+_OWN_TAG = re.compile(r"[0-9a-z]+(?:\.[0-9]+){1,2}(?:\.[jt])?(?![0-9A-Za-z.])")
 _PATH_BYTES = 1024
+LARGEST_INTEGER = 2**63 - 1
+"""No version, sequence or index is larger."""
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Categories of characters that steer how a text is shown, and show nothing themselves."""
 _JOINERS = "\u200c\u200d"
@@ -122,7 +125,7 @@ class SyncRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     paths: list[str] | None = None
     atomic: bool = False
     """All of `updates` or none."""
-    max_bytes: Annotated[int, Meta(ge=0)] = 4 * 2**20
+    max_bytes: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)] = 4 * 2**20
     """How many bytes of updates may come back."""
 
 
@@ -189,7 +192,7 @@ class TextDifference(Struct, frozen=True, gc=False, rename={"older": "from", "ne
 
 
 class RestoreRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    version: Annotated[int, Meta(ge=1)]
+    version: Annotated[int, Meta(ge=1, le=LARGEST_INTEGER)]
 
 
 class MoveRequest(Struct, frozen=True, gc=False, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):
@@ -285,7 +288,7 @@ class GivenBlock(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 class BlockBatch(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     blocks: Annotated[list[GivenBlock], Meta(min_length=1)]
-    first_index: Annotated[int, Meta(ge=0)] | None = None
+    first_index: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)] | None = None
     """The index that the first of them is to have; makes a retry harmless."""
 
 
@@ -359,6 +362,15 @@ class Cursor(Struct, frozen=True, gc=False):
         return cls(match[1], int(match[2]), None if match[3] is None else int(match[3]))
 
 
+def own_tag(text: str) -> str | None:
+    """The tag of this gateway that an opaque tag (without quotes) begins with; None if that is a tag of another server.
+
+    What follows is a mark of a proxy, which may mark the tags of what it compresses: `-gzip`, `--gzip`, `;gzip`, `-br`.
+    """
+    match = _OWN_TAG.match(text)
+    return None if match is None else match[0]
+
+
 def rfc3339(milliseconds: int) -> str:
     """A time as the wire has it: `2025-01-06T10:00:00.000Z`."""
     seconds, rest = divmod(milliseconds, 1000)
@@ -372,6 +384,11 @@ def _to_the_second(seconds: int) -> str:
 
 def valid_project_id(text: str) -> bool:
     return _PROJECT_ID.fullmatch(text) is not None
+
+
+def has_unseen(text: str) -> bool:
+    """Whether a text has characters that control how it is shown; U+200C and U+200D join letters and emoji."""
+    return any(unicodedata.category(character) in _UNSEEN and character not in _JOINERS for character in text)
 
 
 def path_fault(path: str) -> str | None:
@@ -389,7 +406,7 @@ def path_fault(path: str) -> str | None:
             return f"it has the segment {segment!r}"
     if path.isascii():
         return None if path.isprintable() else "it has a control character"
-    if any(unicodedata.category(character) in _UNSEEN and character not in _JOINERS for character in path):
+    if has_unseen(path):
         return "it has a control character"
     if not unicodedata.is_normalized("NFC", path):
         return "it is not in Unicode normalisation form C"

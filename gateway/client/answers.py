@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.client.errors import GatewayError, UnexpectedAnswer, problem_from
-from gateway.wire import ProblemDetails
+from gateway.wire import ProblemDetails, own_tag
 
 T = TypeVar("T")
 
@@ -27,7 +27,12 @@ class Tagged(Struct, Generic[T], frozen=True):
     @property
     def incarnation(self) -> str | None:
         """The life of the file that the answer is about."""
-        return self.tag.rpartition(".")[0] if self.tag else None
+        return self.tag.partition(".")[0] if self.tag else None
+
+    @property
+    def version(self) -> int | None:
+        """The version of the file that the answer is about."""
+        return int(self.tag.split(".")[1]) if self.tag else None
 
 
 class FileContent(Struct, frozen=True):
@@ -109,9 +114,9 @@ def tagged_unless_known(answer: httpx.Response, shape: type[T]) -> Tagged[T | No
 
 
 def tag_of(answer: httpx.Response) -> str | None:
-    """The tag of an answer, in its strong form without quotes: a compressed answer weakens it."""
+    """The tag of an answer as the gateway made it, without quotes: compression weakens it, and proxies mark it."""
     tag = answer.headers.get("ETag")
-    return tag.removeprefix("W/").strip('"') if tag is not None else None
+    return own_tag(tag.removeprefix("W/").strip('"')) if tag is not None else None
 
 
 def quoted(tag: str | None) -> str | None:

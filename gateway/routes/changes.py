@@ -87,10 +87,7 @@ class ChangeRoutes:
         interest = _interest(request)
         watched = await self._feed.watched(project)
         if prefers(header(request, b"accept"), (JSON, EVENTS)) == EVENTS:
-            since = header(request, b"last-event-id") or since
-            if since is not None:
-                parse_cursor(since)
-            raise OpenStream(project, watched, interest, since)
+            raise OpenStream(project, watched, interest, _resumed(header(request, b"last-event-id") or since))
         as_of, tags = watched.head, if_none_match(request)
         if tags is not None and tags.match(watched.cursor):
             hold(request, wait, watched, as_of, interest)
@@ -143,6 +140,23 @@ class ChangeRoutes:
                 answers={200: {JSON: FileListing}, 304: {}}, problems=(InvalidParameter, ProjectNotFound),
             ),
         ]  # fmt: skip
+
+
+_OF_NO_EPOCH = "0.0"
+
+
+def _resumed(since: str | None) -> str | None:
+    """The cursor that a stream goes on from.
+
+    What is no cursor becomes one of no epoch: the client is told to start over (event `reset`). `EventSource` gives up
+    for good on a 400.
+    """
+    if since is None:
+        return None
+    try:
+        return str(parse_cursor(since))
+    except InvalidCursor:
+        return _OF_NO_EPOCH
 
 
 _EVERYTHING = Interest()

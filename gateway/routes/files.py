@@ -5,7 +5,7 @@ import contextlib
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.conditional import file_headers, version_headers
+from gateway.conditional import Form, file_headers, version_headers, version_tag
 from gateway.file_reading import Content
 from gateway.files import Files, Written
 from gateway.problems import (
@@ -31,14 +31,16 @@ from gateway.problems import (
 )
 from gateway.routes.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
 from gateway.routes.parsing import (
+    accepted_form,
     checked_path,
     decode_json,
     file_path,
     header,
+    header_bytes,
+    if_modified_since,
     if_none_match,
     json_bytes,
     preconditions,
-    prefers,
     project_id,
     read_body,
     require_media_type,
@@ -47,16 +49,23 @@ from gateway.routes.parsing import (
 )
 from gateway.routes.waits import empty_after_wait, hold, parse_wait
 from gateway.watched_project import Interest
-from gateway.wire import MoveRequest, Receipt
+from gateway.wire import MoveRequest, Receipt, has_unseen
+from storage import FileHead
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"
 _DEFAULT_ROOT = "content"
-_FORMATS = ("update", "text", "json")
+_FORMATS: tuple[Form, ...] = ("update", "text", "json")
 
-IF_MATCH = Parameter("If-Match", "Write only if the file is in one of these states.", {"type": "string"}, "header")
+_IF_MATCH = Parameter("If-Match", "Write only if the file is in one of these states.", {"type": "string"}, "header")
+_IF_UNMODIFIED_SINCE = Parameter(
+    "If-Unmodified-Since", "Write only if the file has not changed since; counts without `If-Match`.",
+    {"type": "string"}, "header",
+)  # fmt: skip
 _IF_NONE_MATCH = Parameter("If-None-Match", "Entity tags that the client has, or `*`.", {"type": "string"}, "header")
 _LIFE = Parameter("X-Incarnation", "The life of the file that the write means.", {"type": "string"}, "header")
 AUTHOR = Parameter("X-Author", "Who writes, for the history.", {"type": "string", "maxLength": 200}, "header")
+CONDITIONS = (_IF_MATCH, _IF_UNMODIFIED_SINCE, _IF_NONE_MATCH, _LIFE, AUTHOR)
+FILE_HEADERS = ("ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation")
 ROOT = Parameter("root", "The name of the root `Y.Text`; `content` unless said otherwise.", {"type": "string"})
 _VERSION = {"type": "integer", "minimum": 0}
 
@@ -79,15 +88,15 @@ class FileRoutes:
             raise InvalidParameter("from_version", "it excludes at_version and state_vector, and they each other")
         if lacking is not None and wanted != "update":
             raise InvalidParameter("state_vector", "what it asks for is an update, not text or JSON")
-        wait, tags = parse_wait(request), if_none_match(request)
+        wait = parse_wait(request)
         watched = await self._files.watched(project)
         as_of = watched.head
         head = await self._files.head(project, path, since or 0)
-        known = tags is not None and tags.match(f"{head.incarnation}.{head.version if at is None else at}")
+        known = _is_known(request, head, at, wanted)
         if known or (since is not None and since == head.version):
             if at is None:
                 hold(request, wait, watched, as_of, Interest(turns=False, paths=frozenset([path])))
-            headers = {**file_headers(head, since or 0), **empty_after_wait(request)}
+            headers = {**file_headers(head, since or 0, wanted), **empty_after_wait(request)}
             return Response(status_code=304 if known else 204, headers=headers)
         if since is not None and wanted == "update":
             content = await self._files.read_since(project, path, since)
@@ -105,8 +114,10 @@ class FileRoutes:
             raise VersionAhead(path, since, content.version)
         return content
 
-    async def _represent(self, content: Content, wanted: str, request: Request) -> Response:
-        headers = version_headers(content.incarnation, content.version, content.last_modified, content.builds_on)
+    async def _represent(self, content: Content, wanted: Form, request: Request) -> Response:
+        headers = version_headers(
+            content.incarnation, content.version, content.last_modified, content.builds_on, wanted
+        )
         if wanted == "text":
             text = await self._files.text_of(content, root_of(request))
             return Response(text, headers=headers, media_type=TEXT)
@@ -152,11 +163,10 @@ class FileRoutes:
     def operations(self) -> list[Operation]:
         written = {200: {JSON: Receipt}, 201: {JSON: Receipt}}
         write = (InvalidPath, InvalidParameter, FileDeleted, PreconditionFailed, WriteContention, BodyTooLarge)
-        conditions = (IF_MATCH, _IF_NONE_MATCH, _LIFE, AUTHOR)
         return [
             Operation(
                 "PATCH", FILE_PATH, "appendUpdate", self.append, "Merge a Yjs update (v1), creating the file.",
-                parameters=conditions, body={OCTETS: bytes}, answers=written,
+                parameters=CONDITIONS, body={OCTETS: bytes}, headers=FILE_HEADERS, answers=written,
                 problems=(*write, InvalidUpdateBody, MissingPredecessors, UnsupportedMediaType),
             ),
             Operation(
@@ -169,8 +179,11 @@ class FileRoutes:
                     Parameter("wait", "Seconds to wait for something newer.", WAIT_SCHEMA),
                     ROOT,
                     _IF_NONE_MATCH,
+                    Parameter(
+                        "If-Modified-Since", "A date; counts without `If-None-Match`.", {"type": "string"}, "header"
+                    ),
                 ),
-                answers={200: {OCTETS: bytes, TEXT: str, JSON: dict}, 204: {}, 304: {}},
+                headers=FILE_HEADERS, answers={200: {OCTETS: bytes, TEXT: str, JSON: dict}, 204: {}, 304: {}},
                 problems=(
                     InvalidPath, InvalidParameter, InvalidStateVector, ProjectNotFound, FileNotFound, VersionNotFound,
                     FileDeleted, VersionAhead, NotAText, NestedTooDeeply, WriteContention,
@@ -178,12 +191,13 @@ class FileRoutes:
             ),
             Operation(
                 "PUT", FILE_PATH, "putText", self.put, "Make the text of a root this, by the smallest edit.",
-                parameters=(ROOT, *conditions), body={TEXT: str}, answers=written,
+                parameters=(ROOT, *CONDITIONS), body={TEXT: str}, headers=FILE_HEADERS, answers=written,
                 problems=(*write, InvalidText, NotAText, UnsupportedMediaType),
             ),
             Operation(
                 "DELETE", FILE_PATH, "deleteFile", self.delete, "Delete the file; its tombstone is a version.",
-                parameters=conditions, answers={204: {}}, problems=(*write, ProjectNotFound, FileNotFound),
+                parameters=CONDITIONS, headers=FILE_HEADERS, answers={204: {}},
+                problems=(*write, ProjectNotFound, FileNotFound),
             ),
         ]  # fmt: skip
 
@@ -191,7 +205,8 @@ class FileRoutes:
         return [
             Operation(
                 "POST", "/api/projects/{project}/files/move", "moveFile", self.move, "Move a file, content and all.",
-                parameters=(AUTHOR,), body={JSON: MoveRequest}, answers={201: {JSON: Receipt}},
+                parameters=(AUTHOR,), body={JSON: MoveRequest}, headers=FILE_HEADERS,
+                answers={201: {JSON: Receipt}},
                 problems=(
                     InvalidPath, InvalidBody, ProjectNotFound, FileNotFound, FileDeleted, FileExists, WriteContention,
                     BodyTooLarge, UnsupportedMediaType,
@@ -200,13 +215,23 @@ class FileRoutes:
         ]  # fmt: skip
 
 
-def _wanted_format(request: Request) -> str:
+def _is_known(request: Request, head: FileHead, at: int | None, form: Form) -> bool:
+    """Whether the client has what would be sent: the representation in this form, not another one of the same state."""
+    tags = if_none_match(request)
+    if tags is not None:
+        return tags.match(version_tag(head.incarnation, head.version if at is None else at, form))
+    since = if_modified_since(request)
+    return since is not None and at is None and head.last_modified // 1000 <= since
+
+
+def _wanted_format(request: Request) -> Form:
     wanted = request.query_params.get("format")
     if wanted is None:
-        return "text" if prefers(header(request, b"accept"), (OCTETS, TEXT)) == TEXT else "update"
-    if wanted not in _FORMATS:
-        raise InvalidParameter("format", f"it is one of {', '.join(_FORMATS)}")
-    return wanted
+        return accepted_form(header_bytes(request, b"accept"))
+    for form in _FORMATS:
+        if wanted == form:
+            return form
+    raise InvalidParameter("format", f"it is one of {', '.join(_FORMATS)}")
 
 
 def root_of(request: Request) -> str:
@@ -222,6 +247,8 @@ def author_of(request: Request) -> str | None:
         author = author.encode("latin-1").decode()
     if len(author) > 200:
         raise InvalidParameter("X-Author", "it has more than 200 characters")
+    if has_unseen(author):
+        raise InvalidParameter("X-Author", "it has a control or format character")
     return author
 
 

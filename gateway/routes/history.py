@@ -20,10 +20,9 @@ from gateway.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.routes.files import AUTHOR, IF_MATCH, ROOT, author_of, receipt, root_of
+from gateway.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
 from gateway.routes.operation import JSON, TEXT, Operation, Parameter
 from gateway.routes.parsing import (
-    checked_path,
     decode_json,
     file_path,
     json_bytes,
@@ -36,7 +35,7 @@ from gateway.routes.parsing import (
 from gateway.wire import History, Receipt, RestoreRequest, TextDifference
 
 _PATH = "/api/projects/{project}/history/{path:file}"
-_RESTORE = "/restore"
+_RESTORE = _PATH + "/restore"
 _LIMIT, _MOST = 100, 1000
 _LONGEST_GROUP_S = 30 * 24 * 3600
 
@@ -75,7 +74,7 @@ class HistoryRoutes:
 
     async def restore(self, request: Request) -> Response:
         """`POST P/history/{path}/restore`."""
-        project, path = project_id(request), _restored_path(request)
+        project, path = project_id(request), file_path(request)
         require_media_type(request, JSON)
         wanted = decode_json(await read_body(request, self._body_limit), RestoreRequest)
         conditions, author = preconditions(request), author_of(request)
@@ -101,13 +100,12 @@ class HistoryRoutes:
                 answers={200: {JSON: (History, TextDifference), TEXT: str}},
                 problems=(
                     InvalidPath, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted, VersionNotFound,
-                    NestedTooDeeply,
-    NotAText,
+                    NestedTooDeeply, NotAText,
                 ),
             ),
             Operation(
-                "POST", _PATH, "restore", self.restore, "Make the content what it was (`…/restore`), as a new version.",
-                parameters=(IF_MATCH, AUTHOR), body={JSON: RestoreRequest},
+                "POST", _RESTORE, "restore", self.restore, "Make the content what it was, as a new version.",
+                parameters=CONDITIONS, headers=FILE_HEADERS, body={JSON: RestoreRequest},
                 answers={200: {JSON: Receipt}, 201: {JSON: Receipt}},
                 problems=(
                     InvalidPath, InvalidBody, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted,
@@ -128,11 +126,3 @@ def _versions_of(text: str) -> tuple[int, int]:
     if not dots or len(numbers) != 2:
         raise InvalidParameter("diff", "it is two versions, as in 3..7")
     return int(older), int(newer)
-
-
-def _restored_path(request: Request) -> str:
-    """The file that is to be restored: the path without the word at its end."""
-    path = file_path(request)
-    if not path.endswith(_RESTORE):
-        raise InvalidPath(path, "a POST here ends with /restore")
-    return checked_path(path.removesuffix(_RESTORE))

@@ -1,14 +1,16 @@
 """One request of the API: the handler that answers it, and what `/openapi.json` says of it."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.problems import MethodNotAllowed, Problem
+from gateway.problems import InvalidParameter, MethodNotAllowed, Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -44,21 +46,95 @@ class Operation(Struct, frozen=True):
     """What the request carries, by media type: a struct, `bytes`, `str`, or a tuple of alternatives."""
     answers: dict[int, dict[str, Any]] = {}
     """What it answers, by status and media type; without a body: an empty dict."""
+    headers: tuple[str, ...] = ()
+    """The headers of its answers that say something of their own."""
     problems: tuple[type[Problem], ...] = ()
+
+
+_CONDITIONS = frozenset({b"if-match", b"if-unmodified-since", b"x-incarnation", b"idempotency-key"})
+"""Headers under which a write is not to be done, or not again: a request that does not know one must not be done."""
+
+
+class _Endpoint:
+    """An operation, behind the check that a write knows all that it is told: what it ignored might have stopped it."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+        self._is_write = operation.method != "GET"
+        self._query = [parameter.name for parameter in operation.parameters if parameter.place == "query"]
+        known = {parameter.name.lower().encode() for parameter in operation.parameters if parameter.place == "header"}
+        self._unknown_headers = _CONDITIONS - known
+
+    async def answer(self, scope: Scope, receive: Receive) -> Response:
+        scope["gateway.route"] = self._operation.path
+        request = Request(scope, receive)
+        if self._is_write:
+            if scope["query_string"]:
+                self._require_known_query(request)
+            if self._unknown_headers:
+                self._require_known_headers(scope)
+        return await self._operation.handler(request)
+
+    def _require_known_query(self, request: Request) -> None:
+        seen = set()
+        for name, _ in request.query_params.multi_items():
+            if name not in self._query:
+                known = ", ".join(self._query) or "none"
+                raise InvalidParameter(repr(name[:100]), f"this request does not know it; its parameters are: {known}")
+            if name in seen:
+                raise InvalidParameter(name, "it is there more than once")
+            seen.add(name)
+
+    def _require_known_headers(self, scope: Scope) -> None:
+        for name, _ in scope["headers"]:
+            if name in self._unknown_headers:
+                raise InvalidParameter(name.decode("latin-1"), "this request does not know this header")
 
 
 class Resource:
     """All operations on one path template, as an ASGI application."""
 
     def __init__(self, operations: list[Operation]) -> None:
-        self._operations = {operation.method: operation for operation in operations}
-        if "GET" in self._operations:
-            self._operations["HEAD"] = self._operations["GET"]
+        self._endpoints = {operation.method: _Endpoint(operation) for operation in operations}
+        if "GET" in self._endpoints:
+            self._endpoints["HEAD"] = self._endpoints["GET"]
+        self.methods = sorted(self._endpoints)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        operation = self._operations.get(scope["method"])
-        if operation is None:
-            raise MethodNotAllowed(scope["method"], sorted(self._operations))
-        scope["gateway.route"] = operation.path
-        response = await operation.handler(Request(scope, receive))
+        response = await self._endpoints[scope["method"]].answer(scope, receive)
         await response(scope, receive, send)
+
+
+class _ExactRoute(Route):
+    """A route whose path ends where the request's path ends: `$` lets a line break follow."""
+
+    def __init__(self, path: str, endpoint: ASGIApp, methods: list[str] | None = None) -> None:
+        super().__init__(path, endpoint, methods=methods)
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+
+
+class _RefuseMethod:
+    """A path that is known, with a method that no template takes of those that the path fits."""
+
+    def __init__(self, routes: list[_ExactRoute]) -> None:
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        fitting = [route for route in self._routes if route.path_regex.match(scope["path"])]
+        raise MethodNotAllowed(scope["method"], sorted({method for route in fitting for method in route.methods or ()}))
+
+
+def routes_of(operations: list[Operation]) -> list[Route]:
+    """The routes of some operations, in the order of the operations: matching is linear.
+
+    A path may fit several templates (a file may be called `status`): the method decides.
+    """
+    by_path: dict[str, list[Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, []).append(operation)
+    routes: list[_ExactRoute] = []
+    for path, group in by_path.items():
+        resource = Resource(group)
+        routes.append(_ExactRoute(path, resource, resource.methods))
+    refuse_method = _RefuseMethod(list(routes))
+    return [*routes, *(_ExactRoute(path, refuse_method) for path in by_path)]

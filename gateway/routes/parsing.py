@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -9,7 +10,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
-from gateway.conditional import EntityTags, Preconditions
+from gateway.conditional import EntityTags, Form, Preconditions, parse_http_date
 from gateway.problems import (
     BodyTooLarge,
     InvalidBody,
@@ -19,6 +20,7 @@ from gateway.problems import (
     InvalidStateVector,
     UnsupportedMediaType,
 )
+from gateway.routes.operation import OCTETS, TEXT
 from gateway.structs import MalformedUpdate, read_state_vector
 from gateway.wire import path_fault, valid_project_id
 
@@ -115,27 +117,42 @@ def if_none_match(request: Request) -> EntityTags | None:
     return None if value is None else EntityTags.parse(value, "If-None-Match")
 
 
+def if_modified_since(request: Request) -> int | None:
+    """The date from which on a reader wants news, in seconds since 1970; None where tags say more, or none is given."""
+    value = header(request, b"if-modified-since")
+    if value is None or header(request, b"if-none-match") is not None:
+        return None
+    return parse_http_date(value)
+
+
 def preconditions(request: Request) -> Preconditions:
     """What a write demands of the file.
 
     Raises:
         InvalidParameter
     """
-    if_match = header(request, b"if-match")
+    if_match, unmodified = header(request, b"if-match"), header(request, b"if-unmodified-since")
     return Preconditions(
         if_match=None if if_match is None else EntityTags.parse(if_match, "If-Match"),
         if_none_match=if_none_match(request),
+        if_unmodified_since=None if unmodified is None else parse_http_date(unmodified),
         incarnation=header(request, b"x-incarnation"),
     )
 
 
 def header(request: Request, name: bytes) -> str | None:
     """A header by its lower-case name, without decoding the others; lines of the same name make one list."""
+    value = header_bytes(request, name)
+    return None if value is None else value.decode("latin-1")
+
+
+def header_bytes(request: Request, name: bytes) -> bytes | None:
+    """The same as it came."""
     value: bytes | None = None
     for found, line in request.scope["headers"]:
         if found == name:
             value = line if value is None else value + b", " + line
-    return None if value is None else value.decode("latin-1")
+    return value
 
 
 def require_media_type(request: Request, wanted: str) -> None:
@@ -212,6 +229,13 @@ def prefers(accept: str | None, offers: tuple[str, ...]) -> str:
         if quality > liking:
             best, liking = offer, quality
     return best
+
+
+@functools.lru_cache(1024)
+def accepted_form(accept: bytes | None) -> Form:
+    """How a document is written for a client that says nothing but what it accepts."""
+    accepted = None if accept is None else accept.decode("latin-1")
+    return "text" if prefers(accepted, (OCTETS, TEXT)) == TEXT else "update"
 
 
 def _quality(accept: str, offer: str) -> float:

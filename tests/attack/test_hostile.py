@@ -211,8 +211,6 @@ CURSORS = [
 def test_what_is_no_cursor_is_refused(shared_project: httpx.Client, cursor: str) -> None:
     shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
     _refused(shared_project.get("/changes", params={"since": cursor}), 400, "invalid_cursor")
-    stream = {"Accept": "text/event-stream"}
-    _refused(shared_project.get("/changes", params={"since": cursor}, headers=stream), 400, "invalid_cursor")
     for path in ("/files/status", "/sync"):
         _refused(shared_project.post(path, json={"since": cursor}), 400, "invalid_cursor")
 
@@ -309,7 +307,7 @@ def test_what_is_no_state_vector_is_refused(shared_project: httpx.Client, text: 
     _refused(shared_project.get("/files/a.md", params={"state_vector": text}), 400, "invalid_state_vector")
 
 
-@pytest.mark.parametrize("tag", ["x", '"', '"a" "b"', "W/", 'w/"a"', "*, *", '"a",, b'])
+@pytest.mark.parametrize("tag", ['"', '"a" "b"', "W/", '"a", "b', '"a"\\"', '"a", W/'])
 def test_malformed_entity_tags_are_refused(shared_project: httpx.Client, tag: str) -> None:
     shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
     for name in ("If-None-Match", "If-Match"):

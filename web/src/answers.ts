@@ -2,6 +2,8 @@
 import { type GatewayError, problemFrom, UnexpectedAnswer } from './errors.js'
 import type { ProblemDetails } from './wire.js'
 
+const OWN_TAG = /^(?:W\/)?"([0-9a-z]+(?:\.[0-9]+){1,2}(?:\.[jt])?)(?![0-9A-Za-z.])/
+
 /** An answer about something that has states, with the name of the state. */
 export interface Tagged<T> {
   value: T
@@ -74,9 +76,14 @@ export function withTag<T>(answer: Response, value: T): Tagged<T> {
   return { value, tag: tagOf(answer), backoffS: seconds(answer, 'Backoff') }
 }
 
-/** The tag of an answer, in its strong form without quotes: a compressed answer weakens it. */
+/** The tag of an answer as the gateway made it, without quotes: compression weakens it, and proxies mark it. */
 function tagOf(answer: Response): string | null {
-  return answer.headers.get('ETag')?.replace(/^W\//, '').replaceAll('"', '') ?? null
+  return OWN_TAG.exec(answer.headers.get('ETag') ?? '')?.[1] ?? null
+}
+
+/** The life of the file that a tag is of. */
+export function incarnationOf(tag: string): string {
+  return tag.slice(0, tag.indexOf('.'))
 }
 
 /** A tag as headers have it. */

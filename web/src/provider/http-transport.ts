@@ -1,6 +1,6 @@
 import { uuidv4 } from 'lib0/random'
 import * as Y from 'yjs'
-import type { FileContent } from '../answers.js'
+import { type FileContent, incarnationOf } from '../answers.js'
 import { GatewayError, isProblem } from '../errors.js'
 import type { PollingManager } from '../manager.js'
 import { isRetried } from '../policy.js'
@@ -145,7 +145,7 @@ export class HttpTransport implements Transport {
     const { value: receipt, tag } = await project.appendUpdate(path, update, { incarnation, signal, keepalive })
     if (signal.aborted) return
     this.succeeded('push')
-    if (tag === null || !this.isSameLife(tag.slice(0, tag.lastIndexOf('.')))) return
+    if (tag === null || !this.isSameLife(incarnationOf(tag))) return
     // Nobody wrote between: the version is what was just sent, and need not be fetched.
     if (receipt.version === this.version + 1) this.version = receipt.version
     else if (receipt.version > this.version) this.options.manager.signal(this.key)
