@@ -1,5 +1,6 @@
 """Who is in a room, as they say of themselves (y-protocols `awareness.js`): kept in memory only. Pure."""
 
+from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 
 from msgspec import Struct
@@ -10,6 +11,8 @@ EXPIRY_S = 30.0
 """A state that was not renewed for so long is withdrawn; clients renew theirs every 15 s."""
 
 _GONE = "null"
+_REMEMBERED = 4096
+"""Of how many clients that have left the last clock is known."""
 
 
 class TooMuchAwareness(Exception):
@@ -34,6 +37,9 @@ class Awareness:
         self._clients_per_owner = clients_per_owner
         self._size_per_owner = size_per_owner
         self._present: dict[int, _Present] = {}
+        self._left: OrderedDict[int, int] = OrderedDict()
+        """The last clocks of clients that have left: an old state of such a client, repeated by another one, is no news
+        (y-protocols keeps `meta` for this)."""
 
     def __len__(self) -> int:
         return len(self._present)
@@ -46,22 +52,43 @@ class Awareness:
         """Take what a connection says; returns what of it is news, to be told to all.
 
         Raises:
-            TooMuchAwareness
+            TooMuchAwareness: nothing of it was taken.
         """
-        news = []
+        news: dict[int, AwarenessState] = {}
         for state in states:
-            known = self._present.get(state.client)
-            if known is not None and not _supersedes(state, known.state):
-                continue
+            if self._is_news(state, news.get(state.client)):
+                news[state.client] = state
+        self._require_few([state for state in news.values() if state.state != _GONE], owner)
+        for client, state in news.items():
             if state.state == _GONE:
-                self._present.pop(state.client, None)
+                self._present.pop(client, None)
+                self._remember(client, state.clock)
             else:
-                self._present[state.client] = _Present(state, owner, now)
-            news.append(state)
-        sizes = [len(present.state.state) for present in self._present.values() if present.owner is owner]
-        if len(sizes) > self._clients_per_owner or sum(sizes) > self._size_per_owner:
+                self._left.pop(client, None)
+                self._present[client] = _Present(state, owner, now)
+        return tuple(news.values())
+
+    def _is_news(self, state: AwarenessState, before: AwarenessState | None) -> bool:
+        if before is None:
+            present = self._present.get(state.client)
+            if present is None:
+                return state.clock > self._left.get(state.client, -1)
+            before = present.state
+        return state.clock > before.clock or (state.clock == before.clock and state.state == _GONE != before.state)
+
+    def _require_few(self, added: list[AwarenessState], owner: Hashable) -> None:
+        sizes = {
+            client: len(present.state.state) for client, present in self._present.items() if present.owner is owner
+        }
+        sizes.update((state.client, len(state.state)) for state in added)
+        if len(sizes) > self._clients_per_owner or sum(sizes.values()) > self._size_per_owner:
             raise TooMuchAwareness
-        return tuple(news)
+
+    def _remember(self, client: int, clock: int) -> None:
+        self._left[client] = clock
+        self._left.move_to_end(client)
+        if len(self._left) > _REMEMBERED:
+            self._left.popitem(last=False)
 
     def withdraw(self, owner: Hashable) -> tuple[AwarenessState, ...]:
         """Forget the clients of a connection that was lost; returns what tells the others."""
@@ -74,8 +101,6 @@ class Awareness:
     def _remove(self, clients: Iterable[int]) -> tuple[AwarenessState, ...]:
         # With its last clock: a client that is back says the next one, and is seen again (y-protocols removes so too).
         gone = [self._present.pop(client).state for client in list(clients)]
+        for state in gone:
+            self._remember(state.client, state.clock)
         return tuple(AwarenessState(state.client, state.clock, _GONE) for state in gone)
-
-
-def _supersedes(new: AwarenessState, old: AwarenessState) -> bool:
-    return new.clock > old.clock or (new.clock == old.clock and new.state == _GONE)

@@ -1,7 +1,7 @@
 """Reading a file: whole, what was added, what is lacking, as it was, as text."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -22,6 +22,7 @@ from gateway.problems import (
     WriteContention,
 )
 from gateway.roots import RootIsNotText, read_roots, read_text
+from gateway.structs import Reader
 from gateway.updates import InvalidUpdate, build_update, diff_update, merge, merge_groups
 from gateway.watched_project import WatchedProject
 from gateway.worker import in_worker
@@ -29,6 +30,8 @@ from storage import FileHead, Storage, StoredDocument
 
 _INCREMENT_BYTES = 128 * 1024
 """An increment of at most this many bytes is served without a look at how large the whole document is."""
+_CLIENTS = 100_000
+"""How many clients a state vector may name beside those that the document has."""
 
 
 class Content(Struct, frozen=True, gc=False):
@@ -129,8 +132,10 @@ class FileReader:
         document = self._documents.peek(project, path)
         try:
             if document is not None and document.head == head:
+                _require_few(state_vector, document.state_vector)
                 return _content(head, document.encode(state_vector))
             whole = await self.read_whole(project, path)
+            _require_few(state_vector, lambda: whole.update)
             update = await in_worker(_diff, (whole.update, state_vector))
         except InvalidUpdate as error:
             raise InvalidStateVector(str(error)) from None
@@ -169,6 +174,17 @@ class FileReader:
         if head.deleted:
             raise FileDeleted(path, file_headers(head))
         return head
+
+
+def _require_few(state_vector: bytes, known: Callable[[], bytes]) -> None:
+    """Raises InvalidStateVector where a state vector names many more clients than the document has.
+
+    Args:
+        known: the document, or its state vector: both begin with the number of its clients.
+    """
+    named = Reader(state_vector).unsigned()
+    if named > _CLIENTS and named > (most := _CLIENTS + Reader(known()).unsigned()):
+        raise InvalidStateVector(f"it names {named} clients; {most} are the most here")
 
 
 def _content(head: FileHead, update: bytes, builds_on: int = 0) -> Content:

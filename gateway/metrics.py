@@ -96,6 +96,11 @@ class _Collector:
         )
         yield GaugeMetricFamily("gateway_rooms", "Files with WebSocket clients.", value=len(self._rooms))
         yield GaugeMetricFamily("gateway_room_connections", "WebSocket clients.", value=self._rooms.connections)
+        yield CounterMetricFamily(
+            "gateway_room_messages_ignored",
+            "Messages of WebSocket clients that are not of the protocol, or say too much of who is there.",
+            value=self._rooms.ignored,
+        )
         yield from self._worker_figures()
         yield from self._job_figures()
 

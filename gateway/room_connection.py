@@ -6,9 +6,8 @@ from collections.abc import Awaitable
 
 from starlette.types import Send
 
+from gateway.close_codes import RESTART, TRY_LATER
 from gateway.eager import run_at_once
-
-FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, RESTART, TRY_LATER = 4404, 4422, 1008, 1012, 1013
 
 _CLOSE_S = 5.0
 """How long a connection that does not read may take to hear why it is closed."""
@@ -25,6 +24,7 @@ class Connection:
         "_held_bytes",
         "_limit",
         "_queue",
+        "_reason",
         "_receiver",
         "_send",
         "_sender",
@@ -42,6 +42,7 @@ class Connection:
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._closing = 0
+        self._reason = ""
         self._gone = False
         self._synced = False
         self._held: list[tuple[int, bytes]] | None = None
@@ -99,10 +100,10 @@ class Connection:
             if held_version > version:
                 self.enqueue(message)
 
-    def close(self, code: int) -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Send nothing more, and end the connection. The first code counts."""
         if not self._closing:
-            self._closing = code
+            self._closing, self._reason = code, reason
             self._drop()
             self._start_sending()
             asyncio.get_running_loop().call_later(_CLOSE_S, self._give_up)
@@ -132,7 +133,7 @@ class Connection:
                 self._bytes -= len(message)
                 await self._send({"type": "websocket.send", "bytes": message})
             if self._closing:
-                await self._send({"type": "websocket.close", "code": self._closing})
+                await self._send({"type": "websocket.close", "code": self._closing, "reason": self._reason})
         except (
             OSError,
             RuntimeError,

@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from gateway.struct_writing import var_uint
-from gateway.structs import MalformedUpdate, Reader, read_state_vector
+from gateway.structs import MalformedUpdate, Reader, check_state_vector
 
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
 STEP_1, STEP_2, UPDATE = range(3)
@@ -15,7 +15,11 @@ class MalformedMessage(ValueError):
     """The bytes are not a message of the protocol."""
 
 
-class MalformedStateVector(MalformedMessage):
+class UnknownMessage(ValueError):
+    """The message is of a type that a client of the protocol does not send: an application may have its own."""
+
+
+class MalformedStateVector(ValueError):
     """The state vector of a sync step 1 is none."""
 
 
@@ -46,8 +50,10 @@ def parse_message(message: bytes) -> SyncMessage | AwarenessMessage | QueryAware
     """A message of a client.
 
     Raises:
-        MalformedMessage: it is none, or of a type that a client does not send.
+        UnknownMessage, MalformedMessage, MalformedStateVector
     """
+    if not message:
+        raise UnknownMessage("it is empty")
     try:
         reader = Reader(message)
         match reader.unsigned():
@@ -58,7 +64,7 @@ def parse_message(message: bytes) -> SyncMessage | AwarenessMessage | QueryAware
             case 3:
                 return QueryAwareness()
             case kind:
-                raise MalformedMessage(f"the message type {kind} is unknown")
+                raise UnknownMessage(f"the message type {kind} is unknown")
     except MalformedUpdate as error:
         raise MalformedMessage(str(error)) from None
 
@@ -68,7 +74,7 @@ def _parse_sync(reader: Reader) -> SyncMessage:
         case 0:
             state_vector = reader.buffer()
             try:
-                read_state_vector(state_vector)
+                check_state_vector(state_vector)
             except MalformedUpdate as error:
                 raise MalformedStateVector(str(error)) from None
             return SyncMessage("step_1", state_vector)
@@ -77,7 +83,7 @@ def _parse_sync(reader: Reader) -> SyncMessage:
         case 2:
             return SyncMessage("update", reader.buffer())
         case kind:
-            raise MalformedMessage(f"the sync message type {kind} is unknown")
+            raise UnknownMessage(f"the sync message type {kind} is unknown")
 
 
 def _parse_states(update: bytes) -> tuple[AwarenessState, ...]:

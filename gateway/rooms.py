@@ -11,11 +11,13 @@ from typing import NamedTuple
 import structlog
 
 from gateway.awareness import Awareness
+from gateway.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TRY_LATER
 from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files
 from gateway.problems import FileDeleted, FileNotFound, MissingPredecessors, Problem, ProjectNotFound
-from gateway.room_connection import FILE_DELETED, INVALID_UPDATE, RESTART, TRY_LATER, Connection
+from gateway.room_answers import Answers, Turns
+from gateway.room_connection import Connection
 from gateway.room_messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
 from gateway.updates import EMPTY_UPDATE
 from storage import Commit, Committed, FileHead, Storage, StorageError
@@ -25,6 +27,7 @@ _log = structlog.get_logger("gateway.rooms")
 _ASK_AGAIN_S = 1.0
 """After how long a client whose answer has a gap is asked again for what is missing."""
 _AWARENESS_CHECK_S = 10.0
+_ANSWERS_BYTES = 32 * 2**20
 _UPDATES_TOGETHER = 1000
 """How many updates one version is made of at most."""
 
@@ -48,6 +51,8 @@ class Room:
         self.connections: dict[Connection, None] = {}
         self.awareness = Awareness()
         self.incarnation: str | None = None
+        self._version = 0
+        """The newest version that was heard of."""
         self.over = False
         """Whether the file was deleted: what comes in is not written, not even if there is a new file of this name."""
         self._inbox: deque[_Received] = deque()
@@ -92,10 +97,20 @@ class Room:
 
     async def answer_step_1(self, connection: Connection, state_vector: bytes) -> None:
         """Send a client what it lacks, and from then on every version after that."""
+        known = self._rooms.answers.find(self, state_vector)
+        if known is None:
+            await self._rooms.turns.take()
         connection.hold()
-        update, version = await self._rooms.read_lacking(self, state_vector)
-        connection.enqueue(sync_step_2(update))
+        message, version = known or await self._read_answer(state_vector)
+        connection.enqueue(message)
         connection.release(version)
+
+    async def _read_answer(self, state_vector: bytes) -> tuple[bytes, int]:
+        update, version = await self._rooms.read_lacking(self, state_vector)
+        message = sync_step_2(update)
+        if version >= self._version:
+            self._rooms.answers.keep(self, state_vector, message, version)
+        return message, version
 
     # What is committed
 
@@ -104,7 +119,8 @@ class Room:
         if head.deleted or update is None:
             self.end()
             return
-        self.incarnation = head.incarnation
+        self.incarnation, self._version = head.incarnation, head.version
+        self._rooms.answers.forget(self)
         message = sync_update(update)
         for connection in self.connections:
             connection.deliver(head.version, message)
@@ -230,6 +246,10 @@ class Rooms:
         self.queue_limit = queue_limit
         self.inbox_limit = inbox_limit
         self.connections = 0
+        self.ignored = 0
+        """How many messages were none that is to be heeded."""
+        self.answers: Answers[Room] = Answers(_ANSWERS_BYTES)
+        self.turns = Turns()
         self.draining = False
         storage.listen(self._committed)
 
@@ -276,6 +296,7 @@ class Rooms:
 
     def forget(self, room: Room) -> bool:
         """Let the next client of the file have a room of its own; False if that is so already."""
+        self.answers.forget(room)
         key = (room.project, room.path)
         if self._rooms.get(key) is not room:
             return False

@@ -4,6 +4,7 @@ Only what integration does not tell: whether the bytes are well formed to the la
 """
 
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -125,6 +126,24 @@ def read_state_vector(data: bytes) -> dict[int, int]:
     if not reader.at_end:
         raise MalformedUpdate("there are bytes after the end")
     return clocks
+
+
+_CONTINUED = bytes(range(0x80, 0x100))
+_LONG_INTEGER = re.compile(rb"[\x80-\xff]{7}")
+
+
+def check_state_vector(data: bytes) -> int:
+    """How many clients a state vector names. It is not read for that: the time is that of a search in its bytes.
+
+    Raises:
+        MalformedUpdate: it is not a state vector, to the last byte.
+    """
+    entries = Reader(data).unsigned()
+    if data[-1] >= 0x80 or len(data.translate(None, _CONTINUED)) != 1 + 2 * entries:
+        raise MalformedUpdate("it does not hold as many clients as it says")
+    if _LONG_INTEGER.search(data):  # few are; each is read
+        read_state_vector(data)
+    return entries
 
 
 def read_delete_set(reader: Reader) -> list[tuple[int, int, int]]:

@@ -4,6 +4,7 @@ Nothing of uvicorn's that is private is used: only what asyncio and ASGI call.
 """
 
 import asyncio
+import re
 from struct import pack
 from typing import Any, cast
 
@@ -11,9 +12,16 @@ import structlog
 from starlette.types import Message
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from gateway.close_codes import TOO_LARGE
+
 _log = structlog.get_logger("gateway.http")
 
-_FINAL_BINARY = 0x82
+_FINAL_BINARY, _FINAL_CLOSE = 0x82, 0x88
+_CLOSE_1009 = re.compile(rb"\x88[\x02-\x7d]\x03\xf1.*\Z", re.DOTALL)
+"""The frame by which `websockets` refuses a message over the limit. After it stock providers come back and send the
+same, for ever."""
+_LINGER_S = 30.0
+"""How long the rest of such a message is read and dropped: closing a socket on unread bytes takes the code with it."""
 _PONGS_LIMIT = 64 * 2**10
 """How many bytes of answers to pings may wait for a client; one read from the socket may bring more."""
 
@@ -36,14 +44,29 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._flow.unblock()
         super().resume_writing()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._flow.lost()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        if self._flow.refused:
+            self._flow.abort()
+        else:
+            super().shutdown()
+
     def data_received(self, data: bytes) -> None:
+        if self._flow.refused:
+            return
         waiting = self._flow.get_write_buffer_size()
+        self._flow.answering = True
         try:
             super().data_received(data)
         except Exception as error:  # of bytes that uvicorn does not expect after those before them
             _log.debug("WebSocket ended", reason=repr(error))
             self._flow.abort()
-        else:
+        finally:
+            self._flow.answering = False
+        if not self._flow.is_closing():
             self._flow.owe(self._flow.get_write_buffer_size() - waiting)
 
     async def send(self, message: Message) -> None:  # type: ignore[override]
@@ -65,6 +88,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 class _Flow:
     """A transport that does not read for ever while its client does not: a ping that is read is answered by bytes that
     wait. uvicorn pauses and resumes reading for reasons of its own.
+
+    A message over the limit is refused here: the close frame of it has our code, and the client may send to its end.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -75,9 +100,44 @@ class _Flow:
         """Whether the client does not take what it is sent."""
         self._owed = 0
         """How many bytes of answers to what was read wait since then."""
+        self.answering = False
+        """Whether what is written answers what was just read: control frames, no message."""
+        self.refused = False
+        """Whether a message was refused: nothing more is sent, and what is read is dropped."""
+        self._ending: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self.refused:
+            return
+        refusal = _CLOSE_1009.search(data) if self.answering else None
+        if refusal is None:
+            self._transport.write(data)
+        else:
+            self._refuse(data[: refusal.start()])
+
+    def _refuse(self, before: bytes) -> None:
+        reason = b"the message is too large"
+        frame = pack("!BBH", _FINAL_CLOSE, 2 + len(reason), TOO_LARGE) + reason
+        self._transport.write(before + frame)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self.refused, self._paused, self._owed = True, False, 0
+        self._regulate()
+        self._ending = asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
+
+    def close(self) -> None:
+        if not self.refused:
+            self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self.refused or self._transport.is_closing()
+
+    def lost(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
 
     def block(self) -> None:
         self.blocked = True

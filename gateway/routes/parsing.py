@@ -21,7 +21,7 @@ from gateway.problems import (
     UnsupportedMediaType,
 )
 from gateway.routes.operation import OCTETS, TEXT
-from gateway.structs import MalformedUpdate, read_state_vector
+from gateway.structs import MalformedUpdate, check_state_vector
 from gateway.wire import path_fault, valid_project_id
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ def state_vector(request: Request) -> bytes | None:
         return None
     try:
         decoded = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_", validate=True)
-        read_state_vector(decoded)
+        check_state_vector(decoded)
     except (binascii.Error, ValueError, MalformedUpdate) as error:
         raise InvalidStateVector(f"it is not a Yjs state vector as base64url: {error}") from None
     return decoded

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from starlette.types import Receive, Scope, Send
 
 from gateway.awareness import TooMuchAwareness
+from gateway.close_codes import FILE_DELETED, INVALID_PATH, INVALID_UPDATE, TRY_LATER
 from gateway.problems import FileDeleted, InvalidStateVector, Problem
-from gateway.room_connection import FILE_DELETED, INVALID_UPDATE, NOT_ALLOWED, TRY_LATER, Connection
+from gateway.room_connection import Connection
 from gateway.room_messages import (
     AwarenessMessage,
     MalformedMessage,
     MalformedStateVector,
     QueryAwareness,
     SyncMessage,
+    UnknownMessage,
     awareness_message,
     parse_message,
 )
@@ -23,7 +25,8 @@ from gateway.routes.parsing import encoding_fault
 from gateway.wire import path_fault, valid_project_id
 from storage import StorageError
 
-_TEXT_FRAME = 1003
+_MESSAGES_IN_A_TURN = 16
+"""How many messages of one client are taken before everybody else has a turn: many can come in one read."""
 
 
 class RoomEndpoint:
@@ -38,10 +41,11 @@ class RoomEndpoint:
         project, path = scope["path_params"]["project"], scope["path_params"]["path"]
         connection = Connection(send, self._rooms.queue_limit)
         try:
-            if valid_project_id(project) and path_fault(path) is None and encoding_fault(scope, path) is None:
+            fault = _name_fault(scope, project, path)
+            if fault is None:
                 await self._serve(project, path, connection, receive)
             else:
-                connection.close(NOT_ALLOWED)
+                connection.close(INVALID_PATH, fault)
                 await _until_disconnected(receive)
         except asyncio.CancelledError:
             if not connection.closing:
@@ -58,11 +62,31 @@ class RoomEndpoint:
             return
         try:
             await _greet(room, connection)
+            taken = 0
             while (message := await receive())["type"] != "websocket.disconnect":
                 if connection.heeded:
-                    await _take(room, connection, message.get("bytes"))
+                    await self._take(room, connection, message.get("bytes") or b"")
+                taken += 1
+                if taken % _MESSAGES_IN_A_TURN == 0:
+                    await asyncio.sleep(0)
         finally:
             self._rooms.leave(room, connection)
+
+    async def _take(self, room: Room, connection: Connection, frame: bytes) -> None:
+        """Do what a frame of a client says. What is none of the protocol is ignored: an application may send what only
+        its other clients know, and whatever is wrong with one message, the edits after it count."""
+        try:
+            with _closing_on_problems(connection):
+                await _heed(room, connection, frame)
+        except (UnknownMessage, MalformedMessage, TooMuchAwareness):
+            self._rooms.ignored += 1
+
+
+def _name_fault(scope: Scope, project: str, path: str) -> str | None:
+    if not valid_project_id(project):
+        return "not a project"
+    fault = path_fault(path) or encoding_fault(scope, path)
+    return None if fault is None else f"not a path: {fault}"
 
 
 async def _until_disconnected(receive: Receive) -> None:
@@ -75,22 +99,17 @@ async def _greet(room: Room, connection: Connection) -> None:
         await room.greet(connection)
 
 
-async def _take(room: Room, connection: Connection, frame: bytes | None) -> None:
-    """Do what a frame of a client says."""
-    if frame is None:
-        connection.close(_TEXT_FRAME)
-        return
-    with _closing_on_problems(connection):
-        match parse_message(frame):
-            case SyncMessage("step_1", state_vector):
-                await room.answer_step_1(connection, state_vector)
-            case SyncMessage(step, update):
-                await room.submit(connection, update, answer=step == "step_2")
-            case AwarenessMessage(states):
-                now = asyncio.get_running_loop().time()
-                room.tell_awareness(room.awareness.receive(states, connection, now))
-            case QueryAwareness():
-                connection.enqueue(awareness_message(room.awareness.states()))
+async def _heed(room: Room, connection: Connection, frame: bytes) -> None:
+    match parse_message(frame):
+        case SyncMessage("step_1", state_vector):
+            await room.answer_step_1(connection, state_vector)
+        case SyncMessage(step, update):
+            await room.submit(connection, update, answer=step == "step_2")
+        case AwarenessMessage(states):
+            now = asyncio.get_running_loop().time()
+            room.tell_awareness(room.awareness.receive(states, connection, now))
+        case QueryAwareness():
+            connection.enqueue(awareness_message(room.awareness.states()))
 
 
 @contextlib.contextmanager
@@ -99,9 +118,7 @@ def _closing_on_problems(connection: Connection) -> Iterator[None]:
     try:
         yield
     except (MalformedStateVector, InvalidStateVector):
-        connection.close(INVALID_UPDATE)
-    except (MalformedMessage, TooMuchAwareness):
-        connection.close(NOT_ALLOWED)
+        connection.close(INVALID_UPDATE, "an invalid state vector")
     except FileDeleted:
         connection.close(FILE_DELETED)
     except (Problem, StorageError):

@@ -1,5 +1,6 @@
 """Rooms: stock providers and odd clients over one document, one sequence of versions, one feed."""
 
+import contextlib
 import random
 import socket
 import threading
@@ -11,10 +12,18 @@ from urllib.parse import quote
 import httpx
 import pycrdt
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateway.awareness import EXPIRY_S, Awareness
-from gateway.room_messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
+from gateway.room_messages import (
+    AwarenessMessage,
+    AwarenessState,
+    awareness_message,
+    sync_step_1,
+    sync_step_2,
+    sync_update,
+)
 from tests.live.clients import OCTETS, Waiting, Wakes, figure, name_of, names, put, wait_for_figure
 from tests.live.editors import Editor, Typewriter, client_frame, raw_client, resident_bytes
 from tests.support.server import GatewayProcess
@@ -192,6 +201,47 @@ def test_the_lost_are_withdrawn_by_what_a_returning_client_can_outdo() -> None:
     assert awareness.states() == (AwarenessState(7, 4, '{"a":2}'),)
 
 
+def test_an_old_state_of_who_has_left_does_not_come_back() -> None:
+    awareness = Awareness()
+    lost, gone, silent = (AwarenessState(client, 5, "{}") for client in (1, 2, 3))
+    awareness.receive([lost], "lost", 0.0)
+    awareness.receive([gone, silent], "other", 0.0)
+    awareness.withdraw("lost")
+    awareness.receive([AwarenessState(2, 6, "null")], "other", 0.0)
+    awareness.expire(EXPIRY_S)
+    echoes = [state for old in (lost, gone, silent) for state in (old, AwarenessState(old.client, 4, "{}"))]
+    assert awareness.receive(echoes, "echo", EXPIRY_S) == ()
+    assert awareness.receive([AwarenessState(2, 6, "{}"), AwarenessState(1, 5, "null")], "echo", EXPIRY_S) == ()
+    assert awareness.states() == ()
+    back = (AwarenessState(1, 6, "{}"), AwarenessState(2, 7, "{}"), AwarenessState(3, 6, "{}"))
+    assert awareness.receive(back, "back", EXPIRY_S) == back
+
+
+def test_the_clocks_of_a_bounded_number_of_clients_are_remembered() -> None:
+    awareness = Awareness()
+    for client in range(10_000):
+        awareness.receive([AwarenessState(client, 5, "{}")], client, 0.0)
+        awareness.withdraw(client)
+    newest = [AwarenessState(client, 5, "{}") for client in range(9_000, 9_010)]
+    assert awareness.receive(newest, "echo", 0.0) == ()
+    oldest = (AwarenessState(0, 5, "{}"),)
+    assert awareness.receive(oldest, "echo", 0.0) == oldest
+
+
+def test_a_late_echo_shows_nobody_who_has_left(shared_gateway: GatewayProcess, shared_project: httpx.Client) -> None:
+    left = AwarenessState(111, 5, '{"name":"Ada"}')
+    name = name_of(shared_project)
+    with raw_client(shared_gateway, name, "a.md") as present:
+        with raw_client(shared_gateway, name, "a.md") as leaving:
+            leaving.send(awareness_message((left,)))
+            while present.receive() != AwarenessMessage((left,)):
+                pass
+        assert present.receive() == AwarenessMessage((AwarenessState(111, 5, "null"),))
+        present.send(awareness_message((left,)))
+        present.send(awareness_message((AwarenessState(222, 1, "{}"),)))
+        assert present.receive() == AwarenessMessage((AwarenessState(222, 1, "{}"),))
+
+
 def test_awareness_expires_unless_it_is_renewed() -> None:
     awareness = Awareness()
     awareness.receive([AwarenessState(1, 1, "{}"), AwarenessState(2, 1, "{}")], "them", 0.0)
@@ -219,8 +269,13 @@ def test_a_client_says_of_itself_only_so_much(
 ) -> None:
     state = '"' + "x" * (300_000 // clients) + '"'
     with raw_client(shared_gateway, name_of(shared_project), "a.md") as client:
+        writer = Typewriter()
+        client.join(writer.document)
         client.send(awareness_message(tuple(AwarenessState(number, 1, state) for number in range(clients))))
-        assert client.close_code() == 1008
+        client.send(awareness_message((AwarenessState(7, 1, "{}"),)))
+        assert client.receive() == AwarenessMessage((AwarenessState(7, 1, "{}"),))
+        client.send_update(writer.type("and goes on editing"))
+        until_text(shared_project, "and goes on editing")
 
 
 def test_a_hundred_thousand_updates_in_one_turn_are_all_stored(
@@ -273,13 +328,20 @@ def test_a_room_is_the_file_of_its_name(edit: Edit, shared_project: httpx.Client
 def test_a_room_is_refused_for_what_is_no_file_path(shared_gateway: GatewayProcess, path: str) -> None:
     with raw_client(shared_gateway, "refused", path, quoted=True) as client:
         client.send(sync_update(Typewriter().type("x")))
-        assert client.close_code() == 1008
+        assert client.close_code() == 4400
     assert httpx.get(shared_gateway.project("refused") + "/files").status_code == 404
 
 
 def test_a_room_is_refused_for_what_is_no_project(shared_gateway: GatewayProcess) -> None:
     with raw_client(shared_gateway, "no project!", "a.md") as client:
-        assert client.close_code() == 1008
+        assert client.close_code() == 4400
+
+
+@pytest.mark.parametrize("path", ["u\u0308.txt", "a/", "a//b"])
+def test_a_stock_provider_does_not_come_back_to_what_is_no_file_path(edit: Edit, path: str) -> None:
+    editor = edit(path)
+    assert editor.until_ended() == 4400
+    assert not editor.comes_back
 
 
 # Gaps
@@ -534,23 +596,51 @@ def _update_v2() -> bytes:
 
 _PANIC = bytes.fromhex("010187ad4bddc78887ad84da010191420c000000")
 
-_OFFENCES: dict[str, tuple[bytes | str, int]] = {
-    "a text frame": ("hello", 1003),
-    "an empty message": (b"", 1008),
-    "an unknown type": (b"\x07abc", 1008),
-    "an answer to a question of rights": (b"\x02\x00\x02no", 1008),
-    "an unknown sync type": (b"\x00\x09\x00", 1008),
-    "an update that ends too early": (b"\x00\x02\x7fabc", 1008),
-    "awareness that ends too early": (b"\x01\x05\x02\x01\x01\x02{", 1008),
-    "an endless number": (b"\xff" * 30, 1008),
+_IGNORED: dict[str, bytes | str] = {
+    "a text frame": "ping",
+    "an empty text frame": "",
+    "an empty message": b"",
+    "an unknown type": b"\x07abc",
+    "an unknown type of two bytes": b"\xc8\x01abc",
+    "a type that the protocol may come to have": b"\x04",
+    "an answer to a question of rights": b"\x02\x00\x02no",
+    "an unknown sync type": b"\x00\x09\x00",
+    "a sync message without a type": b"\x00",
+    "an update that ends too early": b"\x00\x02\x7fabc",
+    "a state vector that ends too early": b"\x00\x00\x7f\x00",
+    "awareness that ends too early": b"\x01\x05\x02\x01\x01\x02{",
+    "awareness that is no UTF-8": b"\x01\x05\x01\x01\x01\x01\xff",
+    "awareness of nobody knows how many": b"\x01\x04\xff\xff\xff\x7f",
+    "an endless number": b"\xff" * 30,
+}
+_OFFENCES: dict[str, tuple[bytes, int]] = {
     "a state vector that is none": (b"\x00\x00\x03\xff\xff\xff", 4422),
     "a state vector with something after it": (b"\x00\x00\x02\x00\x00", 4422),
+    "a state vector that names more clients than it holds": (sync_step_1(b"\xff\xff\xff\x7f\x01\x01"), 4422),
+    "a state vector of a number that is too large": (sync_step_1(b"\x01" + b"\xff" * 8 + b"\x7f\x01"), 4422),
+    "a state vector of too many clients": (sync_step_1(b"\x84\x8e\x06" + b"\x00\x00" * 100_100), 4422),
     "an update that is noise": (sync_update(b"\x01\x02\x03\x04\x05\x06\x07\x08"), 4422),
     "an update with something after it": (sync_update(Typewriter().type("x") + b"\0"), 4422),
     "an update of encoding v2": (sync_update(_update_v2()), 4422),
     "an update that makes yrs panic": (sync_update(_PANIC), 4422),
     "an answer that is noise": (sync_step_2(b"\xff\xff\xff"), 4422),
 }
+
+
+def test_what_is_not_of_the_protocol_is_ignored_and_counted(
+    edit: Edit, shared_gateway: GatewayProcess, shared_project: httpx.Client
+) -> None:
+    present = edit().synced()
+    with raw_client(shared_gateway, name_of(shared_project), "a.md") as client:
+        writer = Typewriter()
+        client.join(writer.document)
+        for name, message in _IGNORED.items():
+            ignored = figure(shared_gateway, "gateway_room_messages_ignored_total")
+            client.send(message)
+            client.send_update(writer.type(f"<{name}>"))
+            present.until_holds(f"<{name}>")
+            assert figure(shared_gateway, "gateway_room_messages_ignored_total") == ignored + 1, name
+    assert text_of(shared_project) == str(writer.text)
 
 
 @pytest.mark.parametrize("offence", _OFFENCES)
@@ -582,7 +672,16 @@ def test_a_message_over_the_limit_ends_its_connection(
         # Its head alone, which tells how long it is: with the rest unread, TCP might drop what the gateway has to say.
         length = (17 * 2**20).to_bytes(8)
         client.socket.socket.sendall(b"\x82\xff" + length + b"mask")
-        assert client.close_code() == 1009
+        assert client.close_code() == 4413
+
+
+def test_a_document_over_the_limit_is_sent_once(edit: Edit, shared_project: httpx.Client) -> None:
+    editor = edit(text="x" * (17 * 2**20))
+    assert editor.until_ended() == 4413
+    assert not editor.comes_back
+    other = edit().synced()
+    other.type("others go on")
+    until_text(shared_project, "others go on")
 
 
 @pytest.mark.parametrize("offence", [name for name in _OFFENCES if "an update" in name])
@@ -609,8 +708,8 @@ def test_what_was_sent_before_an_offence_is_stored(
         client.join(pycrdt.Doc())
         for update in Typewriter().updates("still good"):
             client.send_update(update)
-        client.send("not good")
-        assert client.close_code() == 1003
+        client.send(_OFFENCES["an update that is noise"][0])
+        assert client.close_code() == 4422
     until_text(shared_project, "still good")
 
 
@@ -618,8 +717,9 @@ def test_a_message_over_the_limit_is_refused_in_parts_as_well(
     shared_gateway: GatewayProcess, shared_project: httpx.Client
 ) -> None:
     with raw_client(shared_gateway, name_of(shared_project), "a.md") as client:
-        client.socket.send(iter([b"\x00\x02", *[b"\0" * 2**20] * 17]))
-        assert client.close_code() == 1009
+        with contextlib.suppress(ConnectionClosed):
+            client.socket.send(iter([b"\x00\x02", *[b"\0" * 2**20] * 17]))
+        assert client.close_code() == 4413
 
 
 def test_there_is_room_for_so_many(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import { createInterface } from 'node:readline'
 const editors = new Map()
 
 class Editor {
-  constructor ({ editor, server, room, client, state }) {
+  constructor ({ editor, server, room, client, state, text }) {
     this.name = editor
     this.doc = new Y.Doc()
     if (client) this.doc.clientID = client
     this.text = this.doc.getText('content')
+    if (text) this.text.insert(0, text)
     this.provider = new WebsocketProvider(server, room, this.doc, {
       WebSocketPolyfill: WebSocket, disableBc: true, maxBackoffTime: 100, connect: false
     })

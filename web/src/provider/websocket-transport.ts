@@ -14,7 +14,7 @@ export interface WebsocketTransportOptions {
 }
 
 /** Codes after which no connection would be of use (docs/api.md). */
-const REFUSING_CODES = [1003, 1008, 1009, 4422]
+const REFUSING_CODES = [4400, 4413, 4422]
 const FILE_DELETED = 4404
 /** Stands for a status. */
 const NOT_RETRIED = 0
