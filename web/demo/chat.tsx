@@ -80,7 +80,7 @@ function TurnView({ turn, isPolling }: { turn: Turn; isPolling: boolean }) {
           An agent answers it: <code>claude -p … | yjs-gateway turn pipe</code>
         </p>
       )}
-      {turn.error !== null && <p role="alert">{turn.error}</p>}
+      {turn.error !== undefined && <p role="alert">{turn.error}</p>}
     </article>
   )
 }

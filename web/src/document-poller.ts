@@ -1,57 +1,53 @@
-import { isProblem } from './errors.js'
+import { type ChangedFiles, ChangedFilesSource, type DocumentChange } from './changed-files.js'
 import { type PollingManager, pollingManager } from './manager.js'
 import type { StopReason } from './policy.js'
 import type { Project } from './project.js'
 import { joinFeed } from './project-feed.js'
-import type { PollFunction, Subscription } from './subscription.js'
+import type { Subscription } from './subscription.js'
 import type { PollerOptions } from './turn-poller.js'
-import type { ChangeType, FileChange } from './wire.js'
-
-/** A file that changed: its newest state. */
-export interface DocumentChange {
-  filePath: string
-  lastModified: Date
-  version: number
-  changeType: ChangeType
-}
 
 export interface DocumentPollerOptions extends PollerOptions {
-  /** Where to begin; left out: now. */
+  /** A cursor, to hear only of what comes after it. */
   since?: string | null | undefined
+  /** Whether, without `since`, every file that exists is first told as created; true unless said. */
+  initial?: boolean | undefined
 }
-
-/** Where a project that does not exist yet begins. */
-const BEGINNING = ''
 
 /** Follows which of a project's files change. */
 export class DocumentPoller {
   /** What the polls are registered as. */
   readonly key: string
   private readonly manager: PollingManager
-  private readonly subscription: Subscription<FileChange[]>
+  private readonly subscription: Subscription<ChangedFiles>
   private readonly leaveFeed: () => void
+  private seen = 0
+  /** Whether what exists is still to be told as created, or to be passed over. */
+  private beginning: 'told' | 'passed over' | null
 
   /**
    * @param paths the files to follow; null: all of the project.
-   * @param onChange called with each change, in order.
+   * @param onChanges called once for each answer that brings something: with the newest state of each changed file.
    */
   constructor(
     project: Project,
     paths: readonly string[] | null,
-    onChange: (change: DocumentChange) => unknown,
+    private readonly onChanges: (changes: DocumentChange[]) => unknown,
     options: DocumentPollerOptions = {}
   ) {
-    const { manager = pollingManager, transport = 'poll', since, interval } = options
+    const { manager = pollingManager, transport = 'poll', since = null, initial = true, interval } = options
     this.manager = manager
+    this.beginning = since !== null ? null : initial ? 'told' : 'passed over'
     const wanted = paths === null ? null : [...new Set(paths)].sort()
-    this.key = ['files', project.url, since ?? '', ...(wanted ?? ['*/'])].join(' ')
-    const past = manager.latest(this.key)
-    const onResult = async (changes: FileChange[]) => {
-      if (changes === past) return
-      for (const change of changes ?? []) await onChange(documentChange(change))
-    }
-    const poll = pollFiles(project, wanted)
-    this.subscription = manager.register(this.key, poll, interval, { ...options, onResult, cursor: since })
+    this.key = `files ${project.url} ${JSON.stringify([since, wanted])}`
+    const known = manager.latest(this.key) as ChangedFiles | undefined
+    if (known !== undefined && this.beginning === 'passed over') this.passOver(known)
+    const source = new ChangedFilesSource(project, wanted)
+    this.subscription = manager.register<ChangedFiles>(
+      this.key,
+      ({ cursor, signal }) => source.poll(cursor, signal),
+      interval,
+      { ...options, onResult: (files) => this.give(files), cursor: since }
+    )
     const files = wanted && new Set(wanted)
     this.leaveFeed = joinFeed(
       manager,
@@ -87,24 +83,25 @@ export class DocumentPoller {
     this.leaveFeed()
     this.subscription.unregister()
   }
-}
 
-function documentChange({ path, last_modified, version, change_type }: FileChange): DocumentChange {
-  return { filePath: path, lastModified: new Date(last_modified), version, changeType: change_type }
-}
-
-function pollFiles(project: Project, paths: string[] | null): PollFunction<FileChange[]> {
-  return async ({ cursor, signal }) => {
-    try {
-      if (cursor === null) {
-        const { value, backoffS } = await project.listFiles({ limit: 1, signal })
-        return { value: [], changed: false, cursor: value?.cursor ?? null, backoffS }
-      }
-      const { value, backoffS } = await project.status({ paths, since: cursor || null, signal })
-      return { value: value.changes, changed: value.changes.length > 0, cursor: value.cursor, backoffS }
-    } catch (error) {
-      if (!isProblem(error, 'project_not_found')) throw error
-      return { value: [], changed: false, cursor: BEGINNING }
-    }
+  private async give(files: ChangedFiles): Promise<void> {
+    if (this.beginning === 'passed over') return this.passOver(files)
+    const news = files.after(this.seen)
+    this.seen = files.serial
+    const changes = this.beginning === 'told' ? asCreated(news) : news
+    if (news.length > 0) this.beginning = null
+    if (changes.length > 0) await this.onChanges(changes)
   }
+
+  private passOver(files: ChangedFiles): void {
+    this.seen = files.serial
+    this.beginning = null
+  }
+}
+
+/** What exists, for one who has nothing yet. */
+function asCreated(changes: DocumentChange[]): DocumentChange[] {
+  return changes
+    .filter((change) => change.changeType !== 'deleted')
+    .map((change) => ({ ...change, changeType: 'created' }))
 }

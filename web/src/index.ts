@@ -1,6 +1,7 @@
 export type { FileContent, Tagged } from './answers.js'
+export type { DocumentChange } from './changed-files.js'
 export { GatewayClient, type GatewayClientOptions, type GatewayRequest, type RequestOptions } from './client.js'
-export { type DocumentChange, DocumentPoller, type DocumentPollerOptions } from './document-poller.js'
+export { DocumentPoller, type DocumentPollerOptions } from './document-poller.js'
 export {
   GatewayError,
   isProblem,
@@ -19,5 +20,6 @@ export { Project, type StatusQuestion, type SyncAnswer, type SyncChange, type Wr
 export type { PollTransport } from './project-feed.js'
 export type { HeldOptions, PageOptions } from './sessions.js'
 export type { PollCallbacks, PollContext, Polled, PollFunction, Subscription } from './subscription.js'
+export { type Turn, TurnFailed } from './turn.js'
 export { type PollerOptions, TurnPoller, type TurnPollerOptions } from './turn-poller.js'
 export * from './wire.js'

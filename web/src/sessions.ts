@@ -8,7 +8,7 @@ import type {
   OutputReceipt,
   Session,
   SessionListing,
-  Turn,
+  TurnAnswer,
   TurnListing,
   TurnState,
   TurnStatus,
@@ -56,7 +56,7 @@ export class SessionRequests {
   }
 
   /** A new turn, pending. */
-  async createTurn(session: string, prompt: string, options: RequestOptions = {}): Promise<Turn> {
+  async createTurn(session: string, prompt: string, options: RequestOptions = {}): Promise<TurnAnswer> {
     return this.post(`${sessionPath(session)}/turns`, { prompt }, options)
   }
 
@@ -71,7 +71,7 @@ export class SessionRequests {
     session: string,
     turn: string,
     { afterBlock, ...options }: HeldOptions & { afterBlock?: number } = {}
-  ): Promise<Tagged<Turn | null>> {
+  ): Promise<Tagged<TurnAnswer | null>> {
     return this.held(turnPath(session, turn), options, { after_block: afterBlock || null })
   }
 

@@ -22,6 +22,9 @@ interface Battery extends EventTarget {
   level: number
 }
 
+/** A touch screen without a mouse: phones and tablets, also where the browser has no `userAgentData`. */
+const TOUCH_ONLY = '(hover: none) and (pointer: coarse)'
+
 /** Not in every browser, nor in the types of the DOM. */
 interface NavigatorHints {
   connection?: Connection
@@ -63,11 +66,14 @@ function watchUser(receiver: SignalReceiver, signal: AbortSignal): void {
 
 function watchDevice(receiver: SignalReceiver, signal: AbortSignal): void {
   const hints = navigator as Navigator & NavigatorHints
+  const touch = typeof matchMedia === 'undefined' ? undefined : matchMedia(TOUCH_ONLY)
   let battery: Battery | undefined
   const tell = () => {
     const low = battery !== undefined && !battery.charging && battery.level <= LOW_BATTERY
-    receiver.constrain(Boolean(hints.connection?.saveData || hints.userAgentData?.mobile || low))
+    const mobile = hints.userAgentData?.mobile || touch?.matches
+    receiver.constrain(Boolean(hints.connection?.saveData || mobile || low))
   }
+  touch?.addEventListener('change', tell, { signal })
   hints.connection?.addEventListener?.('change', tell, { signal })
   hints.getBattery?.().then(
     (found) => {

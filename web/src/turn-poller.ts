@@ -3,7 +3,8 @@ import type { StopReason } from './policy.js'
 import type { Project } from './project.js'
 import { joinFeed, type PollTransport } from './project-feed.js'
 import type { PollCallbacks, PollFunction, Subscription } from './subscription.js'
-import { type Block, isFinished, type Turn } from './wire.js'
+import { type Turn, TurnFailed, turnFrom } from './turn.js'
+import { type Block, isFinished, type TurnAnswer } from './wire.js'
 
 /** How pollers are run. */
 export interface PollerOptions extends Omit<PollCallbacks<never>, 'onResult'> {
@@ -18,6 +19,8 @@ export interface PollerOptions extends Omit<PollCallbacks<never>, 'onResult'> {
 export interface TurnPollerOptions extends PollerOptions {
   /** Called with the turn and all its blocks, and with those that are new: each once, in order. */
   onUpdate?: ((turn: Turn, blocks: Block[]) => unknown) | undefined
+  /** Called with the error of every failed attempt, and with `TurnFailed` when the turn has ended as failed. */
+  onError?: ((error: Error) => unknown) | undefined
   /** Called once, after the last update, when the turn has ended. */
   onComplete?: ((turn: Turn) => unknown) | undefined
 }
@@ -28,7 +31,7 @@ export class TurnPoller {
   readonly key: string
   /** The turn as last seen, with all its blocks. */
   turn: Turn | null = null
-  private readonly subscription: Subscription<Turn>
+  private readonly subscription: Subscription<TurnAnswer>
   private readonly leaveFeed: () => void
   private completed = false
 
@@ -42,7 +45,7 @@ export class TurnPoller {
     const { interval = manager.settings.turnIntervalMs } = options
     this.manager = manager
     this.key = turnKey(project, session, turn)
-    const onResult = (turn: Turn) => this.take(turn)
+    const onResult = (answer: TurnAnswer) => this.take(turnFrom(answer))
     const poll = pollTurn(project, session, turn)
     this.subscription = manager.register(this.key, poll, interval, { ...options, onResult })
     this.leaveFeed = joinFeed(
@@ -72,8 +75,8 @@ export class TurnPoller {
   }
 
   /** The turn as it is now. */
-  refresh(): Promise<Turn> {
-    return this.manager.refresh(this.key)
+  async refresh(): Promise<Turn> {
+    return turnFrom(await this.manager.refresh<TurnAnswer>(this.key))
   }
 
   /** End it: its request is aborted, and nothing is called back. */
@@ -85,10 +88,16 @@ export class TurnPoller {
   private async take(turn: Turn): Promise<void> {
     const known = this.turn?.blocks.length ?? 0
     this.turn = turn
-    await this.options.onUpdate?.(turn, turn.blocks.slice(known))
-    if (this.completed || !isFinished(turn.status)) return
-    this.completed = true
-    await this.options.onComplete?.(turn)
+    const { onUpdate, onError, onComplete } = this.options
+    try {
+      await onUpdate?.(turn, turn.blocks.slice(known))
+    } finally {
+      if (!this.completed && isFinished(turn.status)) {
+        this.completed = true
+        if (turn.status === 'failed') await onError?.(new TurnFailed(turn))
+        await onComplete?.(turn)
+      }
+    }
   }
 }
 
@@ -98,7 +107,7 @@ export function turnKey(project: Project, session: string, turn: string): string
 }
 
 /** Asks for a turn, without the blocks that are known; gives it with all of them. */
-function pollTurn(project: Project, session: string, turn: string): PollFunction<Turn> {
+function pollTurn(project: Project, session: string, turn: string): PollFunction<TurnAnswer> {
   let known: Block[] = []
   let active = false
   return async ({ cursor, signal }) => {

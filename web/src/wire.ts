@@ -147,7 +147,8 @@ export interface Block {
   created_at: string
 }
 
-export interface Turn extends TurnSummary {
+/** A turn as the gateway answers it; `Turn` is what pollers and hooks make of it. */
+export interface TurnAnswer extends TurnSummary {
   /** Without the first `after_block` of them. */
   blocks: Block[]
 }

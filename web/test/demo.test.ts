@@ -15,7 +15,7 @@ const WORKER = `
   import { DocumentPoller, GatewayClient } from '../src/index.js'
   self.onmessage = async ({ data: [url, name] }) => {
     const project = new GatewayClient(url).project(name)
-    const poller = new DocumentPoller(project, null, ({ filePath, changeType }) => {
+    const poller = new DocumentPoller(project, null, ([{ filePath, changeType }]) => {
       poller.stop()
       self.postMessage([filePath, changeType])
     }, { transport: 'sse', interval: 100 })

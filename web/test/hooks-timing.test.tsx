@@ -136,11 +136,11 @@ test('after two minutes without a change it stops, and goes on when the user doe
 })
 
 test('files are asked for every 3 s, once for all who ask; unmounted in flight, the request is aborted', async () => {
-  answer = () => Response.json({ files: [], cursor: 'e.1', next: null })
+  answer = () => Response.json({ changes: [], cursor: 'e.1', more: false })
   const { unmount } = renderHook(() => [useDocumentPolling(), useDocumentPolling()], { wrapper })
   await advance(0)
   asked = []
-  answer = () => Response.json({ changes: [], cursor: 'e.1' })
+  answer = unchanged
   await advance(9_000)
   expect(asked).toEqual([3_000, 6_000, 9_000])
   answer = () => new Response(new ReadableStream())

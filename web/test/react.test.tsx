@@ -11,14 +11,18 @@ import type { PollTransport } from '../src/project-feed.js'
 import {
   type DocumentChange,
   GatewayProvider,
+  gatewayKeys,
+  type Turn,
+  TurnFailed,
   useDocument,
   useDocumentPolling,
   useFiles,
   useSessionPolling,
   useTurn
 } from '../src/react/index.js'
-import type { Turn } from '../src/wire.js'
 import { GatewayProcess } from './support/gateway.js'
+
+const NO_RETRIES = { defaultOptions: { queries: { retry: false } } }
 
 configure({ asyncUtilTimeout: 10_000 })
 
@@ -56,9 +60,8 @@ afterEach(async () => {
 
 afterAll(() => gateway.stop())
 
-function wrapper(): (props: { children: ReactNode }) => ReactNode {
+function wrapper(queryClient = new QueryClient(NO_RETRIES)): (props: { children: ReactNode }) => ReactNode {
   const client = new GatewayClient(gateway.url, { fetch: guarded })
-  const queryClient = new QueryClient({ defaultOptions: { queries: { retry: false } } })
   const props = { client, project: project.name, manager, transport, queryClient }
   return ({ children }) => (
     <StrictMode>
@@ -101,19 +104,24 @@ describe('useSessionPolling', () => {
     expect(manager.resting).toBe(true)
   })
 
-  test('without a turn follows the newest one of the session', async () => {
+  test('without a turn follows nothing, and neither when it is held still; what it knew is gone', async () => {
     const session = await project.createSession()
-    const { result } = renderHook(() => useSessionPolling({ sessionId: session.id, interval: 30 }), {
-      wrapper: wrapper()
+    const turn = await project.createTurn(session.id, 'Count')
+    const { result, rerender } = renderHook((props) => useSessionPolling({ sessionId: session.id, ...props }), {
+      wrapper: wrapper(),
+      initialProps: {} as { turnId?: string | undefined; enabled?: boolean }
     })
-    expect(result.current.data).toBeUndefined()
-    const first = await project.createTurn(session.id, 'First')
-    await waitFor(() => expect(result.current.data?.id).toBe(first.id))
-    await project.setTurnStatus(session.id, first.id, 'cancelled')
-    await waitFor(() => expect(result.current.data?.status).toBe('cancelled'))
-    const second = await project.createTurn(session.id, 'Second')
-    await waitFor(() => expect(result.current.data?.id).toBe(second.id))
-    await waitFor(() => expect(result.current.isPolling).toBe(true))
+    expect(result.current).toMatchObject({ data: undefined, isPolling: false, error: null })
+    expect(manager.resting).toBe(true)
+    rerender({ turnId: turn.id })
+    await waitFor(() => expect(result.current.data?.id).toBe(turn.id))
+    rerender({ turnId: turn.id, enabled: false })
+    expect(result.current).toMatchObject({ data: undefined, isPolling: false })
+    rerender({ turnId: turn.id })
+    expect(result.current.data?.id).toBe(turn.id)
+    rerender({})
+    expect(result.current).toMatchObject({ data: undefined, isPolling: false })
+    expect(manager.resting).toBe(true)
   })
 
   test('held still asks nothing; an error is told and then over', async () => {
@@ -137,9 +145,67 @@ describe('useSessionPolling', () => {
     await waitFor(() => expect(result.current).toMatchObject({ error: null, isPolling: true }))
     expect(result.current.data?.id).toBe(turn.id)
   })
+
+  test('of a turn that fails is told an error, and then that it is complete', async () => {
+    const session = await project.createSession()
+    const turn = await project.createTurn(session.id, 'Fail')
+    const told: [string, unknown][] = []
+    const options = {
+      sessionId: session.id,
+      turnId: turn.id,
+      onError: (error: Error) => told.push(['error', error]),
+      onComplete: (turn: Turn) => told.push(['complete', turn])
+    }
+    const { result } = renderHook(() => useSessionPolling(options), { wrapper: wrapper() })
+    await waitFor(() => expect(result.current.data?.status).toBe('pending'))
+    expect(result.current.data).not.toHaveProperty('started_at')
+    await project.setTurnStatus(session.id, turn.id, 'failed', { error: 'no more disk' })
+    await waitFor(() => expect(told.map(([what]) => what)).toEqual(['error', 'complete']))
+    const ended = result.current.data
+    expect(ended).toMatchObject({ status: 'failed', error: 'no more disk', completed_at: expect.any(Date) })
+    expect(told[0]?.[1]).toBeInstanceOf(TurnFailed)
+    expect(told[0]?.[1]).toMatchObject({ message: 'no more disk', turn: ended })
+    expect(told[1]?.[1]).toEqual(ended)
+    expect(result.current).toMatchObject({ isPolling: false, error: told[0]?.[1] })
+  })
+
+  test.each(['project', 'turn'] as const)(
+    'asks again when the cache is told that its %s is not valid',
+    async (what) => {
+      transport = 'poll'
+      const session = await project.createSession()
+      const turn = await project.createTurn(session.id, 'Count')
+      const queryClient = new QueryClient()
+      const options = { sessionId: session.id, turnId: turn.id, interval: 600_000 }
+      manager = new PollingManager({ settings: { activeIntervalMs: 600_000, cacheMs: 0 } })
+      const { result } = renderHook(() => useSessionPolling(options), { wrapper: wrapper(queryClient) })
+      await waitFor(() => expect(result.current.data?.status).toBe('pending'))
+      for (const status of ['running', 'completed'] as const) {
+        await project.setTurnStatus(session.id, turn.id, status)
+        const own = new GatewayClient(gateway.url).project(project.name)
+        const queryKey = { project: gatewayKeys.project(own), turn: gatewayKeys.turn(own, session.id, turn.id) }[what]
+        await act(() => queryClient.invalidateQueries({ queryKey }))
+        await waitFor(() => expect(result.current.data?.status).toBe(status))
+      }
+      await waitFor(() => expect(result.current.isPolling).toBe(false))
+    }
+  )
 })
 
 describe('useTurn', () => {
+  test('follows the newest turn of the session', async () => {
+    const session = await project.createSession()
+    const { result } = renderHook(() => useTurn(session.id, { interval: 30 }), { wrapper: wrapper() })
+    expect(result.current.data).toBeUndefined()
+    const first = await project.createTurn(session.id, 'First')
+    await waitFor(() => expect(result.current.data?.id).toBe(first.id))
+    await project.setTurnStatus(session.id, first.id, 'cancelled')
+    await waitFor(() => expect(result.current.data?.status).toBe('cancelled'))
+    const second = await project.createTurn(session.id, 'Second')
+    await waitFor(() => expect(result.current.data?.id).toBe(second.id))
+    await waitFor(() => expect(result.current.isPolling).toBe(true))
+  })
+
   test('shows a turn before the gateway has it, and follows it', async () => {
     const session = await project.createSession()
     const { result } = renderHook(() => useTurn(session.id), { wrapper: wrapper() })
@@ -176,7 +242,8 @@ describe('useDocumentPolling', () => {
   test('tells which files changed, and brings open documents up to date', async () => {
     transport = 'poll'
     await project.putText('a.md', 'one')
-    const onDocumentChange = vi.fn<(change: DocumentChange) => void>()
+    await project.putText('b.md', 'one')
+    const onDocumentChange = vi.fn<(changes: DocumentChange[]) => void>()
     const { result } = renderHook(
       () => ({
         polling: useDocumentPolling({ interval: 30, onDocumentChange }),
@@ -185,14 +252,30 @@ describe('useDocumentPolling', () => {
       { wrapper: wrapper() }
     )
     await waitFor(() => expect(result.current.document.synced).toBe(true))
-    await act(() => result.current.polling.refetch())
+    await waitFor(() => expect(onDocumentChange).toHaveBeenCalledOnce())
+    const existing = onDocumentChange.mock.calls[0]?.[0] ?? []
+    expect(existing).toMatchObject([
+      { filePath: 'a.md', changeType: 'created', version: 1, lastModified: expect.any(Date) },
+      { filePath: 'b.md', changeType: 'created', version: 1, lastModified: expect.any(Date) }
+    ])
     await project.putText('a.md', 'two')
     await waitFor(() => expect(textOf(result.current.document.doc)).toBe('two'))
+    await waitFor(() => expect(onDocumentChange).toHaveBeenCalledTimes(2))
+    const changes = onDocumentChange.mock.calls[1]?.[0] ?? []
+    expect(changes).toMatchObject([{ filePath: 'a.md', changeType: 'modified', version: 2 }])
+    await waitFor(() => expect(result.current.polling.data).toEqual([existing[1], changes[0]]))
+  })
+
+  test('tells only of changes where what exists is not asked for', async () => {
+    transport = 'poll'
+    await project.putText('a.md', 'one')
+    const onDocumentChange = vi.fn<(changes: DocumentChange[]) => void>()
+    const options = { interval: 30, initial: false, onDocumentChange }
+    const { result } = renderHook(() => useDocumentPolling(options), { wrapper: wrapper() })
+    await act(() => result.current.refetch())
+    await project.putText('b.md', 'one')
     await waitFor(() => expect(onDocumentChange).toHaveBeenCalledOnce())
-    const change = onDocumentChange.mock.calls[0]?.[0]
-    expect(change).toMatchObject({ filePath: 'a.md', changeType: 'modified', version: 2 })
-    expect(change?.lastModified).toBeInstanceOf(Date)
-    expect(result.current.polling.data).toEqual([change])
+    expect(onDocumentChange.mock.calls[0]?.[0]).toMatchObject([{ filePath: 'b.md', changeType: 'created' }])
   })
 })
 

@@ -123,3 +123,56 @@ test('nothing listens before the first registration nor after the last', () => {
   show('hidden')
   expect(pause).not.toHaveBeenCalled()
 })
+
+/** `matchMedia` of a device that has a touch screen and no mouse, or the other way round. */
+function media(touch: boolean) {
+  const list = Object.assign(new EventTarget(), { matches: touch })
+  const asked: string[] = []
+  vi.stubGlobal('matchMedia', (query: string) => {
+    asked.push(query)
+    return list
+  })
+  return { list, asked }
+}
+
+/** After how many milliseconds something that is asked for every 2 s is asked for again. */
+async function interval(): Promise<number> {
+  const manager = new PollingManager()
+  const times: number[] = []
+  const subscription = manager.register('a', async () => void times.push(performance.now()), 2_000)
+  await vi.advanceTimersByTimeAsync(4_000)
+  subscription.unregister()
+  return (times[1] ?? 0) - (times[0] ?? 0)
+}
+
+test.each([
+  ['iPhone', { touch: true, navigator: {} }, 4_000],
+  ['Firefox on Android', { touch: true, navigator: {} }, 4_000],
+  ['Chrome on Android', { touch: true, navigator: { userAgentData: { mobile: true } } }, 4_000],
+  ['Chrome on an Android tablet', { touch: true, navigator: { userAgentData: { mobile: false } } }, 4_000],
+  ['a desktop', { touch: false, navigator: { userAgentData: { mobile: false } } }, 2_000],
+  ['Firefox on a desktop', { touch: false, navigator: {} }, 2_000]
+])('intervals on %s', async (_, device, expected) => {
+  const { asked } = media(device.touch)
+  vi.stubGlobal('navigator', device.navigator)
+  expect(await interval()).toBe(expected)
+  expect(asked).toEqual(['(hover: none) and (pointer: coarse)'])
+  vi.unstubAllGlobals()
+})
+
+test('a tablet that gets a mouse is no mobile device any more', async () => {
+  const { list } = media(true)
+  vi.stubGlobal('navigator', {})
+  const manager = new PollingManager()
+  const poll = vi.fn(async () => ({ changed: false }))
+  const subscription = manager.register('a', poll, 2_000)
+  await vi.advanceTimersByTimeAsync(2_000)
+  expect(poll).toHaveBeenCalledTimes(1)
+  list.matches = false
+  list.dispatchEvent(new Event('change'))
+  expect(poll).toHaveBeenCalledTimes(2)
+  await vi.advanceTimersByTimeAsync(2_000)
+  expect(poll).toHaveBeenCalledTimes(3)
+  subscription.unregister()
+  vi.unstubAllGlobals()
+})

@@ -1,5 +1,5 @@
 import { expectTypeOf, test } from 'vitest'
-import type { DocumentChange, Project, Receipt, SyncAnswer, Tagged, Turn } from '../src/index.js'
+import type { DocumentChange, Project, Receipt, SyncAnswer, Tagged, Turn, TurnAnswer } from '../src/index.js'
 import { GatewayClient, isProblem, type ProblemAnswer } from '../src/index.js'
 import { HttpProvider } from '../src/provider/index.js'
 import { type LiveDocument, useDocumentPolling, useSessionPolling } from '../src/react/index.js'
@@ -8,7 +8,7 @@ const project: Project = new GatewayClient('').project('p')
 
 test('requests say what they take and give', () => {
   expectTypeOf(project.putText('a', '')).resolves.toEqualTypeOf<Tagged<Receipt>>()
-  expectTypeOf(project.readTurn('s', 't')).resolves.toEqualTypeOf<Tagged<Turn | null>>()
+  expectTypeOf(project.readTurn('s', 't')).resolves.toEqualTypeOf<Tagged<TurnAnswer | null>>()
   expectTypeOf(project.sync()).resolves.toEqualTypeOf<SyncAnswer>()
   // @ts-expect-error: not a status of a turn
   void project.setTurnStatus('s', 't', 'done')
@@ -52,8 +52,12 @@ test('hooks have the names and shapes that applications were written against', (
     filePaths: ['a.md'],
     enabled: true,
     interval: 3_000,
-    onDocumentChange: ({ filePath, lastModified, changeType }: DocumentChange) =>
-      void [filePath.length, lastModified.getTime(), changeType === 'created']
+    onDocumentChange: (changes: DocumentChange[]) =>
+      void changes.map(({ filePath, lastModified, changeType }) => [
+        filePath.length,
+        lastModified.getTime(),
+        changeType === 'created'
+      ])
   })
   expectTypeOf<LiveDocument['synced']>().toEqualTypeOf<boolean>()
 })

@@ -1,24 +1,29 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useCallback, useMemo, useState } from 'react'
-import { type DocumentChange, DocumentPoller } from '../document-poller.js'
+import type { DocumentChange } from '../changed-files.js'
+import { DocumentPoller } from '../document-poller.js'
+import type { FileEntry } from '../wire.js'
 import { useGateway, useProject } from './gateway-provider.js'
 import { gatewayKeys } from './keys.js'
 import { type PollingState, type StartPoller, useLatest, usePoller } from './use-poller.js'
 
-export interface DocumentPollingOptions {
+export interface UseDocumentPollingOptions {
   /** Left out: the project of `<GatewayProvider>`. */
   projectId?: string
   /** The files to follow; left out: all of the project. */
   filePaths?: readonly string[]
   enabled?: boolean
-  /** Milliseconds. */
+  /** Milliseconds; 3,000 unless said. */
   interval?: number
-  onDocumentChange?: (change: DocumentChange) => void
+  /** Whether every file that exists is first told as created; true unless said. */
+  initial?: boolean
+  /** Called once for each answer that brings something, with the newest state of each changed file. */
+  onDocumentChange?: (changes: DocumentChange[]) => void
   onError?: (error: Error) => void
 }
 
 export interface DocumentPolling extends PollingState {
-  /** What has changed since the component is there: each file once, with its newest state. */
+  /** What was told since the component is there: each file once, with its newest state. */
   data: DocumentChange[]
 }
 
@@ -31,9 +36,10 @@ export function useDocumentPolling({
   filePaths,
   enabled = true,
   interval,
+  initial = true,
   onDocumentChange,
   onError
-}: DocumentPollingOptions = {}): DocumentPolling {
+}: UseDocumentPollingOptions = {}): DocumentPolling {
   const { manager, transport, documents, project: own } = useGateway()
   const project = useProject(projectId)
   const queryClient = useQueryClient()
@@ -44,15 +50,30 @@ export function useDocumentPolling({
   const start = useCallback<StartPoller>(
     (callbacks) => {
       setData([])
-      const take = (change: DocumentChange) => {
-        setData((before) => [...before.filter((each) => each.filePath !== change.filePath), change])
-        if (project === own) documents.pull(change.filePath)
-        void queryClient.invalidateQueries({ queryKey: gatewayKeys.allFiles(project) })
-        tell.current?.(change)
+      const take = (changes: DocumentChange[]) => {
+        const changed = new Set(changes.map((change) => change.filePath))
+        setData((before) => [...before.filter((each) => !changed.has(each.filePath)), ...changes])
+        if (project === own) for (const path of changed) documents.pull(path)
+        void queryClient.invalidateQueries({
+          queryKey: gatewayKeys.allFiles(project),
+          predicate: ({ queryKey, state }) => isOutdated(state.data as FileEntry[] | undefined, queryKey[3], changes)
+        })
+        tell.current?.(changes)
       }
-      return new DocumentPoller(project, paths, take, { ...callbacks, manager, transport, interval })
+      return new DocumentPoller(project, paths, take, { ...callbacks, manager, transport, interval, initial })
     },
-    [project, own, documents, manager, transport, paths, interval, queryClient, tell]
+    [project, own, documents, manager, transport, paths, interval, initial, queryClient, tell]
   )
   return { data, ...usePoller(enabled ? start : null, onError) }
+}
+
+/** Whether a list of the files whose path begins with a prefix lacks a change. */
+function isOutdated(files: FileEntry[] | undefined, prefix: unknown, changes: DocumentChange[]): boolean {
+  if (files === undefined) return true
+  const versions = new Map(files.map((file) => [file.path, file.version]))
+  return changes.some(({ filePath, version, changeType }) => {
+    if (!filePath.startsWith(String(prefix))) return false
+    const listed = versions.get(filePath)
+    return changeType === 'deleted' ? listed !== undefined && listed <= version : (listed ?? 0) < version
+  })
 }

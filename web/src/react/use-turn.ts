@@ -1,13 +1,16 @@
-import { useMutation, useQueryClient } from '@tanstack/react-query'
-import { isFinished, type Turn } from '../wire.js'
+import { skipToken, useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
+import { useCallback } from 'react'
+import { LatestTurnPoller } from '../latest-turn-poller.js'
+import { type Turn, turnFrom } from '../turn.js'
+import { isFinished, type TurnSummary } from '../wire.js'
 import { useGateway } from './gateway-provider.js'
 import { gatewayKeys } from './keys.js'
-import {
-  OPTIMISTIC,
-  type SessionPolling,
-  type SessionPollingOptions,
-  useSessionPolling
-} from './use-session-polling.js'
+import { type TurnOptions, useCachedTurn, useFollow } from './use-followed-turn.js'
+import { type StartPoller, usePoller } from './use-poller.js'
+import type { SessionPolling } from './use-session-polling.js'
+
+/** Marks a turn that the gateway does not have yet. */
+const OPTIMISTIC = 'optimistic'
 
 export interface TurnOfSession extends SessionPolling {
   /** Begin a turn. It is there at once as `data`, and gone again where the gateway refuses it. */
@@ -19,11 +22,8 @@ export interface TurnOfSession extends SessionPolling {
 }
 
 /** The newest turn of a session, and how to begin and to end one: what a chat is made of. */
-export function useTurn(
-  sessionId: string,
-  options: Omit<SessionPollingOptions, 'sessionId' | 'turnId'> = {}
-): TurnOfSession {
-  const polling = useSessionPolling({ ...options, sessionId })
+export function useTurn(sessionId: string, options: Omit<TurnOptions, 'sessionId'> = {}): TurnOfSession {
+  const polling = useNewestTurn({ ...options, sessionId })
   const creation = useCreation(sessionId)
   const cancellation = useCancellation(sessionId)
   return {
@@ -37,12 +37,45 @@ export function useTurn(
   }
 }
 
+/** Follow the newest turn of a session, also when there is a newer one. */
+function useNewestTurn(options: TurnOptions): SessionPolling {
+  const { sessionId, enabled = true, onError } = options
+  const { project } = useGateway()
+  const queryKey = gatewayKeys.latestTurn(project, sessionId)
+  const { data: latest } = useQuery<Turn | null>({ queryKey, queryFn: skipToken })
+  const polled = useCachedTurn(sessionId, latest?.id)
+  const data = polled ?? latest ?? undefined
+  const isStored = latest != null && !latest.id.startsWith(OPTIMISTIC)
+  // One poll at a time: that of the turn, and where there is none that goes on, the one for the next.
+  const isLooking = latest == null || (polled !== undefined && isFinished(polled.status))
+  const follow = useFollow(options, latest?.id ?? '')
+  const look = useLook(options)
+  const following = usePoller(enabled && isStored && !isLooking ? follow : null, onError)
+  const looking = usePoller(enabled && isLooking ? look : null, onError)
+  return { data: enabled ? data : undefined, ...(isLooking ? { ...looking, isPolling: false } : following) }
+}
+
+/** Looks for the newest turn of a session. */
+function useLook({ sessionId, interval }: TurnOptions): StartPoller {
+  const { project, manager, transport } = useGateway()
+  const queryClient = useQueryClient()
+  return useCallback<StartPoller>(
+    (callbacks) => {
+      const take = (turn: TurnSummary) => {
+        queryClient.setQueryData<Turn>(gatewayKeys.latestTurn(project, sessionId), turnFrom(turn))
+      }
+      return new LatestTurnPoller(project, sessionId, take, { ...callbacks, manager, transport, interval })
+    },
+    [project, manager, transport, interval, sessionId, queryClient]
+  )
+}
+
 function useCreation(sessionId: string) {
   const { project } = useGateway()
   const queryClient = useQueryClient()
   const queryKey = gatewayKeys.latestTurn(project, sessionId)
   return useMutation<Turn, Error, string, { before: Turn | null | undefined }>({
-    mutationFn: (prompt) => project.createTurn(sessionId, prompt),
+    mutationFn: async (prompt) => turnFrom(await project.createTurn(sessionId, prompt)),
     onMutate: (prompt) => {
       const before = queryClient.getQueryData<Turn | null>(queryKey)
       queryClient.setQueryData<Turn>(queryKey, optimisticTurn(sessionId, prompt))
@@ -65,18 +98,15 @@ function useCancellation(sessionId: string) {
 }
 
 function optimisticTurn(session: string, prompt: string): Turn {
-  const now = new Date().toISOString()
+  const now = new Date()
   return {
-    id: `${OPTIMISTIC} ${now}`,
+    id: `${OPTIMISTIC} ${now.toISOString()}`,
     session_id: session,
     prompt,
     status: 'pending',
     blocks: [],
     block_count: 0,
-    error: null,
     created_at: now,
-    started_at: null,
-    completed_at: null,
     last_updated: now
   }
 }
