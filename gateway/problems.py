@@ -11,6 +11,7 @@ Problem
 ├── 412 PreconditionFailed
 ├── 413 BodyTooLarge · TooManyPaths
 ├── 415 UnsupportedMediaType
+├── 422 KeyReused
 ├── 431 HeadTooLarge
 ├── 503 Overloaded · Unavailable · ShuttingDown
 └── 507 StorageIsFull
@@ -24,6 +25,7 @@ import msgspec
 
 from gateway.wire import ProblemDetails
 from storage import (
+    AlreadyDone,
     DatabaseMoved,
     SessionMissing,
     StorageClosed,
@@ -301,6 +303,15 @@ class UnsupportedMediaType(Problem):
         super().__init__(f"the body is {found[:200]!r}, and this request takes {wanted}", {"Accept": wanted})
 
 
+class KeyReused(Problem):
+    """A key of another request: the client made a mistake."""
+
+    status, code, title = 422, "idempotency_key_reused", "The key belongs to another request"
+
+    def __init__(self) -> None:
+        super().__init__("another request bore this Idempotency-Key within the last 24 hours; nothing was stored")
+
+
 class HeadTooLarge(Problem):
     status, code, title = 431, "head_too_large", "The head of the request is too large"
 
@@ -308,52 +319,66 @@ class HeadTooLarge(Problem):
         super().__init__(f"the request line and the headers may have {limit} bytes; the connection is closed")
 
 
-class Overloaded(Problem):
+class _Failure(Problem):
+    """The request was right, and could not be done. `certain`: nothing was stored."""
+
+    def __init__(self, detail: str, retry_after: int, *, certain: bool = True) -> None:
+        outcome = "nothing was stored" if certain else "it may have been stored: repeat the request"
+        super().__init__(f"{detail}; {outcome}", {"Retry-After": str(retry_after)})
+        self.certain = certain
+
+    def details(self) -> ProblemDetails:
+        return msgspec.structs.replace(super().details(), certain=self.certain)
+
+
+class Overloaded(_Failure):
     status, code, title = 503, "overloaded", "The gateway is too busy"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, {"Retry-After": "1"})
+    def __init__(self, detail: str, *, certain: bool = True) -> None:
+        super().__init__(detail, 1, certain=certain)
 
 
-class Unavailable(Problem):
+class Unavailable(_Failure):
     status, code, title = 503, "storage_unavailable", "The database is not available"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, {"Retry-After": "5"})
+    def __init__(self, detail: str, *, certain: bool = True) -> None:
+        super().__init__(detail, 5, certain=certain)
 
 
-class ShuttingDown(Problem):
+class ShuttingDown(_Failure):
     status, code, title = 503, "shutting_down", "The gateway is shutting down"
 
-    def __init__(self) -> None:
-        super().__init__("nothing was stored; try again in a moment", {"Retry-After": "2"})
+    def __init__(self, *, certain: bool = True) -> None:
+        super().__init__("try again in a moment", 2, certain=certain)
 
 
-class StorageIsFull(Problem):
+class StorageIsFull(_Failure):
     status, code, title = 507, "storage_full", "The disk is full"
 
-    def __init__(self) -> None:
-        super().__init__("nothing was stored; reads go on, and writes will once there is room", {"Retry-After": "30"})
+    def __init__(self, *, certain: bool = True) -> None:
+        super().__init__("reads go on, and writes will once there is room", 30, certain=certain)
 
 
 def problem_from_storage(error: StorageError) -> Problem:
     """The one table from what storage raises to what a client is told."""
     match error:
         case StorageFull():
-            return StorageIsFull()
+            return StorageIsFull(certain=error.certain)
         case StorageOverloaded():
-            return Overloaded(f"{error.queued} writes are waiting; try again in a moment")
+            return Overloaded(f"{error.queued} writes are waiting; try again in a moment", certain=error.certain)
         case VersionConflict():
             return WriteContention(error.path)
         case SessionMissing():
             return SessionNotFound(error.session)
         case TurnConflict():
             return WriteContention(error.turn or error.session)
+        case AlreadyDone():
+            return KeyReused()
         case StorageClosed():
-            return ShuttingDown()
+            return ShuttingDown(certain=error.certain)
         case DatabaseMoved():
-            return Unavailable(str(error))
+            return Unavailable(str(error), certain=error.certain)
         case StorageUnavailable():
-            return Unavailable("the database could not do its work; nothing was stored")
+            return Unavailable("the database could not do its work", certain=error.certain)
         case _:
             return Unavailable("the database cannot be opened")

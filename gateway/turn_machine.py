@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from gateway.agent_output import Outcome
 from gateway.problems import IllegalTransition, TurnFinished
-from storage import FINISHED, NewBlock, OutputPosition, TurnHead, TurnStatus, UpdateTurn
+from storage import FINISHED, NewBlock, Once, OutputPosition, TurnHead, TurnStatus, UpdateTurn
 
 LEASE_EXPIRED = "lease expired"
 
@@ -22,6 +22,24 @@ def new_id(milliseconds: int, entropy: int) -> str:
     """26 characters that sort by time: 48 bits of it and 80 of `entropy`, in Crockford's base 32."""
     number = milliseconds << 80 | entropy
     return "".join(_ID_DIGITS[number >> shift & 31] for shift in range(125, -5, -5))
+
+
+def as_created(head: TurnHead) -> TurnHead:
+    """A turn as it was when it was created."""
+    return TurnHead(
+        session_id=head.session_id,
+        turn_id=head.turn_id,
+        status="pending",
+        block_count=0,
+        sequence=head.sequence,
+        last_updated=head.created_at,
+        created_at=head.created_at,
+        started_at=None,
+        completed_at=None,
+        error=None,
+        size=0,
+        output_offset=0,
+    )
 
 
 def require_unfinished(head: TurnHead) -> None:
@@ -42,14 +60,14 @@ def set_status(head: TurnHead, status: TurnStatus, error: str | None = None) -> 
     return UpdateTurn(head.session_id, head.turn_id, head.sequence, status, error)
 
 
-def add_blocks(head: TurnHead, blocks: tuple[NewBlock, ...]) -> UpdateTurn:
+def add_blocks(head: TurnHead, blocks: tuple[NewBlock, ...], once: Once | None = None) -> UpdateTurn:
     """Blocks at the end of a turn; the first of them starts it. No blocks: a sign of life.
 
     Raises:
         TurnFinished
     """
     require_unfinished(head)
-    return UpdateTurn(head.session_id, head.turn_id, head.sequence, "running", blocks=blocks)
+    return UpdateTurn(head.session_id, head.turn_id, head.sequence, "running", blocks=blocks, once=once)
 
 
 def take_output(

@@ -2,7 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -10,6 +11,7 @@ from gateway.agent_output import AgentOutput
 from gateway.hub import Hub
 from gateway.problems import (
     BlockConflict,
+    KeyReused,
     OutputConflict,
     ProjectNotFound,
     SessionNotFound,
@@ -17,16 +19,20 @@ from gateway.problems import (
     TurnNotFound,
     WriteContention,
 )
-from gateway.turn_machine import add_blocks, new_id, require_unfinished, set_status, take_output
+from gateway.turn_machine import add_blocks, as_created, new_id, require_unfinished, set_status, take_output
 from gateway.watched_project import WatchedProject
 from storage import (
     FINISHED,
+    AlreadyDone,
     CreateSession,
     CreateTurn,
+    Done,
     NewBlock,
+    Once,
     OutputPosition,
     SessionHead,
     Storage,
+    StorageError,
     StoredTurn,
     TurnConflict,
     TurnHead,
@@ -36,6 +42,8 @@ from storage import (
 
 LISTED_PROMPT_LENGTH = 1000
 """How many characters of a prompt a list of turns has."""
+T = TypeVar("T")
+
 _ATTEMPTS = 32
 """How often a write is tried anew when another one came first."""
 
@@ -73,8 +81,12 @@ class Turns:
 
     # Sessions
 
-    async def create_session(self, project: str, title: str | None) -> SessionHead:
-        return (await self._storage.create_session(project, CreateSession(_fresh_id(), title))).session
+    async def create_session(self, project: str, title: str | None, once: Once | None = None) -> SessionHead:
+        async def create() -> SessionHead:
+            change = CreateSession(_fresh_id(), title, once)
+            return (await self._storage.create_session(project, change)).session
+
+        return await self._made_once(project, once, create, lambda done: self.session(project, done.session_id))
 
     async def session(self, project: str, session_id: str) -> SessionHead:
         session = await self._storage.session(project, session_id)
@@ -126,10 +138,39 @@ class Turns:
 
     # Writing turns
 
-    async def create(self, project: str, session_id: str, prompt: str) -> TurnHead:
+    async def create(self, project: str, session_id: str, prompt: str, once: Once | None = None) -> TurnHead:
         """A pending turn."""
-        await self.session(project, session_id)
-        return (await self._storage.write_turn(project, CreateTurn(session_id, _fresh_id(), prompt))).turn
+
+        async def create() -> TurnHead:
+            await self.session(project, session_id)
+            change = CreateTurn(session_id, _fresh_id(), prompt, once)
+            return (await self._storage.write_turn(project, change)).turn
+
+        async def created(done: Done) -> TurnHead:
+            assert done.turn_id is not None
+            return as_created(await self._stored_head(project, done.session_id, done.turn_id))
+
+        return await self._made_once(project, once, create, created)
+
+    async def _made_once(
+        self,
+        project: str,
+        once: Once | None,
+        make: Callable[[], Awaitable[T]],
+        made: Callable[[Done], Awaitable[T]],
+    ) -> T:
+        """Make a change that may bear a key, or say again what came of it (`made`)."""
+        if once is None:
+            return await make()
+        done = await self._storage.done(project, once.key)
+        if done is None:
+            try:
+                return await make()
+            except AlreadyDone as error:  # the first request was still being done
+                done = error.done
+        if done.digest != once.digest:
+            raise KeyReused
+        return await made(done)
 
     async def set_status(
         self, project: str, session_id: str, turn_id: str, status: TurnStatus, error: str | None
@@ -140,9 +181,33 @@ class Turns:
         return StoredTurn(head, turn.prompt)
 
     async def append_blocks(
-        self, project: str, session_id: str, turn_id: str, blocks: tuple[NewBlock, ...], first_index: int | None
+        self,
+        project: str,
+        session_id: str,
+        turn_id: str,
+        blocks: tuple[NewBlock, ...],
+        first_index: int | None,
+        once: Once | None = None,
     ) -> AddedBlocks:
         """Add blocks to the end. With `first_index` a batch that is stored there already changes nothing."""
+
+        async def append() -> AddedBlocks:
+            return await self._append_blocks(project, session_id, turn_id, blocks, first_index, once)
+
+        async def appended(done: Done) -> AddedBlocks:
+            return AddedBlocks(done.block_count - len(blocks), done.block_count, done.done_at)
+
+        return await self._made_once(project, once, append, appended)
+
+    async def _append_blocks(
+        self,
+        project: str,
+        session_id: str,
+        turn_id: str,
+        blocks: tuple[NewBlock, ...],
+        first_index: int | None,
+        once: Once | None,
+    ) -> AddedBlocks:
         head = await self._stored_head(project, session_id, turn_id)
         if first_index is not None and first_index != head.block_count:
             return await self._stored_batch(project, head, blocks, first_index)
@@ -150,7 +215,7 @@ class Turns:
         def add(head: TurnHead) -> UpdateTurn:
             if first_index is not None and first_index != head.block_count:
                 raise BlockConflict(first_index, head.block_count)
-            return add_blocks(head, blocks)
+            return add_blocks(head, blocks, once)
 
         head = await self.write(project, session_id, turn_id, add)
         return AddedBlocks(head.block_count - len(blocks), head.block_count, head.last_updated)
@@ -210,6 +275,7 @@ class OutputRequest:
         """How many bytes are still to come that are stored already."""
         self._empty = True
         self._written_at = time.monotonic()
+        self._has_written = False
 
     async def feed(self, chunk: bytes) -> None:
         """Take the next bytes.
@@ -259,7 +325,12 @@ class OutputRequest:
 
     async def _write(self, change_of: Callable[[TurnHead], UpdateTurn]) -> None:
         head = self._head
-        self._head = await self._turns.write(self._project, head.session_id, head.turn_id, change_of)
+        try:
+            self._head = await self._turns.write(self._project, head.session_id, head.turn_id, change_of)
+        except StorageError as error:
+            error.certain = error.certain and not self._has_written  # of this request something is stored
+            raise
+        self._has_written = True
         self._written_at = time.monotonic()
 
 

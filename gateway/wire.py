@@ -329,6 +329,8 @@ class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
     """With `turn_finished` and `illegal_transition`: the status that the turn has."""
     block_count: int | UnsetType = UNSET
     """With `block_conflict`: how many blocks the turn has."""
+    certain: bool | UnsetType = UNSET
+    """With 503 and 507: true where nothing was stored, false where it may have been."""
     offset: int | UnsetType = UNSET
     """With `output_conflict`: how many bytes of the stream are stored."""
 

@@ -2,6 +2,7 @@
 
 from storage.base import CommitListener, Storage
 from storage.errors import (
+    AlreadyDone,
     DatabaseInUse,
     DatabaseMoved,
     DatabaseRefused,
@@ -33,6 +34,7 @@ from storage.records import (
     CreateSession,
     CreateTurn,
     DeleteFile,
+    Done,
     Epoch,
     FileHead,
     FoldPoint,
@@ -42,6 +44,7 @@ from storage.records import (
     Line,
     Milliseconds,
     NewBlock,
+    Once,
     OutputPosition,
     ProjectHead,
     Retention,
@@ -65,6 +68,7 @@ from storage.records import (
 
 __all__ = [
     "FINISHED",
+    "AlreadyDone",
     "AppendUpdate",
     "BlockType",
     "Change",
@@ -79,6 +83,7 @@ __all__ = [
     "DatabaseMoved",
     "DatabaseRefused",
     "DeleteFile",
+    "Done",
     "Epoch",
     "FileHead",
     "FoldPoint",
@@ -91,6 +96,7 @@ __all__ = [
     "NewBlock",
     "NotAGatewayDatabase",
     "NotAnExport",
+    "Once",
     "OutputPosition",
     "PredecessorFailed",
     "ProjectExists",

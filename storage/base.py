@@ -16,6 +16,7 @@ from storage.records import (
     CommittedTurn,
     CreateSession,
     CreateTurn,
+    Done,
     FileHead,
     FoldPoint,
     Increment,
@@ -68,7 +69,7 @@ class Storage(Protocol):
             VersionConflict: by the future; a file was at another version than the change expects.
             PredecessorFailed: by the future; an earlier change of the line was not stored, or the file is in another
                 life than the change was made for.
-            StorageFull, StorageUnavailable: by the future; nothing was stored.
+            StorageFull, StorageUnavailable: by the future; nothing was stored where `certain` says so.
         """
 
     def listen(self, listener: CommitListener) -> None:
@@ -127,6 +128,7 @@ class Storage(Protocol):
         """Store a session. The project comes into being with its first change.
 
         Raises:
+            AlreadyDone: the change bears a key, and one with this key was made within the last day.
             TurnConflict: the session is there.
             StorageError: as of `append`.
         """
@@ -137,10 +139,15 @@ class Storage(Protocol):
         `started_at` and `completed_at` follow from the status. Whether a status may follow another is not checked.
 
         Raises:
+            AlreadyDone: the change bears a key, and one with this key was made within the last day. Comes before all
+                other reasons.
             SessionMissing: there is no session to add a turn to.
             TurnConflict: the turn is there already, or it was changed after the sequence that the change expects.
             StorageError: as of `append`.
         """
+
+    async def done(self, project: str, key: str) -> Done | None:
+        """What came of the change that bore a key (`Once`), durable with it; None after a day, or if there was none."""
 
     async def session(self, project: str, session_id: str) -> SessionHead | None:
         """A session; None if there is none."""

@@ -4,12 +4,13 @@ StorageError
 ├── VersionConflict       the file is not at the version that the change was made for
 │   └── PredecessorFailed     … or it is, without what the change builds on
 ├── TurnConflict          the turn has changed since, or is not there
+├── AlreadyDone           a change with this key was made before
 ├── SessionMissing        there is no such session to add a turn to
 ├── ProjectExists         there is a project of this name
 ├── NotAnExport           the file is not an exported project, or not all of one
 ├── StorageOverloaded     more changes wait to be written than the bound allows
 ├── StorageFull           the disk has no room; nothing of the batch was kept
-├── StorageUnavailable    the database failed in another way; nothing of the batch was kept
+├── StorageUnavailable    the database failed in another way; `certain`: nothing of the batch was kept
 │   └── DatabaseMoved         its file was removed or replaced
 ├── StorageClosed         the storage has been closed
 └── DatabaseRefused       the database cannot be opened, and was left as it is
@@ -20,9 +21,14 @@ StorageError
     └── NotAGatewayDatabase   the file is something else
 """
 
+from storage.records import Done
+
 
 class StorageError(Exception):
     """The root of all that this package raises on purpose."""
+
+    certain = True
+    """Whether nothing was stored; False: it may have been."""
 
 
 class VersionConflict(StorageError):
@@ -59,6 +65,14 @@ class TurnConflict(StorageError):
         self.turn = turn
         self.expected = expected
         self.found = found
+
+
+class AlreadyDone(StorageError):
+    """A change bore a key under which one was made within the last day; `done` is what came of that one."""
+
+    def __init__(self, project: str, key: str, done: Done) -> None:
+        super().__init__(f"a change with the key {key!r} was made in project {project!r}")
+        self.done = done
 
 
 class SessionMissing(StorageError):
@@ -100,7 +114,14 @@ class StorageFull(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """The database could not do its work. What was to be written is not stored."""
+    """The database could not do its work.
+
+    What was to be written is not stored where `certain`; where the commit itself failed it may have been.
+    """
+
+    def __init__(self, reason: str, *, certain: bool = True) -> None:
+        super().__init__(reason)
+        self.certain = certain
 
 
 class DatabaseMoved(StorageUnavailable):

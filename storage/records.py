@@ -266,9 +266,30 @@ class OutputPosition(Struct, frozen=True, gc=False):
     state: bytes = b""
 
 
+class Once(Struct, frozen=True, gc=False):
+    """The key of a change that is to be made once, however often it is asked for within a day."""
+
+    key: str
+    digest: bytes
+    """Of what is asked for: the same key with another one is a mistake of the client."""
+
+
+class Done(Struct, frozen=True, gc=False):
+    """What came of a change that bore a key."""
+
+    digest: bytes
+    session_id: str
+    turn_id: str | None
+    """None where a session was created."""
+    block_count: int
+    """Of the turn, just after the change."""
+    done_at: Milliseconds
+
+
 class CreateSession(Struct, frozen=True, gc=False):
     session_id: str
     title: str | None
+    once: Once | None = None
 
 
 class CreateTurn(Struct, frozen=True, gc=False):
@@ -277,6 +298,7 @@ class CreateTurn(Struct, frozen=True, gc=False):
     session_id: str
     turn_id: str
     prompt: str
+    once: Once | None = None
 
 
 class UpdateTurn(Struct, frozen=True, gc=False):
@@ -296,6 +318,7 @@ class UpdateTurn(Struct, frozen=True, gc=False):
     grown: tuple[GrownBlock, ...] = ()
     result: TurnResult | None = None
     settling: bool = False
+    once: Once | None = None
 
 
 TurnChange = CreateSession | CreateTurn | UpdateTurn

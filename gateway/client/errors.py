@@ -14,6 +14,7 @@ GatewayError
     ├── 412 PreconditionFailed
     ├── 413 BodyTooLarge · TooManyPaths
     ├── 415 UnsupportedMediaType
+    ├── 422 KeyReused
     ├── 431 HeadTooLarge
     ├── 500 InternalError
     ├── 503 Overloaded · StorageUnavailable · ShuttingDown
@@ -32,10 +33,12 @@ class GatewayError(Exception):
     status: int | None = None
     retry_after_s: float | None = None
     backoff_s: float | None = None
+    certain: bool = False
+    """With 503 and 507: the gateway says that nothing was stored."""
 
 
 class NoAnswer(GatewayError):
-    """The request may have been done or not; all of ours may be repeated, but those that create a turn or a session."""
+    """The request may have been done or not; it may be repeated."""
 
 
 class UnexpectedAnswer(GatewayError):
@@ -55,6 +58,7 @@ class ProblemAnswer(GatewayError):
         super().__init__(f"{details.title} ({details.code}): {details.detail}")
         self.details = details
         self.status = details.status
+        self.certain = details.certain is True
 
 
 class InvalidPath(ProblemAnswer):
@@ -196,6 +200,10 @@ class TooManyPaths(ProblemAnswer):
 
 class UnsupportedMediaType(ProblemAnswer):
     code = "unsupported_media_type"
+
+
+class KeyReused(ProblemAnswer):
+    code = "idempotency_key_reused"
 
 
 class HeadTooLarge(ProblemAnswer):

@@ -1,5 +1,6 @@
 """Requests on sessions and turns: what a coding agent is doing."""
 
+import uuid
 from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
@@ -24,6 +25,11 @@ _JSON = {"Content-Type": "application/json"}
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
+def _once() -> dict[str, str]:
+    """The headers of a request that is done once, however often it is sent."""
+    return {**_JSON, "Idempotency-Key": uuid.uuid4().hex}
+
+
 class SessionRequests:
     """The part of a project that is about sessions. Every method raises GatewayError."""
 
@@ -35,7 +41,7 @@ class SessionRequests:
         """A new session."""
         body = msgspec.json.encode(NewSession(title))
         path = f"{self._path}/sessions"
-        return decoded(await self._sender.send("POST", path, headers=_JSON, content=body, repeatable=False), Session)
+        return decoded(await self._sender.send("POST", path, headers=_once(), content=body), Session)
 
     async def list_sessions(self, *, limit: int | None = None, after: str | None = None) -> SessionListing:
         """A page of sessions, newest first."""
@@ -50,7 +56,7 @@ class SessionRequests:
         """A new turn, pending."""
         path = f"{self._session(session)}/turns"
         body = msgspec.json.encode(NewTurn(prompt))
-        return decoded(await self._sender.send("POST", path, headers=_JSON, content=body, repeatable=False), Turn)
+        return decoded(await self._sender.send("POST", path, headers=_once(), content=body), Turn)
 
     async def list_turns(self, session: str, *, limit: int | None = None, after: str | None = None) -> TurnListing:
         """A page of turns, newest first."""
@@ -93,9 +99,7 @@ class SessionRequests:
         if first_index is not None:
             batch["first_index"] = first_index
         path = f"{self._turn(session, turn)}/blocks"
-        answer = await self._sender.send(
-            "POST", path, headers=_JSON, content=msgspec.json.encode(batch), repeatable=first_index is not None
-        )
+        answer = await self._sender.send("POST", path, headers=_once(), content=msgspec.json.encode(batch))
         return decoded(answer, BlocksReceipt)
 
     async def append_output(

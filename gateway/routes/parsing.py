@@ -3,6 +3,7 @@
 import base64
 import binascii
 import functools
+from hashlib import sha256
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -23,6 +24,7 @@ from gateway.problems import (
 from gateway.routes.operation import OCTETS, TEXT
 from gateway.structs import MalformedUpdate, check_state_vector
 from gateway.wire import path_fault, valid_project_id
+from storage import Once
 
 T = TypeVar("T")
 
@@ -153,6 +155,21 @@ def header_bytes(request: Request, name: bytes) -> bytes | None:
         if found == name:
             value = line if value is None else value + b", " + line
     return value
+
+
+def once(request: Request, body: bytes) -> Once | None:
+    """The key of a request that is to be done once (draft-ietf-httpapi-idempotency-key-header), quoted or not.
+
+    Raises:
+        InvalidParameter
+    """
+    key = header(request, b"idempotency-key")
+    if key is None:
+        return None
+    key = key.removeprefix('"').removesuffix('"')
+    if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable() and " " not in key):
+        raise InvalidParameter("Idempotency-Key", "1 to 255 visible ASCII characters are expected")
+    return Once(key, sha256(request.scope["path"].encode() + b"\0" + body).digest())
 
 
 def require_media_type(request: Request, wanted: str) -> None:

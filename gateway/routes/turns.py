@@ -11,6 +11,7 @@ from gateway.problems import (
     IllegalTransition,
     InvalidBody,
     InvalidParameter,
+    KeyReused,
     OutputConflict,
     Overloaded,
     ProjectNotFound,
@@ -25,6 +26,7 @@ from gateway.routes.parsing import (
     decode_json,
     if_none_match,
     json_bytes,
+    once,
     project_id,
     read_body,
     require_media_type,
@@ -65,6 +67,10 @@ _READ = (
     Parameter("wait", "Seconds to wait for a change where there is none.", WAIT_SCHEMA),
     Parameter("If-None-Match", "The tag of the state that is known.", {"type": "string"}, "header"),
 )
+_KEY = Parameter(
+    "Idempotency-Key", "A repetition with the same key is answered as the first time, for 24 hours.",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}, "header",
+)  # fmt: skip
 _COUNT = {"type": "integer", "minimum": 0}
 
 
@@ -81,8 +87,9 @@ class TurnRoutes:
         """`POST P/sessions`."""
         project = project_id(request)
         require_media_type(request, JSON)
-        given = decode_json(await read_body(request, self._body_limit) or b"{}", NewSession)
-        return _json(_session(await self._turns.create_session(project, given.title)), 201)
+        body = await read_body(request, self._body_limit)
+        given = decode_json(body or b"{}", NewSession)
+        return _json(_session(await self._turns.create_session(project, given.title, once(request, body))), 201)
 
     async def list_sessions(self, request: Request) -> Response:
         """`GET P/sessions`."""
@@ -102,8 +109,9 @@ class TurnRoutes:
         """`POST S/turns`."""
         project = project_id(request)
         require_media_type(request, JSON)
-        given = decode_json(await read_body(request, self._body_limit), NewTurn)
-        head = await self._turns.create(project, request.path_params["session"], given.prompt)
+        body = await read_body(request, self._body_limit)
+        given = decode_json(body, NewTurn)
+        head = await self._turns.create(project, request.path_params["session"], given.prompt, once(request, body))
         return _json(_turn(StoredTurn(head, given.prompt)), 201)
 
     async def list_turns(self, request: Request) -> Response:
@@ -154,9 +162,10 @@ class TurnRoutes:
         """`POST S/turns/{turn_id}/blocks`."""
         project, session, turn = _turn_of(request)
         require_media_type(request, JSON)
-        batch = decode_json(await read_body(request, self._body_limit), BlockBatch)
+        body = await read_body(request, self._body_limit)
+        batch = decode_json(body, BlockBatch)
         blocks = tuple(NewBlock(block.type, json_bytes(block.content)) for block in batch.blocks)
-        added = await self._turns.append_blocks(project, session, turn, blocks, batch.first_index)
+        added = await self._turns.append_blocks(project, session, turn, blocks, batch.first_index, once(request, body))
         return _json(BlocksReceipt(added.first_index, "running", added.block_count, rfc3339(added.last_updated)))
 
     async def output(self, request: Request) -> Response:
@@ -191,8 +200,8 @@ class TurnRoutes:
             ),
             Operation(
                 "POST", _TURN + "/blocks", "appendBlocks", self.append_blocks, "Add blocks; the first starts the turn.",
-                body={JSON: BlockBatch}, answers={200: {JSON: BlocksReceipt}},
-                problems=(TurnFinished, BlockConflict, WriteContention, *missing, *given),
+                parameters=(_KEY,), body={JSON: BlockBatch}, answers={200: {JSON: BlocksReceipt}},
+                problems=(InvalidParameter, KeyReused, TurnFinished, BlockConflict, WriteContention, *missing, *given),
             ),
             Operation(
                 "POST", _TURN + "/output", "appendOutput", self.output,
@@ -208,7 +217,8 @@ class TurnRoutes:
             ),
             Operation(
                 "POST", _TURNS, "createTurn", self.create, "A new turn, pending.",
-                body={JSON: NewTurn}, answers={201: {JSON: Turn}}, problems=(ProjectNotFound, SessionNotFound, *given),
+                parameters=(_KEY,), body={JSON: NewTurn}, answers={201: {JSON: Turn}},
+                problems=(KeyReused, ProjectNotFound, SessionNotFound, *given),
             ),
             Operation(
                 "GET", _TURNS, "listTurns", self.list_turns, "The turns of a session, newest first.",
@@ -217,7 +227,8 @@ class TurnRoutes:
             ),
             Operation(
                 "POST", _SESSIONS, "createSession", self.create_session, "A new session.",
-                body={JSON: NewSession}, answers={201: {JSON: Session}}, problems=given,
+                parameters=(_KEY,), body={JSON: NewSession}, answers={201: {JSON: Session}},
+                problems=(KeyReused, *given),
             ),
             Operation(
                 "GET", _SESSIONS, "listSessions", self.list_sessions, "The sessions of a project, newest first.",

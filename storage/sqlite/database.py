@@ -102,15 +102,18 @@ class Database:
         """Run `function` in the writer's thread, in one transaction: committed when it returns, undone when it raises.
 
         Raises:
-            StorageFull, StorageUnavailable: the database failed; nothing was kept.
+            StorageFull, StorageUnavailable: the database failed; nothing was kept where `certain`.
             DatabaseMoved: nothing was kept where the file of that name is.
         """
+        committing = False
 
         def transaction(connection: sqlite3.Connection) -> T:
+            nonlocal committing
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 result = function(connection)
                 self._require_in_place()
+                committing = True
                 connection.execute("COMMIT")
                 self._require_in_place()  # so late that what is acknowledged is in the file of that name
             except BaseException:
@@ -122,7 +125,10 @@ class Database:
         try:
             return await self._writer.run(transaction)
         except sqlite3.Error as error:
-            raise storage_error(error) from error
+            raise storage_error(error, certain=not committing) from error
+        except StorageError as error:
+            error.certain = not committing
+            raise
 
     async def write_alone(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function` in the writer's thread outside a transaction (VACUUM, checkpoints)."""
@@ -173,11 +179,14 @@ def _read_transaction(connection: sqlite3.Connection, function: Callable[[sqlite
         connection.execute("COMMIT")
 
 
-def storage_error(error: sqlite3.Error) -> StorageError:
-    """What a failure of SQLite means to us."""
+def storage_error(error: sqlite3.Error, *, certain: bool = True) -> StorageError:
+    """What a failure of SQLite means to us. `certain`: nothing of what was to be written is stored.
+
+    Of a commit that finds no room nothing is stored: its last frame, which makes it valid, is not in the log.
+    """
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return StorageFull("the disk that holds the database is full")
-    return StorageUnavailable(f"the database failed: {error}")
+    return StorageUnavailable(f"the database failed: {error}", certain=certain)
 
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

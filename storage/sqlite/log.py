@@ -95,7 +95,7 @@ class Log:
         files: dict[int, FileHead] = {}
         projects: dict[int, _Project] = {}
         for name, changes in requests:
-            conflict = self._first_conflict(connection, name, changes)
+            conflict = self._first_conflict(connection, name, changes, now)
             if conflict is not None:
                 break_lines(changes)
                 results.append(conflict)
@@ -119,12 +119,12 @@ class Log:
         return results
 
     def _first_conflict(
-        self, connection: sqlite3.Connection, project: str, changes: tuple[Change | TurnChange, ...]
+        self, connection: sqlite3.Connection, project: str, changes: tuple[Change | TurnChange, ...], now: int
     ) -> StorageError | None:
         expected: dict[str, int] = {}
         for change in changes:
             if isinstance(change, _TURN_CHANGES):
-                conflict = self._turns.conflict(connection, project, change)
+                conflict = self._turns.conflict(connection, project, change, now)
                 if conflict is not None:
                     return conflict
                 continue

@@ -15,6 +15,7 @@ from storage.records import (
     CommittedTurn,
     CreateSession,
     CreateTurn,
+    Done,
     FileHead,
     FoldPoint,
     Increment,
@@ -38,6 +39,7 @@ from storage.sqlite.database import Database
 from storage.sqlite.identity import Opening, require_own_log
 from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.log import Clock, wall_clock
+from storage.sqlite.once import find_done
 from storage.sqlite.writer import GroupCommitWriter
 
 _NEAR_READ_BYTES = 256 * 1024
@@ -58,10 +60,12 @@ class SQLiteStorage:
         writer: GroupCommitWriter | None = None,
         lock: DatabaseLock | None = None,
         new_lives: str | None = None,
+        clock: Clock = wall_clock,
     ) -> None:
         self._database = database
         self._group = writer
         self._lock = lock
+        self._clock = clock
         self.new_lives = new_lives
         """Why projects and files began new lives at the opening; None: they go on."""
         self.rescued: Path | None = None
@@ -99,7 +103,7 @@ class SQLiteStorage:
             lock.release()
             raise
         writer = GroupCommitWriter(database, clock=clock, queued_changes=queued_changes, queued_bytes=queued_bytes)
-        return cls(database, writer, lock, opening.new_lives)
+        return cls(database, writer, lock, opening.new_lives, clock)
 
     @classmethod
     async def open_read_only(cls, path: Path) -> Self:
@@ -235,6 +239,9 @@ class SQLiteStorage:
     async def write_turn(self, project: str, change: CreateTurn | UpdateTurn) -> CommittedTurn:
         (committed,) = await self._writer.append(project, (change,))
         return committed  # type: ignore[no-any-return]
+
+    async def done(self, project: str, key: str) -> Done | None:
+        return self._database.read(lambda connection: find_done(connection, project, key, self._clock()))
 
     async def session(self, project: str, session_id: str) -> SessionHead | None:
         return self._database.read(lambda connection: turns.session(connection, project, session_id))

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable
 
-from storage.errors import SessionMissing, StorageError, TurnConflict
+from storage.errors import AlreadyDone, SessionMissing, StorageError, TurnConflict
 from storage.records import (
     FINISHED,
     CommittedSession,
@@ -19,6 +19,7 @@ from storage.records import (
     TurnHead,
     UpdateTurn,
 )
+from storage.sqlite.once import find_done, note_done
 from storage.sqlite.turns import find_session, find_turn
 
 _CACHED = 16_384
@@ -35,8 +36,14 @@ class TurnLog:
         self._sessions.clear()
         self._turns.clear()
 
-    def conflict(self, connection: sqlite3.Connection, project: str, change: TurnChange) -> StorageError | None:
+    def conflict(
+        self, connection: sqlite3.Connection, project: str, change: TurnChange, now: int
+    ) -> StorageError | None:
         """What keeps a change from being stored."""
+        if change.once is not None:
+            done = find_done(connection, project, change.once.key, now)
+            if done is not None:
+                return AlreadyDone(project, change.once.key, done)
         session = self._session(connection, project, change.session_id)
         if isinstance(change, CreateSession):
             return None if session is None else TurnConflict(project, change.session_id, None, 0, 1)
@@ -55,6 +62,15 @@ class TurnLog:
         """Store a change that has no conflict; `project` is the project's row, `head` its head, advanced."""
         if len(self._turns) + len(self._sessions) > _CACHED:
             self.forget()
+        committed = self._store(connection, project, head, change)
+        if change.once is not None:
+            block_count = committed.turn.block_count if isinstance(committed, CommittedTurn) else 0
+            note_done(connection, project, change.once, change, block_count, head.last_modified)
+        return committed
+
+    def _store(
+        self, connection: sqlite3.Connection, project: int, head: ProjectHead, change: TurnChange
+    ) -> CommittedSession | CommittedTurn:
         if isinstance(change, CreateSession):
             return CommittedSession(head, self._create_session(connection, project, head, change))
         if isinstance(change, CreateTurn):

@@ -120,7 +120,11 @@ class GroupCommitWriter:
             self._log.forget()
             for request in batch:
                 break_lines(request.changes)
-            failure = error if isinstance(error, StorageError) else StorageUnavailable(f"the write failed: {error!r}")
+            failure = (
+                error
+                if isinstance(error, StorageError)
+                else StorageUnavailable(f"the write failed: {error!r}", certain=False)
+            )
             results = [failure] * len(batch)
         for request in batch:
             self._waiting -= len(request.changes)

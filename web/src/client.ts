@@ -31,6 +31,8 @@ export interface GatewayRequest extends RequestOptions {
   body?: BodyInit | null
   /** How many seconds the gateway may hold it. */
   wait?: number | undefined
+  /** Whether to send it again, once and at once, where no answer came: it does no harm. */
+  repeatable?: boolean | undefined
   /** Whether the page may go away meanwhile (at most 64 KiB). */
   keepalive?: boolean | undefined
 }
@@ -79,7 +81,10 @@ export class GatewayClient {
    */
   async send(method: string, path: string, request: GatewayRequest = {}): Promise<Response> {
     const limit = AbortSignal.timeout((this.options.timeoutMs ?? 30_000) + (request.wait ?? 0) * 1000)
-    const answer = await this.fetch(method, path, request, limit)
+    const answer = await this.fetch(method, path, request, limit).catch((error: unknown) => {
+      if (!request.repeatable || !(error instanceof NoAnswer) || limit.aborted) throw error
+      return this.fetch(method, path, request, limit)
+    })
     try {
       // Read here, so that a body that is cut off is an error of this request.
       const body = [204, 304].includes(answer.status) ? null : await answer.arrayBuffer()

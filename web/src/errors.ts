@@ -45,6 +45,7 @@ export const PROBLEM_CODES = [
   'body_too_large',
   'too_many_paths',
   'unsupported_media_type',
+  'idempotency_key_reused',
   'head_too_large',
   'internal',
   'overloaded',
@@ -95,6 +96,11 @@ export class ProblemAnswer extends GatewayError {
   constructor(details: ProblemDetails) {
     super(`${details.title} (${details.code}): ${details.detail}`, details.status)
     this.details = details
+  }
+
+  /** With 503 and 507: the gateway says that nothing was stored. */
+  get certain(): boolean {
+    return this.details.certain === true
   }
 
   get code(): ProblemCode | (string & {}) {

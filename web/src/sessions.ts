@@ -1,4 +1,6 @@
 /** Requests on sessions and turns: what a coding agent is doing. */
+
+import { uuidv4 } from 'lib0/random'
 import { decoded, quoted, type Tagged, taggedUnlessKnown } from './answers.js'
 import type { GatewayClient, RequestOptions } from './client.js'
 import { encodedId } from './names.js'
@@ -113,7 +115,13 @@ export class SessionRequests {
   }
 
   private async post<T>(path: string, body: unknown, options: RequestOptions, method = 'POST'): Promise<T> {
-    const request = { ...options, headers: JSON_BODY, body: JSON.stringify(body) }
+    const once = method === 'POST' ? { 'Idempotency-Key': uuidv4() } : {}
+    const request = {
+      ...options,
+      headers: { ...JSON_BODY, ...once },
+      body: JSON.stringify(body),
+      repeatable: method === 'POST'
+    }
     return decoded(await this.client.send(method, this.path + path, request))
   }
 

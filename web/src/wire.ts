@@ -191,6 +191,8 @@ export interface ProblemDetails {
   turn_status?: TurnStatus
   /** With `block_conflict`: how many blocks the turn has. */
   block_count?: number
+  /** With 503 and 507: true where nothing was stored, false where it may have been. */
+  certain?: boolean
   /** With `output_conflict`: how many bytes of the stream are stored. */
   offset?: number
 }
