@@ -117,7 +117,12 @@ class Gateway:
     async def running(self) -> AsyncIterator[Storage]:
         """The gateway at work; on leaving, what was accepted is written and the storage closed."""
         async with self._open_storage(self.settings) as storage, _workers(self.settings) as workers:
-            hub = Hub(storage, project_limit=self.settings.project_waiters, limit=self.settings.waiters)
+            hub = Hub(
+                storage,
+                project_limit=self.settings.project_waiters,
+                limit=self.settings.waiters,
+                question_limit=self.settings.waiting_bytes,
+            )
             documents = Documents(storage, memory_limit=self.settings.hot_document_bytes)
             files = Files(storage, documents, hub)
             rooms = _open_rooms(self.settings, storage, files, documents)
@@ -207,7 +212,10 @@ def _assemble(
     feed = Feed(storage, hub)
     questions = Changes(storage, hub, paths_limit=settings.paths_limit)
     changes = ChangeRoutes(questions, feed, body_limit=settings.body_limit)
-    sync = SyncRoutes(Sync(files, questions, paths_limit=settings.paths_limit), body_limit=settings.body_limit)
+    sync = SyncRoutes(
+        Sync(files, questions, paths_limit=settings.paths_limit, answer_limit=settings.sync_bytes),
+        body_limit=settings.body_limit,
+    )
     history = HistoryRoutes(Versions(storage, files), body_limit=settings.body_limit)
     turns = Turns(storage, hub, lease=settings.turn_lease, line_limit=settings.body_limit)
     turn_routes = TurnRoutes(turns, body_limit=settings.body_limit)

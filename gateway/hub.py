@@ -27,13 +27,23 @@ class Hub:
         limit: the most requests that may wait in all.
     """
 
-    def __init__(self, storage: Storage, *, project_limit: int = 20_000, limit: int = 50_000) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        project_limit: int = 20_000,
+        limit: int = 50_000,
+        question_limit: int = 64 * 2**20,
+    ) -> None:
         self._storage = storage
         self._projects: dict[str, WatchedProject] = {}
         self._budget = AnswerBudget(_ANSWER_BYTES, _ANSWER_BYTES_PER_PROJECT)
         self._project_limit = project_limit
         self._limit = limit
+        self._question_limit = question_limit
         self.members = 0
+        self.question_bytes = 0
+        """What those who wait keep of the bodies of their requests."""
         self.wakes = 0
         """How often somebody was woken, for a change or at the deadline."""
         self.draining = False
@@ -65,19 +75,26 @@ class Hub:
 
     # Waiting
 
-    def enter(self, project: WatchedProject) -> None:
+    def enter(self, project: WatchedProject, question_bytes: int = 0) -> None:
         """Take a place for a request that will wait, once or again and again, until it leaves.
+
+        Args:
+            question_bytes: what is kept of its body meanwhile.
 
         Raises:
             TooManyWaiters
         """
         if self.members >= self._limit or project.members >= self._project_limit:
             raise TooManyWaiters
+        if question_bytes and self.question_bytes + question_bytes > self._question_limit:
+            raise TooManyWaiters
         self.members += 1
+        self.question_bytes += question_bytes
         project.members += 1
 
-    def leave(self, project: WatchedProject) -> None:
+    def leave(self, project: WatchedProject, question_bytes: int = 0) -> None:
         self.members -= 1
+        self.question_bytes -= question_bytes
         project.members -= 1
 
     @staticmethod

@@ -89,6 +89,9 @@ class _Collector:
             "gateway_hot_document_bytes", "Memory of open documents, as estimated.", value=self._documents.memory
         )
         yield GaugeMetricFamily("gateway_waiters", "Requests that wait, and event streams.", value=self._hub.members)
+        yield GaugeMetricFamily(
+            "gateway_waiting_bytes", "What waiting requests keep of their bodies.", value=self._hub.question_bytes
+        )
         yield CounterMetricFamily(
             "gateway_wakes",
             "Times that one of them was woken, for a change or at its deadline; streams at the same place are one.",

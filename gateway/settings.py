@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     )
     waiters: int = Field(50_000, ge=0, description="The most requests that may wait or stream at once.")
     project_waiters: int = Field(20_000, ge=0, description="The most of them on one project.")
+    waiting_bytes: int = Field(
+        64 * MEBIBYTE, ge=0, description="The most bytes that waiting requests may keep of their bodies, in all."
+    )
+    sync_bytes: int = Field(
+        16 * MEBIBYTE, ge=1, description="The most bytes of updates in one answer to a push and pull, whatever it asks."
+    )
     stream_heartbeat: float = Field(
         15.0, gt=0, description="After how many silent seconds an event stream sends its cursor alone."
     )

@@ -85,6 +85,9 @@ class EventStreams:
 class EventStream:
     """One open stream: a position in the project's sequence. It catches up by itself, then joins an audience."""
 
+    question_bytes = 0
+    """It keeps no body."""
+
     __slots__ = (
         "_begun",
         "_ended",

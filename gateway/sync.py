@@ -1,7 +1,7 @@
 """Push and pull of many files in one round trip: `POST P/sync`."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
 from msgspec import UNSET
@@ -41,10 +41,11 @@ _AT_ONCE = 64
 class Sync:
     """Applies updates and answers with what the client lacks."""
 
-    def __init__(self, files: Files, changes: Changes, *, paths_limit: int) -> None:
+    def __init__(self, files: Files, changes: Changes, *, paths_limit: int, answer_limit: int) -> None:
         self._files = files
         self._changes = changes
         self._paths_limit = paths_limit
+        self._answer_limit = answer_limit
 
     async def exchange(self, project: str, request: SyncRequest, author: str | None) -> SyncAnswer:
         """Apply `updates`, each for itself or all or none; then answer as status does, with updates.
@@ -104,19 +105,38 @@ class Sync:
     async def _pull(
         self, project: str, changed: list[tuple[int, FileChange]], own: set[str], request: SyncRequest
     ) -> tuple[list[SyncChange], int | None]:
-        """The changes with what the client lacks of each. Where `max_bytes` are full, also how far they go."""
+        """The changes with what the client lacks of each. Where the answer is full, also how far they go."""
         changes: list[SyncChange] = []
         size = last = 0
-        for chunk in _chunks(changed):
+        most = min(request.max_bytes, self._answer_limit)
+        async for chunk in self._chunks_within(project, changed, most):
             lacking = await asyncio.gather(*(self._lacking(project, change, own, request) for _, change in chunk))
             for (sequence, _), change in zip(chunk, lacking, strict=True):
                 update = change.update or b""
-                if size and size + len(update) > request.max_bytes:
+                if size and size + len(update) > most:
                     return changes, last
                 size += len(update)
                 changes.append(change)
                 last = sequence
         return changes, None
+
+    async def _chunks_within(
+        self, project: str, changed: list[tuple[int, FileChange]], most: int
+    ) -> AsyncIterator[list[tuple[int, FileChange]]]:
+        """Changes to be read at the same time: together at most so many bytes, as far as their files' sizes tell."""
+        for group in _chunks(changed):
+            heads = await self._files.heads(project, [change.path for _, change in group])
+            chunk: list[tuple[int, FileChange]] = []
+            size = 0
+            for each in group:
+                head = heads.get(each[1].path)
+                length = 0 if head is None else head.size
+                if chunk and size + length > most:
+                    yield chunk
+                    chunk, size = [], 0
+                chunk.append(each)
+                size += length
+            yield chunk
 
     async def _lacking(self, project: str, change: FileChange, own: set[str], request: SyncRequest) -> SyncChange:
         answer = SyncChange(change.path, change.last_modified, change.version, change.change_type, change.reset)

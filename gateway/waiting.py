@@ -56,7 +56,7 @@ class WaitingRequests:
             while (await receive())["type"] != "http.disconnect":
                 pass  # it comes when the client leaves, and when the answer is complete
         finally:
-            self._hub.leave(held.project)
+            self._hub.leave(held.project, held.question_bytes)
             await held.end()
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> "_ParkedRequest | EventStream | None":
@@ -64,9 +64,8 @@ class WaitingRequests:
 
         Returns what is held of it, which has a place in the hub; None where it was answered.
         """
-        body = _Body(receive)
         try:
-            await self._app(scope, body, send)
+            await self._app(scope, receive, send)
             return None
         except (Park, OpenStream) as raised:
             asked = raised.with_traceback(None)  # it would keep the handlers alive as long as the request waits
@@ -74,13 +73,13 @@ class WaitingRequests:
             await describe_stream(send)
             return None
         try:
-            self._hub.enter(asked.project)
+            self._hub.enter(asked.project, len(asked.body) if isinstance(asked, Park) else 0)
         except TooManyWaiters:
             await self._refuse(asked, scope, send)
             return None
         scope.pop("path_params", None)  # as it came; the router finds them again
         if isinstance(asked, Park):
-            return _ParkedRequest(self._app, self._hub, self._figures, asked, scope, body, send)
+            return _ParkedRequest(self._app, self._hub, self._figures, asked, scope, send)
         return EventStream(self._streams, asked, send)
 
     async def _refuse(self, asked: Park | OpenStream, scope: Scope, send: Send) -> None:
@@ -127,7 +126,6 @@ class _ParkedRequest:
         figures: RequestFigures,
         park: Park,
         scope: Scope,
-        body: "_Body",
         send: Send,
     ) -> None:
         self._app = app
@@ -137,13 +135,18 @@ class _ParkedRequest:
         self.project = park.project
         """Where it has its place."""
         self._scope = scope
-        self._body = body
+        self._body = park.body
         self._send = send
         self._waiter: Waiter | None = None
         self._answer: asyncio.Task[None] | None = None
         self._ended = False
         self._deadline = asyncio.get_running_loop().time() + _cut(park.seconds)
         self._park(park)
+
+    @property
+    def question_bytes(self) -> int:
+        """What is kept of the body."""
+        return len(self._body)
 
     def _park(self, park: Park) -> None:
         """Wait from here on."""
@@ -168,7 +171,7 @@ class _ParkedRequest:
         left = 0.0 if self._hub.draining else self._deadline - asyncio.get_running_loop().time()
         scope = {**self._scope, REMAINING: left}
         try:
-            await self._app(scope, self._body.again, self._send)
+            await self._app(scope, self._receive, self._send)
         except Park as park:
             if not self._ended:
                 self._park(park)
@@ -178,6 +181,9 @@ class _ParkedRequest:
             if self._holder is not None:
                 self._holder.cancel()  # half an answer is out: `end` passes the failure on, which ends the connection
             raise
+
+    async def _receive(self) -> Message:
+        return {"type": "http.request", "body": self._body}
 
     async def _send_remembered(self) -> bool:
         """Answer as somebody with the same question was answered a moment ago; False if nobody was."""
@@ -194,28 +200,8 @@ class _ParkedRequest:
     async def end(self) -> None:
         """Forget it: the client has its answer, or has left."""
         self._ended = True
-        if self._waiter is not None:
-            self._hub.forget(self._waiter)
+        waiter, self._waiter = self._waiter, None  # it knows this request: together they would outlive the connection
+        if waiter is not None:
+            self._hub.forget(waiter)
         if self._answer is not None:
             await self._answer
-
-
-class _Body:
-    """`receive` that keeps the messages of a body, so that the request can be read again."""
-
-    __slots__ = ("_messages", "_receive")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._messages: list[Message] | None = None
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        if self._messages is None:
-            self._messages = []
-        self._messages.append(message)
-        return message
-
-    async def again(self) -> Message:
-        """The body as one message, each time that it is asked for."""
-        return {"type": "http.request", "body": b"".join(message.get("body", b"") for message in self._messages or ())}

@@ -73,7 +73,7 @@ class ChangeRoutes:
         if answer.changes or answer.reset:
             return Response(json_bytes(answer), media_type=JSON)
         paths = None if question.paths is None else frozenset(question.paths)
-        hold(request, wait, watched, as_of, Interest(turns=False, paths=paths))
+        hold(request, wait, watched, as_of, Interest(turns=False, paths=paths), question)
         encoded = json_bytes(answer)
         if not wait:
             watched.remember_answer("status", body, encoded, answer.cursor)

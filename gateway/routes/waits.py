@@ -3,6 +3,8 @@
 A request that waits keeps nothing of the handlers alive; when something changed, it walks through them again.
 """
 
+import msgspec
+from msgspec import Struct
 from starlette.requests import Request
 
 from gateway.problems import InvalidParameter
@@ -19,12 +21,16 @@ REMAINING = "gateway.remaining"
 class Park(Exception):
     """There is nothing new for this request, and it may wait for `seconds`."""
 
-    def __init__(self, project: WatchedProject, as_of: ProjectHead | None, interest: Interest, seconds: float) -> None:
+    def __init__(
+        self, project: WatchedProject, as_of: ProjectHead | None, interest: Interest, seconds: float, body: bytes = b""
+    ) -> None:
         self.project = project
         self.as_of = as_of
         """Where the project stood before the handler looked."""
         self.interest = interest
         self.seconds = seconds
+        self.body = body
+        """What the request is to bring when it walks through the handlers again."""
 
 
 class OpenStream(Exception):
@@ -57,11 +63,23 @@ def check_wait(seconds: float) -> float:
     return seconds
 
 
-def hold(request: Request, wait: float, project: WatchedProject, as_of: ProjectHead | None, interest: Interest) -> None:
-    """Raises Park if a request that nothing is new for has time left; returns if it must be answered now."""
+def hold(
+    request: Request,
+    wait: float,
+    project: WatchedProject,
+    as_of: ProjectHead | None,
+    interest: Interest,
+    question: Struct | None = None,
+) -> None:
+    """Raises Park if a request that nothing is new for has time left; returns if it must be answered now.
+
+    Args:
+        question: what the body said. Only that is kept while the request waits, not the body as it came.
+    """
     seconds = request.scope.get(REMAINING, wait)
     if seconds > 0:
-        raise Park(project, as_of, interest, seconds)
+        body = b"" if question is None else msgspec.json.encode(question)
+        raise Park(project, as_of, interest, seconds, body)
 
 
 def empty_after_wait(request: Request) -> dict[str, str]:
