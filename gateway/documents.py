@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 
 from gateway.open_document import OpenDocument, is_snapshot_due
-from gateway.surrogates import may_hold_pairs, second_halves
+from gateway.surrogates import may_hold_pairs, second_halves, updates_of
 from gateway.updates import Document, build_document, build_update
 from gateway.worker import HEAVY_BYTES, client_of_request, in_worker
 from storage import AppendUpdate, Commit, Committed, Incarnation, Storage, StoredDocument, Version, new_incarnation
@@ -240,4 +240,4 @@ class Documents:
 
 def stored_parts(stored: StoredDocument) -> list[bytes]:
     """The updates that make a stored document, oldest first."""
-    return [*([stored.snapshot.body] if stored.snapshot else []), *stored.updates]
+    return list(updates_of([*([stored.snapshot.body] if stored.snapshot else []), *stored.updates]))

@@ -22,7 +22,10 @@ from gateway.problems import (
     WriteContention,
 )
 from gateway.roots import RootIsNotText, read_roots, read_text
+from gateway.scan import MARK
+from gateway.stored_form import to_wire
 from gateway.structs import Reader
+from gateway.surrogates import updates_of
 from gateway.updates import InvalidUpdate, build_update, diff_update, merge, merge_groups
 from gateway.watched_project import WatchedProject
 from gateway.worker import in_worker
@@ -35,7 +38,7 @@ _CLIENTS = 100_000
 
 
 class Content(Struct, frozen=True, gc=False):
-    """A file as an update, at a version."""
+    """A file as an update in the stored form, at a version."""
 
     update: bytes
     incarnation: str
@@ -119,12 +122,12 @@ class FileReader:
             raise VersionAhead(path, version, head.version)
         increment = await self._storage.read_increment(project, path, version, most_bytes=_INCREMENT_BYTES, known=head)
         if increment is not None:
-            return _content(increment.head, await _merge_in_turns(increment.updates), version)
+            return _content(increment.head, await _merge_in_turns(updates_of(increment.updates)), version)
         whole = await self.read_whole(project, path)
         increment = await self._storage.read_increment(project, path, version, most_bytes=len(whole.update))
         if increment is None:
             return whole
-        return _content(increment.head, await in_worker(merge, increment.updates), version)
+        return _content(increment.head, await in_worker(merge, updates_of(increment.updates)), version)
 
     async def read_lacking(self, project: str, path: str, state_vector: bytes) -> Content:
         """Exactly what a replica with `state_vector` lacks."""
@@ -140,6 +143,12 @@ class FileReader:
         except InvalidUpdate as error:
             raise InvalidStateVector(str(error)) from None
         return Content(update, whole.incarnation, whole.version, whole.last_modified)
+
+    async def wire_update(self, content: Content) -> bytes:
+        """The update of a content, as clients are to have it."""
+        if MARK not in content.update:
+            return content.update
+        return await in_worker(_to_wire, [content.update])
 
     async def text_of(self, content: Content, root: str) -> str:
         """The text of a root of a whole document."""
@@ -193,7 +202,12 @@ def _content(head: FileHead, update: bytes, builds_on: int = 0) -> Content:
 
 def _read_roots(parts: Sequence[bytes]) -> dict[str, Any]:
     (update,) = parts
-    return read_roots(update)
+    return read_roots(to_wire(update))
+
+
+def _to_wire(parts: Sequence[bytes]) -> bytes:
+    (update,) = parts
+    return to_wire(update)
 
 
 def _diff(parts: Sequence[bytes]) -> bytes:

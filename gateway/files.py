@@ -1,14 +1,16 @@
 """THE way to read and write a file. PATCH, PUT and every other door come through here."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from gateway import roots
 from gateway.conditional import Preconditions
 from gateway.documents import DocumentsExhausted
 from gateway.file_reading import FileReader
-from gateway.open_document import Gap, OpenDocument
+from gateway.open_document import Admitted, Gap, OpenDocument
 from gateway.problems import (
     FileExists,
     InvalidUpdateBody,
@@ -20,7 +22,8 @@ from gateway.problems import (
     WriteContention,
 )
 from gateway.roots import RootIsNotText
-from gateway.updates import EMPTY_UPDATE, InvalidUpdate, check_format, merge
+from gateway.stored_form import to_stored
+from gateway.updates import EMPTY_UPDATE, InvalidUpdate, merge, merge_rows, read_update, run_yrs
 from gateway.wire import Receipt, rfc3339
 from storage import (
     AppendUpdate,
@@ -43,12 +46,27 @@ class Written(Struct, frozen=True, gc=False):
     epoch: str
     changed: bool
     created: bool = False
+    state_vector: bytes | None = None
+    """What the gateway has now, where a part of the update was left out: that part builds on something missing."""
 
     def receipt(self) -> Receipt:
         """As it stands on the wire."""
         head = self.head
         cursor = f"{self.epoch}.{head.sequence}"
-        return Receipt(head.path, head.version, rfc3339(head.last_modified), cursor, self.changed)
+        receipt = Receipt(head.path, head.version, rfc3339(head.last_modified), cursor, self.changed)
+        if self.state_vector is None:
+            return receipt
+        state_vector = base64.urlsafe_b64encode(self.state_vector).decode().rstrip("=")
+        return msgspec.structs.replace(receipt, incomplete=True, state_vector=state_vector)
+
+
+class WrittenTogether(Struct, frozen=True, gc=False):
+    """What became of several updates of one file."""
+
+    refused: tuple[int, Problem] | None = None
+    """The place of one that is refused, and why: nothing was written then."""
+    lacking: tuple[int, ...] = ()
+    """The places of those of which a part was left out: that part builds on something missing."""
 
 
 class _Again(Exception):
@@ -58,10 +76,9 @@ class _Again(Exception):
 class _Refusal(Exception):
     """One of several updates is not taken."""
 
-    def __init__(self, index: int, reason: InvalidUpdate | Gap) -> None:
+    def __init__(self, index: int, reason: InvalidUpdate) -> None:
         super().__init__(str(reason))
         self.index = index
-        self.reason = reason
 
 
 class Files(FileReader):
@@ -75,60 +92,67 @@ class Files(FileReader):
     ) -> Written:
         """Merge a client's update into a file, creating it if need be."""
 
+        state_vector: bytes | None = None
+
         def admit(document: OpenDocument) -> bytes | None:
+            nonlocal state_vector
             try:
-                return document.admit(update)
+                admitted = document.admit(update)
             except InvalidUpdate as error:
                 self._documents.discard(document)
                 raise InvalidUpdateBody(str(error)) from None
-            except Gap:
-                self._documents.discard(document)
-                raise
+            state_vector = document.state_vector() if admitted.incomplete else None
+            return admitted.row
 
         try:
-            return await self._write(project, path, admit, preconditions, author)
+            written = await self._write(project, path, admit, preconditions, author)
         except Gap as gap:
             raise await self._refuse(project, path, gap) from None
+        return msgspec.structs.replace(written, state_vector=state_vector)
 
     async def append_together(
         self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions
-    ) -> tuple[int, Problem] | None:
-        """Merge many updates into a file as one version.
-
-        Returns the place of one that is refused, and why: nothing was written then.
-        """
-        together = len(updates) > 1
-        for index, update in enumerate(updates if together else ()):
+    ) -> WrittenTogether:
+        """Merge many updates into a file as one version, each as far as the file has what the update builds on."""
+        stored: list[bytes] = []
+        for index, update in enumerate(updates if len(updates) > 1 else ()):
             try:
-                check_format(update)
+                stored.append(to_stored(update, read_update(update)))
             except InvalidUpdate as error:
-                return index, InvalidUpdateBody(str(error))
+                return WrittenTogether(refused=(index, InvalidUpdateBody(str(error))))
+        together = True
+        lacking: tuple[int, ...] = ()
 
         def admit(document: OpenDocument) -> bytes | None:
-            nonlocal together
-            # One may hold what another builds on, in whatever order they came: merged, they need no order.
-            if together and not document.lacks_predecessors(whole := merge(updates)):
-                try:
-                    return document.admit(whole)
-                except (InvalidUpdate, Gap):
-                    together = False
-                    self._documents.discard(document)
-                    raise _Again from None
-            added = []
-            for index, update in enumerate(updates):
-                try:
-                    added.append(document.admit(update))
-                except (InvalidUpdate, Gap) as error:
-                    self._documents.discard(document)
-                    raise _Refusal(index, error) from None
-            news = [update for update in added if update is not None]
-            return merge(news) if news else None
+            nonlocal together, lacking
+            try:
+                if not stored:
+                    row, incomplete = _admit_one(document, updates[0])
+                elif together:
+                    row, incomplete = _admit_one(document, run_yrs(lambda: merge(stored)), stored=True)
+                else:
+                    row, incomplete = _admit_in_turn(document, stored)
+            except InvalidUpdate as error:
+                self._documents.discard(document)
+                if not stored:
+                    raise _Refusal(0, error) from None
+                together = False
+                raise _Again from None
+            except _Refusal:
+                self._documents.discard(document)
+                raise
+            lacking = tuple(index for index, update in enumerate(updates) if incomplete and document.lacks(update))
+            if incomplete and row is None:
+                raise Gap
+            return row
 
         try:
             await self._write(project, path, admit, preconditions, None)
         except _Refusal as refusal:
-            return refusal.index, await self._refuse(project, path, refusal.reason)
-        return None
+            return WrittenTogether(refused=(refusal.index, InvalidUpdateBody(str(refusal))))
+        except Gap:
+            pass  # nothing of them could be taken in
+        return WrittenTogether(lacking=lacking)
 
     async def append_all(
         self, project: str, updates: Mapping[str, bytes], author: str | None
@@ -161,13 +185,15 @@ class Files(FileReader):
         edits: list[tuple[OpenDocument, bytes]] = []
         for document in documents:
             try:
-                update = document.admit(updates[document.path])
+                row, incomplete = document.admit(updates[document.path])
+                if incomplete:
+                    raise Gap
             except (InvalidUpdate, Gap) as error:
                 refusals[document.path] = error
                 self._documents.discard(document)
                 continue
-            if update is not None or document.head is None or document.head.deleted:
-                edits.append((document, update or EMPTY_UPDATE))
+            if row is not None or document.head is None or document.head.deleted:
+                edits.append((document, row or EMPTY_UPDATE))
         for document, _ in edits if refusals else ():
             self._documents.discard(document)
         return refusals, edits
@@ -291,3 +317,25 @@ class Files(FileReader):
 def _written(committed: Committed) -> Written:
     head = committed.head
     return Written(head, committed.project.epoch, changed=True, created=head.version == head.born_version)
+
+
+def _admit_one(document: OpenDocument, update: bytes, *, stored: bool = False) -> Admitted:
+    """Let a document admit an update, of which nothing may be left in."""
+    try:
+        return document.admit(update, stored=stored)
+    except Gap:
+        return Admitted(None, incomplete=True)
+
+
+def _admit_in_turn(document: OpenDocument, updates: Sequence[bytes]) -> Admitted:
+    """Let a document admit updates in the stored form one by one, to tell which of them is refused."""
+    rows: list[bytes] = []
+    incomplete = False
+    for index, update in enumerate(updates):
+        try:
+            row, lacks = _admit_one(document, update, stored=True)
+        except InvalidUpdate as error:
+            raise _Refusal(index, error) from None
+        incomplete = incomplete or lacks
+        rows += [] if row is None else [row]
+    return Admitted(merge_rows(rows) if rows else None, incomplete)

@@ -1,11 +1,13 @@
 """How deeply shared types are nested in each other. Pure."""
 
-from gateway.structs import Containers, Place, Reader, Struct, read_structs
+from bisect import bisect_right
+
+from gateway.scan import TYPE, Place, Scan, ScannedStruct
 
 DEEPEST = 5_000
 """How many levels shared types may be nested. A deletion nests calls of yrs as deeply: 30,000 it survives."""
 
-_TYPE_MARKS = bytes(byte for byte in range(256) if byte & 0x1F == 7)
+_TYPE_MARKS = bytes(byte for byte in range(256) if byte & 0x1F == TYPE)
 """The first byte of a struct that holds a shared type is one of these."""
 
 
@@ -21,42 +23,68 @@ def most_types(update: bytes) -> int:
     return len(update) - len(update.translate(None, _TYPE_MARKS))
 
 
-def count_types(update: bytes) -> int:
-    """How many shared types an update holds.
-
-    Raises:
-        MalformedUpdate
-    """
-    if not most_types(update):
-        return 0
-    return sum(struct.node is not None for struct, _ in read_structs(Reader(update)))
-
-
-def depth(update: bytes) -> int:
+def depth(scanned: Scan) -> int:
     """How many shared types are nested in each other, as far as an update tells.
 
     Raises:
-        MalformedUpdate, NestedTooDeeply
+        NestedTooDeeply
     """
-    structs = [struct for struct, _ in read_structs(Reader(update))]
-    containers = Containers(structs)
+    holders = _Holders(scanned)
     levels: dict[Place, int] = {}
-    return max((_level(struct, containers, levels) for struct in structs if struct.node is not None), default=0)
+    return max((_level(each, holders, levels) for each in scanned.structs if each.kind == TYPE), default=0)
 
 
-def _level(struct: Struct, containers: Containers, levels: dict[Place, int]) -> int:
+def _level(struct: ScannedStruct, holders: "_Holders", levels: dict[Place, int]) -> int:
     chain: list[Place] = []
-    place: str | Place | None = (struct.client, struct.clock)
-    while isinstance(place, tuple) and place not in levels:
+    place: Place | None = (struct.client, struct.clock)
+    while place is not None and place not in levels:
         chain.append(place)
         if len(chain) > DEEPEST:
             raise NestedTooDeeply
-        holder = containers.at(place)
-        place = None if holder is None else containers.of(holder)[0]
-    level = levels[place] if isinstance(place, tuple) else 0
+        place = holders.of(place)
+    level = 0 if place is None else levels[place]
     for place in reversed(chain):
         level += 1
         levels[place] = level
     if level > DEEPEST:
         raise NestedTooDeeply
     return level
+
+
+class _Holders:
+    """Which shared type holds a struct."""
+
+    def __init__(self, scanned: Scan) -> None:
+        self._structs: dict[int, list[ScannedStruct]] = {}
+        for struct in scanned.structs:
+            self._structs.setdefault(struct.client, []).append(struct)
+        self._found: dict[Place, Place | None] = {}
+
+    def of(self, place: Place) -> Place | None:
+        """The shared type that holds what is at a place; None for a root, and where an update does not tell.
+
+        Asked from neighbour to neighbour: only the first of them says it.
+        """
+        walked: list[Place] = []
+        found = None
+        struct = self._at(place)
+        while struct is not None:
+            here = (struct.client, struct.clock)
+            if here in self._found:
+                found = self._found[here]
+                break
+            walked.append(here)
+            self._found[here] = None  # structs that are each other's neighbours end here
+            neighbour = struct.left or struct.right
+            if neighbour is None:
+                found = struct.parent
+                break
+            struct = self._at(neighbour)
+        self._found.update(dict.fromkeys(walked, found))
+        return found
+
+    def _at(self, place: Place) -> ScannedStruct | None:
+        client, clock = place
+        candidates = self._structs.get(client, [])
+        index = bisect_right(candidates, clock, key=lambda candidate: candidate.clock) - 1
+        return candidates[index] if index >= 0 else None

@@ -2,25 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pycrdt
 
-from gateway.nesting import DEEPEST, NestedTooDeeply, count_types, depth, most_types
+from gateway.admission import complete_part, is_complete
+from gateway.nesting import DEEPEST, NestedTooDeeply, depth, most_types
 from gateway.restore import restoring_update
 from gateway.roots import require_text
-from gateway.stored_form import to_wire
-from gateway.structs import MalformedUpdate, Place
-from gateway.surrogates import parts_pair, second_halves
+from gateway.scan import SKIP, Place, Scan
+from gateway.stored_form import to_stored, to_wire
+from gateway.structs import read_state_vector
+from gateway.surrogates import cuts, halves_of, may_hold_pairs, name_pairs, part_pairs, second_halves
 from gateway.texts import apply_edits, most_edits, smallest_edits
-from gateway.updates import (
-    Document,
-    InvalidUpdate,
-    check_format,
-    lacks_predecessors,
-    leaves_gap,
-    require_shallow,
-    run_yrs,
-)
+from gateway.updates import Document, InvalidUpdate, build_document, keep_pairs_whole, read_update, run_yrs
 from storage import Committed, FileHead, Incarnation, Line, Version
 
 _MEMORY_PER_BYTE = 10
@@ -39,7 +34,16 @@ def is_snapshot_due(tail: int, snapshot_size: int) -> bool:
 
 
 class Gap(Exception):
-    """The update builds on something that the document does not have."""
+    """The whole update builds on something that the document does not have."""
+
+
+class Admitted(NamedTuple):
+    """What came of a client's update."""
+
+    row: bytes | None
+    """The row of the log that holds what the update adds; None where it adds nothing."""
+    incomplete: bool = False
+    """Whether a part of the update was left out: it builds on something that the document does not have."""
 
 
 class OpenDocument:
@@ -74,6 +78,8 @@ class OpenDocument:
         self.line = Line()
         """What is queued of this opening of the file: each update builds on the one before it."""
         self._document = document
+        self._clocks = read_state_vector(document.get_state())
+        """The state vector of the document."""
         self._halves = halves
         """Where in its texts the second half of a surrogate pair is, or was."""
         self._levels_left = DEEPEST - sum(map(most_types, parts))
@@ -102,56 +108,92 @@ class OpenDocument:
             return False
         return is_snapshot_due(self.head.size - self.snapshot_log_size, self.snapshot_size)
 
-    def admit(self, update: bytes) -> bytes | None:
-        """Apply a client's update; returns what it adds, in canonical form, or None where it adds nothing.
+    def admit(self, update: bytes, *, stored: bool = False) -> Admitted:
+        """Apply a client's update, as far as the document has what the update builds on.
 
         After an error the document must be discarded: it may hold a part of the update.
+
+        Args:
+            stored: the update is in the stored form already.
 
         Raises:
             InvalidUpdate, Gap
         """
-        require_shallow(update)
+        scanned = read_update(update)
+        incomplete = not is_complete(scanned, self._clocks)
+        if incomplete:
+            update = complete_part(update, scanned, self._clocks)
+            scanned = read_update(update)
+        if not stored and scanned.odd:
+            update = to_stored(update, scanned)
+            scanned = read_update(update)
+        row = self._apply(update, scanned)
+        if incomplete and row is None:
+            raise Gap
+        return Admitted(row, incomplete)
+
+    def lacks(self, update: bytes) -> bool:
+        """Whether an update that was admitted, or is well formed, builds on something that the document lacks."""
+        return not is_complete(read_update(update), self._clocks)
+
+    def _apply(self, update: bytes, scanned: Scan) -> bytes | None:
+        """Apply an update in the stored form that lacks nothing; returns the row of the log, None if nothing is new."""
+        update, halves, parted = self._part_pairs(update, scanned)
         self._emitted.clear()
         try:
-            self._require_whole_pairs(update)
-            types = self._require_flat(update)
-            self._apply(update)
-            if types > self._levels_left:
-                self._levels_left = DEEPEST - depth(self._document.get_update())
-            else:
-                self._levels_left -= types
-        except (MalformedUpdate, NestedTooDeeply) as error:
-            check_format(update)
-            raise InvalidUpdate(str(error)) from None
-        if self._emitted != [update]:
-            check_format(update)
-            if leaves_gap(update, self._document.get_state()):
-                raise Gap
-        return self._take_emitted()
-
-    def _apply(self, update: bytes) -> None:
-        """Apply an update. Where the document then emits the same bytes, they were an update, and it lacks nothing that
-        they build on: it emits only what it has taken in."""
-        try:
+            if scanned.types > DEEPEST:
+                depth(scanned)
             run_yrs(lambda: self._document.apply_update(update))
-        except InvalidUpdate:
-            check_format(update)
-            raise
+            if scanned.types > self._levels_left:
+                self._levels_left = DEEPEST - depth(read_update(self._document.get_update()))
+            else:
+                self._levels_left -= scanned.types
+        except NestedTooDeeply as error:
+            raise InvalidUpdate(str(error)) from None
+        self._note_clocks(scanned, whole=self._emitted == [update])
+        self._halves |= halves
+        row = self._take_emitted()
+        return None if row is None else name_pairs(row, parted)
 
-    def _require_whole_pairs(self, update: bytes) -> None:
-        if parts_pair(update, self._halves) or parts_pair(update, second_halves([update])):
-            raise InvalidUpdate("it parts a surrogate pair: one half of a character would be left")
+    def _part_pairs(self, update: bytes, scanned: Scan) -> tuple[bytes, set[Place], set[Place]]:
+        """Make twice U+FFFD of the pairs that an update parts, in the document and in the update.
 
-    def _require_flat(self, update: bytes) -> int:
-        """Require that shared types are not nested too deeply in an update itself; returns how many there are."""
-        types = count_types(update)
-        if types > DEEPEST:
-            depth(update)
-        return types
+        Returns the update, the second halves of the pairs in it, and those of the pairs that were in the document.
+        """
+        paired = may_hold_pairs(update)
+        if not paired and not self._halves:
+            return update, set(), set()
+        parting = set(cuts(scanned))
+        halves: set[Place] = set()
+        if paired:
+            halves = set(halves_of(update, scanned))
+            own = {place for place in halves if place in parting or self._clocks.get(place[0]) == place[1]}
+            update = part_pairs(update, own)
+            halves -= own
+        parted = self._halves & parting
+        if parted:
+            self._replace(build_document([part_pairs(self._document.get_update(), parted)], self._document.client_id))
+            self._halves -= parted
+        return update, halves, parted
 
-    def lacks_predecessors(self, update: bytes) -> bool:
-        """Whether an update is known to build on something that the document does not have."""
-        return lacks_predecessors(update, self._document.get_state())
+    def _replace(self, document: Document) -> None:
+        self._document.unobserve(self._subscription)
+        self._document = document
+        self._subscription = document.observe(self._keep)
+
+    def _note_clocks(self, scanned: Scan, *, whole: bool) -> None:
+        """Note what the document has now. Where it emitted the whole update, it has taken the whole of it in."""
+        if whole:
+            for struct in scanned.structs:
+                if struct.kind != SKIP:
+                    self._clocks[struct.client] = struct.clock + struct.length
+            return
+        self._clocks = read_state_vector(self._document.get_state())
+        if not is_complete(scanned, self._clocks) or any(
+            struct.kind != SKIP and struct.clock + struct.length > self._clocks.get(struct.client, 0)
+            for struct in scanned.structs
+        ):
+            raise InvalidUpdate("its structs build on each other in a circle")
 
     def edit_text(self, root: str, text: str) -> bytes | None:
         """Make the text of a root `text` by the smallest edit; returns the update, None where nothing changes.
@@ -166,23 +208,28 @@ class OpenDocument:
         edits = smallest_edits(present, text, most_edits(present, self.size))
         with self._document.transaction():
             apply_edits(target, edits)
-        return self._take_emitted()
+        row = self._take_emitted()
+        if row is not None:
+            self._halves |= second_halves([row])
+            self._clocks = read_state_vector(self._document.get_state())
+        return row
 
     def restore(self, old: bytes) -> bytes | None:
-        """Make the content what it is in the whole document `old`; returns the update, None where nothing changes.
+        """Make the content what it is in the whole document `old`, which is in the stored form.
+
+        Returns the row of the log, None where nothing changes.
 
         Raises:
             roots.NestedTooDeeply: the document is as it was.
         """
-        update = restoring_update(to_wire(self._document.get_update()), old, self._document.client_id)
-        return None if update is None else self.admit(update)
+        update = restoring_update(to_wire(self._document.get_update()), to_wire(old), self._document.client_id)
+        return None if update is None else self.admit(update).row
 
     def _take_emitted(self) -> bytes | None:
         if not self._emitted:
             return None
         (update,) = self._emitted
         self._emitted.clear()
-        self._halves |= second_halves([update])
         return update
 
     def state_vector(self) -> bytes:
@@ -190,6 +237,8 @@ class OpenDocument:
 
     def encode(self, state_vector: bytes | None = None) -> bytes:
         """The whole document as an update, or what a replica with `state_vector` lacks."""
+        if state_vector is not None:
+            state_vector = keep_pairs_whole(state_vector, self._halves)
         return run_yrs(lambda: self._document.get_update(state_vector))
 
     def queued(self, future: asyncio.Future[tuple[Committed, ...]], update: bytes) -> None:

@@ -9,8 +9,33 @@ from starlette.types import Send
 from gateway.close_codes import RESTART, TRY_LATER
 from gateway.eager import run_at_once
 
+_ASK_AGAIN_S = 1.0
+_ASK_SELDOM_S = 30.0
 _CLOSE_S = 5.0
 """How long a connection that does not read may take to hear why it is closed."""
+
+
+class Questions:
+    """When a client is asked for what is missing: at once, then at most once a second, then less and less often."""
+
+    __slots__ = ("_interval", "_next", "pending")
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._interval = _ASK_AGAIN_S
+        self.pending: asyncio.Task[None] | None = None
+        """Asks the next question."""
+
+    async def due(self) -> None:
+        """Wait until the next question may be asked."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._next - loop.time()))
+        self._next = loop.time() + self._interval
+        self._interval = min(2 * self._interval, _ASK_SELDOM_S)
+
+    def answered(self) -> None:
+        """Note that nothing is missing any more."""
+        self._interval = _ASK_AGAIN_S
 
 
 class Connection:
@@ -29,7 +54,7 @@ class Connection:
         "_send",
         "_sender",
         "_synced",
-        "asked",
+        "questions",
         "refused",
     )
 
@@ -47,8 +72,7 @@ class Connection:
         self._synced = False
         self._held: list[tuple[int, bytes]] | None = None
         self._held_bytes = 0
-        self.asked = False
-        """Whether it was asked for what is missing. What it says is in its answer, so until that comes it can wait."""
+        self.questions = Questions()
         self.refused = False
         """Whether it sent what is no update: nothing of it is tried any more."""
 
@@ -147,6 +171,8 @@ class Connection:
         """Send nothing more: the task that receives is about to end."""
         self._receiver = None
         self._gone = True
+        if self.questions.pending is not None:
+            self.questions.pending.cancel()
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait([self._sender])

@@ -14,18 +14,18 @@ from gateway.awareness import Awareness
 from gateway.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TRY_LATER
 from gateway.conditional import Preconditions
 from gateway.documents import Documents
-from gateway.files import Files
-from gateway.problems import FileDeleted, FileNotFound, MissingPredecessors, Problem, ProjectNotFound
+from gateway.files import Files, WrittenTogether
+from gateway.problems import FileDeleted, FileNotFound, Problem, ProjectNotFound
 from gateway.room_answers import Answers, Turns
 from gateway.room_connection import Connection
 from gateway.room_messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
+from gateway.stored_form import to_wire
+from gateway.surrogates import read_row
 from gateway.updates import EMPTY_UPDATE
 from storage import Commit, Committed, FileHead, Storage, StorageError
 
 _log = structlog.get_logger("gateway.rooms")
 
-_ASK_AGAIN_S = 1.0
-"""After how long a client whose answer has a gap is asked again for what is missing."""
 _AWARENESS_CHECK_S = 10.0
 _ANSWERS_BYTES = 32 * 2**20
 _UPDATES_TOGETHER = 1000
@@ -121,7 +121,7 @@ class Room:
             return
         self.incarnation, self._version = head.incarnation, head.version
         self._rooms.answers.forget(self)
-        message = sync_update(update)
+        message = sync_update(to_wire(read_row(update)[0]))
         for connection in self.connections:
             connection.deliver(head.version, message)
 
@@ -165,12 +165,15 @@ class Room:
         """Write a batch, without those that are refused. Each time the rest is tried anew."""
         try:
             while batch and not self.over:
-                refused = await self._rooms.append(self, [received.update for received in batch])
-                if refused is None:
+                written = await self._rooms.append(self, [received.update for received in batch])
+                if written.refused is None:
+                    self._heed(batch, written.lacking)
                     return
-                index, problem = refused
-                self._refuse(batch[index], problem)
-                batch = batch[:index] + _worth_trying(batch[index + 1 :])
+                index, problem = written.refused
+                _log.info("update refused", project=self.project, path=self.path, reason=str(problem))
+                batch[index].connection.refused = True
+                batch[index].connection.close(INVALID_UPDATE)
+                batch = _worth_trying(batch)
         except FileDeleted:
             self.end()
         except Exception as error:
@@ -186,18 +189,26 @@ class Room:
             for received in batch:
                 received.connection.close(TRY_LATER)
 
-    def _refuse(self, received: _Received, problem: Problem) -> None:
-        connection = received.connection
-        if not isinstance(problem, MissingPredecessors):
-            connection.refused = True
-            connection.close(INVALID_UPDATE)
-            return
-        connection.asked = True
-        question = sync_step_1(problem.server_state)
-        if received.answer:  # what it has has gaps itself: others may bring what is missing
-            asyncio.get_running_loop().call_later(_ASK_AGAIN_S, connection.enqueue, question)
-        else:
-            connection.enqueue(question)
+    def _heed(self, batch: list[_Received], lacking: tuple[int, ...]) -> None:
+        """Ask for the rest those of whose updates a part was left out."""
+        incomplete = {batch[index].connection for index in lacking}
+        for received in batch:
+            if received.answer and received.connection not in incomplete:
+                received.connection.questions.answered()
+        for connection in incomplete:
+            if not connection.questions.pending:
+                connection.questions.pending = asyncio.create_task(self._ask(connection))
+
+    async def _ask(self, connection: Connection) -> None:
+        """Ask a client for what the gateway lacks. Later again, if the client cannot tell: others may bring it."""
+        try:
+            await connection.questions.due()
+            if not self.over:
+                connection.enqueue(sync_step_1(await self._rooms.state_vector(self)))
+        except (Problem, StorageError):
+            connection.close(TRY_LATER)
+        finally:
+            connection.questions.pending = None
 
     async def finish(self) -> None:
         """Wait until nothing waits to be written."""
@@ -206,14 +217,8 @@ class Room:
 
 
 def _worth_trying(received: list[_Received]) -> list[_Received]:
-    """What may be written: not what comes from a client that has a gap before its answer, which holds it as well."""
-    worth = []
-    for each in received:
-        if each.answer:
-            each.connection.asked = False
-        if not each.connection.asked and not each.connection.refused:
-            worth.append(each)
-    return worth
+    """What may be written: nothing of a client that sent what is no update."""
+    return [each for each in received if not each.connection.refused]
 
 
 class Rooms:
@@ -310,8 +315,8 @@ class Rooms:
                 if room is not None:
                     room.committed(committed.head, committed.update)
 
-    async def append(self, room: Room, updates: list[bytes]) -> tuple[int, Problem] | None:
-        """Write updates as one version; or return the place of one that is refused, and why: nothing was written then.
+    async def append(self, room: Room, updates: list[bytes]) -> WrittenTogether:
+        """Write updates as one version, unless one of them is refused.
 
         Raises:
             FileDeleted, another Problem, StorageError: nothing was written.
@@ -328,7 +333,7 @@ class Rooms:
             content = await self._files.read_lacking(room.project, room.path, state_vector)
         except (FileNotFound, ProjectNotFound):
             return EMPTY_UPDATE, 0
-        return content.update, content.version
+        return await self._files.wire_update(content), content.version
 
     async def expire_awareness(self) -> None:
         """Withdraw, now and then, the awareness of clients that are silent. Runs until cancelled."""

@@ -8,7 +8,8 @@ import json
 import re
 from typing import NamedTuple
 
-from gateway.structs import MalformedUpdate, Place
+Place = tuple[int, int]
+"""A client and a clock of its: what one struct begins with, or one UTF-16 code unit of a text."""
 
 GC, DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, DOC, SKIP = range(11)
 """What a struct holds: the low five bits of its first byte."""
@@ -23,14 +24,20 @@ MARK_TEXT = MARK.decode()
 _LARGEST_INTEGER = 2**53 - 1
 _LARGEST_CLOCK = 2**32 - 1
 """yrs counts clocks in 32 bits."""
-_DEEPEST_PLAIN = 32
+_DEEPEST_HELD = 128
 """How many levels plain values are nested at most where yrs holds them itself."""
+DEEPEST_VALUE = 1_000
+"""How many levels they may be nested at all: the calls of lib0's `readAny` nest as deeply, in every client."""
 
 _FOUR_BYTES = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
 
 _SIMPLE = rb'(?:true|false|null|0|-?[1-9][0-9]{0,14}|"[^"\\\x00-\x1f]*")'
 _HELD_JSON = re.compile(rb'%b|\{\}|\[\]|\{"[^"\\\x00-\x1f]*":%b\}' % (_SIMPLE, _SIMPLE))
 """JSON that yrs gives back byte for byte."""
+
+
+class MalformedUpdate(ValueError):
+    """The bytes are not an update, encoding version 1."""
 
 
 class ScannedStruct(NamedTuple):
@@ -85,10 +92,14 @@ def _scan(data: bytes) -> Scan:
     types = 0
     make = tuple.__new__
     clients, at = uint(data, 0)
+    seen: set[int] = set()
     for _ in range(clients):
         count, at = uint(data, at)
         client, at = uint(data, at)
         clock, at = uint(data, at)
+        if client in seen:
+            raise MalformedUpdate("a client comes twice")
+        seen.add(client)
         for _ in range(count):
             start = at
             info = data[at]
@@ -152,6 +163,21 @@ def uint(data: bytes, at: int) -> tuple[int, int]:
     if value > _LARGEST_INTEGER or shift > 63:
         raise MalformedUpdate("an integer is out of range")
     return value, at + 1
+
+
+def var_bytes(data: bytes) -> bytes:
+    """Bytes after their length, as lib0 writes a text or a buffer."""
+    return var_uint(len(data)) + data
+
+
+def var_uint(number: int) -> bytes:
+    """lib0's `writeVarUint`."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(0x80 | number & 0x7F)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def block(data: bytes, at: int) -> tuple[int, int]:
@@ -275,8 +301,10 @@ def any_value(data: bytes, at: int) -> tuple[int, bool]:
         elif kind in (0x75, 0x76):  # array, object
             count, at = uint(data, at)
             named = kind == 0x76
-            held = held and (count < 2 or not named) and len(waiting) < _DEEPEST_PLAIN
+            held = held and (count < 2 or not named) and len(waiting) < _DEEPEST_HELD
             waiting.append((count, named))
+            if len(waiting) > DEEPEST_VALUE:
+                raise MalformedUpdate("a value is nested too deeply")
         elif kind == 0x74:  # bytes
             _, at = block(data, at)
         elif kind in _FIXED:

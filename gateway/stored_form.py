@@ -15,9 +15,7 @@ what is served. The log and the snapshots hold the stored form; whatever leaves 
 
 import base64
 import json
-import struct
 from collections.abc import Iterator
-from typing import Any
 
 from gateway.scan import (
     ANY,
@@ -29,35 +27,21 @@ from gateway.scan import (
     TYPE,
     XML_ELEMENT,
     XML_HOOK,
+    MalformedUpdate,
     Scan,
     ScannedStruct,
     any_value,
     block,
     scan,
-    text_block,
     uint,
+    var_bytes,
+    var_uint,
 )
-from gateway.structs import MalformedUpdate
 
 _OBJECT_OF_ONE = b"\x76\x01"
 _TEXT, _BYTES = 0x77, 0x74
 _HOOK, _ELEMENT = b"h", b"e"
 _HAS_LEFT = 0x80
-
-
-def var_bytes(data: bytes) -> bytes:
-    """Bytes after their length, as lib0 writes a text or a buffer."""
-    return var_uint(len(data)) + data
-
-
-def var_uint(number: int) -> bytes:
-    """lib0's `writeVarUint`."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(0x80 | number & 0x7F)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 _MARKED_OBJECT = _OBJECT_OF_ONE + var_bytes(MARK)
@@ -223,89 +207,3 @@ def _original_value(value: bytes) -> tuple[int, bytes]:
     kind = value[len(_MARKED_OBJECT)]
     start, end = block(value, len(_MARKED_OBJECT) + 1)
     return (JSON, var_bytes(value[start:end])) if kind == _TEXT else (ANY, value[start:end])
-
-
-def stand_in_value(value: Any) -> Any:
-    """A plain value that pycrdt gave or, where that is a stand-in, the value that it stands for.
-
-    Members of an object keep the order in which they were sent, a BigInt is an int, undefined is None. Pass the
-    whole value that stands in its place, not what is in it: stand-ins are never nested.
-
-    Raises:
-        RecursionError: it is nested too deeply.
-    """
-    if not isinstance(value, dict) or len(value) != 1 or MARK_TEXT not in value:
-        return value
-    carried = value[MARK_TEXT]
-    if isinstance(carried, str):
-        return None if carried == "undefined" else json.loads(carried)
-    return _decode(bytes(carried), 0)[0]
-
-
-def is_hook(tag: str | None) -> bool:
-    """Whether an XML element, by its name, stands for a `Y.XmlHook`."""
-    return tag is not None and tag.startswith(MARK_TEXT + _HOOK.decode())
-
-
-def original_name(tag: str) -> str:
-    """The name of an XML element or hook, by the name that pycrdt gives."""
-    return tag[len(MARK) + 1 :] if tag.startswith(MARK_TEXT) else tag
-
-
-def original_guid(guid: str) -> str:
-    """The id of a subdocument, by the id that pycrdt gives."""
-    if not guid.startswith(MARK_TEXT):
-        return guid
-    content = base64.b64decode(guid[len(MARK) :])
-    start, end = block(content, 0)
-    return content[start:end].decode()
-
-
-def _decode(data: bytes, at: int) -> tuple[Any, int]:
-    kind = data[at]
-    at += 1
-    match kind:
-        case 0x77:
-            start, end = text_block(data, at)
-            return data[start:end].decode(), end
-        case 0x7D:
-            return _signed(data, at)
-        case 0x7C:
-            return struct.unpack_from(">f", data, at)[0], at + 4
-        case 0x7B:
-            return struct.unpack_from(">d", data, at)[0], at + 8
-        case 0x7A:
-            return struct.unpack_from(">q", data, at)[0], at + 8
-        case 0x76:
-            count, at = uint(data, at)
-            members: dict[str, Any] = {}
-            for _ in range(count):
-                start, at = text_block(data, at)
-                members[data[start:at].decode()], at = _decode(data, at)
-            return members, at
-        case 0x75:
-            count, at = uint(data, at)
-            items = []
-            for _ in range(count):
-                item, at = _decode(data, at)
-                items.append(item)
-            return items, at
-        case 0x74:
-            start, end = block(data, at)
-            return data[start:end], end
-        case _:
-            return {0x78: True, 0x79: False}.get(kind), at
-
-
-def _signed(data: bytes, at: int) -> tuple[int | float, int]:
-    byte = data[at]
-    negative = byte & 0x40
-    value, shift = byte & 0x3F, 6
-    while byte > 0x7F:
-        at += 1
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        shift += 7
-    if not negative:
-        return value, at + 1
-    return (-value if value else -0.0), at + 1

@@ -1,16 +1,21 @@
 """Characters that are two UTF-16 code units, and updates that part them. Pure.
 
-Yjs counts code units: a client can delete one half of an emoji, or insert between the halves. Yjs then shows U+FFFD for
-each half. yrs loses what stands behind them, so that such an update must not come near a document.
+Yjs counts code units: a client can delete one half of an emoji, or insert between the halves. Yjs then makes U+FFFD of
+each half. yrs loses what stands behind them, so yrs is never shown such an update beside the pair: before it comes, the
+pair in the document becomes twice U+FFFD, which is as long. The row of the log that holds such an update names the
+pairs, so that a document that is built again treats the rows before it in the same way.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from gateway.structs import Place, Reader, read_delete_set, read_structs
+from gateway.scan import STRING, MalformedUpdate, Place, Scan, block, scan, uint, var_bytes, var_uint
 
 _FOUR_BYTES = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
 _PAIRED = re.compile("[\U00010000-\U0010ffff]")
+_PARTED = "\ufffd\ufffd"
+_NAMES_PAIRS = b"\xff" * 8
+"""The first bytes of a row that names pairs. No update begins so: it would be a number of more than 53 bits."""
 
 
 def may_hold_pairs(update: bytes) -> bool:
@@ -24,32 +29,93 @@ def second_halves(updates: Iterable[bytes]) -> set[Place]:
     Raises:
         MalformedUpdate
     """
-    return {place for update in updates if may_hold_pairs(update) for place in _second_halves(update)}
+    return {place for update in updates if may_hold_pairs(update) for place in halves_of(update, scan(update))}
 
 
-def _second_halves(update: bytes) -> Iterator[Place]:
-    for struct, _ in read_structs(Reader(update)):
-        for count, found in enumerate(_PAIRED.finditer(struct.text)):
-            yield struct.client, struct.clock + found.start() + count + 1
+def halves_of(update: bytes, scanned: Scan) -> Iterator[Place]:
+    """The same of one update that was scanned."""
+    for struct in scanned.structs:
+        if struct.kind == STRING and _FOUR_BYTES.search(update, struct.content, struct.end):
+            start, end = block(update, struct.content)
+            for count, found in enumerate(_PAIRED.finditer(update[start:end].decode())):
+                yield struct.client, struct.clock + found.start() + count + 1
 
 
-def parts_pair(update: bytes, halves: set[Place]) -> bool:
-    """Whether an update inserts or deletes at the middle of a pair, whose second half is one of `halves`.
-
-    Raises:
-        MalformedUpdate
-    """
-    return bool(halves) and not halves.isdisjoint(_cuts(update))
-
-
-def _cuts(update: bytes) -> Iterator[Place]:
+def cuts(scanned: Scan) -> Iterator[Place]:
     """The places in front of which an update needs a struct to begin."""
-    reader = Reader(update)
-    for struct, _ in read_structs(reader):
+    for struct in scanned.structs:
         if struct.left is not None:
             yield struct.left[0], struct.left[1] + 1
         if struct.right is not None:
             yield struct.right
-    for client, start, end in read_delete_set(reader):
+    for client, start, end in scanned.deletes:
         yield client, start
         yield client, end
+
+
+def part_pairs(update: bytes, parted: Collection[Place]) -> bytes:
+    """An update in which pairs, each named by where its second half is, are twice U+FFFD.
+
+    Raises:
+        MalformedUpdate
+    """
+    if not parted or not may_hold_pairs(update):
+        return update
+    scanned = scan(update)
+    pieces: list[bytes] = []
+    done = 0
+    for struct in scanned.structs:
+        if struct.kind != STRING or not _FOUR_BYTES.search(update, struct.content, struct.end):
+            continue
+        start, end = block(update, struct.content)
+        text, present = update[start:end].decode(), []
+        last = 0
+        for count, found in enumerate(_PAIRED.finditer(text)):
+            if (struct.client, struct.clock + found.start() + count + 1) in parted:
+                present += [text[last : found.start()], _PARTED]
+                last = found.end()
+        if last:
+            pieces += [update[done : struct.content], var_bytes("".join([*present, text[last:]]).encode())]
+            done = end
+    return b"".join([*pieces, update[done:]])
+
+
+def name_pairs(update: bytes, parted: Collection[Place]) -> bytes:
+    """A row of the log: an update, and the pairs before it that it parts, if there are any."""
+    if not parted:
+        return update
+    places = b"".join(var_uint(client) + var_uint(clock) for client, clock in sorted(parted))
+    return _NAMES_PAIRS + var_uint(len(parted)) + places + update
+
+
+def names_pairs(row: bytes) -> bool:
+    return row.startswith(_NAMES_PAIRS)
+
+
+def read_row(row: bytes) -> tuple[bytes, set[Place]]:
+    """The update of a row, and the pairs before it that it parts.
+
+    Raises:
+        MalformedUpdate
+    """
+    if not names_pairs(row):
+        return row, set()
+    parted = set()
+    try:
+        count, at = uint(row, len(_NAMES_PAIRS))
+        for _ in range(count):
+            client, at = uint(row, at)
+            clock, at = uint(row, at)
+            parted.add((client, clock))
+    except IndexError:
+        raise MalformedUpdate("the bytes end too early") from None
+    return row[at:], parted
+
+
+def updates_of(rows: Sequence[bytes]) -> Sequence[bytes]:
+    """The updates of rows that follow each other, all of which yrs may be shown."""
+    if not any(map(names_pairs, rows)):
+        return rows
+    read = [read_row(row) for row in rows]
+    parted = set().union(*(places for _, places in read))
+    return [part_pairs(update, parted) for update, _ in read]

@@ -153,7 +153,7 @@ class Sync:
             content.version,
             change.change_type,
             change.reset,
-            content.update,
+            await self._files.wire_update(content),
             content.builds_on,
         )
 

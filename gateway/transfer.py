@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from gateway.updates import Document, InvalidUpdate, build_document, check_format, leaves_gap, run_yrs
+from gateway.scan import MalformedUpdate, scan
+from gateway.stored_form import to_wire
+from gateway.surrogates import read_row
+from gateway.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap
 from gateway.upkeep import Report, verify_storage
 from gateway.wire import path_fault, valid_project_id
 from storage import NotAnExport, Storage
@@ -129,10 +132,11 @@ class _FileCheck:
             return
         update = row.update
         try:
-            check_format(update)
-            run_yrs(lambda: self._document.apply_update(update))
-            whole = not leaves_gap(update, self._document.get_state())
-        except InvalidUpdate as error:
+            alone, _ = read_row(update)
+            scan(to_wire(alone))
+            self._document = apply_row(self._document, update)
+            whole = not leaves_gap(alone, self._document.get_state())
+        except (InvalidUpdate, MalformedUpdate) as error:
             raise self._fault(f"version {row.version} does not load: {error}") from None
         if not whole:
             raise self._fault(f"version {row.version} builds on something that is missing")

@@ -1,12 +1,13 @@
 """Yjs updates as bytes: check, gap, merge in groups, diff, build. Pure; pycrdt and our reader do the work."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar
 
 import pycrdt
 
-from gateway import structs
-from gateway.structs import MalformedUpdate, Reader, check_update, may_nest_deeply, read_delete_set, read_state_vector
+from gateway.scan import MalformedUpdate, Place, Scan, scan, var_uint
+from gateway.structs import Reader, read_delete_set, read_state_vector
+from gateway.surrogates import name_pairs, part_pairs, read_row, second_halves, updates_of
 
 T = TypeVar("T")
 
@@ -14,8 +15,6 @@ Document = pycrdt.Doc[Any]
 
 EMPTY_UPDATE = b"\x00\x00"
 """No structs, no deletes."""
-
-_READ_AT_MOST = 64 * 1024
 
 _GROUP = 32
 """Merging many updates in one call is quadratic; in groups of 32, and the groups again, it is nearly linear."""
@@ -37,35 +36,16 @@ def run_yrs(work: Callable[[], T]) -> T:
         raise
 
 
-def require_shallow(update: bytes) -> None:
-    """Raises InvalidUpdate where values are nested too deeply for yrs: it must not come to see them."""
-    if may_nest_deeply(update):
-        _read_through(update)
+def read_update(update: bytes) -> Scan:
+    """Walk through a client's update, before anything else is done with it.
 
-
-def check_format(update: bytes) -> None:
-    """Raises InvalidUpdate unless `update` is an update, encoding version 1, to its last byte.
-
-    yrs reads a v2 update as an empty one and ignores what follows the end; then the merged length differs.
+    Raises:
+        InvalidUpdate: it is not an update, encoding version 1, to its last byte.
     """
-    require_shallow(update)
     try:
-        length = len(run_yrs(lambda: pycrdt.merge_updates(EMPTY_UPDATE, update)))
-    except InvalidUpdate as error:
-        raise _undecodable(error) from None
-    if length != len(update):
-        _read_through(update)
-
-
-def _read_through(update: bytes) -> None:
-    try:
-        check_update(update)
+        return scan(update)
     except MalformedUpdate as error:
-        raise _undecodable(error) from None
-
-
-def _undecodable(reason: Exception) -> InvalidUpdate:
-    return InvalidUpdate(f"it cannot be decoded: {reason}")
+        raise InvalidUpdate(f"it cannot be decoded: {error}") from None
 
 
 def leaves_gap(update: bytes, state_vector: bytes) -> bool:
@@ -84,25 +64,18 @@ def leaves_gap(update: bytes, state_vector: bytes) -> bool:
     return any(end > clocks.get(client, 0) for client, _, end in read_delete_set(reader))
 
 
-def lacks_predecessors(update: bytes, state_vector: bytes) -> bool:
-    """Whether a document with `state_vector` could not integrate all of `update`: told before it is applied.
-
-    Only of updates that are read quickly; of larger ones nothing is known before.
-    """
-    if len(update) > _READ_AT_MOST:
-        return False
-    try:
-        return structs.lacks_predecessors(update, read_state_vector(state_vector))
-    except MalformedUpdate:
-        return False  # yrs will say what is wrong
-
-
 def merge(updates: Sequence[bytes]) -> bytes:
     """One update that holds what all of `updates`, given in the order they were made, hold."""
     level: Sequence[bytes] = updates or [EMPTY_UPDATE]
     while len(level) > 1:
         level = merge_groups(level)
     return level[0]
+
+
+def merge_rows(rows: Sequence[bytes]) -> bytes:
+    """Rows of a log that follow each other, as one row."""
+    parted = set().union(*(read_row(row)[1] for row in rows))
+    return name_pairs(merge(updates_of(rows)), parted)
 
 
 def merge_groups(updates: Sequence[bytes]) -> list[bytes]:
@@ -128,9 +101,38 @@ def build_update(updates: Sequence[bytes]) -> bytes:
     return build_document(updates).get_update()
 
 
+def apply_row(document: Document, row: bytes) -> Document:
+    """Apply the next row of a log; returns the document, which may be another one.
+
+    Raises:
+        InvalidUpdate
+    """
+    update, parted = read_row(row)
+    if parted:
+        document = build_document([part_pairs(document.get_update(), parted)])
+    run_yrs(lambda: document.apply_update(update))
+    return document
+
+
 def diff_update(update: bytes, state_vector: bytes) -> bytes:
     """What a replica with `state_vector` lacks of a whole document."""
-    return run_yrs(lambda: pycrdt.get_update(update, state_vector))
+    whole_pairs = keep_pairs_whole(state_vector, second_halves([update]))
+    return run_yrs(lambda: pycrdt.get_update(update, whole_pairs))
+
+
+def keep_pairs_whole(state_vector: bytes, halves: Collection[Place]) -> bytes:
+    """A state vector that ends nowhere between the halves of a pair: yrs cannot begin there."""
+    if not halves:
+        return state_vector
+    try:
+        clocks = read_state_vector(state_vector)
+    except MalformedUpdate as error:
+        raise InvalidUpdate(str(error)) from None
+    parted = [place for place in clocks.items() if place in halves]
+    if not parted:
+        return state_vector
+    clocks.update((client, clock - 1) for client, clock in parted)
+    return var_uint(len(clocks)) + b"".join(var_uint(client) + var_uint(clock) for client, clock in clocks.items())
 
 
 class SnapshotFault(Exception):

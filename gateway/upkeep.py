@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from gateway.retention import Retainer, RetentionPolicy
-from gateway.updates import Document, InvalidUpdate, build_document, leaves_gap, run_yrs, same_content
+from gateway.surrogates import read_row
+from gateway.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap, same_content
 from storage import FileHead, Snapshot, Storage, StoredUpdate
 
 Report = Callable[[str], None]
@@ -57,7 +58,8 @@ async def _file_faults(storage: Storage, project: str, head: FileHead, base: int
             continue
         # What was folded into a whole document keeps the size of what it was folded of.
         size = update.size if version == base > 1 else size + len(update.body)
-        faults += _update_faults(document, update, size)
+        document, found = _apply(document, update, size)
+        faults += found
         snapshot = snapshots.pop(update.version, None)
         if snapshot is not None and not _is_snapshot_of(document, snapshot):
             faults.append(f"the snapshot at version {version} differs from the log")
@@ -71,20 +73,21 @@ async def _file_faults(storage: Storage, project: str, head: FileHead, base: int
     return faults
 
 
-def _update_faults(document: Document, update: StoredUpdate, size: int) -> list[str]:
-    assert update.body is not None
+def _apply(document: Document, row: StoredUpdate, size: int) -> tuple[Document, list[str]]:
+    """Apply the next row of a log; returns the document, and what is wrong with the row."""
+    assert row.body is not None
     faults = []
-    if not update.intact:
-        faults.append(f"version {update.version} is not what was written")
-    if update.size != size:
-        faults.append(f"version {update.version} says {update.size} bytes of log, there are {size}")
+    if not row.intact:
+        faults.append(f"version {row.version} is not what was written")
+    if row.size != size:
+        faults.append(f"version {row.version} says {row.size} bytes of log, there are {size}")
     try:
-        run_yrs(lambda: document.apply_update(update.body or b""))
-        if leaves_gap(update.body, document.get_state()):
-            faults.append(f"version {update.version} leaves something pending")
+        document = apply_row(document, row.body)
+        if leaves_gap(read_row(row.body)[0], document.get_state()):
+            faults.append(f"version {row.version} leaves something pending")
     except InvalidUpdate as error:
-        faults.append(f"version {update.version} does not load: {error}")
-    return faults
+        faults.append(f"version {row.version} does not load: {error}")
+    return document, faults
 
 
 def _is_snapshot_of(document: Document, snapshot: Snapshot) -> bool:

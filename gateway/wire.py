@@ -35,6 +35,10 @@ class Receipt(Struct, frozen=True, gc=False):
     """The point in the project's sequence at which this version was written."""
     changed: bool
     """False where the write added nothing: no new version was made."""
+    incomplete: bool | UnsetType = UNSET
+    """True where a part of the update was left out: it builds on something that the gateway lacks."""
+    state_vector: str | UnsetType = UNSET
+    """With `incomplete`: what the gateway has now, base64url."""
 
 
 class FileEntry(Struct, frozen=True, gc=False):

@@ -123,7 +123,7 @@ class FileRoutes:
             return Response(text, headers=headers, media_type=TEXT)
         if wanted == "json":
             return Response(json_bytes(await self._files.roots_of(content)), headers=headers, media_type=JSON)
-        return Response(content.update, headers=headers, media_type=OCTETS)
+        return Response(await self._files.wire_update(content), headers=headers, media_type=OCTETS)
 
     async def append(self, request: Request) -> Response:
         """`PATCH P/files/{path}`: merge an update."""

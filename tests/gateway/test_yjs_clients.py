@@ -9,7 +9,7 @@ import httpx
 import pycrdt
 import pytest
 
-from gateway.structs import Reader, read_structs
+from gateway.scan import STRING, block, scan
 from tests.gateway.test_transfer import put, run
 from tests.support.oracle import Oracle
 from tests.support.server import GatewayProcess
@@ -93,8 +93,9 @@ def written(updates: list[bytes]) -> dict[tuple[int, int], str]:
     """What each client wrote at each clock: one UTF-16 code unit of a text."""
     found: dict[tuple[int, int], str] = {}
     for update in updates:
-        for struct, _ in read_structs(Reader(update)):
-            for offset, character in enumerate(struct.text):
+        for struct in scan(update).structs:
+            start, end = block(update, struct.content) if struct.kind == STRING else (0, 0)
+            for offset, character in enumerate(update[start:end].decode()):
                 place = (struct.client, struct.clock + offset)
                 assert found.setdefault(place, character) == character, place
     return found

@@ -78,10 +78,21 @@ export class GatewayFile {
   }
 }
 
-// Follows a 409: sends what `doc` has and the gateway lacks. Anything else is thrown on.
-export const heal = (file, doc, problem) => {
-  if (problem.code !== 'missing_predecessors') throw problem
-  return file.patch(Y.encodeStateAsUpdate(doc, problem.stateVector))
+// Sends an update of `doc`. Where the gateway lacks what it builds on, all of it or a part, sends what `doc` has and the
+// gateway lacks; resolves to whether that was so.
+export const patchWhole = async (file, update, doc) => {
+  let stateVector
+  try {
+    const receipt = await file.patch(update)
+    if (!receipt.incomplete) return false
+    stateVector = new Uint8Array(Buffer.from(receipt.state_vector, 'base64url'))
+  } catch (problem) {
+    if (problem.code !== 'missing_predecessors') throw problem
+    stateVector = problem.stateVector
+  }
+  const receipt = await file.patch(Y.encodeStateAsUpdate(doc, stateVector))
+  if (receipt.incomplete) throw new Error('what the gateway asked for is incomplete')
+  return true
 }
 
 // The JSON that a script is started with.

@@ -41,7 +41,9 @@ def test_every_version_is_what_yjs_makes_of_the_updates(node: str, gateway: Gate
                 raise
             failures.append(f"YJS_SEED={replay['seed']}: {error}")
         else:
-            counts.update(replay["order"].split(), sent=replay["sent"], refused=replay["refused"])
+            counts.update(
+                replay["order"].split(), sent=replay["sent"], refused=replay["refused"], incomplete=replay["incomplete"]
+            )
             counts.update(histories=1, fetched=len(replay["fetched"]), versions=len(replay["versions"]) - 1)
     print(f"seed {_SEED}: {dict(counts)}")
     if failures:

@@ -1,15 +1,13 @@
 """The stored form of an update: yrs holds it byte for byte as Yjs sent it, and nobody can forge a stand-in."""
 
-import json
 import random
 import struct
 
 import pycrdt
 import pytest
 
-from gateway.scan import MARK, MARK_TEXT, scan
-from gateway.stored_form import original_name, stand_in_value, to_stored, to_wire, var_bytes, var_uint
-from gateway.structs import MalformedUpdate
+from gateway.scan import MARK, MARK_TEXT, MalformedUpdate, scan, var_bytes, var_uint
+from gateway.stored_form import to_stored, to_wire
 
 
 def _item(content: int, body: bytes, *, key: str | None = None, client: int = 1, clock: int = 0) -> bytes:
@@ -31,32 +29,27 @@ _ONE, _TWO = b"\x7d\x01", b"\x7d\x02"
 _FORGED = _object((MARK_TEXT, b"\x74" + var_bytes(_object(("b", _ONE), ("a", _TWO)))))
 
 VALUES = {
-    "members in an order": (_object(("z", _ONE), ("a", _TWO), ("m", b"\x7e")), {"z": 1, "a": 2, "m": None}),
-    "members in an array": (b"\x75\x01" + _object(("z", _ONE), ("a", _TWO)), [{"z": 1, "a": 2}]),
-    "one member twice": (_object(("a", _ONE), ("a", _TWO)), {"a": 2}),
-    "a BigInt": (b"\x7a" + struct.pack(">q", 2**62), 2**62),
-    "a negative BigInt in an object": (_object(("n", b"\x7a" + struct.pack(">q", -5))), {"n": -5}),
-    "-0": (b"\x7d\x40", 0),
-    "-0 in an array": (b"\x75\x02\x7d\x40\x7f", [0, None]),
-    "many levels": (b"\x75\x01" * 200 + b"\x75\x00", None),
-    "a forged stand-in": (_FORGED, None),
-    "a forged stand-in in an array": (b"\x75\x01" + _FORGED, None),
-    "a large integer": (_object(("a", b"\x7d\xbf\xff\xff\xff\xff\xff\xff\x1f"), ("b", b"\x74\x01x")), None),
+    "members in an order": _object(("z", _ONE), ("a", _TWO), ("m", b"\x7e")),
+    "members in an array": b"\x75\x01" + _object(("z", _ONE), ("a", _TWO)),
+    "one member twice": _object(("a", _ONE), ("a", _TWO)),
+    "a BigInt": b"\x7a" + struct.pack(">q", 2**62),
+    "a negative BigInt in an object": _object(("n", b"\x7a" + struct.pack(">q", -5))),
+    "-0": b"\x7d\x40",
+    "-0 in an array": b"\x75\x02\x7d\x40\x7f",
+    "many levels": b"\x75\x01" * 200 + b"\x75\x00",
+    "a forged stand-in": _FORGED,
+    "a forged stand-in in an array": b"\x75\x01" + _FORGED,
+    "a large integer": _object(("a", b"\x7d\xbf\xff\xff\xff\xff\xff\xff\x1f"), ("b", b"\x74\x01x")),
 }
 
 
 @pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.parametrize("key", [None, "k"])
 def test_a_value_comes_out_of_yrs_as_it_came_in(kind: str, key: str | None) -> None:
-    value, plain = VALUES[kind]
+    value = VALUES[kind]
     for values in ([value], [_ONE, value, _text("") and b"\x77\x00"], [value, value]):
         update = _item(8, var_uint(len(values)) + b"".join(values), key=key)
         assert to_wire(_through_yrs(to_stored(update))) == update
-    if plain is not None:
-        root: pycrdt.Array[object] = _document(to_stored(_item(8, b"\x01" + value))).get("r", type=pycrdt.Array)
-        given = stand_in_value(root[0])
-        assert given == plain
-        assert json.dumps(given) == json.dumps(plain) or kind.startswith("-0")
 
 
 HELD = {
@@ -125,8 +118,6 @@ def test_values_of_old_documents_stay_what_they_were_beside_others() -> None:
     served = scan(to_wire(document.get_update())).structs
     assert [(each.clock, each.length, each.kind) for each in served] == [(0, 5, 2), (5, 2, 8), (7, 1, 2)]
     assert [each.left for each in served] == [None, (1, 4), (1, 6)]
-    root: pycrdt.Array[object] = document.get("r", type=pycrdt.Array)
-    assert [stand_in_value(value) for value in list(root)[:3]] == [1, None, {"b": 1, "a": {"d": 1, "c": 2}}]
 
 
 @pytest.mark.parametrize("name", ["hk", f"{MARK_TEXT}hk", f"{MARK_TEXT}h"])
@@ -135,8 +126,6 @@ def test_a_hook_and_an_element_keep_their_names(name: str, reference: int) -> No
     update = _item(7, bytes([reference]) + _text(name))
     document = _document(to_stored(update))
     assert to_wire(document.get_update()) == update
-    element = document.get("r", type=pycrdt.XmlFragment).children[0]
-    assert original_name(element.tag) == name
 
 
 @pytest.mark.parametrize("guid", ["g-1", f"{MARK_TEXT}Zw=="])
@@ -190,7 +179,7 @@ def test_bytes_that_are_no_update_are_refused_before_yrs_sees_them(kind: str) ->
 
 
 def test_every_cut_and_most_changed_bytes_are_told() -> None:
-    update = _item(8, b"\x02" + VALUES["members in an order"][0] + b"\x77" + _text("é🙂"))
+    update = _item(8, b"\x02" + VALUES["members in an order"] + b"\x77" + _text("é🙂"))
     for end in range(len(update)):
         with pytest.raises(MalformedUpdate):
             scan(update[:end])

@@ -8,10 +8,12 @@ import httpx
 import pycrdt
 import pytest
 
+from gateway.scan import scan
 from gateway.updates import merge
 from tests.support.oracle import Oracle
 from tests.support.server import GatewayProcess
 
+_NOTHING = b"\x00\x00"
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _PANIC = bytes.fromhex("010187ad4bddc78887ad84da010191420c000000")
 """Makes yrs panic on any document of client 1234567; Yjs takes it."""
@@ -135,33 +137,60 @@ def test_what_no_document_can_load_is_refused_without_a_trace(written: httpx.Cli
 
 _WITH_EMOJI = bytes.fromhex("01010100040107636f6e74656e740678f09f99827900")
 """What Yjs makes of inserting "x🙂y"."""
+_TYPED_SINCE = b"\x01\x01\x03\x00\x84\x01\x03\x0f" + " and so on 🙂".encode() + b"\x00"
+"""Another client types behind the "y"."""
 PARTED = {
     "deleting one half": bytes.fromhex("000101010201"),
     "inserting between the halves": bytes.fromhex("01010200c401010102017a00"),
     "one half of what comes with it": bytes.fromhex("01010100040107636f6e74656e740678f09f9982790101010201"),
+    "both halves one by one, with others": bytes.fromhex("01010200c401010102017a01010201010201"),
 }
 
 
 @pytest.mark.parametrize("kind", PARTED)
 @pytest.mark.parametrize("cold", [False, True])
-def test_half_a_character_is_refused_and_nothing_of_the_text_is_lost(
-    gateway: GatewayProcess, project: httpx.Client, kind: str, cold: bool
+def test_half_a_character_becomes_what_yjs_makes_of_it(
+    gateway: GatewayProcess, project: httpx.Client, oracle: Oracle, kind: str, cold: bool
 ) -> None:
-    """Yjs takes these, and shows U+FFFD; yrs would lose the "y"."""
-    if "comes with it" not in kind:
-        assert _patch(project, _WITH_EMOJI).status_code == 201
-    if cold:
-        gateway.stop()
-        gateway.start()
+    """Each half is U+FFFD; and nothing that stands behind, or is typed since, is lost."""
+    before = [] if "comes with it" in kind else [_WITH_EMOJI]
+    updates = [*before, PARTED[kind], _TYPED_SINCE]
+    for number, update in enumerate(updates, 1):
+        with gateway.client() as client:
+            receipt = _patch(client, update).json()
+        assert (receipt["changed"], receipt["version"]) == (True, number)
+        if cold:
+            gateway.stop()
+            gateway.start()
+    right = oracle.text(updates)
+    assert ("\ufffd" in right) == ("both" not in kind)
     with gateway.client() as client:
-        refused = _patch(client, PARTED[kind])
-        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_update")
-        assert "surrogate pair" in refused.json()["detail"]
-        assert _patch(client, _WITH_EMOJI).status_code in (200, 201)
-        assert client.get("/files/a.md?format=text").text == "x🙂y"
+        for _ in range(2):
+            assert client.get("/files/a.md?format=text").text == right
+            for version in range(len(updates) + 1):
+                served = [client.get(f"/files/a.md?from_version={version}").content or _NOTHING]
+                if version:
+                    served.insert(0, client.get(f"/files/a.md?at_version={version}").content)
+                    assert oracle.text(served[:1]) == oracle.text(updates[:version])
+                assert oracle.text(served) == right
+                assert oracle.text([*updates[:version], *served]) == right
+            assert client.patch("/files/a.md", content=b"broken", headers=_OCTETS).status_code == 400  # opens it anew
+        for update in (*updates, oracle.whole(updates)):
+            assert _patch(client, update).json()["changed"] is False
         for edit in ("x🙂🙂y", "x🙂z", "🙃"):
             client.put("/files/a.md", content=edit.encode(), headers={"Content-Type": "text/plain"}).raise_for_status()
             assert client.get("/files/a.md?format=text").text == edit
+
+
+@pytest.mark.parametrize("clock", range(5))
+def test_a_replica_that_has_one_half_is_sent_the_rest(project: httpx.Client, clock: int) -> None:
+    """yrs would begin with the "y", one place too early."""
+    _patch(project, _WITH_EMOJI)
+    for _ in range(2):
+        known = base64.urlsafe_b64encode(bytes([1, 1, clock])).decode()
+        lacking = project.get(f"/files/a.md?state_vector={known}").content
+        assert sum(struct.length for struct in scan(lacking).structs) == {0: 4, 1: 3, 2: 3, 3: 1, 4: 0}[clock]
+        assert _patch(project, b"broken").status_code == 400  # closes the document
 
 
 def test_many_writers_on_one_file_make_one_sequence_of_versions(shared_project: httpx.Client, oracle: Oracle) -> None:

@@ -2,7 +2,7 @@
 // what came of it as JSON to stdout. A trace with `numAgents` is replayed by two clients, each with a document and a
 // connection of its own; else one client makes one Yjs transaction and one PATCH of every `batch` transactions.
 import * as Y from 'yjs'
-import { connections, GatewayFile, heal, readRequest } from './gateway_file.mjs'
+import { connections, GatewayFile, patchWhole, readRequest } from './gateway_file.mjs'
 import { neededOfOther, TypedDocument } from './typed_document.mjs'
 
 const replayAlone = async ({ project, path, trace, batch }) => {
@@ -68,12 +68,7 @@ class Author {
   }
 
   async send (update) {
-    try {
-      await this.file.patch(update)
-    } catch (problem) {
-      await heal(this.file, this.released, problem)
-      this.healed++
-    }
+    if (await patchWhole(this.file, update, this.released)) this.healed++
   }
 
   async pull () {
