@@ -15,6 +15,7 @@ from gateway.problems import (
     NotFound,
     Overloaded,
     Problem,
+    RequestTimeout,
     ShuttingDown,
     StorageIsFull,
     Unavailable,
@@ -33,7 +34,7 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     dict: {"type": "object"},
 }
-_OF_NO_OPERATION = (MalformedRequest, NotFound, MethodNotAllowed, HeadTooLarge)
+_OF_NO_OPERATION = (MalformedRequest, NotFound, MethodNotAllowed, RequestTimeout, HeadTooLarge)
 
 
 def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from gateway.wire import ProblemDetails
 from storage import (
@@ -45,6 +46,8 @@ class Problem(Exception):
     status = 500
     code = "internal"
     title = "The gateway failed"
+    certain: bool | None = None
+    """Where the request was right and could not be done: whether nothing was stored, or it may have been."""
 
     def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -52,7 +55,8 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
     def details(self) -> ProblemDetails:
-        return ProblemDetails("about:blank", self.title, self.status, self.detail, self.code)
+        certain = UNSET if self.certain is None else self.certain
+        return ProblemDetails("about:blank", self.title, self.status, self.detail, self.code, certain=certain)
 
     def body(self) -> bytes:
         return msgspec.json.encode(self.details())
@@ -319,44 +323,42 @@ class HeadTooLarge(Problem):
         super().__init__(f"the request line and the headers may have {limit} bytes; the connection is closed")
 
 
-class _Failure(Problem):
-    """The request was right, and could not be done. `certain`: nothing was stored."""
-
-    def __init__(self, detail: str, retry_after: int, *, certain: bool = True) -> None:
-        outcome = "nothing was stored" if certain else "it may have been stored: repeat the request"
-        super().__init__(f"{detail}; {outcome}", {"Retry-After": str(retry_after)})
-        self.certain = certain
-
-    def details(self) -> ProblemDetails:
-        return msgspec.structs.replace(super().details(), certain=self.certain)
-
-
-class Overloaded(_Failure):
+class Overloaded(Problem):
     status, code, title = 503, "overloaded", "The gateway is too busy"
 
     def __init__(self, detail: str, *, certain: bool = True) -> None:
-        super().__init__(detail, 1, certain=certain)
+        super().__init__(_with_outcome(detail, certain), {"Retry-After": "1"})
+        self.certain = certain
 
 
-class Unavailable(_Failure):
+class Unavailable(Problem):
     status, code, title = 503, "storage_unavailable", "The database is not available"
 
     def __init__(self, detail: str, *, certain: bool = True) -> None:
-        super().__init__(detail, 5, certain=certain)
+        super().__init__(_with_outcome(detail, certain), {"Retry-After": "5"})
+        self.certain = certain
 
 
-class ShuttingDown(_Failure):
+class ShuttingDown(Problem):
     status, code, title = 503, "shutting_down", "The gateway is shutting down"
 
     def __init__(self, *, certain: bool = True) -> None:
-        super().__init__("try again in a moment", 2, certain=certain)
+        super().__init__(_with_outcome("try again in a moment", certain), {"Retry-After": "2"})
+        self.certain = certain
 
 
-class StorageIsFull(_Failure):
+class StorageIsFull(Problem):
     status, code, title = 507, "storage_full", "The disk is full"
 
     def __init__(self, *, certain: bool = True) -> None:
-        super().__init__("reads go on, and writes will once there is room", 30, certain=certain)
+        super().__init__(
+            _with_outcome("reads go on, and writes will once there is room", certain), {"Retry-After": "30"}
+        )
+        self.certain = certain
+
+
+def _with_outcome(detail: str, certain: bool) -> str:
+    return f"{detail}; {'nothing was stored' if certain else 'it may have been stored: repeat the request'}"
 
 
 def problem_from_storage(error: StorageError) -> Problem:

@@ -8,6 +8,7 @@ GatewayError
     │       · InvalidUpdate · InvalidText · MalformedRequest · TooComplex
     ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
     ├── 405 MethodNotAllowed
+    ├── 408 RequestTimeout
     ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
     │       · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
     ├── 410 FileDeleted
@@ -127,6 +128,10 @@ class TurnNotFound(ProblemAnswer):
 
 class MethodNotAllowed(ProblemAnswer):
     code = "method_not_allowed"
+
+
+class RequestTimeout(ProblemAnswer):
+    code = "request_timeout"
 
 
 class MissingPredecessors(ProblemAnswer):

@@ -16,6 +16,7 @@ from gateway.problems import (
     NotAText,
     PreconditionFailed,
     ProjectNotFound,
+    TooComplex,
     UnsupportedMediaType,
     VersionNotFound,
     WriteContention,
@@ -100,7 +101,7 @@ class HistoryRoutes:
                 answers={200: {JSON: (History, TextDifference), TEXT: str}},
                 problems=(
                     InvalidPath, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted, VersionNotFound,
-                    NestedTooDeeply, NotAText,
+                    NestedTooDeeply, NotAText, TooComplex,
                 ),
             ),
             Operation(

@@ -1,4 +1,4 @@
-"""The description of the API holds: no server error, no answer that it does not name."""
+"""The description of the API holds: what it names is done, no server error, no answer that it does not name."""
 
 import httpx
 import schemathesis
@@ -24,10 +24,18 @@ _CHECKS = [
 _KNOWN_PROJECT = "described"
 
 
+def _known(gateway: GatewayProcess) -> dict[str, str]:
+    """The names of what there is in a project, as the templates of paths call them."""
+    with gateway.client(_KNOWN_PROJECT) as client:
+        for _ in range(2):
+            client.put("/files/a.md", content=b"text", headers={"Content-Type": "text/plain"}).raise_for_status()
+        session = client.post("/sessions", json={}).raise_for_status().json()["id"]
+        turn = client.post(f"/sessions/{session}/turns", json={"prompt": ""}).raise_for_status().json()["id"]
+    return {"project": _KNOWN_PROJECT, "path": "a.md", "session": session, "turn": turn}
+
+
 def test_every_answer_is_as_described(shared_gateway: GatewayProcess) -> None:
-    with shared_gateway.client(_KNOWN_PROJECT) as client:
-        for path in ("a.md", "0"):
-            client.put(f"/files/{path}", content=b"text", headers={"Content-Type": "text/plain"}).raise_for_status()
+    known = _known(shared_gateway)
     schema = schemathesis.openapi.from_url(f"{shared_gateway.url}/openapi.json")
     described = 0
     for found in schema.get_all_operations():
@@ -35,10 +43,10 @@ def test_every_answer_is_as_described(shared_gateway: GatewayProcess) -> None:
         described += 1
 
         @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-        @given(operation.as_strategy(), st.booleans())
-        def answer_is_as_described(case: schemathesis.Case, in_known_project: bool) -> None:
-            if in_known_project and "project" in case.path_parameters:
-                case.path_parameters["project"] = _KNOWN_PROJECT
+        @given(operation.as_strategy(), st.sets(st.sampled_from(sorted(known))))
+        def answer_is_as_described(case: schemathesis.Case, named: set[str]) -> None:
+            for name in named & set(case.path_parameters):
+                case.path_parameters[name] = known[name]
             if isinstance(case.query, dict) and "wait" in case.query:
                 case.query["wait"] = 0
             if isinstance(case.body, dict) and "wait" in case.body:
@@ -47,6 +55,42 @@ def test_every_answer_is_as_described(shared_gateway: GatewayProcess) -> None:
 
         answer_is_as_described()
     assert described > 10
+
+
+_BODIES = {
+    "putText": ("text/plain", b"text"),
+    "appendUpdate": ("application/octet-stream", b"\0\0"),
+    "moveFile": ("application/json", b'{"from": "a.md", "to": "b.md"}'),
+    "fileStatus": ("application/json", b"{}"),
+    "sync": ("application/json", b"{}"),
+    "restore": ("application/json", b'{"version": 1}'),
+    "createSession": ("application/json", b"{}"),
+    "createTurn": ("application/json", b'{"prompt": ""}'),
+    "appendBlocks": ("application/json", b'{"blocks": [{"type": "text", "content": ""}]}'),
+    "appendOutput": ("application/x-ndjson", b"{}\n"),
+    "setTurnStatus": ("application/json", b'{"status": "running"}'),
+}
+"""What each operation with a body takes."""
+
+
+def test_every_operation_is_done_at_the_path_that_is_described(gateway: GatewayProcess) -> None:
+    description = httpx.get(f"{gateway.url}/openapi.json").json()
+    done = set()
+    for template, operations in description["paths"].items():
+        for method, operation in operations.items():
+            url = gateway.url + template.format(**_known(gateway))
+            headers = {}
+            name, content = operation["operationId"], None
+            if "requestBody" in operation:
+                headers["Content-Type"], content = _BODIES[name]
+                assert headers["Content-Type"] in operation["requestBody"]["content"]
+            answer = httpx.request(method, url, content=content, headers=headers)
+            assert answer.is_success, (name, answer.text)
+            assert str(answer.status_code) in operation["responses"], name
+            for header in operation["responses"][str(answer.status_code)].get("headers", {}):
+                assert header in answer.headers, (name, header)
+            done.add(name)
+    assert done >= set(_BODIES)
 
 
 def test_every_code_of_a_problem_is_described(shared_gateway: GatewayProcess) -> None:

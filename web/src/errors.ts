@@ -30,6 +30,7 @@ export const PROBLEM_CODES = [
   'session_not_found',
   'turn_not_found',
   'method_not_allowed',
+  'request_timeout',
   'missing_predecessors',
   'version_ahead',
   'file_exists',

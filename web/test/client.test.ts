@@ -100,6 +100,41 @@ describe('files', () => {
 })
 
 describe('sessions and turns', () => {
+  test('are created once, also where the first answer is lost', async () => {
+    let sent = 0
+    const lossy: typeof fetch = async (...request) => {
+      const answer = await fetch(...request)
+      sent += 1
+      if (sent % 2 === 0) return answer
+      await answer.arrayBuffer()
+      throw new TypeError('the connection was cut')
+    }
+    const name = `once-${crypto.randomUUID()}`
+    const project = new GatewayClient(gateway.url, { fetch: lossy }).project(name)
+    const session = await project.createSession('work')
+    const turn = await project.createTurn(session.id, 'Do it')
+    const receipt = await project.appendBlocks(session.id, turn.id, [{ type: 'text', content: 'one' }])
+    expect(sent).toBe(6)
+    expect(receipt).toMatchObject({ first_index: 0, block_count: 1 })
+    const known = new GatewayClient(gateway.url).project(name)
+    expect((await known.listSessions()).sessions).toEqual([session])
+    expect((await known.listTurns(session.id)).turns.map(({ id }) => id)).toEqual([turn.id])
+    expect((await known.readTurn(session.id, turn.id)).value?.block_count).toBe(1)
+  })
+
+  test('are not sent again where the request was aborted', async () => {
+    let sent = 0
+    const leaving = new AbortController()
+    const aborted: typeof fetch = () => {
+      sent += 1
+      leaving.abort()
+      return Promise.reject(leaving.signal.reason)
+    }
+    const project = new GatewayClient(gateway.url, { fetch: aborted }).project('p')
+    await expect(project.createSession('x', { signal: leaving.signal })).rejects.toBe(leaving.signal.reason)
+    expect(sent).toBe(1)
+  })
+
   test('are created, written and read', async () => {
     const project = gateway.project()
     const session = await project.createSession('A title')
