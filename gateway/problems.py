@@ -13,6 +13,7 @@ Problem
 ├── 415 UnsupportedMediaType
 ├── 422 KeyReused
 ├── 431 HeadTooLarge
+├── 500 StoredDataDamaged
 ├── 503 Overloaded · Unavailable · ShuttingDown
 └── 507 StorageIsFull
 """
@@ -28,6 +29,7 @@ from gateway.wire import ProblemDetails
 from storage import (
     AlreadyDone,
     DatabaseMoved,
+    DataDamaged,
     SessionMissing,
     StorageClosed,
     StorageError,
@@ -323,6 +325,10 @@ class HeadTooLarge(Problem):
         super().__init__(f"the request line and the headers may have {limit} bytes; the connection is closed")
 
 
+class StoredDataDamaged(Problem):
+    status, code, title = 500, "data_damaged", "What is stored of the file is damaged"
+
+
 class Overloaded(Problem):
     status, code, title = 503, "overloaded", "The gateway is too busy"
 
@@ -378,6 +384,8 @@ def problem_from_storage(error: StorageError) -> Problem:
             return KeyReused()
         case StorageClosed():
             return ShuttingDown(certain=error.certain)
+        case DataDamaged():
+            return StoredDataDamaged(str(error))
         case DatabaseMoved():
             return Unavailable(str(error), certain=error.certain)
         case StorageUnavailable():

@@ -12,6 +12,7 @@ StorageError
 ├── StorageFull           the disk has no room; nothing of the batch was kept
 ├── StorageUnavailable    the database failed in another way; `certain`: nothing of the batch was kept
 │   └── DatabaseMoved         its file was removed or replaced
+├── DataDamaged           what is stored is not what was written
 ├── StorageClosed         the storage has been closed
 └── DatabaseRefused       the database cannot be opened, and was left as it is
     ├── DatabaseInUse         another process holds it
@@ -129,9 +130,19 @@ class DatabaseMoved(StorageUnavailable):
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            f"{path} was removed or replaced while it was served: nothing is stored until the gateway is started again"
+            f"{path} was removed or replaced while it was served: nothing is taken until the gateway is started again"
         )
         self.path = path
+
+
+class DataDamaged(StorageError):
+    """What is stored of a file is not what was written: the disk, or whoever else wrote to the database, changed it."""
+
+    def __init__(self, path: str | None, reason: str, version: int | None = None) -> None:
+        what = "the database" if path is None else repr(path)
+        super().__init__(f"{what if version is None else f'version {version} of {what}'} is damaged: {reason}")
+        self.path = path
+        self.version = version
 
 
 class StorageClosed(StorageError):

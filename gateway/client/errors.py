@@ -17,7 +17,7 @@ GatewayError
     ├── 415 UnsupportedMediaType
     ├── 422 KeyReused
     ├── 431 HeadTooLarge
-    ├── 500 InternalError
+    ├── 500 InternalError · DataDamaged
     ├── 503 Overloaded · StorageUnavailable · ShuttingDown
     └── 507 StorageFull
 """
@@ -217,6 +217,10 @@ class HeadTooLarge(ProblemAnswer):
 
 class InternalError(ProblemAnswer):
     code = "internal"
+
+
+class DataDamaged(ProblemAnswer):
+    code = "data_damaged"
 
 
 class Overloaded(ProblemAnswer):

@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 import aiosqlite
 
 from storage.errors import (
+    DataDamaged,
     NotAGatewayDatabase,
     SchemaTooNew,
     SchemaTooOld,
@@ -22,6 +23,8 @@ T = TypeVar("T")
 APPLICATION_ID = 0x594A5347
 """Marks the file as ours in its header ("YJSG")."""
 
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""What a call of SQLite raises; the second where the message quotes a schema that is damaged."""
 _BUSY_TIMEOUT_S = 5.0
 _JOURNAL_SIZE_LIMIT = 64 * 2**20
 
@@ -124,7 +127,7 @@ class Database:
 
         try:
             return await self._writer.run(transaction)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise storage_error(error, certain=not committing) from error
         except StorageError as error:
             error.certain = not committing
@@ -134,35 +137,35 @@ class Database:
         """Run `function` in the writer's thread outside a transaction (VACUUM, checkpoints)."""
         try:
             return await self._writer.run(function)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise storage_error(error) from error
 
     def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a bounded, indexed read here and now, in one read transaction."""
         try:
             return _read_transaction(self._near, function)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise storage_error(error) from error
 
     def read_one(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a read of a single statement here and now; it sees one moment without a transaction around it."""
         try:
             return function(self._near)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise storage_error(error) from error
 
     async def read_long(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a read of any length in the reader's thread, in one read transaction."""
         try:
             return await self._reader.run(lambda connection: _read_transaction(connection, function))
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise storage_error(error) from error
 
     async def read_alone(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function` in the reader's thread outside a transaction (VACUUM INTO)."""
         try:
             return await self._reader.run(function)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise storage_error(error) from error
 
     async def close(self) -> None:
@@ -179,13 +182,17 @@ def _read_transaction(connection: sqlite3.Connection, function: Callable[[sqlite
         connection.execute("COMMIT")
 
 
-def storage_error(error: sqlite3.Error, *, certain: bool = True) -> StorageError:
+def storage_error(error: sqlite3.Error | UnicodeDecodeError, *, certain: bool = True) -> StorageError:
     """What a failure of SQLite means to us. `certain`: nothing of what was to be written is stored.
 
     Of a commit that finds no room nothing is stored: its last frame, which makes it valid, is not in the log.
     """
+    if isinstance(error, UnicodeDecodeError):
+        return DataDamaged(None, f"SQLite says what is no text: {error.object!r}")
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return StorageFull("the disk that holds the database is full")
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+        return DataDamaged(None, str(error))
     return StorageUnavailable(f"the database failed: {error}", certain=certain)
 
 
@@ -210,7 +217,7 @@ def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.DatabaseError as error:
+    except FAILURES as error:
         raise _opening_error(path, error) from error
     if tables and application != APPLICATION_ID:
         raise NotAGatewayDatabase(str(path), "it holds the tables of another application")
@@ -220,9 +227,9 @@ def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
-def _opening_error(path: Path, error: sqlite3.DatabaseError) -> StorageError:
+def _opening_error(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> StorageError:
     """A file of another kind is one thing, a file that cannot be read now another."""
-    if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
         return NotAGatewayDatabase(str(path), str(error))
     return storage_error(error)
 
@@ -231,7 +238,7 @@ def _migrate(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
     """Create the schema or bring it up to date, each step in a transaction of its own."""
     try:
         connection = _connect(path)
-    except sqlite3.DatabaseError as error:
+    except FAILURES as error:
         raise _opening_error(path, error) from error
     try:
         present = _schema_version(connection, path)
@@ -242,7 +249,7 @@ def _migrate(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
                 f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"
             )
         prepare(connection)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise storage_error(error) from error
     finally:
         connection.close()

@@ -1,9 +1,9 @@
 """Queries about files. Every function takes a connection inside a read transaction and returns records."""
 
 import sqlite3
-import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
+from storage.errors import DataDamaged
 from storage.records import (
     Epoch,
     FileHead,
@@ -18,8 +18,16 @@ from storage.records import (
     Version,
     VersionRecord,
 )
+from storage.sqlite.checksums import DAMAGED, Chain, StoredRow, check_row, checksum
 
 _HEAD = "path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence"
+
+_FILE_HEAD = ", ".join(f"file.{name}" for name in _HEAD.split(", "))
+# Every column is that of the row itself; of the index there is only the order: what does not fit in one of them shows.
+_LOG = (
+    "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum, row.body"
+    " FROM file_update AS entry JOIN file_update AS row ON row.id = entry.id WHERE entry.file = ?"
+)
 
 
 def project_head(connection: sqlite3.Connection, name: str) -> tuple[int, ProjectHead] | None:
@@ -34,12 +42,17 @@ def project_head(connection: sqlite3.Connection, name: str) -> tuple[int, Projec
 
 def _file(connection: sqlite3.Connection, project: str, path: str) -> tuple[int, int, FileHead] | None:
     """The file's row id, its oldest version that can be had (0: the first), and its head."""
+    # The path is that of the row, not the one that its index has: that they are the same is checked.
     row = connection.execute(
-        f"SELECT id, base_version, {_HEAD} FROM file WHERE project = (SELECT id FROM project WHERE name = ?)"
-        " AND path = ?",
+        f"SELECT file.id, file.base_version, {_FILE_HEAD} FROM file AS entry JOIN file ON file.id = entry.id"
+        " WHERE entry.project = (SELECT id FROM project WHERE name = ?) AND entry.path = ?",
         (project, path),
     ).fetchone()
-    return None if row is None else (row[0], row[1], head_from_row(row[2:]))
+    if row is None:
+        return None
+    if row[2] != path:
+        raise DataDamaged(path, "the index of the files does not fit the file")
+    return row[0], row[1], head_from_row(row[2:])
 
 
 def file_head(connection: sqlite3.Connection, project: str, path: str) -> FileHead | None:
@@ -122,14 +135,18 @@ def read_increment(
     id, base, head = file
     if head.deleted or not max(head.born_version, base) <= after <= head.version:
         return None
-    rows = connection.execute(
-        "SELECT size, body FROM file_update WHERE file = ? AND version >= ? ORDER BY version", (id, after)
+    rows = map(
+        StoredRow._make, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (id, after))
     )
-    size, _ = rows.fetchone()  # of the version that the client has: how far the log had grown
-    if head.size - size > most_bytes:
-        rows.close()
+    first = next(rows, None)  # of the version that the client has: how far the log had grown
+    chain = Chain(path, id, after, None if first is None else first.size)
+    if first is None or (first.file, first.version) != (id, after):
+        raise chain.damage(DAMAGED)
+    if head.size - first.size > most_bytes:
         return None
-    return Increment(head, Version(after), tuple([body for _, body in rows]))
+    bodies = tuple([chain.take(row) for row in rows])
+    chain.require_end(head.version)
+    return Increment(head, Version(after), bodies)
 
 
 def file_id(connection: sqlite3.Connection, project: str, path: str) -> int:
@@ -143,60 +160,112 @@ def increment_up_to(
     """The same of a file whose newest state is `head`; None also where it is not."""
     if head.deleted or not head.born_version <= after <= head.version:
         return None
-    rows = connection.execute(
-        "SELECT version, size, body FROM file_update WHERE file = ? AND version >= ? ORDER BY version", (file, after)
+    rows = map(
+        StoredRow._make, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (file, after))
     )
-    first = rows.fetchone()
-    if first is None or first[0] != after or head.size - first[1] > most_bytes:
-        rows.close()
+    first = next(rows, None)
+    if first is None or (first.file, first.version) != (file, after) or head.size - first.size > most_bytes:
         return None
-    added = rows.fetchall()
-    if (added[-1] if added else first)[0] != head.version:
+    chain = Chain(head.path, file, after, first.size)
+    try:
+        bodies = tuple([chain.take(row) for row in rows])
+        chain.require_end(head.version)
+    except DataDamaged:  # or it was folded meanwhile: whoever reads the file's row as well can tell
         return None
-    return Increment(head, Version(after), tuple([body for _, _, body in added]))
+    return Increment(head, Version(after), bodies)
 
 
 def read_document(
     connection: sqlite3.Connection, project: str, path: str, at_version: int | None
-) -> StoredDocument | None:
+) -> tuple[StoredDocument | None, list[tuple[int, int]]]:
+    """What builds a document; and the row ids and versions of snapshots that are damaged, which it does without."""
     file = _file(connection, project, path)
     if file is None:
-        return None
+        return None, []
     id, oldest, head = file
     version = head.version if at_version is None else at_version
     if version < oldest:
-        return None
-    row = connection.execute(
-        "SELECT last_modified, size, body IS NULL FROM file_update WHERE file = ? AND version = ?", (id, version)
-    ).fetchone()
-    if row is None or row[2]:
-        return None
+        return None, []
+    row = _row(connection, path, id, version, oldest)
+    if row is None or row.body is None:
+        return None, []
+    (newest,) = connection.execute("SELECT max(version) FROM file_update WHERE file = ?", (id,)).fetchone()
+    if newest != head.version:
+        raise DataDamaged(path, f"its log ends at version {newest}, and it is to be at version {head.version}")
     born, incarnation = head.born_version, head.incarnation
     if version < born:
-        born, incarnation = connection.execute(
-            "SELECT born_version, incarnation FROM past_life WHERE file = ? AND born_version <= ?"
-            " ORDER BY born_version DESC LIMIT 1",
-            (id, version),
-        ).fetchone()
-    snapshot = connection.execute(
-        "SELECT version, body, size FROM snapshot WHERE file = ? AND version BETWEEN ? AND ?"
-        " ORDER BY version DESC LIMIT 1",
-        (id, born, version),
-    ).fetchone()
-    base = max(born, oldest) - 1 if snapshot is None else snapshot[0]
-    rows = connection.execute(
-        "SELECT body FROM file_update WHERE file = ? AND version > ? AND version <= ? ORDER BY version",
-        (id, base, version),
-    )
-    return StoredDocument(
+        born, incarnation = _past_life(connection, path, id, version)
+    snapshot, damaged = _snapshot(connection, id, born, row)
+    chain = Chain(path, id, max(born, oldest) - 1, None if oldest >= born else 0, folded=oldest)
+    if snapshot is not None:
+        chain = Chain(path, id, snapshot.version, snapshot.log_size)
+    rows = _rows(connection, id, "entry.version > ? AND entry.version <= ?", chain.version, version)
+    updates = tuple([chain.take(each) for each in rows])
+    chain.require_end(version)
+    document = StoredDocument(
         head=head,
         version=Version(version),
-        incarnation=Incarnation(incarnation),
-        last_modified=Milliseconds(row[0]),
-        size=row[1],
-        snapshot=None if snapshot is None else Snapshot(Version(snapshot[0]), snapshot[1], snapshot[2]),
-        updates=tuple(body for (body,) in rows),
+        incarnation=incarnation,
+        last_modified=Milliseconds(row.last_modified),
+        size=row.size,
+        snapshot=snapshot,
+        updates=updates,
     )
+    return document, damaged
+
+
+def _rows(
+    connection: sqlite3.Connection, file: int, condition: str, *values: int, limit: int = -1
+) -> Iterator[StoredRow]:
+    """Rows of a log, oldest first."""
+    statement = f"{_LOG} AND {condition} ORDER BY entry.version LIMIT {limit:d}"
+    return map(StoredRow._make, connection.execute(statement, (file, *values)))
+
+
+def _row(connection: sqlite3.Connection, path: str, file: int, version: int, oldest: int) -> StoredRow | None:
+    """One row of a log, checked."""
+    row = next(_rows(connection, file, "entry.version = ?", version), None)
+    if row is None:
+        return None
+    if (row.file, row.version) != (file, version) or not check_row(row, folded=version == oldest):
+        raise DataDamaged(path, DAMAGED, version)
+    return row
+
+
+def _past_life(connection: sqlite3.Connection, path: str, file: int, version: int) -> tuple[Version, Incarnation]:
+    """The first version, and the name, of the life of which a version is."""
+    life = connection.execute(
+        "SELECT born_version, incarnation FROM past_life WHERE file = ? AND born_version <= ?"
+        " ORDER BY born_version DESC LIMIT 1",
+        (file, version),
+    ).fetchone()
+    if life is None:
+        raise DataDamaged(path, "the life of which it is has no row", version)
+    return Version(life[0]), Incarnation(life[1])
+
+
+def _snapshot(
+    connection: sqlite3.Connection, file: int, born: int, row: StoredRow
+) -> tuple[Snapshot | None, list[tuple[int, int]]]:
+    """The newest intact snapshot of a life at or before a row of its log, and those after it that are damaged."""
+    damaged: list[tuple[int, int]] = []
+    found = connection.execute(
+        "SELECT snapshot.version, snapshot.body, snapshot.size, snapshot.checksum, file_update.size, snapshot.rowid"
+        " FROM snapshot LEFT JOIN file_update ON file_update.file = snapshot.file"
+        " AND file_update.version = snapshot.version"
+        " WHERE snapshot.file = ? AND snapshot.version BETWEEN ? AND ? ORDER BY snapshot.version DESC",
+        (file, born, row.version),
+    )
+    for version, body, log_size, check, size, rowid in found:
+        if check == checksum(body) and log_size == size:
+            return Snapshot(Version(version), body, log_size), damaged
+        damaged.append((rowid, version))
+    return None, damaged
+
+
+def drop_damaged_snapshots(connection: sqlite3.Connection, rows: list[tuple[int, int]]) -> None:
+    """Remove snapshots, named by row id and version, that are damaged."""
+    connection.executemany("DELETE FROM snapshot WHERE rowid = ?", [(row,) for row, _ in rows])
 
 
 def read_history(
@@ -220,11 +289,8 @@ def read_version(connection: sqlite3.Connection, project: str, path: str, versio
     file = _file(connection, project, path)
     if file is None or version < file[1]:
         return None
-    row = connection.execute(
-        "SELECT version, last_modified, size, author, body FROM file_update WHERE file = ? AND version = ?",
-        (file[0], version),
-    ).fetchone()
-    return None if row is None else StoredUpdate(*row)
+    row = _row(connection, path, file[0], version, file[1])
+    return None if row is None else StoredUpdate(row.version, row.last_modified, row.size, row.author, row.body)
 
 
 def put_snapshot(connection: sqlite3.Connection, project: str, path: str, snapshot: Snapshot) -> None:
@@ -233,7 +299,7 @@ def put_snapshot(connection: sqlite3.Connection, project: str, path: str, snapsh
         " SELECT file, version, size, ?, ? FROM file_update WHERE version = ? AND body IS NOT NULL AND file ="
         " (SELECT id FROM file WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ?"
         " AND base_version < ?)",
-        (zlib.crc32(snapshot.body), snapshot.body, snapshot.version, project, path, snapshot.version),
+        (checksum(snapshot.body), snapshot.body, snapshot.version, project, path, snapshot.version),
     )
 
 
@@ -263,14 +329,18 @@ def updates_after(
     file = _file(connection, project, path)
     if file is None:
         return []
-    rows = connection.execute(
-        "SELECT version, last_modified, size, author, body, checksum FROM file_update WHERE file = ? AND version > ?"
-        " ORDER BY version LIMIT ?",
-        (file[0], max(version, file[1] - 1), limit),
-    )
+    id, oldest, _ = file
+    rows = _rows(connection, id, "entry.version > ?", max(version, oldest - 1), limit=limit)
     return [
-        StoredUpdate(version, last_modified, size, author, body, _intact(body, checksum))
-        for version, last_modified, size, author, body, checksum in rows
+        StoredUpdate(
+            row.version,
+            row.last_modified,
+            row.size,
+            row.author,
+            row.body,
+            row.file == id and check_row(row, folded=row.version == oldest),
+        )
+        for row in rows
     ]
 
 
@@ -281,11 +351,7 @@ def snapshots(connection: sqlite3.Connection, project: str, path: str) -> list[S
     rows = connection.execute(
         "SELECT version, body, size, checksum FROM snapshot WHERE file = ? ORDER BY version", (file[0],)
     )
-    return [Snapshot(version, body, size, _intact(body, checksum)) for version, body, size, checksum in rows]
-
-
-def _intact(body: bytes | None, checksum: int | None) -> bool:
-    return checksum == (None if body is None else zlib.crc32(body))
+    return [Snapshot(version, body, size, check == checksum(body)) for version, body, size, check in rows]
 
 
 def head_from_row(row: tuple[str, int, str, int, int, int, int, int, int]) -> FileHead:

@@ -1,10 +1,11 @@
 """Folding: the oldest versions of a file become its base, in steps that each are one short transaction."""
 
 import sqlite3
-import zlib
 from bisect import bisect_left
 
+from storage.errors import DataDamaged
 from storage.records import FoldPoint, Milliseconds, Retention, Version
+from storage.sqlite.checksums import DAMAGED, folded_checksum
 
 _PAGE_FILES = 500
 _SWEPT_TOGETHER = 1000
@@ -66,7 +67,7 @@ def fold(connection: sqlite3.Connection, project: str, path: str, version: int, 
     file, update, _ = row
     if body is not None:
         connection.execute(
-            "UPDATE file_update SET body = ?, checksum = ? WHERE id = ?", (body, zlib.crc32(body), update)
+            "UPDATE file_update SET body = ?, checksum = ? WHERE id = ?", (body, folded_checksum(body), update)
         )
     connection.execute("UPDATE file SET base_version = ? WHERE id = ?", (version, file))
     connection.execute("DELETE FROM snapshot WHERE file = ? AND version <= ?", (file, version))
@@ -83,6 +84,11 @@ def sweep(connection: sqlite3.Connection, project: str, path: str) -> int:
     if row is None or row[2] is None or row[2] >= row[1]:
         return 0
     file, base, first = row
+    kept = connection.execute(
+        "SELECT body, checksum FROM file_update WHERE file = ? AND version = ?", (file, base)
+    ).fetchone()
+    if kept is None or kept[1] != (None if kept[0] is None else folded_checksum(kept[0])):
+        raise DataDamaged(path, DAMAGED, base)  # what lies below it may be all that there is
     return connection.execute(
         "DELETE FROM file_update WHERE file = ? AND version < ?", (file, min(base, first + _SWEPT_TOGETHER))
     ).rowcount

@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Self
 
+import structlog
+
 from storage.base import CommitListener
+from storage.errors import StorageError
 from storage.portable import Record
 from storage.records import (
     Change,
@@ -41,6 +44,8 @@ from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.log import Clock, wall_clock
 from storage.sqlite.once import find_done
 from storage.sqlite.writer import GroupCommitWriter
+
+_log = structlog.get_logger("storage")
 
 _NEAR_READ_BYTES = 256 * 1024
 """What one read may fetch in the loop's thread; more goes to the reader's."""
@@ -194,7 +199,7 @@ class SQLiteStorage:
         return file
 
     async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:
-        def query(connection: sqlite3.Connection) -> StoredDocument | None:
+        def query(connection: sqlite3.Connection) -> tuple[StoredDocument | None, list[tuple[int, int]]]:
             version = None if at_version is None else min(at_version, _HIGHEST)
             return files.read_document(connection, project, path, version)
 
@@ -202,8 +207,21 @@ class SQLiteStorage:
         if head is None:
             return None
         if head.size <= _NEAR_READ_BYTES and head.version <= _NEAR_READ_ROWS:
-            return self._database.read(query)
-        return await self._database.read_long(query)
+            document, damaged = self._database.read(query)
+        else:
+            document, damaged = await self._database.read_long(query)
+        if damaged:
+            await self._drop_snapshots(project, path, damaged)
+        return document
+
+    async def _drop_snapshots(self, project: str, path: str, damaged: list[tuple[int, int]]) -> None:
+        """Remove damaged snapshots, so that new ones can be taken: the log says what they should have said."""
+        _log.error("snapshots are damaged", project=project, path=path, versions=[version for _, version in damaged])
+        if self._group is not None:
+            try:
+                await self._database.write(lambda connection: files.drop_damaged_snapshots(connection, damaged))
+            except StorageError as error:  # they are passed over as well as they are
+                _log.warning("damaged snapshots not removed", project=project, path=path, reason=str(error))
 
     async def read_history(
         self, project: str, path: str, *, before: int | None = None, limit: int

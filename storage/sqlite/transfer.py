@@ -2,7 +2,6 @@
 
 import sqlite3
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from storage.errors import NotAnExport, ProjectExists
+from storage.errors import DataDamaged, NotAnExport, ProjectExists
 from storage.portable import (
     BlockRecord,
     FileRecord,
@@ -22,6 +21,7 @@ from storage.portable import (
     VersionRow,
 )
 from storage.records import Milliseconds, ProjectHead, Sequence, new_incarnation
+from storage.sqlite.checksums import DAMAGED, StoredRow, check_row, checksum, folded_checksum
 from storage.sqlite.log import new_epoch
 
 
@@ -71,11 +71,14 @@ def _files(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
             tuple(LifeRecord(*life) for life in lives),
         )
         rows = connection.execute(
-            "SELECT version, last_modified, size, author, body FROM file_update WHERE file = ? AND version >= ?"
-            " ORDER BY version",
+            "SELECT file, version, last_modified, size, author, checksum, body FROM file_update"
+            " WHERE file = ? AND version >= ? ORDER BY version",
             (id, base),
         )
-        yield from (VersionRow(*row) for row in rows)
+        for row in map(StoredRow._make, rows):
+            if not check_row(row, folded=row.version == base):
+                raise DataDamaged(path, DAMAGED, row.version)
+            yield VersionRow(row.version, row.last_modified, row.size, row.author, row.body)
 
 
 def _sessions(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
@@ -121,6 +124,8 @@ class _Import:
         self._connection = connection
         self._name = name
         self._project = self._file = self._session = self._turn = 0
+        self._base = 0
+        """The oldest version of the file that can be had."""
         self._size = 0
         """Bytes of the content of the turn's blocks so far."""
 
@@ -133,9 +138,8 @@ class _Import:
                 case FileRecord():
                     self._add_file(record)
                 case VersionRow(update=body):
-                    checksum = None if body is None else zlib.crc32(body)
                     told = _fields(record, but=("update",))
-                    self._insert("file_update", file=self._file, **told, checksum=checksum, body=body)
+                    self._insert("file_update", file=self._file, **told, checksum=self._checksum(record), body=body)
                 case SessionRecord(session_id=name):
                     told = _fields(record, but=("session_id",))
                     self._session = self._insert("session", project=self._project, name=name, **told)
@@ -148,6 +152,11 @@ class _Import:
         if head is None:
             raise NotAnExport(self._name, "there is no project in it")
         return head
+
+    def _checksum(self, record: VersionRow) -> int | None:
+        if record.update is None:
+            return None
+        return folded_checksum(record.update) if record.version == self._base else checksum(record.update)
 
     def _insert(self, table: str, **values: object) -> int:
         """Insert a row; returns its id."""
@@ -162,6 +171,7 @@ class _Import:
         return ProjectHead(self._name, epoch, Sequence(record.sequence), Milliseconds(record.last_modified))
 
     def _add_file(self, record: FileRecord) -> None:
+        self._base = record.base_version
         told = _fields(record, but=("lives",))
         self._file = self._insert("file", project=self._project, incarnation=new_incarnation(), **told)
         for life in record.lives:

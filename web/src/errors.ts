@@ -49,6 +49,7 @@ export const PROBLEM_CODES = [
   'idempotency_key_reused',
   'head_too_large',
   'internal',
+  'data_damaged',
   'overloaded',
   'storage_unavailable',
   'shutting_down',

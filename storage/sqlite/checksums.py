@@ -1,0 +1,86 @@
+"""What tells that a row of the log is what was written: its checksum, its place, and the sum of the sizes so far.
+
+A checksum is the CRC-32 of the body. That of a version into which older ones were folded is inverted: its body is a
+whole document, and it is the first of the log. So a flipped bit cannot pass one kind of row off as the other.
+"""
+
+import zlib
+from typing import NamedTuple
+
+from storage.errors import DataDamaged
+from storage.records import Milliseconds, Version
+
+DAMAGED = "it is not what was written"
+_INVERTED = 0xFFFF_FFFF
+
+
+class StoredRow(NamedTuple):
+    """A row of the log."""
+
+    file: int
+    version: Version
+    last_modified: Milliseconds
+    size: int
+    author: str | None
+    checksum: int | None
+    body: bytes | None
+
+
+def checksum(body: bytes) -> int:
+    """The checksum of a snapshot, or of an update."""
+    return zlib.crc32(body)
+
+
+def folded_checksum(body: bytes) -> int:
+    """The checksum of a version into which older ones were folded."""
+    return zlib.crc32(body) ^ _INVERTED
+
+
+def check_row(row: StoredRow, *, folded: bool) -> bool:
+    """Whether a row has the checksum of what it holds; `folded`: it is the oldest version that can be had."""
+    if row.body is None:
+        return row.checksum is None
+    return row.checksum == (folded_checksum(row.body) if folded else checksum(row.body))
+
+
+class Chain:
+    """Takes the rows of one life of a file that follow each other, and finds out where they do not.
+
+    Args:
+        version: the one before the first row.
+        size: bytes of the log up to and with that; None where the first row is a whole document.
+        folded: the oldest version that can be had; 0 where nothing was folded.
+    """
+
+    def __init__(self, path: str, file: int, version: int, size: int | None, *, folded: int = 0) -> None:
+        self._path = path
+        self._file = file
+        self.version = version
+        self._size = size
+        self._folded = folded
+
+    def take(self, row: StoredRow) -> bytes:
+        """The update of the next row.
+
+        Raises:
+            DataDamaged
+        """
+        self.version += 1
+        body = row.body
+        if body is None or row.version != self.version or row.file != self._file:
+            raise self.damage(DAMAGED)
+        if not check_row(row, folded=row.version == self._folded):
+            raise self.damage(DAMAGED)
+        if self._size is not None and row.size != self._size + len(body):
+            raise self.damage(f"{row.size} bytes of log are noted, and there are {self._size + len(body)}")
+        self._size = row.size
+        return body
+
+    def require_end(self, version: int) -> None:
+        """Raises DataDamaged unless the last row taken was `version`."""
+        if self.version != version:
+            self.version += 1
+            raise self.damage("it is missing")
+
+    def damage(self, reason: str) -> DataDamaged:
+        return DataDamaged(self._path, reason, self.version)
