@@ -32,7 +32,7 @@ class Documents:
         self._memory = 0
         self._run = secrets.token_bytes(16)
         """Drawn anew when the gateway starts: its database may be a copy that keeps the names of the lives."""
-        storage.listen(self._committed)
+        storage.listen(self._committed, self._missed)
         self.due: dict[tuple[str, str], Version | None] = {}
         """The files of which a snapshot is to be taken, and at which version; None: the newest."""
         self.due_event = asyncio.Event()
@@ -218,6 +218,16 @@ class Documents:
                 self._close(key, document)
             elif key in self._opening:
                 self._outdated.add(key)
+
+    def _missed(self, batch: tuple[Commit, ...]) -> None:
+        """Close the documents of a batch that was not wholly heard of."""
+        for committed in batch:
+            if isinstance(committed, Committed):
+                key = (committed.project.name, committed.head.path)
+                if (document := self._open.get(key)) is not None:
+                    self._close(key, document)
+                if key in self._opening:
+                    self._outdated.add(key)
 
     def release(self, project: str, path: str) -> None:
         """Close a file's document if nothing of it is queued: nobody is expected to write to it soon."""

@@ -9,8 +9,12 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 
+import structlog
+
 from gateway.watched_project import AnswerBudget, Interest, TooManyWaiters, Waiter, WatchedProject
 from storage import Commit, Committed, CommittedTurn, FileHead, Storage, TurnHead
+
+_log = structlog.get_logger("gateway.hub")
 
 _PROJECTS = 4096
 _ANSWER_BYTES, _ANSWER_BYTES_PER_PROJECT = 256 * 2**20, 4 * 2**20
@@ -51,7 +55,7 @@ class Hub:
         self._ticks: list[int] = []
         self._deadlines: dict[int, dict[Waiter, None]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        storage.listen(self._committed)
+        storage.listen(self._committed, self._missed)
 
     def known_project(self, name: str) -> WatchedProject | None:
         """The project, if it is in memory."""
@@ -72,6 +76,15 @@ class Hub:
                 project.remember_turn(committed.turn)
                 if project.members:
                     self._wake(project.take_waiters(committed.turn))
+
+    def _missed(self, batch: tuple[Commit, ...]) -> None:
+        """Forget the projects of a batch that was not wholly heard of, and let who waits on them look again."""
+        for name in {committed.project.name for committed in batch}:
+            project = self._projects.pop(name, None)
+            if project is not None:
+                project.forgotten = True
+                project.forget_answers()
+                self._wake(self._take_all(project))
 
     # Waiting
 
@@ -177,7 +190,10 @@ class Hub:
             if due is not None:
                 due.pop(waiter, None)
             self.wakes += 1
-            waiter.wake()
+            try:
+                waiter.wake()
+            except Exception:
+                _log.exception("wake failed")
         if self._woken:
             asyncio.get_running_loop().call_soon(self._wake_some, _WOKEN_TOGETHER)
 
@@ -185,10 +201,15 @@ class Hub:
         """Answer everybody who waits, now and from now on: the gateway is about to stop."""
         self.draining = True
         for project in self._projects.values():
-            waiters = [*project.general, *(waiter for topic in project.by_topic.values() for waiter in topic)]
-            project.general.clear()
-            project.by_topic.clear()
-            self._wake(waiters)
+            self._wake(self._take_all(project))
+
+    @staticmethod
+    def _take_all(project: WatchedProject) -> list[Waiter]:
+        """Everybody who waits on a project, who does not any more."""
+        waiters = [*project.general, *(waiter for topic in project.by_topic.values() for waiter in topic)]
+        project.general.clear()
+        project.by_topic.clear()
+        return waiters
 
     # Reading
 

@@ -69,18 +69,25 @@ class SilentTurns:
         self.job = Job("silent_turns")
         self._awake = 0.0
         """Seconds that this process has run, about: a gap between two looks counts as two ticks at most."""
-        storage.listen(self._committed)
+        self._adopt_again = False
+        storage.listen(self._committed, self._missed)
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
         for committed in batch:
             if isinstance(committed, CommittedTurn):
                 self._leases.note(committed.project.name, committed.turn, self._now())
 
+    def _missed(self, batch: tuple[Commit, ...]) -> None:
+        self._adopt_again = True
+
     async def run(self) -> None:
         """Work until cancelled."""
         await self.adopt_running()
         while True:
             await asyncio.sleep(self._tick)
+            if self._adopt_again:
+                self._adopt_again = False
+                await self.adopt_running()
             await self.look()
 
     async def adopt_running(self) -> None:

@@ -256,7 +256,7 @@ class Rooms:
         self.answers: Answers[Room] = Answers(_ANSWERS_BYTES)
         self.turns = Turns()
         self.draining = False
-        storage.listen(self._committed)
+        storage.listen(self._committed, self._missed)
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -314,6 +314,14 @@ class Rooms:
                 room = self._rooms.get((committed.project.name, committed.head.path))
                 if room is not None:
                     room.committed(committed.head, committed.update)
+
+    def _missed(self, batch: tuple[Commit, ...]) -> None:
+        """Have the clients of a batch that was not wholly heard of come again, to be told all that they lack."""
+        for committed in batch:
+            if isinstance(committed, Committed):
+                room = self._rooms.get((committed.project.name, committed.head.path))
+                if room is not None:
+                    room.close_all(TRY_LATER)
 
     async def append(self, room: Room, updates: list[bytes]) -> WrittenTogether:
         """Write updates as one version, unless one of them is refused.

@@ -37,7 +37,7 @@ from storage.records import (
 )
 
 CommitListener = Callable[[tuple[Commit, ...]], None]
-"""Hears of every batch that became durable. It must not raise, and it must not wait."""
+"""Hears of every batch that became durable. It must not wait."""
 
 
 class Storage(Protocol):
@@ -72,8 +72,12 @@ class Storage(Protocol):
             StorageFull, StorageUnavailable: by the future; nothing was stored where `certain` says so.
         """
 
-    def listen(self, listener: CommitListener) -> None:
-        """Call `listener` with every batch from now on, of this server or another."""
+    def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
+        """Call `listener` with every batch from now on, of this server or another.
+
+        A listener that raises keeps nobody else from hearing of a batch, nor writes from being stored. The failure is
+        logged, and `missed` is called with the batch: what is remembered of its projects may be stale.
+        """
 
     async def project_head(self, project: str) -> ProjectHead | None:
         """Where the project's sequence stands; None if the project does not exist."""

@@ -124,8 +124,8 @@ class SQLiteStorage:
     def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
         return self._writer.append(project, changes)
 
-    def listen(self, listener: CommitListener) -> None:
-        self._writer.listen(listener)
+    def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
+        self._writer.listen(listener, missed)
 
     async def project_head(self, project: str) -> ProjectHead | None:
         found = self._database.read(lambda connection: files.project_head(connection, project))
@@ -416,6 +416,8 @@ class SQLiteStorage:
     async def ready(self) -> None:
         if self._lock is not None:
             self._lock.require_in_place()
+        if self._group is not None:
+            self._group.require_running()
         self._database.read(lambda connection: connection.execute("SELECT 1 FROM project LIMIT 1").fetchone())
 
     async def close(self) -> None:

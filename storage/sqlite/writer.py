@@ -1,7 +1,9 @@
 """The one writer: everything that waits at a moment goes into one transaction, so that the disk's flush is shared."""
 
 import asyncio
+import logging
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from storage.base import CommitListener
@@ -9,6 +11,8 @@ from storage.errors import StorageClosed, StorageError, StorageOverloaded, Stora
 from storage.records import AppendUpdate, Change, Commit, CreateTurn, TurnChange, UpdateTurn
 from storage.sqlite.database import Database
 from storage.sqlite.log import Clock, Log, break_lines
+
+_log = logging.getLogger(__name__)
 
 _BATCH_CHANGES = 1024
 _BATCH_BYTES = 8 * 2**20
@@ -48,7 +52,7 @@ class GroupCommitWriter:
         self._queue: deque[_Request] = deque()
         self._waiting = 0
         self._waiting_bytes = 0
-        self._listeners: list[CommitListener] = []
+        self._listeners: list[tuple[CommitListener, CommitListener | None]] = []
         self._wake = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._run(), name="group-commit")
@@ -65,13 +69,19 @@ class GroupCommitWriter:
         """How full the queue is, from 0 to 1."""
         return max(self._waiting / self._queued_changes, self._waiting_bytes / self._queued_bytes)
 
-    def listen(self, listener: CommitListener) -> None:
-        self._listeners.append(listener)
+    def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
+        self._listeners.append((listener, missed))
+
+    def require_running(self) -> None:
+        """Raises StorageUnavailable if nothing is written any more."""
+        if self._task.done() and not self._closing:
+            raise StorageUnavailable("the writer has stopped")
 
     def append(self, project: str, changes: tuple[Change | TurnChange, ...]) -> asyncio.Future[tuple[Any, ...]]:
         """Queue changes; the future has the `Commit` of each."""
         if self._closing:
             raise StorageClosed("the storage is closed")
+        self.require_running()
         if self._waiting + len(changes) > self._queued_changes:
             raise StorageOverloaded(self._waiting, self._queued_changes)
         request = _Request(project, changes, asyncio.get_running_loop().create_future())
@@ -87,16 +97,22 @@ class GroupCommitWriter:
         """Write what was queued, then stop."""
         self._closing = True
         self._wake.set()
-        await self._task
+        await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                await self._commit(self._next_batch())
-            if self._closing:
-                return
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    await self._commit(self._next_batch())
+                if self._closing:
+                    return
+        except Exception:
+            _log.critical("the writer has stopped", exc_info=True)
+        finally:
+            self._answer(self._queue, [StorageUnavailable("the writer has stopped")] * len(self._queue))
+            self._queue.clear()
 
     def _next_batch(self) -> list[_Request]:
         batch = [self._queue.popleft()]
@@ -133,9 +149,24 @@ class GroupCommitWriter:
         if done:
             self.commits += 1
             self.changes += len(done)
-            for listener in self._listeners:
+            self._tell(done)
+        self._answer(batch, results)
+
+    def _tell(self, done: tuple[Commit, ...]) -> None:
+        for listener, missed in self._listeners:
+            try:
                 listener(done)
-        for request, result in zip(batch, results, strict=True):
+            except Exception:
+                _log.exception("a listener failed with what was committed")
+                try:
+                    if missed is not None:
+                        missed(done)
+                except Exception:
+                    _log.exception("a listener failed to forget what it knew")
+
+    @staticmethod
+    def _answer(requests: Iterable[_Request], results: Sequence[tuple[Commit, ...] | StorageError]) -> None:
+        for request, result in zip(requests, results, strict=True):
             if request.future.done():  # whoever waited was cancelled; the change is stored all the same
                 continue
             if isinstance(result, StorageError):

@@ -22,7 +22,7 @@ class _OfAHandler:
 
 async def _kept_while_waiting(kind: str) -> list[Any]:
     """Let a request wait; what is alive then of what its handler had."""
-    storage: Any = SimpleNamespace(listen=lambda heard: None)
+    storage: Any = SimpleNamespace(listen=lambda heard, missed: None)
     hub, project = Hub(storage), WatchedProject(AnswerBudget(0, 0))
     held, left, alive = asyncio.Event(), asyncio.Event(), list[weakref.ref[_OfAHandler]]()
 
