@@ -98,11 +98,12 @@ class Boundary:
 
 
 def _problem(error: Exception, scope: Scope) -> Problem:
+    reason = error.__cause__ if isinstance(error, Problem) else error
+    if isinstance(reason, StorageError):
+        _log.warning("storage failed", method=scope["method"], path=scope["path"], reason=str(reason))
+        return error if isinstance(error, Problem) else problem_from_storage(reason)
     if isinstance(error, Problem):
         return error
-    if isinstance(error, StorageError):
-        _log.warning("storage failed", method=scope["method"], path=scope["path"], reason=str(error))
-        return problem_from_storage(error)
     _log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
     return Problem("the failure was logged; please report it")
 

@@ -19,11 +19,11 @@ Problem
 """
 
 import base64
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from gateway.wire import ProblemDetails
 from storage import (
@@ -57,8 +57,11 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
     def details(self) -> ProblemDetails:
-        certain = UNSET if self.certain is None else self.certain
-        return ProblemDetails("about:blank", self.title, self.status, self.detail, self.code, certain=certain)
+        details = ProblemDetails("about:blank", self.title, self.status, self.detail, self.code)
+        if self.certain is None:
+            return details
+        outcome = "nothing was stored" if self.certain else "it may have been stored: repeat the request"
+        return msgspec.structs.replace(details, detail=f"{self.detail}; {outcome}", certain=self.certain)
 
     def body(self) -> bytes:
         return msgspec.json.encode(self.details())
@@ -333,7 +336,7 @@ class Overloaded(Problem):
     status, code, title = 503, "overloaded", "The gateway is too busy"
 
     def __init__(self, detail: str, *, certain: bool = True) -> None:
-        super().__init__(_with_outcome(detail, certain), {"Retry-After": "1"})
+        super().__init__(detail, {"Retry-After": "1"})
         self.certain = certain
 
 
@@ -341,7 +344,7 @@ class Unavailable(Problem):
     status, code, title = 503, "storage_unavailable", "The database is not available"
 
     def __init__(self, detail: str, *, certain: bool = True) -> None:
-        super().__init__(_with_outcome(detail, certain), {"Retry-After": "5"})
+        super().__init__(detail, {"Retry-After": "5"})
         self.certain = certain
 
 
@@ -349,7 +352,7 @@ class ShuttingDown(Problem):
     status, code, title = 503, "shutting_down", "The gateway is shutting down"
 
     def __init__(self, *, certain: bool = True) -> None:
-        super().__init__(_with_outcome("try again in a moment", certain), {"Retry-After": "2"})
+        super().__init__("try again in a moment", {"Retry-After": "2"})
         self.certain = certain
 
 
@@ -357,14 +360,8 @@ class StorageIsFull(Problem):
     status, code, title = 507, "storage_full", "The disk is full"
 
     def __init__(self, *, certain: bool = True) -> None:
-        super().__init__(
-            _with_outcome("reads go on, and writes will once there is room", certain), {"Retry-After": "30"}
-        )
+        super().__init__("reads go on, and writes will once there is room", {"Retry-After": "30"})
         self.certain = certain
-
-
-def _with_outcome(detail: str, certain: bool) -> str:
-    return f"{detail}; {'nothing was stored' if certain else 'it may have been stored: repeat the request'}"
 
 
 def problem_from_storage(error: StorageError) -> Problem:
@@ -392,3 +389,19 @@ def problem_from_storage(error: StorageError) -> Problem:
             return Unavailable("the database could not do its work", certain=error.certain)
         case _:
             return Unavailable("the database cannot be opened")
+
+
+@contextlib.contextmanager
+def after_a_write() -> Iterator[None]:
+    """What fails in here comes after something was stored: no answer may say that nothing was."""
+    try:
+        yield
+    except Problem as problem:
+        if problem.certain is not None:
+            problem.certain = False
+        raise
+    except StorageError as error:  # one object may be the failure of many requests
+        told = problem_from_storage(error)
+        if told.certain is not None:
+            told.certain = False
+        raise told from error

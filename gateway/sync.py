@@ -1,6 +1,7 @@
 """Push and pull of many files in one round trip: `POST P/sync`."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from gateway.problems import (
     SyncRefused,
     TooManyPaths,
     VersionAhead,
+    after_a_write,
     problem_from_storage,
 )
 from gateway.wire import (
@@ -57,6 +59,17 @@ class Sync:
         self._check(request)
         before = await self._files.heads(project, list(request.updates))
         results = await self._push(project, request, author)
+        stored = any(isinstance(written, Written) and written.changed for written in results.values())
+        with after_a_write() if stored else contextlib.nullcontext():
+            return await self._answer(project, request, results, before)
+
+    async def _answer(
+        self,
+        project: str,
+        request: SyncRequest,
+        results: dict[str, Written | Problem],
+        before: dict[str, FileHead],
+    ) -> SyncAnswer:
         found = await self._changes.compare(project, StatusQuestion(request.paths, request.since, request.versions))
         asked = await self._changes.position(project, request.since, found.head)
         own = {

@@ -1,5 +1,6 @@
 """THE way to read and write sessions and turns: the rules of `turn_machine` on what storage has."""
 
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from gateway.problems import (
     TurnFinished,
     TurnNotFound,
     WriteContention,
+    after_a_write,
 )
 from gateway.turn_machine import add_blocks, as_created, new_id, require_unfinished, set_status, take_output
 from gateway.watched_project import WatchedProject
@@ -32,7 +34,6 @@ from storage import (
     OutputPosition,
     SessionHead,
     Storage,
-    StorageError,
     StoredTurn,
     TurnConflict,
     TurnHead,
@@ -177,7 +178,8 @@ class Turns:
     ) -> StoredTurn:
         """One step of a turn's life."""
         head = await self.write(project, session_id, turn_id, lambda head: set_status(head, status, error))
-        turn = await self.read(project, session_id, turn_id, head.block_count)
+        with after_a_write():
+            turn = await self.read(project, session_id, turn_id, head.block_count)
         return StoredTurn(head, turn.prompt)
 
     async def append_blocks(
@@ -325,11 +327,8 @@ class OutputRequest:
 
     async def _write(self, change_of: Callable[[TurnHead], UpdateTurn]) -> None:
         head = self._head
-        try:
+        with after_a_write() if self._has_written else contextlib.nullcontext():
             self._head = await self._turns.write(self._project, head.session_id, head.turn_id, change_of)
-        except StorageError as error:
-            error.certain = error.certain and not self._has_written  # of this request something is stored
-            raise
         self._has_written = True
         self._written_at = time.monotonic()
 

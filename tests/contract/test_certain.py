@@ -5,8 +5,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 
-from gateway.problems import problem_from_storage
+from gateway.problems import FileNotFound, Overloaded, Problem, after_a_write, problem_from_storage
 from storage import StorageClosed, StorageError, StorageFull, StorageOverloaded, StorageUnavailable
 from storage.sqlite.database import Database
 
@@ -22,16 +23,31 @@ def test_what_fails_in_the_commit_may_be_stored(tmp_path: Path) -> None:
 def test_a_client_is_told_whether_it_must_repeat() -> None:
     lost = problem_from_storage(StorageUnavailable("lost", certain=False))
     assert (lost.details().certain, lost.details().status) == (False, 503)
-    assert "it may have been stored: repeat the request" in lost.detail
-    assert "nothing was stored" not in lost.detail
+    assert "it may have been stored: repeat the request" in lost.details().detail
+    assert "nothing was stored" not in lost.details().detail
     certain: list[StorageError] = [
         StorageUnavailable("no"), StorageFull("full"), StorageOverloaded(2, 1), StorageClosed("closed"),
     ]  # fmt: skip
     for error in certain:
         problem = problem_from_storage(error)
         assert problem.details().certain is True
-        assert "nothing was stored" in problem.detail
+        assert "nothing was stored" in problem.details().detail
         assert problem.headers["Retry-After"].isdigit()
+
+
+@pytest.mark.parametrize("failure", [StorageUnavailable("no"), StorageFull("full"), Overloaded("busy")])
+def test_what_fails_after_a_write_never_says_that_nothing_was_stored(failure: Exception) -> None:
+    with pytest.raises(Problem) as told, after_a_write():
+        raise failure
+    assert told.value.details().certain is False
+    assert "it may have been stored" in told.value.details().detail
+    assert failure.certain is (failure is not told.value)  # others may be told of the same failure
+
+
+def test_a_problem_of_the_request_stays_as_it_is_after_a_write() -> None:
+    with pytest.raises(FileNotFound) as told, after_a_write():
+        raise FileNotFound("a")
+    assert told.value.details().certain is UNSET
 
 
 def _breaks_before_the_commit(connection: sqlite3.Connection) -> None:

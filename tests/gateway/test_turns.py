@@ -243,7 +243,7 @@ class TestStatus:
                 answer = api.get(turn + path, headers={"If-None-Match": form})
                 assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", tag)
         assert api.get(turn + path, headers={"If-None-Match": '"other"'}).status_code == 200
-        assert code(api.get(turn + path, headers={"If-None-Match": "nonsense"})) == (400, "invalid_parameter")
+        assert code(api.get(turn + path, headers={"If-None-Match": '"nonsense'})) == (400, "invalid_parameter")
 
     @pytest.mark.parametrize("path", ["", "/status"])
     def test_every_change_of_a_turn_has_a_tag_of_its_own(self, api: httpx.Client, turn: str, path: str) -> None:
