@@ -1,6 +1,7 @@
 """Reading a file: whole, what was added, what is lacking, as it was, as text."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -153,9 +154,9 @@ class FileReader:
     async def text_of(self, content: Content, root: str) -> str:
         """The text of a root of a whole document."""
         try:
-            return read_text([content.update], root)
+            return await in_worker(functools.partial(_read_text, root=root), [content.update])
         except RootIsNotText as error:
-            raise NotAText(str(error)) from None
+            raise NotAText(str(error), error.roots) from None
 
     async def roots_of(self, content: Content) -> dict[str, Any]:
         """All roots of a whole document, as plain values for JSON."""
@@ -198,6 +199,10 @@ def _require_few(state_vector: bytes, known: Callable[[], bytes]) -> None:
 
 def _content(head: FileHead, update: bytes, builds_on: int = 0) -> Content:
     return Content(update, head.incarnation, head.version, head.last_modified, builds_on)
+
+
+def _read_text(parts: Sequence[bytes], root: str) -> str:
+    return read_text(parts, root)
 
 
 def _read_roots(parts: Sequence[bytes]) -> dict[str, Any]:

@@ -208,15 +208,27 @@ class Files(FileReader):
         return (await self._open(project, path)).state_vector()
 
     async def put_text(
-        self, project: str, path: str, text: str, root: str, preconditions: Preconditions, author: str | None = None
+        self,
+        project: str,
+        path: str,
+        text: str,
+        root: str,
+        preconditions: Preconditions,
+        author: str | None = None,
+        *,
+        make: bool = True,
     ) -> Written:
-        """Make the text of a root `text` by the smallest edit of what is there now, creating the file if need be."""
+        """Make the text of a root `text` by the smallest edit of what is there now, creating the file if need be.
+
+        Args:
+            make: whether to make the root where it is not there and others are.
+        """
 
         def edit(document: OpenDocument) -> bytes | None:
             try:
-                return document.edit_text(root, text)
+                return document.edit_text(root, text, make=make)
             except RootIsNotText as error:
-                raise NotAText(str(error)) from None
+                raise NotAText(str(error), error.roots) from None
 
         return await self._write(project, path, edit, preconditions, author)
 

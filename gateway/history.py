@@ -90,11 +90,11 @@ class Versions:
     async def _texts(self, project: str, path: str, older: int, newer: int, root: str) -> tuple[str, str]:
         try:
             return (
-                read_text([(await self._files.read_at(project, path, older)).update], root),
-                read_text([(await self._files.read_at(project, path, newer)).update], root),
+                read_text([(await self._files.read_at(project, path, older)).update], root, absent=True),
+                read_text([(await self._files.read_at(project, path, newer)).update], root, absent=True),
             )
         except RootIsNotText as error:
-            raise NotAText(str(error)) from None
+            raise NotAText(str(error), error.roots) from None
 
     async def restore(
         self, project: str, path: str, version: int, preconditions: Preconditions, author: str | None

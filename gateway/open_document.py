@@ -195,14 +195,16 @@ class OpenDocument:
         ):
             raise InvalidUpdate("its structs build on each other in a circle")
 
-    def edit_text(self, root: str, text: str) -> bytes | None:
+    def edit_text(self, root: str, text: str, *, make: bool = True) -> bytes | None:
         """Make the text of a root `text` by the smallest edit; returns the update, None where nothing changes.
 
         Raises:
             RootIsNotText: the document is as it was.
         """
         self._emitted.clear()
-        require_text(self._document, root, absent=True)
+        require_text(self._document, root, absent=make)
+        if not text and root not in self._document.keys():  # noqa: SIM118 - not a dict
+            return None
         target = self._document.get(root, type=pycrdt.Text)
         present = str(target)
         edits = smallest_edits(present, text, most_edits(present, self.size))

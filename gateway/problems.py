@@ -201,7 +201,16 @@ class FileExists(Problem):
 
 
 class NotAText(Problem):
+    """The root holds something else, or is not there while others are; `roots` has the kind of each that is there."""
+
     status, code, title = 409, "not_a_text", "The root is not a Y.Text"
+
+    def __init__(self, detail: str, roots: Mapping[str, str]) -> None:
+        super().__init__(detail)
+        self._roots = dict(roots)
+
+    def details(self) -> ProblemDetails:
+        return msgspec.structs.replace(super().details(), roots=self._roots)
 
 
 class NestedTooDeeply(Problem):

@@ -32,6 +32,10 @@ class RootIsNotText(ValueError):
         self.root = root
         self.roots = roots
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How a worker process hands it over."""
+        return RootIsNotText, (self.root, self.roots)
+
 
 class NestedTooDeeply(ValueError):
     """What the document holds is nested more deeply than can be followed."""
@@ -39,15 +43,21 @@ class NestedTooDeeply(ValueError):
     def __init__(self) -> None:
         super().__init__("the document holds what is nested some hundred levels deep")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NestedTooDeeply, ()
 
-def read_text(parts: Sequence[bytes], root: str) -> str:
+
+def read_text(parts: Sequence[bytes], root: str, *, absent: bool = False) -> str:
     """The text of a root of the document that updates make; empty where the document holds nothing.
+
+    Args:
+        absent: whether the text is empty, too, where there is no such root and there are others.
 
     Raises:
         RootIsNotText
     """
     document = build_document(parts)
-    require_text(document, root, absent=False)
+    require_text(document, root, absent=absent)
     return str(document.get(root, type=pycrdt.Text))
 
 

@@ -327,6 +327,8 @@ class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
     code: str
     state_vector: str | UnsetType = UNSET
     """With `missing_predecessors`: what the server has, base64url."""
+    roots: dict[str, str] | UnsetType = UNSET
+    """With `not_a_text`: by name the kind of each root that holds something: text, array, map or xml."""
     results: dict[str, Any] | UnsetType = UNSET
     """With `sync_refused`: by file its problem, or null."""
     turn_status: TurnStatus | UnsetType = UNSET

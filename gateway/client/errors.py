@@ -156,7 +156,14 @@ class FileExists(ProblemAnswer):
 
 
 class NotAText(ProblemAnswer):
+    """The root is not a text, or is not there while others are: see `roots`."""
+
     code = "not_a_text"
+
+    @property
+    def roots(self) -> dict[str, str]:
+        """By name the kind of each root that holds something: text, array, map or xml."""
+        return self.details.roots or {}
 
 
 class NestedTooDeeply(ProblemAnswer):

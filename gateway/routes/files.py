@@ -53,6 +53,8 @@ from gateway.wire import MoveRequest, Receipt, has_unseen
 from storage import FileHead
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"
+_LONGEST_ROOT = 200
+"""Bytes of the name of a root."""
 _DEFAULT_ROOT = "content"
 _FORMATS: tuple[Form, ...] = ("update", "text", "json")
 
@@ -143,7 +145,9 @@ class FileRoutes:
             text = body.decode()
         except UnicodeDecodeError as error:
             raise InvalidText(str(error)) from None
-        written = await self._files.put_text(project, path, text, root_of(request), conditions, author_of(request))
+        written = await self._files.put_text(
+            project, path, text, root_of(request), conditions, author_of(request), make="root" in request.query_params
+        )
         return receipt(written)
 
     async def delete(self, request: Request) -> Response:
@@ -235,7 +239,10 @@ def _wanted_format(request: Request) -> Form:
 
 
 def root_of(request: Request) -> str:
-    return request.query_params.get("root", _DEFAULT_ROOT)
+    root = request.query_params.get("root", _DEFAULT_ROOT)
+    if len(root.encode("utf-8", "surrogatepass")) > _LONGEST_ROOT:
+        raise InvalidParameter("root", f"it has more than {_LONGEST_ROOT} bytes")
+    return root
 
 
 def author_of(request: Request) -> str | None:

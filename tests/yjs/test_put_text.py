@@ -128,9 +128,69 @@ def test_a_root_of_another_kind_is_left_alone(shared_project: httpx.Client, kind
     shared_project.patch("/files/a.md", content=document.get_update(), headers=_OCTETS)
     refused = _put(shared_project, "text")
     assert (refused.status_code, refused.json()["code"]) == (409, "not_a_text")
+    assert refused.json()["roots"] == {"content": kind}
     assert shared_project.get("/files/a.md").headers["X-Version"] == "1"
     assert shared_project.put("/files/a.md?root=notes", content=b"text", headers=_PLAIN).json()["changed"]
     assert shared_project.get("/files/a.md?format=json").json()["notes"] == "text"
+
+
+@pytest.mark.parametrize("accept", [{}, {"Accept": "text/plain"}], ids=["format", "accept"])
+def test_the_text_of_a_document_that_has_others_roots_only_is_refused(
+    shared_project: httpx.Client, accept: dict[str, str]
+) -> None:
+    """An agent must not take rich text for an empty file, nor write a second root beside it that no editor shows."""
+    query = {} if accept else {"format": "text"}
+    document: pycrdt.Doc[object] = pycrdt.Doc()
+    document.get("prosemirror", type=pycrdt.XmlFragment).children.append(pycrdt.XmlElement("p"))
+    document.get("notes", type=pycrdt.Text).insert(0, "a note")
+    meta = document.get("meta", type=pycrdt.Map)
+    meta["key"] = 1
+    del meta["key"]
+    shared_project.patch("/files/a.md", content=document.get_update(), headers=_OCTETS)
+    roots = {"notes": "text", "prosemirror": "xml"}
+    for _ in range(2):  # a refusal makes no root
+        for refused in (shared_project.get("/files/a.md", params=query, headers=accept), _put(shared_project, "text")):
+            assert (refused.status_code, refused.json()["code"]) == (409, "not_a_text")
+            assert refused.json()["roots"] == roots
+    assert shared_project.get("/files/a.md", params={"root": "notes", **query}, headers=accept).text == "a note"
+    assert "content" not in shared_project.get("/files/a.md?format=json").json()
+    said = shared_project.put("/files/a.md?root=content", content=b"text", headers=_PLAIN)
+    assert said.json()["version"] == 2
+    assert shared_project.get("/files/a.md", params=query, headers=accept).text == "text"
+    assert _put(shared_project, "").status_code == 200
+    assert shared_project.get("/files/a.md", params=query, headers=accept).text == ""
+
+
+def test_a_large_document_without_the_root_is_refused_alike(shared_project: httpx.Client) -> None:
+    document: pycrdt.Doc[object] = pycrdt.Doc()
+    document.get("notes", type=pycrdt.Text).insert(0, "large " * 2**18)
+    shared_project.patch("/files/a.md", content=document.get_update(), headers=_OCTETS).raise_for_status()
+    refused = shared_project.get("/files/a.md?format=text")
+    assert (refused.status_code, refused.json()["roots"]) == (409, {"notes": "text"})
+
+
+def test_a_document_that_holds_nothing_has_an_empty_text(shared_project: httpx.Client) -> None:
+    document: pycrdt.Doc[object] = pycrdt.Doc()
+    shared_project.patch("/files/a.md", content=document.get_update(), headers=_OCTETS)
+    assert shared_project.get("/files/a.md?format=text").text == ""
+    meta = document.get("meta", type=pycrdt.Map)
+    meta["key"] = 1
+    del meta["key"]
+    shared_project.patch("/files/a.md", content=document.get_update(), headers=_OCTETS)
+    answer = shared_project.get("/files/a.md?format=text")
+    assert (answer.status_code, answer.text) == (200, "")
+    assert _put(shared_project, "text").status_code == 200
+    assert shared_project.get("/files/a.md?format=text").text == "text"
+
+
+def test_the_name_of_a_root_is_bounded(shared_project: httpx.Client) -> None:
+    _put(shared_project, "text")
+    for name, status in (("ä" * 100, 409), ("ä" * 101, 400)):
+        answer = shared_project.get("/files/a.md", params={"format": "text", "root": name})
+        assert answer.status_code == status
+    assert answer.json()["code"] == "invalid_parameter"
+    answer = shared_project.put("/files/a.md", params={"root": "r" * 201}, content=b"x", headers=_PLAIN)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")
 
 
 def test_agents_that_name_their_base_never_erase_each_others_paragraphs(shared_project: httpx.Client) -> None:

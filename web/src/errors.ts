@@ -5,7 +5,8 @@
  *     ├── NoAnswer           nothing came back: no connection, a timeout, an answer cut off
  *     ├── UnexpectedAnswer   what came back is not of this API
  *     └── ProblemAnswer      the gateway answered with a problem (RFC 9457)
- *         └── MissingPredecessors
+ *         ├── MissingPredecessors
+ *         └── NotAText
  */
 import { fromBase64UrlEncoded } from 'lib0/buffer'
 import type { ProblemDetails } from './wire.js'
@@ -119,9 +120,20 @@ export class MissingPredecessors extends ProblemAnswer {
   }
 }
 
+/** The root is not a text, or is not there while others are: see `roots`. */
+export class NotAText extends ProblemAnswer {
+  override name = 'NotAText'
+
+  /** By name the kind of each root that holds something: text, array, map or xml. */
+  get roots(): Record<string, string> {
+    return this.details.roots ?? {}
+  }
+}
+
 /** The error for a problem. */
 export function problemFrom(details: ProblemDetails): ProblemAnswer {
-  return details.code === 'missing_predecessors' ? new MissingPredecessors(details) : new ProblemAnswer(details)
+  if (details.code === 'missing_predecessors') return new MissingPredecessors(details)
+  return details.code === 'not_a_text' ? new NotAText(details) : new ProblemAnswer(details)
 }
 
 /** Whether an error is a problem of one of these codes. */

@@ -6,6 +6,7 @@ export {
   GatewayError,
   isProblem,
   MissingPredecessors,
+  NotAText,
   NoAnswer,
   PROBLEM_CODES,
   ProblemAnswer,

@@ -185,6 +185,8 @@ export interface ProblemDetails {
   code: string
   /** With `missing_predecessors`: what the server has, base64url. */
   state_vector?: string
+  /** With `not_a_text`: by name the kind of each root that holds something. */
+  roots?: Record<string, string>
   /** With `sync_refused`: by file its problem, or null. */
   results?: Record<string, ProblemDetails | null>
   /** With `turn_finished` and `illegal_transition`: the status that the turn has. */
