@@ -1,197 +1,357 @@
-"""What Claude Code prints with `--output-format stream-json --verbose` as blocks of a turn: pure.
+"""What a coding agent prints as blocks of a turn: pure.
 
-It is one JSON object a line; what each becomes stands in docs/turns.md. Nothing is dropped: a line that no block type
-fits becomes a `text` block whose content is the line as an object, where prose is a string.
+The dialects (`gateway.dialects`) say what a line means; here the stream is cut into lines, and what they say becomes
+blocks: new ones, and new contents of those that grow. Nothing is dropped: a line that no dialect knows becomes a `text`
+block whose content is the line as an object, where prose is a string. docs/turns.md has all of it.
 """
 
-import json
-from typing import Any
+import codecs
+from collections.abc import Generator
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from storage import BlockType, NewBlock, OutputPosition
-
-_PARTIAL, _SKIPPING = b"+", b"-"
-"""How a stored state begins: with a line that has not ended, or inside of one that is dropped."""
+from gateway.agent_lines import Prepared, encoded, is_short, prepare, read_light
+from gateway.dialects import DIALECTS, Change, Close, Grow, Line, Memory, Outcome, Put, Reading, dialect_of
+from storage import BlockType, GrownBlock, NewBlock, OutputPosition
 
 _SHOWN = 2000
 """Characters of a malformed line that its error block shows."""
-ERROR_LENGTH = 10_000
-"""The most characters of a turn's error."""
+_WINDOW = 16
+"""How many blocks may come behind one that still grows."""
+_TEXT_BLOCK = 256 * 1024
+"""About how many characters of a plain text one block holds."""
+_LINES_AT_ONCE = 200
+_CHANGES_A_SECOND = 10
+_GROWTH_A_SECOND = 2 * 2**20
+"""How many bytes of growing blocks are stored in a second, about."""
+
+Steps: TypeAlias = Generator[bytes | None, Prepared | None, None]
+"""Work in steps. It yields a line whose `Prepared` it is to be sent, or None where others may have their turn."""
 
 
-class Outcome(Struct, frozen=True):
-    """What a `result` line says of its turn."""
+class _Slot:
+    """A block that is not stored as it is now, or may change."""
 
-    failed: bool
-    error: str | None = None
+    def __init__(self, type: BlockType, ordinal: int) -> None:
+        self.type = type
+        self.ordinal = ordinal
+        """Its position, as far as nobody else adds blocks."""
+        self.position: int | None = None
+        """Its position; None until it is stored."""
+        self.content = b""
+        self.text: list[str] | None = None
+        """What a growing text was made of."""
+        self.size = 0
+        self.dirty = True
+        self.since: _Slot | None = None
+        """The oldest block that was growing when this one came."""
+
+    def grow(self, text: str) -> None:
+        self.text = self.text or []
+        self.text.append(text)
+        self.size += len(text)
+        self.dirty = True
+
+    def put(self, content: bytes) -> None:
+        self.dirty = self.dirty or self.text is not None or content != self.content
+        self.text, self.content, self.size = None, content, len(content)
+
+    def settle(self) -> bytes:
+        """The content as it is now."""
+        if self.text is not None:
+            self.text = ["".join(self.text)]
+            self.content = encoded(self.text[0])
+        return self.content
+
+
+class _State(Struct, array_like=True):
+    """What the reader has to remember between two requests."""
+
+    dialect: str | None = None
+    rest: bytes = b""
+    """The beginning of a line that has not ended."""
+    skipping: bool = False
+    """Whether the stream stands inside of a line that is dropped."""
+    memory: Memory = {}
+    open: list[tuple[str, BlockType, int, str | None]] = []
+    """The blocks that may grow: key, type, position, and the text of one that grows piece by piece."""
 
 
 class AgentOutput:
-    """Reads a stream of lines, however it is cut into pieces, and at the `result` line stops.
+    """Reads a stream of lines, however it is cut into pieces.
 
     Args:
         position: where an earlier reader of the stream paused.
         line_limit: the longest line, in bytes; a longer one becomes an error block.
+        dialect: how the agent tells what it does; None: as was found out before, or will be by the first line that a
+            dialect knows.
+        block_count: how many blocks the turn has.
+        settles: whether the last thing that was read was a result.
     """
 
-    def __init__(self, position: OutputPosition, *, line_limit: int) -> None:
-        rest = position.state[1:] if position.state.startswith(_PARTIAL) else b""
-        self._pieces = [rest] if rest else []
-        self._size = len(rest)
-        self._offset = position.offset - len(rest)
-        self._skipping = position.state == _SKIPPING
+    def __init__(
+        self,
+        position: OutputPosition,
+        *,
+        line_limit: int,
+        dialect: str | None = None,
+        block_count: int = 0,
+        settles: bool = False,
+    ) -> None:
+        state = msgspec.msgpack.decode(position.state, type=_State) if position.state else _State()
+        self._dialect = dialect or state.dialect
+        self._memory = state.memory
+        self._pieces = [state.rest] if state.rest else []
+        self._size = len(state.rest)
+        self._offset = position.offset - len(state.rest)
+        self._skipping = state.skipping
         self._line_limit = line_limit
+        self._next = block_count
+        self._open: dict[str, _Slot] = {}
+        for key, kind, place, text in state.open:
+            slot = self._open[key] = _Slot(kind, place)
+            slot.position, slot.dirty = place, False
+            slot.text = None if text is None else [text]
+            slot.size = len(text or "")
+        self._slots: list[_Slot] = list(self._open.values())
+        """The open blocks and those that are not stored as they are, in order."""
+        self._stored_offset = position.offset
         self.outcome: Outcome | None = None
-        self.surplus = False
-        """Whether something came after the result."""
+        """What the last result says, if there was one since `stored`."""
+        self.settles = settles
+        """Whether nothing since the last result shows that the run goes on."""
+        self.urgent = False
+        """Whether there is more to store than blocks that have grown."""
 
     @property
-    def position(self) -> OutputPosition:
-        """The end of the last whole line."""
-        return OutputPosition(self._offset, _SKIPPING if self._skipping else b"")
+    def is_text(self) -> bool:
+        """Whether the stream is a plain text, which has no result."""
+        return self._dialect == "text"
 
-    def feed(self, data: bytes) -> list[NewBlock]:
-        """Take the next bytes of the stream; returns the blocks of the lines that end in them."""
-        blocks: list[NewBlock] = []
-        start = 0
-        while self.outcome is None and (end := data.find(b"\n", start)) >= 0:
-            blocks += self._end_line(data[start:end], 1)
+    @property
+    def advanced(self) -> bool:
+        """Whether there is something to store."""
+        return self._offset > self._stored_offset
+
+    @property
+    def only_grows(self) -> bool:
+        """Whether all there is to store are blocks that have grown."""
+        return not self.urgent and any(slot.dirty for slot in self._slots)
+
+    @property
+    def pace(self) -> float:
+        """How many seconds after the last time blocks that have grown are to be stored."""
+        dirty = sum(slot.size for slot in self._slots if slot.dirty)
+        return max(1 / _CHANGES_A_SECOND, dirty / _GROWTH_A_SECOND)
+
+    # Reading
+
+    def feed(self, data: bytes) -> Steps:
+        """Take the next bytes of the stream."""
+        if self.is_text:
+            self._take_text(data)
+            return
+        start = lines = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            yield from self._end_line(data[start:end], 1)
             start = end + 1
-        rest = data[start:]
-        if self.outcome is not None:
-            self.surplus = self.surplus or bool(rest.strip())
-            return blocks
-        return blocks + self._keep(rest)
+            lines += 1
+            if lines % _LINES_AT_ONCE == 0:
+                yield None
+        self._keep(data[start:])
 
-    def pause(self) -> tuple[list[NewBlock], OutputPosition]:
-        """What a last line without its line break makes, if it is whole, and where to go on.
+    def pause(self, *, final: bool = False) -> Steps:
+        """Take a last line without its line break if it is whole, or if the stream is over.
 
         A proper part of a JSON object is never one: what reads as an object is a whole line.
         """
-        blocks: list[NewBlock] = []
-        if self._pieces and _whole(b"".join(self._pieces)):
-            blocks = self._end_line(b"", 0)
-        if self._pieces:
-            return blocks, OutputPosition(self._offset + self._size, _PARTIAL + b"".join(self._pieces))
-        return blocks, self.position
+        if self.is_text:
+            if final and self._pieces:
+                self._offset += self._size
+                self._grow(Grow("text", "text", self._drain().decode("utf-8", "replace")))
+        elif self._pieces and (final or self._is_whole(b"".join(self._pieces).strip())):
+            yield from self._end_line(b"", 0)
 
-    def _end_line(self, piece: bytes, line_break: int) -> list[NewBlock]:
-        """The blocks of the line whose last part is `piece`."""
+    def _is_whole(self, line: bytes) -> bool:
+        if not line.endswith(b"}"):
+            return not line
+        # One that is long and has very many values is left to its line break.
+        return read_light(line) is not None or (is_short(line) and prepare([line]).fault is None)
+
+    def _take_text(self, data: bytes) -> None:
+        data = self._drain() + data
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text = decoder.decode(data)
+        rest = decoder.getstate()[0]
+        self._offset -= len(rest)
+        self._pieces, self._size = ([rest], len(rest)) if rest else ([], 0)
+        self._offset += len(data)
+        if text:
+            slot = self._open.get("text")
+            if slot is not None and slot.size > _TEXT_BLOCK:
+                self._apply(Close())
+            self._grow(Grow("text", "text", text))
+
+    def _drain(self) -> bytes:
+        rest = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        return rest
+
+    def _end_line(self, piece: bytes, line_break: int) -> Steps:
+        """Take the line whose last part is `piece`."""
         size = self._size + len(piece)
-        self._offset += size + line_break
         skipped, self._skipping = self._skipping, False
-        pieces, self._pieces, self._size = [*self._pieces, piece], [], 0
-        if skipped:
-            return []
-        if size > self._line_limit:
-            return [self._too_long()]
-        blocks, self.outcome = parse_line(b"".join(pieces))
-        return blocks
+        line = self._drain() + piece
+        if not skipped:
+            if size > self._line_limit:
+                self._apply(self._too_long())
+            else:
+                yield from self._take_line(line.strip())
+        self._offset += size + line_break
 
-    def _keep(self, rest: bytes) -> list[NewBlock]:
+    def _keep(self, rest: bytes) -> None:
         """Keep the beginning of a line."""
         if self._skipping:
             self._offset += len(rest)
-            return []
-        if not rest:
-            return []
-        self._pieces.append(rest)
-        self._size += len(rest)
-        if self._size <= self._line_limit:
-            return []
-        self._offset += self._size
-        self._pieces, self._size, self._skipping = [], 0, True
-        return [self._too_long()]
+        elif rest:
+            self._pieces.append(rest)
+            self._size += len(rest)
+            if self._size > self._line_limit:
+                self._offset += self._size
+                self._pieces, self._size, self._skipping = [], 0, True
+                self._apply(self._too_long())
 
-    def _too_long(self) -> NewBlock:
-        return _block("error", {"message": f"a line of more than {self._line_limit} bytes was dropped", "line": None})
+    def _too_long(self) -> Put:
+        return Put("error", {"message": f"a line of more than {self._line_limit} bytes was dropped", "line": None})
+
+    def _take_line(self, line: bytes) -> Steps:
+        if not line:
+            return
+        values: list[Line] | None = read_light(line)
+        if values is None:
+            prepared = prepare([line]) if is_short(line) else (yield line)
+            assert prepared is not None
+            if prepared.fault is not None:
+                self._apply(_malformed(line, prepared.fault))
+            values = [msgspec.json.decode(each) for each in prepared.objects]
+        for value in values:
+            self._take(value)
+
+    def _take(self, line: Line) -> None:
+        """Take what a line says. One that its dialect does not know is kept as it is."""
+        if self._dialect is None and (found := dialect_of(line)) is not None:
+            self._dialect = found.name
+        known = DIALECTS.get(self._dialect or "")
+        reading = (known and known.read(line, self._memory)) or Reading([Put("text", line)])
+        for change in reading.changes:
+            self._apply(change)
+        if reading.outcome is not None:
+            self.outcome, self.settles, self.urgent = reading.outcome, True, True
+        elif reading.works:
+            self.settles = False
+
+    # Blocks
+
+    def _apply(self, change: Change) -> None:
+        match change:
+            case Grow():
+                self._grow(change)
+            case Close():
+                self._open.clear()
+            case Put(key=None):
+                self._add(change.type).put(encoded(change.content))
+                self.urgent = True
+            case Put(key=str(key)):
+                slot = self._open.pop(key, None)
+                if slot is None or slot.type != change.type:
+                    slot = self._add(change.type, key if change.open else None)
+                elif change.open:
+                    self._open[key] = slot
+                slot.put(encoded(change.content))
+
+    def _grow(self, change: Grow) -> None:
+        slot = self._open.get(change.key)
+        if slot is None or slot.type != change.type:
+            slot = self._add(change.type, change.key)
+        slot.grow(change.text)
+
+    def _add(self, kind: BlockType, key: str | None = None) -> _Slot:
+        """A new block at the end; with a key it stays open."""
+        for old, slot in list(self._open.items()):
+            if self._next - slot.ordinal >= _WINDOW:
+                del self._open[old]
+        slot = _Slot(kind, self._next)
+        self._next += 1
+        if key is not None:
+            self._open[key] = slot
+        slot.since = min(self._open.values(), key=lambda each: each.ordinal, default=None)
+        self._slots.append(slot)
+        return slot
+
+    # Storing
+
+    def to_store(self, block_count: int) -> tuple[tuple[NewBlock, ...], tuple[GrownBlock, ...]]:
+        """The new blocks, to be added to `block_count` ones, and the new contents of those that are stored."""
+        new: list[NewBlock] = []
+        grown: list[GrownBlock] = []
+        places: dict[int, int] = {}
+        for slot in self._slots:
+            if slot.position is None:
+                places[id(slot)] = block_count + len(new)
+                told_from = None
+                if slot.since is not None:
+                    told_from = places.get(id(slot.since), slot.since.position)
+                new.append(NewBlock(slot.type, slot.settle(), told_from))
+            elif slot.dirty:
+                grown.append(GrownBlock(slot.position, slot.settle()))
+        return tuple(new), tuple(grown)
+
+    def position(self, block_count: int, *, paused: bool = False) -> OutputPosition:
+        """Where the next reader goes on, once what is `to_store` is: behind the last whole line, or within a line."""
+        place, opened = block_count, {}
+        for slot in self._slots:
+            opened[id(slot)] = place if slot.position is None else slot.position
+            place += slot.position is None
+        state = _State(
+            self._dialect,
+            b"".join(self._pieces) if paused else b"",
+            self._skipping,
+            self._memory,
+            [
+                (key, slot.type, opened[id(slot)], None if slot.text is None else "".join(slot.text))
+                for key, slot in self._open.items()
+            ],
+        )
+        return OutputPosition(
+            self._offset + len(state.rest), b"" if state == _State() else msgspec.msgpack.encode(state)
+        )
+
+    def stored(self, block_count: int) -> None:
+        """What was `to_store` after so many blocks is stored now."""
+        for slot in self._slots:
+            if slot.position is None:
+                slot.position = slot.ordinal = block_count
+                block_count += 1
+            slot.dirty, slot.since = False, None
+        self._next = block_count
+        self._slots = sorted(self._open.values(), key=lambda slot: slot.ordinal)
+        self._stored_offset = max(self._offset, self._stored_offset)
+        self.outcome, self.urgent = None, False
 
 
-def parse_line(line: bytes) -> tuple[list[NewBlock], Outcome | None]:
-    """The blocks of one line, and what it says of the turn if it is its result. An empty line is nothing."""
-    line = line.strip()
-    if not line:
-        return [], None
-    try:
-        value = _decode(line)
-        if not isinstance(value, dict):
-            return [_malformed(line, "it is not a JSON object")], None
-        if value.get("type") == "result":
-            return _result(value)
-        return _message_blocks(value), None
-    except (ValueError, RecursionError) as error:
-        return [_malformed(line, str(error))], None
-
-
-def _decode(line: bytes) -> Any:
-    """A line's JSON. JavaScript writes half a surrogate pair as it stands, where a text was cut: it becomes `?`.
-
-    Raises:
-        ValueError, RecursionError
-    """
-    try:
-        return msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        text = json.dumps(json.loads(line), ensure_ascii=False)
-        return msgspec.json.decode(text.encode("utf-8", "replace"))
-
-
-def _whole(text: bytes) -> bool:
-    """Whether the text is a JSON object, or nothing at all."""
-    text = text.strip()
-    if not text.endswith(b"}"):
-        return not text
-    try:
-        return isinstance(_decode(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _block(type: BlockType, content: Any) -> NewBlock:
-    return NewBlock(type, msgspec.json.encode(content))
-
-
-def _malformed(line: bytes, fault: str) -> NewBlock:
+def _malformed(line: bytes, fault: str) -> Put:
     message = f"a line of the agent's output could not be read: {fault}"
-    return _block("error", {"message": message, "line": line[: 4 * _SHOWN].decode(errors="replace")[:_SHOWN]})
+    return Put("error", {"message": message, "line": line[: 4 * _SHOWN].decode(errors="replace")[:_SHOWN]})
 
 
-def _result(line: dict[str, Any]) -> tuple[list[NewBlock], Outcome]:
-    """The line as it is, with cost and usage, and the end that it makes of the turn."""
-    if not line.get("is_error") and line.get("subtype", "success") == "success":
-        return [_block("text", line)], Outcome(failed=False)
-    errors = line.get("errors")
-    told = [line.get("result"), "; ".join(map(str, errors)) if isinstance(errors, list) else None, line.get("error")]
-    message = next((text for text in told if isinstance(text, str) and text), str(line.get("subtype") or "failed"))
-    return [_block("error", {"message": message, "line": line})], Outcome(failed=True, error=message[:ERROR_LENGTH])
-
-
-def _message_blocks(line: dict[str, Any]) -> list[NewBlock]:
-    """A block for each part of a message; any other line is kept as it is."""
-    kind, message = line.get("type"), line.get("message")
-    content = message.get("content") if isinstance(message, dict) else None
-    if kind == "assistant" and isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    if kind not in ("assistant", "user") or not isinstance(content, list):
-        return [_block("text", line)]
-    parent = line.get("parent_tool_use_id")
-    return [_part_block(kind, part, {} if parent is None else {"parent_tool_use_id": parent}) for part in content]
-
-
-def _part_block(role: str, part: Any, parent: dict[str, Any]) -> NewBlock:
-    """One part of a message's content. `parent` names the tool use that a subagent speaks for."""
-    match part:
-        case {"tool_use_id": str(id)}:
-            result = {"tool_use_id": id, "content": part.get("content"), "is_error": bool(part.get("is_error"))}
-            return _block("tool_result", {**result, **parent})
-        case {"id": str(id), "name": str(name), "input": given}:
-            return _block("tool_use", {"id": id, "name": name, "input": given, **parent})
-        case {"type": "text", "text": str(text)} if role == "assistant" and not parent:
-            return _block("text", text)
-        case {"type": "thinking", "thinking": str(text)}:
-            return _block("thinking", {"thinking": text, **parent} if parent else text)
-        case {"type": "redacted_thinking"}:
-            return _block("thinking", {**part, **parent})
-    return _block("text", {"type": role, "content": part, **parent})
+def run_here(steps: Steps) -> None:
+    """Do all steps at once, in this process."""
+    answer: Any = None
+    while True:
+        try:
+            line = steps.send(answer)
+        except StopIteration:
+            return
+        answer = None if line is None else prepare([line])

@@ -127,7 +127,7 @@ class Gateway:
             files = Files(storage, documents, hub)
             rooms = _open_rooms(self.settings, storage, files, documents)
             self._draining = [hub.drain, rooms.drain]
-            silent = SilentTurns(storage, self.settings.turn_lease)
+            silent = SilentTurns(storage, self.settings.turn_lease, self.settings.turn_grace)
             maintenance = Maintenance(storage, documents)
             jobs = {silent.job: silent.run, maintenance.job: maintenance.run, Job("awareness"): rooms.expire_awareness}
             if not self.settings.retention.keeps_all:
@@ -217,8 +217,13 @@ def _assemble(
         body_limit=settings.body_limit,
     )
     history = HistoryRoutes(Versions(storage, files), body_limit=settings.body_limit)
-    turns = Turns(storage, hub, lease=settings.turn_lease, line_limit=settings.body_limit)
-    turn_routes = TurnRoutes(turns, body_limit=settings.body_limit)
+    turns = Turns(storage, hub, lease=settings.turn_lease, grace=settings.turn_grace, line_limit=settings.body_limit)
+    turn_routes = TurnRoutes(
+        turns,
+        body_limit=settings.body_limit,
+        prompt_limit=settings.prompt_limit,
+        answer_limit=settings.turn_answer_bytes,
+    )
     operations: list[Operation] = []
     system = SystemRoutes(
         storage.ready, jobs, metrics.exposition, lambda: json_bytes(describe(operations, version("yjs-gateway")))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -156,24 +157,82 @@ def version() -> None:
     typer.echo(package_version("yjs-gateway"))
 
 
+Url = Annotated[str, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")]
+ProjectName = Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")]
+Session = Annotated[str | None, typer.Option(help="The session; left out, one is created.")]
+TurnId = Annotated[str | None, typer.Option(help="The turn; left out, one is created.")]
+Prompt = Annotated[str, typer.Option(help="The prompt of a turn that is created.")]
+Token = Annotated[str | None, typer.Option(help="Sent as `Authorization: Bearer`.", envvar="GATEWAY_TOKEN")]
+Author = Annotated[str | None, typer.Option(help="Who writes, for the history.")]
+
+
+class Agent(StrEnum):
+    """How an agent tells what it does."""
+
+    AUTO = "auto"
+    CLAUDE = "claude"
+    CODEX = "codex"
+    ACP = "acp"
+    GEMINI = "gemini"
+    TEXT = "text"
+
+
+AgentName = Annotated[
+    Agent, typer.Option("--agent", "--dialect", help="How the agent tells what it does; auto: its first line says.")
+]
+
+
 @turns.command()
 def pipe(
-    url: Annotated[str, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")],
-    project: Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")],
-    session: Annotated[str | None, typer.Option(help="The session; left out, one is created.")] = None,
-    turn: Annotated[str | None, typer.Option(help="The turn; left out, one is created.")] = None,
-    prompt: Annotated[str, typer.Option(help="The prompt of a turn that is created.")] = "",
+    url: Url,
+    project: ProjectName,
+    session: Session = None,
+    turn: TurnId = None,
+    prompt: Prompt = "",
+    agent: AgentName = Agent.AUTO,
+    token: Token = None,
+    author: Author = None,
 ) -> None:
     """Make what an agent prints the output of a turn, and pass it on: claude -p … | yjs-gateway turn pipe …
 
-    The agent prints with --output-format stream-json --verbose. Exits with 0 when the turn is completed, with 1 when it
-    has failed, 2 when the gateway refused it, 3 when somebody cancelled it, 4 when the gateway could not be reached.
+    Exits with 0 when the turn is completed, with 1 when it has failed, 2 when the gateway refused it, 3 when somebody
+    cancelled it, 4 when the gateway could not be reached.
     """
+    _pipe(url, project, session, turn, prompt, token, author, agent.value)
+
+
+@turns.command("run", context_settings={"allow_interspersed_args": False})
+def run_agent(
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The agent and its arguments.")],
+    url: Url,
+    project: ProjectName,
+    session: Session = None,
+    turn: TurnId = None,
+    prompt: Prompt = "",
+    agent: AgentName = Agent.AUTO,
+    token: Token = None,
+    author: Author = None,
+) -> None:
+    """Run an agent, make what it prints the output of a turn, and pass it on: turn run --agent codex -- codex exec …
+
+    Where the agent does not say how it went, its exit code does. Exits with the exit code of the agent.
+    """
+    _pipe(url, project, session, turn, prompt, token, author, agent.value, tuple(command))
+
+
+def _pipe(
+    url: str,
+    project: str,
+    session: str | None,
+    turn: str | None,
+    prompt: str,
+    *more: Any,
+) -> None:
     from gateway.client.pipe import PipeOptions, run_pipe
 
     if turn is not None and session is None:
         raise typer.BadParameter("a turn is named together with its session")
-    raise typer.Exit(asyncio.run(run_pipe(PipeOptions(url, project, session, turn, prompt))))
+    raise typer.Exit(asyncio.run(run_pipe(PipeOptions(url, project, session, turn, prompt, *more))))
 
 
 def _settings(**given: object) -> "Settings":

@@ -54,16 +54,18 @@ class Maintenance:
 
 
 class SilentTurns:
-    """Lets running turns fail whose writers have been silent for the length of a lease.
+    """Ends running turns whose writers have been silent for the length of a lease, or after a result for a grace.
 
     Time is counted only while this process runs, and no wall clock is asked: a writer could not be heard by a gateway
     that was down, or stopped. So a turn that is found running at the start has a whole lease from then on.
     """
 
-    def __init__(self, storage: Storage, lease: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, storage: Storage, lease: float, grace: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._storage = storage
-        self._leases = Leases(lease)
-        self._tick = min(1.0, lease / 8)
+        self._leases = Leases(lease, grace)
+        self._tick = min(1.0, lease / 8, max(grace / 4, 0.05))
         self._clock = clock
         self._looked = clock()
         self.job = Job("silent_turns")
@@ -96,21 +98,23 @@ class SilentTurns:
             self._leases.adopt(project, head, self._now())
 
     async def look(self) -> None:
-        """Let the turns fail whose lease is over by now."""
+        """End the turns whose time is over by now."""
         self._awake, self._looked = self._now(), self._clock()
         for project, head in self._leases.expired(self._awake):
             try:
-                await self._fail(project, head)
+                await self._end(project, head)
             except Exception as error:  # the lease stays ended: the next look tries again
                 self.job.failed(error, project=project, session=head.session_id, turn=head.turn_id)
 
     def _now(self) -> float:
         return self._awake + min(self._clock() - self._looked, 2 * self._tick)
 
-    async def _fail(self, project: str, head: TurnHead) -> None:
+    async def _end(self, project: str, head: TurnHead) -> None:
+        change = expire(head)
         try:
-            await self._storage.write_turn(project, expire(head))
+            await self._storage.write_turn(project, change)
         except TurnConflict:  # its writer came first
             self._leases.forget(project, head)
         else:
-            _log.info("turn failed: its lease expired", project=project, session=head.session_id, turn=head.turn_id)
+            told = {"project": project, "session": head.session_id, "turn": head.turn_id, "error": change.error}
+            _log.info(f"silent turn {change.status}", **told)

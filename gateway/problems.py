@@ -307,6 +307,13 @@ class BodyTooLarge(Problem):
         super().__init__(f"a body may have at most {limit} bytes")
 
 
+class PromptTooLarge(Problem):
+    status, code, title = 413, "prompt_too_large", "The prompt is too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a prompt may have at most {limit} bytes")
+
+
 class TooManyPaths(Problem):
     status, code, title = 413, "too_many_paths", "Too many paths in one request"
 

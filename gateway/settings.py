@@ -67,6 +67,15 @@ class Settings(BaseSettings):
     turn_lease: float = Field(
         120.0, gt=0, description="How many seconds a running turn may be silent before it has failed."
     )
+    turn_grace: float = Field(
+        2.0,
+        gt=0,
+        description="A result ends a turn after so many silent seconds, unless its sender says where its output ends.",
+    )
+    prompt_limit: int = Field(MEBIBYTE, ge=1024, description="The largest prompt of a turn.")
+    turn_answer_bytes: int = Field(
+        32 * MEBIBYTE, ge=1024, description="A longer turn is read in several answers, each with about so many bytes."
+    )
     retain_versions: int = Field(0, ge=0, description="The newest so many versions of a file are kept; 0: all.")
     retain_days: float = Field(
         0, ge=0, description="The versions of so many days are kept; 0: all. With both, what either keeps."

@@ -5,11 +5,25 @@ pending → running → completed | failed | cancelled; pending → failed | can
 
 from collections import OrderedDict
 
-from gateway.agent_output import Outcome
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.dialects import Outcome
 from gateway.problems import IllegalTransition, TurnFinished
-from storage import FINISHED, NewBlock, Once, OutputPosition, TurnHead, TurnStatus, UpdateTurn
+from storage import (
+    FINISHED,
+    GrownBlock,
+    NewBlock,
+    Once,
+    OutputPosition,
+    TurnHead,
+    TurnResult,
+    TurnStatus,
+    UpdateTurn,
+)
 
 LEASE_EXPIRED = "lease expired"
+WITHOUT_RESULT = "the agent's output ended without a result"
 
 _NEXT: dict[TurnStatus, frozenset[TurnStatus]] = {
     "pending": frozenset({"running", "failed", "cancelled"}),
@@ -61,7 +75,7 @@ def set_status(head: TurnHead, status: TurnStatus, error: str | None = None) -> 
 
 
 def add_blocks(head: TurnHead, blocks: tuple[NewBlock, ...], once: Once | None = None) -> UpdateTurn:
-    """Blocks at the end of a turn; the first of them starts it. No blocks: a sign of life.
+    """Blocks at the end of a turn; the first of them starts it.
 
     Raises:
         TurnFinished
@@ -70,56 +84,113 @@ def add_blocks(head: TurnHead, blocks: tuple[NewBlock, ...], once: Once | None =
     return UpdateTurn(head.session_id, head.turn_id, head.sequence, "running", blocks=blocks, once=once)
 
 
-def take_output(
-    head: TurnHead, blocks: tuple[NewBlock, ...], position: OutputPosition, outcome: Outcome | None
-) -> UpdateTurn:
-    """Blocks out of the agent's own output, which is taken up to `position`, and the end that it made of the turn.
+def renew(head: TurnHead, *, settling: bool) -> UpdateTurn:
+    """A sign of life.
 
     Raises:
         TurnFinished
     """
     require_unfinished(head)
-    status: TurnStatus = "running" if outcome is None else "failed" if outcome.failed else "completed"
-    error = None if outcome is None else outcome.error
-    return UpdateTurn(head.session_id, head.turn_id, head.sequence, status, error, blocks, position)
+    return UpdateTurn(head.session_id, head.turn_id, head.sequence, "running", settling=settling and head.settling)
+
+
+class Output(Struct, frozen=True):
+    """What came of a piece of an agent's own output, which is taken up to `position`."""
+
+    position: OutputPosition
+    blocks: tuple[NewBlock, ...] = ()
+    grown: tuple[GrownBlock, ...] = ()
+    outcome: Outcome | None = None
+    """What the last result in the piece says of the run."""
+
+
+def take_output(head: TurnHead, output: Output, *, settling: bool = False) -> UpdateTurn:
+    """Output of a run that goes on. `settling`: it has ended with its last result unless more comes within the grace.
+
+    Raises:
+        TurnFinished
+    """
+    require_unfinished(head)
+    outcome = output.outcome
+    return UpdateTurn(
+        head.session_id,
+        head.turn_id,
+        head.sequence,
+        "running",
+        blocks=output.blocks,
+        output=output.position,
+        grown=output.grown,
+        result=None if outcome is None else TurnResult(outcome.status, outcome.error),
+        settling=settling and (outcome is not None or head.result_status is not None),
+    )
+
+
+def end_output(head: TurnHead, output: Output, *, needs_result: bool) -> UpdateTurn:
+    """The last output of a run: the last result of the run's own decides how the turn ends.
+
+    Args:
+        needs_result: whether a run without one has failed.
+
+    Raises:
+        TurnFinished
+    """
+    change = take_output(head, output)
+    last = change.result or result_of(head)
+    if last is None:
+        last = TurnResult("failed", WITHOUT_RESULT) if needs_result else TurnResult("completed")
+    position = OutputPosition(output.position.offset)
+    return replace(change, status=last.status, error=last.error, output=position, result=None)
+
+
+def result_of(head: TurnHead) -> TurnResult | None:
+    """What the last result in a turn's output says of its end."""
+    return None if head.result_status is None else TurnResult(head.result_status, head.result_error)
 
 
 class Leases:
-    """How long each running turn may stay silent. Times are seconds of a clock that only goes forward."""
+    """How long each running turn may stay silent: for a lease, or where it is settling for a grace.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._by_turn: OrderedDict[tuple[str, str, str], tuple[float, TurnHead]] = OrderedDict()
-        """The end of each lease, soonest first, and the state of the turn that began it."""
+    Times are seconds of a clock that only goes forward.
+    """
+
+    def __init__(self, seconds: float, grace: float) -> None:
+        self._seconds = {False: seconds, True: grace}
+        self._ends: dict[bool, OrderedDict[tuple[str, str, str], tuple[float, TurnHead]]]
+        self._ends = {settling: OrderedDict() for settling in self._seconds}
+        """By whether it is settling: the end of each turn's time, soonest first, and the state that began it."""
 
     def note(self, project: str, head: TurnHead, now: float) -> None:
-        """A turn was written, as `head`: a running one has its whole lease from now on, another one has none."""
+        """A turn was written, as `head`: a running one has its whole time from now on, another one has none."""
         key = (project, head.session_id, head.turn_id)
-        self._by_turn.pop(key, None)
+        for ends in self._ends.values():
+            ends.pop(key, None)
         if head.status == "running":
-            self._by_turn[key] = (now + self._seconds, head)
+            self._ends[head.settling][key] = (now + self._seconds[head.settling], head)
 
     def adopt(self, project: str, head: TurnHead, now: float) -> None:
         """A turn was found running, written at a time that is not known."""
-        if (project, head.session_id, head.turn_id) not in self._by_turn:
+        if not any((project, head.session_id, head.turn_id) in ends for ends in self._ends.values()):
             self.note(project, head, now)
 
     def expired(self, now: float) -> list[tuple[str, TurnHead]]:
-        """The turns, by project, whose lease is over; it stays so until they are noted again."""
+        """The turns, by project, whose time is over; it stays so until they are noted again."""
         ended = []
-        for (project, _, _), (end, head) in self._by_turn.items():
-            if end > now:
-                break
-            ended.append((project, head))
+        for ends in self._ends.values():
+            for (project, _, _), (end, head) in ends.items():
+                if end > now:
+                    break
+                ended.append((project, head))
         return ended
 
     def forget(self, project: str, head: TurnHead) -> None:
-        """Drop the lease that `head` began, if it is the newest."""
+        """Drop the time that `head` began, if it is the newest."""
         key = (project, head.session_id, head.turn_id)
-        if self._by_turn.get(key, (0.0, None))[1] is head:
-            del self._by_turn[key]
+        for ends in self._ends.values():
+            if ends.get(key, (0.0, None))[1] is head:
+                del ends[key]
 
 
 def expire(head: TurnHead) -> UpdateTurn:
-    """The end of a turn that has been silent since `head` was written."""
-    return UpdateTurn(head.session_id, head.turn_id, head.sequence, "failed", LEASE_EXPIRED)
+    """The end of a turn that has been silent since `head` was written: its last result decides, if there was one."""
+    last = result_of(head) or TurnResult("failed", LEASE_EXPIRED)
+    return UpdateTurn(head.session_id, head.turn_id, head.sequence, last.status, last.error)

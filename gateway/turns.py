@@ -1,5 +1,6 @@
 """THE way to read and write sessions and turns: the rules of `turn_machine` on what storage has."""
 
+import asyncio
 import contextlib
 import secrets
 import time
@@ -8,7 +9,9 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from gateway.agent_output import AgentOutput
+from gateway.agent_lines import Prepared, prepare
+from gateway.agent_output import AgentOutput, Steps
+from gateway.dialects import DialectName
 from gateway.hub import Hub
 from gateway.problems import (
     BlockConflict,
@@ -16,13 +19,25 @@ from gateway.problems import (
     OutputConflict,
     ProjectNotFound,
     SessionNotFound,
+    TooComplex,
     TurnFinished,
     TurnNotFound,
     WriteContention,
     after_a_write,
 )
-from gateway.turn_machine import add_blocks, as_created, new_id, require_unfinished, set_status, take_output
+from gateway.turn_machine import (
+    Output,
+    add_blocks,
+    as_created,
+    end_output,
+    new_id,
+    renew,
+    require_unfinished,
+    set_status,
+    take_output,
+)
 from gateway.watched_project import WatchedProject
+from gateway.worker import in_worker
 from storage import (
     FINISHED,
     AlreadyDone,
@@ -57,6 +72,14 @@ class AddedBlocks(Struct, frozen=True, gc=False):
     last_updated: int
 
 
+class OutputOptions(Struct, frozen=True, gc=False):
+    """What the sender of a piece of output says of it."""
+
+    dialect: DialectName = "auto"
+    final: bool | None = None
+    """Whether the output ends with this piece; None: the sender does not say."""
+
+
 class Turns:
     """Reads and writes the sessions and turns of all projects.
 
@@ -64,13 +87,15 @@ class Turns:
 
     Args:
         lease: seconds that a running turn may be silent.
+        grace: seconds after which a result ends a turn whose sender does not say when the output ends.
         line_limit: the longest line of an agent's output, in bytes.
     """
 
-    def __init__(self, storage: Storage, hub: Hub, *, lease: float, line_limit: int) -> None:
+    def __init__(self, storage: Storage, hub: Hub, *, lease: float, grace: float, line_limit: int) -> None:
         self._storage = storage
         self._hub = hub
         self.lease = lease
+        self.grace = grace
         self._line_limit = line_limit
 
     async def watched(self, project: str) -> WatchedProject:
@@ -250,7 +275,9 @@ class Turns:
                 continue
         raise WriteContention(turn_id)
 
-    async def open_output(self, project: str, session_id: str, turn_id: str, offset: int | None) -> "OutputRequest":
+    async def open_output(
+        self, project: str, session_id: str, turn_id: str, offset: int | None, asked: OutputOptions
+    ) -> "OutputRequest":
         """Begin to take a piece of an agent's output, which begins `offset` bytes into all of it (None: where the
         last piece ended)."""
         head = await self._stored_head(project, session_id, turn_id)
@@ -260,23 +287,40 @@ class Turns:
         if offset > head.output_offset:
             raise OutputConflict(head.output_offset)
         state = await self._storage.output_state(project, session_id, turn_id)
-        reader = AgentOutput(OutputPosition(head.output_offset, state), line_limit=self._line_limit)
-        return OutputRequest(self, project, head, reader, head.output_offset - offset)
+        reader = AgentOutput(
+            OutputPosition(head.output_offset, state),
+            line_limit=self._line_limit,
+            dialect=None if asked.dialect == "auto" else asked.dialect,
+            block_count=head.block_count,
+            settles=head.settling,
+        )
+        return OutputRequest(self, project, head, reader, head.output_offset - offset, asked.final)
 
 
 class OutputRequest:
-    """One request's piece of an agent's output: `feed` it as it comes, then `end`. What has been fed is durable up to
-    the end of its last line, whether `end` comes or not."""
+    """One request's piece of an agent's output: `feed` it as it comes, then `end`, or `keep` if it broke off.
 
-    def __init__(self, turns: Turns, project: str, head: TurnHead, reader: AgentOutput, stored: int) -> None:
+    What has been fed is durable up to the end of its last line, whether `end` comes or not. Blocks that only grow are
+    stored a few times a second, all else at once.
+    """
+
+    def __init__(
+        self, turns: Turns, project: str, head: TurnHead, reader: AgentOutput, stored: int, final: bool | None
+    ) -> None:
         self._turns = turns
         self._project = project
         self._head = head
         self._reader = reader
         self._stored = stored
         """How many bytes are still to come that are stored already."""
+        self._final = final
+        """Whether the run's output ends with this piece; None: the sender does not say."""
         self._empty = True
-        self._written_at = time.monotonic()
+        silent = time.time() - head.last_updated / 1000
+        self._written_at = time.monotonic() - max(silent, 0)
+        self._lock = asyncio.Lock()
+        self._later: asyncio.Task[None] | None = None
+        """What stores blocks that have grown when it is time to."""
         self._has_written = False
 
     async def feed(self, chunk: bytes) -> None:
@@ -293,14 +337,23 @@ class OutputRequest:
             if new.strip():
                 raise TurnFinished(self._head.status)
             return
-        before = self._reader.position
-        blocks = self._reader.feed(new)
-        if self._reader.position != before:
-            await self._write(lambda head: self._advance(head, blocks, self._reader.position))
-        elif time.monotonic() - self._written_at > self._turns.lease / 4:  # a long line is a sign of life too
-            await self._write(lambda head: add_blocks(head, ()))
-        if self._reader.surplus:
-            raise TurnFinished(self._head.status)
+        if self._later is not None and self._later.done():
+            await self._later  # it tells what kept it from storing
+        async with self._lock:
+            await _do(self._reader.feed(new))
+            silent = time.monotonic() - self._written_at > self._turns.lease / 4
+            if self._reader.advanced and (self._reader.urgent or silent):
+                await self._store()
+            elif silent:  # a long line is a sign of life too
+                await self._write(lambda head: renew(head, settling=False))
+        if self._reader.advanced and (self._later is None or self._later.done()):
+            self._later = asyncio.create_task(self._store_later())
+
+    async def keep(self) -> None:
+        """The request broke off: keep what is not stored yet."""
+        await self._stop_later()
+        if self._head.status not in FINISHED and self._reader.advanced:
+            await self._store()
 
     async def end(self) -> TurnHead:
         """The piece is complete: keep what came of an unfinished line. An empty piece is a sign of life.
@@ -308,22 +361,58 @@ class OutputRequest:
         Raises:
             TurnFinished, OutputConflict
         """
+        await self._stop_later()
         if self._head.status in FINISHED:
             if self._empty:
                 raise TurnFinished(self._head.status)
             return self._head
-        if self._empty:
-            await self._write(lambda head: add_blocks(head, ()))
-            return self._head
-        blocks, position = self._reader.pause()
-        if position.offset > self._head.output_offset:
-            await self._write(lambda head: self._advance(head, blocks, position))
+        await _do(self._reader.pause(final=self._final is True))
+        position = self._reader.position(self._head.block_count, paused=True)
+        if self._final:
+            await self._store(ends=True)
+        elif position.offset > self._head.output_offset:
+            if self._reader.only_grows:
+                await asyncio.sleep(self._written_at + self._reader.pace - time.monotonic())
+            await self._store(paused=True, settling=self._final is None and self._reader.settles)
+        elif self._empty:
+            await self._write(lambda head: renew(head, settling=self._final is None))
+        elif self._final is None and self._reader.settles and not self._head.settling:
+            await self._store(paused=True, settling=True)
         return self._head
 
-    def _advance(self, head: TurnHead, blocks: list[NewBlock], position: OutputPosition) -> UpdateTurn:
-        if head.output_offset != self._head.output_offset:
-            raise OutputConflict(head.output_offset)
-        return take_output(head, tuple(blocks), position, self._reader.outcome)
+    async def _store_later(self) -> None:
+        await asyncio.sleep(self._written_at + self._reader.pace - time.monotonic())
+        async with self._lock:
+            if self._reader.advanced:
+                await self._store()
+
+    async def _stop_later(self) -> None:
+        """Raises what kept blocks from being stored."""
+        if self._later is None:
+            return
+        async with self._lock:  # never in the middle of a write
+            self._later.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._later
+
+    async def _store(self, *, paused: bool = False, settling: bool = False, ends: bool = False) -> None:
+        """Store what the reader has read."""
+        before, reader = self._head, self._reader
+        added = 0
+
+        def change_of(head: TurnHead) -> UpdateTurn:
+            nonlocal added
+            if head.output_offset != before.output_offset:
+                raise OutputConflict(head.output_offset)
+            blocks, grown = reader.to_store(head.block_count)
+            added = len(blocks)
+            output = Output(reader.position(head.block_count, paused=paused), blocks, grown, reader.outcome)
+            if ends:
+                return end_output(head, output, needs_result=not reader.is_text)
+            return take_output(head, output, settling=settling)
+
+        await self._write(change_of)
+        reader.stored(self._head.block_count - added)
 
     async def _write(self, change_of: Callable[[TurnHead], UpdateTurn]) -> None:
         head = self._head
@@ -331,6 +420,24 @@ class OutputRequest:
             self._head = await self._turns.write(self._project, head.session_id, head.turn_id, change_of)
         self._has_written = True
         self._written_at = time.monotonic()
+
+
+async def _do(steps: Steps) -> None:
+    """Do the steps, the heavy ones in a worker process; others have their turn in between."""
+    answer = None
+    while True:
+        try:
+            line = steps.send(answer)
+        except StopIteration:
+            return
+        answer = None
+        if line is None:
+            await asyncio.sleep(0)
+        else:
+            try:
+                answer = await in_worker(prepare, [line])
+            except TooComplex as problem:
+                answer = Prepared(fault=problem.detail)
 
 
 def _fresh_id() -> str:

@@ -238,6 +238,8 @@ class TurnSummary(Struct, frozen=True, gc=False):
     started_at: str | None
     completed_at: str | None
     last_updated: str
+    prompt_cut: bool | UnsetType = UNSET
+    """True where `prompt` is only the beginning of the prompt: in lists."""
 
 
 class TurnListing(Struct, frozen=True, gc=False):
@@ -263,13 +265,17 @@ class Turn(Struct, frozen=True, gc=False):
     prompt: str
     status: TurnStatus
     blocks: list[Block]
-    """Without the first `after_block` of them."""
+    """Without the first `after_block` of them, but for those that may have grown since they were told."""
     block_count: int
     error: str | None
     created_at: str
     started_at: str | None
     completed_at: str | None
     last_updated: str
+    prompt_cut: bool | UnsetType = UNSET
+    """True where `prompt` is only the beginning of the prompt."""
+    more: bool | UnsetType = UNSET
+    """True where the blocks are too many for one answer: ask again at once, after the last of these."""
 
 
 class TurnState(Struct, frozen=True, gc=False):
@@ -315,6 +321,8 @@ class OutputReceipt(Struct, frozen=True, gc=False):
     """How many bytes of the stream are stored: a sender goes on from there."""
     lease: float
     """The turn fails unless the next write comes within so many seconds."""
+    result: TurnStatus | UnsetType = UNSET
+    """How the turn ends when its output has ended, by the last result in the output."""
 
 
 class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):

@@ -13,7 +13,7 @@ GatewayError
     │       · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
     ├── 410 FileDeleted
     ├── 412 PreconditionFailed
-    ├── 413 BodyTooLarge · TooManyPaths
+    ├── 413 BodyTooLarge · PromptTooLarge · TooManyPaths
     ├── 415 UnsupportedMediaType
     ├── 422 KeyReused
     ├── 431 HeadTooLarge
@@ -204,6 +204,10 @@ class PreconditionFailed(ProblemAnswer):
 
 class BodyTooLarge(ProblemAnswer):
     code = "body_too_large"
+
+
+class PromptTooLarge(ProblemAnswer):
+    code = "prompt_too_large"
 
 
 class TooManyPaths(ProblemAnswer):

@@ -1,4 +1,4 @@
-"""`yjs-gateway turn pipe`: between a coding agent and whoever reads its output, tells the gateway of it.
+"""`yjs-gateway turn pipe` and `turn run`: what a coding agent prints becomes the output of a turn, and is passed on.
 
 What comes in goes out unchanged, at once, whether the gateway can be reached or not. It is kept in a temporary file and
 sent from there in whole lines, each piece with its offset, so that a retry repeats nothing.
@@ -10,22 +10,27 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import threading
 import time
-from typing import Any
-from urllib.parse import quote
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-import httpx
-from msgspec import Struct
+from msgspec import UNSET, Struct
+
+from gateway.client.errors import GatewayError, OutputConflict, TurnFinished, WriteContention
+from gateway.client.http import GatewayClient
+from gateway.client.policy import PollSettings, is_retried, retry_delay_ms
+from gateway.client.project import Project
+from gateway.client.spool import Spool, pass_through
+from gateway.wire import OutputReceipt
+
+T = TypeVar("T")
 
 COMPLETED, FAILED, REFUSED, CANCELLED, GAVE_UP = 0, 1, 2, 3, 4
 """Exit codes: the turn's end, what the gateway refused, and that it could not be reached. By a signal: 128 and it."""
 
 _EXIT_CODES = {"completed": COMPLETED, "failed": FAILED, "cancelled": CANCELLED}
-_PIECE_BYTES = 8 * 2**20
-_REQUEST_S = 30.0
-_RETRY_S = (0.25, 0.5, 1.0, 2.0, 4.0)
+_RETRIES = PollSettings(retry_delays_ms=(250, 500, 1000, 2000, 4000))
 """Well within any lease."""
 _PATIENCE_S = 300.0
 """How long after its end the stream is still tried to be sent. The lease ends the turn if the gateway comes back."""
@@ -41,100 +46,34 @@ class PipeOptions(Struct, frozen=True):
     session: str | None = None
     turn: str | None = None
     prompt: str = ""
+    token: str | None = None
+    author: str | None = None
+    dialect: str = "auto"
+    command: tuple[str, ...] = ()
+    """The agent to be run; none: its output comes from stdin."""
 
 
 class Refused(Exception):
     """The gateway will not take it, however often it is asked."""
 
 
-class _Spool:
-    """All that was read, in a file without a name. A thread appends; the loop reads and is woken."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._loop = loop
-        self.size = 0
-        self.last_line_end = 0
-        """Where the last line break is, and one more."""
-        self.ended = False
-        self.fault = ""
-        """Why it holds no more than it does, though more came."""
-        self.news = asyncio.Event()
-        self.over = asyncio.Event()
-        """Set when nothing more is to come."""
-
-    def append(self, data: bytes) -> None:
-        """Keep what was read; called in the reading thread."""
-        if not self.fault:
-            try:
-                os.pwrite(self._file.fileno(), data, self.size)
-            except OSError as error:
-                self.fault = f"the output could not be kept: {error.strerror}"
-                self.ended = True
-            else:
-                line_break = data.rfind(b"\n")
-                if line_break >= 0:
-                    self.last_line_end = self.size + line_break + 1
-                self.size += len(data)
-            self._tell(self.news)
-
-    def end(self) -> None:
-        """Nothing more was to be read; called in the reading thread."""
-        self.ended = True
-        self._tell(self.news)
-        self._tell(self.over)
-
-    def _tell(self, event: asyncio.Event) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody wants to know
-            self._loop.call_soon_threadsafe(event.set)
-
-    def piece(self, start: int, *, last: bool) -> bytes:
-        """The next whole lines from `start`, a part of a line only where it is very long; to the very end if `last`."""
-        end = self.size if last else max(self.last_line_end, start)
-        if end - start <= _PIECE_BYTES:
-            part = os.pread(self._file.fileno(), end - start, start) if end > start else b""
-            if not part and self.size - start > _PIECE_BYTES:
-                return os.pread(self._file.fileno(), _PIECE_BYTES, start)
-            return part
-        data = os.pread(self._file.fileno(), _PIECE_BYTES, start)
-        return data[: data.rfind(b"\n") + 1] or data
-
-
-def _pass_through(spool: _Spool) -> None:
-    """Copy stdin to stdout and into the spool until it ends. If nobody reads stdout any more, the turn goes on."""
-    heard = True
-    while data := _read():
-        spool.append(data)
-        while heard and data:
-            try:
-                data = data[os.write(1, data) :]
-            except OSError:
-                heard = False
-    spool.end()
-
-
-def _read() -> bytes:
-    try:
-        return os.read(0, 65536)
-    except OSError:  # the terminal is gone
-        return b""
-
-
 class TurnPipe:
     """Sends one stream as the output of one turn, and sees to its end."""
 
-    def __init__(self, options: PipeOptions, client: httpx.AsyncClient, spool: _Spool) -> None:
+    def __init__(self, options: PipeOptions, project: Project, spool: Spool) -> None:
         self._options = options
-        self._client = client
+        self._project = project
         self._spool = spool
-        self._project = f"/api/projects/{quote(options.project, safe='')}"
-        self._turn = ""
+        self._turn = ("", "")
         self._base = 0
         """Bytes of output that the turn had before."""
         self._sent = 0
         self._renew_s = 30.0
         self._heard_at = 0.0
+        self._result: str | None = None
         self.status = "pending"
+        self.agent_exit: asyncio.Future[int] | None = None
+        """The exit code of an agent that is run here."""
         self.stopped_by: signal.Signals | None = None
         self._stopped = asyncio.Event()
 
@@ -150,26 +89,28 @@ class TurnPipe:
             if not piece and self._over:
                 break
             if piece or not await self._news():
-                await self._send_piece(piece)
+                await self._send(piece)
         if self.status == "running":
             await self._finish()
 
     def stop(self, signum: signal.Signals) -> None:
-        """Send what was read in whole lines, and cancel the turn."""
+        """Send what was read in whole lines, and cancel the turn. An agent that is run here is heard to its end."""
         self.stopped_by = signum
         self._stopped.set()
-        self._spool.news.set()
-        self._spool.over.set()
+        if not self._options.command:
+            self._spool.news.set()
+            self._spool.over.set()
 
     @property
     def _over(self) -> bool:
-        return self._spool.ended or self.stopped_by is not None
+        return self._spool.ended or (self.stopped_by is not None and not self._options.command)
 
     def _next_piece(self) -> bytes:
         """What to send next; the last line gets a line break if it has none, so that it is taken for one."""
-        last = self._spool.ended and self.stopped_by is None
-        piece = self._spool.piece(self._sent, last=last)
-        if last and piece and self._sent + len(piece) == self._spool.size and not piece.endswith(b"\n"):
+        last = self._spool.ended and (self.stopped_by is None or bool(self._options.command))
+        is_text = self._options.dialect == "text"
+        piece = self._spool.piece(self._sent, whole_lines=not (last or is_text))
+        if last and not is_text and piece and self._sent + len(piece) == self._spool.size and piece[-1:] != b"\n":
             return piece + b"\n"
         return piece
 
@@ -184,70 +125,79 @@ class TurnPipe:
 
     async def _open(self) -> None:
         """Create what is not named, and start the turn."""
-        session, turn = self._options.session, self._options.turn
+        project, session, turn = self._project, self._options.session, self._options.turn
         if session is None:
-            session = (await self._request("POST", "/sessions", json={}))["id"]
+            session = (await self._ask(project.create_session)).id
             _say(f"session {session}")
-        turns = f"/sessions/{quote(session, safe='')}/turns"
         if turn is None:
-            turn = (await self._request("POST", turns, json={"prompt": self._options.prompt}))["id"]
+            turn = (await self._ask(lambda: project.create_turn(session, self._options.prompt))).id
             _say(f"turn {turn}")
-        self._turn = f"{turns}/{quote(turn, safe='')}"
-        receipt = await self._request("POST", self._turn + "/output", content=b"")
-        self._take(receipt)
-        self._base = receipt.get("offset", 0)
+        self._turn = (session, turn)
+        await self._post(b"", None)
 
-    async def _send_piece(self, piece: bytes) -> None:
-        answer = await self._request(
-            "POST", self._turn + "/output", params={"offset": self._base + self._sent}, content=piece
-        )
-        self._take(answer)
-        if answer.get("offset", self._base) < self._base:
+    async def _send(self, piece: bytes, *, final: bool = False) -> None:
+        await self._post(piece, self._base + self._sent, final=final)
+
+    async def _post(self, piece: bytes, offset: int | None, *, final: bool = False) -> None:
+        """Send a piece and note how the turn stands, as a receipt or a conflict says it."""
+        dialect = self._options.dialect
+        try:
+            receipt: OutputReceipt = await self._ask(
+                lambda: self._project.append_output(*self._turn, piece, offset=offset, dialect=dialect, final=final)
+            )
+        except TurnFinished as finished:
+            self.status = finished.details.turn_status or self.status
+            return
+        except OutputConflict as conflict:
+            taken = conflict.details.offset or 0
+        else:
+            self.status, taken = receipt.status, receipt.offset
+            self._result = None if receipt.result is UNSET else receipt.result
+            self._renew_s = min(receipt.lease / 4, 30.0)
+        self._heard_at = time.monotonic()
+        if offset is None:
+            self._base = taken
+        if taken < self._base:
             raise Refused("it has lost what was there before this stream")
-        self._sent = answer.get("offset", self._base + self._sent) - self._base
+        self._sent = taken - self._base
 
     async def _finish(self) -> None:
-        """The stream is over, and no result was in it."""
-        if self.stopped_by is None:
-            error = self._spool.fault or "the agent's output ended without a result"
-            patch = {"status": "failed", "error": error}
+        """The stream is over: its last result decides, where it has none the exit code of an agent that is run here."""
+        code = None if self.agent_exit is None else await self.agent_exit
+        if self._spool.fault:
+            await self._set("failed", self._spool.fault)
+        elif self.stopped_by is not None and (code is None or self._result is None):
+            await self._set("cancelled", f"ended by {self.stopped_by.name}")
+        elif code is None or self._result is not None:
+            await self._send(b"", final=True)
+        elif code == 0:
+            await self._set("completed", None)
         else:
-            patch = {"status": "cancelled", "error": f"ended by {self.stopped_by.name}"}
-        self._take(await self._request("PATCH", self._turn, json=patch))
+            await self._set("failed", f"the agent ended with exit code {code}")
 
-    def _take(self, answer: dict[str, Any]) -> None:
-        """Note how the turn stands, out of a receipt or a conflict."""
-        self.status = answer.get("turn_status") or answer.get("status", self.status)
-        self._heard_at = time.monotonic()
-        if "lease" in answer:
-            self._renew_s = min(answer["lease"] / 4, 30.0)
+    async def _set(self, status: str, error: str | None) -> None:
+        try:
+            self.status = (await self._ask(lambda: self._project.set_turn_status(*self._turn, status, error))).status
+        except TurnFinished as finished:
+            self.status = finished.details.turn_status or self.status
 
-    async def _request(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        """Ask until there is an answer: the body of a success, or of the conflicts that say how the turn stands.
+    async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer.
 
         Raises:
-            Refused
+            TurnFinished, OutputConflict, Refused
         """
-        for attempt in range(2**31):
-            after = _RETRY_S[min(attempt, len(_RETRY_S) - 1)] * random.uniform(0.9, 1.1)
+        for attempt in range(1, 2**31):
             try:
-                response = await self._client.request(
-                    method,
-                    self._project + path,
-                    headers={"Content-Type": "application/x-ndjson"} if "content" in arguments else None,
-                    **arguments,
-                )
-            except httpx.TransportError as error:
-                reason = str(error) or type(error).__name__
-            else:
-                answer = _understand(response)
-                if answer is not None:
-                    return answer
-                reason = f"it answers {response.status_code}"
-                after = max(after, _retry_after(response))
-            if attempt == 0:
-                _say(f"the gateway cannot be reached ({reason}); trying again")
-            await self._pause(after)
+                return await request()
+            except (TurnFinished, OutputConflict):
+                raise
+            except GatewayError as error:
+                if not (is_retried(error.status) or isinstance(error, WriteContention)):
+                    raise Refused(str(error)) from error
+                if attempt == 1:
+                    _say(f"the gateway cannot be reached ({error}); trying again")
+                await self._pause(retry_delay_ms(_RETRIES, attempt, random.random(), error.retry_after_s) / 1000)
         raise AssertionError
 
     async def _pause(self, seconds: float) -> None:
@@ -259,62 +209,87 @@ class TurnPipe:
             await asyncio.wait_for(self._stopped.wait(), seconds)
 
 
-def _understand(response: httpx.Response) -> dict[str, Any] | None:
-    """What an answer says; None if the question must be asked again."""
-    if response.status_code >= 500 or response.status_code in (408, 429):
-        return None
-    try:
-        body = response.json()
-    except ValueError:
-        body = {}
-    if response.is_success:
-        return dict(body)
-    code = body.get("code")
-    if code == "write_contention":
-        return None
-    if code == "turn_finished":
-        return {"turn_status": body["turn_status"]}
-    if code == "output_conflict":
-        return {"offset": body["offset"]}
-    raise Refused(f"{response.status_code} {body.get('detail', response.reason_phrase)}")
-
-
-def _retry_after(response: httpx.Response) -> float:
-    value = response.headers.get("retry-after", "")
-    return float(value) if value.isdigit() else 0.0
-
-
 def _say(text: str) -> None:
     print(f"yjs-gateway: {text}", file=sys.stderr, flush=True)
 
 
 async def run_pipe(options: PipeOptions) -> int:
-    """Pipe stdin to stdout and to a turn; returns the exit code."""
+    """Pipe what an agent prints to stdout and to a turn; returns the exit code."""
+    spool = Spool(asyncio.get_running_loop())
+    async with GatewayClient(options.url, token=options.token, author=options.author) as client:
+        pipe = TurnPipe(options, client.project(options.project), spool)
+        run = _run_agent if options.command else _read_stdin
+        return await run(pipe, spool, options)
+
+
+async def _read_stdin(pipe: TurnPipe, spool: Spool, options: PipeOptions) -> int:
+    """Until stdin ends, or the turn does: the exit code says how the turn has ended."""
     loop = asyncio.get_running_loop()
-    spool = _Spool(loop)
-    async with httpx.AsyncClient(base_url=options.url.rstrip("/"), timeout=_REQUEST_S) as client:
-        pipe = TurnPipe(options, client, spool)
-        sending = asyncio.create_task(pipe.send())
+    sending = asyncio.create_task(pipe.send())
 
-        def stop(signum: signal.Signals) -> None:
-            if pipe.stopped_by is not None:
-                sending.cancel()
-            pipe.stop(signum)
-            loop.call_later(_FAREWELL_S, sending.cancel)
-
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signum, stop, signum)
-        threading.Thread(target=_pass_through, args=(spool,), daemon=True).start()
-        over = asyncio.create_task(spool.over.wait())
-        await asyncio.wait({sending, over}, return_when=asyncio.FIRST_COMPLETED)
-        if over.done():
-            await asyncio.wait({sending}, timeout=_PATIENCE_S)
+    def stop(signum: signal.Signals) -> None:
+        if pipe.stopped_by is not None:
             sending.cancel()
-        code = await _exit_code(pipe, sending)
-        if code != CANCELLED:  # else the agent is to notice that nobody reads it any more
-            await over
-        over.cancel()
+        pipe.stop(signum)
+        loop.call_later(_FAREWELL_S, sending.cancel)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop, signum)
+    threading.Thread(target=pass_through, args=(0, spool), daemon=True).start()
+    over = asyncio.create_task(spool.over.wait())
+    await _sent_or_over(sending, over)
+    code = await _exit_code(pipe, sending)
+    if code != CANCELLED:  # else the agent is to notice that nobody reads it any more
+        await over
+    over.cancel()
     return code
+
+
+async def _run_agent(pipe: TurnPipe, spool: Spool, options: PipeOptions) -> int:
+    """Run the agent with the terminal, the stdin and the stderr of this process; returns its exit code."""
+    loop = asyncio.get_running_loop()
+    source, sink = os.pipe()
+    try:
+        agent = await asyncio.create_subprocess_exec(*options.command, stdout=sink)
+    except OSError as error:
+        _say(f"{options.command[0]} cannot be run: {error.strerror}")
+        return 127 if isinstance(error, FileNotFoundError) else 126
+    finally:
+        os.close(sink)
+    exited: asyncio.Task[int] = asyncio.create_task(_code_of(agent))
+    pipe.agent_exit = exited
+    sending = asyncio.create_task(pipe.send())
+
+    def forward(signum: signal.Signals) -> None:
+        pipe.stop(signum)
+        with contextlib.suppress(ProcessLookupError):
+            if signum is not signal.SIGINT or not os.isatty(0):  # a terminal has told the agent itself
+                agent.send_signal(signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(signum, forward, signum)
+    threading.Thread(target=pass_through, args=(source, spool), daemon=True).start()
+    over = asyncio.create_task(spool.over.wait())
+    await _sent_or_over(sending, over)
+    if await _exit_code(pipe, sending) == CANCELLED and pipe.stopped_by is None:
+        with contextlib.suppress(ProcessLookupError):
+            agent.terminate()
+    await over
+    return await exited
+
+
+async def _code_of(agent: asyncio.subprocess.Process) -> int:
+    """The exit code of a process as shells say it."""
+    code = await agent.wait()
+    return code if code >= 0 else 128 - code
+
+
+async def _sent_or_over(sending: "asyncio.Task[None]", over: "asyncio.Task[bool]") -> None:
+    """Wait until all is sent; when the stream has ended, with patience that ends too."""
+    await asyncio.wait({sending, over}, return_when=asyncio.FIRST_COMPLETED)
+    if over.done():
+        await asyncio.wait({sending}, timeout=_PATIENCE_S)
+        sending.cancel()
 
 
 async def _exit_code(pipe: TurnPipe, sending: "asyncio.Task[None]") -> int:

@@ -103,13 +103,30 @@ class SessionRequests:
         return decoded(answer, BlocksReceipt)
 
     async def append_output(
-        self, session: str, turn: str, output: bytes | AsyncIterable[bytes], *, offset: int | None = None
+        self,
+        session: str,
+        turn: str,
+        output: bytes | AsyncIterable[bytes],
+        *,
+        offset: int | None = None,
+        dialect: str = "auto",
+        final: bool | None = None,
     ) -> OutputReceipt:
-        """What an agent prints as stream-json, whole or as it comes. With `offset` it can be repeated without harm."""
+        """What an agent prints, whole or as it comes. With `offset` it can be repeated without harm.
+
+        Args:
+            dialect: how the agent tells what it does: claude, codex, acp, gemini, text; auto: by its first line.
+            final: whether the output ends here. None: a result ends the turn after a grace.
+        """
         path = f"{self._turn(session, turn)}/output"
         repeatable = offset is not None and isinstance(output, bytes)
+        params = {
+            "offset": offset,
+            "dialect": None if dialect == "auto" else dialect,
+            "final": None if final is None else str(final).lower(),
+        }
         answer = await self._sender.send(
-            "POST", path, headers=_NDJSON, params={"offset": offset}, content=output, repeatable=repeatable
+            "POST", path, headers=_NDJSON, params=params, content=output, repeatable=repeatable
         )
         return decoded(answer, OutputReceipt)
 

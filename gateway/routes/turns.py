@@ -1,10 +1,13 @@
 """Sessions and turns: what a coding agent is doing."""
 
+from typing import get_args
+
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gateway.conditional import turn_tag
+from gateway.dialects import DialectName
 from gateway.problems import (
     BlockConflict,
     BodyTooLarge,
@@ -15,6 +18,7 @@ from gateway.problems import (
     OutputConflict,
     Overloaded,
     ProjectNotFound,
+    PromptTooLarge,
     SessionNotFound,
     TurnFinished,
     TurnNotFound,
@@ -32,8 +36,8 @@ from gateway.routes.parsing import (
     require_media_type,
     whole_number,
 )
-from gateway.routes.waits import empty_after_wait, hold, parse_wait
-from gateway.turns import Turns
+from gateway.routes.waits import REMAINING, empty_after_wait, hold, parse_wait
+from gateway.turns import OutputOptions, Turns
 from gateway.watched_project import Interest, WatchedProject
 from gateway.wire import (
     Block,
@@ -58,6 +62,11 @@ _SESSION = _SESSIONS + "/{session}"
 _TURNS = _SESSION + "/turns"
 _TURN = _TURNS + "/{turn}"
 _LIMIT, _MOST = 100, 1000
+_PAGE_LENGTH = 2**20
+"""About how many characters a list of turns has."""
+_DIALECTS = get_args(DialectName)
+_LATENESS = 5.0
+"""By how many seconds the end of a grace may be late before a reader is answered without it."""
 
 _PAGE = (
     Parameter("limit", f"At most so many; {_LIMIT} unless said.", {"type": "integer", "minimum": 1, "maximum": _MOST}),
@@ -77,9 +86,11 @@ _COUNT = {"type": "integer", "minimum": 0}
 class TurnRoutes:
     """The requests on sessions, turns and blocks."""
 
-    def __init__(self, turns: Turns, *, body_limit: int) -> None:
+    def __init__(self, turns: Turns, *, body_limit: int, prompt_limit: int, answer_limit: int) -> None:
         self._turns = turns
         self._body_limit = body_limit
+        self._prompt_limit = prompt_limit
+        self._answer_limit = answer_limit
 
     # Sessions
 
@@ -111,6 +122,8 @@ class TurnRoutes:
         require_media_type(request, JSON)
         body = await read_body(request, self._body_limit)
         given = decode_json(body, NewTurn)
+        if len(given.prompt.encode()) > self._prompt_limit:
+            raise PromptTooLarge(self._prompt_limit)
         head = await self._turns.create(project, request.path_params["session"], given.prompt, once(request, body))
         return _json(_turn(StoredTurn(head, given.prompt)), 201)
 
@@ -118,8 +131,8 @@ class TurnRoutes:
         """`GET S/turns`."""
         project, (after, limit) = project_id(request), _page(request)
         found = await self._turns.turns(project, request.path_params["session"], after, limit + 1)
-        turns = [_summary(turn) for turn in found[:limit]]
-        return _json(TurnListing(turns, turns[-1].id if len(found) > limit else None))
+        turns = [_summary(turn) for turn in _within(found[:limit], _PAGE_LENGTH)]
+        return _json(TurnListing(turns, turns[-1].id if len(found) > len(turns) else None))
 
     async def read(self, request: Request) -> Response:
         """`GET S/turns/{turn_id}`."""
@@ -131,9 +144,14 @@ class TurnRoutes:
         if tags is not None and tags.match(_tag(watched, head)):
             hold(request, wait, watched, as_of, _interest(head))
             return _unchanged(request, watched, head)
-        if tags is None and after_block is not None and _nothing_after(head, after_block):
+        if tags is None and after_block is not None and _nothing_after(request, head, after_block):
             hold(request, wait, watched, as_of, _interest(head))
-        stored = await self._turns.read(project, session, turn, after_block or 0)
+        if tags is None and after_block is None and head.settling:
+            # Who reads the turn once, after its result, is told how the turn has ended.
+            hold(request, self._turns.grace + _LATENESS, watched, as_of, _interest(head))
+        stored = await self._turns.read(project, session, turn, after_block or 0, self._answer_limit)
+        if stored.blocks and stored.blocks[-1].index + 1 < stored.head.block_count:
+            return _json(msgspec.structs.replace(_turn(stored), more=True))  # without a tag: it is not all
         return _json(_turn(stored), 200, _tag(watched, stored.head))
 
     async def status(self, request: Request) -> Response:
@@ -172,12 +190,19 @@ class TurnRoutes:
         """`POST S/turns/{turn_id}/output`: what the agent prints, as it comes."""
         project, session, turn = _turn_of(request)
         require_media_type(request, NDJSON)
-        piece = await self._turns.open_output(project, session, turn, whole_number(request, "offset", least=0))
-        async for chunk in request.stream():
-            await piece.feed(chunk)
+        offset = whole_number(request, "offset", least=0)
+        options = OutputOptions(_dialect(request), _truth(request, "final"))
+        piece = await self._turns.open_output(project, session, turn, offset, options)
+        try:
+            async for chunk in request.stream():
+                await piece.feed(chunk)
+        except ClientDisconnect:
+            await piece.keep()
+            raise
         head = await piece.end()
         lease, time = self._turns.lease, rfc3339(head.last_updated)
-        return _json(OutputReceipt(head.status, head.block_count, time, head.output_offset, lease))
+        result = msgspec.UNSET if head.result_status is None else head.result_status
+        return _json(OutputReceipt(head.status, head.block_count, time, head.output_offset, lease, result))
 
     def operations(self) -> list[Operation]:
         missing = (ProjectNotFound, SessionNotFound, TurnNotFound)
@@ -205,20 +230,28 @@ class TurnRoutes:
             ),
             Operation(
                 "POST", _TURN + "/output", "appendOutput", self.output,
-                "The agent's own output, as `claude -p --output-format stream-json --verbose` prints it, streamed or in"
-                " pieces. An empty piece renews the lease.",
+                "What the agent prints, as it prints it, streamed or in pieces. An empty piece renews the lease.",
                 parameters=(
                     Parameter("offset", "Where the piece begins, in bytes of all output; a retry is harmless.", _COUNT),
+                    Parameter(
+                        "dialect", "How the agent tells what it does; `auto` unless said: the first line decides.",
+                        {"type": "string", "enum": list(_DIALECTS)},
+                    ),
+                    Parameter(
+                        "final", "`true`: the output ends with this piece; `false`: more comes. Left out, a result ends"
+                        " the turn after a grace.", {"type": "boolean"},
+                    ),
                 ),
                 body={NDJSON: bytes}, answers={200: {JSON: OutputReceipt}},
                 problems=(
-                    InvalidParameter, TurnFinished, OutputConflict, WriteContention, UnsupportedMediaType, *missing,
+                    InvalidParameter, TurnFinished, OutputConflict, WriteContention, UnsupportedMediaType, Overloaded,
+                    *missing,
                 ),
             ),
             Operation(
                 "POST", _TURNS, "createTurn", self.create, "A new turn, pending.",
                 parameters=(_KEY,), body={JSON: NewTurn}, answers={201: {JSON: Turn}},
-                problems=(KeyReused, ProjectNotFound, SessionNotFound, *given),
+                problems=(KeyReused, PromptTooLarge, ProjectNotFound, SessionNotFound, *given),
             ),
             Operation(
                 "GET", _TURNS, "listTurns", self.list_turns, "The turns of a session, newest first.",
@@ -258,9 +291,34 @@ def _interest(head: TurnHead) -> Interest:
     return Interest(files=False, turn=(head.session_id, head.turn_id))
 
 
-def _nothing_after(head: TurnHead, after_block: int) -> bool:
-    """Whether a client that has `after_block` blocks and no tag has all there is for now."""
+def _within(turns: list[StoredTurn], length: int) -> list[StoredTurn]:
+    """The first turns: one, or as many as have `length` characters of prompts and errors."""
+    for number, turn in enumerate(turns):
+        length -= len(turn.prompt) + len(turn.head.error or "")
+        if length < 0 < number:
+            return turns[:number]
+    return turns
+
+
+def _nothing_after(request: Request, head: TurnHead, after_block: int) -> bool:
+    """Whether a client that has `after_block` blocks and no tag has all there is for now, as far as can be told."""
+    if head.grown and REMAINING in request.scope:
+        return False  # the turn has moved while the client waited, and the last block may have grown
     return head.block_count <= after_block and head.status not in FINISHED
+
+
+def _dialect(request: Request) -> DialectName:
+    given = request.query_params.get("dialect", "auto")
+    if given not in _DIALECTS:
+        raise InvalidParameter("dialect", f"one of {', '.join(_DIALECTS)} is expected")
+    return given  # type: ignore[return-value]
+
+
+def _truth(request: Request, name: str) -> bool | None:
+    given = request.query_params.get(name)
+    if given not in (None, "true", "false"):
+        raise InvalidParameter(name, "`true` or `false` is expected")
+    return None if given is None else given == "true"
 
 
 def _unchanged(request: Request, watched: WatchedProject, head: TurnHead) -> Response:
@@ -289,6 +347,7 @@ def _summary(turn: StoredTurn) -> TurnSummary:
         started_at=_time(head.started_at),
         completed_at=_time(head.completed_at),
         last_updated=rfc3339(head.last_updated),
+        prompt_cut=True if turn.prompt_cut else msgspec.UNSET,
     )
 
 

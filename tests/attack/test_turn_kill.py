@@ -95,7 +95,9 @@ def test_what_a_writer_was_told_is_stored_is_there_after_a_kill(gateway: Gateway
             stored = texts(api, turn)
             assert len(stored) >= told
             assert stored == EXPECTED[: len(stored)]
-        answer = api.post(f"{turn}/output", params={"offset": sent}, content=STREAM[sent:], headers=NDJSON).json()
+        answer = api.post(
+            f"{turn}/output", params={"offset": sent, "final": "true"}, content=STREAM[sent:], headers=NDJSON
+        ).json()
         assert answer["status"] == "completed"
         assert texts(api, turn) == EXPECTED
 

@@ -3,26 +3,85 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.agent_output import AgentOutput, parse_line
+from gateway.agent_lines import prepare
+from gateway.agent_output import AgentOutput, run_here
+from gateway.dialects import Outcome
 from storage import NewBlock, OutputPosition
-from tests.support.agent_stream import BLOCKS, FAILURE, LINES, STREAM, assistant, large_stream, line, text, user
+from tests.support.agent_stream import (
+    BLOCKS,
+    FAILURE,
+    LINES,
+    STREAM,
+    SUCCESS,
+    assistant,
+    large_stream,
+    line,
+    text,
+    user,
+)
 
 _LIMIT = 1 << 20
 
 
-def read(block: NewBlock) -> tuple[str, Any]:
-    return block.type, json.loads(block.content)
+class Turn:
+    """A turn's blocks, as storage would have them, and the reader of its output."""
+
+    def __init__(self, *, limit: int = _LIMIT, dialect: str | None = None) -> None:
+        self.blocks: list[NewBlock] = []
+        self.told: list[list[int]] = []
+        """By each time that something was stored, the positions of what was."""
+        self.result: Outcome | None = None
+        self.settles = False
+        self._options: dict[str, Any] = {"line_limit": limit, "dialect": dialect}
+        self.position = OutputPosition(0)
+        self.reader = self._open()
+
+    def _open(self) -> AgentOutput:
+        return AgentOutput(self.position, block_count=len(self.blocks), settles=self.settles, **self._options)
+
+    def feed(self, data: bytes) -> "Turn":
+        run_here(self.reader.feed(data))
+        return self
+
+    def store(self, *, paused: bool = False) -> None:
+        count = len(self.blocks)
+        blocks, grown = self.reader.to_store(count)
+        self.position = self.reader.position(count, paused=paused)
+        self.result, self.settles = self.reader.outcome or self.result, self.reader.settles
+        self.blocks += blocks
+        for block in grown:
+            self.blocks[block.index] = msgspec.structs.replace(self.blocks[block.index], content=block.content)
+        self.told.append([*(block.index for block in grown), *range(count, len(self.blocks))])
+        self.reader.stored(count)
+
+    def next_request(self) -> None:
+        """The request ends here, and another one goes on."""
+        run_here(self.reader.pause())
+        self.store(paused=True)
+        self.reader = self._open()
+
+    def end(self) -> "Turn":
+        run_here(self.reader.pause(final=True))
+        self.store(paused=True)
+        return self
+
+    @property
+    def read(self) -> list[tuple[str, Any]]:
+        return [(block.type, json.loads(block.content)) for block in self.blocks]
 
 
-def take(pieces: list[bytes], *, limit: int = _LIMIT) -> tuple[list[tuple[str, Any]], AgentOutput]:
+def take(pieces: list[bytes], *, limit: int = _LIMIT) -> tuple[list[tuple[str, Any]], Turn]:
     """All blocks of a stream that comes in pieces of one request."""
-    output = AgentOutput(OutputPosition(0), line_limit=limit)
-    blocks = [read(block) for piece in pieces for block in output.feed(piece)]
-    return blocks, output
+    turn = Turn(limit=limit)
+    for piece in pieces:
+        turn.feed(piece)
+    turn.store()
+    return turn.read, turn
 
 
 @pytest.mark.parametrize(("given_line", "blocks"), LINES)
@@ -32,28 +91,21 @@ def test_each_line_becomes_its_blocks(given_line: bytes, blocks: list[tuple[str,
 
 def test_the_stream_cut_at_any_byte_makes_the_same_blocks() -> None:
     for cut in range(len(STREAM) + 1):
-        blocks, output = take([STREAM[:cut], STREAM[cut:]])
+        blocks, turn = take([STREAM[:cut], STREAM[cut:]])
         assert blocks == BLOCKS, cut
-        assert output.outcome is not None
-        assert not output.outcome.failed
-        assert output.position == OutputPosition(len(STREAM))
+        assert turn.result == Outcome()
+        assert turn.position.offset == len(STREAM)
 
 
 def test_the_stream_in_two_requests_cut_at_any_byte_makes_the_same_blocks() -> None:
     for cut in range(len(STREAM) + 1):
-        first = AgentOutput(OutputPosition(0), line_limit=_LIMIT)
-        blocks = first.feed(STREAM[:cut])
-        position = first.position
-        if first.outcome is None:
-            more, position = first.pause()
-            blocks += more
-            assert position.offset == cut
-            if not first.outcome:
-                second = AgentOutput(position, line_limit=_LIMIT)
-                blocks += second.feed(STREAM[cut:])
-                position = second.position
-        assert [read(block) for block in blocks] == BLOCKS, cut
-        assert position.offset in (len(STREAM), len(STREAM) - 1)  # the last line is whole without its line break
+        turn = Turn().feed(STREAM[:cut])
+        turn.next_request()
+        assert turn.position.offset == cut
+        turn.feed(STREAM[cut:]).end()
+        assert turn.read == BLOCKS, cut
+        assert turn.position.offset == len(STREAM)
+        assert turn.result == Outcome()
 
 
 @settings(max_examples=150, deadline=None)
@@ -62,19 +114,15 @@ def test_the_stream_in_any_pieces_and_requests_makes_the_same_blocks(data: st.Da
     stream, expected = large_stream()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
     pauses = data.draw(st.sets(st.integers(0, 12)))
-    output = AgentOutput(OutputPosition(0), line_limit=1 << 22)
-    blocks: list[NewBlock] = []
+    turn = Turn(limit=1 << 22)
     for number, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(stream)], strict=True)):
-        blocks += output.feed(stream[start:end])
-        if number in pauses and output.outcome is None:
-            more, position = output.pause()
-            blocks += more
-            if output.outcome is None:
-                output = AgentOutput(position, line_limit=1 << 22)
-    found = [read(block) for block in blocks]
+        turn.feed(stream[start:end])
+        if number in pauses:
+            turn.next_request()
+    found = turn.end().read
     assert [kind for kind, _ in found] == [kind for kind, _ in expected]
     assert [block for block in found if block[0] != "error"] == [block for block in expected if block[0] != "error"]
-    assert output.outcome is not None
+    assert turn.result is not None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +138,7 @@ def test_a_malformed_line_becomes_an_error_and_the_rest_goes_on(malformed: bytes
     assert "could not be read" in blocks[1][1]["message"]
     assert len(blocks[1][1]["line"]) <= 2000
     assert blocks[2] == ("text", "after")
-    assert output.outcome is None
+    assert output.result is None
 
 
 @pytest.mark.parametrize(
@@ -131,19 +179,16 @@ def test_a_line_over_the_limit_is_dropped_by_name_and_the_rest_goes_on() -> None
         blocks, output = take(pieces, limit=1000)
         assert [kind for kind, _ in blocks] == ["error", "text"], size
         assert "1000 bytes" in blocks[0][1]["message"]
-        assert output.position == OutputPosition(len(stream))
+        assert output.position.offset == len(stream)
 
 
 def test_a_line_over_the_limit_is_dropped_across_requests_too() -> None:
     stream = line(assistant(text("x" * 5000))) + line(assistant(text("after")))
-    position, blocks = OutputPosition(0), []
+    turn = Turn(limit=1000)
     for start in range(0, len(stream), 700):
-        output = AgentOutput(position, line_limit=1000)
-        blocks += output.feed(stream[start : start + 700])
-        more, position = output.pause()
-        blocks += more
-        assert len(position.state) <= 1001
-    assert [read(block)[0] for block in blocks] == ["error", "text"]
+        turn.feed(stream[start : start + 700]).next_request()
+        assert len(turn.position.state) <= 1100
+    assert [kind for kind, _ in turn.read] == ["error", "text"]
 
 
 @pytest.mark.parametrize(
@@ -158,32 +203,96 @@ def test_a_line_over_the_limit_is_dropped_across_requests_too() -> None:
         ({"is_error": True, "result": "x" * 20_000}, True, "x" * 10_000),
     ],
 )
-def test_the_result_says_how_the_turn_ended(result: dict[str, Any], failed: bool, error: str | None) -> None:
-    blocks, outcome = parse_line(line({"type": "result", **result}))
-    assert outcome is not None
-    assert (outcome.failed, outcome.error) == (failed, error)
-    assert [block.type for block in blocks] == ["error" if failed else "text"]
-    kept = read(blocks[0])[1]
-    assert (kept["line"] if failed else kept) == {"type": "result", **result}
+def test_the_result_says_how_the_run_ended(result: dict[str, Any], failed: bool, error: str | None) -> None:
+    blocks, turn = take([line({"type": "result", **result})])
+    assert turn.result == Outcome("failed" if failed else "completed", error)
+    assert blocks == [("result", {"type": "result", **result})]
 
 
-def test_nothing_is_read_after_the_result() -> None:
-    blocks, output = take([line(FAILURE) + b"\n  \n"])
-    assert len(blocks) == 1
-    assert not output.surplus
-    assert output.feed(line(assistant(text("late")))) == []
-    assert output.surplus
-    assert output.position == OutputPosition(len(line(FAILURE)))
+DRAINED = {**SUCCESS, "num_turns": 0, "result": "", "origin": {"kind": "task-notification"}}
+NOTIFICATION = {"type": "system", "subtype": "task_notification", "task_id": "b1"}
+SPURIOUS = {**FAILURE, "num_turns": 0, "errors": ["only prompt commands are supported in streaming mode"]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "result", "settles"),
+    [
+        ([DRAINED], None, False),
+        ([NOTIFICATION, DRAINED, assistant(text("work")), SUCCESS], Outcome(), True),
+        ([DRAINED, assistant(text("work")), FAILURE], Outcome("failed", "error_max_turns"), True),
+        ([SUCCESS, NOTIFICATION], Outcome(), False),
+        ([SUCCESS, NOTIFICATION, assistant(text("ready"))], Outcome(), False),
+        ([SUCCESS, {"type": "system", "subtype": "hook_response"}], Outcome(), True),
+        ([SUCCESS, {**DRAINED, "is_error": True}], Outcome(), True),
+        ([assistant(text("x")), SUCCESS, SPURIOUS], Outcome(), True),
+        ([SPURIOUS], Outcome("failed", "only prompt commands are supported in streaming mode"), True),
+        ([SUCCESS, assistant(text("more")), FAILURE], Outcome("failed", "error_max_turns"), True),
+        ([FAILURE, assistant(text("again")), SUCCESS], Outcome(), True),
+        ([{**SUCCESS, "subtype": "completion"}], Outcome(), True),
+    ],
+)
+def test_the_last_result_of_the_runs_own_decides_and_nothing_behind_it_is_dropped(
+    lines: list[dict[str, Any]], result: Outcome | None, settles: bool
+) -> None:
+    for cut in (False, True):
+        turn = Turn()
+        for each in lines:
+            turn.feed(line(each))
+            if cut:
+                turn.next_request()
+        turn.store()
+        assert (turn.result, turn.settles) == (result, settles)
+        assert len(turn.blocks) == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("stream", "blocks"),
+    [
+        (line(assistant(text("x"))).strip() + line(assistant(text("y"))), [("text", "x"), ("text", "y")]),
+        (line([assistant(text("x")), SUCCESS]), [("text", "x"), ("result", SUCCESS)]),
+        (b"\xef\xbb\xbf" + line(assistant(text("x"))), [("text", "x")]),
+        (line(assistant(text("x"))).replace(b'"x"', b'"x\xff"'), [("text", "x\ufffd")]),
+        (line(assistant(text("a\u2028b\u0085c\0d"))), [("text", "a\u2028b\u0085c\0d")]),
+        (line({"type": "odd", "n": 2**70}), [("text", {"type": "odd", "n": 2**70})]),
+    ],
+)
+def test_lines_as_they_really_come_are_read(stream: bytes, blocks: list[tuple[str, Any]]) -> None:
+    assert take([stream])[0] == blocks
+
+
+def test_a_line_of_very_many_values_is_prepared_elsewhere_and_refused_by_its_number() -> None:
+    part = {"type": "text", "text": "x"}
+    heavy = line(assistant(*[part] * 300_000))
+    output = AgentOutput(OutputPosition(0), line_limit=1 << 24)
+    steps = output.feed(line(assistant(text("before"))) + heavy + line(assistant(text("after"))))
+    assert next(steps) == heavy.strip()
+    with pytest.raises(StopIteration):
+        steps.send(prepare([heavy.strip()]))
+    blocks = [(block.type, json.loads(block.content)) for block in output.to_store(0)[0]]
+    assert [kind for kind, _ in blocks] == ["text", "error", "text"]
+    assert "more than 50000 values" in blocks[1][1]["message"]
+
+
+def test_a_long_line_of_few_values_is_read_at_once() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "A, [{" * 2_000_000, "is_error": False}
+    blocks, _ = take([line(user(result))], limit=1 << 24)
+    assert blocks[0][1]["content"] == result["content"]
+
+
+def test_many_lines_at_once_give_others_their_turn() -> None:
+    steps = AgentOutput(OutputPosition(0), line_limit=1000).feed(b"{}\n" * 1000)
+    assert [step for step in steps] == [None] * 5  # noqa: C416 - all steps are taken
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=200), st.integers(1, 50))
-def test_no_bytes_make_it_fail_and_it_accounts_for_all_of_them(stream: bytes, size: int) -> None:
-    output = AgentOutput(OutputPosition(0), line_limit=64)
+@given(st.binary(max_size=200), st.integers(1, 50), st.sampled_from([None, "text", "acp"]))
+def test_no_bytes_make_it_fail_and_it_accounts_for_all_of_them(stream: bytes, size: int, dialect: str | None) -> None:
+    turn = Turn(limit=64, dialect=dialect)
     for start in range(0, len(stream), size):
-        for block in output.feed(stream[start : start + size]):
-            json.loads(block.content)
-    if output.outcome is None:
-        blocks, position = output.pause()
-        assert position.offset == len(stream)
-        assert all(json.loads(block.content) is not None for block in blocks)
+        turn.feed(stream[start : start + size])
+        if start % 3 == 0:
+            turn.next_request()
+    turn.end()
+    assert turn.position.offset == len(stream)
+    if dialect == "text":
+        assert "".join(content for _, content in turn.read) == stream.decode("utf-8", "replace")

@@ -9,17 +9,18 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.agent_output import Outcome
+from gateway.dialects import Outcome
 from gateway.hub import Hub
 from gateway.maintenance import SilentTurns
 from gateway.problems import BlockConflict, IllegalTransition, OutputConflict, Problem, TurnFinished
-from gateway.turn_machine import Leases, add_blocks, new_id, set_status, take_output
-from gateway.turns import Turns
+from gateway.turn_machine import Leases, Output, add_blocks, end_output, new_id, renew, set_status, take_output
+from gateway.turns import OutputOptions, Turns
 from storage import FINISHED, CommittedTurn, NewBlock, OutputPosition, StorageFull, TurnHead, TurnStatus
 from storage.sqlite import SQLiteStorage
 from tests.support.agent_stream import assistant, line, text
@@ -27,6 +28,7 @@ from tests.support.agent_stream import assistant, line, text
 T = TypeVar("T")
 
 LEASE = 8.0
+GRACE = 4.0
 TICK = 1.0
 STATUSES: list[TurnStatus] = ["pending", "running", "completed", "failed", "cancelled"]
 PROJECT = "p"
@@ -44,6 +46,8 @@ class Model:
         self.stream = b""
         self.sent = 0
         self.heard_at = 0.0
+        self.result: tuple[str, str | None] | None = None
+        self.settling = False
         self.ends = 0
         self.batches: list[tuple[int, tuple[NewBlock, ...], Any]] = []
 
@@ -74,8 +78,8 @@ class Life(RuleBasedStateMachine):
         self.storage = await SQLiteStorage.open(self.folder / "turns.db", clock=lambda: self.wall)
         self.storage.listen(lambda batch: self.sequences.extend(commit.project.sequence for commit in batch))
         self.storage.listen(self.count_ends)
-        self.service = Turns(self.storage, Hub(self.storage), lease=LEASE, line_limit=1 << 20)
-        self.silent = SilentTurns(self.storage, LEASE, clock=lambda: self.clock)
+        self.service = Turns(self.storage, Hub(self.storage), lease=LEASE, grace=GRACE, line_limit=1 << 20)
+        self.silent = SilentTurns(self.storage, LEASE, GRACE, clock=lambda: self.clock)
         await self.silent.adopt_running()
         self.awake = 0.0
         for model in self.models:
@@ -93,8 +97,8 @@ class Life(RuleBasedStateMachine):
             self.runner.close()
             shutil.rmtree(self.folder)
 
-    def written(self, model: Model, status: str) -> None:
-        model.status = status
+    def written(self, model: Model, status: str, *, settling: bool = False) -> None:
+        model.status, model.settling = status, settling
         model.heard_at = self.awake
 
     @rule()
@@ -161,21 +165,37 @@ class Life(RuleBasedStateMachine):
             model.blocks += [("text", f"é{number}") for number in numbers]
             self.written(model, "running")
 
-    @rule(model=turns, failed=st.booleans(), back=st.integers(0, 400))
-    def result(self, model: Model, failed: bool, back: int) -> None:
+    @rule(model=turns, failed=st.booleans(), back=st.integers(0, 400), final=st.sampled_from([None, False, True]))
+    def result(self, model: Model, failed: bool, back: int, final: bool | None) -> None:
         value = {"type": "result", "is_error": failed, "result": "said", "n": next(self.numbers)}
         new = line(value)
         start = max(len(model.stream) - back, 0)
-        if self.send(model, start, (model.stream + new)[start:], [back]):
+        if self.send(model, start, (model.stream + new)[start:], [back], final):
             model.stream += new
-            model.blocks.append(("error", {"message": "said", "line": value}) if failed else ("text", value))
-            self.written(model, "failed" if failed else "completed")
-            model.error = "said" if failed else None
-            assert self.send(model, start, model.stream[start:], [])
+            model.blocks.append(("result", value))
+            model.result = ("failed", "said") if failed else ("completed", None)
+            if final:
+                self.end_by_result(model)
+                assert self.send(model, start, model.stream[start:], [], final)
+            else:
+                self.written(model, "running", settling=final is None)
 
-    def send(self, model: Model, start: int, body: bytes, cuts: list[int]) -> bool:
+    @rule(model=turns)
+    def end_of_output(self, model: Model) -> None:
+        if model.status not in FINISHED:
+            self.send(model, len(model.stream), b"", [], final=True)
+            model.result = model.result or ("failed", "the agent's output ended without a result")
+            self.end_by_result(model)
+
+    def end_by_result(self, model: Model) -> None:
+        assert model.result is not None
+        status, model.error = model.result
+        self.written(model, status)
+
+    def send(self, model: Model, start: int, body: bytes, cuts: list[int], final: bool | None = None) -> bool:
         async def post() -> TurnHead:
-            request = await self.service.open_output(PROJECT, model.session, model.id, start)
+            options = OutputOptions(final=final)
+            request = await self.service.open_output(PROJECT, model.session, model.id, start, options)
             places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
             for begin, end in itertools.pairwise(places):
                 await request.feed(body[begin:end])
@@ -191,19 +211,21 @@ class Life(RuleBasedStateMachine):
     @rule(model=turns, beyond=st.integers(1, 10**12))
     def send_with_a_gap(self, model: Model, beyond: int) -> None:
         with pytest.raises(OutputConflict):
-            self.run(self.service.open_output(PROJECT, model.session, model.id, len(model.stream) + beyond))
+            self.run(
+                self.service.open_output(PROJECT, model.session, model.id, len(model.stream) + beyond, OutputOptions())
+            )
 
     @rule(model=turns)
     def renew(self, model: Model) -> None:
         async def post() -> TurnHead:
-            return await (await self.service.open_output(PROJECT, model.session, model.id, None)).end()
+            return await (await self.service.open_output(PROJECT, model.session, model.id, None, OutputOptions())).end()
 
         if model.status in FINISHED:
             with pytest.raises(TurnFinished):
                 self.run(post())
         else:
             self.run(post())
-            self.written(model, "running")
+            self.written(model, "running", settling=model.settling)
 
     @rule(seconds=st.sampled_from([0.0, 0.125, 0.5, 1.0, 1.875, 2.0]))  # sums of these are exact
     def let_time_pass(self, seconds: float) -> None:
@@ -225,8 +247,8 @@ class Life(RuleBasedStateMachine):
     def look(self) -> None:
         self.run(self.silent.look())
         for model in self.models:
-            if model.status == "running" and model.heard_at + LEASE <= self.awake:
-                model.status, model.error = "failed", "lease expired"
+            if model.status == "running" and model.heard_at + (GRACE if model.settling else LEASE) <= self.awake:
+                model.status, model.error = model.result or ("failed", "lease expired")
 
     @rule(milliseconds=st.integers(-(10**9), 10**9))
     def set_the_wall_clock(self, milliseconds: int) -> None:
@@ -294,8 +316,9 @@ def test_the_rules_know_six_steps(before: TurnStatus, after: TurnStatus) -> None
 def test_blocks_and_output_are_taken_until_the_end(status: TurnStatus) -> None:
     for rule_of in (
         lambda head: add_blocks(head, ()),
-        lambda head: take_output(head, (), OutputPosition(5), None),
-        lambda head: take_output(head, (), OutputPosition(5), Outcome(failed=True)),
+        lambda head: renew(head, settling=True),
+        lambda head: take_output(head, Output(OutputPosition(5)), settling=True),
+        lambda head: end_output(head, Output(OutputPosition(5), outcome=Outcome("failed")), needs_result=True),
     ):
         if status in FINISHED:
             with pytest.raises(TurnFinished):
@@ -305,7 +328,7 @@ def test_blocks_and_output_are_taken_until_the_end(status: TurnStatus) -> None:
 
 
 def test_leases_end_in_the_order_of_their_last_sign() -> None:
-    leases = Leases(10)
+    leases = Leases(10, 3)
     heads = [head_with("running") for _ in range(3)]
     for number, head in enumerate(heads):
         leases.note(f"p{number}", head, number)
@@ -323,12 +346,46 @@ def test_leases_end_in_the_order_of_their_last_sign() -> None:
     assert [project for project, _ in leases.expired(100)] == ["p2"]
 
 
+def test_a_settling_turn_has_a_grace_and_a_lease_again_when_it_goes_on() -> None:
+    leases = Leases(10, 3)
+    settling = msgspec.structs.replace(head_with("running"), settling=True)
+    leases.note("p", head_with("running"), 0)
+    leases.note("p", settling, 1)
+    leases.adopt("p", head_with("running"), 2)  # it is known better
+    assert leases.expired(3.9) == []
+    assert leases.expired(4) == [("p", settling)]
+    on = head_with("running")
+    leases.note("p", on, 4)
+    leases.forget("p", settling)
+    assert leases.expired(13.9) == []
+    assert leases.expired(14) == [("p", on)]
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome", "needs_result", "ends"),
+    [
+        (None, None, True, ("failed", "the agent's output ended without a result")),
+        (None, None, False, ("completed", None)),
+        (None, Outcome("failed", "why"), True, ("failed", "why")),
+        ("completed", None, True, ("completed", None)),
+        ("completed", Outcome("failed", "why"), True, ("failed", "why")),
+        ("failed", Outcome(), True, ("completed", None)),
+    ],
+)
+def test_the_last_result_decides_when_the_output_ends(
+    told: TurnStatus | None, outcome: Outcome | None, needs_result: bool, ends: tuple[str, str | None]
+) -> None:
+    head = msgspec.structs.replace(head_with("running"), result_status=told)
+    change = end_output(head, Output(OutputPosition(5, b"state"), outcome=outcome), needs_result=needs_result)
+    assert (change.status, change.error, change.output) == (*ends, OutputPosition(5))
+
+
 def test_a_lease_that_could_not_be_ended_is_ended_later(tmp_path: Path) -> None:
     async def work() -> None:
         storage = await SQLiteStorage.open(tmp_path / "turns.db")
-        service = Turns(storage, Hub(storage), lease=1, line_limit=1000)
+        service = Turns(storage, Hub(storage), lease=1, grace=1, line_limit=1000)
         now = 0.0
-        silent = SilentTurns(storage, 1, clock=lambda: now)
+        silent = SilentTurns(storage, 1, 1, clock=lambda: now)
         session = (await service.create_session("p", None)).session_id
         turns = [(await service.create("p", session, "")).turn_id for _ in range(3)]
         for turn in turns:

@@ -115,6 +115,7 @@ def test_all_who_follow_see_every_block_once_in_order_and_the_end(
         def write() -> None:
             for start in range(0, len(stream), 997):
                 pipe.write(stream[start : start + 997])
+            pipe.close()
 
         passed: list[bytes] = []
         writer = threading.Thread(target=write)

@@ -362,15 +362,18 @@ class TestBlocks:
         assert blocks == [[number, part] for number in starts for part in range(3)]
 
 
+FINAL = {"final": "true"}
+
+
 class TestOutput:
     def test_a_whole_stream_becomes_blocks_and_the_end(self, api: httpx.Client, turn: str) -> None:
         stream, blocks = large_stream()
-        answer = api.post(f"{turn}/output", content=stream, headers=NDJSON)
+        answer = api.post(f"{turn}/output", params=FINAL, content=stream, headers=NDJSON)
         assert answer.status_code == 200
         receipt = answer.json()
         assert receipt == {
             "status": "completed", "block_count": len(blocks), "last_updated": receipt["last_updated"],
-            "offset": len(stream), "lease": 120.0,
+            "offset": len(stream), "lease": 120.0, "result": "completed",
         }  # fmt: skip
         found = blocks_of(api, turn)
         assert [kind for kind, _ in found] == [kind for kind, _ in blocks]
@@ -380,11 +383,11 @@ class TestOutput:
         assert state["completed_at"] == state["last_updated"] == receipt["last_updated"]
 
     def test_a_failed_result_fails_the_turn(self, api: httpx.Client, turn: str) -> None:
-        api.post(f"{turn}/output", content=line(FAILURE), headers=NDJSON)
+        api.post(f"{turn}/output", params=FINAL, content=line(FAILURE), headers=NDJSON)
         state = api.get(turn).json()
         assert (state["status"], state["error"]) == ("failed", "error_max_turns")
         assert state["started_at"] is not None
-        assert state["blocks"][-1]["content"]["line"] == FAILURE
+        assert state["blocks"][-1]["content"] == FAILURE
 
     def test_blocks_appear_while_the_request_is_still_open(self, api: httpx.Client, turn: str) -> None:
         seen = []
@@ -400,7 +403,8 @@ class TestOutput:
                         seen.append(answer.json()["block_count"])
                 yield line(SUCCESS)
 
-        assert api.post(f"{turn}/output", content=pieces(), headers=NDJSON).json()["status"] == "completed"
+        answer = api.post(f"{turn}/output", params=FINAL, content=pieces(), headers=NDJSON)
+        assert answer.json()["status"] == "completed"
         assert seen == [1, 2]
 
     @pytest.mark.parametrize("size", [1, 7, 64, 1000])
@@ -410,9 +414,8 @@ class TestOutput:
         stream = STREAM if size > 1 else b"".join([line(assistant(text("é🎈"))), b"\r\n", line(SUCCESS)])
         for start in range(0, len(stream), size):
             answer = api.post(f"{turn}/output", content=stream[start : start + size], headers=NDJSON)
-            if answer.status_code == 409:  # the line break after the result came by itself
-                assert stream[start : start + size].strip() == b""
-        expected = BLOCKS if size > 1 else [("text", "é🎈"), ("text", SUCCESS)]
+            assert answer.json()["status"] == "running"
+        expected = BLOCKS if size > 1 else [("text", "é🎈"), ("result", SUCCESS)]
         assert blocks_of(api, turn) == expected
         assert api.get(turn).json()["status"] == "completed"
 
@@ -433,20 +436,62 @@ class TestOutput:
         answer = api.post(f"{turn}/output", params={"offset": 101}, content=STREAM[101:], headers=NDJSON)
         assert code(answer) == (409, "output_conflict")
         assert answer.json()["offset"] == 100
-        answer = api.post(f"{turn}/output", params={"offset": 100}, content=STREAM[100:], headers=NDJSON)
+        answer = api.post(f"{turn}/output", params={"offset": 100, **FINAL}, content=STREAM[100:], headers=NDJSON)
         assert answer.json()["status"] == "completed"
         assert blocks_of(api, turn) == BLOCKS
 
     def test_a_retry_of_what_ended_the_turn_answers_its_end(self, api: httpx.Client, turn: str) -> None:
         for _ in range(3):
-            answer = api.post(f"{turn}/output", params={"offset": 0}, content=STREAM + b"\n\n", headers=NDJSON)
+            answer = api.post(f"{turn}/output", params={"offset": 0, **FINAL}, content=STREAM + b"\n\n", headers=NDJSON)
             assert (answer.status_code, answer.json()["status"]) == (200, "completed")
         assert blocks_of(api, turn) == BLOCKS
 
-    def test_more_after_the_result_is_refused_and_what_was_before_is_kept(self, api: httpx.Client, turn: str) -> None:
-        answer = api.post(f"{turn}/output", content=line(SUCCESS) + line(assistant(text("late"))), headers=NDJSON)
+    def test_more_after_the_end_of_the_output_is_refused(self, api: httpx.Client, turn: str) -> None:
+        late = line(assistant(text("late")))
+        api.post(f"{turn}/output", params=FINAL, content=line(SUCCESS), headers=NDJSON)
+        assert code(api.post(f"{turn}/output", content=late, headers=NDJSON)) == (409, "turn_finished")
+        answer = api.post(f"{turn}/output", params={"offset": 0}, content=line(SUCCESS) + late, headers=NDJSON)
         assert code(answer) == (409, "turn_finished")
-        assert blocks_of(api, turn) == [("text", SUCCESS)]
+        assert blocks_of(api, turn) == [("result", SUCCESS)]
+
+    def test_what_comes_after_a_result_is_kept_while_the_output_goes_on(self, api: httpx.Client, turn: str) -> None:
+        lines = [assistant(text("one")), SUCCESS, assistant(text("two")), FAILURE]
+        for number, each in enumerate(lines):
+            answer = api.post(f"{turn}/output", params={"final": "false"}, content=line(each), headers=NDJSON).json()
+            assert answer["status"] == "running"
+            assert answer.get("result") == [None, "completed", "completed", "failed"][number]
+        answer = api.post(f"{turn}/output", params=FINAL, headers=NDJSON).json()
+        assert (answer["status"], api.get(turn).json()["error"]) == ("failed", "error_max_turns")
+        assert [kind for kind, _ in blocks_of(api, turn)] == ["text", "result", "text", "result"]
+
+    def test_a_sender_that_does_not_say_has_a_grace_and_a_reader_is_told_the_end(
+        self, api: httpx.Client, turn: str
+    ) -> None:
+        for each in (assistant(text("one")), SUCCESS, assistant(text("two")), SUCCESS):
+            assert api.post(f"{turn}/output", content=line(each), headers=NDJSON).json()["status"] == "running"
+        state = api.get(turn).json()
+        assert (state["status"], state["block_count"]) == ("completed", 4)
+
+    def test_output_that_ends_without_a_result_has_failed(self, api: httpx.Client, turn: str) -> None:
+        answer = api.post(f"{turn}/output", params=FINAL, content=line(assistant(text("x"))), headers=NDJSON)
+        assert answer.json()["status"] == "failed"
+        assert api.get(turn).json()["error"] == "the agent's output ended without a result"
+
+    def test_a_plain_text_grows_one_block_and_its_end_completes_the_turn(self, api: httpx.Client, turn: str) -> None:
+        stream = "Grüße 🎈\n{not json}\n".encode()
+        for start in range(0, len(stream), 3):
+            piece = stream[start : start + 3]
+            api.post(f"{turn}/output", params={"dialect": "text"}, content=piece, headers=NDJSON)
+        answer = api.post(f"{turn}/output", params=FINAL, content=b"end \xf0", headers=NDJSON)
+        assert answer.json()["status"] == "completed"
+        assert blocks_of(api, turn) == [("text", "Grüße 🎈\n{not json}\nend \ufffd")]
+
+    @pytest.mark.parametrize("params", [{"dialect": "latin"}, {"final": "1"}, {"final": ""}])
+    def test_a_parameter_that_is_not_known_is_refused(
+        self, api: httpx.Client, turn: str, params: dict[str, str]
+    ) -> None:
+        answer = api.post(f"{turn}/output", params=params, content=STREAM, headers=NDJSON)
+        assert code(answer) == (400, "invalid_parameter")
 
     def test_a_cancelled_turn_tells_its_writer(self, api: httpx.Client, turn: str) -> None:
         def pieces() -> Iterator[bytes]:
@@ -478,7 +523,7 @@ class TestOutput:
 
         with pytest.raises(Lost):
             api.post(f"{turn}/output", params={"offset": 0}, content=broken(1200), headers=NDJSON)
-        answer = api.post(f"{turn}/output", params={"offset": 0}, content=STREAM, headers=NDJSON)
+        answer = api.post(f"{turn}/output", params={"offset": 0, **FINAL}, content=STREAM, headers=NDJSON)
         assert answer.json()["status"] == "completed"
         assert blocks_of(api, turn) == BLOCKS
 
@@ -507,7 +552,7 @@ class TestFollowing:
         moved("turn")
         api.put("/files/a.md", content="x", headers={"Content-Type": "text/plain"})
         moved("file")
-        api.post(f"{turn}/output", content=line(SUCCESS), headers=NDJSON)
+        api.post(f"{turn}/output", params=FINAL, content=line(SUCCESS), headers=NDJSON)
         moved("turn")
         assert [entry.get("status") for entry in happened] == ["running", None, "completed"]
         status = api.get(f"{turn}/status").json()

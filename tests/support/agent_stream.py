@@ -48,7 +48,7 @@ UNKNOWN = {"type": "stream_checkpoint", "at": [1, 2, {"três": "ünïcode 🎈"}
 LARGE_RESULT = "".join(f"{number}: грядка €{number * number} 👩‍👩‍👧\n" for number in range(20_000))
 
 LINES: list[tuple[bytes, list[tuple[str, Any]]]] = [
-    (line(INIT), [("text", INIT)]),
+    (line(INIT), [("system", INIT)]),
     (
         line(assistant({"type": "thinking", "thinking": "Hm — 考えよう", "signature": "c2ln"})),
         [("thinking", "Hm — 考えよう")],
@@ -99,7 +99,7 @@ LINES: list[tuple[bytes, list[tuple[str, Any]]]] = [
         line(user(text("[Request interrupted by user]"))),
         [("text", {"type": "user", "content": text("[Request interrupted by user]")})],
     ),
-    (line(SUCCESS), [("text", SUCCESS)]),
+    (line(SUCCESS), [("result", SUCCESS)]),
 ]  # fmt: skip
 """Every kind of line that is well-formed, and its blocks; the last is the result."""
 

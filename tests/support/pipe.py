@@ -40,10 +40,14 @@ class PipeProcess:
             data += part
         return data
 
-    def end(self) -> int:
-        """The agent ends; wait for the command, and return its exit code."""
+    def close(self) -> None:
+        """The agent ends."""
         assert self.process.stdin is not None
         self.process.stdin.close()
+
+    def end(self) -> int:
+        """The agent ends; wait for the command, and return its exit code."""
+        self.close()
         return self.process.wait(120)
 
     def __enter__(self) -> Self:

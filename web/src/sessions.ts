@@ -17,6 +17,16 @@ import type {
   TurnSummary
 } from './wire.js'
 
+/** What is said of a piece of an agent's output. */
+export interface OutputOptions {
+  /** Where the piece begins, in bytes of all output; makes a repetition harmless. */
+  offset?: number
+  /** How the agent tells what it does. Default: the first line that a dialect knows decides. */
+  dialect?: 'auto' | 'claude' | 'codex' | 'acp' | 'gemini' | 'text'
+  /** Whether the output ends here. Left out, a result ends the turn after a grace. */
+  final?: boolean
+}
+
 const JSON_BODY = { 'Content-Type': 'application/json' }
 const NDJSON_BODY = { 'Content-Type': 'application/x-ndjson' }
 
@@ -108,9 +118,10 @@ export class SessionRequests {
     session: string,
     turn: string,
     output: BodyInit,
-    { offset, ...options }: RequestOptions & { offset?: number } = {}
+    { offset, dialect, final, ...options }: RequestOptions & OutputOptions = {}
   ): Promise<OutputReceipt> {
-    const request = { ...options, headers: NDJSON_BODY, params: { offset }, body: output }
+    const params = { offset, dialect, final: final === undefined ? undefined : String(final) }
+    const request = { ...options, headers: NDJSON_BODY, params, body: output }
     return decoded(await this.client.send('POST', `${this.path}${turnPath(session, turn)}/output`, request))
   }
 

@@ -2,7 +2,7 @@
 
 export type ChangeType = 'created' | 'modified' | 'deleted'
 export type TurnStatus = 'pending' | 'running' | 'completed' | 'failed' | 'cancelled'
-export type BlockType = 'text' | 'thinking' | 'tool_use' | 'tool_result' | 'error'
+export type BlockType = 'text' | 'thinking' | 'tool_use' | 'tool_result' | 'error' | 'system' | 'result'
 
 /** What a write answers. */
 export interface Receipt {
@@ -170,6 +170,8 @@ export interface OutputReceipt extends TurnState {
   offset: number
   /** The turn fails unless the next write comes within so many seconds. */
   lease: number
+  /** How the turn ends when its output has ended, by the last result in the output. */
+  result?: TurnStatus
 }
 
 export interface Health {

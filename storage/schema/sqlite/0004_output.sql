@@ -8,3 +8,6 @@ ALTER TABLE turn ADD COLUMN grown INTEGER NOT NULL DEFAULT 0;
 -- The position from which on blocks are told again to a reader that has this one as its last: itself or one before it
 -- was still growing when it came. NULL: none.
 ALTER TABLE block ADD COLUMN told_from INTEGER;
+
+-- What readers of output remembered has another form now. An agent that is within a line goes on with the next one.
+DELETE FROM output_state;

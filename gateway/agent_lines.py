@@ -1,0 +1,98 @@
+"""One line of an agent's output as JSON objects, within a bound of work; pure."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+MOST_ITEMS = 50_000
+"""How many values, those in lists and objects included, one line may have."""
+_LIGHT_BYTES = 64 * 1024
+"""A line of so many bytes is read at once, whatever it holds."""
+
+_decoder = json.JSONDecoder()
+
+
+class Prepared(Struct, frozen=True):
+    """The objects of a line, as JSON that is well-formed and within the bounds; or what is wrong with the line."""
+
+    objects: list[bytes] = []
+    fault: str | None = None
+
+
+def read_light(line: bytes) -> list[dict[str, Any]] | None:
+    """The object of a line if that takes little time; None if the line must be prepared first, and elsewhere if it is
+    not `is_short`."""
+    if not is_short(line) and line.count(b",") + line.count(b"{") + line.count(b"[") > MOST_ITEMS:
+        return None
+    try:
+        value = msgspec.json.decode(line)
+    except (ValueError, RecursionError):
+        return None
+    return [value] if isinstance(value, dict) else None
+
+
+def is_short(line: bytes) -> bool:
+    return len(line) <= _LIGHT_BYTES
+
+
+def prepare(parts: Sequence[bytes]) -> Prepared:
+    """Read a line, the only one of `parts`, that is not a plain object, or may be one of very many values.
+
+    A line may hold several objects, or a list of them. Bytes that are not UTF-8 become U+FFFD. JavaScript writes half a
+    surrogate pair as it stands, where a text was cut: it becomes `?`.
+    """
+    try:
+        values = _values(parts[0])
+    except (ValueError, RecursionError) as error:
+        return Prepared(fault=str(error))
+    objects = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    if not objects or not all(isinstance(each, dict) for each in objects):
+        return Prepared(fault="it is not a JSON object")
+    if not _within(objects, MOST_ITEMS):
+        return Prepared(fault=f"it has more than {MOST_ITEMS} values")
+    return Prepared([encoded(each) for each in objects])
+
+
+def encoded(value: Any) -> bytes:
+    """JSON of what was read from JSON: integers may have any number of digits."""
+    try:
+        return msgspec.json.encode(value)
+    except OverflowError:
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _values(line: bytes) -> list[Any]:
+    """All JSON values of a line.
+
+    Raises:
+        ValueError, RecursionError
+    """
+    try:
+        return [msgspec.json.decode(line)]
+    except ValueError:
+        text, place = line.decode("utf-8-sig", "replace").strip(), 0
+    values = []
+    while place < len(text):
+        value, place = _decoder.raw_decode(text, place)
+        while text[place : place + 1].isspace():
+            place += 1
+        strict = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+        values.append(msgspec.json.decode(strict))
+    return values
+
+
+def _within(values: list[Any], most: int) -> bool:
+    """Whether there are at most so many values, those within values included."""
+    waiting: list[Any] = [values]
+    count = 0
+    while waiting:
+        value = waiting.pop()
+        within = value.values() if isinstance(value, dict) else value
+        count += len(within)
+        if count > most:
+            return False
+        waiting += [each for each in within if isinstance(each, (dict, list))]
+    return True

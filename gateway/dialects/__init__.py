@@ -1,0 +1,35 @@
+"""The dialects of agents' output, each a pure module: which there are, and which one a line is of."""
+
+from typing import Literal, TypeAlias
+
+from gateway.dialects.acp import Acp
+from gateway.dialects.base import ERROR_LENGTH, Change, Close, Dialect, Grow, Line, Memory, Outcome, Put, Reading
+from gateway.dialects.claude import Claude
+from gateway.dialects.codex import Codex
+from gateway.dialects.gemini import Gemini
+
+__all__ = [
+    "DIALECTS",
+    "ERROR_LENGTH",
+    "Change",
+    "Close",
+    "Dialect",
+    "DialectName",
+    "Grow",
+    "Line",
+    "Memory",
+    "Outcome",
+    "Put",
+    "Reading",
+    "dialect_of",
+]
+
+DialectName: TypeAlias = Literal["auto", "claude", "codex", "acp", "gemini", "text"]
+"""`auto`: the first line that a dialect knows decides. `text`: no lines at all, one text that grows."""
+
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (Claude(), Codex(), Acp(), Gemini())}
+
+
+def dialect_of(line: Line) -> Dialect | None:
+    """The dialect that a line is of; None if no dialect knows the line."""
+    return next((dialect for dialect in DIALECTS.values() if dialect.knows(line)), None)

@@ -1,0 +1,109 @@
+"""The Agent Client Protocol: what an agent says to its client, one JSON-RPC message a line; pure.
+
+`session/update` tells what the agent does; the answer to `session/prompt` has the reason why it stopped.
+"""
+
+from typing import Any
+
+from gateway.dialects.base import (
+    MOST_USED,
+    Change,
+    Close,
+    Grow,
+    Line,
+    Memory,
+    Outcome,
+    Put,
+    Reading,
+    failed,
+    message_of,
+    tool_result,
+    tool_use,
+)
+from storage import BlockType
+
+_PROSE: dict[str, BlockType] = {"agent_message_chunk": "text", "agent_thought_chunk": "thinking"}
+_ENDED = ("completed", "failed")
+
+
+class Acp:
+    name = "acp"
+
+    def knows(self, line: Line) -> bool:
+        return line.get("jsonrpc") == "2.0" or line.get("method") == "session/update"
+
+    def read(self, line: Line, memory: Memory) -> Reading | None:
+        match line:
+            case {"method": "session/update", "params": {"update": {"sessionUpdate": str(kind)} as update}}:
+                return _update(kind, update, memory)
+            case {"method": str()}:
+                return Reading([Put("system", line)], works=True)
+            case {"result": {"stopReason": str(reason)}}:
+                return Reading([Close(), Put("result", line)], _stopped(reason))
+            case {"error": error, "id": _}:
+                return Reading([Close(), Put("result", line)], failed(message_of(error)))
+            case {"result": _, "id": _}:
+                return Reading([Put("system", line)])
+        return None
+
+
+def _stopped(reason: str) -> Outcome:
+    """Only the model's own end is one; a limit, a refusal and a cancellation are not."""
+    if reason == "end_turn":
+        return Outcome()
+    return Outcome("cancelled", reason) if reason == "cancelled" else failed(reason)
+
+
+def _update(kind: str, update: dict[str, Any], memory: Memory) -> Reading:
+    content = update.get("content")
+    if kind in _PROSE:
+        return Reading(_chunk(kind, content, update, memory), works=True)
+    memory.pop("growing", None)
+    if kind in ("tool_call", "tool_call_update") and isinstance(update.get("toolCallId"), str):
+        return Reading([Close(), *_tool(kind, update["toolCallId"], update, memory)], works=True)
+    if kind == "user_message_chunk":
+        return Reading([Close(), Put("text", {"type": "user", "content": content})], works=True)
+    if kind == "plan":
+        return Reading([Close(), Put("text", {"type": "plan", "entries": update.get("entries")})], works=True)
+    return Reading([Put("system", update)])
+
+
+def _chunk(kind: str, content: Any, update: dict[str, Any], memory: Memory) -> list[Change]:
+    """A piece of a message. Pieces of one kind and one `messageId` are one message."""
+    match content:
+        case {"type": "text", "text": str(text)}:
+            message = f"{kind} {update.get('messageId')}"
+            before = [] if memory.get("growing") in (message, None) else [Close()]
+            if memory.get("growing") != message:
+                memory["growing"] = message
+                memory["message"] = memory.get("message", 0) + 1
+            return [*before, Grow(_PROSE[kind], f"message {memory['message']}", text)]
+    memory.pop("growing", None)
+    return [Close(), Put("text", {"type": "assistant", "content": content})]
+
+
+def _tool(kind: str, id: str, update: dict[str, Any], memory: Memory) -> list[Change]:
+    """A tool's use when it is first heard of; its result when it has ended."""
+    changes: list[Change] = []
+    used = memory.setdefault("used", [])
+    if id not in used:
+        used[:] = [*used[-MOST_USED:], id]
+        name = update.get("title") or update.get("kind")
+        changes.append(tool_use(id, name, update.get("rawInput"), kind=update.get("kind")))
+    elif kind == "tool_call_update" and update.get("rawInput") and update.get("status") not in _ENDED:
+        changes.append(Put("text", {"type": kind, "update": update}))
+    if update.get("status") in _ENDED:
+        used.remove(id)
+        changes.append(tool_result(id, _result(update), update["status"] == "failed"))
+    return changes
+
+
+def _result(update: dict[str, Any]) -> Any:
+    """What came of a tool's use: its content, where it has none its raw output."""
+    content = update.get("content")
+    if not isinstance(content, list) or not content:
+        return update.get("rawOutput")
+    return [
+        part["content"] if isinstance(part, dict) and part.get("type") == "content" and "content" in part else part
+        for part in content
+    ]
