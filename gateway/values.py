@@ -99,7 +99,7 @@ def members(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def canonical(value: Any) -> Hashable:
-    """Equal for what JavaScript cannot tell apart, its objects by what they hold."""
+    """Equal for what JavaScript cannot tell apart: members of an object in another order are another object."""
     match value:
         case None | Undefined() | bool() | str() | bytes():
             return (type(value).__name__, value)
@@ -110,7 +110,7 @@ def canonical(value: Any) -> Hashable:
         case list():
             return ("list", tuple(map(canonical, value)))
         case dict():
-            return ("object", tuple((name, canonical(value[name])) for name in sorted(value)))
+            return ("object", tuple((name, canonical(member)) for name, member in members(value)))
     raise TypeError(f"no plain value: {type(value)}")
 
 

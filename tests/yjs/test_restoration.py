@@ -4,6 +4,7 @@ import base64
 from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.restore import restoring_update
@@ -53,3 +54,18 @@ def test_the_json_of_any_document_is_that_of_yjs(first: int, oracle: Oracle) -> 
                     assert found[name] == value, (seed, name)
                     compared[name] += 1
     assert set(compared) == set(_KINDS)
+
+
+def test_a_restore_over_http_makes_of_a_file_exactly_what_it_was(shared_project: httpx.Client, oracle: Oracle) -> None:
+    octets = {"Content-Type": "application/octet-stream"}
+    for seed in range(5000, 5040):
+        url = f"/files/{seed}"
+        old, new = oracle.versions(seed)
+        shared_project.patch(url, content=old, headers=octets).raise_for_status()
+        before = oracle.look([shared_project.get(url).content])["seen"]
+        assert before == oracle.look([old])["seen"], seed
+        shared_project.patch(url, content=new, headers=octets).raise_for_status()
+        for changed in (oracle.look([new])["seen"] != before, False):
+            answer = shared_project.post(f"/history/{seed}/restore", json={"version": 1}).raise_for_status()
+            assert answer.json()["changed"] is changed, seed
+            assert oracle.look([shared_project.get(url).content])["seen"] == before, seed
