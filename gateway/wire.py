@@ -1,5 +1,6 @@
 """Requests and answers as they stand on the wire: shapes, and how a time, a cursor and a path are written."""
 
+import base64
 import functools
 import re
 import time
@@ -39,6 +40,13 @@ class Receipt(Struct, frozen=True, gc=False):
     """True where a part of the update was left out: it builds on something that the gateway lacks."""
     state_vector: str | UnsetType = UNSET
     """With `incomplete`: what the gateway has now, base64url."""
+
+    @property
+    def known_state(self) -> bytes | None:
+        """What the gateway has, as a state vector, where a part of the update was left out."""
+        if not isinstance(self.state_vector, str):
+            return None
+        return base64.urlsafe_b64decode(self.state_vector + "=" * (-len(self.state_vector) % 4))
 
 
 class FileEntry(Struct, frozen=True, gc=False):

@@ -88,6 +88,8 @@ class DocumentMirror(Poller):
         self._pulled = self._applying = self._heard = False
         self._pushing: asyncio.Task[None] | None = None
         self._refusal: GatewayError | None = None
+        self._integrated = b""
+        """What the document took in of what was applied to it last."""
         self._now = asyncio.Event()
         """Set when a batch is not to wait for further edits."""
         self._edits = PendingEdits(pending, project.url, path)
@@ -176,12 +178,13 @@ class DocumentMirror(Poller):
     def _note_edit(self, event: Any) -> None:
         if self._applying:
             self._heard = True
+            self._integrated = event.update
         else:
             self._edits.add(event.update)
             self._start_push()
 
     def _apply(self, update: bytes) -> None:
-        self._applying = True
+        self._applying, self._integrated = True, b"\x00\x00"
         try:
             self.doc.apply_update(update)
         except Exception as fault:  # pycrdt has no class of its own for what yrs cannot read
@@ -236,6 +239,8 @@ class DocumentMirror(Poller):
         if content.from_version > self.version:
             return False
         self._apply(content.update)
+        if _holds_more(self._integrated, content.update):
+            self._edits.add(self._integrated)  # with what came, the document could integrate what others had sent it
         self._edits.live(content.incarnation)
         if content.version >= self.version:
             self.version, self._tag = content.version, content.tag
@@ -291,17 +296,29 @@ class DocumentMirror(Poller):
             return
         if self.doc is doc:
             self._edits.acknowledge(len(batch))
-            self._note_receipt(answer)
+            if answer is not None:
+                self._note_receipt(answer)
 
-    async def _append(self, update: bytes) -> Tagged[Receipt]:
-        """Merge an update into the file; if the gateway lacks what it builds on, all that it lacks, once."""
+    async def _append(self, update: bytes) -> Tagged[Receipt] | None:
+        """Merge an update into the file; if the gateway lacks what it builds on, all that it lacks, once.
+
+        If that is not all of it, the document itself lacks something: the gateway has what it can have. Returns None
+        where it had all of that.
+        """
         try:
-            return await self._project.append_update(self.path, update, incarnation=self.incarnation)
+            answer = await self._project.append_update(self.path, update, incarnation=self.incarnation)
+            lacking = answer.value.known_state
+            if lacking is None:
+                return answer
         except MissingPredecessors as error:
             if after_refused_write(error.code, difference_sent=False) == "report":
                 raise
-            difference = self.doc.get_update(error.state_vector)
+            lacking = error.state_vector
+        try:
+            difference = self.doc.get_update(lacking)
             return await self._project.append_update(self.path, difference, incarnation=self.incarnation)
+        except MissingPredecessors:
+            return None
 
     def _note_receipt(self, answer: Tagged[Receipt]) -> None:
         """Where nobody else wrote in between, the document has all of the new version."""
@@ -313,3 +330,8 @@ class DocumentMirror(Poller):
             self.version, self._tag = receipt.version, answer.tag
         elif receipt.version != self.version:
             self._polling.signal(self._key)
+
+
+def _holds_more(update: bytes, other: bytes) -> bool:
+    """Whether an update holds what another one does not."""
+    return len(pycrdt.merge_updates(other, update)) > len(pycrdt.merge_updates(other, b"\x00\x00"))

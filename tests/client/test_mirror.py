@@ -349,3 +349,31 @@ def test_leaving_sends_what_is_left_or_keeps_it_in_the_file(shared_gateway: Gate
                 assert (await project.read_text("a.md")).value == "sent kept"
 
     asyncio.run(main())
+
+
+def test_what_a_document_with_gaps_has_is_sent_and_the_rest_when_what_was_missing_has_come(
+    shared_gateway: GatewayProcess,
+) -> None:
+    other: pycrdt.Doc[Any] = pycrdt.Doc()
+    updates: list[bytes] = []
+    subscription = other.observe(lambda event: updates.append(event.update))
+    shared = other.get("content", type=pycrdt.Text)
+    shared += "lost"
+    shared += " and late"
+    other.unobserve(subscription)
+
+    async def main() -> None:
+        async with (
+            at(shared_gateway.url, fresh_name()) as (polling, project),
+            DocumentMirror(polling, project, "a.md", batch=0) as mirror,
+        ):
+            mirror.doc.apply_update(updates[1])  # what comes before never came here
+            mirror.doc.get("mine", type=pycrdt.Text).insert(0, "typed")
+            await mirror.flush()
+            assert (await project.read_text("a.md", root="mine")).value == "typed"
+            await project.append_update("a.md", updates[0])
+            await mirror.synced()
+            await mirror.flush()
+            assert (await project.read_text("a.md")).value == str(text(mirror)) == "lost and late"
+
+    asyncio.run(main())

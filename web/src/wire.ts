@@ -13,6 +13,10 @@ export interface Receipt {
   cursor: string
   /** False where the write added nothing: no new version was made. */
   changed: boolean
+  /** True where a part of the update was left out: it builds on something that the gateway lacks. */
+  incomplete?: boolean
+  /** With `incomplete`: what the gateway has now, base64url. */
+  state_vector?: string
 }
 
 export interface FileEntry {

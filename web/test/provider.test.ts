@@ -197,6 +197,33 @@ describe('edits', () => {
     }
   )
 
+  test.each(TRANSPORTS.filter((name) => name !== 'websocket'))(
+    'in a document that itself lacks something are stored over %s, and the rest when it has come',
+    async (transport) => {
+      const third = new Y.Doc()
+      const updates: Uint8Array[] = []
+      third.on('update', (update: Uint8Array) => updates.push(update))
+      third.getText('content').insert(0, 'lost ')
+      third.getText('content').insert(5, 'late')
+      const doc = new Y.Doc()
+      Y.applyUpdate(doc, updates[1] as Uint8Array) // the first one never came
+      const project = gateway.project()
+      const provider = open(project.name, 'a.md', { transport }, doc)
+      const closed: Closed[] = []
+      provider.on('connection-close', (each: Closed) => closed.push(each))
+      await synced(provider)
+      doc.getText('mine').insert(0, 'typed')
+      await provider.flush()
+      const reader = open(project.name, 'a.md', { transport })
+      await synced(reader)
+      expect(reader.doc.getText('mine').toString()).toBe('typed')
+      Y.applyUpdate(reader.doc, updates[0] as Uint8Array)
+      await untilTextIs(reader, 'lost late')
+      expect(text(provider).toString()).toBe('lost late')
+      expect(closed).toEqual([])
+    }
+  )
+
   test('whose predecessors were lost on the way are followed by all that is missing', async () => {
     const project = gateway.project()
     await project.putText('a.md', '')

@@ -1,3 +1,4 @@
+import { fromBase64UrlEncoded } from 'lib0/buffer'
 import { uuidv4 } from 'lib0/random'
 import * as Y from 'yjs'
 import { type FileContent, incarnationOf } from '../answers.js'
@@ -6,7 +7,7 @@ import type { PollingManager } from '../manager.js'
 import { isRetried } from '../policy.js'
 import { joinFeed, type PollTransport } from '../project-feed.js'
 import type { Polled, Subscription } from '../subscription.js'
-import { Outbox, type WriteContext } from './outbox.js'
+import { Outbox, pendingBytes, type WriteContext } from './outbox.js'
 import type { Carried, Closed, Transport, TransportListener } from './transport.js'
 
 export interface HttpTransportOptions {
@@ -122,7 +123,7 @@ export class HttpTransport implements Transport {
     const { doc } = this.carried
     if (content !== null) {
       if (!this.isSameLife(content.incarnation)) return
-      if (content.update !== null) Y.applyUpdate(doc, content.update, this.options.origin)
+      if (content.update !== null) this.apply(content.update)
       this.version = Math.max(this.version, content.version)
     }
     if (!this.joined) {
@@ -133,6 +134,14 @@ export class HttpTransport implements Transport {
     this.tellState()
   }
 
+  private apply(update: Uint8Array): void {
+    const { doc } = this.carried
+    const [waiting, known] = [pendingBytes(doc), Y.encodeStateVector(doc)]
+    Y.applyUpdate(doc, update, this.options.origin)
+    // With what came, the document could integrate more, which somebody else than the gateway had sent it.
+    if (this.joined && pendingBytes(doc) < waiting) this.outbox.add(Y.encodeStateAsUpdate(doc, known))
+  }
+
   private pollFailed(error: Error): void {
     if (error instanceof GatewayError && !isRetried(error.status)) this.close(closedBy(error))
     else this.failed('pull', error)
@@ -140,15 +149,17 @@ export class HttpTransport implements Transport {
 
   // Pushing
 
-  private async write(update: Uint8Array, { signal, keepalive }: WriteContext): Promise<void> {
+  private async write(update: Uint8Array, { signal, keepalive }: WriteContext): Promise<Uint8Array | null> {
     const { project, path, incarnation } = this.carried
     const { value: receipt, tag } = await project.appendUpdate(path, update, { incarnation, signal, keepalive })
-    if (signal.aborted) return
+    const lacking = receipt.state_vector === undefined ? null : fromBase64UrlEncoded(receipt.state_vector)
+    if (signal.aborted) return lacking
     this.succeeded('push')
-    if (tag === null || !this.isSameLife(incarnationOf(tag))) return
+    if (tag === null || !this.isSameLife(incarnationOf(tag))) return lacking
     // Nobody wrote between: the version is what was just sent, and need not be fetched.
     if (receipt.version === this.version + 1) this.version = receipt.version
     else if (receipt.version > this.version) this.options.manager.signal(this.key)
+    return lacking
   }
 
   // What happens around it

@@ -11,8 +11,11 @@ export interface WriteContext {
 
 /** What an outbox needs, and whom it tells. */
 export interface OutboxOptions {
-  /** Resolves when the gateway has acknowledged. */
-  write(update: Uint8Array, context: WriteContext): Promise<void>
+  /**
+   * Resolves when the gateway has acknowledged: to null, or, where it left out a part that builds on something missing,
+   * to the state vector of what it has.
+   */
+  write(update: Uint8Array, context: WriteContext): Promise<Uint8Array | null>
   /** Edits that come within so many milliseconds are one write. */
   batchMs: number
   settings: PollSettings
@@ -31,6 +34,11 @@ interface Waiter {
 
 /** What browsers let a page send while it goes away: 64 KiB, headers included. */
 const KEEPALIVE_BYTES = 60_000
+
+/** Bytes of what a document was sent and cannot integrate: it builds on something that never came. */
+export function pendingBytes({ store }: Y.Doc): number {
+  return (store.pendingStructs?.update.length ?? 0) + (store.pendingDs?.length ?? 0)
+}
 
 /**
  * Local edits on their way: batched, sent one write at a time, kept until they are acknowledged, sent again after a
@@ -133,13 +141,25 @@ export class Outbox {
     this.acknowledged(sent)
   }
 
-  /** One write; what builds on something that the gateway lacks is followed by all that it lacks. */
+  /**
+   * One write; what builds on something that the gateway lacks is followed by all that it lacks. If that is not all of
+   * it, the document itself lacks something: the gateway has what it can have. The rest is an edit again when it can be.
+   */
   private async deliver(update: Uint8Array, context: WriteContext): Promise<void> {
+    const lacking = await this.write(update, context, false)
+    if (lacking === null) return
+    await this.write(Y.encodeStateAsUpdate(this.doc, lacking), context, true)
+  }
+
+  /** Resolves to the state vector of what the gateway has where it did not take all of an update. */
+  private async write(update: Uint8Array, context: WriteContext, isDifference: boolean): Promise<Uint8Array | null> {
     try {
-      await this.options.write(update, context)
+      return await this.options.write(update, context)
     } catch (error) {
-      if (!(error instanceof MissingPredecessors) || afterRefusedWrite(error.code, false) === 'report') throw error
-      await this.options.write(Y.encodeStateAsUpdate(this.doc, error.stateVector), context)
+      if (!(error instanceof MissingPredecessors)) throw error
+      const reported = afterRefusedWrite(error.code, isDifference) === 'report'
+      if (reported && pendingBytes(this.doc) === 0) throw error
+      return error.stateVector
     }
   }
 
