@@ -11,6 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.across_sites import AcrossSites
 from gateway.changes import Changes
 from gateway.connections import Connections
 from gateway.documents import Documents
@@ -250,7 +251,7 @@ def _assemble(
             allow_headers=_REQUEST_HEADERS,
             expose_headers=_ANSWER_HEADERS,
         )
-    return app
+    return AcrossSites(app, metrics.requests, (settings.host, *settings.hosts), settings.cors_origins)
 
 
 async def _unavailable(scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,6 +20,14 @@ _ANY = "*"
 _MARKS: dict[Form, str] = {"update": "", "text": ".t", "json": ".j"}
 
 CACHE_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding, Authorization, Origin"}
+SAFETY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+}
+"""No page of another site runs, shows or embeds an answer. `fetch` with CORS is not concerned."""
+COMMON_HEADERS = {**CACHE_HEADERS, **SAFETY_HEADERS}
+"""Headers of every answer."""
 
 
 class EntityTags(Struct, frozen=True):

@@ -18,7 +18,7 @@ from starlette.types import Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from gateway.conditional import CACHE_HEADERS
+from gateway.conditional import COMMON_HEADERS
 from gateway.connections import Connections
 from gateway.http_exchange import BODY_HELD, Exchange
 from gateway.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
@@ -487,7 +487,7 @@ def _answer(problem: Problem) -> bytes:
         "Content-Length": len(body),
         "Connection": "close",
         **problem.headers,
-        **CACHE_HEADERS,
+        **COMMON_HEADERS,
     }
     lines = [f"HTTP/1.1 {status} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
-from gateway.conditional import CACHE_HEADERS
+from gateway.conditional import CACHE_HEADERS, SAFETY_HEADERS
 from gateway.metrics import RequestFigures
 from gateway.problems import Problem, problem_from_storage
 from gateway.routes.waits import OpenStream, Park
@@ -21,6 +21,7 @@ _COMPRESS_FROM_BYTES = 1025
 _COMPRESSED_METHODS = ("GET", "POST", "HEAD")
 
 _CACHE_CONTROL, _VARY = ((name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items())
+_SAFETY = [(name.lower().encode(), value.encode()) for name, value in SAFETY_HEADERS.items()]
 
 
 def compressed(app: ASGIApp) -> ASGIApp:
@@ -92,6 +93,8 @@ class Boundary:
         headers.append(_VARY)
         if b"cache-control" not in names:
             headers.append(_CACHE_CONTROL)
+        if b"x-content-type-options" not in names:
+            headers += _SAFETY
         if self._load() > 0.5:
             headers.append((b"backoff", b"2"))
         message["headers"] = headers
@@ -108,15 +111,16 @@ def _problem(error: Exception, scope: Scope) -> Problem:
     return Problem("the failure was logged; please report it")
 
 
-async def send_problem(problem: Problem, send: Send) -> None:
-    """Answer with a problem."""
+async def send_problem(problem: Problem, send: Send, prefix: str = "http.response") -> None:
+    """Answer with a problem. `prefix`: of the messages, which for a handshake are others."""
     body = problem.body()
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),
         _CACHE_CONTROL,
         _VARY,
+        *_SAFETY,
         *((name.lower().encode(), value.encode("latin-1")) for name, value in problem.headers.items()),
     ]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{prefix}.start", "status": problem.status, "headers": headers})
+    await send({"type": f"{prefix}.body", "body": body})

@@ -8,11 +8,13 @@ import msgspec
 
 from gateway.problems import (
     HeadTooLarge,
+    HostNotAllowed,
     InvalidParameter,
     InvalidProject,
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
+    OriginNotAllowed,
     Overloaded,
     Problem,
     RequestTimeout,
@@ -34,7 +36,15 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     dict: {"type": "object"},
 }
-_OF_NO_OPERATION = (MalformedRequest, NotFound, MethodNotAllowed, RequestTimeout, HeadTooLarge)
+_OF_NO_OPERATION = (
+    MalformedRequest,
+    OriginNotAllowed,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    HostNotAllowed,
+    HeadTooLarge,
+)
 
 
 def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:

@@ -328,6 +328,20 @@ class UnsupportedMediaType(Problem):
         super().__init__(f"the body is {found[:200]!r}, and this request takes {wanted}", {"Accept": wanted})
 
 
+class OriginNotAllowed(Problem):
+    status, code, title = 403, "origin_not_allowed", "The page is not one of this gateway's"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"pages of {origin[:200]!r} may not change anything here; see GATEWAY_CORS_ORIGINS")
+
+
+class HostNotAllowed(Problem):
+    status, code, title = 421, "host_not_allowed", "The gateway does not have this name"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"the request is for {host[:200]!r}; names of the gateway are set by GATEWAY_HOSTS")
+
+
 class KeyReused(Problem):
     """A key of another request: the client made a mistake."""
 

@@ -28,6 +28,11 @@ class Settings(BaseSettings):
     same_database: bool = Field(
         False, description="Whether a database that seems to be a copy, or of an earlier time, goes on as the original."
     )
+    hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names by which the gateway is called, separated by commas; `*` for all. Loopback, and the address "
+        "that a connection came to, are always allowed.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call the gateway, separated by commas; `*` for all."
     )
@@ -97,7 +102,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

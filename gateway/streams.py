@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import Message, Send
 
+from gateway.conditional import SAFETY_HEADERS
 from gateway.eager import run_at_once
 from gateway.feed import Feed
 from gateway.hub import Hub
@@ -20,6 +21,7 @@ _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
     (b"vary", b"Accept, Accept-Encoding, Authorization, Origin"),
+    *((name.lower().encode(), value.encode()) for name, value in SAFETY_HEADERS.items()),
 ]
 _TOLD_TOGETHER = 100
 """One turn of the loop for all would let everybody else wait for it."""

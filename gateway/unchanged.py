@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.conditional import CACHE_HEADERS, Form, entity_tag, file_headers, turn_tag
+from gateway.conditional import COMMON_HEADERS, Form, entity_tag, file_headers, turn_tag
 from gateway.hub import Hub
 from gateway.metrics import RequestFigures
 from gateway.routes.parsing import accepted_form
@@ -24,7 +24,7 @@ _STATUS_ROUTE = "/api/projects/{project}/files/status"
 _TURN_ROUTE = "/api/projects/{project}/sessions/{session}/turns/{turn}"
 _TURN_STATUS_ROUTE = _TURN_ROUTE + "/status"
 _STATUS_PATH = re.compile("/api/projects/[^/]+/files/status").fullmatch
-_CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()]
+_CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()]
 
 
 class UnchangedPolls:
@@ -113,11 +113,14 @@ _decode_question = msgspec.json.Decoder(StatusQuestion).decode
 
 
 def _is_json(scope: Scope) -> bool:
-    """Whether the body is said to be plain JSON, or nothing is said of it. All other types are looked at elsewhere."""
+    """Whether the body is said to be plain JSON. All other types are looked at elsewhere."""
+    found = False
     for name, value in scope["headers"]:
-        if name == b"content-encoding" or (name == b"content-type" and value != b"application/json"):
+        if name == b"content-type":
+            found = value == b"application/json"
+        elif name == b"content-encoding":
             return False
-    return True
+    return found
 
 
 def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.conditional import CACHE_HEADERS
+from gateway.conditional import COMMON_HEADERS
 from gateway.feed import Feed
 from gateway.hub import Hub
 from gateway.metrics import RequestFigures
@@ -26,7 +26,7 @@ _log = structlog.get_logger("gateway.http")
 _FEED_ROUTE = "/api/projects/{project}/changes"
 _JSON_HEADERS = [
     (b"content-type", b"application/json"),
-    *((name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items()),
+    *((name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()),
 ]
 
 _CUT_S = 54.8

@@ -6,6 +6,7 @@ GatewayError
 └── ProblemAnswer           the gateway answered with a problem (RFC 9457): one class for each `code`
     ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
     │       · InvalidUpdate · InvalidText · MalformedRequest · TooComplex
+    ├── 403 OriginNotAllowed
     ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
     ├── 405 MethodNotAllowed
     ├── 408 RequestTimeout
@@ -15,6 +16,7 @@ GatewayError
     ├── 412 PreconditionFailed
     ├── 413 BodyTooLarge · PromptTooLarge · TooManyPaths
     ├── 415 UnsupportedMediaType
+    ├── 421 HostNotAllowed
     ├── 422 KeyReused
     ├── 431 HeadTooLarge
     ├── 500 InternalError · DataDamaged
@@ -216,6 +218,14 @@ class TooManyPaths(ProblemAnswer):
 
 class UnsupportedMediaType(ProblemAnswer):
     code = "unsupported_media_type"
+
+
+class OriginNotAllowed(ProblemAnswer):
+    code = "origin_not_allowed"
+
+
+class HostNotAllowed(ProblemAnswer):
+    code = "host_not_allowed"
 
 
 class KeyReused(ProblemAnswer):

@@ -173,12 +173,19 @@ def once(request: Request, body: bytes) -> Once | None:
 
 
 def require_media_type(request: Request, wanted: str) -> None:
-    """Raises UnsupportedMediaType unless the body is of the type `wanted`, UTF-8 and not encoded; none said is fine."""
+    """Raises UnsupportedMediaType unless the body is of the type `wanted`, UTF-8 and not encoded.
+
+    A POST has to say it: a page of another site can send a body without one, and no browser asks before it does. Before
+    PUT and PATCH a browser asks, and `curl -T` says none.
+    """
     encoding = header(request, b"content-encoding") or "identity"
     if encoding.lower() != "identity":
         raise UnsupportedMediaType(f"{encoding}-encoded", wanted)
     found = header(request, b"content-type")
     if found is None:
+        length = header(request, b"content-length") or "0"
+        if request.method == "POST" and (length != "0" or header(request, b"transfer-encoding") is not None):
+            raise UnsupportedMediaType("without a type", wanted)
         return
     media_type, *parameters = (part.strip() for part in found.split(";"))
     if media_type.lower() != wanted:

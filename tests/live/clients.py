@@ -105,7 +105,7 @@ def event_stream(client: httpx.Client, last_event_id: str | None = None, **param
 
 def figure(gateway: GatewayProcess, name: str) -> float:
     """A figure of the gateway, by its name in `/metrics`; all of its labels together."""
-    with urllib.request.urlopen(f"{gateway.url}/metrics") as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.port}/metrics") as answer:
         text = answer.read().decode()
     return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.M))
 

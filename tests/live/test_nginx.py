@@ -1,6 +1,7 @@
 """Behind nginx, with the configuration that the documentation gives: everything live passes through."""
 
 import copy
+import http.client
 import os
 import shutil
 import socket
@@ -73,6 +74,22 @@ def proxied(behind_nginx: GatewayProcess, shared_project: httpx.Client) -> Itera
     """A client for the shared project that goes through nginx."""
     with behind_nginx.client(name_of(shared_project)) as client:
         yield client
+
+
+def test_the_demo_is_published_and_figures_are_not(behind_nginx: GatewayProcess) -> None:
+    with httpx.Client(base_url=behind_nginx.url, verify=False) as client:
+        for path in ("/", "/index.html", "/demo.js", "/demo.css", "/openapi.json"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers["X-Content-Type-Options"]) == (200, "nosniff"), path
+    inside = ("metrics", "healthz", "readyz")
+    spellings = ("/{}", "//{}", "/./{}", "/api/../{}", "/%2e/{}", "/{}/", "/api/%2e%2e/{}", "/{}?a=demo.js")
+    for path in (spelling.format(name) for name in inside for spelling in spellings):
+        connection = http.client.HTTPConnection(behind_nginx.url.removeprefix("http://"))  # sends a path as it is
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.status == 404, path
+        assert b"gateway_" not in answer.read()
+        connection.close()
 
 
 def test_events_pass_at_once(proxied: httpx.Client) -> None:

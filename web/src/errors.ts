@@ -49,6 +49,8 @@ export const PROBLEM_CODES = [
   'unsupported_media_type',
   'idempotency_key_reused',
   'head_too_large',
+  'host_not_allowed',
+  'origin_not_allowed',
   'internal',
   'data_damaged',
   'overloaded',
