@@ -12,6 +12,8 @@ from gateway.watched_project import WatchedProject
 from gateway.wire import (
     ChangeType,
     Cursor,
+    DeletedFile,
+    DeletedListing,
     FileChange,
     FileEntry,
     FileListing,
@@ -82,6 +84,22 @@ class Changes:
         head, files = answer
         entries = [FileEntry(file.path, file.version, rfc3339(file.last_modified), file.size) for file in files[:limit]]
         return FileListing(entries, _cursor(head), entries[-1].path if len(files) > limit else None)
+
+    async def list_deleted(self, project: str, prefix: str, after: str, limit: int) -> DeletedListing:
+        """A page of the files that were deleted and can be restored, by path.
+
+        Raises:
+            ProjectNotFound
+        """
+        answer = await self._storage.list_tombstones(project, prefix=prefix, after=after, limit=limit + 1)
+        if answer is None:
+            raise ProjectNotFound(project)
+        head, found = answer
+        entries = [
+            DeletedFile(each.head.path, each.head.version, rfc3339(each.head.last_modified), each.author)
+            for each in found[:limit]
+        ]
+        return DeletedListing(entries, _cursor(head), entries[-1].path if len(found) > limit else None)
 
     async def status(self, project: str, question: StatusQuestion) -> StatusAnswer:
         """What changed among many files since the client last looked.

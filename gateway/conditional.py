@@ -76,8 +76,8 @@ class Preconditions(Struct, frozen=True):
     if_unmodified_since: int | None = None
     """In seconds since 1970. Counts where `if_match` is None (RFC 9110 §13.2.2)."""
     incarnation: str | None = None
-    unless_deleted: bool = False
-    """A tombstone is no place to begin a new life of the file."""
+    tombstone: int | None = None
+    """The version of the tombstone on which a new life of the file may begin; 0: on none."""
 
     def __bool__(self) -> bool:
         return self != _NONE
@@ -87,7 +87,7 @@ class Preconditions(Struct, frozen=True):
         live = head if head is not None and not head.deleted else None
         if self.incarnation is not None and (live is None or live.incarnation != self.incarnation):
             raise FileDeleted(path, None if head is None else file_headers(head))
-        if self.unless_deleted and head is not None and head.deleted:
+        if self.tombstone is not None and head is not None and head.deleted and head.version != self.tombstone:
             raise FileDeleted(path, file_headers(head))
         state = None if live is None else entity_tag(live)
         if self._is_refused(live, state):

@@ -1,5 +1,5 @@
-"""The commands for people on the files of a gateway: `ls`, `cat`, `put`, `rm`, `mv`, `status`, `watch`, `pull`, `push`,
-`history`. Human output by default, with `--json` one value, or one a line where there is no end.
+"""The commands for people on the files of a gateway: `ls`, `cat`, `put`, `rm`, `mv`, `restore`, `status`, `watch`,
+`pull`, `push`, `history`. Human output by default, with `--json` one value, or one a line where there is no end.
 """
 
 import asyncio
@@ -30,20 +30,28 @@ _MARKS = {"same": " ", "new": "A", "edited": "M", "deleted": "D"}
 
 def add_to(main: typer.Typer) -> None:
     """Add the commands."""
-    for command in (ls, cat, put, rm, mv, status, watch, pull, push, history):
+    for command in (ls, cat, put, rm, mv, restore, status, watch, pull, push, history):
         main.command()(command)
 
 
 def ls(
     prefix: Annotated[str, typer.Argument(help="Only paths that begin with this.")] = "",
+    deleted: Annotated[bool, typer.Option("--deleted", help="List the files that were deleted.")] = False,
     url: Url = None,
     project: ProjectName = None,
     token: Token = None,
     json: Json = False,
 ) -> None:
-    """List the files: version, time, stored bytes, path."""
+    """List the files: version, time, stored bytes, path. With --deleted: version, time, who deleted the file, path."""
 
     async def work(files: "Project") -> None:
+        if deleted:
+            gone = await files.all_deleted(prefix)
+            if json:
+                _print_json(gone)
+            else:
+                _print_rows([(str(each.version), each.last_modified, each.author or "", each.path) for each in gone])
+            return
         entries = await files.all_files(prefix)
         if json:
             _print_json(entries)
@@ -139,6 +147,39 @@ def mv(
             _echo(f"{source} is {receipt.path} now, version {receipt.version}")
 
     _run(work, url, project, token)
+
+
+def restore(
+    path: FilePath,
+    version: Annotated[
+        int | None, typer.Option(help="The version; of a deleted file the last one unless said.", min=1)
+    ] = None,
+    url: Url = None,
+    project: ProjectName = None,
+    token: Token = None,
+    json: Json = False,
+) -> None:
+    """Make the content of a file what it was at a version, or bring a deleted file back."""
+
+    async def work(files: "Project") -> None:
+        wanted = version or await _last_before_deletion(files, path)
+        receipt = (await files.restore(path, wanted)).value
+        if json:
+            _print_json(receipt)
+        else:
+            unchanged = "" if receipt.changed else ", unchanged"
+            typer.echo(f"{receipt.path}: version {receipt.version}, as it was at version {wanted}{unchanged}")
+
+    _run(work, url, project, token)
+
+
+async def _last_before_deletion(files: "Project", path: str) -> int:
+    newest, *before = (await files.history(path, limit=2)).versions
+    if not newest.deleted:
+        _fail(f"{path} is not deleted: say which --version")
+    if not before:
+        _fail(f"{path}: what it was is not kept any more")
+    return before[0].version
 
 
 def watch(

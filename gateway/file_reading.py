@@ -97,24 +97,28 @@ class FileReader:
         return await self._build(stored)
 
     async def read_at(self, project: str, path: str, version: int) -> Content:
-        """The whole document as it was at a version of any of its lives."""
-        head = await self.head(project, path)
+        """The whole document as it was at a version of any of its lives, also of one that is over."""
+        return await self.build_past(project, path, await self.stored_at(project, path, version))
+
+    async def stored_at(self, project: str, path: str, version: int) -> StoredDocument:
+        """What builds that document."""
         stored = await self._storage.read_document(project, path, at_version=version)
         if stored is not None:
-            content = await self._build(stored)
-            if stored.version < head.version:
-                self._documents.note_replay(stored, project, path, len(content.update))
-            return content
-        tombstone = await self._storage.read_version(project, path, version)
-        if tombstone is not None:
+            return stored
+        head = await self._storage.file_head(project, path)
+        if head is None:
+            head = await self._require_live(project, path, head)
+        if await self._storage.read_version(project, path, version) is not None:
             raise FileDeleted(path, file_headers(head))
         oldest = await self._storage.base_version(project, path)
         raise VersionNotFound(f"{path!r} has the versions {oldest} to {head.version}, not {version}")
 
-    async def read_past(self, project: str, path: str, version: int) -> Content:
-        """The same, also of a file that was deleted since."""
-        stored = await self._storage.read_document(project, path, at_version=version)
-        return await self._build(stored) if stored is not None else await self.read_at(project, path, version)
+    async def build_past(self, project: str, path: str, stored: StoredDocument) -> Content:
+        """A document as it was, of what builds it."""
+        content = await self._build(stored)
+        if stored.version < stored.head.version:
+            self._documents.note_replay(stored, project, path, len(content.update))
+        return content
 
     async def read_since(self, project: str, path: str, version: int) -> Content:
         """What the versions after `version` added; the whole document where that is not to be had or is smaller."""

@@ -8,9 +8,11 @@ from msgspec import Struct
 
 from gateway import roots
 from gateway.conditional import Preconditions
-from gateway.documents import DocumentsExhausted
+from gateway.documents import Documents, DocumentsExhausted
 from gateway.file_reading import FileReader
+from gateway.hub import Hub
 from gateway.open_document import Admitted, Gap, OpenDocument
+from gateway.past_lives import PastLives
 from gateway.problems import (
     FileExists,
     InvalidUpdateBody,
@@ -31,6 +33,7 @@ from storage import (
     Committed,
     DeleteFile,
     FileHead,
+    Storage,
     Version,
     VersionConflict,
 )
@@ -86,6 +89,10 @@ class Files(FileReader):
 
     Every method raises the problems (`gateway.problems`) that a client is to be told, and StorageError.
     """
+
+    def __init__(self, storage: Storage, documents: Documents, hub: Hub) -> None:
+        super().__init__(storage, documents, hub)
+        self._past_lives = PastLives(storage)
 
     async def append(
         self, project: str, path: str, update: bytes, preconditions: Preconditions, author: str | None = None
@@ -202,6 +209,14 @@ class Files(FileReader):
         if isinstance(reason, Gap):
             return MissingPredecessors((await self._open(project, path)).state_vector())
         return InvalidUpdateBody(str(reason))
+
+    async def is_past(self, project: str, path: str, update: bytes) -> bool:
+        """Whether an update holds what is of an earlier life of the file, and not of the present one."""
+        return await self._past_lives.hold_any(await self._open(project, path), update)
+
+    async def is_replica_of_past(self, project: str, path: str, state_vector: bytes) -> bool:
+        """The same of a replica with a state vector."""
+        return await self._past_lives.hold_any_of_vector(await self._open(project, path), state_vector)
 
     async def state_vector(self, project: str, path: str) -> bytes:
         """What the gateway has of a file, as a Yjs state vector; that of an empty document where there is no file."""

@@ -100,7 +100,7 @@ class Versions:
         self, project: str, path: str, version: int, preconditions: Preconditions, author: str | None
     ) -> Written:
         """Make the content of a file what it was at a version, as a new edit; a deleted file comes back with it."""
-        content = await self._files.read_past(project, path, version)
+        content = await self._files.read_at(project, path, version)
         return await self._files.restore(project, path, content.update, preconditions, author)
 
 

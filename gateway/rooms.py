@@ -15,6 +15,7 @@ from gateway.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TRY_LATER
 from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files, WrittenTogether
+from gateway.past_lives import has_past
 from gateway.problems import FileDeleted, FileNotFound, Problem, ProjectNotFound
 from gateway.room_answers import Answers, Turns
 from gateway.room_connection import Connection
@@ -51,6 +52,11 @@ class Room:
         self.connections: dict[Connection, None] = {}
         self.awareness = Awareness()
         self.incarnation: str | None = None
+        self.tombstone: int | None = None
+        """The version of the tombstone that was there when the room was opened, 0 if none was: on this one a new life
+        of the file may begin here. None: the file was not looked at yet."""
+        self.has_past = False
+        """Whether the file had a life before, of which somebody may bring something."""
         self._version = 0
         """The newest version that was heard of."""
         self.over = False
@@ -66,11 +72,27 @@ class Room:
         """Whether nobody is connected and nothing waits to be written."""
         return not self.connections and self._flushing is None
 
+    def begin(self, head: FileHead | None) -> bool:
+        """Note the life that the file has, or may begin; False if the room is one of another life."""
+        incarnation = None if head is None or head.deleted else head.incarnation
+        tombstone = head.version if head is not None and head.deleted else 0
+        if self.incarnation is not None and incarnation != self.incarnation:
+            return False
+        if incarnation is None and self.tombstone not in (None, tombstone):
+            return False
+        if self.tombstone is None:
+            self.tombstone = tombstone
+        self.incarnation, self.has_past = incarnation, has_past(head)
+        return True
+
     # What connections say
 
     async def submit(self, connection: Connection, update: bytes, *, answer: bool) -> None:
         """Take an update of a client, to be written soon. Waits while too much is waiting already."""
         if update == EMPTY_UPDATE:
+            return
+        if self.has_past and await self._rooms.is_past(self, update):
+            connection.close(FILE_DELETED, "it holds what is of an earlier life of the file")
             return
         while self._inbox and self._inbox_bytes + len(update) > self._rooms.inbox_limit:
             self._room_in_inbox.clear()
@@ -97,6 +119,9 @@ class Room:
 
     async def answer_step_1(self, connection: Connection, state_vector: bytes) -> None:
         """Send a client what it lacks, and from then on every version after that."""
+        if self.has_past and await self._rooms.is_replica_of_past(self, state_vector):
+            connection.close(FILE_DELETED, "it holds what is of an earlier life of the file")
+            return
         known = self._rooms.answers.find(self, state_vector)
         if known is None:
             await self._rooms.turns.take()
@@ -117,8 +142,10 @@ class Room:
     def committed(self, head: FileHead, update: bytes | None) -> None:
         """Send a new version to everybody; a deletion ends the room."""
         if head.deleted or update is None:
-            self.end()
+            if head.version != self.tombstone:
+                self.end()
             return
+        self.has_past = has_past(head)
         self.incarnation, self._version = head.incarnation, head.version
         self._rooms.answers.forget(self)
         message = sync_update(to_wire(read_row(update)[0]))
@@ -276,14 +303,10 @@ class Rooms:
         except BaseException:
             self.leave(room, connection)
             raise
-        if head is None:
-            return room
-        if head.deleted or room.incarnation not in (None, head.incarnation):
-            # Of another life: that the one of this room is over will be heard of in a moment.
-            connection.close(FILE_DELETED if head.deleted else TRY_LATER)
+        if not room.begin(head):  # of another life: that the one of this room is over will be heard of in a moment
+            connection.close(TRY_LATER)
             self.leave(room, connection)
             return None
-        room.incarnation = head.incarnation
         return room
 
     def leave(self, room: Room, connection: Connection) -> None:
@@ -329,17 +352,25 @@ class Rooms:
         Raises:
             FileDeleted, another Problem, StorageError: nothing was written.
         """
-        life = Preconditions(incarnation=room.incarnation, unless_deleted=True)
+        life = Preconditions(incarnation=room.incarnation, tombstone=room.tombstone or 0)
         return await self._files.append_together(room.project, room.path, updates, life)
 
     async def state_vector(self, room: Room) -> bytes:
         return await self._files.state_vector(room.project, room.path)
 
+    async def is_past(self, room: Room, update: bytes) -> bool:
+        """Whether an update brings something of an earlier life of the file."""
+        return await self._files.is_past(room.project, room.path, update)
+
+    async def is_replica_of_past(self, room: Room, state_vector: bytes) -> bool:
+        """The same of a replica with a state vector."""
+        return await self._files.is_replica_of_past(room.project, room.path, state_vector)
+
     async def read_lacking(self, room: Room, state_vector: bytes) -> tuple[bytes, int]:
         """What a replica lacks of the file, and the version that it has then."""
         try:
             content = await self._files.read_lacking(room.project, room.path, state_vector)
-        except (FileNotFound, ProjectNotFound):
+        except (FileNotFound, ProjectNotFound, FileDeleted):
             return EMPTY_UPDATE, 0
         return await self._files.wire_update(content), content.version
 

@@ -64,6 +64,24 @@ class FileListing(Struct, frozen=True, gc=False):
     """The `after` of the next page; null on the last."""
 
 
+class DeletedFile(Struct, frozen=True, gc=False):
+    """A file that was deleted and can be restored."""
+
+    path: str
+    version: int
+    """That of the tombstone; the version before it is what the file was last."""
+    last_modified: str
+    author: str | None
+    """Who deleted the file, if that was said."""
+
+
+class DeletedListing(Struct, frozen=True, gc=False):
+    files: list[DeletedFile]
+    cursor: str
+    next: str | None
+    """The `after` of the next page; null on the last."""
+
+
 class StatusQuestion(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What a client asks about many files; every member may be left out."""
 

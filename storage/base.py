@@ -30,6 +30,7 @@ from storage.records import (
     StoredDocument,
     StoredTurn,
     StoredUpdate,
+    Tombstone,
     TurnHead,
     UpdateTurn,
     Version,
@@ -93,6 +94,11 @@ class Storage(Protocol):
     ) -> tuple[ProjectHead, list[FileHead]] | None:
         """Up to `limit` files that exist now, by path (code point order), after the path `after`."""
 
+    async def list_tombstones(
+        self, project: str, *, prefix: str = "", after: str = "", limit: int
+    ) -> tuple[ProjectHead, list[Tombstone]] | None:
+        """The same of the files that were deleted, without those of which the past was forgotten."""
+
     async def files_changed_since(
         self, project: str, sequence: int, *, limit: int | None = None
     ) -> tuple[ProjectHead, list[FileHead]] | None:
@@ -114,6 +120,9 @@ class Storage(Protocol):
     async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:
         """What builds the document at a version (default: the head). None where there is none: no such version,
         or a tombstone."""
+
+    async def past_lives(self, project: str, path: str, *, limit: int) -> list[Version]:
+        """The last versions before the tombstones of up to `limit` lives of a file that are over, newest first."""
 
     async def read_history(
         self, project: str, path: str, *, before: int | None = None, limit: int

@@ -111,6 +111,13 @@ class StoredUpdate(Struct, frozen=True, gc=False):
     """False: the body is not the one that was written. Only reading the whole log finds out."""
 
 
+class Tombstone(Struct, frozen=True, gc=False):
+    """A file that was deleted, and who deleted it."""
+
+    head: FileHead
+    author: str | None
+
+
 class VersionRecord(Struct, frozen=True, gc=False):
     """A row of a file's log without what it added."""
 

@@ -23,6 +23,8 @@ from gateway.client.paths import checked_path, project_path, quoted_path
 from gateway.client.policy import PollSettings
 from gateway.client.sessions import SessionRequests
 from gateway.wire import (
+    DeletedFile,
+    DeletedListing,
     FeedAnswer,
     FileEntry,
     FileListing,
@@ -69,6 +71,27 @@ class Project(SessionRequests):
         after: str | None = None
         while True:
             page = (await self.list_files(prefix, after=after)).value
+            assert page is not None
+            files += page.files
+            after = page.next
+            if after is None:
+                return files
+
+    async def list_deleted(
+        self, prefix: str = "", *, after: str | None = None, limit: int | None = None, tag: str | None = None
+    ) -> Tagged[DeletedListing | None]:
+        """A page of the files that were deleted and can be restored; None if `tag` names the present state."""
+        params = {"deleted": "true", "prefix": prefix or None, "after": after, "limit": limit}
+        headers = {"If-None-Match": quoted(tag)}
+        answer = await self._sender.send("GET", f"{self._path}/files", params=params, headers=headers)
+        return tagged_unless_known(answer, DeletedListing)
+
+    async def all_deleted(self, prefix: str = "") -> list[DeletedFile]:
+        """The files that were deleted and can be restored, page by page until the last one."""
+        files: list[DeletedFile] = []
+        after: str | None = None
+        while True:
+            page = (await self.list_deleted(prefix, after=after)).value
             assert page is not None
             files += page.files
             after = page.next

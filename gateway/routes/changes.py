@@ -31,7 +31,7 @@ from gateway.routes.parsing import (
 )
 from gateway.routes.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
 from gateway.watched_project import Interest
-from gateway.wire import FeedAnswer, FileListing, StatusAnswer, StatusQuestion
+from gateway.wire import DeletedListing, FeedAnswer, FileListing, StatusAnswer, StatusQuestion
 
 _LIMIT = 1000
 _MOST = 10_000
@@ -52,12 +52,17 @@ class ChangeRoutes:
         """`GET P/files`."""
         project = project_id(request)
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
+        deleted = _wants_deleted(request)
         tags = if_none_match(request)
         watched = await self._changes.watched(project)
         if tags is not None and tags.match(watched.cursor):
             return Response(status_code=304, headers={"ETag": f'"{watched.cursor}"'})
         prefix, after = request.query_params.get("prefix", ""), request.query_params.get("after", "")
-        listing = await self._changes.list_files(project, prefix, after, limit)
+        listing: FileListing | DeletedListing
+        if deleted:
+            listing = await self._changes.list_deleted(project, prefix, after, limit)
+        else:
+            listing = await self._changes.list_files(project, prefix, after, limit)
         return Response(json_bytes(listing), headers={"ETag": f'"{listing.cursor}"'}, media_type=JSON)
 
     async def status(self, request: Request) -> Response:
@@ -130,14 +135,17 @@ class ChangeRoutes:
                 problems=(InvalidParameter, InvalidPath, InvalidCursor, ProjectNotFound, Overloaded),
             ),
             Operation(
-                "GET", "/api/projects/{project}/files", "listFiles", self.list_files, "The files that exist, by path.",
+                "GET", "/api/projects/{project}/files", "listFiles", self.list_files,
+                "The files that exist, or were deleted, by path.",
                 parameters=(
                     Parameter("prefix", "Only paths that begin so.", _STRING),
                     Parameter("after", "Only paths after this one: `next` of the page before.", _STRING),
                     Parameter("limit", f"At most so many; {_LIMIT} unless said.", _LIMIT_SCHEMA),
+                    Parameter("deleted", "List those that were deleted instead.", {"type": "boolean"}),
                     Parameter("If-None-Match", "The tag of a listing that is known.", _STRING, "header"),
                 ),
-                answers={200: {JSON: FileListing}, 304: {}}, problems=(InvalidParameter, ProjectNotFound),
+                answers={200: {JSON: (FileListing, DeletedListing)}, 304: {}},
+                problems=(InvalidParameter, ProjectNotFound),
             ),
         ]  # fmt: skip
 
@@ -161,6 +169,13 @@ def _resumed(since: str | None) -> str | None:
 
 _EVERYTHING = Interest()
 """What most ask for: of ten thousand who wait, one and the same."""
+
+
+def _wants_deleted(request: Request) -> bool:
+    wanted = request.query_params.get("deleted", "false")
+    if wanted not in ("true", "false"):
+        raise InvalidParameter("deleted", "it is true or false")
+    return wanted == "true"
 
 
 def _interest(request: Request) -> Interest:

@@ -91,13 +91,14 @@ class FileRoutes:
         if lacking is not None and wanted != "update":
             raise InvalidParameter("state_vector", "what it asks for is an update, not text or JSON")
         wait = parse_wait(request)
+        if at is not None:
+            return await self._read_past(request, project, path, at, wanted)
         watched = await self._files.watched(project)
         as_of = watched.head
         head = await self._files.head(project, path, since or 0)
-        known = _is_known(request, head, at, wanted)
+        known = _is_known(request, head, wanted)
         if known or (since is not None and since == head.version):
-            if at is None:
-                hold(request, wait, watched, as_of, Interest(turns=False, paths=frozenset([path])))
+            hold(request, wait, watched, as_of, Interest(turns=False, paths=frozenset([path])))
             headers = {**file_headers(head, since or 0, wanted), **empty_after_wait(request)}
             return Response(status_code=304 if known else 204, headers=headers)
         if since is not None and wanted == "update":
@@ -105,12 +106,19 @@ class FileRoutes:
         elif lacking is not None:
             content = await self._files.read_lacking(project, path, lacking)
         else:
-            content = await self._read_whole(project, path, since, at)
+            content = await self._read_whole(project, path, since)
         return await self._represent(content, wanted, request)
 
-    async def _read_whole(self, project: str, path: str, since: int | None, at: int | None) -> Content:
-        if at is not None:
-            return await self._files.read_at(project, path, at)
+    async def _read_past(self, request: Request, project: str, path: str, version: int, wanted: Form) -> Response:
+        """The file as it was, also where it was deleted since."""
+        stored = await self._files.stored_at(project, path, version)
+        tags = if_none_match(request)
+        if tags is not None and tags.match(version_tag(stored.incarnation, stored.version, wanted)):
+            headers = version_headers(stored.incarnation, stored.version, stored.last_modified, 0, wanted)
+            return Response(status_code=304, headers=headers)
+        return await self._represent(await self._files.build_past(project, path, stored), wanted, request)
+
+    async def _read_whole(self, project: str, path: str, since: int | None) -> Content:
         content = await self._files.read_whole(project, path)
         if since is not None and since > content.version:
             raise VersionAhead(path, since, content.version)
@@ -219,13 +227,13 @@ class FileRoutes:
         ]  # fmt: skip
 
 
-def _is_known(request: Request, head: FileHead, at: int | None, form: Form) -> bool:
+def _is_known(request: Request, head: FileHead, form: Form) -> bool:
     """Whether the client has what would be sent: the representation in this form, not another one of the same state."""
     tags = if_none_match(request)
     if tags is not None:
-        return tags.match(version_tag(head.incarnation, head.version if at is None else at, form))
+        return tags.match(version_tag(head.incarnation, head.version, form))
     since = if_modified_since(request)
-    return since is not None and at is None and head.last_modified // 1000 <= since
+    return since is not None and head.last_modified // 1000 <= since
 
 
 def _wanted_format(request: Request) -> Form:

@@ -15,6 +15,7 @@ from storage.records import (
     Snapshot,
     StoredDocument,
     StoredUpdate,
+    Tombstone,
     Version,
     VersionRecord,
 )
@@ -79,14 +80,37 @@ def list_files(
     if found is None:
         return None
     id, head = found
-    end = path_after_prefix(prefix)
-    # `>` for a position, `>=` for a prefix: the prefix itself may be a path.
+    between, bounds = _between(prefix, after)
     statement = (
         f"SELECT {_HEAD} FROM file INDEXED BY live_file_by_path WHERE project = ? AND deleted = 0"
-        f" AND path > ? AND path >= ?{' AND path < ?' if end is not None else ''} ORDER BY path LIMIT ?"
+        f" AND {between} ORDER BY path LIMIT ?"
     )
-    bounds = [after, prefix] + ([end] if end is not None else [])
     return head, [head_from_row(row) for row in connection.execute(statement, (id, *bounds, limit))]
+
+
+def list_tombstones(
+    connection: sqlite3.Connection, project: str, prefix: str, after: str, limit: int
+) -> tuple[ProjectHead, list[Tombstone]] | None:
+    found = project_head(connection, project)
+    if found is None:
+        return None
+    id, head = found
+    between, bounds = _between(prefix, after)
+    rows = connection.execute(
+        "SELECT (SELECT author FROM file_update WHERE file = file.id AND version = file.version),"
+        f" {_HEAD} FROM file INDEXED BY tombstone_by_path WHERE project = ? AND deleted = 1 AND base_version < version"
+        f" AND {between} ORDER BY path LIMIT ?",
+        (id, *bounds, limit),
+    )
+    return head, [Tombstone(head_from_row(row[1:]), row[0]) for row in rows]
+
+
+def _between(prefix: str, after: str) -> tuple[str, list[str]]:
+    """The condition of a page of paths, and its values."""
+    end = path_after_prefix(prefix)
+    # `>` for a position, `>=` for a prefix: the prefix itself may be a path.
+    condition = f"path > ? AND path >= ?{' AND path < ?' if end is not None else ''}"
+    return condition, [after, prefix] + ([end] if end is not None else [])
 
 
 def path_after_prefix(prefix: str) -> str | None:
@@ -266,6 +290,21 @@ def _snapshot(
 def drop_damaged_snapshots(connection: sqlite3.Connection, rows: list[tuple[int, int]]) -> None:
     """Remove snapshots, named by row id and version, that are damaged."""
     connection.executemany("DELETE FROM snapshot WHERE rowid = ?", [(row,) for row, _ in rows])
+
+
+def past_lives(connection: sqlite3.Connection, project: str, path: str, limit: int) -> list[Version]:
+    file = _file(connection, project, path)
+    if file is None:
+        return []
+    id, _, head = file
+    rows = connection.execute(
+        "SELECT born_version FROM past_life WHERE file = ? ORDER BY born_version DESC LIMIT ?", (id, limit)
+    ).fetchall()
+    # The tombstone of each life is the version before the next one is born.
+    tombstones = [head.version] if head.deleted else []
+    if rows:
+        tombstones += [born - 1 for born in (head.born_version, *(row[0] for row in rows[:-1]))]
+    return [Version(tombstone - 1) for tombstone in tombstones[:limit]]
 
 
 def read_history(

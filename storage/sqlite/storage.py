@@ -32,6 +32,7 @@ from storage.records import (
     StoredDocument,
     StoredTurn,
     StoredUpdate,
+    Tombstone,
     TurnHead,
     UpdateTurn,
     Version,
@@ -152,6 +153,16 @@ class SQLiteStorage:
             return self._database.read(query)
         return await self._database.read_long(query)
 
+    async def list_tombstones(
+        self, project: str, *, prefix: str = "", after: str = "", limit: int
+    ) -> tuple[ProjectHead, list[Tombstone]] | None:
+        def query(connection: sqlite3.Connection) -> tuple[ProjectHead, list[Tombstone]] | None:
+            return files.list_tombstones(connection, project, prefix, after, limit)
+
+        if limit <= _NEAR_READ_ROWS:
+            return self._database.read(query)
+        return await self._database.read_long(query)
+
     async def files_changed_since(
         self, project: str, sequence: int, *, limit: int | None = None
     ) -> tuple[ProjectHead, list[FileHead]] | None:
@@ -222,6 +233,9 @@ class SQLiteStorage:
                 await self._database.write(lambda connection: files.drop_damaged_snapshots(connection, damaged))
             except StorageError as error:  # they are passed over as well as they are
                 _log.warning("damaged snapshots not removed", project=project, path=path, reason=str(error))
+
+    async def past_lives(self, project: str, path: str, *, limit: int) -> list[Version]:
+        return self._database.read(lambda connection: files.past_lives(connection, project, path, limit))
 
     async def read_history(
         self, project: str, path: str, *, before: int | None = None, limit: int

@@ -89,6 +89,22 @@ def test_files_are_put_listed_printed_moved_and_removed(commands: Commands) -> N
     assert commands.json("ls") == []
 
 
+def test_what_was_deleted_is_listed_and_comes_back(commands: Commands) -> None:
+    for text in ("one", "two"):
+        (commands.folder / "a.md").write_text(text)
+        commands("put", "a.md")
+    assert commands.json("ls", "--deleted") == []
+    assert "--version" in commands.run("restore", "a.md", code=1).stderr.decode()
+    assert commands.json("restore", "a.md", "--version", "1")["version"] == 3
+    commands("put", "a.md")
+    commands("rm", "a.md")
+    assert [(each["path"], each["version"]) for each in commands.json("ls", "--deleted")] == [("a.md", 5)]
+    assert commands("ls", "--deleted").endswith("  a.md\n")
+    assert commands("restore", "a.md") == "a.md: version 6, as it was at version 4\n"
+    assert commands("cat", "a.md") == "two"
+    assert commands.json("ls", "--deleted") == []
+
+
 def test_what_goes_wrong_is_said_in_a_line(commands: Commands) -> None:
     (commands.folder / "picture.png").write_bytes(b"\x89PNG\xff")
     commands.write("a.md", "a")

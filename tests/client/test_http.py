@@ -84,6 +84,12 @@ def test_files_are_written_read_and_listed(shared_gateway: GatewayProcess) -> No
         assert await project.all_files("b") == listing.value.files[:1]
         await project.delete("b.md")
         assert [entry.path for entry in await project.all_files()] == ["c.md"]
+        deleted = await project.list_deleted(limit=1)
+        assert deleted.value is not None
+        assert len(deleted.value.files) == 1
+        assert (await project.list_deleted(tag=deleted.tag)).value is None
+        assert [(each.path, each.version) for each in await project.all_deleted("b")] == [("b.md", 2)]
+        assert (await project.read_text("b.md", at_version=1)).value == "three"
 
     run(shared_gateway, scenario)
 

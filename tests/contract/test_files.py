@@ -452,6 +452,58 @@ def test_a_listing_is_in_order_of_path_and_of_what_exists(open_storage: Open, ru
     run(work())
 
 
+def test_tombstones_are_listed_by_path_with_who_deleted(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            assert await storage.list_tombstones("p", limit=1) is None
+            paths = ["a", "a/b", "a/c", "b", "ä", "😀"]
+            for path in [*paths, "alive", "back"]:
+                await _append(storage, path)
+            for path in [*paths, "back"]:
+                await storage.append("p", (DeleteFile(path, Version(1), None if path == "b" else f"who {path}"),))
+            await _append(storage, "back")
+
+            async def listed(**question: object) -> list[str]:
+                answer = await storage.list_tombstones("p", **{"limit": 1000, **question})  # type: ignore[arg-type]
+                assert answer is not None
+                for each in answer[1]:
+                    assert each.head == await storage.file_head("p", each.head.path)
+                    assert each.author == (None if each.head.path == "b" else f"who {each.head.path}")
+                return [each.head.path for each in answer[1]]
+
+            assert await listed() == paths
+            for prefix in ("a", "a/", "ä", "none"):
+                assert await listed(prefix=prefix) == [path for path in paths if path.startswith(prefix)]
+            assert await listed(after="a/b", limit=2) == ["a/c", "b"]
+
+    run(work())
+
+
+def test_the_last_versions_of_past_lives_are_known(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            assert await storage.past_lives("p", "a", limit=9) == []
+            await _append(storage, "a", b"1")
+            assert await storage.past_lives("p", "a", limit=9) == []
+            await _append(storage, "a", b"2")
+            await _delete(storage, "a")
+            assert await storage.past_lives("p", "a", limit=9) == [2]
+            await _append(storage, "a", b"4")
+            assert await storage.past_lives("p", "a", limit=9) == [2]
+            await _delete(storage, "a")
+            await _append(storage, "a", b"6")
+            await _append(storage, "a", b"7")
+            await _delete(storage, "a")
+            assert await storage.past_lives("p", "a", limit=9) == [7, 4, 2]
+            assert await storage.past_lives("p", "a", limit=2) == [7, 4]
+            await _append(storage, "a", b"9")
+            assert await storage.past_lives("p", "a", limit=9) == [7, 4, 2]
+            bodies = [await storage.read_document("p", "a", at_version=version) for version in (7, 4, 2)]
+            assert [each and each.updates for each in bodies] == [(b"6", b"7"), (b"4",), (b"1", b"2")]
+
+    run(work())
+
+
 def test_it_knows_when_a_file_existed(open_storage: Open, run: Run) -> None:
     async def work() -> None:
         async with open_storage() as storage:

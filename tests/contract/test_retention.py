@@ -184,6 +184,10 @@ def test_a_forgotten_tombstone_raises_the_floor_and_keeps_the_counter(
             await _write(storage, "young", b"1", None)
             assert await storage.forget_tombstones(clock.now) == [("p", "old")]
             assert await storage.forget_tombstones(clock.now) == []
+            listed = await storage.list_tombstones("p", limit=9)
+            assert listed is not None
+            assert [each.head.path for each in listed[1]] == ["young"]
+            assert await storage.read_document("p", "old", at_version=2) is None
             assert await _sweep(storage, "old") == 2
             assert await storage.tombstone_floor("p") == old.sequence
             assert await storage.file_head("p", "old") == old

@@ -145,6 +145,10 @@ async def _everything(client: httpx.AsyncClient) -> None:
     for parameters in ({}, {"from_version": 1}, {"at_version": 1}, {"state_vector": "AA"}, {"format": "text"}):
         (await client.get("/files/new.md", params=parameters)).raise_for_status()
     (await client.delete("/files/2.md")).raise_for_status()
+    (
+        await client.get("/files", params={"deleted": "true", "prefix": "2", "limit": 3, "after": "1.md"})
+    ).raise_for_status()
+    (await client.get("/files/2.md", params={"at_version": 1})).raise_for_status()
     await client.put("/files/2.md", content=b"again", headers=_PLAIN)
     (await client.post("/files/move", json={"from": "3.md", "to": "moved.md"})).raise_for_status()
     for question in ({"since": cursor}, {"versions": {"2.md": 1, "none.md": 4}}, {"paths": ["5.md"]}, {}):

@@ -209,3 +209,84 @@ def test_typing_in_a_file_of_many_versions_reads_any_of_them(shared_project: htt
         whole = shared_project.get("/files/a.md", params={"at_version": version})
         assert whole.headers["X-Version"] == str(version)
         assert oracle.text([whole.content]) == expected[version]
+
+
+def test_the_past_of_a_deleted_file_is_read_across_its_lives(shared_project: httpx.Client) -> None:
+    put(shared_project, "one\n")
+    put(shared_project, "one\ntwo\n")
+    first = shared_project.get("/files/a.md").headers["X-Incarnation"]
+    shared_project.delete("/files/a.md").raise_for_status()
+    lives = {1: (first, "one\n"), 2: (first, "one\ntwo\n")}
+
+    def check() -> None:
+        for version, (incarnation, text) in lives.items():
+            for form in ("text", "json", "update"):
+                parameters = {"at_version": version, "format": form}
+                answer = shared_project.get("/files/a.md", params=parameters).raise_for_status()
+                assert (answer.headers["X-Incarnation"], answer.headers["X-Version"]) == (incarnation, str(version))
+                known = shared_project.get(
+                    "/files/a.md", params=parameters, headers={"If-None-Match": answer.headers["ETag"]}
+                )
+                assert (known.status_code, known.headers["ETag"]) == (304, answer.headers["ETag"])
+            assert text_of(shared_project, at_version=version) == text
+        difference = shared_project.get("/history/a.md", params={"diff": "1..2"}).raise_for_status()
+        assert difference.text.endswith("@@ -1 +1,2 @@\n one\n+two\n")
+
+    check()
+    gone = shared_project.get("/files/a.md?at_version=3")
+    assert (gone.status_code, gone.json()["code"]) == (410, "file_deleted")
+    never = shared_project.get("/files/a.md?at_version=4")
+    assert (never.status_code, never.json()["code"]) == (404, "version_not_found")
+    put(shared_project, "three\n")
+    lives[4] = (shared_project.get("/files/a.md").headers["X-Incarnation"], "three\n")
+    assert lives[4][0] != first
+    check()
+    across = shared_project.get("/history/a.md", params={"diff": "2..4", "format": "json"}).raise_for_status().json()
+    assert (across["from"], across["to"]) == (2, 4)
+    shared_project.delete("/files/a.md").raise_for_status()
+    check()
+    assert restore(shared_project, 2).status_code == 201
+    assert text_of(shared_project) == "one\ntwo\n"
+    check()
+
+
+def test_deleted_files_are_listed_with_who_deleted_them(shared_project: httpx.Client) -> None:
+    assert shared_project.get("/files?deleted=true").json()["code"] == "project_not_found"
+    paths = ["a/1.md", "a/2.md", "b.md", "c.md", "ä.md"]
+    for path in [*paths, "alive.md"]:
+        put(shared_project, path, path)
+    for path in paths:
+        headers = httpx.Headers([(b"X-Author", f"who deletes {path}".encode())])
+        shared_project.delete(f"/files/{path}", headers=headers).raise_for_status()
+    put(shared_project, "back", "c.md")
+    gone = [path for path in paths if path != "c.md"]
+    listing = shared_project.get("/files?deleted=true")
+    assert [file["path"] for file in listing.json()["files"]] == gone
+    newest = {path: history(shared_project, path)["versions"][0] for path in gone}
+    for file in listing.json()["files"]:
+        entry = newest[file["path"]]
+        assert file == {
+            "path": file["path"],
+            "version": entry["version"],
+            "last_modified": entry["last_modified"],
+            "author": f"who deletes {file['path']}",
+        }
+    tag = listing.headers["ETag"]
+    assert shared_project.get("/files?deleted=true", headers={"If-None-Match": tag}).status_code == 304
+    assert [file["path"] for file in shared_project.get("/files").json()["files"]] == ["alive.md", "c.md"]
+    assert shared_project.get("/files?deleted=false").json() == shared_project.get("/files").json()
+    narrowed = shared_project.get("/files", params={"deleted": "true", "prefix": "a/"}).json()["files"]
+    assert [file["path"] for file in narrowed] == ["a/1.md", "a/2.md"]
+    pages: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = shared_project.get("/files", params={"deleted": "true", "limit": 1, "after": after}).json()
+        assert len(page["files"]) == 1
+        pages += [file["path"] for file in page["files"]]
+        after = page["next"]
+    assert pages == gone
+    assert restore(shared_project, 1, "b.md").status_code == 201
+    changed = shared_project.get("/files?deleted=true", headers={"If-None-Match": tag})
+    assert [file["path"] for file in changed.json()["files"]] == ["a/1.md", "a/2.md", "ä.md"]
+    refused = shared_project.get("/files?deleted=yes")
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_parameter")

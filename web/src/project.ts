@@ -16,6 +16,8 @@ import { type FeedFilter, type FollowOptions, feedParams, follow } from './feed.
 import { checkedPath, encodedPath, projectPath } from './names.js'
 import { given, type HeldOptions, type PageOptions, SessionRequests } from './sessions.js'
 import type {
+  DeletedFile,
+  DeletedListing,
   FeedAnswer,
   FileChange,
   FileEntry,
@@ -102,6 +104,32 @@ export class Project extends SessionRequests {
     let after: string | null = null
     do {
       const page: FileListing | null = (await this.listFiles({ ...options, prefix, after })).value
+      files.push(...(page?.files ?? []))
+      after = page?.next ?? null
+    } while (after !== null)
+    return files
+  }
+
+  /** A page of the files that were deleted and can be restored; null if `tag` names the present state. */
+  async listDeleted({
+    tag,
+    signal,
+    ...params
+  }: PageOptions & { prefix?: string; tag?: string | null } = {}): Promise<Tagged<DeletedListing | null>> {
+    const request = {
+      ...given(signal),
+      headers: { 'If-None-Match': quoted(tag) },
+      params: { ...params, deleted: 'true' }
+    }
+    return taggedUnlessKnown(await this.client.send('GET', `${this.path}/files`, request))
+  }
+
+  /** The files that were deleted and can be restored, page by page until the last one. */
+  async allDeleted({ prefix = '', ...options }: RequestOptions & { prefix?: string } = {}): Promise<DeletedFile[]> {
+    const files: DeletedFile[] = []
+    let after: string | null = null
+    do {
+      const page: DeletedListing | null = (await this.listDeleted({ ...options, prefix, after })).value
       files.push(...(page?.files ?? []))
       after = page?.next ?? null
     } while (after !== null)

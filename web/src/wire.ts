@@ -34,6 +34,23 @@ export interface FileListing {
   next: string | null
 }
 
+/** A file that was deleted and can be restored. */
+export interface DeletedFile {
+  path: string
+  /** That of the tombstone; the version before it is what the file was last. */
+  version: number
+  last_modified: string
+  /** Who deleted the file, if that was said. */
+  author: string | null
+}
+
+export interface DeletedListing {
+  files: DeletedFile[]
+  cursor: string
+  /** The `after` of the next page; null on the last. */
+  next: string | null
+}
+
 export interface FileChange {
   path: string
   last_modified: string

@@ -32,6 +32,8 @@ type Method = Exclude<keyof Project, 'client' | 'path' | 'name' | 'url'>
 const METHODS: Record<Method, (project: Project, name: string) => unknown> = {
   listFiles: (project, name) => project.listFiles({ prefix: name, after: name }),
   allFiles: (project, name) => project.allFiles({ prefix: name }),
+  listDeleted: (project, name) => project.listDeleted({ prefix: name, after: name }),
+  allDeleted: (project, name) => project.allDeleted({ prefix: name }),
   status: (project, name) => project.status({ paths: [name], versions: { [name]: 1 }, since: name }),
   changes: (project, name) => project.changes({ paths: [name], prefix: name, since: name, tag: 'x' }),
   follow: (project, name) => project.follow({ paths: [name], prefix: name }).next(),
