@@ -1,0 +1,184 @@
+/** What a page of another origin can do in a real browser: nothing, unless its origin is configured. */
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { type Browser, chromium } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Project } from '../src/project.js'
+import { HAS_BROWSER } from './support/browser.js'
+import { GatewayProcess } from './support/gateway.js'
+
+const PROGRAM = process.env.CHROMIUM ?? '/usr/bin/chromium'
+const PAGE = '<!doctype html><meta charset="utf-8"><title>a page</title><body></body>'
+
+/** Run in a page: whatever it can try against a project, and what came of it. */
+async function attack(project: string): Promise<Record<string, string>> {
+  const came: Record<string, string> = {}
+  const note = async (name: string, work: () => Promise<string>) => {
+    came[name] = await work().catch((error: unknown) => `refused: ${(error as Error).name}`)
+  }
+  const json = JSON.stringify({ from: 'plan.md', to: 'gone.md' })
+  const bodies: Record<string, BodyInit> = {
+    bytes: new TextEncoder().encode(json),
+    text: json,
+    form: new URLSearchParams({ from: 'plan.md' }),
+    parts: (() => {
+      const parts = new FormData()
+      parts.set('from', 'plan.md')
+      return parts
+    })(),
+    JSON: new Blob([json], { type: 'application/json' })
+  }
+  // The gateway knows no cookies: it lets no page read an answer to a request with credentials.
+  await note('read with credentials', async () => {
+    const answer = await fetch(`${project}/files/plan.md?format=text`, { credentials: 'include' })
+    return answer.text()
+  })
+  for (const mode of ['cors', 'no-cors'] as const) {
+    const credentials = mode === 'cors' ? 'omit' : 'include'
+    await note(`read ${mode}`, async () => {
+      const answer = await fetch(`${project}/files/plan.md?format=text`, { mode, credentials })
+      return answer.type === 'opaque' ? 'opaque' : answer.text()
+    })
+    for (const [kind, body] of Object.entries(bodies)) {
+      for (const path of ['files/move', 'sessions', 'history/plan.md/restore']) {
+        await note(`POST ${path} ${mode} ${kind}`, async () => {
+          const answer = await fetch(`${project}/${path}`, { method: 'POST', mode, body, credentials })
+          return answer.type === 'opaque' ? 'opaque' : String(answer.ok)
+        })
+      }
+    }
+  }
+  await note('PUT', async () => String((await fetch(`${project}/files/plan.md`, { method: 'PUT', body: 'evil' })).ok))
+  navigator.sendBeacon(`${project}/files/move`, new Blob([new TextEncoder().encode(json)]))
+  const element = (tag: 'script' | 'img' | 'iframe', url: string) =>
+    new Promise<string>((resolve) => {
+      const made = document.createElement(tag)
+      made.onload = () => resolve('loaded')
+      made.onerror = () => resolve('refused')
+      made.src = url
+      document.body.append(made)
+    })
+  await note('script', async () => {
+    await element('script', `${project}/files/config.js?format=text`)
+    return String((window as unknown as Record<string, unknown>).token)
+  })
+  await note('img', () => element('img', `${project}/files/picture.svg?format=text`))
+  await note('frame', async () => {
+    await element('iframe', new URL('/', project).href)
+    try {
+      return document.querySelector('iframe')?.contentDocument === null ? 'foreign' : 'own'
+    } catch {
+      return 'foreign'
+    }
+  })
+  await note('WebSocket', () => {
+    const socket = new WebSocket(`${project.replace('http', 'ws')}/ws/plan.md`)
+    return new Promise((resolve) => {
+      socket.onmessage = () => resolve('read')
+      socket.onerror = () => resolve('refused')
+    })
+  })
+  await note('EventSource', () => {
+    const source = new EventSource(`${project}/changes`)
+    return new Promise((resolve) => {
+      source.onerror = () => resolve('refused')
+      source.addEventListener('ready', () => resolve('read'))
+    })
+  })
+  const form = document.createElement('form')
+  form.method = 'post'
+  form.enctype = 'text/plain'
+  form.target = 'sent'
+  form.action = `${project}/files/move`
+  const field = document.createElement('input')
+  field.name = '{"from":"plan.md","to":"gone.md","x":"'
+  field.value = '"}'
+  form.append(field)
+  const target = document.createElement('iframe')
+  target.name = 'sent'
+  document.body.append(form, target)
+  await note(
+    'form',
+    () =>
+      new Promise((resolve) => {
+        target.onload = () => resolve('sent')
+        form.submit()
+      })
+  )
+  return came
+}
+
+describe.skipIf(!HAS_BROWSER)('a page of another origin in Chromium', { timeout: 60_000 }, () => {
+  let pages: Server
+  let gateway: GatewayProcess
+  let browser: Browser
+  let port = 0
+
+  beforeAll(async () => {
+    pages = createServer((_, response) => response.setHeader('Content-Type', 'text/html').end(PAGE))
+    await new Promise<void>((resolve) => pages.listen(0, '127.0.0.1', resolve))
+    port = (pages.address() as AddressInfo).port
+    gateway = await new GatewayProcess({ GATEWAY_CORS_ORIGINS: `http://app.example:${port}` }).start()
+    const args = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking']
+    args.push('--host-resolver-rules=MAP *.example 127.0.0.1', '--disable-features=LocalNetworkAccessChecks')
+    browser = await chromium.launch({ executablePath: PROGRAM, headless: true, args })
+  })
+
+  afterAll(async () => {
+    await browser.close()
+    await gateway.stop()
+    pages.close()
+  })
+
+  async function attackFrom(origin: string): Promise<{ came: Record<string, string>; project: Project }> {
+    const project = gateway.project()
+    await project.putText('plan.md', 'Ship it.')
+    await project.putText('config.js', 'window.token = 42')
+    await project.putText('picture.svg', '<svg xmlns="http://www.w3.org/2000/svg"/>')
+    const page = await browser.newPage()
+    await page.goto(origin)
+    const came = await page.evaluate(attack, `${gateway.url}/api/projects/${project.name}`)
+    await page.close()
+    return { came, project }
+  }
+
+  test.each(['evil.example', 'localhost', '127.0.0.1'])('reads nothing and writes nothing (%s)', async (host) => {
+    const { came, project } = await attackFrom(`http://${host}:${port}/`)
+    expect((await project.readText('plan.md')).value).toBe('Ship it.')
+    expect((await project.listFiles()).value.files.map((file) => file.path)).toEqual([
+      'config.js',
+      'picture.svg',
+      'plan.md'
+    ])
+    expect((await project.listSessions()).sessions).toEqual([])
+    expect(came.script).toBe('undefined')
+    expect(came.img).toBe('refused')
+    expect(came.frame).toBe('foreign')
+    expect(came.WebSocket).toBe('refused')
+    expect(came.EventSource).toBe('refused')
+    expect(
+      Object.entries(came).filter(([, what]) => what === 'true' || what === 'read' || what.includes('Ship'))
+    ).toEqual([])
+  })
+
+  test('reads nothing by a name that was made to mean this machine', async () => {
+    await gateway.project('demo').putText('plan.md', 'Ship it.')
+    const rebound = `http://evil.example:${new URL(gateway.url).port}`
+    const page = await browser.newPage()
+    const answer = await page.goto(`${rebound}/`)
+    expect(answer?.status()).toBe(421)
+    const read = await page.evaluate(async () => (await fetch('/api/projects/demo/files/plan.md?format=text')).status)
+    expect(read).toBe(421)
+    await page.close()
+  })
+
+  test('may do everything where its origin is configured', async () => {
+    const { came, project } = await attackFrom(`http://app.example:${port}/`)
+    expect(came['read cors']).toBe('Ship it.')
+    expect(came.PUT).toBe('true')
+    expect(came.WebSocket).toBe('read')
+    expect(came.EventSource).toBe('read')
+    expect((await project.readText('plan.md')).value).toBe('evil')
+    expect((await project.listFiles()).value.files.map((file) => file.path)).toContain('gone.md')
+  })
+})
