@@ -619,6 +619,10 @@ _OFFENCES: dict[str, tuple[bytes, int]] = {
     "a state vector with something after it": (b"\x00\x00\x02\x00\x00", 4422),
     "a state vector that names more clients than it holds": (sync_step_1(b"\xff\xff\xff\x7f\x01\x01"), 4422),
     "a state vector of a number that is too large": (sync_step_1(b"\x01" + b"\xff" * 8 + b"\x7f\x01"), 4422),
+    "a state vector of too many clients with long ids": (
+        sync_step_1(b"\x84\x8e\x06" + (b"\x80" * 7 + b"\x01\x00") * 100_100),
+        4422,
+    ),
     "a state vector of too many clients": (sync_step_1(b"\x84\x8e\x06" + b"\x00\x00" * 100_100), 4422),
     "an update that is noise": (sync_update(b"\x01\x02\x03\x04\x05\x06\x07\x08"), 4422),
     "an update with something after it": (sync_update(Typewriter().type("x") + b"\0"), 4422),
