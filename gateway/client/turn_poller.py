@@ -18,12 +18,13 @@ _FINISHED = ("completed", "failed", "cancelled")
 
 
 class TurnPoller(Poller):
-    """Calls back with what is new in a turn: its blocks come as they are written, each once, in order.
+    """Calls back with what is new in a turn: its blocks come as they are written, in order, each once. A block that
+    grows comes again, with the same index and more content.
 
     Those who follow one turn with one manager share its requests.
 
     Args:
-        on_update: gets the turn with its new blocks only, plain or async.
+        on_update: gets the turn with its new blocks and those that have grown, plain or async.
         on_complete: gets the turn with all its blocks, once, when it is completed, failed or cancelled.
         on_error: gets the exception of every failed attempt.
         interval: seconds between polls; 2 unless said (`PollSettings.turn_interval_ms`).
@@ -45,6 +46,7 @@ class TurnPoller(Poller):
         self._on_update = on_update
         self._on_complete = on_complete
         self._seen = 0
+        self._revision = 0
         self._given: Turn | None = None
         super().__init__(
             polling,
@@ -62,7 +64,13 @@ class TurnPoller(Poller):
     async def _give(self, reading: "_Reading") -> None:
         if self._given is not None and reading.turn == self._given:
             return
-        new, self._seen = reading.blocks[self._seen : reading.count], reading.count
+        grown = [
+            reading.blocks[index]
+            for index, revision in sorted(reading.revisions.items())
+            if index < self._seen and revision > self._revision
+        ]
+        new = grown + reading.blocks[self._seen : reading.count]
+        self._seen, self._revision = reading.count, reading.revision
         self._given = reading.turn
         try:
             await call(self._on_update, msgspec.structs.replace(reading.turn, blocks=new))
@@ -76,11 +84,15 @@ class TurnPoller(Poller):
 
 
 class _Reading(Struct, frozen=True):
-    """A turn as it was at one time. `blocks` grows afterwards; the first `count` are the turn's."""
+    """A turn as it was at one time. `blocks` changes afterwards; the first `count` are the turn's."""
 
     turn: Turn
     blocks: list[Block]
     count: int
+    revision: int
+    """Counts the readings."""
+    revisions: dict[int, int]
+    """By the index of each block that has grown: in which reading last."""
 
 
 class _TurnSource:
@@ -90,6 +102,8 @@ class _TurnSource:
         self._project = project
         self._name = (session, turn)
         self._blocks: list[Block] = []
+        self._revision = 0
+        self._revisions: dict[int, int] = {}
         self._active = False
 
     async def poll(self, tag: str | None) -> Polled:
@@ -99,9 +113,29 @@ class _TurnSource:
             return Polled(changed=False, backoff_s=answer.backoff_s, active=self._active)
         if turn.block_count < len(self._blocks):
             raise UnexpectedAnswer(409, "the turn has lost blocks: the gateway was restored")
-        self._blocks += [block for block in turn.blocks if block.index >= len(self._blocks)]
-        reading = _Reading(msgspec.structs.replace(turn, blocks=[]), self._blocks, len(self._blocks))
+        self._revision += 1
+        self._take(turn.blocks)
+        while turn.more is True:
+            answer = await self._project.read_turn(*self._name, after_block=len(self._blocks))
+            turn = answer.value
+            self._take(turn.blocks)
+        reading = _Reading(
+            msgspec.structs.replace(turn, blocks=[]),
+            self._blocks,
+            len(self._blocks),
+            self._revision,
+            self._revisions,
+        )
         self._active = turn.status not in _FINISHED
         return Polled(
             reading, terminal=not self._active, cursor=answer.tag, backoff_s=answer.backoff_s, active=self._active
         )
+
+    def _take(self, blocks: list[Block]) -> None:
+        """Keep what is new. A block that is told again may have grown."""
+        for block in blocks:
+            if block.index >= len(self._blocks):
+                self._blocks.append(block)
+            elif block != self._blocks[block.index]:
+                self._blocks[block.index] = block
+                self._revisions[block.index] = self._revision

@@ -17,7 +17,7 @@ export interface PollerOptions extends Omit<PollCallbacks<never>, 'onResult'> {
 }
 
 export interface TurnPollerOptions extends PollerOptions {
-  /** Called with the turn and all its blocks, and with those that are new: each once, in order. */
+  /** Called with the turn and all its blocks, and with those that are new, in order, and those that have grown. */
   onUpdate?: ((turn: Turn, blocks: Block[]) => unknown) | undefined
   /** Called with the error of every failed attempt, and with `TurnFailed` when the turn has ended as failed. */
   onError?: ((error: Error) => unknown) | undefined
@@ -86,11 +86,11 @@ export class TurnPoller {
   }
 
   private async take(turn: Turn): Promise<void> {
-    const known = this.turn?.blocks.length ?? 0
+    const known = this.turn?.blocks ?? []
     this.turn = turn
     const { onUpdate, onError, onComplete } = this.options
     try {
-      await onUpdate?.(turn, turn.blocks.slice(known))
+      await onUpdate?.(turn, turn.blocks.filter((block, index) => block !== known[index]))
     } finally {
       if (!this.completed && isFinished(turn.status)) {
         this.completed = true
@@ -104,6 +104,16 @@ export class TurnPoller {
 /** What the polls of a turn are registered as. */
 export function turnKey(project: Project, session: string, turn: string): string {
   return `turn ${project.url} ${session} ${turn}`
+}
+
+/** The blocks that are known, and those that were told: one that is told again may have grown. */
+function merged(known: Block[], told: Block[]): Block[] {
+  const blocks = [...known]
+  for (const block of told) {
+    const old = blocks[block.index]
+    if (old === undefined || JSON.stringify(old.content) !== JSON.stringify(block.content)) blocks[block.index] = block
+  }
+  return blocks
 }
 
 /** Asks for a turn, without the blocks that are known; gives it with all of them. */
@@ -120,7 +130,12 @@ function pollTurn(project: Project, session: string, turn: string): PollFunction
       known = []
     }
     if (value === null) return { changed: false, backoffS, active }
-    known = [...known, ...value.blocks]
+    known = merged(known, value.blocks)
+    while (value.more) {
+      ;({ value, tag, backoffS } = await project.readTurn(session, turn, { afterBlock: known.length, signal }))
+      if (value === null) return { changed: false, backoffS, active }
+      known = merged(known, value.blocks)
+    }
     active = !isFinished(value.status)
     return { value: { ...value, blocks: known }, terminal: !active, cursor: tag, backoffS, active }
   }

@@ -170,8 +170,10 @@ export interface Block {
 
 /** A turn as the gateway answers it; `Turn` is what pollers and hooks make of it. */
 export interface TurnAnswer extends TurnSummary {
-  /** Without the first `after_block` of them. */
+  /** Without the first `after_block` of them, but for those that may have grown since they were told. */
   blocks: Block[]
+  /** True where the blocks are too many for one answer: ask again at once, after the last of these. */
+  more?: true
 }
 
 export interface TurnListing {
