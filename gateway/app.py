@@ -124,7 +124,11 @@ class Gateway:
                 limit=self.settings.waiters,
                 question_limit=self.settings.waiting_bytes,
             )
-            documents = Documents(storage, memory_limit=self.settings.hot_document_bytes)
+            documents = Documents(
+                storage,
+                memory_limit=self.settings.hot_document_bytes,
+                size_limit=self.settings.document_bytes,
+            )
             files = Files(storage, documents, hub)
             rooms = _open_rooms(self.settings, storage, files, documents)
             self._draining = [hub.drain, rooms.drain]

@@ -7,10 +7,15 @@ import secrets
 from collections.abc import Sequence
 
 from gateway.open_document import OpenDocument, is_snapshot_due
+from gateway.problems import DocumentTooLarge
 from gateway.surrogates import may_hold_pairs, second_halves, updates_of
-from gateway.updates import Document, build_document, build_update
+from gateway.updates import EMPTY_UPDATE, Document, build_document, build_update
 from gateway.worker import HEAVY_BYTES, client_of_request, in_worker
 from storage import AppendUpdate, Commit, Committed, Incarnation, Storage, StoredDocument, Version, new_incarnation
+
+_LARGE_SHARE = 8
+"""A document is large that takes more than this share of the memory."""
+_NO_STRUCTS = EMPTY_UPDATE[:1]
 
 
 class DocumentsExhausted(Exception):
@@ -20,8 +25,9 @@ class DocumentsExhausted(Exception):
 class Documents:
     """The open documents of all files. `due` names the files whose next snapshot is due, for maintenance to take."""
 
-    def __init__(self, storage: Storage, *, memory_limit: int) -> None:
+    def __init__(self, storage: Storage, *, memory_limit: int, size_limit: int = 16 * 2**20) -> None:
         self._storage = storage
+        self._size_limit = size_limit
         self._memory_limit = memory_limit
         self._open: dict[tuple[str, str], OpenDocument] = {}
         self._opening: dict[tuple[str, str], asyncio.Task[OpenDocument]] = {}
@@ -30,6 +36,8 @@ class Documents:
         self._undecided: dict[tuple[str, str], OpenDocument] = {}
         """Closed documents of which updates are still queued."""
         self._memory = 0
+        self._large: set[tuple[str, str]] = set()
+        """The open documents that take, or took, a large share of the memory."""
         self._run = secrets.token_bytes(16)
         """Drawn anew when the gateway starts: its database may be a copy that keeps the names of the lives."""
         storage.listen(self._committed, self._missed)
@@ -84,7 +92,7 @@ class Documents:
             document = await self._read(project, path)
             if key not in self._outdated and key not in self._undecided:
                 break
-        self._make_room(document.memory)
+        self._make_room(key, document.memory)
         self._open[key] = document
         self._memory += document.memory
         self._note_due(document)
@@ -120,20 +128,47 @@ class Documents:
         digest = hashlib.blake2b(incarnation.encode(), digest_size=4, key=self._run).digest()
         return build_document(parts, int.from_bytes(digest) or 1)
 
-    def _make_room(self, memory: int) -> None:
-        """Close documents, least recently used first, until `memory` more fits."""
-        excess = self._memory + memory - self._memory_limit
+    def _make_room(self, key: tuple[str, str], memory: int) -> None:
+        """Close documents, least recently used first, until `memory` more fits.
+
+        Large documents and all others have half of the memory each, and close only their like: one that is large closes
+        at most the other large ones, and is opened also where it alone takes more than that.
+        """
+        large = self._is_large(memory)
+        taken = sum(self._open[each].memory for each in self._large)
+        half = self._memory_limit // 2
+        budget, taken = (half, taken) if large else (self._memory_limit - min(taken, half), self._memory - taken)
         closing = []
-        for key, document in self._open.items():
-            if excess <= 0:
+        for other, document in self._open.items():
+            if taken + memory <= budget:
                 break
-            if not document.pending:
-                closing.append((key, document))
-                excess -= document.memory
-        for key, document in closing:
-            self._close(key, document)
-        if self._open and self._memory + memory > self._memory_limit:
+            if (other in self._large) == large and not document.pending:
+                closing.append((other, document))
+                taken -= document.memory
+        if taken and taken + memory > budget:
             raise DocumentsExhausted
+        for other, document in closing:
+            self._close(other, document)
+        if large:
+            self._large.add(key)
+
+    def _is_large(self, memory: int) -> bool:
+        return memory > self._memory_limit // _LARGE_SHARE
+
+    def _note_size(self, document: OpenDocument) -> None:
+        if self._is_large(document.memory):
+            self._large.add((document.project, document.path))
+
+    def _require_small(self, edits: Sequence[tuple[OpenDocument, bytes]]) -> None:
+        """Raises DocumentTooLarge where an update makes a document larger than it may be. One that only deletes never
+        does."""
+        for document, update in edits:
+            before = document.memory
+            too_large = document.size + len(update) > self._size_limit and document.measure(update) > self._size_limit
+            if document.usable:
+                self._memory += document.memory - before
+            if too_large and update[:1] != _NO_STRUCTS:
+                raise DocumentTooLarge(document.path, self._size_limit)
 
     def queue_update(
         self, document: OpenDocument, update: bytes, author: str | None
@@ -141,7 +176,8 @@ class Documents:
         """Queue what `document` has just emitted as its next version.
 
         Raises:
-            StorageError: at once or by the future. The document has been discarded then: it is ahead of the log.
+            DocumentTooLarge, StorageError: at once or by the future. The document has been discarded then: it is ahead
+                of the log.
         """
         return self.queue_updates([(document, update)], author)
 
@@ -150,6 +186,7 @@ class Documents:
     ) -> asyncio.Future[tuple[Committed, ...]]:
         """The same for several documents of one project, to be stored together or not at all."""
         try:
+            self._require_small(edits)
             changes = tuple(
                 AppendUpdate(document.path, document.version, update, author, document.line, document.incarnation)
                 for document, update in edits
@@ -164,6 +201,7 @@ class Documents:
             document.queued(future, update)
             if document.usable:
                 self._memory += document.memory - before
+                self._note_size(document)
             future.add_done_callback(functools.partial(self._update_done, document, place))
         return future
 
@@ -242,6 +280,7 @@ class Documents:
 
     def _close(self, key: tuple[str, str], document: OpenDocument) -> None:
         del self._open[key]
+        self._large.discard(key)
         self._memory -= document.memory
         if document.pending:
             self._undecided[key] = document

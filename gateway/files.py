@@ -14,6 +14,7 @@ from gateway.hub import Hub
 from gateway.open_document import Admitted, Gap, OpenDocument
 from gateway.past_lives import PastLives
 from gateway.problems import (
+    DocumentTooLarge,
     FileExists,
     InvalidUpdateBody,
     MissingPredecessors,
@@ -159,6 +160,8 @@ class Files(FileReader):
             return WrittenTogether(refused=(refusal.index, InvalidUpdateBody(str(refusal))))
         except Gap:
             pass  # nothing of them could be taken in
+        except DocumentTooLarge as problem:
+            return WrittenTogether(refused=(max(range(len(updates)), key=lambda index: len(updates[index])), problem))
         return WrittenTogether(lacking=lacking)
 
     async def append_all(
@@ -178,6 +181,8 @@ class Files(FileReader):
                 committed = await self._documents.queue_updates(edits, author) if edits else ()
             except VersionConflict:
                 continue
+            except DocumentTooLarge as refusal:
+                return {}, {refusal.path: refusal}
             written = {each.head.path: _written(each) for each in committed}
             epoch = await self._epoch(project)
             unchanged = [document.head for document in documents if document.path not in written and document.head]

@@ -243,6 +243,12 @@ class OpenDocument:
             state_vector = keep_pairs_whole(state_vector, self._halves)
         return run_yrs(lambda: self._document.get_update(state_vector))
 
+    def measure(self, update: bytes) -> int:
+        """The bytes of the encoded document, which holds `update` already but does not count it yet."""
+        size = len(self.encode())
+        self.size = max(0, size - len(update))
+        return size
+
     def queued(self, future: asyncio.Future[tuple[Committed, ...]], update: bytes) -> None:
         """Note that `update` was queued as the next version."""
         self.version = Version(self.version + 1)

@@ -9,7 +9,7 @@ Problem
 │       · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
 ├── 410 FileDeleted
 ├── 412 PreconditionFailed
-├── 413 BodyTooLarge · TooManyPaths
+├── 413 BodyTooLarge · DocumentTooLarge · PromptTooLarge · TooManyPaths
 ├── 415 UnsupportedMediaType
 ├── 422 KeyReused
 ├── 431 HeadTooLarge
@@ -312,6 +312,14 @@ class PromptTooLarge(Problem):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"a prompt may have at most {limit} bytes")
+
+
+class DocumentTooLarge(Problem):
+    status, code, title = 413, "document_too_large", "The document would become too large"
+
+    def __init__(self, path: str, limit: int) -> None:
+        super().__init__(f"{path!r} may have at most {limit} bytes as a Yjs update; delete some of its content first")
+        self.path = path
 
 
 class TooManyPaths(Problem):

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import structlog
 
 from gateway.awareness import Awareness
-from gateway.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TRY_LATER
+from gateway.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TOO_LARGE, TRY_LATER
 from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files, WrittenTogether
 from gateway.past_lives import has_past
-from gateway.problems import FileDeleted, FileNotFound, Problem, ProjectNotFound
+from gateway.problems import DocumentTooLarge, FileDeleted, FileNotFound, Problem, ProjectNotFound
 from gateway.room_answers import Answers, Turns
 from gateway.room_connection import Connection
 from gateway.room_messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
@@ -199,7 +199,7 @@ class Room:
                 index, problem = written.refused
                 _log.info("update refused", project=self.project, path=self.path, reason=str(problem))
                 batch[index].connection.refused = True
-                batch[index].connection.close(INVALID_UPDATE)
+                batch[index].connection.close(TOO_LARGE if isinstance(problem, DocumentTooLarge) else INVALID_UPDATE)
                 batch = _worth_trying(batch)
         except FileDeleted:
             self.end()

@@ -14,7 +14,7 @@ GatewayError
     │       · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
     ├── 410 FileDeleted
     ├── 412 PreconditionFailed
-    ├── 413 BodyTooLarge · PromptTooLarge · TooManyPaths
+    ├── 413 BodyTooLarge · DocumentTooLarge · PromptTooLarge · TooManyPaths
     ├── 415 UnsupportedMediaType
     ├── 421 HostNotAllowed
     ├── 422 KeyReused
@@ -210,6 +210,10 @@ class BodyTooLarge(ProblemAnswer):
 
 class PromptTooLarge(ProblemAnswer):
     code = "prompt_too_large"
+
+
+class DocumentTooLarge(ProblemAnswer):
+    code = "document_too_large"
 
 
 class TooManyPaths(ProblemAnswer):

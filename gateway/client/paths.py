@@ -48,9 +48,13 @@ def quoted_id(identifier: str, name: str) -> str:
     Raises:
         InvalidParameter
     """
-    if identifier in ("", ".", "..") or "/" in identifier:
+    try:
+        quoted = quote(identifier, safe="")
+    except UnicodeEncodeError:
+        quoted = ""
+    if quoted in ("", ".", "..") or "/" in identifier:
         raise _refusal(InvalidParameter, "A parameter is not valid", f"{identifier!r} is not the id of a {name}")
-    return quote(identifier, safe="")
+    return quoted
 
 
 def _refusal(kind: type[ProblemAnswer], title: str, detail: str) -> ProblemAnswer:

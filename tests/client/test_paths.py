@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import inspect
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -13,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.client import GatewayClient, GatewayError, Project
-from gateway.client.errors import InvalidParameter, InvalidPath, InvalidProject
+from gateway.client.errors import InvalidParameter, InvalidPath, InvalidProject, ProblemAnswer
+from gateway.client.paths import project_path, quoted_id, quoted_path
 
 _OUTSIDE = [
     "..",
@@ -117,3 +120,23 @@ def test_an_id_of_a_session_or_turn_cannot_be_a_step_in_a_path(name: str) -> Non
                 await attempt
 
     assert _with_project(call) == []
+
+
+_VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "paths.json").read_text(encoding="utf-8"))
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "path": quoted_path,
+    "project": project_path,
+    "id": lambda name: quoted_id(name, "session"),
+}
+
+
+@pytest.mark.parametrize("vector", _VECTORS, ids=[vector["name"] for vector in _VECTORS])
+def test_names_are_taken_and_refused_as_in_the_other_client(vector: dict[str, Any]) -> None:
+    ((kind, name),) = ((kind, vector[kind]) for kind in _CHECKS if kind in vector)
+    if "code" in vector:
+        with pytest.raises(ProblemAnswer) as refused:
+            _CHECKS[kind](name)
+        assert refused.value.code == vector["code"]
+    else:
+        checked = str(_CHECKS[kind](name))
+        assert unquote(checked).endswith(name)

@@ -45,6 +45,7 @@ export const PROBLEM_CODES = [
   'file_deleted',
   'precondition_failed',
   'body_too_large',
+  'document_too_large',
   'too_many_paths',
   'unsupported_media_type',
   'idempotency_key_reused',
