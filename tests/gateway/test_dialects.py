@@ -10,8 +10,8 @@ from gateway.dialects import Outcome
 from storage import OutputPosition
 
 
-def update(kind: str, **more: Any) -> dict[str, Any]:
-    params = {"sessionId": "s", "update": {"sessionUpdate": kind, **more}}
+def update(session_update: str, **more: Any) -> dict[str, Any]:
+    params = {"sessionId": "s", "update": {"sessionUpdate": session_update, **more}}
     return {"jsonrpc": "2.0", "method": "session/update", "params": params}
 
 
