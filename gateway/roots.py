@@ -13,7 +13,7 @@ import pycrdt
 from gateway.scan import EMBED, FORMAT, STRING, TYPE, XML_ELEMENT, XML_HOOK
 from gateway.tree import ARRAY, MAP, TEXT, XML_FRAGMENT, XML_TEXT, Item, Node, read_tree
 from gateway.updates import Document, build_document
-from gateway.values import Undefined, decode_json, js_string, members, number, utf16
+from gateway.values import BigInt, Undefined, decode_json, js_string, members, number, utf16
 
 RootKind = Literal["text", "array", "map", "xml"]
 _SHARED = (pycrdt.Text, pycrdt.Array, pycrdt.Map, pycrdt.XmlText, pycrdt.XmlElement, pycrdt.XmlFragment)
@@ -171,6 +171,8 @@ def _json(value: Any) -> Any:
             return base64.b64encode(value).decode()
         case Undefined():
             return None
+        case BigInt():
+            return int(value)
         case float():
             return number(value)
         case _:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import functools
+import json
 from hashlib import sha256
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -285,4 +286,7 @@ def _parse_quality(parameters: list[str]) -> float:
 
 
 def json_bytes(value: Any) -> bytes:
-    return msgspec.json.encode(value)
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # JavaScript has texts with half a character in them, and writes that half as an escape
+        return json.dumps(value, separators=(",", ":")).encode()

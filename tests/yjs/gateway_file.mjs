@@ -39,9 +39,9 @@ export class GatewayFile {
     return answer
   }
 
-  async _write (method, type, body) {
+  async _write (method, type, body, query = '') {
     const headers = { 'Content-Type': type, 'Content-Length': body.length }
-    return JSON.parse((await this._ask(method, '', headers, body)).body.toString())
+    return JSON.parse((await this._ask(method, query, headers, body)).body.toString())
   }
 
   // Sends an update; resolves to the receipt, throws a Problem.
@@ -51,7 +51,7 @@ export class GatewayFile {
 
   // Makes the text of the file another one; resolves to the receipt.
   put (text) {
-    return this._write('PUT', 'text/plain; charset=utf-8', Buffer.from(text))
+    return this._write('PUT', 'text/plain; charset=utf-8', Buffer.from(text), '?root=content')
   }
 
   // Makes the content what it was at a version; resolves to the receipt.

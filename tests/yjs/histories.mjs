@@ -46,7 +46,7 @@ const somePlain = (random, depth = 0) => random.pick([
   () => random.chance(0.5),
   () => null,
   () => undefined,
-  () => random.pick([NaN, Infinity, -0, BigInt(random.below(1000))]),
+  () => random.pick([NaN, Infinity, -0, BigInt(random.below(1000)), 2n ** 62n, -(2n ** 63n), 2n ** 53n + 1n]),
   () => '',
   () => depth > 1 ? [] : Array.from({ length: random.below(3) }, () => somePlain(random, depth + 1)),
   () => depth > 1 ? {} : Object.fromEntries(Array.from({ length: random.below(3) }, () => [random.pick(keys), somePlain(random, depth + 1)]))
@@ -56,6 +56,7 @@ const someValue = (random) => random.chance(0.1) ? new Uint8Array([random.below(
 
 const someXml = (random) => {
   if (random.chance(0.4)) return new Y.XmlText(someText(random))
+  if (random.chance(0.1)) return new Y.XmlHook(random.pick(['hook', 'a hook']))
   const element = new Y.XmlElement(random.pick(['p', 'DIV', 'my-tag']))
   if (random.chance(0.5)) element.setAttribute(random.pick(['id', 'class']), someText(random))
   if (random.chance(0.3)) element.insert(0, [someXml(random)])
@@ -71,7 +72,7 @@ const someShared = (random) => random.pick([
   () => new Y.Array(),
   () => someXml(random),
   () => new Y.XmlFragment(),
-  () => new Y.Doc({ guid: 'subdocument' })
+  () => new Y.Doc({ guid: 'subdocument', ...random.pick([{}, { autoLoad: true }, { gc: false }, { meta: { title: 'y', n: 1, a: [] } }]) })
 ])()
 
 const someMember = (random) => random.chance(0.3) ? someShared(random) : someValue(random)
@@ -92,14 +93,14 @@ const offsets = (text) => {
 }
 
 const someRange = (random, text) => {
-  const places = offsets(text)
+  const places = random.chance(0.03) ? Array.from({ length: text.length + 1 }, (_, place) => place) : offsets(text)
   const [first, second] = [random.below(places.length), random.below(Math.min(places.length, 6))]
   const start = places[first]
   return [start, places[Math.min(places.length - 1, first + second)] - start]
 }
 
 const someFormat = (random) => ({
-  [random.pick(formats)]: random.pick([true, null, null, 'red', 3, { href: 'x', title: 'y' }])
+  [random.pick(formats)]: random.pick([true, null, null, 'red', 3, 0.5, { title: 'y', href: 'x' }])
 })
 
 const editText = (random, text) => {
@@ -108,7 +109,9 @@ const editText = (random, text) => {
   if (edit < 5) text.insert(start, someText(random), random.chance(0.2) ? someFormat(random) : undefined)
   else if (edit < 7) length > 0 && text.delete(start, length)
   else if (edit < 9) length > 0 && text.format(start, length, someFormat(random))
-  else text.insertEmbed(start, random.chance(0.7) ? { image: someText(random) } : someShared(random))
+  else text.insertEmbed(start, random.pick([
+    { image: someText(random) }, { width: 3, image: someText(random), alt: null }, someText(random), someShared(random)
+  ]))
 }
 
 const editMap = (random, map) => {
