@@ -13,10 +13,10 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from storage.errors import NotAnExport
 from storage.records import BlockType, TurnStatus
@@ -24,45 +24,52 @@ from storage.records import BlockType, TurnStatus
 FORMAT = 1
 _LONGEST_LINE = 256 * 2**20
 
+Count = Annotated[int, Meta(ge=0, le=2**52)]
+"""A version, a sequence, a size: so large that none is ever reached, and so small that one can go on from each."""
+Time = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+"""Up to the year 9999: a later time cannot be told in RFC 3339."""
+Author = Annotated[str, Meta(max_length=65_536)] | None
+"""No longer than the head of a request, from which it comes."""
+
 
 class ProjectRecord(Struct, frozen=True, tag="project", tag_field="record"):
     name: str
-    sequence: int
-    last_modified: int
-    tombstone_floor: int
-    exported_at: int
+    sequence: Count
+    last_modified: Time
+    tombstone_floor: Count
+    exported_at: Time
     format: int = FORMAT
 
 
 class LifeRecord(Struct, frozen=True):
     """A former life of a file."""
 
-    born_version: int
-    born_sequence: int
-    died_sequence: int
+    born_version: Count
+    born_sequence: Count
+    died_sequence: Count
 
 
 class FileRecord(Struct, frozen=True, tag="file", tag_field="record"):
     """The newest state of a file; a deleted one has a tombstone as its last version."""
 
     path: str
-    version: int
-    sequence: int
-    last_modified: int
-    size: int
+    version: Count
+    sequence: Count
+    last_modified: Time
+    size: Count
     deleted: bool
-    born_version: int
-    born_sequence: int
-    base_version: int
+    born_version: Count
+    born_sequence: Count
+    base_version: Count
     """The first version that follows; 0: the first. Its update is the whole document."""
     lives: tuple[LifeRecord, ...] = ()
 
 
 class VersionRow(Struct, frozen=True, tag="version", tag_field="record"):
-    version: int
-    last_modified: int
-    size: int
-    author: str | None
+    version: Count
+    last_modified: Time
+    size: Count
+    author: Author
     update: bytes | None
     """None: a tombstone."""
 
@@ -70,36 +77,36 @@ class VersionRow(Struct, frozen=True, tag="version", tag_field="record"):
 class SessionRecord(Struct, frozen=True, tag="session", tag_field="record"):
     session_id: str
     title: str | None
-    sequence: int
-    created_at: int
+    sequence: Count
+    created_at: Time
 
 
 class TurnRecord(Struct, frozen=True, tag="turn", tag_field="record"):
     turn_id: str
     status: TurnStatus
-    block_count: int
-    sequence: int
-    last_updated: int
-    created_at: int
-    started_at: int | None
-    completed_at: int | None
+    block_count: Count
+    sequence: Count
+    last_updated: Time
+    created_at: Time
+    started_at: Time | None
+    completed_at: Time | None
     error: str | None
-    size: int
-    output_offset: int
+    size: Count
+    output_offset: Count
     prompt: str
     output_state: bytes
     result_status: TurnStatus | None = None
     result_error: str | None = None
-    settling: int = 0
-    grown: int = 0
+    settling: Count = 0
+    grown: Count = 0
 
 
 class BlockRecord(Struct, frozen=True, tag="block", tag_field="record"):
-    index: int
+    index: Count
     type: BlockType
-    created_at: int
+    created_at: Time
     content: bytes
-    told_from: int | None = None
+    told_from: Count | None = None
 
 
 class EndRecord(Struct, frozen=True, tag="end", tag_field="record"):
@@ -175,3 +182,5 @@ def _decode(path: Path, line: bytes, decoder: "msgspec.json.Decoder[Record | End
         return decoder.decode(line)
     except msgspec.DecodeError as error:
         raise NotAnExport(str(path), f"a line is no record: {error}") from None
+    except RecursionError:
+        raise NotAnExport(str(path), "a line is no record: it is nested too deeply") from None

@@ -115,6 +115,8 @@ def import_project(connection: sqlite3.Connection, name: str, records: Iterable[
         return _Import(connection, name).write(records)
     except sqlite3.IntegrityError as error:
         raise NotAnExport(name, f"its records do not fit together: {error}") from None
+    except UnicodeEncodeError:
+        raise NotAnExport(name, "it has text that is not valid Unicode") from None
 
 
 class _Import:

@@ -1,5 +1,7 @@
 """Backup, export, import: whole or not at all, and no client is misled by what came back."""
 
+import asyncio
+import base64
 import gzip
 import hashlib
 import json
@@ -13,6 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.transfer import import_project
+from storage import NotAnExport
+from storage.sqlite import SQLiteStorage
 from tests.support.oracle import Oracle
 from tests.support.server import GatewayProcess
 
@@ -210,6 +215,40 @@ def _with(records: list[dict[str, Any]], kind: str, **members: Any) -> list[dict
     return changed
 
 
+WRONG: list[tuple[str, str, Any]] = [
+    *(("project", "sequence", value) for value in (0, 3, -1, 2**63 - 1, 2**63, 2**70, 1.5, "1", None)),
+    *(("project", "last_modified", value) for value in (0, -(10**17), 10**16)),
+    ("project", "tombstone_floor", 10**6),
+    *(("file", "sequence", value) for value in (0, 10**6, -1)),
+    *(("file", "size", value) for value in (0, 10**6, -1)),
+    *(("file", "born_version", value) for value in (0, 2, 10**6)),
+    *(("file", "born_sequence", value) for value in (0, 10**6)),
+    *(("file", "base_version", value) for value in (2, 10**6)),
+    ("file", "last_modified", 1),
+    ("file", "deleted", False),
+    ("file", "lives", [{"born_version": 1, "born_sequence": 1, "died_sequence": 1}]),
+    ("file", "path", "\ud800"),
+    ("version", "size", 1),
+    ("version", "version", 2),
+    ("version", "last_modified", 253_402_300_799_999),
+    ("version", "author", "x" * 10_000_000),
+    ("version", "author", "\ud800"),
+    ("session", "session_id", "../x"),
+    ("session", "sequence", 10**6),
+    ("session", "title", "\ud800"),
+    *(("turn", "status", value) for value in ("pending", "none")),
+    ("turn", "block_count", 99),
+    ("turn", "size", 1),
+    ("turn", "turn_id", ""),
+    ("turn", "completed_at", 10**16),
+    ("turn", "sequence", 1),
+    ("block", "index", 5),
+    ("block", "content", "AAAA"),
+    ("block", "content", base64.b64encode(b"[" * 100_000).decode()),
+    ("block", "told_from", 9),
+]
+"""Kind of record, member, and what it cannot be."""
+
 DAMAGE = {
     "nothing": lambda exported: b"",
     "something else": lambda exported: b"PK\x03\x04 not this",
@@ -227,6 +266,11 @@ DAMAGE = {
     "a path that is none": lambda exported: _packed(_with(_lines(exported)[:-1], "file", path="../x")),
     "an update that is none": lambda exported: _packed(_with(_lines(exported)[:-1], "version", update="AAAA")),
     "a kind of record that is none": lambda exported: _packed(_with(_lines(exported)[:-1], "session", record="x")),
+    "deeply nested": lambda exported: gzip.compress(b'{"record":"project","x":' + b"[" * 100_000 + b"\n"),
+    "a line without end": lambda exported: gzip.compress(b"[" * 300_000_000, 1),
+    "a turn without a session": lambda exported: _packed(_without(_lines(exported)[:-1], "session")),
+    "a block is missing": lambda exported: _packed(_without(_lines(exported)[:-1], "block")),
+    "a turn is missing": lambda exported: _packed(_without(_lines(exported)[:-1], "turn")),
     "the head says more": lambda exported: _packed(_with(_lines(exported)[:-1], "file", version=99)),
 }  # fmt: skip
 
@@ -237,6 +281,24 @@ def test_what_is_damaged_is_refused_as_a_whole(tmp_path: Path, exported: bytes, 
     said = run(tmp_path / "gateway.db", "import", str(tmp_path / "demo.yjsp"), code=2)
     assert "cannot be imported" in said
     assert "0 files verified" in run(tmp_path / "gateway.db", "verify")
+
+
+@pytest.mark.parametrize(("kind", "member", "value"), WRONG, ids=lambda part: str(part)[:30])
+def test_a_record_that_cannot_be_is_refused(
+    tmp_path: Path, exported: bytes, kind: str, member: str, value: object
+) -> None:
+    (tmp_path / "demo.yjsp").write_bytes(_packed(_with(_lines(exported)[:-1], kind, **{member: value})))
+
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        try:
+            with pytest.raises(NotAnExport, match="cannot be imported"):
+                await import_project(storage, tmp_path / "demo.yjsp", None, print)
+            assert [project async for project in storage.projects()] == []
+        finally:
+            await storage.close()
+
+    asyncio.run(work())
 
 
 def test_a_name_that_is_none_is_refused(tmp_path: Path, exported: bytes) -> None:
