@@ -200,7 +200,7 @@ class Room:
                 _log.info("update refused", project=self.project, path=self.path, reason=str(problem))
                 batch[index].connection.refused = True
                 batch[index].connection.close(TOO_LARGE if isinstance(problem, DocumentTooLarge) else INVALID_UPDATE)
-                batch = _worth_trying(batch)
+                batch = batch[:index] + _worth_trying(batch[index + 1 :])
         except FileDeleted:
             self.end()
         except Exception as error:
