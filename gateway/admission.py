@@ -7,22 +7,20 @@ from gateway.scan import SKIP, Place, Scan, ScannedStruct, var_uint
 
 def is_complete(scanned: Scan, clocks: dict[int, int]) -> bool:
     """Whether an update and a document with the state vector `clocks` hold all that the update builds on."""
-    have = dict(clocks)
+    have: dict[int, int] = {}
     needs: list[Place] = []
-    for struct in scanned.structs:
-        client, clock = struct.client, struct.clock
-        known = have.get(client, 0)
-        if struct.kind == SKIP:
+    for client, clock, length, kind, _, _, _, left, right, parent in scanned.structs:
+        if kind == SKIP:
             continue
+        known = have.get(client) or clocks.get(client, 0)
         if clock > known:
             return False
-        if clock + struct.length > known:
-            have[client] = clock + struct.length
-        needs += _needs(struct)
+        have[client] = max(known, clock + length)
+        needs += [place for place in (left, right, parent) if place is not None]
     for client, clock in needs:
-        if clock >= have.get(client, 0):
+        if clock >= (have.get(client) or clocks.get(client, 0)):
             return False
-    return all(end <= have.get(client, 0) for client, _, end in scanned.deletes)
+    return all(end <= (have.get(client) or clocks.get(client, 0)) for client, _, end in scanned.deletes)
 
 
 def _needs(struct: ScannedStruct) -> Iterator[Place]:
