@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from gateway.import_check import checked
 from gateway.upkeep import Report, verify_storage
@@ -55,8 +56,8 @@ async def export_project(storage: Storage, project: str, target: Path, report: R
     _require_free(target)
     partial = _partial(target)
     try:
-        with partial.open("wb") as file:
-            writer = ExportWriter(file)
+        with partial.open("wb") as file, TemporaryFile(dir=target.parent) as waiting:
+            writer = ExportWriter(file, waiting)
             await storage.export_project(project, writer.write)
             if not writer.records:
                 raise NotCopied(f"there is no project {project!r}")

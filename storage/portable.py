@@ -10,6 +10,7 @@ Times are milliseconds since 1970 in UTC, updates and contents base64. A reader 
 
 import gzip
 import hashlib
+import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,10 +119,15 @@ Record = ProjectRecord | FileRecord | VersionRow | SessionRecord | TurnRecord | 
 
 
 class ExportWriter:
-    """Writes records to a file that is being made."""
+    """Writes records to a file that is being made.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+    Until all records are there they wait, uncompressed, in a file of their own: as long as the database is read in
+    one transaction, its write-ahead log cannot be emptied and grows with each write, and compressing takes long.
+    """
+
+    def __init__(self, file: IO[bytes], waiting: IO[bytes]) -> None:
+        self._file = file
+        self._waiting = waiting
         self._digest = hashlib.sha256()
         self._encoder = msgspec.json.Encoder()
         self.records = 0
@@ -133,12 +139,14 @@ class ExportWriter:
     def _write_line(self, record: Record | EndRecord) -> None:
         line = self._encoder.encode(record) + b"\n"
         self._digest.update(line)
-        self._gzip.write(line)
+        self._waiting.write(line)
 
     def finish(self) -> None:
         """Say that this is all."""
         self._write_line(EndRecord(self.records, self._digest.hexdigest()))
-        self._gzip.close()
+        self._waiting.seek(0)
+        with gzip.GzipFile(filename="", mode="wb", fileobj=self._file, mtime=0) as compressed:
+            shutil.copyfileobj(self._waiting, compressed)
 
 
 def read_export(path: Path) -> Iterator[Record]:

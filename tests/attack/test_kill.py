@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -168,6 +169,9 @@ def test_nothing_acknowledged_is_lost_and_the_feed_has_no_hole(tmp_path: Path) -
         for thread in threads:
             thread.start()
         stop.wait(random.expovariate(4.0))  # the moment of the kill
+        if random.random() < 0.3:
+            assert gateway.process is not None
+            gateway.process.send_signal(signal.SIGSTOP)
         gateway.kill()
         stop.set()
         for thread in threads:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.transfer import import_project
+from gateway.transfer import export_project, import_project
 from storage import NotAnExport
 from storage.sqlite import SQLiteStorage
 from tests.support.oracle import Oracle
@@ -297,6 +297,42 @@ def test_a_record_that_cannot_be_is_refused(
             assert [project async for project in storage.projects()] == []
         finally:
             await storage.close()
+
+    asyncio.run(work())
+
+
+def test_nothing_is_compressed_while_the_database_is_read(
+    tmp_path: Path, exported: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write-ahead log of a gateway at work grows for as long as an export reads."""
+    (tmp_path / "demo.yjsp").write_bytes(exported)
+    write = gzip.GzipFile.write
+
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        await import_project(storage, tmp_path / "demo.yjsp", None, print)
+        read_export, reading, compressed = storage.export_project, False, 0
+
+        async def export(*arguments: Any) -> None:
+            nonlocal reading
+            reading = True
+            await read_export(*arguments)
+            reading = False
+
+        def compress(file: gzip.GzipFile, data: Any) -> int:
+            nonlocal compressed
+            assert not reading
+            compressed += 1
+            return write(file, data)
+
+        monkeypatch.setattr(gzip.GzipFile, "write", compress)
+        storage.export_project = export  # type: ignore[method-assign]
+        await export_project(storage, "demo", tmp_path / "again.yjsp", print)
+        await storage.close()
+        assert compressed
+        assert [line["record"] for line in _lines((tmp_path / "again.yjsp").read_bytes())] == [
+            line["record"] for line in _lines(exported)
+        ]
 
     asyncio.run(work())
 
