@@ -21,6 +21,7 @@ QUESTIONS = (
     "websocket",
     "history",
     "sync",
+    "browser",
 )
 
 
