@@ -2,6 +2,7 @@ import 'fake-indexeddb/auto'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import WebSocket from 'ws'
 import { IndexeddbPersistence } from 'y-indexeddb'
+import { Awareness } from 'y-protocols/awareness'
 import * as Y from 'yjs'
 import { PollingManager } from '../src/manager.js'
 import { HttpProvider, type HttpProviderOptions, type ProviderTransport } from '../src/provider/http-provider.js'
@@ -313,4 +314,43 @@ test('a provider ends with its document', async () => {
   provider.on('destroy', destroyed)
   provider.doc.destroy()
   expect(destroyed).toHaveBeenCalledOnce()
+})
+
+describe('awareness', () => {
+  test.each(['auto', 'sse', 'long-poll', 'poll', 'websocket'] as const)(
+    'is there by %s, and goes with it',
+    (transport) => {
+      const provider = open('p', 'a.md', { transport, connect: false })
+      const heard = vi.fn()
+      provider.awareness.on('update', heard)
+      provider.awareness.setLocalStateField('user', { name: 'Ada' })
+      expect(provider.awareness.getLocalState()).toMatchObject({ user: { name: 'Ada' } })
+      expect(heard).toHaveBeenCalledOnce()
+      provider.destroy()
+      expect(provider.awareness.getLocalState()).toBeNull()
+    }
+  )
+
+  test.each(['auto', 'sse', 'long-poll', 'poll', 'websocket'] as const)('leaves no timer by %s', (transport) => {
+    vi.useFakeTimers()
+    try {
+      const provider = open('p', 'a.md', { transport, connect: false })
+      expect(vi.getTimerCount()).toBe(transport === 'websocket' ? 1 : 0)
+      provider.destroy()
+      expect(vi.getTimerCount()).toBe(0)
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
+  test('that was given is used, and outlives the provider', () => {
+    const doc = new Y.Doc()
+    const given = new Awareness(doc)
+    const provider = open('p', 'a.md', { transport: 'poll', connect: false, awareness: given }, doc)
+    expect(provider.awareness).toBe(given)
+    given.setLocalStateField('user', { name: 'Ada' })
+    provider.destroy()
+    expect(given.getLocalState()).toEqual({ user: { name: 'Ada' } })
+    given.destroy()
+  })
 })

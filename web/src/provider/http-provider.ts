@@ -21,7 +21,7 @@ export interface HttpProviderOptions extends GatewayClientOptions {
   /** Edits that come within so many milliseconds are sent as one. */
   batchMs?: number
   manager?: PollingManager
-  /** For `websocket`; left out: one of its own. */
+  /** Left out: one of its own. */
   awareness?: Awareness
   /** Of which life of the file a document is that was kept elsewhere (`HttpProvider.incarnation`). */
   incarnation?: string | null
@@ -50,7 +50,8 @@ export type HttpProviderEvents = {
  * not exist yet comes into being with the first edit.
  */
 export class HttpProvider extends ObservableV2<HttpProviderEvents> {
-  readonly awareness: Awareness | null
+  /** Who is in the file, as editors tell of it. In a room it is that of all; elsewhere it stays in this client. */
+  readonly awareness: Awareness
   synced = false
   status: ConnectionStatus = 'disconnected'
   /** Why it has stopped for good; null if it has not. */
@@ -75,8 +76,8 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     const client = url instanceof GatewayClient ? url : new GatewayClient(url, options)
     checkedPath(path)
     this.carried = { project: client.project(project), path, doc, incarnation: options.incarnation ?? null }
-    this.ownsAwareness = options.transport === 'websocket' && options.awareness === undefined
-    this.awareness = options.awareness ?? (this.ownsAwareness ? new Awareness(doc) : null)
+    this.ownsAwareness = options.awareness === undefined
+    this.awareness = options.awareness ?? (options.transport === 'websocket' ? new Awareness(doc) : localAwareness(doc))
     this.transport = this.makeTransport(options)
     doc.on('update', this.docUpdated)
     doc.on('destroy', this.docDestroyed)
@@ -120,18 +121,17 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     this.doc.off('update', this.docUpdated)
     this.doc.off('destroy', this.docDestroyed)
     this.transport.destroy()
-    if (this.ownsAwareness) this.awareness?.destroy()
+    if (this.ownsAwareness) this.awareness.destroy()
     this.emit('destroy', [this])
     super.destroy()
   }
 
   private makeTransport(options: HttpProviderOptions): Transport {
     const { transport = 'auto', manager = pollingManager, interval, batchMs = 50 } = options
-    if (transport !== 'websocket' || this.awareness === null) {
-      const mode = transport === 'websocket' ? 'auto' : transport
+    if (transport !== 'websocket') {
       return new HttpTransport(this.carried, this.listener(), {
         manager,
-        transport: mode,
+        transport,
         interval,
         batchMs,
         origin: this
@@ -171,4 +171,11 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   }
 
   private readonly docDestroyed = (): void => this.destroy()
+}
+
+/** An awareness that nobody else hears of: its timer, which tells others that one is still there, is not needed. */
+function localAwareness(doc: Y.Doc): Awareness {
+  const awareness = new Awareness(doc)
+  clearInterval(awareness._checkInterval)
+  return awareness
 }
