@@ -84,6 +84,11 @@ class _Collector:
         )
         yield GaugeMetricFamily("gateway_queued_changes", "Changes waiting to be written.", value=figures.queued)
         yield GaugeMetricFamily("gateway_database_bytes", "Size of the database.", value=figures.database_bytes)
+        yield GaugeMetricFamily(
+            "gateway_log_bytes",
+            "Size of the write-ahead log, which grows for as long as a backup or an export reads.",
+            value=figures.log_bytes,
+        )
         yield GaugeMetricFamily("gateway_hot_documents", "Open documents.", value=self._documents.count)
         yield GaugeMetricFamily(
             "gateway_hot_document_bytes", "Memory of open documents, as estimated.", value=self._documents.memory

@@ -357,3 +357,6 @@ class Statistics(Struct, frozen=True, gc=False):
     changes: int
     queued: int
     database_bytes: int
+    """The database and its write-ahead log."""
+    log_bytes: int
+    """Of these the write-ahead log."""

@@ -420,12 +420,16 @@ class SQLiteStorage:
             changes=writer.changes if writer else 0,
             queued=writer.queued if writer else 0,
             database_bytes=self._database_bytes(),
+            log_bytes=_size(self._log_path),
         )
 
     def _database_bytes(self) -> int:
         """The size of the file and of its write-ahead log."""
-        path = self._database.path
-        return sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
+        return _size(self._database.path) + _size(self._log_path)
+
+    @property
+    def _log_path(self) -> Path:
+        return self._database.path.with_name(self._database.path.name + "-wal")
 
     async def ready(self) -> None:
         if self._lock is not None:
@@ -456,3 +460,11 @@ class SQLiteStorage:
         partial = target.with_name(target.name + ".partial")
         await self._database.read_alone(lambda connection: connection.execute("VACUUM INTO ?", (str(partial),)))
         return partial.rename(target)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
