@@ -90,7 +90,10 @@ export class TurnPoller {
     this.turn = turn
     const { onUpdate, onError, onComplete } = this.options
     try {
-      await onUpdate?.(turn, turn.blocks.filter((block, index) => block !== known[index]))
+      await onUpdate?.(
+        turn,
+        turn.blocks.filter((block, index) => block !== known[index])
+      )
     } finally {
       if (!this.completed && isFinished(turn.status)) {
         this.completed = true
