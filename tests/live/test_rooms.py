@@ -365,6 +365,26 @@ def test_a_gap_is_answered_with_what_is_missing_and_heals(
                 break
 
 
+def test_what_a_client_types_is_stored_while_something_that_it_was_sent_lacks_its_beginning(
+    shared_gateway: GatewayProcess, shared_project: httpx.Client
+) -> None:
+    third = Typewriter()
+    lost, late = third.type("lost "), third.type("late")
+    writer: pycrdt.Doc[Any] = pycrdt.Doc()
+    typed: pycrdt.Text = writer.get("mine", type=pycrdt.Text)
+    with raw_client(shared_gateway, name_of(shared_project), "a.md") as client:
+        client.join(pycrdt.Doc())
+        for number in range(3):  # it is asked for the rest, and goes on to answer with what it has
+            before = writer.get_state()
+            typed.insert(len(typed), f"{number} ")
+            client.send(sync_step_2(pycrdt.merge_updates(late, writer.get_update(before))))
+            client.receive_sync("step_1")
+            assert shared_project.get("/files/a.md?format=text&root=mine").text == str(typed)
+        client.send_update(lost)
+        client.send(sync_step_2(late))
+        until_text(shared_project, "lost late")
+
+
 def test_a_stock_provider_heals_what_was_lost_on_the_way(edit: Edit, shared_project: httpx.Client) -> None:
     writer, reader = edit().synced(), edit().synced()
     writer.type("begin ")
