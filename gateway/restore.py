@@ -8,9 +8,10 @@ very bytes that the other document has for it.
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from gateway.diff import Work, differences
+from gateway.diff import Work
 from gateway.roots import NestedTooDeeply, value_of
-from gateway.scan import EMBED, FORMAT, STRING, TYPE, block
+from gateway.scan import EMBED, FORMAT, STRING, TYPE, block, utf16_length
+from gateway.sequence_changes import Token, operations
 from gateway.sequences import (
     Formats,
     Slice,
@@ -18,7 +19,6 @@ from gateway.sequences import (
     apply_mark,
     copied_content,
     formatted,
-    nodes_of,
     place_of,
     token_count,
     told_format,
@@ -26,16 +26,11 @@ from gateway.sequences import (
 )
 from gateway.struct_writing import StructWriter, var_bytes
 from gateway.structs import Place
-from gateway.texts import smallest_edits
 from gateway.tree import Item, Node, read_tree
 from gateway.values import canonical, decode_any
 
 _CELLS = 2**28
 """How much is compared for one restore: about 30 ms."""
-_Token = Hashable
-_Operation = tuple[str, int, int, int]
-"""What is to happen: "keep" or "delete" from a token of the present sequence on, or "insert" in front of it; the token
-of the wanted sequence, and how many."""
 
 
 def restoring_update(present: bytes, old: bytes, client_id: int) -> bytes | None:
@@ -45,7 +40,7 @@ def restoring_update(present: bytes, old: bytes, client_id: int) -> bytes | None
         NestedTooDeeply
     """
     target, source = read_tree(present), read_tree(old)
-    restoration = _Restoration(StructWriter(client_id, target.clock(client_id)))
+    restoration = _Restoration(StructWriter(client_id, target.clocks.get(client_id, 0)))
     try:
         for name in sorted(target.roots.keys() | source.roots.keys()):
             wanted = source.roots.get(name) or Node(None, name)
@@ -107,7 +102,7 @@ class _Restoration:
     def _reconcile_sequence(self, target: Node, source: Node, parent: str | Place) -> None:
         walk = _Walk(self, target, parent)
         wanted = Wanted(source)
-        for operation, _, other, count in _operations(self, target, source):
+        for operation, _, other, count in operations(target, source, self.token, self.work):
             if operation == "keep":
                 walk.keep(wanted.slices(other, count))
             elif operation == "delete":
@@ -118,7 +113,7 @@ class _Restoration:
 
     # What is equal
 
-    def token(self, item: Item, value: Any) -> _Token:
+    def token(self, item: Item, value: Any) -> Token:
         """Equal for values that hold the same."""
         match value:
             case Node():
@@ -140,26 +135,25 @@ class _Restoration:
 
     def _sequence(self, node: Node) -> Hashable:
         """Equal for sequences that hold the same, with the same formats."""
-        held: list[tuple[Any, Hashable]] = []
+        held: list[tuple[Token, Hashable]] = []
+        characters: list[str] = []
+        present: Formats | None = None
+        told: Hashable = ()
         for item, formats in formatted(node):
-            told = tuple((name, value) for name, (value, _) in sorted(formats.items()))
-            if item.kind != STRING:
-                held += [(self.token(item, value), told) for value in item.values()]
-            elif held and isinstance(held[-1][0], list) and held[-1][1] == told:
-                held[-1][0].append(item.content)
-            else:
-                held.append(([item.content], told))
-        return tuple(("".join(token) if isinstance(token, list) else token, told) for token, told in held)
-
-    def tokens(self, node: Node) -> "str | list[_Token]":
-        """What is compared: the characters of a sequence that holds nothing else, or a token for each place."""
-        items = [item for item, _ in formatted(node)]
-        if all(item.kind == STRING for item in items):
-            return "".join(item.content for item in items)
-        tokens: list[_Token] = []
-        for item in items:
-            tokens += item.content if item.kind == STRING else [self.token(item, value) for value in item.values()]
-        return tokens
+            if formats is not present:
+                present, before = formats, told
+                told = tuple((name, value) for name, (value, _) in sorted(formats.items()))
+                if characters and told != before:
+                    held.append(("".join(characters), before))
+                    characters = []
+            if item.kind == STRING:
+                characters.append(item.content)
+                continue
+            if characters:
+                held.append(("".join(characters), told))
+                characters = []
+            held += [(self.token(item, value), told) for value in item.values()]
+        return (*held, ("".join(characters), told)) if characters else tuple(held)
 
 
 class _Walk:
@@ -194,7 +188,7 @@ class _Walk:
             self._touched = True
 
     def insert(self, wanted: "Iterator[Slice]") -> None:
-        for item, start, count, formats in wanted:
+        for item, start, count, formats in _joined(wanted):
             self._settle(formats)
             beside = (self._left, self._right())
             self._left = self._restoration.insert(item, start, count, beside, self._parent)
@@ -257,6 +251,28 @@ class _Walk:
             self._left = self._writer.add(FORMAT, content, 1, (self._left, self._right()), self._parent)
 
 
+def _joined(slices: Iterator[Slice]) -> Iterator[Slice]:
+    """Slices with the characters that follow each other, formatted alike, as one: a copy of them is one struct."""
+    characters: list[str] = []
+    joined: tuple[Item, Formats] | None = None
+    for item, start, count, formats in slices:
+        if joined is not None and (item.kind != STRING or formats != joined[1]):
+            yield _text("".join(characters), *joined)
+            joined, characters = None, []
+        if item.kind == STRING:
+            joined = joined or (item, formats)
+            characters.append(item.content[start : start + count])
+        else:
+            yield item, start, count, formats
+    if joined is not None:
+        yield _text("".join(characters), *joined)
+
+
+def _text(characters: str, item: Item, formats: Formats) -> Slice:
+    length = len(characters) if characters.isascii() else utf16_length(characters.encode())
+    return Item((item.client, item.clock), length, STRING, characters), 0, len(characters), formats
+
+
 def _same_kind(present: Any, wanted: Any) -> bool:
     """Whether one shared type can be edited into the other."""
     return (
@@ -264,45 +280,3 @@ def _same_kind(present: Any, wanted: Any) -> bool:
         and isinstance(wanted, Node)
         and (present.kind, present.name) == (wanted.kind, wanted.name)
     )
-
-
-def _operations(restoration: _Restoration, target: Node, source: Node) -> Iterator[_Operation]:
-    """What makes one sequence of the other, from its beginning to its end."""
-    present, wanted = restoration.tokens(target), restoration.tokens(source)
-    if isinstance(present, str) and isinstance(wanted, str):
-        edits = [(edit.start, edit.end, len(edit.text)) for edit in smallest_edits(present, wanted)]
-        ranges, other, done = [], 0, 0
-        for start, end, length in edits:
-            other += start - done
-            ranges.append((start, end, other, other + length))
-            other, done = other + length, end
-    else:
-        kinds = _Kinds(target, source)
-        ranges = [
-            (start + first, start + last, low + lower, low + upper)
-            for start, end, low, high in differences(present, wanted, restoration.work)
-            for first, last, lower, upper in differences(
-                kinds.of(present, start, end, 0), kinds.of(wanted, low, high, 1), restoration.work
-            )
-        ]
-    here = there = 0
-    for start, end, low, high in ranges:
-        yield "keep", here, there, start - here
-        yield "delete", start, low, end - start
-        yield "insert", end, low, high - low
-        here, there = end, high
-    yield "keep", here, there, len(present) - here
-
-
-class _Kinds:
-    """What is told apart where contents differ: of shared types only the kind, for they can be edited."""
-
-    def __init__(self, *nodes: Node) -> None:
-        self._nodes = [nodes_of(node) for node in nodes]
-
-    def of(self, tokens: "str | list[_Token]", start: int, end: int, which: int) -> list[Hashable]:
-        found = self._nodes[which]
-        return [
-            ("kind", found[index].kind, found[index].name) if index in found else tokens[index]
-            for index in range(start, end)
-        ]

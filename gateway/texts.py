@@ -39,15 +39,15 @@ class Edit(Struct, frozen=True, gc=False):
     text: str
 
 
-def smallest_edits(old: str, new: str, most: int = _MOST_EDITS) -> list[Edit]:
+def smallest_edits(old: str, new: str, most: int = _MOST_EDITS, work: Work | None = None) -> list[Edit]:
     """Edits, in order and apart from each other, that make `new` of `old`.
 
     They are the smallest within bounds on the work and on their number (`most`). In long texts whole lines are matched
     first, then the words of those that differ, then their characters. Of very many edits those that lie closest to each
     other become one, and what texts have in common only by chance is replaced with what surrounds it.
     """
-    work = Work(_CELLS)
-    if len(old) * len(new) <= _CELLS:
+    work = work or Work(_CELLS)
+    if len(old) * len(new) <= work.left:
         edits = [_edit(new, each) for each in differences(old, new, work)]
     else:
         edits = _finer(old, Edit(0, len(old), new), _lines, work)

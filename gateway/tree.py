@@ -117,13 +117,10 @@ class Tree:
 
     def __init__(self) -> None:
         self.roots: dict[str, Node] = {}
-        self._items: dict[int, list[Item]] = {}
-        self._clocks: dict[int, list[int]] = {}
-
-    def clock(self, client: int) -> int:
-        """The next clock of a client."""
-        items = self._items.get(client)
-        return items[-1].clock + items[-1].length if items else 0
+        self.clocks: dict[int, int] = {}
+        """The next clock of each client."""
+        self._lines: dict[int, tuple[list[Item], list[int]]] = {}
+        """All items of each client, and where each begins."""
 
     # Integration
 
@@ -131,15 +128,21 @@ class Tree:
         """Integrate an item: all that it builds on is there."""
         left = None if item.origin is None else self._ending(item.origin)
         right = None if item.right_origin is None else self._beginning(item.right_origin)
-        self._items.setdefault(item.client, []).append(item)
-        self._clocks.setdefault(item.client, []).append(item.clock)
+        client, clock = item.client, item.clock
+        line = self._lines.get(client)
+        if line is None:
+            line = self._lines[client] = ([], [])
+        line[0].append(item)
+        line[1].append(clock)
+        self.clocks[client] = clock + item.length
         if item.kind in (GC, SKIP):
             return
-        if left is not None or right is not None:
-            beside = left or right
-            assert beside is not None
-            dead = (left is not None and left.node is None) or (right is not None and right.node is None)
-            item.node, item.sub = (None, None) if dead else (beside.node, beside.sub)
+        beside = left or right
+        if beside is not None:
+            if (left is None or left.node is not None) and (right is None or right.node is not None):
+                item.node, item.sub = beside.node, beside.sub
+            else:
+                item.sub = None
         elif isinstance(parent, str):
             item.node = self.roots.get(parent) or self.roots.setdefault(parent, Node(None, parent))
         else:
@@ -207,27 +210,28 @@ class Tree:
 
     def delete(self, client: int, start: int, end: int) -> None:
         """Mark a range as deleted."""
-        items = self._items.get(client, [])
-        end = min(end, self.clock(client))
+        end = min(end, self.clocks.get(client, 0))
         while start < end:
             item = self._beginning((client, start))
             if item.clock + item.length > end and item.kind != GC:
                 self._split(item, end - item.clock)
             item.deleted = True
             start = item.clock + item.length
-        assert items or start >= end
 
     def _at(self, place: Place) -> Item:
-        return self._items[place[0]][bisect_right(self._clocks[place[0]], place[1]) - 1]
+        items, starts = self._lines[place[0]]
+        return items[bisect_right(starts, place[1]) - 1]
 
     def _ending(self, place: Place) -> Item:
-        item = self._at(place)
+        items, starts = self._lines[place[0]]
+        item = items[bisect_right(starts, place[1]) - 1]
         if place[1] != item.clock + item.length - 1 and item.kind != GC:
             self._split(item, place[1] - item.clock + 1)
         return item
 
     def _beginning(self, place: Place) -> Item:
-        item = self._at(place)
+        items, starts = self._lines[place[0]]
+        item = items[bisect_right(starts, place[1]) - 1]
         if place[1] != item.clock and item.kind != GC:
             return self._split(item, place[1] - item.clock)
         return item
@@ -251,9 +255,10 @@ class Tree:
             second.right.left = second
         elif second.sub is not None and second.node is not None:
             second.node.entries[second.sub] = second
-        index = bisect_right(self._clocks[item.client], item.clock)
-        self._items[item.client].insert(index, second)
-        self._clocks[item.client].insert(index, place[1])
+        items, starts = self._lines[item.client]
+        index = bisect_right(starts, item.clock)
+        items.insert(index, second)
+        starts.insert(index, place[1])
         return second
 
 
@@ -279,26 +284,27 @@ def read_tree(update: bytes) -> Tree:
 
 def _integrate(tree: Tree, update: bytes, waiting: dict[int, list[ScannedStruct]], client: int) -> None:
     """Add what waits of a client, each after that of others which it builds on."""
+    clocks = tree.clocks
     clients = [client]
     while clients:
-        structs = waiting.get(clients[-1])
-        if not structs:
-            clients.pop()
-            continue
-        struct = structs[-1]
-        needed = next((place for place in (struct.left, struct.right, struct.parent) if _is_missing(tree, place)), None)
+        client = clients[-1]
+        structs = waiting.get(client, ())
+        needed = None
+        while structs and needed is None:
+            struct = structs[-1]
+            for place in (struct.left, struct.right, struct.parent):
+                if place is not None and place[1] >= clocks.get(place[0], 0):
+                    needed = place[0]
+                    break
+            else:
+                del structs[-1]
+                tree.add(*_item(update, struct))
         if needed is None:
-            structs.pop()
-            item, parent = _item(update, struct)
-            tree.add(item, parent)
-        elif needed[0] != struct.client and waiting.get(needed[0]):
-            clients.append(needed[0])
+            clients.pop()
+        elif needed != client and waiting.get(needed):
+            clients.append(needed)
         else:
             return  # it builds on what is not here: no whole document
-
-
-def _is_missing(tree: Tree, place: Place | None) -> bool:
-    return place is not None and place[1] >= tree.clock(place[0])
 
 
 def _item(update: bytes, struct: ScannedStruct) -> "tuple[Item, str | Place | None]":
@@ -315,12 +321,14 @@ def _item(update: bytes, struct: ScannedStruct) -> "tuple[Item, str | Place | No
         if update[struct.start] & 0x20:
             start, at = block(update, at)
             sub = update[start:at].decode()
-    content: Any = update[struct.content : struct.end]
-    item = Item((struct.client, struct.clock), struct.length, struct.kind, None, (struct.left, struct.right), sub)
+    content: Any = None
+    if struct.kind == STRING:
+        content = update[block(update, struct.content)[0] : struct.end].decode()
+    item = Item((struct.client, struct.clock), struct.length, struct.kind, content, (struct.left, struct.right), sub)
+    if struct.kind in (STRING, GC, SKIP, DELETED):
+        return item, parent
+    content = update[struct.content : struct.end]
     match struct.kind:
-        case 4:
-            start, end = block(content, 0)
-            item.content = content[start:end].decode()
         case 8 | 2:
             item.content = _each(content, struct.kind)
         case 6:
