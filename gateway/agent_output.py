@@ -341,6 +341,21 @@ class AgentOutput:
         self.outcome, self.urgent = None, False
 
 
+def state_fault(position: OutputPosition, block_count: int) -> str | None:
+    """Why no reader can go on from a position in the output of a turn; None: one can."""
+    if not position.state:
+        return None
+    try:
+        state = msgspec.msgpack.decode(position.state, type=_State)
+    except msgspec.DecodeError as error:
+        return f"what the reader of its output remembers cannot be read: {error}"
+    if len(state.rest) > position.offset:
+        return "the reader of its output remembers more than it has read"
+    if any(not 0 <= place < block_count for _, _, place, _ in state.open):
+        return "the reader of its output remembers a block that is not there"
+    return None
+
+
 def _malformed(line: bytes, fault: str) -> Put:
     message = f"a line of the agent's output could not be read: {fault}"
     return Put("error", {"message": message, "line": line[: 4 * _SHOWN].decode(errors="replace")[:_SHOWN]})

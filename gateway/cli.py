@@ -48,7 +48,7 @@ def serve(
 
 @main.command()
 def verify(database: Database = None) -> None:
-    """Derive every file again from its log, and compare. Exits with 1 and names what differs.
+    """Derive every file again from its log and compare; check every turn. Exits with 1 and names what differs.
 
     A gateway may be serving the database meanwhile.
     """

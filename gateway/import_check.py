@@ -1,16 +1,14 @@
 """Checks the records of a portable file, as they are read, against all that `verify` knows of a database."""
 
-import re
 from collections.abc import Iterator
-
-import msgspec
 
 from gateway.scan import MalformedUpdate, scan
 from gateway.stored_form import to_wire
 from gateway.surrogates import read_row
+from gateway.turn_check import Places, TurnCheck, id_fault
 from gateway.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap
 from gateway.wire import path_fault
-from storage import FINISHED, NotAnExport
+from storage import NotAnExport
 from storage.portable import (
     BlockRecord,
     FileRecord,
@@ -20,8 +18,6 @@ from storage.portable import (
     TurnRecord,
     VersionRow,
 )
-
-_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
 
 def checked(source: str, records: Iterator[Record]) -> Iterator[Record]:
@@ -53,9 +49,9 @@ class _ImportCheck:
 
     def __init__(self, project: ProjectRecord) -> None:
         self._project = project
-        self._sequences: set[int] = set()
+        self._places = Places()
         self._file: _FileCheck | None = None
-        self._turn: _TurnCheck | None = None
+        self._turn: tuple[str, TurnCheck] | None = None
         self._session: SessionRecord | None = None
         if project.tombstone_floor > project.sequence:
             raise _Fault("the floor of its tombstones is above its sequence")
@@ -65,7 +61,8 @@ class _ImportCheck:
             case VersionRow() if self._file is not None:
                 self._file.take(record)
             case BlockRecord() if self._turn is not None:
-                self._turn.take(record)
+                turn_id, check = self._turn
+                _require_none(turn_id, check.take(record))
             case FileRecord():
                 self._finish_parts()
                 self._place(record.path, record.sequence, record.last_modified)
@@ -74,34 +71,43 @@ class _ImportCheck:
                 self._finish_parts()
                 self._place(record.session_id, record.sequence, record.created_at)
                 self._session = record
-                _require_id(record.session_id)
+                if fault := id_fault(record.session_id):
+                    raise _Fault(fault)
             case TurnRecord() if self._session is not None:
                 self._finish_parts()
-                if record.sequence <= self._session.sequence:
-                    raise _Fault(f"turn {record.turn_id!r}: it is older than its session")
                 self._place(record.turn_id, record.sequence, record.last_updated)
-                self._turn = _TurnCheck(record)
+                check = TurnCheck(self._session, record, record.output_state)
+                self._turn = record.turn_id, check
+                _require_none(record.turn_id, check.begin())
             case _:
                 raise _Fault(f"a {type(record).__struct_config__.tag} stands where none can")
 
     def finish(self) -> None:
         self._finish_parts()
+        for fault in self._places.finish():
+            raise _Fault(fault)
 
     def _finish_parts(self) -> None:
-        for part in (self._file, self._turn):
-            if part is not None:
-                part.finish()
+        if self._file is not None:
+            self._file.finish()
+        if self._turn is not None:
+            turn_id, check = self._turn
+            _require_none(turn_id, check.finish())
         self._file = self._turn = None
 
     def _place(self, name: str, sequence: int, time: int) -> None:
         """What was changed last at a sequence: each of them has one change, and lies within the project."""
         if not 0 < sequence <= self._project.sequence:
             raise _Fault(f"{name!r}: its sequence {sequence} is not one of the project's 1 to {self._project.sequence}")
-        if sequence in self._sequences:
-            raise _Fault(f"{name!r}: something else has its sequence {sequence}")
+        for fault in self._places.take(sequence, time):
+            raise _Fault(f"{name!r}: {fault}")
         if time > self._project.last_modified:
             raise _Fault(f"{name!r}: it is newer than the project")
-        self._sequences.add(sequence)
+
+
+def _require_none(turn_id: str, faults: list[str]) -> None:
+    for fault in faults:
+        raise _Fault(f"turn {turn_id!r}: {fault}")
 
 
 class _FileCheck:
@@ -177,43 +183,3 @@ class _FileCheck:
 
     def _fault(self, reason: str) -> _Fault:
         return _Fault(f"{self._file.path!r}: {reason}")
-
-
-class _TurnCheck:
-    """One turn: its status fits its times, and its blocks are as many and as large as it says."""
-
-    def __init__(self, record: TurnRecord) -> None:
-        self._turn = record
-        self._blocks = self._size = 0
-        _require_id(record.turn_id)
-        started, completed = record.started_at is not None, record.completed_at is not None
-        if completed != (record.status in FINISHED) or (record.status == "running" and not started):
-            raise self._fault(f"its times do not fit its status, {record.status}")
-        if record.status == "pending" and started:
-            raise self._fault("it is pending, and has started")
-
-    def take(self, block: BlockRecord) -> None:
-        if block.index != self._blocks:
-            raise self._fault(f"block {self._blocks} is missing")
-        self._blocks += 1
-        self._size += len(block.content)
-        if block.told_from is not None and block.told_from > block.index:
-            raise self._fault(f"block {block.index} is to be told from a later one on")
-        try:
-            msgspec.json.decode(block.content)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise self._fault(f"block {block.index} is no JSON: {error}") from None
-
-    def finish(self) -> None:
-        turn = self._turn
-        if (self._blocks, self._size) != (turn.block_count, turn.size):
-            found = f"{self._blocks} of {self._size} bytes"
-            raise self._fault(f"it is to have {turn.block_count} blocks of {turn.size} bytes, and there are {found}")
-
-    def _fault(self, reason: str) -> _Fault:
-        return _Fault(f"turn {self._turn.turn_id!r}: {reason}")
-
-
-def _require_id(text: str) -> None:
-    if not _ID.fullmatch(text):
-        raise _Fault(f"{text[:200]!r} is no id of a session or a turn")

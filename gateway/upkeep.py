@@ -4,37 +4,115 @@ from collections.abc import Callable
 
 from gateway.retention import Retainer, RetentionPolicy
 from gateway.surrogates import read_row
+from gateway.turn_check import Places, TurnCheck, content_faults, id_fault
 from gateway.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap, same_content
-from storage import FileHead, Snapshot, Storage, StoredUpdate
+from storage import FileHead, ProjectHead, Snapshot, Storage, StoredUpdate, TurnRows
 
 Report = Callable[[str], None]
+_PAGE = 1000
+_PAGE_BYTES = 8 * 2**20
 _STATE = {True: "deleted", False: "alive"}
 
 
 async def verify_storage(storage: Storage, report: Report) -> int:
-    """Derive every file again from its log and compare; returns the number of faults, each reported."""
-    files = faults = 0
+    """Derive every file again from its log and compare, and check every turn with its blocks; returns the number of
+    faults, each reported."""
+    verifier = _Verifier(storage, report)
     async for project in storage.projects():
-        async for head in storage.files(project.name):
-            files += 1
-            base = await storage.base_version(project.name, head.path)
-            found = await _file_faults(storage, project.name, head, base)
-            while found and base != (now := await storage.base_version(project.name, head.path)):
-                base = now  # it was folded meanwhile
-                found = await _file_faults(storage, project.name, head, base)
-            if head.sequence > project.sequence and await _is_stale(storage, project.name, head):
-                found.append(f"its sequence {head.sequence} is above the project's {project.sequence}")
-            for fault in found:
-                report(f"{project.name}: {head.path}: {fault}")
-            faults += len(found)
-    report(f"{files} files verified, {faults} faults")
+        await verifier.verify(project)
+    for fault in await storage.dangling():
+        verifier.report(fault)
+    report(f"{verifier.files} files and {verifier.turns} turns verified, {verifier.faults} faults")
+    return verifier.faults
+
+
+class _Verifier:
+    """Counts what was verified. A gateway may be writing meanwhile."""
+
+    def __init__(self, storage: Storage, report: Report) -> None:
+        self._storage = storage
+        self._report = report
+        self.files = self.turns = self.faults = 0
+
+    def report(self, fault: str) -> None:
+        self.faults += 1
+        self._report(fault)
+
+    async def verify(self, project: ProjectHead) -> None:
+        places = Places()
+        async for head in self._storage.files(project.name):
+            self.files += 1
+            found = [
+                *await self._of_file(project.name, head),
+                *places.take(head.sequence, head.last_modified),
+                *await self._outside(project, head.sequence),
+            ]
+            self._tell(f"{project.name}: {head.path}", found)
+        await self._verify_sessions(project, places)
+        async for rows in self._storage.turn_rows(project.name):
+            self.turns += 1
+            found = [
+                *await _turn_faults(self._storage, project.name, rows),
+                *places.take(rows.head.sequence, rows.head.last_updated),
+                *await self._outside(project, rows.head.sequence),
+            ]
+            self._tell(f"{project.name}: turn {rows.head.session_id}/{rows.head.turn_id}", found)
+        self._tell(project.name, places.finish())
+
+    async def _verify_sessions(self, project: ProjectHead, places: Places) -> None:
+        after = None
+        while page := await self._storage.sessions(project.name, after=after, limit=_PAGE):
+            for session in page:
+                fault = id_fault(session.session_id)
+                found = [
+                    *([fault] if fault else []),
+                    *places.take(session.sequence, session.created_at),
+                    *await self._outside(project, session.sequence),
+                ]
+                self._tell(f"{project.name}: session {session.session_id}", found)
+            after = page[-1].session_id
+
+    def _tell(self, what: str, faults: list[str]) -> None:
+        for fault in faults:
+            self.report(f"{what}: {fault}")
+
+    async def _of_file(self, project: str, head: FileHead) -> list[str]:
+        base = await self._storage.base_version(project, head.path)
+        found = await _file_faults(self._storage, project, head, base)
+        while found and base != (now := await self._storage.base_version(project, head.path)):
+            base = now  # it was folded meanwhile
+            found = await _file_faults(self._storage, project, head, base)
+        return found
+
+    async def _outside(self, project: ProjectHead, sequence: int) -> list[str]:
+        """Whether a sequence is above the project's, also when that is read again."""
+        if sequence <= project.sequence:
+            return []
+        now = await self._storage.project_head(project.name)
+        if now is not None and sequence <= now.sequence:
+            return []
+        return [f"its sequence {sequence} is above the project's {project.sequence}"]
+
+
+async def _turn_faults(storage: Storage, project: str, rows: TurnRows) -> list[str]:
+    """What is wrong with one turn: its state, its blocks as they were at one moment, their contents."""
+    check = TurnCheck(rows.session, rows.head, rows.output_state)
+    faults = check.begin()
+    if not rows.in_project:
+        faults.append("it belongs to another project than its session")
+    if not rows.has_prompt:
+        faults.append("its prompt is missing")
+    for row in rows.blocks:
+        faults += check.take(row)
+    faults += check.finish()
+    session_id, turn_id, after = rows.head.session_id, rows.head.turn_id, 0
+    while blocks := await storage.read_blocks(
+        project, session_id, turn_id, after_block=after, limit=_PAGE, most_bytes=_PAGE_BYTES
+    ):
+        for block in blocks:
+            faults += content_faults(block.index, block.content)
+        after = blocks[-1].index + 1
     return faults
-
-
-async def _is_stale(storage: Storage, project: str, head: FileHead) -> bool:
-    """Whether the project's head still lies below a file's when both are read again (a gateway may be writing)."""
-    now = await storage.project_head(project)
-    return now is None or now.sequence < head.sequence
 
 
 async def _file_faults(storage: Storage, project: str, head: FileHead, base: int) -> list[str]:

@@ -32,6 +32,7 @@ from storage.records import (
     StoredUpdate,
     Tombstone,
     TurnHead,
+    TurnRows,
     UpdateTurn,
     Version,
     VersionRecord,
@@ -198,6 +199,13 @@ class Storage(Protocol):
 
     def running_turns(self) -> AsyncIterator[tuple[str, TurnHead]]:
         """Every turn that is running, with the name of its project."""
+
+    def turn_rows(self, project: str) -> AsyncIterator[TurnRows]:
+        """Every turn in the sessions of a project, oldest first, each as of one moment, with what is stored with it:
+        also where that does not fit together."""
+
+    async def dangling(self) -> list[str]:
+        """What is stored of something that is not there, in words."""
 
     async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
         """Keep a snapshot beside the file's others; ignored where the log has no such version."""

@@ -256,6 +256,31 @@ class StoredBlock(Struct, frozen=True, gc=False):
     created_at: Milliseconds
 
 
+class BlockRow(Struct, frozen=True, gc=False):
+    """What is stored of a block beside its content, to be verified: nothing of it is taken for right."""
+
+    index: int
+    type: BlockType
+    created_at: Milliseconds
+    size: int
+    """Bytes of the content of the blocks up to this one."""
+    length: int
+    """Bytes of its own content."""
+    told_from: int | None
+
+
+class TurnRows(Struct, frozen=True, gc=False):
+    """A turn, and what is stored with it."""
+
+    session: SessionHead
+    head: TurnHead
+    in_project: bool
+    """Whether it belongs to the project that its session belongs to."""
+    has_prompt: bool
+    output_state: bytes
+    blocks: tuple[BlockRow, ...]
+
+
 class StoredTurn(Struct, frozen=True, gc=False):
     """A turn with its prompt, and with those of its blocks that were asked for."""
 

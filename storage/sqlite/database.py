@@ -253,3 +253,11 @@ def _migrate(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
         raise storage_error(error) from error
     finally:
         connection.close()
+
+
+def dangling(connection: sqlite3.Connection) -> list[str]:
+    """The rows that refer to others which are not there, in words."""
+    return [
+        f"a row of {table} (row {row}) belongs to a {parent} that is not there"
+        for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check")
+    ]

@@ -34,12 +34,13 @@ from storage.records import (
     StoredUpdate,
     Tombstone,
     TurnHead,
+    TurnRows,
     UpdateTurn,
     Version,
     VersionRecord,
 )
 from storage.sqlite import files, retention, transfer, turns
-from storage.sqlite.database import Database
+from storage.sqlite.database import Database, dangling
 from storage.sqlite.identity import Opening, require_own_log
 from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.log import Clock, wall_clock
@@ -327,6 +328,18 @@ class SQLiteStorage:
             for _, project, head in page:
                 yield project, head
             after = page[-1][0]
+
+    async def turn_rows(self, project: str) -> AsyncIterator[TurnRows]:
+        after = (0, 0)
+        while page := await self._database.read_long(
+            lambda c, after=after: turns.turn_rows_after(c, project, after, _PAGE_ROWS)  # type: ignore[misc]
+        ):
+            for _, rows in page:
+                yield rows
+            after = page[-1][0]
+
+    async def dangling(self) -> list[str]:
+        return await self._database.read_long(dangling)
 
     async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
         await self._database.write(lambda connection: files.put_snapshot(connection, project, path, snapshot))

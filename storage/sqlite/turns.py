@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any
 
-from storage.records import FileHead, ProjectHead, SessionHead, StoredBlock, StoredTurn, TurnHead
+from storage.records import BlockRow, FileHead, ProjectHead, SessionHead, StoredBlock, StoredTurn, TurnHead, TurnRows
 from storage.sqlite.files import files_changed_since
 
 _HEAD = (
@@ -167,6 +167,42 @@ def running_turns_after(connection: sqlite3.Connection, id: int, limit: int) -> 
         (id, limit),
     )
     return [(row[0], row[1], turn_head_from_row(row[2:])) for row in rows]
+
+
+def turn_rows_after(
+    connection: sqlite3.Connection, project: str, after: tuple[int, int], limit: int
+) -> list[tuple[tuple[int, int], TurnRows]]:
+    """A page of the turns of a project behind the row of a session and the row of a turn in it, of each these rows and
+    what is stored with it. A page ends with the turn with which it has `limit` turns and blocks."""
+    page: list[tuple[tuple[int, int], TurnRows]] = []
+    for session, turn, title, sequence, created_at, in_project, has_prompt, state, *row in connection.execute(
+        "SELECT session.id, turn.id, title, session.sequence, session.created_at, turn.project = session.project,"
+        " EXISTS (SELECT 1 FROM prompt WHERE prompt.turn = turn.id),"
+        f" ifnull((SELECT body FROM output_state WHERE output_state.turn = turn.id), x''), {_HEAD}"
+        " FROM session INDEXED BY session_by_age CROSS JOIN turn INDEXED BY turn_by_age ON turn.session = session.id"
+        f" WHERE session.project = {_PROJECT} AND session.id >= ?"
+        " AND turn.id > CASE WHEN session.id = ? THEN ? ELSE 0 END ORDER BY session.id, turn.id LIMIT ?",
+        (project, after[0], *after, limit),
+    ):
+        head = turn_head_from_row(row)
+        blocks = connection.execute(
+            "SELECT position, type, created_at, size, length(content), told_from FROM block WHERE turn = ?"
+            " ORDER BY position",
+            (turn,),
+        )
+        rows = TurnRows(
+            SessionHead(head.session_id, title, sequence, created_at),
+            head,
+            bool(in_project),
+            bool(has_prompt),
+            state,
+            tuple(BlockRow(*block) for block in blocks),
+        )
+        page.append(((session, turn), rows))
+        limit -= 1 + len(rows.blocks)
+        if limit <= 0:
+            break
+    return page
 
 
 def changes_since(

@@ -84,7 +84,7 @@ def test_nothing_kept_is_lost_by_folding_that_is_killed(tmp_path: Path) -> None:
                 typist.type(client)
             gateway.kill()
         said = run(gateway.database, "verify")
-        assert said == (0, "1 files verified, 0 faults\n")
+        assert said == (0, "1 files and 0 turns verified, 0 faults\n")
     with gateway, gateway.client() as client:
         while typist.unsent:
             typist.type(client)
@@ -118,7 +118,7 @@ def test_a_backup_that_is_killed_leaves_none_or_a_whole_one(tmp_path: Path) -> N
     while killed < max(3, _KILLS // 3):
         killed += backup.kill()
         if target.exists():
-            assert run(target, "verify") == (0, "40 files verified, 0 faults\n"), killed
+            assert run(target, "verify") == (0, "40 files and 0 turns verified, 0 faults\n"), killed
             for each in tmp_path.glob("backup.db*"):
                 each.unlink()
     code, said = backup.finish()
@@ -140,4 +140,4 @@ def test_an_import_that_is_killed_leaves_nothing_or_all(tmp_path: Path) -> None:
         killed += taking.kill(f"project-{number}")
         code, said = taking.finish(f"project-{number}")
         assert code == 0 or "already" in said, said
-        assert run(target, "verify") == (0, f"{(number + 1) * 40} files verified, 0 faults\n")
+        assert run(target, "verify") == (0, f"{(number + 1) * 40} files and 0 turns verified, 0 faults\n")

@@ -143,7 +143,7 @@ def sound_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     connection.close()
     sound = _command("verify", "--database", _url(database))
-    assert (sound.returncode, sound.stdout) == (0, "2 files verified, 0 faults\n")
+    assert (sound.returncode, sound.stdout) == (0, "2 files and 0 turns verified, 0 faults\n")
     return database
 
 

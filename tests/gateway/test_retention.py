@@ -300,7 +300,7 @@ def test_compact_folds_says_what_it_freed_and_the_file_shrinks(tmp_path: Path) -
     said = run("compact", "--retain-versions", "10", "--retain-tombstone-days", "0.00000001")
     assert "291 versions of 1 files folded, 1 deleted files forgotten" in said
     assert database.stat().st_size < size / 5
-    assert "2 files verified, 0 faults" in run("verify")
+    assert "2 files and 0 turns verified, 0 faults" in run("verify")
     with GatewayProcess(database) as gateway, gateway.client() as project:
         assert project.get("/files/a.md?format=json").json() == {"map": {"key": values["key"]}}
         assert project.get("/files/a.md?at_version=291").status_code == 200

@@ -242,6 +242,12 @@ WRONG: list[tuple[str, str, Any]] = [
     ("turn", "turn_id", ""),
     ("turn", "completed_at", 10**16),
     ("turn", "sequence", 1),
+    *(("turn", member, 0) for member in ("created_at", "started_at", "last_updated")),
+    *(("turn", "result_status", value) for value in ("pending", "running")),
+    *(("turn", member, 1) for member in ("settling", "grown")),
+    ("turn", "output_state", "AAAA"),
+    ("session", "created_at", 0),
+    ("block", "created_at", 0),
     ("block", "index", 5),
     ("block", "content", "AAAA"),
     ("block", "content", base64.b64encode(b"[" * 100_000).decode()),
@@ -280,7 +286,7 @@ def test_what_is_damaged_is_refused_as_a_whole(tmp_path: Path, exported: bytes, 
     (tmp_path / "demo.yjsp").write_bytes(DAMAGE[kind](exported))
     said = run(tmp_path / "gateway.db", "import", str(tmp_path / "demo.yjsp"), code=2)
     assert "cannot be imported" in said
-    assert "0 files verified" in run(tmp_path / "gateway.db", "verify")
+    assert "0 files and 0 turns verified" in run(tmp_path / "gateway.db", "verify")
 
 
 @pytest.mark.parametrize(("kind", "member", "value"), WRONG, ids=lambda part: str(part)[:30])
