@@ -17,7 +17,7 @@ from gateway.client.policy import PollSettings, StopReason
 from gateway.client.project import Project
 from gateway.client.stream import Transport
 from gateway.client.subscription import Polled, Subscription
-from gateway.client.turn_poller import TurnPoller
+from gateway.client.turn_poller import TurnFailed, TurnPoller
 
 __all__ = [
     "DocumentChange",
@@ -37,6 +37,7 @@ __all__ = [
     "Subscription",
     "Tagged",
     "Transport",
+    "TurnFailed",
     "TurnPoller",
     "UnexpectedAnswer",
 ]

@@ -17,6 +17,14 @@ from gateway.wire import Block, Turn
 _FINISHED = ("completed", "failed", "cancelled")
 
 
+class TurnFailed(Exception):
+    """A turn ended as `failed`: its agent, or its lease. `turn` is the turn with all its blocks."""
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__(turn.error or "the turn failed")
+        self.turn = turn
+
+
 class TurnPoller(Poller):
     """Calls back with what is new in a turn: its blocks come as they are written, in order, each once. A block that
     grows comes again, with the same index and more content.
@@ -26,7 +34,8 @@ class TurnPoller(Poller):
     Args:
         on_update: gets the turn with its new blocks and those that have grown, plain or async.
         on_complete: gets the turn with all its blocks, once, when it is completed, failed or cancelled.
-        on_error: gets the exception of every failed attempt.
+        on_error: gets the exception of every failed attempt, and `TurnFailed`, before `on_complete`, where the turn
+            failed.
         interval: seconds between polls; 2 unless said (`PollSettings.turn_interval_ms`).
     """
 
@@ -45,6 +54,7 @@ class TurnPoller(Poller):
     ) -> None:
         self._on_update = on_update
         self._on_complete = on_complete
+        self._on_error = on_error
         self._seen = 0
         self._revision = 0
         self._given: Turn | None = None
@@ -75,8 +85,16 @@ class TurnPoller(Poller):
         try:
             await call(self._on_update, msgspec.structs.replace(reading.turn, blocks=new))
         finally:
-            if reading.turn.status in _FINISHED and self._on_complete is not None:
-                await call(self._on_complete, msgspec.structs.replace(reading.turn, blocks=list(reading.blocks)))
+            if reading.turn.status in _FINISHED:
+                await self._tell_end(msgspec.structs.replace(reading.turn, blocks=list(reading.blocks)))
+
+    async def _tell_end(self, turn: Turn) -> None:
+        try:
+            if turn.status == "failed" and self._on_error is not None:
+                await call(self._on_error, TurnFailed(turn))
+        finally:
+            if self._on_complete is not None:
+                await call(self._on_complete, turn)
 
     def _end(self, reason: str) -> None:
         if reason == "completed":

@@ -21,6 +21,7 @@ from gateway.client import (
     PollingManager,
     PollSettings,
     Project,
+    TurnFailed,
     TurnPoller,
 )
 from gateway.settings import Settings
@@ -149,6 +150,28 @@ def test_blocks_come_each_once_and_in_order_through_any_fault(shared_gateway: Ga
                 async with asyncio.timeout(0.2):
                     await updates.until(lambda items: items[-1] is not last)
             assert poller.stopped == "completed"
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_failed_is_an_error_first_and_complete_then(shared_gateway: GatewayProcess) -> None:
+    async def main() -> None:
+        async with site(shared_gateway) as the:
+            session = (await the.writer.create_session()).id
+            turn = (await the.writer.create_turn(session, "do it")).id
+            await the.writer.append_blocks(session, turn, [("text", "so far")])
+            told = Seen()
+            TurnPoller(
+                the.polling, the.reader, session, turn, on_update=lambda update: None,
+                on_complete=told, on_error=told, transport="poll",
+            )  # fmt: skip
+            await the.writer.set_turn_status(session, turn, "failed", "no luck")
+            await told.until(lambda items: len(items) == 2)
+            failed, completed = told.items
+            assert isinstance(failed, TurnFailed)
+            assert str(failed) == "no luck"
+            assert failed.turn == completed
+            assert [block.index for block in completed.blocks] == [0]
 
     asyncio.run(main())
 
