@@ -13,7 +13,7 @@ import pycrdt
 from gateway.scan import EMBED, FORMAT, STRING, TYPE, XML_ELEMENT, XML_HOOK
 from gateway.tree import ARRAY, MAP, TEXT, XML_FRAGMENT, XML_TEXT, Item, Node, read_tree
 from gateway.updates import Document, build_document
-from gateway.values import BigInt, Undefined, decode_json, js_string, members, number, utf16
+from gateway.values import BigInt, TooDeep, Undefined, decode_json, js_string, members, number, utf16
 
 RootKind = Literal["text", "array", "map", "xml"]
 _SHARED = (pycrdt.Text, pycrdt.Array, pycrdt.Map, pycrdt.XmlText, pycrdt.XmlElement, pycrdt.XmlFragment)
@@ -167,6 +167,8 @@ def _json(value: Any) -> Any:
             return {name: _json(member) for name, member in members(value)}
         case list():
             return [_json(item) for item in value]
+        case TooDeep():
+            raise RecursionError
         case bytes():
             return base64.b64encode(value).decode()
         case Undefined():

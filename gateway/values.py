@@ -27,21 +27,50 @@ class BigInt(int):
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-def decode_any(data: bytes) -> Any:
-    """The value that lib0's `writeAny` wrote.
+class TooDeep(bytes):
+    """The JSON of a value that is nested too deeply to be taken apart."""
 
-    Raises:
-        RecursionError: it is nested too deeply.
-    """
-    return _decode(data, 0)[0]
+
+def decode_any(data: bytes) -> Any:
+    """The value that lib0's `writeAny` wrote, however deeply it is nested."""
+    whole: list[Any] = []
+    open_values: list[tuple[list[Any] | dict[str, Any], int]] = [(whole, 1)]
+    """What is being read, and how many members of it are still to come."""
+    at = 0
+    while open_values:
+        holder, left = open_values.pop()
+        if not left:
+            continue
+        open_values.append((holder, left - 1))
+        name = ""
+        if isinstance(holder, dict):
+            start, at = block(data, at)
+            name = data[start:at].decode()
+        kind = data[at]
+        if kind in (117, 118):
+            count, at = uint(data, at + 1)
+            value: Any = [] if kind == 117 else {}
+            open_values.append((value, count))
+        else:
+            value, at = _scalar(data, at)
+        if isinstance(holder, dict):
+            holder[name] = value
+        else:
+            holder.append(value)
+    return whole[0]
 
 
 def decode_json(data: bytes) -> Any:
     """The value that a content of JSON holds."""
-    return UNDEFINED if data == b"undefined" else json.loads(data)
+    if data == b"undefined":
+        return UNDEFINED
+    try:
+        return json.loads(data)
+    except RecursionError:
+        return TooDeep(data)
 
 
-def _decode(data: bytes, at: int) -> tuple[Any, int]:
+def _scalar(data: bytes, at: int) -> tuple[Any, int]:
     kind = data[at]
     at += 1
     match kind:
@@ -56,20 +85,6 @@ def _decode(data: bytes, at: int) -> tuple[Any, int]:
             return struct.unpack_from(">d", data, at)[0], at + 8
         case 122:
             return BigInt(struct.unpack_from(">q", data, at)[0]), at + 8
-        case 118:
-            count, at = uint(data, at)
-            members: dict[str, Any] = {}
-            for _ in range(count):
-                start, at = block(data, at)
-                members[data[start:at].decode()], at = _decode(data, at)
-            return members, at
-        case 117:
-            count, at = uint(data, at)
-            items = []
-            for _ in range(count):
-                item, at = _decode(data, at)
-                items.append(item)
-            return items, at
         case 116:
             start, end = block(data, at)
             return data[start:end], end
@@ -100,18 +115,26 @@ def members(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def canonical(value: Any) -> Hashable:
     """Equal for what JavaScript cannot tell apart: members of an object in another order are another object."""
-    match value:
-        case None | Undefined() | bool() | str() | bytes():
-            return (type(value).__name__, value)
-        case BigInt():
-            return ("BigInt", int(value))
-        case int() | float():
-            return ("number", repr(float(value)))  # NaN is itself, and -0 is not 0
-        case list():
-            return ("list", tuple(map(canonical, value)))
-        case dict():
-            return ("object", tuple((name, canonical(member)) for name, member in members(value)))
-    raise TypeError(f"no plain value: {type(value)}")
+    told: list[Hashable] = []
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case None | Undefined() | bool() | str() | bytes() as plain:
+                told.append((type(plain).__name__, plain))
+            case BigInt() as big:
+                told.append(("BigInt", int(big)))
+            case int() | float() as found:
+                told.append(("number", repr(float(found))))  # NaN is itself, and -0 is not 0
+            case list() as items:
+                told.append(("list", len(items)))
+                waiting += reversed(items)
+            case dict() as found:
+                names, held = zip(*members(found), strict=True) if found else ((), ())
+                told.append(("object", names))
+                waiting += reversed(held)
+            case other:
+                raise TypeError(f"no plain value: {type(other)}")
+    return tuple(told)
 
 
 def number(value: float) -> int | float | None:
@@ -124,6 +147,8 @@ def number(value: float) -> int | float | None:
 def js_string(value: Any) -> str:
     """`String(value)` in JavaScript."""
     match value:
+        case TooDeep():
+            raise RecursionError
         case str():
             return value
         case bool():

@@ -10,6 +10,7 @@ from gateway.file_reading import Content
 from gateway.files import Files, Written
 from gateway.problems import (
     BodyTooLarge,
+    DocumentTooLarge,
     FileDeleted,
     FileExists,
     FileNotFound,
@@ -24,6 +25,7 @@ from gateway.problems import (
     NotAText,
     PreconditionFailed,
     ProjectNotFound,
+    StoredDataDamaged,
     UnsupportedMediaType,
     VersionAhead,
     VersionNotFound,
@@ -174,7 +176,10 @@ class FileRoutes:
 
     def operations(self) -> list[Operation]:
         written = {200: {JSON: Receipt}, 201: {JSON: Receipt}}
-        write = (InvalidPath, InvalidParameter, FileDeleted, PreconditionFailed, WriteContention, BodyTooLarge)
+        write = (
+            InvalidPath, InvalidParameter, FileDeleted, PreconditionFailed, WriteContention, BodyTooLarge,
+            DocumentTooLarge, StoredDataDamaged,
+        )  # fmt: skip
         return [
             Operation(
                 "PATCH", FILE_PATH, "appendUpdate", self.append, "Merge a Yjs update (v1), creating the file.",
@@ -197,8 +202,8 @@ class FileRoutes:
                 ),
                 headers=FILE_HEADERS, answers={200: {OCTETS: bytes, TEXT: str, JSON: dict}, 204: {}, 304: {}},
                 problems=(
-                    InvalidPath, InvalidParameter, InvalidStateVector, ProjectNotFound, FileNotFound, VersionNotFound,
-                    FileDeleted, VersionAhead, NotAText, NestedTooDeeply, WriteContention,
+                    StoredDataDamaged, InvalidPath, InvalidParameter, InvalidStateVector, ProjectNotFound, FileNotFound,
+                    VersionNotFound, FileDeleted, VersionAhead, NotAText, NestedTooDeeply, WriteContention,
                 ),
             ),
             Operation(

@@ -7,6 +7,7 @@ from gateway.files import Written
 from gateway.history import Versions
 from gateway.problems import (
     BodyTooLarge,
+    DocumentTooLarge,
     FileDeleted,
     FileNotFound,
     InvalidBody,
@@ -16,6 +17,7 @@ from gateway.problems import (
     NotAText,
     PreconditionFailed,
     ProjectNotFound,
+    StoredDataDamaged,
     TooComplex,
     UnsupportedMediaType,
     VersionNotFound,
@@ -111,6 +113,7 @@ class HistoryRoutes:
                 problems=(
                     InvalidPath, InvalidBody, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted,
                     VersionNotFound, NestedTooDeeply, PreconditionFailed, WriteContention, BodyTooLarge,
+                    DocumentTooLarge, StoredDataDamaged,
                     UnsupportedMediaType,
                 ),
             ),

@@ -6,11 +6,13 @@ from starlette.responses import Response
 
 from gateway.problems import (
     BodyTooLarge,
+    DocumentTooLarge,
     InvalidBody,
     InvalidCursor,
     InvalidParameter,
     InvalidPath,
     ProjectNotFound,
+    StoredDataDamaged,
     SyncRefused,
     TooManyPaths,
     UnsupportedMediaType,
@@ -60,7 +62,8 @@ class SyncRoutes:
                 answers={200: {JSON: SyncAnswer, MSGPACK: SyncAnswer}},
                 problems=(
                     InvalidBody, InvalidPath, InvalidCursor, InvalidParameter, ProjectNotFound, SyncRefused,
-                    WriteContention, TooManyPaths, BodyTooLarge, UnsupportedMediaType,
+                    WriteContention, TooManyPaths, BodyTooLarge, DocumentTooLarge,
+                    StoredDataDamaged, UnsupportedMediaType,
                 ),
             ),
         ]  # fmt: skip

@@ -201,7 +201,7 @@ def test_a_client_that_asks_first_is_told_to_go_on(connection: Connection, share
     [
         ("PATCH files/a.md HTTP/1.1\nContent-Length: 17000000", 413),
         ("PATCH files/a.md HTTP/1.1\nContent-Length: 10\nContent-Type: text/plain", 415),
-        ("PUT files/a.md HTTP/1.1\nContent-Length: 10\nIf-Match: x", 400),
+        ('PUT files/a.md HTTP/1.1\nContent-Length: 10\nIf-Match: "x', 400),
         ("PUT files/../a.md HTTP/1.1\nContent-Length: 10", 400),
     ],
 )

@@ -157,7 +157,9 @@ def test_only_configured_origins_may_call(tmp_path: Path) -> None:
 def test_health_readiness_and_figures_are_there(shared_gateway: GatewayProcess, shared_project: httpx.Client) -> None:
     shared_project.put("/files/a.md", content=b"text", headers=_PLAIN)
     assert httpx.get(f"{shared_gateway.url}/healthz").json() == {"status": "ok"}
-    assert httpx.get(f"{shared_gateway.url}/readyz").json() == {"status": "ok"}
+    ready = httpx.get(f"{shared_gateway.url}/readyz").json()
+    assert ready["status"] == "ok"
+    assert {*ready["checks"].values()} == {"ok"}
     figures = httpx.get(f"{shared_gateway.url}/metrics")
     assert figures.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     names = {line.split("{")[0].split(" ")[0] for line in figures.text.splitlines() if not line.startswith("#")}

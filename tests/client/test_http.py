@@ -144,7 +144,7 @@ def test_sessions_and_turns(shared_gateway: GatewayProcess) -> None:
         with pytest.raises(TurnFinished):
             await project.set_turn_status(session.id, turn.id, "running")
         other = await project.create_turn(session.id, "again")
-        assert (await project.append_output(session.id, other.id, STREAM, offset=0)).status == "completed"
+        assert (await project.append_output(session.id, other.id, STREAM, offset=0, final=True)).status == "completed"
         state = await project.turn_status(session.id, other.id)
         assert state.value is not None
         assert state.value.status == "completed"
@@ -302,7 +302,7 @@ def test_following_goes_on_by_itself_and_shows_every_change_once(
 
             following = asyncio.create_task(follow())
             for number in range(1, 60):
-                await writer.put_text(f"file-{number}\u2028", str(number))
+                await writer.put_text(f"file-{number} é🎈", str(number))
                 match number % 12:
                     case 3:
                         proxy.cut_connections()
@@ -319,7 +319,7 @@ def test_following_goes_on_by_itself_and_shows_every_change_once(
             await writer.put_text("end", "")
             await asyncio.wait_for(following, 30)
             await feed.aclose()  # type: ignore[attr-defined]
-        assert seen == [*(f"file-{number}\u2028" for number in range(1, 60)), "end"]
+        assert seen == [*(f"file-{number} é🎈" for number in range(1, 60)), "end"]
 
     asyncio.run(main())
 

@@ -193,7 +193,7 @@ def test_a_file_that_was_created_again_is_another_document(shared_gateway: Gatew
 
 def test_what_the_gateway_lost_is_sent_again_as_the_difference(tmp_path: Path) -> None:
     async def main() -> None:
-        with GatewayProcess(tmp_path / "gateway.db") as gateway:
+        with GatewayProcess(tmp_path / "gateway.db", GATEWAY_SAME_DATABASE="true") as gateway:
             unhurried = PollSettings(active_interval_ms=1e6)  # the edit comes before any question
             async with at(gateway.url, "p", unhurried) as (polling, project):
                 mirror = DocumentMirror(polling, project, "a.md", transport="poll", interval=NEVER, batch=0)
