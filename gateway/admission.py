@@ -1,5 +1,6 @@
 """What of an update a document can take in, told before yrs sees the update. Pure."""
 
+import heapq
 from collections.abc import Iterator
 
 from gateway.scan import SKIP, Place, Scan, ScannedStruct, var_uint
@@ -40,25 +41,23 @@ def complete_part(update: bytes, scanned: Scan, clocks: dict[int, int]) -> bytes
         queues.setdefault(struct.client, []).append(struct)
     taken = dict.fromkeys(queues, 0)
     waiting: dict[int, list[tuple[int, int]]] = {}
-    """By client whose structs are missing: the clock that is needed, and who needs it."""
+    """By client whose structs are missing a heap: the clock that is needed, and who needs it."""
     ready = list(queues)
     while ready:
         client = ready.pop()
         queue, place = queues[client], taken[client]
-        before = have.get(client, 0)
         while place < len(queue):
             struct = queue[place]
             missing = _first_missing(struct, have)
             if missing is not None:
-                waiting.setdefault(missing[0], []).append((missing[1], client))
+                heapq.heappush(waiting.setdefault(missing[0], []), (missing[1], client))
                 break
             have[client] = max(have.get(client, 0), struct.clock + struct.length)
             place += 1
         taken[client] = place
-        if have.get(client, 0) > before and client in waiting:
-            still = [each for each in waiting[client] if each[0] >= have[client]]
-            ready += [other for clock, other in waiting[client] if clock < have[client]]
-            waiting[client] = still
+        waiters = waiting.get(client)
+        while waiters and waiters[0][0] < have.get(client, 0):
+            ready.append(heapq.heappop(waiters)[1])
     parts = [_first_structs(update, queue[: taken[client]]) for client, queue in queues.items() if taken[client]]
     return b"".join([var_uint(len(parts)), *parts, _known_deletes(scanned, have)])
 

@@ -26,6 +26,7 @@ from gateway.problems import (
 )
 from gateway.roots import RootIsNotText
 from gateway.stored_form import to_stored
+from gateway.surrogates import part_pairs_together
 from gateway.updates import EMPTY_UPDATE, InvalidUpdate, merge, merge_rows, read_update, run_yrs
 from gateway.wire import Receipt, rfc3339
 from storage import (
@@ -137,7 +138,7 @@ class Files(FileReader):
                 if not stored:
                     row, incomplete = _admit_one(document, updates[0])
                 elif together:
-                    row, incomplete = _admit_one(document, run_yrs(lambda: merge(stored)), stored=True)
+                    row, incomplete = _admit_one(document, run_yrs(lambda: _merge_received(stored)), stored=True)
                 else:
                     row, incomplete = _admit_in_turn(document, stored)
             except InvalidUpdate as error:
@@ -359,15 +360,29 @@ def _admit_one(document: OpenDocument, update: bytes, *, stored: bool = False) -
         return Admitted(None, incomplete=True)
 
 
+def _merge_received(updates: Sequence[bytes]) -> bytes:
+    """One update of updates, in the stored form, that may hold the same."""
+    return merge(part_pairs_together(updates, [read_update(update) for update in updates]))
+
+
 def _admit_in_turn(document: OpenDocument, updates: Sequence[bytes]) -> Admitted:
-    """Let a document admit updates in the stored form one by one, to tell which of them is refused."""
+    """Let a document admit updates in the stored form one by one, to tell which of them is refused.
+
+    One that builds on a later one is admitted after that. Each round goes the other way, so that few are needed.
+    """
     rows: list[bytes] = []
-    incomplete = False
-    for index, update in enumerate(updates):
-        try:
-            row, lacks = _admit_one(document, update, stored=True)
-        except InvalidUpdate as error:
-            raise _Refusal(index, error) from None
-        incomplete = incomplete or lacks
-        rows += [] if row is None else [row]
-    return Admitted(merge_rows(rows) if rows else None, incomplete)
+    left = list(enumerate(updates))
+    while left:
+        lacking: list[tuple[int, bytes]] = []
+        written = len(rows)
+        for index, update in left:
+            try:
+                row, lacks = _admit_one(document, update, stored=True)
+            except InvalidUpdate as error:
+                raise _Refusal(index, error) from None
+            rows += [] if row is None else [row]
+            lacking += [(index, update)] if lacks else []
+        left = lacking[::-1]
+        if len(rows) == written:
+            break
+    return Admitted(merge_rows(rows) if rows else None, bool(left))

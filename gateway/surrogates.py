@@ -80,6 +80,24 @@ def part_pairs(update: bytes, parted: Collection[Place]) -> bytes:
     return b"".join([*pieces, update[done:]])
 
 
+def part_pairs_together(updates: Sequence[bytes], scans: Sequence[Scan]) -> list[bytes]:
+    """Updates that are about to be merged, with the pairs parted that another one of them has begun or ended within.
+
+    What two updates both hold is merged from where a struct of the one ends: yrs cannot go on from there in the middle
+    of a pair.
+    """
+    if not any(map(may_hold_pairs, updates)):
+        return list(updates)
+    halves = {place for update, scanned in zip(updates, scans, strict=True) for place in halves_of(update, scanned)}
+    edges = {
+        (struct.client, clock)
+        for scanned in scans
+        for struct in scanned.structs
+        for clock in (struct.clock, struct.clock + struct.length)
+    }
+    return [part_pairs(update, halves & edges) for update in updates]
+
+
 def name_pairs(update: bytes, parted: Collection[Place]) -> bytes:
     """A row of the log: an update, and the pairs before it that it parts, if there are any."""
     if not parted:

@@ -8,8 +8,9 @@ import pycrdt
 import pytest
 
 from gateway.admission import complete_part, is_complete
+from gateway.files import _admit_in_turn, _merge_received
 from gateway.open_document import Gap, OpenDocument
-from gateway.scan import scan
+from gateway.scan import scan, var_bytes, var_uint
 from gateway.updates import InvalidUpdate, build_document, merge
 from storage import Incarnation
 from tests.support.oracle import Oracle
@@ -71,3 +72,72 @@ def test_nothing_is_taken_of_what_waits_for_something_else() -> None:
     late = bytes.fromhex("010107058401040161" + "010101" + "0306")
     assert complete_part(late, scan(late), {1: 4}) == b"\x00\x01\x01\x01\x03\x01"
     assert complete_part(late, scan(late), {}) == b"\x00\x00"
+
+
+def _structs(client: int, clock: int, *structs: bytes) -> bytes:
+    return var_uint(len(structs)) + var_uint(client) + var_uint(clock) + b"".join(structs)
+
+
+def _update(*clients: bytes, deletes: bytes = b"\0") -> bytes:
+    return var_uint(len(clients)) + b"".join(clients) + deletes
+
+
+def _first(text: str) -> bytes:
+    return b"\x04\x01" + var_bytes(b"content") + var_bytes(text.encode())
+
+
+def _after(client: int, clock: int, text: str) -> bytes:
+    return b"\x84" + var_uint(client) + var_uint(clock) + var_bytes(text.encode())
+
+
+def test_many_who_wait_for_one_that_comes_in_pieces_take_no_longer() -> None:
+    """Two clients build on each other in turn, and many wait for a clock of the one that never comes."""
+    steps = 1000
+    first = [_after(2, step, "a") if step else _first("a") for step in range(steps)]
+    second = [_after(1, step - 1, "b") if step else _first("b") for step in range(steps)]
+    waiting = [_structs(100 + number, 0, _after(1, steps + 5, "x")) for number in range(steps)]
+    scanned = scan(update := _update(_structs(1, 0, *first), _structs(2, 0, *second), *waiting))
+    comparisons = 0
+
+    class Clock(int):
+        def __ge__(self, other: int) -> bool:
+            nonlocal comparisons
+            comparisons += 1
+            return int(self) >= int(other)
+
+        def __lt__(self, other: int) -> bool:
+            nonlocal comparisons
+            comparisons += 1
+            return int(self) < int(other)
+
+    structs = [
+        struct if struct.left is None else struct._replace(left=(struct.left[0], Clock(struct.left[1])))
+        for struct in scanned.structs
+    ]
+    part = complete_part(update, scanned._replace(structs=structs), {})
+    assert len(scan(part).structs) == 2 * steps
+    assert comparisons < 40 * steps
+
+
+@pytest.mark.parametrize("parted", [1, -1])
+def test_what_two_updates_hold_of_a_parted_pair_is_merged_whole(oracle: Oracle, parted: int) -> None:
+    begun = _update(_structs(1, 0, _first("ab\ufffd")))
+    pair = _update(_structs(1, 2, _after(1, 1, "\U0001f600cd")))
+    document = _document()
+    document.admit(_merge_received([begun, pair][::parted]))
+    assert document.state_vector() == oracle.state_vector([begun, pair]) == b"\x01\x01\x06"
+    assert oracle.text([document.encode()]) == oracle.text([begun, pair]) == "ab\ufffd\ufffdcd"
+
+
+def test_one_by_one_none_is_lost_that_builds_on_a_later_one() -> None:
+    updates = [_update(_structs(1, clock, _after(1, clock - 1, "x") if clock else _first("x"))) for clock in range(50)]
+    random.Random(1).shuffle(updates)
+    erasing = _update(deletes=b"\1\1\1\x28\x0a")
+    document = _document()
+    row, incomplete = _admit_in_turn(document, [erasing, *updates])
+    assert row is not None
+    assert not incomplete
+    assert str(document._document.get("content", type=pycrdt.Text)) == "x" * 40
+    assert str(build_document([row]).get("content", type=pycrdt.Text)) == "x" * 40
+    late = _update(_structs(1, 60, _after(1, 59, "x")))
+    assert _admit_in_turn(document, [late]).incomplete
