@@ -25,7 +25,7 @@ class DocumentsExhausted(Exception):
 class Documents:
     """The open documents of all files. `due` names the files whose next snapshot is due, for maintenance to take."""
 
-    def __init__(self, storage: Storage, *, memory_limit: int, size_limit: int = 16 * 2**20) -> None:
+    def __init__(self, storage: Storage, *, memory_limit: int, size_limit: int = 32 * 2**20) -> None:
         self._storage = storage
         self._size_limit = size_limit
         self._memory_limit = memory_limit

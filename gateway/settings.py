@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     queued_writes: int = Field(10_000, ge=1, description="The most changes that may wait to be written.")
     queued_write_bytes: int = Field(64 * MEBIBYTE, ge=1, description="The most bytes of changes that may wait.")
     document_bytes: int = Field(
-        16 * MEBIBYTE, ge=1024, description="The largest size of one document, as a Yjs update of all its content."
+        32 * MEBIBYTE, ge=1024, description="The largest size of one document, as a Yjs update of all its content."
     )
     hot_document_bytes: int = Field(
         256 * MEBIBYTE, ge=MEBIBYTE, description="The memory that open documents may take, as estimated."

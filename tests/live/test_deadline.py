@@ -45,7 +45,7 @@ class Connection:
     async def ask(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         assert self._streams is not None
         reader, writer = self._streams
-        head = [f"{method} {self._url.path.rstrip('/')}{target} HTTP/1.1", "host: here", f"content-length: {len(body)}"]
+        head = [f"{method} {self._url.path.rstrip('/')}{target} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
         head += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         writer.write("\r\n".join([*head, "", ""]).encode() + body)
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
@@ -58,6 +58,7 @@ class Reader(ABC):
 
     def __init__(self, connection: Connection, path: str, written: Answer) -> None:
         receipt = json.loads(written.body)
+        assert "version" in receipt, receipt
         self.connection = connection
         self.path = path
         self.version: int = receipt["version"]

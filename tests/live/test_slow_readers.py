@@ -24,7 +24,7 @@ def _socket(gateway: GatewayProcess, *head: str) -> Iterator[socket.socket]:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALLEST_BUFFER)
         connection.settimeout(30)
         connection.connect(("127.0.0.1", gateway.port))
-        connection.sendall("\r\n".join([*head, "Host: here", "", ""]).encode())
+        connection.sendall("\r\n".join([*head, "Host: localhost", "", ""]).encode())
         yield connection
 
 
