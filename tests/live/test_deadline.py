@@ -45,7 +45,8 @@ class Connection:
     async def ask(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         assert self._streams is not None
         reader, writer = self._streams
-        head = [f"{method} {self._url.path.rstrip('/')}{target} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
+        head = [f"{method} {self._url.path.rstrip('/')}{target} HTTP/1.1", "host: localhost"]
+        head.append(f"content-length: {len(body)}")
         head += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         writer.write("\r\n".join([*head, "", ""]).encode() + body)
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
