@@ -46,6 +46,7 @@ export const PROBLEM_CODES = [
   'precondition_failed',
   'body_too_large',
   'document_too_large',
+  'prompt_too_large',
   'too_many_paths',
   'unsupported_media_type',
   'idempotency_key_reused',

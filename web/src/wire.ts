@@ -198,7 +198,9 @@ export interface OutputReceipt extends TurnState {
 }
 
 export interface Health {
-  status: 'ok'
+  status: 'ok' | 'degraded'
+  /** Of `/readyz`: what was looked at, and `ok` or what is wrong with it. */
+  checks?: Record<string, string>
 }
 
 /** RFC 9457, with a stable machine name in `code`. */

@@ -147,7 +147,10 @@ describe('sessions and turns', () => {
     expect((await project.readTurn(session.id, turn.id, { tag: read.tag })).value).toBeNull()
     expect((await project.readTurn(session.id, turn.id, { afterBlock: 1 })).value?.blocks).toEqual([])
     const line = { type: 'result', subtype: 'success', is_error: false, result: 'Done' }
-    const output = await project.appendOutput(session.id, turn.id, `${JSON.stringify(line)}\n`, { offset: 0 })
+    const output = await project.appendOutput(session.id, turn.id, `${JSON.stringify(line)}\n`, {
+      offset: 0,
+      final: true
+    })
     expect(output.status).toBe('completed')
     expect((await project.turnStatus(session.id, turn.id)).value?.status).toBe('completed')
     expect((await project.listTurns(session.id)).turns.map((each) => each.id)).toEqual([turn.id])
@@ -259,7 +262,7 @@ describe('a client', () => {
   test('knows how the gateway is', async () => {
     const client = new GatewayClient(`${gateway.url}/`)
     expect(await client.healthz()).toEqual({ status: 'ok' })
-    expect(await client.readyz()).toEqual({ status: 'ok' })
+    expect(await client.readyz()).toMatchObject({ status: 'ok', checks: { database: 'ok' } })
     expect(await client.metrics()).toContain('gateway_requests_total')
   })
 })

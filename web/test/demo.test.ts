@@ -209,7 +209,8 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
       write: false,
       format: 'esm'
     })
-    const page = await openPage()
+    const page = await context.newPage()
+    await page.goto(`${gateway.url}/healthz`) // of the same origin; the demo's own policy lets no page make workers
     const answer = await page.evaluate(
       ([code, url, name]) =>
         new Promise((resolve, reject) => {
