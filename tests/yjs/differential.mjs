@@ -49,7 +49,7 @@ const readings = (root) => {
   const found = [plain(root)]
   if (root instanceof Y.Array || root instanceof Y.Text) {
     const items = root instanceof Y.Array ? root.toArray() : root.toDelta().map(({ insert }) => insert)
-    const isNode = (item) => item instanceof Y.XmlElement || item instanceof Y.XmlText
+    const isNode = (item) => item instanceof Y.XmlElement || item instanceof Y.XmlText || item instanceof Y.XmlHook
     if (items.every((item) => item instanceof Y.AbstractType)) found.push(items.map(plain))
     if (items.every(isNode)) found.push(items.join(''))
   }
