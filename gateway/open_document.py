@@ -138,6 +138,7 @@ class OpenDocument:
 
     def _apply(self, update: bytes, scanned: Scan) -> bytes | None:
         """Apply an update in the stored form that lacks nothing; returns the row of the log, None if nothing is new."""
+        former = self._document
         update, halves, parted = self._part_pairs(update, scanned)
         self._emitted.clear()
         try:
@@ -151,9 +152,14 @@ class OpenDocument:
         except NestedTooDeeply as error:
             raise InvalidUpdate(str(error)) from None
         self._note_clocks(scanned, whole=self._emitted == [update])
-        self._halves |= halves
         row = self._take_emitted()
-        return None if row is None else name_pairs(row, parted)
+        if row is None:
+            if parted:  # no row names them: the log has these pairs whole
+                self._replace(former)
+                self._halves |= parted
+            return None
+        self._halves |= halves
+        return name_pairs(row, parted)
 
     def _part_pairs(self, update: bytes, scanned: Scan) -> tuple[bytes, set[Place], set[Place]]:
         """Make twice U+FFFD of the pairs that an update parts, in the document and in the update.

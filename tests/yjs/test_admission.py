@@ -11,7 +11,7 @@ from gateway.admission import complete_part, is_complete
 from gateway.files import _admit_in_turn, _merge_received
 from gateway.open_document import Gap, OpenDocument
 from gateway.scan import scan, var_bytes, var_uint
-from gateway.updates import InvalidUpdate, build_document, merge
+from gateway.updates import InvalidUpdate, apply_row, build_document, merge
 from storage import Incarnation
 from tests.support.oracle import Oracle
 
@@ -141,3 +141,21 @@ def test_one_by_one_none_is_lost_that_builds_on_a_later_one() -> None:
     assert str(build_document([row]).get("content", type=pycrdt.Text)) == "x" * 40
     late = _update(_structs(1, 60, _after(1, 59, "x")))
     assert _admit_in_turn(document, [late]).incomplete
+
+
+def test_what_adds_nothing_parts_no_pair(oracle: Oracle) -> None:
+    """The log would have the pair whole where the document has it parted."""
+    document = _document()
+    rows = [document.admit(_update(_structs(1, 0, _first("a\U0001f600b")))).row]
+    before = document.encode()
+    again = _update(_structs(1, 0, _first("a\ufffd"), _after(1, 1, "\ufffdb")))
+    assert document.admit(again).row is None
+    assert document.encode() == before
+    inserted = _update(_structs(2, 0, b"\xc4\1\1\1\2\1x"))
+    rows.append(document.admit(inserted).row)
+    built = build_document([])
+    for row in rows:
+        assert row is not None
+        built = apply_row(built, row)
+    assert built.get_update() == document.encode()
+    assert oracle.text([built.get_update()]) == oracle.text([before, inserted]) == "a\ufffdx\ufffdb"
