@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.across_sites import AcrossSites
+from gateway.bodies import BoundedBodies
 from gateway.changes import Changes
 from gateway.connections import Connections
 from gateway.documents import Documents
@@ -247,6 +248,9 @@ def _assemble(
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = WaitingRequests(app, hub, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
     app = UnchangedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
+    bodies = BoundedBodies(app, settings.body_limits)
+    metrics.add(bodies)
+    app = bodies
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

@@ -20,6 +20,17 @@ class ConnectionLimits(Struct, frozen=True):
     servers: the proxy closes first, and no request is lost."""
 
 
+class BodyLimits(Struct, frozen=True):
+    """The bounds of bodies."""
+
+    bytes: int = 256 * 2**20
+    """What all bodies that are coming in may hold together."""
+    seconds: float = 30.0
+    """How long a body may pause, and within which time it has to come apart from what `rate` allows."""
+    rate: int = 1024
+    """How many bytes a second have to come at least, on average."""
+
+
 class Connections(Collector):
     """The connections of a server. Under a server whose protocols are not ours, nothing is counted here."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway.connections import ConnectionLimits
+from gateway.connections import BodyLimits, ConnectionLimits
 from gateway.retention import RetentionPolicy
 
 MEBIBYTE = 2**20
@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     )
     demo: bool = Field(True, description="Whether the demo application is served at `/`.")
     body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="The largest body of a request.")
+    bodies_bytes: int = Field(
+        256 * MEBIBYTE, ge=1024, description="The most bytes that all bodies which are coming in may hold together."
+    )
+    body_seconds: float = Field(
+        30.0, gt=0, description="How many seconds a body may pause; on average, it has to come at 1 KiB a second."
+    )
     paths_limit: int = Field(10_000, ge=1, description="The most paths in one request.")
     queued_writes: int = Field(10_000, ge=1, description="The most changes that may wait to be written.")
     queued_write_bytes: int = Field(64 * MEBIBYTE, ge=1, description="The most bytes of changes that may wait.")
@@ -121,6 +127,11 @@ class Settings(BaseSettings):
     def connection_limits(self) -> ConnectionLimits:
         """The bounds of connections."""
         return ConnectionLimits(self.connections, self.head_seconds, self.keep_alive_seconds)
+
+    @property
+    def body_limits(self) -> BodyLimits:
+        """The bounds of bodies that are coming in."""
+        return BodyLimits(self.bodies_bytes, self.body_seconds)
 
     @property
     def retention(self) -> RetentionPolicy:

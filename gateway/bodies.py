@@ -1,0 +1,113 @@
+"""Bodies of requests while they come in: how many bytes all may hold, and how slowly one may come. Plain ASGI."""
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.connections import BodyLimits
+from gateway.middleware import send_problem
+from gateway.problems import Overloaded, Problem, RequestTimeout
+
+
+class BoundedBodies(Collector):
+    """ASGI in front of everything that reads a body. An agent's output is not bounded here: it is read as a stream, and
+    may pause for as long as the lease of its turn lasts."""
+
+    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+        self._app = app
+        self._limits = limits
+        self._held = 0
+        self._refused = {Overloaded.code: 0, RequestTimeout.code: 0}
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http" or not _is_bounded(scope["method"], scope["path"]):
+            return self._app(scope, receive, send)
+        return self._read(scope, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body(self, receive, send)
+        try:
+            await self._app(scope, body.receive, body.send)
+        except Problem as problem:  # the body was read in front of the application
+            if body.answering:
+                raise
+            await send_problem(problem, send)
+        finally:
+            self.release(body)
+
+    def take(self, body: "_Body", size: int) -> None:
+        """Count bytes that have come; raises Overloaded where they are too many."""
+        if self._held + size > self._limits.bytes:
+            raise self.refusal(Overloaded("too many bodies are coming in; try again in a moment"))
+        self._held += size
+        body.held += size
+
+    def release(self, body: "_Body") -> None:
+        """Count a body no more: it has come in, or never will."""
+        self._held -= body.held
+        body.held = 0
+
+    def refusal(self, problem: Problem) -> Problem:
+        """A problem, counted."""
+        self._refused[problem.code] += 1
+        return problem
+
+    def deadline(self, started: float, now: float, size: int) -> float:
+        """When the next bytes of a body have to be there."""
+        limits = self._limits
+        return min(now + limits.seconds, started + limits.seconds + size / limits.rate)
+
+    def collect(self) -> Iterator[Metric]:
+        """Their figures."""
+        yield GaugeMetricFamily("gateway_body_bytes", "Bytes of bodies that are coming in.", value=self._held)
+        refused = CounterMetricFamily(
+            "gateway_refused_bodies", "Bodies that were too many together, or too slow.", labels=["code"]
+        )
+        for code, count in self._refused.items():
+            refused.add_metric([code], count)
+        yield refused
+
+
+def _is_bounded(method: str, path: str) -> bool:
+    return method in ("PATCH", "PUT") or (method == "POST" and not path.endswith("/output"))
+
+
+class _Body:
+    """One body."""
+
+    __slots__ = ("_bodies", "_complete", "_receive", "_send", "_size", "_started", "answering", "held")
+
+    def __init__(self, bodies: BoundedBodies, receive: Receive, send: Send) -> None:
+        self._bodies = bodies
+        self._receive = receive
+        self._send = send
+        self._started = asyncio.get_running_loop().time()
+        self._size = 0
+        self._complete = False
+        self.held = 0
+        self.answering = False
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        now = asyncio.get_running_loop().time() if self._size else self._started
+        try:
+            async with asyncio.timeout_at(self._bodies.deadline(self._started, now, self._size)):
+                message = await self._receive()
+        except TimeoutError:
+            raise self._bodies.refusal(RequestTimeout("the body did not come in time")) from None
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self._complete = True
+            self._bodies.release(self)
+        else:
+            size = len(message.get("body", b""))
+            self._size += size
+            self._bodies.take(self, size)
+        return message
+
+    async def send(self, message: Message) -> None:
+        self.answering = True
+        await self._send(message)
