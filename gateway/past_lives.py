@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gateway.documents import stored_parts
 from gateway.open_document import OpenDocument
-from gateway.scan import scan
+from gateway.scan import SKIP, scan
 from gateway.structs import MalformedUpdate, Reader, read_state_vector
 from gateway.updates import build_document
 from gateway.worker import in_worker
@@ -125,6 +125,8 @@ def _clocks_of_update(parts: Sequence[bytes]) -> list[Clocks]:
     scanned = scan(update)
     ranges: list[Clocks] = []
     for struct in scanned.structs:
+        if struct.kind == SKIP:  # it only stands for what is not here
+            continue
         end = struct.clock + struct.length
         if ranges and ranges[-1].client == struct.client and ranges[-1].end == struct.clock:
             ranges[-1] = ranges[-1]._replace(end=end)

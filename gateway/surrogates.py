@@ -98,6 +98,14 @@ def part_pairs_together(updates: Sequence[bytes], scans: Sequence[Scan]) -> list
     return [part_pairs(update, halves & edges) for update in updates]
 
 
+def pairs_parted_within(update: bytes) -> set[Place]:
+    """The pairs of an update that it parts itself."""
+    if not may_hold_pairs(update):
+        return set()
+    scanned = scan(update)
+    return {*halves_of(update, scanned)} & {*cuts(scanned)}
+
+
 def name_pairs(update: bytes, parted: Collection[Place]) -> bytes:
     """A row of the log: an update, and the pairs before it that it parts, if there are any."""
     if not parted:

@@ -7,7 +7,7 @@ import pycrdt
 
 from gateway.scan import MalformedUpdate, Place, Scan, scan, var_uint
 from gateway.structs import Reader, read_delete_set, read_state_vector
-from gateway.surrogates import name_pairs, part_pairs, read_row, second_halves, updates_of
+from gateway.surrogates import name_pairs, pairs_parted_within, part_pairs, read_row, second_halves, updates_of
 
 T = TypeVar("T")
 
@@ -75,7 +75,9 @@ def merge(updates: Sequence[bytes]) -> bytes:
 def merge_rows(rows: Sequence[bytes]) -> bytes:
     """Rows of a log that follow each other, as one row."""
     parted = set().union(*(read_row(row)[1] for row in rows))
-    return name_pairs(merge(updates_of(rows)), parted)
+    merged = merge(updates_of(rows))
+    within = pairs_parted_within(merged)
+    return name_pairs(part_pairs(merged, within), parted | within)
 
 
 def merge_groups(updates: Sequence[bytes]) -> list[bytes]:

@@ -11,7 +11,8 @@ from gateway.admission import complete_part, is_complete
 from gateway.files import _admit_in_turn, _merge_received
 from gateway.open_document import Gap, OpenDocument
 from gateway.scan import scan, var_bytes, var_uint
-from gateway.updates import InvalidUpdate, apply_row, build_document, merge
+from gateway.surrogates import updates_of
+from gateway.updates import InvalidUpdate, apply_row, build_document, merge, merge_rows
 from storage import Incarnation
 from tests.support.oracle import Oracle
 
@@ -159,3 +160,12 @@ def test_what_adds_nothing_parts_no_pair(oracle: Oracle) -> None:
         built = apply_row(built, row)
     assert built.get_update() == document.encode()
     assert oracle.text([built.get_update()]) == oracle.text([before, inserted]) == "a\ufffdx\ufffdb"
+
+
+def test_a_merged_row_names_the_pairs_that_it_parts_itself() -> None:
+    pair = _structs(1, 0, _first("\U0001f600"))
+    between = _structs(2, 0, b"\xc4" + var_uint(1) + var_uint(0) + var_uint(1) + var_uint(1) + var_bytes(b"x"))
+    row = merge_rows([_update(between, pair)])
+    document = build_document(updates_of([row]))
+    assert str(document.get("content", type=pycrdt.Text)) == "\ufffdx\ufffd"
+    assert str(build_document([document.get_update()]).get("content", type=pycrdt.Text)) == "\ufffdx\ufffd"
