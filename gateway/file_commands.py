@@ -380,10 +380,13 @@ def _run_in_folder(
 @contextlib.contextmanager
 def _progress(doing: str) -> Iterator["Progress"]:
     """A bar on the terminal, for what takes its time."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(doing, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
