@@ -91,7 +91,7 @@ def read_turn(
     id, head = found
     (prompt,) = connection.execute("SELECT body FROM prompt WHERE turn = ?", (id,)).fetchone()
     start = _told_from(connection, id, after_block)
-    return StoredTurn(head, prompt, tuple(_blocks(connection, id, start, -1, most_bytes)))
+    return StoredTurn(head, prompt, tuple(_blocks(connection, id, start, -1, most_bytes, after_block)))
 
 
 def read_blocks(
@@ -104,7 +104,7 @@ def read_blocks(
     most_bytes: int,
 ) -> list[StoredBlock]:
     found = find_turn(connection, project, session, name)
-    return [] if found is None else _blocks(connection, found[0], after_block, limit, most_bytes)
+    return [] if found is None else _blocks(connection, found[0], after_block, limit, most_bytes, after_block)
 
 
 def _told_from(connection: sqlite3.Connection, turn: int, after_block: int) -> int:
@@ -122,18 +122,21 @@ def _size_before(connection: sqlite3.Connection, turn: int, position: int) -> in
 
 
 def _blocks(
-    connection: sqlite3.Connection, turn: int, after_block: int, limit: int, most_bytes: int
+    connection: sqlite3.Connection, turn: int, start: int, limit: int, most_bytes: int, known: int
 ) -> list[StoredBlock]:
-    most_size = _size_before(connection, turn, after_block) + most_bytes
+    """Blocks from a position on, within so many bytes; at least one that a reader of the first `known` does not know,
+    or he would ask for the same again."""
+    most_size = _size_before(connection, turn, start) + most_bytes
     blocks: list[StoredBlock] = []
     for size, *row in connection.execute(
         "SELECT size, position, type, content, created_at FROM block WHERE turn = ? AND position >= ?"
         " ORDER BY position LIMIT ?",
-        (turn, after_block, limit),
+        (turn, start, limit),
     ):
-        if size > most_size and blocks:
+        block = StoredBlock(*row)
+        if size > most_size and block.index > known:
             break
-        blocks.append(StoredBlock(*row))
+        blocks.append(block)
     return blocks
 
 

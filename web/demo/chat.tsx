@@ -2,6 +2,7 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { type FormEvent, useState } from 'react'
 import { type Block, isFinished, type Turn } from '../src/index.js'
 import { gatewayKeys, useGateway, useTurn } from '../src/react/index.js'
+import { headline } from './headline.js'
 
 /** The project's newest session; a new one where there is none. */
 export function Chat() {
@@ -87,10 +88,10 @@ function TurnView({ turn, isPolling }: { turn: Turn; isPolling: boolean }) {
 
 function BlockView({ block: { type, content } }: { block: Block }) {
   const text = typeof content === 'string' ? content : JSON.stringify(content, null, 2)
-  if (type === 'text') return <p className="block">{text}</p>
+  if (type === 'text' && typeof content === 'string') return <p className="block">{text}</p>
   return (
     <details className={`block ${type}`} open={type === 'error'}>
-      <summary>{type.replace('_', ' ')}</summary>
+      <summary>{headline({ type, content })}</summary>
       <pre>{text}</pre>
     </details>
   )

@@ -6,6 +6,8 @@ export interface Turn {
   id: string
   session_id: string
   prompt: string
+  /** True where `prompt` is only the beginning of the prompt: of a turn out of a list. */
+  prompt_cut?: true
   status: TurnStatus
   blocks: Block[]
   block_count: number

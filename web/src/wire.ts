@@ -152,6 +152,8 @@ export interface TurnSummary extends TurnState {
   id: string
   session_id: string
   prompt: string
+  /** True where `prompt` is only the beginning of the prompt: in lists. */
+  prompt_cut?: true
   error: string | null
   created_at: string
   started_at: string | null
