@@ -186,7 +186,8 @@ class Storage(Protocol):
         """A turn with its blocks, but for the first `after_block`; None if there is no such turn.
 
         Those of the left out blocks that may have grown since a reader was told `after_block` blocks are there too.
-        At least one block is there if there is one, and no more than `most_bytes` of content in several.
+        If there are blocks after the first `after_block`, one of them is there at least, so that who asks again gets on;
+        but for that there is no more than `most_bytes` of content.
         """
 
     async def read_blocks(

@@ -96,6 +96,9 @@ def test_a_block_that_grows_is_told_again_to_those_who_may_lack_some_of_it(open_
             few = await storage.read_turn("p", "s", "t", after_block=1, most_bytes=3)
             assert few is not None
             assert [block.index for block in few.blocks] == [1, 2]
+            on = await storage.read_turn("p", "s", "t", after_block=2, most_bytes=0)
+            assert on is not None
+            assert [block.index for block in on.blocks] == [1, 2]  # one that the reader lacks is there
             one = await storage.read_turn("p", "s", "t", after_block=0, most_bytes=0)
             assert one is not None
             assert [block.index for block in one.blocks] == [0]
