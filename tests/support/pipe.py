@@ -1,16 +1,18 @@
-"""`yjs-gateway turn pipe` as a process, with the agent's end and the reader's end in the test's hands."""
+"""`yjs-gateway turn pipe` and `turn run` as processes, with both ends of the stream in the test's hands."""
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 
 class PipeProcess:
-    """The command at work between two pipes. `session` and `turn` are what it says to have created."""
+    """The command at work between two pipes: `turn run` where there is an agent to be run, else `turn pipe`."""
 
-    def __init__(self, url: str, project: str, *options: str) -> None:
-        command = [sys.executable, "-m", "gateway", "turn", "pipe", "--url", url, "--project", project, *options]
+    def __init__(self, url: str, project: str, *options: str, agent: Sequence[str] = ()) -> None:
+        told = ["--url", url, "--project", project, *options, *(("--", *agent) if agent else ())]
+        command = [sys.executable, "-m", "gateway", "turn", "run" if agent else "pipe", *told]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
