@@ -163,3 +163,59 @@ def test_a_running_turn_of_a_gateway_that_was_away_has_a_whole_lease_from_its_st
         gateway.start()
         answer = api.post(f"{turn}/output", content=LINES[0], headers=NDJSON)
         assert answer.json()["status"] == "running"
+
+
+def test_a_block_that_grows_survives_kills_and_grows_on(gateway: GatewayProcess) -> None:
+    """Killed while deltas stream in; the sender goes on from the offset that it is told."""
+    words = [f"слово {number} " for number in range(600)]
+    stream = b"".join(
+        line({"type": "stream_event", "event": event})
+        for event in (
+            {"type": "message_start"},
+            *(
+                {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}}
+                for word in words
+            ),
+        )
+    )
+    whole = "".join(words)
+    end = line(assistant(text(whole))) + line(SUCCESS)
+    with gateway.client() as api:
+        turn = new_turn(api)
+    for round_ in range(1, KILLS + 1):
+        with gateway.client() as api:
+            told = api.post(f"{turn}/output", headers=NDJSON, params={"final": "false"}).json()["offset"]
+            stop = len(stream) * round_ // (KILLS + 1)
+            stored = threading.Event()
+
+            def pieces(start: int = told, stop: int = stop, stored: threading.Event = stored) -> Iterator[bytes]:
+                yield from (stream[place : min(place + 1000, stop)] for place in range(start, stop, 1000))
+                stored.wait()  # the request stays open until the gateway is killed
+
+            def send(start: int = told, pieces: Any = pieces) -> None:
+                asked: dict[str, str | int] = {"final": "false", "offset": start}
+                with gateway.client() as client, contextlib.suppress(httpx.HTTPError):
+                    client.post(f"{turn}/output", headers=NDJSON, params=asked, content=pieces())
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            last = stream[:stop].count(b"\n") - 1  # deltas in whole lines
+            headers: dict[str, str] = {}
+            while True:
+                answer = api.get(f"{turn}/status", params={"wait": 50}, headers=headers)
+                headers = {"If-None-Match": answer.headers["ETag"]}
+                if (known := texts(api, turn)) and known[0] == "".join(words[:last]):
+                    break
+        gateway.kill()
+        stored.set()
+        sender.join()
+        gateway.start()
+        with gateway.client() as api:
+            assert texts(api, turn) == ["".join(words[:last])]
+    with gateway.client() as api:
+        told = api.post(f"{turn}/output", headers=NDJSON, params={"final": "false"}).json()["offset"]
+        rest = (stream + end)[told:]
+        api.post(f"{turn}/output", headers=NDJSON, params={"final": "true", "offset": told}, content=rest)
+        state = api.get(turn).json()
+        assert state["status"] == "completed"
+        assert [block["content"] for block in state["blocks"]] == [whole, SUCCESS]
