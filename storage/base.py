@@ -186,8 +186,8 @@ class Storage(Protocol):
         """A turn with its blocks, but for the first `after_block`; None if there is no such turn.
 
         Those of the left out blocks that may have grown since a reader was told `after_block` blocks are there too.
-        If there are blocks after the first `after_block`, one of them is there at least, so that who asks again gets on;
-        but for that there is no more than `most_bytes` of content.
+        If there are blocks after the first `after_block`, at least one of them is there, so that a reader who asks
+        again gets on; apart from that there is no more than `most_bytes` of content.
         """
 
     async def read_blocks(

@@ -125,7 +125,7 @@ def _blocks(
     connection: sqlite3.Connection, turn: int, start: int, limit: int, most_bytes: int, known: int
 ) -> list[StoredBlock]:
     """Blocks from a position on, within so many bytes; at least one that a reader of the first `known` does not know,
-    or he would ask for the same again."""
+    or the reader would ask for the same again."""
     most_size = _size_before(connection, turn, start) + most_bytes
     blocks: list[StoredBlock] = []
     for size, *row in connection.execute(
