@@ -219,7 +219,7 @@ describe('useTurn', () => {
     await project.appendBlocks(session.id, turn?.id ?? '', [{ type: 'text', content: 'Done' }])
     await waitFor(() => expect(result.current.data?.blocks[0]?.content).toBe('Done'))
     await act(() => result.current.cancel())
-    expect(result.current.data?.status).toBe('cancelled')
+    await waitFor(() => expect(result.current.data?.status).toBe('cancelled')) // a poll may have been on its way
     expect((await project.turnStatus(session.id, turn?.id ?? '')).value?.status).toBe('cancelled')
   })
 
