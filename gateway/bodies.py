@@ -62,9 +62,11 @@ class BoundedBodies(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Their figures."""
-        yield GaugeMetricFamily("gateway_body_bytes", "Bytes of bodies that are coming in.", value=self._held)
+        yield GaugeMetricFamily("gateway_body_bytes", "Bytes of request bodies in progress.", value=self._held)
         refused = CounterMetricFamily(
-            "gateway_refused_bodies", "Bodies that were too many together, or too slow.", labels=["code"]
+            "gateway_refused_bodies",
+            "Request bodies refused: too many bytes in progress, or too slow.",
+            labels=["code"],
         )
         for code, count in self._refused.items():
             refused.add_metric([code], count)

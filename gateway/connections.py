@@ -51,7 +51,7 @@ class Connections(Collector):
         yield GaugeMetricFamily("gateway_connections", "Open connections.", value=len(self.open))
         refused = CounterMetricFamily(
             "gateway_refused_connections",
-            "Connections that were ended since what came was no request, not in time, or too much.",
+            "Connections closed by the gateway: malformed or late requests, or too many connections.",
             labels=["code"],
         )
         for code, count in self.refused.items():

@@ -73,57 +73,65 @@ class _Collector:
         for (method, route, status), count in self._requests.answers.items():
             answers.add_metric([method, route, str(status)], count)
         yield answers
-        latency = HistogramMetricFamily("gateway_request_seconds", "From a request to its answer.", labels=["route"])
+        latency = HistogramMetricFamily(
+            "gateway_request_seconds", "Time from receiving a request to answering it.", labels=["route"]
+        )
         for route, buckets, seconds in self._requests.latencies():
             latency.add_metric([route], buckets, sum_value=seconds)
         yield latency
         figures = self._storage.statistics()
         yield CounterMetricFamily("gateway_commits", "Transactions committed.", value=figures.commits)
         yield CounterMetricFamily(
-            "gateway_changes", "Changes committed; by commits, the changes per commit.", value=figures.changes
+            "gateway_changes",
+            "Changes committed. Divided by gateway_commits_total: changes per commit.",
+            value=figures.changes,
         )
         yield GaugeMetricFamily("gateway_queued_changes", "Changes waiting to be written.", value=figures.queued)
         yield GaugeMetricFamily("gateway_database_bytes", "Size of the database.", value=figures.database_bytes)
         yield GaugeMetricFamily(
             "gateway_log_bytes",
-            "Size of the write-ahead log, which grows for as long as a backup or an export reads.",
+            "Size of the write-ahead log. It grows while a backup or an export is reading.",
             value=figures.log_bytes,
         )
         yield GaugeMetricFamily("gateway_hot_documents", "Open documents.", value=self._documents.count)
         yield GaugeMetricFamily(
-            "gateway_hot_document_bytes", "Memory of open documents, as estimated.", value=self._documents.memory
+            "gateway_hot_document_bytes", "Estimated memory of open documents.", value=self._documents.memory
         )
-        yield GaugeMetricFamily("gateway_waiters", "Requests that wait, and event streams.", value=self._hub.members)
         yield GaugeMetricFamily(
-            "gateway_waiting_bytes", "What waiting requests keep of their bodies.", value=self._hub.question_bytes
+            "gateway_waiters", "Long polls waiting and event streams open.", value=self._hub.members
+        )
+        yield GaugeMetricFamily(
+            "gateway_waiting_bytes",
+            "Bytes of request bodies that long polls keep while they wait.",
+            value=self._hub.question_bytes,
         )
         yield CounterMetricFamily(
             "gateway_wakes",
-            "Times that one of them was woken, for a change or at its deadline; streams at the same place are one.",
+            "Wake-ups of long polls and event streams, by a change or a deadline. Streams at one cursor count once.",
             value=self._hub.wakes,
         )
         yield GaugeMetricFamily("gateway_rooms", "Files with WebSocket clients.", value=len(self._rooms))
         yield GaugeMetricFamily("gateway_room_connections", "WebSocket clients.", value=self._rooms.connections)
         yield CounterMetricFamily(
             "gateway_room_messages_ignored",
-            "Messages of WebSocket clients that are not of the protocol, or say too much of who is there.",
+            "Messages from WebSocket clients that were ignored: unknown types, or awareness states over the limit.",
             value=self._rooms.ignored,
         )
         yield from self._worker_figures()
         yield from self._job_figures()
 
     def _worker_figures(self) -> Iterator[Metric]:
-        jobs = CounterMetricFamily("gateway_worker_jobs", "Jobs for worker processes that were begun.", labels=["lane"])
+        jobs = CounterMetricFamily("gateway_worker_jobs", "Jobs started in worker processes.", labels=["lane"])
         failures = CounterMetricFamily(
             "gateway_worker_failures",
-            "Jobs without a result: over the time limit, or their process died twice.",
+            "Worker jobs that failed: they exceeded the time limit, or their process died twice.",
             labels=["lane"],
         )
         deaths = CounterMetricFamily(
-            "gateway_worker_deaths", "Worker processes that the gateway did not end itself.", labels=["lane"]
+            "gateway_worker_deaths", "Worker processes that died without being stopped by the gateway.", labels=["lane"]
         )
-        waiting = GaugeMetricFamily("gateway_worker_waiting", "Jobs that wait for a worker process.", labels=["lane"])
-        processes = GaugeMetricFamily("gateway_worker_processes", "Worker processes.", labels=["lane"])
+        waiting = GaugeMetricFamily("gateway_worker_waiting", "Jobs waiting for a worker process.", labels=["lane"])
+        processes = GaugeMetricFamily("gateway_worker_processes", "Worker processes running.", labels=["lane"])
         for lane, figures in self._workers.figures.items():
             jobs.add_metric([lane], figures.jobs)
             failures.add_metric([lane], figures.failures)
@@ -134,11 +142,11 @@ class _Collector:
 
     def _job_figures(self) -> Iterator[Metric]:
         failures = CounterMetricFamily(
-            "gateway_background_failures", "Failures of jobs in the background; the log names each.", labels=["job"]
+            "gateway_background_failures", "Failures of background jobs. The log has the details.", labels=["job"]
         )
         at_work = GaugeMetricFamily(
             "gateway_background_running",
-            "1 while a job in the background works, 0 while it is stopped.",
+            "1 while a background job is running, 0 while it is stopped.",
             labels=["job"],
         )
         for job in self._jobs:

@@ -20,96 +20,115 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", description="The address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; `0` picks a free port.")
     database: str = Field(
         "sqlite:///yjs-gateway.db",
-        description="Where the data is: `sqlite:///file.db` (relative) or `sqlite:////folder/file.db` (absolute).",
+        description="The database URL: `sqlite:///file.db` (relative path) or `sqlite:////folder/file.db` "
+        "(absolute path).",
     )
     same_database: bool = Field(
-        False, description="Whether a database that seems to be a copy, or of an earlier time, goes on as the original."
+        False,
+        description="Treat a database that looks copied or rolled back as the original: keep its cursors and "
+        "incarnations.",
     )
     hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Names by which the gateway is called, separated by commas; `*` for all. Loopback, and the address "
-        "that a connection came to, are always allowed.",
+        description="Host names that requests may use to reach the gateway, separated by commas; `*` allows "
+        "all. Loopback names and the address that a connection was made to are always allowed.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins whose pages may call the gateway, separated by commas; `*` for all."
+        (), description="Origins whose pages may call the gateway from a browser, separated by commas; `*` allows all."
     )
-    demo: bool = Field(True, description="Whether the demo application is served at `/`.")
-    body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="The largest body of a request.")
+    demo: bool = Field(True, description="Serve the demo application at `/`.")
+    body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="Maximum size of a request body.")
     bodies_bytes: int = Field(
-        256 * MEBIBYTE, ge=1024, description="The most bytes that all bodies which are coming in may hold together."
+        256 * MEBIBYTE, ge=1024, description="Maximum bytes of all request bodies in progress, in total."
     )
     body_seconds: float = Field(
-        30.0, gt=0, description="How many seconds a body may pause; on average, it has to come at 1 KiB a second."
+        30.0,
+        gt=0,
+        description="Seconds a request body may stall; on average it must arrive at 1 KiB per second or more.",
     )
-    paths_limit: int = Field(10_000, ge=1, description="The most paths in one request.")
-    queued_writes: int = Field(10_000, ge=1, description="The most changes that may wait to be written.")
-    queued_write_bytes: int = Field(64 * MEBIBYTE, ge=1, description="The most bytes of changes that may wait.")
+    paths_limit: int = Field(10_000, ge=1, description="Maximum number of paths in one request.")
+    queued_writes: int = Field(10_000, ge=1, description="Maximum number of changes waiting to be written.")
+    queued_write_bytes: int = Field(64 * MEBIBYTE, ge=1, description="Maximum bytes of changes waiting to be written.")
     document_bytes: int = Field(
-        32 * MEBIBYTE, ge=1024, description="The largest size of one document, as a Yjs update of all its content."
+        32 * MEBIBYTE, ge=1024, description="Maximum size of one document, encoded as a single Yjs update."
     )
     hot_document_bytes: int = Field(
-        256 * MEBIBYTE, ge=MEBIBYTE, description="The memory that open documents may take, as estimated."
+        256 * MEBIBYTE, ge=MEBIBYTE, description="Estimated memory that open documents may use."
     )
-    connections: int = Field(100_000, ge=1, description="The most connections at once.")
+    connections: int = Field(100_000, ge=1, description="Maximum number of concurrent connections.")
     head_seconds: float = Field(
-        30.0, gt=0, description="Within how many seconds the head of a request must be there, from its first byte on."
+        30.0, gt=0, description="Seconds in which a request head must arrive, counted from its first byte."
     )
-    keep_alive_seconds: float = Field(
-        75.0, gt=0, description="How many seconds a connection may be idle between two requests."
+    keep_alive_seconds: float = Field(75.0, gt=0, description="Seconds a connection may be idle between two requests.")
+    waiters: int = Field(50_000, ge=0, description="Maximum number of concurrent long polls and event streams.")
+    project_waiters: int = Field(
+        20_000, ge=0, description="Maximum number of concurrent long polls and event streams per project."
     )
-    waiters: int = Field(50_000, ge=0, description="The most requests that may wait or stream at once.")
-    project_waiters: int = Field(20_000, ge=0, description="The most of them on one project.")
     waiting_bytes: int = Field(
-        64 * MEBIBYTE, ge=0, description="The most bytes that waiting requests may keep of their bodies, in all."
+        64 * MEBIBYTE,
+        ge=0,
+        description="Maximum bytes of request bodies that long polls keep while they wait, in total.",
     )
     sync_bytes: int = Field(
-        16 * MEBIBYTE, ge=1, description="The most bytes of updates in one answer to a push and pull, whatever it asks."
+        16 * MEBIBYTE,
+        ge=1,
+        description="Maximum bytes of updates in one `POST P/sync` response, whatever `max_bytes` asks for.",
     )
     stream_heartbeat: float = Field(
-        15.0, gt=0, description="After how many silent seconds an event stream sends its cursor alone."
+        15.0, gt=0, description="Seconds of silence after which an event stream sends a heartbeat with its cursor."
     )
-    room_connections: int = Field(10_000, ge=0, description="The most WebSocket connections at once.")
+    room_connections: int = Field(10_000, ge=0, description="Maximum number of concurrent WebSocket connections.")
     room_window_ms: int = Field(
-        50, ge=0, description="What a room receives within so many milliseconds becomes one version."
+        50, ge=0, description="Milliseconds for which a room batches incoming updates into one version."
     )
     room_queue_bytes: int = Field(
-        4 * MEBIBYTE, ge=1024, description="What may wait to be sent to one WebSocket client before it is closed."
+        4 * MEBIBYTE,
+        ge=1024,
+        description="Maximum unsent bytes per WebSocket client; a client that falls further behind is disconnected.",
     )
-    turn_lease: float = Field(
-        120.0, gt=0, description="How many seconds a running turn may be silent before it has failed."
-    )
+    turn_lease: float = Field(120.0, gt=0, description="Seconds without output after which a running turn fails.")
     turn_grace: float = Field(
         2.0,
         gt=0,
-        description="A result ends a turn after so many silent seconds, unless its sender says where its output ends.",
+        description="Seconds of silence after a `result` line that end a turn, unless the sender marks the end "
+        "of its output itself.",
     )
-    prompt_limit: int = Field(MEBIBYTE, ge=1024, description="The largest prompt of a turn.")
+    prompt_limit: int = Field(MEBIBYTE, ge=1024, description="Maximum size of a turn's prompt.")
     turn_answer_bytes: int = Field(
-        32 * MEBIBYTE, ge=1024, description="A longer turn is read in several answers, each with about so many bytes."
+        32 * MEBIBYTE,
+        ge=1024,
+        description="Approximate maximum size of one response when a turn is read; longer turns are paged.",
     )
-    retain_versions: int = Field(0, ge=0, description="The newest so many versions of a file are kept; 0: all.")
+    retain_versions: int = Field(0, ge=0, description="Keep the newest N versions of each file (`0` = keep all).")
     retain_days: float = Field(
-        0, ge=0, description="The versions of so many days are kept; 0: all. With both, what either keeps."
+        0,
+        ge=0,
+        description="Keep versions of the last N days (`0` = keep all). A version that either rule keeps is kept.",
     )
     retain_tombstone_days: float = Field(
-        0, ge=0, description="For so many days a deleted file is told of and can be restored; 0: for ever."
+        0, ge=0, description="Report deleted files, and allow restoring them, for N days (`0` = forever)."
     )
     retention_interval: float = Field(
-        3600.0, gt=0, description="Every so many seconds what need not be kept any more is folded."
+        3600.0,
+        gt=0,
+        description="Seconds between two runs of retention, which squashes versions that are no longer kept.",
     )
     workers: int = Field(
-        2, ge=1, description="The most processes for heavy work on documents; comparisons have as many of their own."
+        2,
+        ge=1,
+        description="Maximum number of worker processes for heavy work on documents; diffs use the same number "
+        "of processes of their own.",
     )
-    worker_queue: int = Field(64, ge=1, description="The most jobs of either kind that wait for a process.")
-    worker_seconds: float = Field(
-        30.0, gt=0, description="How many seconds one such job may take before its process is ended."
+    worker_queue: int = Field(64, ge=1, description="Maximum number of jobs of each kind waiting for a worker process.")
+    worker_seconds: float = Field(30.0, gt=0, description="Seconds a worker job may take before its process is killed.")
+    shutdown_seconds: int = Field(20, ge=1, description="Seconds a stopping gateway waits for requests in progress.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Minimum level of log messages: `debug`, `info`, `warning` or `error`."
     )
-    shutdown_seconds: int = Field(20, ge=1, description="How long a stopping gateway waits for requests in progress.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
-    log_format: Literal["text", "json"] = Field("text", description="How a line of the log is written.")
+    log_format: Literal["text", "json"] = Field("text", description="Format of log lines: `text` or `json`.")
 
     @field_validator("cors_origins", "hosts", mode="before")
     @classmethod
