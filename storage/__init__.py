@@ -1,6 +1,6 @@
 """Ordered, durable storage of the changes of projects. It knows nothing of Yjs and nothing of HTTP."""
 
-from storage.base import CommitListener, Storage
+from storage.contract import CommitListener, Storage
 from storage.errors import (
     AlreadyDone,
     DatabaseInUse,

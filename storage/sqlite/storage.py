@@ -8,7 +8,7 @@ from typing import Self
 
 import structlog
 
-from storage.base import CommitListener
+from storage.contract import CommitListener
 from storage.errors import StorageError
 from storage.portable import Record
 from storage.records import (
@@ -59,7 +59,7 @@ _HIGHEST = 2**63 - 1
 
 
 class SQLiteStorage:
-    """Opened by `SQLiteStorage.open`; implements `storage.base.Storage`, where the methods are described."""
+    """Opened by `SQLiteStorage.open`; implements `storage.contract.Storage`, where the methods are described."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from storage.base import CommitListener
+from storage.contract import CommitListener
 from storage.errors import StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
 from storage.records import AppendUpdate, Change, Commit, CreateTurn, TurnChange, UpdateTurn
 from storage.sqlite.database import Database

@@ -1,4 +1,4 @@
-"""What storage promises of files (`storage/base.py`)."""
+"""What storage promises of files (`storage/contract.py`)."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""What storage promises of changes that bear a key (`storage/base.py`)."""
+"""What storage promises of changes that bear a key (`storage/contract.py`)."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What storage promises of what is folded (`storage/base.py`)."""
+"""What storage promises of what is folded (`storage/contract.py`)."""
 
 import itertools
 

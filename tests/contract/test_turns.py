@@ -1,4 +1,4 @@
-"""What storage promises of sessions, turns and blocks (`storage/base.py`)."""
+"""What storage promises of sessions, turns and blocks (`storage/contract.py`)."""
 
 import asyncio
 import random
