@@ -3,9 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
-import structlog
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Router, WebSocketRoute
@@ -45,9 +43,7 @@ from gateway.unchanged import UnchangedPolls
 from gateway.waiting import WaitingRequests
 from gateway.worker import Workers, worker_processes
 from storage import Storage, StorageError
-from storage.sqlite import SQLiteStorage
-
-_log = structlog.get_logger("gateway.app")
+from storage.opening import StorageLimits, open_storage
 
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
 _METHODS = ["GET", "HEAD", "PATCH", "PUT", "DELETE", "POST", "OPTIONS"]
@@ -84,7 +80,9 @@ class Gateway:
     """The ASGI application. Between lifespan startup and shutdown it answers; before and after, 503."""
 
     def __init__(
-        self, settings: Settings, open_storage: Callable[[Settings], contextlib.AbstractAsyncContextManager[Storage]]
+        self,
+        settings: Settings,
+        open_storage: Callable[[str, StorageLimits], contextlib.AbstractAsyncContextManager[Storage]],
     ) -> None:
         self.settings = settings
         self.connections = Connections(settings.connection_limits)
@@ -118,7 +116,9 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Storage]:
         """The gateway at work; on leaving, what was accepted is written and the storage closed."""
-        async with self._open_storage(self.settings) as storage, _workers(self.settings) as workers:
+        settings = self.settings
+        opening = self._open_storage(settings.database, settings.storage_limits)
+        async with opening as storage, _workers(settings) as workers:
             hub = Hub(
                 storage,
                 project_limit=self.settings.project_waiters,
@@ -153,36 +153,7 @@ class Gateway:
 
 def create_app(settings: Settings | None = None) -> Gateway:
     """The gateway as an ASGI application, on the database that the settings name."""
-    return Gateway(settings or Settings(), open_sqlite)
-
-
-@contextlib.asynccontextmanager
-async def open_sqlite(settings: Settings) -> AsyncIterator[Storage]:
-    """The storage that the settings name."""
-    storage = await SQLiteStorage.open(
-        settings.database_path,
-        queued_changes=settings.queued_writes,
-        queued_bytes=settings.queued_write_bytes,
-        same=settings.same_database,
-    )
-    if storage.new_lives is not None:
-        _log.warning("every client starts over: the database begins new lives", reason=storage.new_lives)
-    try:
-        yield storage
-    finally:
-        await storage.close()
-        if storage.rescued is not None:
-            _log.error("the database file was removed or replaced; what was in it was copied", to=str(storage.rescued))
-
-
-@contextlib.asynccontextmanager
-async def open_sqlite_read_only(path: Path) -> AsyncIterator[Storage]:
-    """The storage in a database file for reading, also beside a gateway that serves it."""
-    storage = await SQLiteStorage.open_read_only(path)
-    try:
-        yield storage
-    finally:
-        await storage.close()
+    return Gateway(settings or Settings(), open_storage)
 
 
 def _workers(settings: Settings) -> contextlib.AbstractAsyncContextManager[Workers]:

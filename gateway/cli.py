@@ -52,11 +52,11 @@ def verify(database: Database = None) -> None:
 
     A gateway may be serving the database meanwhile.
     """
-    from gateway.app import open_sqlite_read_only
     from gateway.upkeep import verify_storage
+    from storage.opening import open_storage_read_only
 
     async def work(settings: "Settings") -> int:
-        async with open_sqlite_read_only(settings.database_path) as storage:
+        async with open_storage_read_only(settings.database) as storage:
             return await verify_storage(storage, typer.echo)
 
     faults = _run(work, _settings(database=database))
@@ -80,11 +80,11 @@ def compact(
 
     Without limits on what is kept nothing is lost. The gateway must not be running.
     """
-    from gateway.app import open_sqlite
     from gateway.upkeep import compact_storage
+    from storage.opening import open_storage
 
     async def work(settings: "Settings") -> int:
-        async with open_sqlite(settings) as storage:
+        async with open_storage(settings.database, settings.storage_limits) as storage:
             return await compact_storage(storage, settings.retention, typer.echo)
 
     limits = {
@@ -103,12 +103,12 @@ def backup(
 
     When the copy is served one day, its projects begin a new epoch: clients that know more than it holds start over.
     """
-    from gateway.app import open_sqlite_read_only
     from gateway.transfer import back_up
+    from storage.opening import open_storage_read_only
 
     async def work(settings: "Settings") -> None:
-        async with open_sqlite_read_only(settings.database_path) as storage:
-            await back_up(storage, file, open_sqlite_read_only, typer.echo)
+        async with open_storage_read_only(settings.database) as storage:
+            await back_up(storage, file, open_storage_read_only, typer.echo)
 
     _run(work, _settings(database=database))
 
@@ -121,11 +121,11 @@ def export(
 ) -> None:
     """Write a project with its whole history into one portable file. The gateway may go on."""
 
-    from gateway.app import open_sqlite_read_only
     from gateway.transfer import export_project
+    from storage.opening import open_storage_read_only
 
     async def work(settings: "Settings") -> None:
-        async with open_sqlite_read_only(settings.database_path) as storage:
+        async with open_storage_read_only(settings.database) as storage:
             await export_project(storage, project, file, typer.echo)
 
     _run(work, _settings(database=database))
@@ -139,11 +139,11 @@ def import_(
 ) -> None:
     """Read a project from a portable file, all of it or nothing. The gateway must not be running."""
 
-    from gateway.app import open_sqlite
     from gateway.transfer import import_project
+    from storage.opening import open_storage
 
     async def work(settings: "Settings") -> None:
-        async with open_sqlite(settings) as storage:
+        async with open_storage(settings.database, settings.storage_limits) as storage:
             await import_project(storage, file, project, typer.echo)
 
     _run(work, _settings(database=database))

@@ -16,6 +16,7 @@ from gateway.app import Gateway, create_app
 from gateway.http_protocol import HttpProtocol
 from gateway.settings import Settings
 from gateway.websocket_protocol import WebSocketProtocol
+from storage.opening import place_of
 
 _COLLECT_EVERY = 5_000
 """Containers between two collections of the youngest. Little here is cyclic; with Python's 700 a busy gateway spends a
@@ -71,7 +72,7 @@ class _Server(uvicorn.Server):
                 host, port = listener.getsockname()[:2]
                 print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
         if self.started:
-            print(f"Data in {self._gateway.settings.database_path.resolve()}", flush=True)
+            print(f"Data in {place_of(self._gateway.settings.database)}", flush=True)
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         self._gateway.drain()

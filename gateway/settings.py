@@ -1,6 +1,5 @@
 """Every setting of the gateway: its default, its meaning; the environment variable `GATEWAY_<NAME>` sets it."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -8,10 +7,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.connections import BodyLimits, ConnectionLimits
 from gateway.retention import RetentionPolicy
+from storage.opening import StorageLimits, check_url
 
 MEBIBYTE = 2**20
-
-_SQLITE_URL = "sqlite:///"
 
 
 class Settings(BaseSettings):
@@ -138,9 +136,7 @@ class Settings(BaseSettings):
     @field_validator("database")
     @classmethod
     def _check_database(cls, value: str) -> str:
-        if not value.startswith(_SQLITE_URL) or value == _SQLITE_URL:
-            raise ValueError("a database URL is sqlite:///file.db or sqlite:////folder/file.db")
-        return value
+        return check_url(value)
 
     @property
     def connection_limits(self) -> ConnectionLimits:
@@ -158,6 +154,6 @@ class Settings(BaseSettings):
         return RetentionPolicy(self.retain_versions, self.retain_days, self.retain_tombstone_days)
 
     @property
-    def database_path(self) -> Path:
-        """The database file that `database` names."""
-        return Path(self.database.removeprefix(_SQLITE_URL))
+    def storage_limits(self) -> StorageLimits:
+        """With what bounds the database is opened."""
+        return StorageLimits(self.queued_writes, self.queued_write_bytes, self.same_database)

@@ -11,6 +11,7 @@ from gateway.import_check import checked
 from gateway.upkeep import Report, verify_storage
 from gateway.wire import valid_project_id
 from storage import Storage
+from storage.opening import sqlite_url
 from storage.portable import ExportWriter, FileRecord, ProjectRecord, Record, read_export
 
 _PARTIAL = ".partial"
@@ -23,7 +24,7 @@ class NotCopied(Exception):
 async def back_up(
     storage: Storage,
     target: Path,
-    open_copy: Callable[[Path], AbstractAsyncContextManager[Storage]],
+    open_copy: Callable[[str], AbstractAsyncContextManager[Storage]],
     report: Report,
 ) -> None:
     """Copy a database as it is at this moment, also beside a gateway that serves it, and verify the copy.
@@ -36,7 +37,7 @@ async def back_up(
     partial.unlink(missing_ok=True)  # of an attempt that was interrupted
     try:
         await storage.back_up(partial)
-        async with open_copy(partial) as copy:
+        async with open_copy(sqlite_url(partial)) as copy:
             faults = await verify_storage(copy, report)
         if faults:
             raise NotCopied(f"{faults} faults were found in what was copied: the database has them")

@@ -14,11 +14,12 @@ import pycrdt
 import pytest
 import structlog
 
-from gateway.app import create_app, open_sqlite_read_only
+from gateway.app import create_app
 from gateway.retention import Retainer, RetentionPolicy
 from gateway.settings import Settings
 from gateway.upkeep import verify_storage
 from storage import Snapshot, StorageError, Version
+from storage.opening import open_storage_read_only, sqlite_url
 
 _FLIPS = int(os.environ.get("FLIPS", "150"))
 _OCTETS = {"Content-Type": "application/octet-stream"}
@@ -132,7 +133,7 @@ def _remove(database: Path) -> None:
 
 async def _verify(database: Path) -> int:
     try:
-        async with open_sqlite_read_only(database) as storage:
+        async with open_storage_read_only(sqlite_url(database)) as storage:
             return await verify_storage(storage, lambda line: None)
     except (StorageError, TypeError, ValueError):  # it cannot even be read
         return 1

@@ -27,6 +27,7 @@ from gateway.client import (
 from gateway.settings import Settings
 from gateway.wire import Turn
 from storage import Storage
+from storage.opening import StorageLimits
 from storage.sqlite import SQLiteStorage
 from tests.client.proxy import FaultyProxy
 from tests.support.server import GatewayProcess
@@ -405,7 +406,7 @@ def test_an_idle_poll_is_answered_without_a_query(tmp_path: Path) -> None:
         storage = await SQLiteStorage.open(tmp_path / "gateway.db")
 
         @contextlib.asynccontextmanager
-        async def opened(_: Settings) -> AsyncIterator[Storage]:
+        async def opened(url: str, limits: StorageLimits) -> AsyncIterator[Storage]:
             yield storage
 
         app = Gateway(Settings(database="sqlite:///unused.db"), opened)

@@ -11,6 +11,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.settings import Settings
 from storage import CreateSession, CreateTurn, NewBlock, Storage, UpdateTurn
+from storage.opening import StorageLimits
 from storage.sqlite import SQLiteStorage, turns
 from tests.support.statements import record_statements
 
@@ -23,7 +24,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[SQLiteStorage, httpx.Async
     storage = await SQLiteStorage.open(folder / "gateway.db")
 
     @contextlib.asynccontextmanager
-    async def opened(settings: Settings) -> AsyncIterator[Storage]:
+    async def opened(url: str, limits: StorageLimits) -> AsyncIterator[Storage]:
         yield storage
 
     app = Gateway(Settings(database="sqlite:///unused.db"), opened)

@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.app import create_app, open_sqlite_read_only
+from gateway.app import create_app
 from gateway.settings import Settings
 from gateway.upkeep import verify_storage
 from storage import Storage
+from storage.opening import open_storage_read_only, sqlite_url
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -63,7 +64,7 @@ async def _fill(client: httpx.AsyncClient) -> None:
 
 async def _verify(database: Path) -> tuple[int, list[str]]:
     said: list[str] = []
-    async with open_sqlite_read_only(database) as storage:
+    async with open_storage_read_only(sqlite_url(database)) as storage:
         return await verify_storage(storage, said.append), said
 
 

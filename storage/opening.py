@@ -1,0 +1,88 @@
+"""Which backend a database URL names, and how its storage is opened. A backend is imported when a URL names it."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+from msgspec import Struct
+
+from storage.contract import Storage
+
+_log = structlog.get_logger("storage")
+
+_SQLITE_URL = "sqlite:///"
+
+
+class StorageLimits(Struct, frozen=True):
+    """Bounds of what may wait to be written, and what is taken for granted of the database."""
+
+    queued_changes: int = 10_000
+    queued_bytes: int = 64 * 2**20
+    same: bool = False
+    """Whether a database that seems to be a copy, or of an earlier time, goes on as the original."""
+
+
+def check_url(url: str) -> str:
+    """The URL of a database, as it is.
+
+    Raises:
+        ValueError: no backend has such URLs.
+    """
+    if not url.startswith(_SQLITE_URL) or url == _SQLITE_URL:
+        raise ValueError("a database URL is sqlite:///file.db or sqlite:////folder/file.db")
+    return url
+
+
+def place_of(url: str) -> str:
+    """Where the data is, for people: without a password."""
+    return str(sqlite_path(url).resolve())
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that a URL of a SQLite database names."""
+    return Path(check_url(url).removeprefix(_SQLITE_URL))
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of the SQLite database in a file."""
+    return f"{_SQLITE_URL}{path}"
+
+
+@contextlib.asynccontextmanager
+async def open_storage(url: str, limits: StorageLimits | None = None) -> AsyncIterator[Storage]:
+    """The storage that a URL names, to be served by this process.
+
+    Raises:
+        StorageError: the database was refused, or cannot be opened.
+    """
+    from storage.sqlite import SQLiteStorage
+
+    limits = limits or StorageLimits()
+    storage = await SQLiteStorage.open(
+        sqlite_path(url), queued_changes=limits.queued_changes, queued_bytes=limits.queued_bytes, same=limits.same
+    )
+    if storage.new_lives is not None:
+        _log.warning("every client starts over: the database begins new lives", reason=storage.new_lives)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+        if storage.rescued is not None:
+            _log.error("the database file was removed or replaced; what was in it was copied", to=str(storage.rescued))
+
+
+@contextlib.asynccontextmanager
+async def open_storage_read_only(url: str) -> AsyncIterator[Storage]:
+    """The storage that a URL names for reading, also beside a gateway that serves it.
+
+    Raises:
+        StorageError: as of `open_storage`.
+    """
+    from storage.sqlite import SQLiteStorage
+
+    storage = await SQLiteStorage.open_read_only(sqlite_path(url))
+    try:
+        yield storage
+    finally:
+        await storage.close()
