@@ -3,6 +3,8 @@
 Problem
 ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
 │       · InvalidUpdateBody · InvalidText · MalformedRequest · TooComplex
+├── 401 Unauthenticated
+├── 403 OriginNotAllowed · Forbidden
 ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
 ├── 405 MethodNotAllowed
 ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
@@ -121,6 +123,22 @@ class MalformedRequest(Problem):
 
     def __init__(self) -> None:
         super().__init__("it cannot be read as HTTP/1.1; the connection is closed")
+
+
+class Unauthenticated(Problem):
+    """No credential, or one that does not count. The reason holds nothing of it."""
+
+    status, code, title = 401, "unauthenticated", "A credential is needed"
+
+    def __init__(self, detail: str = "send `Authorization: Bearer TOKEN`") -> None:
+        super().__init__(detail, {"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(Problem):
+    status, code, title = 403, "forbidden", "The credential does not reach that far"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"the scope `{scope}` is missing", {"WWW-Authenticate": 'Bearer error="insufficient_scope"'})
 
 
 class NotFound(Problem):

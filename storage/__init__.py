@@ -25,7 +25,9 @@ from storage.errors import (
 )
 from storage.records import (
     FINISHED,
+    AccessToken,
     AppendUpdate,
+    AuditEntry,
     BlockRow,
     BlockType,
     Change,
@@ -72,8 +74,10 @@ from storage.records import (
 
 __all__ = [
     "FINISHED",
+    "AccessToken",
     "AlreadyDone",
     "AppendUpdate",
+    "AuditEntry",
     "BlockRow",
     "BlockType",
     "Change",

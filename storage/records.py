@@ -385,3 +385,37 @@ class Statistics(Struct, frozen=True, gc=False):
     """The database and its write-ahead log."""
     log_bytes: int
     """Of these the write-ahead log."""
+
+
+class AccessToken(Struct, frozen=True, gc=False):
+    """A token of the gateway. Its secret is stored nowhere: `digest` is the SHA-256 of it."""
+
+    id: str
+    digest: bytes
+    name: str
+    subject: str
+    grant: str
+    """What it may do, as JSON. Storage keeps it as it is."""
+    created: Milliseconds
+    expires: Milliseconds | None = None
+    last_used: Milliseconds | None = None
+    """To the hour."""
+    revoked: Milliseconds | None = None
+
+
+class AuditEntry(Struct, frozen=True, gc=False):
+    """Something that was done, or refused."""
+
+    time: Milliseconds
+    action: str
+    subject: str | None = None
+    """Who; None where nobody is asked for credentials."""
+    credential: str | None = None
+    """The id of the credential."""
+    project: str | None = None
+    path: str | None = None
+    version: int | None = None
+    """The version of the file that it made."""
+    detail: str | None = None
+    number: int = 0
+    """Counts up; filled in by storage."""

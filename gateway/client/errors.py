@@ -6,7 +6,8 @@ GatewayError
 └── ProblemAnswer           the gateway answered with a problem (RFC 9457): one class for each `code`
     ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
     │       · InvalidUpdate · InvalidText · MalformedRequest · TooComplex
-    ├── 403 OriginNotAllowed
+    ├── 401 Unauthenticated
+    ├── 403 OriginNotAllowed · Forbidden
     ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
     ├── 405 MethodNotAllowed
     ├── 408 RequestTimeout
@@ -102,6 +103,16 @@ class MalformedRequest(ProblemAnswer):
 
 class TooComplex(ProblemAnswer):
     code = "too_complex"
+
+
+class Unauthenticated(ProblemAnswer):
+    """The credential is missing, was not accepted, has expired or was revoked."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(ProblemAnswer):
+    code = "forbidden"
 
 
 class NotFound(ProblemAnswer):

@@ -52,6 +52,8 @@ export const PROBLEM_CODES = [
   'idempotency_key_reused',
   'head_too_large',
   'host_not_allowed',
+  'unauthenticated',
+  'forbidden',
   'origin_not_allowed',
   'internal',
   'data_damaged',

@@ -1,0 +1,306 @@
+"""The one guard: a credential becomes an `Access`, once; until it expires or is revoked, one look-up tells it again."""
+
+import asyncio
+import contextlib
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, View, parse_grant
+from gateway.access.tokens import digests_match, is_token, parse_token
+from gateway.problems import Forbidden, ProjectNotFound, Unauthenticated
+from storage import AccessToken
+
+LONGEST_CREDENTIAL = 8192
+"""Bytes."""
+
+_REMEMBERED = 16_384
+_REMEMBERED_VIEWS = 1024
+_LONGEST_SLEEP_S = 3600.0
+
+End = Literal["expired", "revoked"]
+
+
+class Access:
+    """A subject, and what it may do until its credential ends. One object for all requests with one credential.
+
+    Args:
+        subject: who asks; None where nobody is asked for credentials.
+        credential: the id of the token, or `jwt` with the `jti`; None as above.
+        expires: seconds since 1970; None: never.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_timer",
+        "_views",
+        "_watchers",
+        "credential",
+        "ended",
+        "expires",
+        "grant",
+        "name",
+        "subject",
+        "used_hour",
+    )
+
+    def __init__(
+        self,
+        subject: str | None,
+        grant: Grant,
+        *,
+        credential: str | None = None,
+        name: str | None = None,
+        expires: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.subject = subject
+        self.grant = grant
+        self.credential = credential
+        self.name = name
+        self.expires = expires
+        self.ended: End | None = None
+        self.used_hour = 0
+        """When the use of its token was noted last, in hours since 1970."""
+        self._clock = clock
+        self._views: dict[str, View | None] = {}
+        self._watchers: dict[Callable[[], None], None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the credential still counts."""
+        if self.ended is None and self.expires is not None and self.expires <= self._clock():
+            self.end("expired")
+        return self.ended is None
+
+    def require_valid(self) -> None:
+        """Raises Unauthenticated where the credential has expired or was revoked since."""
+        if not self.counts:
+            raise Unauthenticated(f"the credential has {'expired' if self.ended == 'expired' else 'been revoked'}")
+
+    def view(self, project: str) -> View | None:
+        """What the subject may do in a project; None: the project does not exist for it."""
+        try:
+            return self._views[project]
+        except KeyError:
+            if len(self._views) >= _REMEMBERED_VIEWS:
+                self._views.clear()
+            view = self._views[project] = self.grant.view(project)
+            return view
+
+    def require_view(self, project: str) -> View:
+        """Raises ProjectNotFound where the project does not exist for the subject."""
+        view = self.view(project)
+        if view is None:
+            raise ProjectNotFound(project)
+        return view
+
+    def require_admin(self) -> None:
+        """Raises Forbidden unless the grant is one of all projects, tokens and audit."""
+        if not self.grant.admin:
+            raise Forbidden("admin")
+
+    # While somebody is connected
+
+    def watch(self, ended: Callable[[], None]) -> None:
+        """Call `ended` once the credential does not count any more: it must not wait."""
+        self._watchers[ended] = None
+        if not self.counts:
+            return
+        if self._timer is None and self.expires is not None:
+            self._set_timer()
+
+    def unwatch(self, ended: Callable[[], None]) -> None:
+        self._watchers.pop(ended, None)
+        if not self._watchers and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def end(self, why: End) -> None:
+        """Let the credential count no more, and tell those who are connected with it."""
+        if self.ended is not None:
+            return
+        self.ended = why
+        watchers, self._watchers = self._watchers, {}
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if watchers:
+            loop = asyncio.get_running_loop()
+            for watcher in watchers:
+                loop.call_soon(watcher)
+
+    def _set_timer(self) -> None:
+        assert self.expires is not None
+        # The wall clock may be set meanwhile: it is asked again at the end of each sleep.
+        sleep = min(max(self.expires - self._clock(), 0.0), _LONGEST_SLEEP_S)
+        self._timer = asyncio.get_running_loop().call_later(sleep + 0.001, self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        if self.counts and self._watchers:
+            self._set_timer()
+
+
+OPEN = Access(None, ALL)
+"""Where nobody is asked for credentials: everything is allowed."""
+
+
+class Tokens(Protocol):
+    """Where the gateway's tokens are kept."""
+
+    async def token(self, identifier: str) -> AccessToken | None:
+        """A token by its id."""
+
+    async def note_use(self, used: dict[str, int]) -> None:
+        """Note when tokens were used last, in milliseconds since 1970, by id."""
+
+
+class WebTokens(Protocol):
+    """Checks JSON Web Tokens."""
+
+    async def check(self, token: str) -> Claims: ...
+
+
+class Guard:
+    """Knows the credentials that were shown lately.
+
+    Args:
+        web_tokens: None where the application has none.
+        clock: seconds since 1970.
+        limit: how many credentials are remembered.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        web_tokens: WebTokens | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        limit: int = _REMEMBERED,
+    ) -> None:
+        self._tokens = tokens
+        self._web_tokens = web_tokens
+        self._clock = clock
+        self._limit = limit
+        self._known: dict[bytes, Access] = {}
+        self._alive: weakref.WeakSet[Access] = weakref.WeakSet()
+        """Also those that are forgotten and still connected."""
+        self._used: dict[str, int] = {}
+        self._revocations = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def known(self, credential: bytes) -> Access | None:
+        """The access of a credential that was checked before, and still counts."""
+        access = self._known.get(credential)
+        if access is None:
+            return None
+        if not access.counts:
+            del self._known[credential]
+            return None
+        if access.used_hour != (hour := int(self._clock() // 3600)):
+            self._note(access, hour)
+        return access
+
+    async def check(self, credential: bytes) -> Access:
+        """The access that a credential proves.
+
+        Raises:
+            Unauthenticated: it proves none.
+            Unavailable: the keys of the application's tokens cannot be had.
+        """
+        access = self.known(credential)
+        if access is not None:
+            return access
+        if len(credential) > LONGEST_CREDENTIAL:
+            raise Unauthenticated(f"a credential has at most {LONGEST_CREDENTIAL} bytes")
+        try:
+            text = credential.decode("ascii")
+        except UnicodeDecodeError:
+            raise Unauthenticated("a credential is ASCII") from None
+        while True:
+            revocations = self._revocations
+            access = await (self._check_token(text) if is_token(text) else self._check_web_token(text))
+            if revocations == self._revocations:  # else it may be the one that was revoked meanwhile
+                break
+        self._remember(credential, access)
+        return access
+
+    async def _check_token(self, text: str) -> Access:
+        parsed = parse_token(text)
+        if parsed is None:
+            raise Unauthenticated("the token is not whole")
+        identifier, digest = parsed
+        token = await self._tokens.token(identifier)
+        if not digests_match(digest, None if token is None else token.digest) or token is None:
+            raise Unauthenticated("there is no such token")
+        if token.revoked is not None:
+            raise Unauthenticated("the token was revoked")
+        expires = None if token.expires is None else token.expires / 1000
+        if expires is not None and expires <= self._clock():
+            raise Unauthenticated("the token has expired")
+        try:
+            grant = parse_grant(msgspec.json.decode(token.grant))
+        except (InvalidGrant, msgspec.DecodeError) as error:
+            raise Unauthenticated(f"the token's grant cannot be read: {error}") from None
+        return Access(token.subject, grant, credential=identifier, name=token.name, expires=expires, clock=self._clock)
+
+    async def _check_web_token(self, text: str) -> Access:
+        if self._web_tokens is None:
+            raise Unauthenticated("the credential is no token of this gateway")
+        claims = await self._web_tokens.check(text)
+        identifier = "jwt" if claims.identifier is None else f"jwt:{claims.identifier[:100]}"
+        return Access(
+            claims.subject,
+            claims.grant,
+            credential=identifier,
+            name=claims.name,
+            expires=claims.expires,
+            clock=self._clock,
+        )
+
+    def _remember(self, credential: bytes, access: Access) -> None:
+        while len(self._known) >= self._limit:
+            del self._known[next(iter(self._known))]
+        self._known[credential] = access
+        self._alive.add(access)
+        self._note(access, int(self._clock() // 3600))
+
+    def _note(self, access: Access, hour: int) -> None:
+        access.used_hour = hour
+        if access.credential is not None and not access.credential.startswith("jwt"):
+            self._used[access.credential] = hour * 3_600_000
+
+    def revoke(self, identifier: str) -> None:
+        """Let a token count no more, for whoever is connected with it as well."""
+        self._revocations += 1
+        for access in list(self._alive):
+            if access.credential == identifier:
+                access.end("revoked")
+
+    async def keep_uses(self, interval: float) -> None:
+        """Store now and then when tokens were used last; for ever."""
+        try:
+            while True:
+                await asyncio.sleep(interval)
+                await self.store_uses()
+        finally:
+            with contextlib.suppress(Exception):  # it is told by the hour, and asked for by nobody in a hurry
+                await self.store_uses()
+
+    async def store_uses(self) -> None:
+        used, self._used = self._used, {}
+        if used:
+            await self._tokens.note_use(used)
+
+
+def as_json(value: Any) -> str:
+    """A grant as it is stored."""
+    return msgspec.json.encode(value, order="sorted").decode()
