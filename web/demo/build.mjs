@@ -19,6 +19,7 @@ await build({
   chunkNames: '[name]-[hash]',
   target: 'es2022',
   jsx: 'automatic',
+  alias: { 'lib0/dom': join(here, 'elements.ts') }, // y-codemirror.next makes carets with it
   legalComments: 'none',
   define: { 'process.env.NODE_ENV': '"production"' }
 })

@@ -16,6 +16,9 @@ const CLOSED = {
   refused: 'The gateway does not take this.'
 }
 
+/** By which the page's policy knows the style sheets that the editor makes. */
+const NONCE = document.querySelector<HTMLElement>('meta[property=csp-nonce]')?.nonce ?? ''
+
 interface EditorProps {
   path: string
   transport: ProviderTransport
@@ -78,6 +81,7 @@ function TextEditor({ provider }: { provider: HttpProvider }) {
       keymap.of(yUndoManagerKeymap),
       markdown(),
       syntaxHighlighting(classHighlighter), // its colours are in style.css, light and dark
+      EditorView.cspNonce.of(NONCE),
       EditorView.lineWrapping,
       EditorView.contentAttributes.of({ 'aria-label': 'Text of the file' }),
       yCollab(text, provider.awareness)

@@ -23,6 +23,11 @@ const WORKER = `
     await project.putText('a.md', 'of a worker')
   }
 `
+/** Runs in each page: what its Content-Security-Policy forbids is a fault. */
+const WATCH_POLICY = `
+  addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI, sourceFile, lineNumber, sample }) =>
+    noteViolation(['policy', violatedDirective, blockedURI, sourceFile, lineNumber, sample].join(' ')))
+`
 const PATIENCE = { timeout: 30_000, interval: 50 }
 let browser: Browser
 let context: BrowserContext
@@ -38,6 +43,8 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
   beforeEach(async () => {
     context = await browser.newContext({ viewport: { width: 1400, height: 860 } })
     context.setDefaultTimeout(15_000)
+    await context.exposeFunction('noteViolation', (what: string) => faults.push(new Error(what)))
+    await context.addInitScript(WATCH_POLICY)
     project = gateway.project()
   })
 
@@ -186,6 +193,44 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     await project.delete('plan.md')
     await page.locator('.closed', { hasText: 'deleted' }).waitFor()
     expect(await text(page).count()).toBe(0)
+  })
+
+  test('the policy allows what the page does: styles of the editor, carets of others, the choice of a project', async () => {
+    await project.putText('plan.md', 'Plan\nmore')
+    const [page, other] = [await openPage('plan.md', 'websocket'), await openPage('plan.md', 'websocket')]
+    await other.bringToFront()
+    await text(other).click()
+    await other.keyboard.press('Control+A')
+    const caret = page.locator('.cm-ySelectionCaret')
+    await caret.waitFor({ state: 'attached' })
+    const style = (locator: Locator, name: string) =>
+      locator.first().evaluate((element, name) => getComputedStyle(element).getPropertyValue(name), name)
+    expect(await style(caret, 'position')).toBe('relative') // of a style sheet that the editor makes
+    expect(await style(caret, 'background-color')).toBe('rgb(48, 188, 237)') // of the caret itself
+    expect(await style(page.locator('.cm-ySelection'), 'background-color')).toBe('rgba(48, 188, 237, 0.2)')
+    expect(await style(page.locator('.cm-scroller'), 'display')).toBe('flex')
+    expect(await style(page.locator('.cm-content'), 'white-space')).toContain('break-spaces')
+    await page.getByLabel('Project').fill('another')
+    await page.getByLabel('Project').press('Enter')
+    await page.waitForURL(/project=another/)
+    await page.getByText('Open a file').waitFor()
+  })
+
+  test('a style sheet without the nonce of the answer is refused, and no two answers have one nonce', async () => {
+    const page = await openPage()
+    const color = await page.evaluate(() => {
+      const sheet = document.createElement('style')
+      sheet.textContent = 'body { color: rgb(1, 2, 3) }'
+      document.head.append(sheet)
+      return getComputedStyle(document.body).color
+    })
+    expect(color).not.toBe('rgb(1, 2, 3)')
+    await vi.waitFor(() => expect(faults.splice(0).map(String)).toEqual([expect.stringContaining('style-src-elem')]))
+    const nonce = () => page.evaluate(() => document.querySelector<HTMLElement>('meta[property=csp-nonce]')?.nonce)
+    const before = await nonce()
+    await page.reload()
+    expect(before).toMatch(/^[\w-]{24}$/)
+    expect(await nonce()).not.toBe(before)
   })
 
   test('everything is reached with the keyboard, and fits on a narrow screen', async () => {
