@@ -3,12 +3,14 @@
 `tests/contract/` holds each of them against every backend.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from storage.portable import Record
 from storage.records import (
+    AccessToken,
+    AuditEntry,
     Change,
     Commit,
     Committed,
@@ -20,6 +22,7 @@ from storage.records import (
     FileHead,
     FoldPoint,
     Increment,
+    Milliseconds,
     ProjectHead,
     Retention,
     Sequence,
@@ -42,7 +45,47 @@ CommitListener = Callable[[tuple[Commit, ...]], None]
 """Hears of every batch that became durable. It must not wait."""
 
 
-class Storage(Protocol):
+class AccessRecords(Protocol):
+    """Tokens of the gateway, and who did what. Of all projects, and in no project's sequence."""
+
+    async def add_token(self, token: AccessToken) -> None:
+        """Store a new token."""
+
+    async def token(self, identifier: str) -> AccessToken | None:
+        """A token by its id, also one that was revoked or has expired; None if there never was one."""
+
+    async def tokens(self) -> list[AccessToken]:
+        """Every token, oldest first."""
+
+    async def revoke_token(self, identifier: str, now: Milliseconds) -> AccessToken | None:
+        """Note that a token counts no more, unless that was noted before; None if there never was one."""
+
+    async def note_use(self, used: Mapping[str, int]) -> None:
+        """Note when tokens were used last, by id, in milliseconds since 1970. It never goes back."""
+
+    async def note_audit(self, entries: Iterable[AuditEntry]) -> None:
+        """Store entries of the audit, all of them or none."""
+
+    async def audit(
+        self,
+        *,
+        since: int = 0,
+        project: str | None = None,
+        subject: str | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> list[AuditEntry]:
+        """Up to `limit` entries of `since` or later, newest first, with a number below `before`.
+
+        Args:
+            project, subject: None: of all.
+        """
+
+    async def forget_audit(self, before: Milliseconds) -> int:
+        """Delete some of the entries older than a time; returns how many, 0 when all is done."""
+
+
+class Storage(AccessRecords, Protocol):
     """Orders and keeps the changes of all projects.
 
     What holds for every backend:
@@ -288,4 +331,4 @@ class Storage(Protocol):
         """Commit what was queued, then close. Later calls raise StorageClosed."""
 
 
-__all__ = ["CommitListener", "Sequence", "Storage", "Version"]
+__all__ = ["AccessRecords", "CommitListener", "Sequence", "Storage", "Version"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +12,8 @@ from storage.contract import CommitListener
 from storage.errors import StorageError
 from storage.portable import Record
 from storage.records import (
+    AccessToken,
+    AuditEntry,
     Change,
     Committed,
     CommittedSession,
@@ -22,6 +24,7 @@ from storage.records import (
     FileHead,
     FoldPoint,
     Increment,
+    Milliseconds,
     ProjectHead,
     Retention,
     Sequence,
@@ -39,7 +42,7 @@ from storage.records import (
     Version,
     VersionRecord,
 )
-from storage.sqlite import files, retention, transfer, turns
+from storage.sqlite import access, files, retention, transfer, turns
 from storage.sqlite.database import Database, dangling
 from storage.sqlite.identity import Opening, require_own_log
 from storage.sqlite.lock import DatabaseLock
@@ -398,6 +401,40 @@ class SQLiteStorage:
 
     async def base_version(self, project: str, path: str) -> Version:
         return Version(self._database.read(lambda connection: retention.base_version(connection, project, path)))
+
+    async def add_token(self, token: AccessToken) -> None:
+        await self._database.write(lambda connection: access.add_token(connection, token))
+
+    async def token(self, identifier: str) -> AccessToken | None:
+        return self._database.read(lambda connection: access.token(connection, identifier))
+
+    async def tokens(self) -> list[AccessToken]:
+        return await self._database.read_long(access.tokens)
+
+    async def revoke_token(self, identifier: str, now: Milliseconds) -> AccessToken | None:
+        return await self._database.write(lambda connection: access.revoke_token(connection, identifier, now))
+
+    async def note_use(self, used: Mapping[str, int]) -> None:
+        await self._database.write(lambda connection: access.note_use(connection, used))
+
+    async def note_audit(self, entries: Iterable[AuditEntry]) -> None:
+        await self._database.write(lambda connection: access.note_audit(connection, entries))
+
+    async def audit(
+        self,
+        *,
+        since: int = 0,
+        project: str | None = None,
+        subject: str | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> list[AuditEntry]:
+        return await self._database.read_long(
+            lambda connection: access.audit(connection, Milliseconds(since), project, subject, before, limit)
+        )
+
+    async def forget_audit(self, before: Milliseconds) -> int:
+        return await self._database.write(lambda connection: access.forget_audit(connection, before))
 
     async def back_up(self, target: Path) -> None:
         await self._database.read_alone(lambda connection: transfer.back_up(connection, target))
