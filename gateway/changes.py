@@ -7,6 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.hub import Hub
+from gateway.pace import with_turns
 from gateway.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
 from gateway.watched_project import WatchedProject
 from gateway.wire import (
@@ -114,7 +115,7 @@ class Changes:
 
     async def compare(self, project: str, question: StatusQuestion) -> "Comparison":
         """The same, with the places of the changes in the project's sequence."""
-        self.check(question)
+        await self.check(question)
         watched = await self.watched(project)
         # What is read below is of this point of the sequence or after it: asking from here next misses nothing.
         now = _head(watched)
@@ -136,12 +137,12 @@ class Changes:
         """`position_of`."""
         return await position_of(self._storage, project, cursor, now)
 
-    def check(self, question: StatusQuestion) -> None:
+    async def check(self, question: StatusQuestion) -> None:
         """Raises InvalidPath, InvalidParameter or TooManyPaths if the question cannot be answered."""
         for paths in (question.paths or (), question.versions or ()):
             if len(paths) > self._paths_limit:
                 raise TooManyPaths(len(paths), self._paths_limit)
-            for path in paths:
+            async for path in with_turns(paths):
                 fault = path_fault(path)
                 if fault is not None:
                     raise InvalidPath(path, fault)
@@ -165,7 +166,7 @@ class Changes:
         versions = question.versions or {}
         return [
             _seen(head, await change_type_since(self._storage, project, head, since))
-            for head in heads
+            async for head in with_turns(heads)
             if head.path not in versions
         ]
 
@@ -182,7 +183,8 @@ class Changes:
             return await self._unlike(project, watched, {path: versions.get(path, 0) for path in paths}, now)
         heads = await self._hub.all_files(watched, project)
         unnamed = [head for head in heads if not head.deleted and head.path not in versions]
-        return [_seen(head, "created") for head in unnamed] + await self._unlike(project, watched, versions, now)
+        created = [_seen(head, "created") async for head in with_turns(unnamed)]
+        return created + await self._unlike(project, watched, versions, now)
 
     async def _unlike(
         self, project: str, watched: WatchedProject, versions: dict[str, int], now: ProjectHead
@@ -191,11 +193,13 @@ class Changes:
         if not versions:
             return []
         heads = await self._hub.files(watched, project, list(versions))
+        ahead = [path for path, version in versions.items() if version > _version(heads.get(path))]
+        if ahead:  # durable, perhaps, and not yet heard of here
+            newer = await self._storage.file_heads(project, ahead)
+            heads |= {head.path: head for head in (newer[1] if newer else ())}
         changes = []
-        for path, version in versions.items():
+        async for path, version in with_turns(versions.items()):
             head = heads.get(path)
-            if version > (0 if head is None else head.version):  # durable, perhaps, and not yet heard of here
-                head = await self._storage.file_head(project, path)
             if version != (0 if head is None or (head.deleted and version == 0) else head.version):
                 changes.append(await self._seen_from(project, path, head, version, now))
         return changes
@@ -261,6 +265,10 @@ async def position_of(storage: Storage, project: str, cursor: str | None, now: P
         if known < await storage.tombstone_floor(project):
             return Position(None, reset=True)
     return Position(parsed.sequence, began=parsed.began)
+
+
+def _version(head: FileHead | None) -> int:
+    return 0 if head is None else head.version
 
 
 def _narrowed(versions: dict[str, int], paths: list[str] | None) -> dict[str, int]:

@@ -56,6 +56,7 @@ class Connection:
         "_synced",
         "questions",
         "refused",
+        "sent",
     )
 
     def __init__(self, send: Send, limit: int) -> None:
@@ -73,6 +74,8 @@ class Connection:
         self._held: list[tuple[int, bytes]] | None = None
         self._held_bytes = 0
         self.questions = Questions()
+        self.sent = 0
+        """Bytes of messages so far, sent or waiting to be."""
         self.refused = False
         """Whether it sent what is no update: nothing of it is tried any more."""
 
@@ -89,6 +92,7 @@ class Connection:
         """Send a message: now, or after those that wait. Past the bound the client is too slow, and is closed."""
         if self._closing or self._gone:
             return
+        self.sent += len(message)
         if self._sender is None:
             rest = run_at_once(self._send({"type": "websocket.send", "bytes": message}))
             if rest is not None:

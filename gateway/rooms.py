@@ -29,8 +29,10 @@ _log = structlog.get_logger("gateway.rooms")
 
 _AWARENESS_CHECK_S = 10.0
 _ANSWERS_BYTES = 32 * 2**20
-_UPDATES_TOGETHER = 1000
-"""How many updates one version is made of at most."""
+_WORK_TOGETHER = 256 * 1024
+"""How much is merged into one version at most, in bytes; what takes a moment of the loop."""
+_WORK_PER_UPDATE = 512
+"""What each update takes beside its bytes, as so many more of them."""
 
 
 class _Received(NamedTuple):
@@ -183,7 +185,11 @@ class Room:
 
     def _take_batch(self) -> list[_Received]:
         """The oldest of what waits: not so much that everybody else would feel the time that it takes to merge it."""
-        batch = [self._inbox.popleft() for _ in range(min(_UPDATES_TOGETHER, len(self._inbox)))]
+        batch: list[_Received] = []
+        work = 0
+        while self._inbox and (not batch or work + _work(self._inbox[0]) <= _WORK_TOGETHER):
+            batch.append(self._inbox.popleft())
+            work += _work(batch[-1])
         self._inbox_bytes -= sum(len(received.update) for received in batch)
         self._room_in_inbox.set()
         return _worth_trying(batch)
@@ -241,6 +247,10 @@ class Room:
         """Wait until nothing waits to be written."""
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
+
+
+def _work(received: _Received) -> int:
+    return _WORK_PER_UPDATE + len(received.update)
 
 
 def _worth_trying(received: list[_Received]) -> list[_Received]:

@@ -56,7 +56,7 @@ class Sync:
             SyncRefused: `atomic`, and one of them cannot be applied.
             Problem: the question is not valid; nothing was applied.
         """
-        self._check(request)
+        await self._check(request)
         before = await self._files.heads(project, list(request.updates))
         results = await self._push(project, request, author)
         stored = any(isinstance(written, Written) and written.changed for written in results.values())
@@ -86,14 +86,14 @@ class Sync:
             reset=True if found.reset else UNSET,
         )
 
-    def _check(self, request: SyncRequest) -> None:
+    async def _check(self, request: SyncRequest) -> None:
         if len(request.updates) > self._paths_limit:
             raise TooManyPaths(len(request.updates), self._paths_limit)
         for path in request.updates:
             fault = path_fault(path)
             if fault is not None:
                 raise InvalidPath(path, fault)
-        self._changes.check(StatusQuestion(request.paths, request.since, request.versions))
+        await self._changes.check(StatusQuestion(request.paths, request.since, request.versions))
 
     async def _push(self, project: str, request: SyncRequest, author: str | None) -> dict[str, Written | Problem]:
         if request.atomic and request.updates:

@@ -22,6 +22,8 @@ _CLOSE_1009 = re.compile(rb"\x88[\x02-\x7d]\x03\xf1.*\Z", re.DOTALL)
 same, for ever."""
 _LINGER_S = 30.0
 """How long the rest of such a message is read and dropped: closing a socket on unread bytes takes the code with it."""
+_READ_IN_A_TURN = 16 * 2**10
+"""How many bytes of one read are taken before everybody else has a turn: they may be thousands of messages."""
 _PONGS_LIMIT = 64 * 2**10
 """How many bytes of answers to pings may wait for a client; one read from the socket may bring more."""
 
@@ -31,6 +33,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     _flow: "_Flow"
     _accepted = False
+    _unread: bytes = b""
+    """What of the last read is still to be taken. Nothing more is read before."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._flow = _Flow(cast(asyncio.Transport, transport))
@@ -45,6 +49,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        unread, self._unread = self._unread, b""
+        if unread:
+            self._take(unread)
         self._flow.lost()
         super().connection_lost(exc)
 
@@ -55,6 +62,24 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().shutdown()
 
     def data_received(self, data: bytes) -> None:
+        if len(data) > _READ_IN_A_TURN or self._unread:
+            self._unread += data
+            self._flow.take_turns(True)
+            self._take_some()
+        else:
+            self._take(data)
+
+    def _take_some(self) -> None:
+        """Take a part of what was read; the next one after a turn for everybody else."""
+        part, self._unread = self._unread[:_READ_IN_A_TURN], self._unread[_READ_IN_A_TURN:]
+        if part:
+            self._take(part)
+        if self._unread:
+            self.loop.call_soon(self._take_some)
+        else:
+            self._flow.take_turns(False)
+
+    def _take(self, data: bytes) -> None:
         if self._flow.refused:
             return
         waiting = self._flow.get_write_buffer_size()
@@ -96,6 +121,7 @@ class _Flow:
         self._transport = transport
         self._reading = True
         self._paused = False
+        self._taking_turns = False
         self.blocked = False
         """Whether the client does not take what it is sent."""
         self._owed = 0
@@ -151,6 +177,11 @@ class _Flow:
         self.blocked, self._owed = False, 0
         self._regulate()
 
+    def take_turns(self, whether: bool) -> None:
+        """Read nothing while what was read is taken in turns."""
+        self._taking_turns = whether
+        self._regulate()
+
     def pause_reading(self) -> None:
         self._paused = True
         self._regulate()
@@ -162,7 +193,7 @@ class _Flow:
     def _regulate(self) -> None:
         if self._transport.is_closing():
             return
-        wanted = not self._paused and self._owed <= _PONGS_LIMIT
+        wanted = not self._paused and not self._taking_turns and self._owed <= _PONGS_LIMIT
         if wanted != self._reading:
             self._reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()

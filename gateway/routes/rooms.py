@@ -25,8 +25,13 @@ from gateway.routes.parsing import encoding_fault
 from gateway.wire import path_fault, valid_project_id
 from storage import StorageError
 
-_MESSAGES_IN_A_TURN = 16
-"""How many messages of one client are taken before everybody else has a turn: many can come in one read."""
+_WORK_IN_A_TURN = 256 * 1024
+"""How much of what one client says is done before everybody else has a turn, in bytes: many messages can come in one
+read, and a short one can ask for much."""
+_WORK_PER_MESSAGE = 16 * 1024
+"""What each message takes beside its bytes and those of the answer, as so many more of them."""
+_WORK_PER_LISTENER = 256
+"""What it takes to tell one more client of the room."""
 
 
 class RoomEndpoint:
@@ -62,13 +67,16 @@ class RoomEndpoint:
             return
         try:
             await _greet(room, connection)
-            taken = 0
+            work = 0
             while (message := await receive())["type"] != "websocket.disconnect":
+                frame, sent = message.get("bytes") or b"", connection.sent
                 if connection.heeded:
-                    await self._take(room, connection, message.get("bytes") or b"")
-                taken += 1
-                if taken % _MESSAGES_IN_A_TURN == 0:
+                    await self._take(room, connection, frame)
+                work += _WORK_PER_MESSAGE + len(frame) + connection.sent - sent
+                work += _WORK_PER_LISTENER * len(room.connections)
+                if work >= _WORK_IN_A_TURN:
                     await asyncio.sleep(0)
+                    work = 0
         finally:
             self._rooms.leave(room, connection)
 

@@ -1,0 +1,91 @@
+"""What takes long in the event loop gives everybody else a turn now and then."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from gateway.changes import Changes
+from gateway.hub import Hub
+from gateway.room_messages import QUERY_AWARENESS, AwarenessMessage, sync_step_1, sync_update
+from gateway.wire import StatusQuestion
+from storage import AppendUpdate, Version
+from storage.sqlite import SQLiteStorage
+from tests.live.clients import name_of
+from tests.live.editors import Typewriter, client_frame, raw_client
+from tests.live.test_rooms import until_text
+from tests.support.server import GatewayProcess
+
+T = TypeVar("T")
+
+_PATHS = 10_000
+_STEPS = 1_000
+"""How many paths may be walked in one turn of the loop."""
+
+
+async def _turns_during(work: Coroutine[Any, Any, T]) -> tuple[T, int]:
+    """The result, and how many turns everybody else had until it was there."""
+    done = asyncio.create_task(work)
+    turns = 0
+    while not done.done():
+        await asyncio.sleep(0)
+        turns += 1
+    return done.result(), turns
+
+
+def test_status_of_many_paths_is_walked_in_turns_and_answered_as_of_one_cursor(tmp_path: Path) -> None:
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        for version in range(3):
+            await storage.append("p", (AppendUpdate("a.md", Version(version), b"\0\0"),))
+        changes = Changes(storage, Hub(storage), paths_limit=_PATHS)
+        versions = {"a.md": 2, **{f"no/{number}": 7 for number in range(_PATHS - 1)}}
+        answer, turns = await _turns_during(changes.status("p", StatusQuestion(versions=versions)))
+        assert turns >= 2 * _PATHS / _STEPS  # the paths are checked, and compared
+        assert len(answer.changes) == _PATHS
+        assert {change.reset for change in answer.changes if change.path != "a.md"} == {True}
+        (known,) = (change for change in answer.changes if change.path == "a.md")
+        assert (known.version, known.change_type) == (3, "modified")
+        again, _ = await _turns_during(changes.status("p", StatusQuestion(since=answer.cursor)))
+        assert again.changes == []
+        await storage.close()
+
+    asyncio.run(work())
+
+
+def test_a_burst_of_large_updates_in_a_room_is_more_than_one_version(
+    shared_gateway: GatewayProcess, shared_project: httpx.Client
+) -> None:
+    """So that merging them never takes long; and all of them are stored."""
+    typewriter = Typewriter()
+    updates = [typewriter.type(f"{number:07} " * 2_000) for number in range(200)]
+    with raw_client(shared_gateway, name_of(shared_project), "a.md") as client:
+        client.socket.socket.sendall(b"".join(client_frame(sync_update(update)) for update in updates))
+        version, text = 0, ""
+        while len(text) < len(str(typewriter.text)):
+            shared_project.get("/files/a.md", params={"from_version": version, "wait": 20})
+            answer = shared_project.get("/files/a.md?format=text")
+            version, text = int(answer.headers.get("X-Version", 0)), answer.text if answer.is_success else ""
+    assert text == str(typewriter.text)
+    assert sum(map(len, updates)) // 2**19 <= version <= len(updates)
+
+
+def test_thousands_of_messages_of_one_packet_are_all_taken(
+    shared_gateway: GatewayProcess, shared_project: httpx.Client
+) -> None:
+    count = 20_000
+    update = Typewriter().type("the last")
+    with raw_client(shared_gateway, name_of(shared_project), "a.md") as client:
+        client.receive_sync("step_1")
+        packet = client_frame(bytes([QUERY_AWARENESS])) * count + client_frame(sync_update(update))
+        sending = threading.Thread(target=client.socket.socket.sendall, args=(packet,))
+        sending.start()
+        answers = sum(isinstance(client.receive(), AwarenessMessage) for _ in range(count))
+        sending.join()
+        client.send(sync_step_1(bytes(1)))
+        client.receive_sync("step_2")
+    assert answers == count
+    until_text(shared_project, "the last")
