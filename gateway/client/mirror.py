@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -28,20 +28,24 @@ from gateway.client.poller import Poller, call
 from gateway.client.project import Project
 from gateway.client.stream import Transport, file_topic
 from gateway.client.subscription import Polled
+from gateway.scan import MalformedUpdate, Place, scan
+from gateway.surrogates import cuts, part_pairs, second_halves
 from gateway.wire import Receipt
 
-ResetReason = Literal["deleted", "recreated", "restored"]
+ResetReason = Literal["deleted", "recreated", "restored", "parted"]
 
 
 class MirrorReset(Struct, frozen=True):
     """A mirror has dropped its document and has a new one."""
 
     reason: ResetReason
-    """The file was deleted; it was deleted and created again; the gateway was restored from a backup."""
+    """The file was deleted; it was deleted and created again; the gateway was restored from a backup; an edit has
+    parted a surrogate pair, which yrs cannot do in place: the new document has the same content."""
     dropped: "pycrdt.Doc[Any]"
-    """The old document. Nothing of it is sent any more."""
+    """The old document. Nothing of it is sent any more; where the reason is "parted", not before `on_reset` has
+    returned."""
     unsent: int
-    """How many edits in it the gateway has never had."""
+    """How many edits in it the gateway has never had and will never have."""
 
 
 class DocumentMirror(Poller):
@@ -55,7 +59,7 @@ class DocumentMirror(Poller):
         pending: a file that keeps unacknowledged edits, so that a crash loses none: give the next mirror of the same
             document the same file. None: they are in memory.
         on_change: gets the mirror after others' changes came in, plain or async.
-        on_reset: gets a MirrorReset when `doc` was replaced. Observe the new one.
+        on_reset: gets a MirrorReset when `doc` was replaced. Edit and observe the new one from then on.
         on_error: gets the exception of every failed attempt to read or to send.
         interval: seconds between polls; 3 unless said (`PollSettings.document_interval_ms`).
         batch: for so many seconds local edits are collected before they are sent.
@@ -92,10 +96,13 @@ class DocumentMirror(Poller):
         """What the document took in of what was applied to it last."""
         self._now = asyncio.Event()
         """Set when a batch is not to wait for further edits."""
+        self._lives = 0
+        """How many lives of the file are over; the edits of each were dropped."""
+        self._replaced: list[tuple[pycrdt.Doc[Any], pycrdt.Subscription]] = []
+        """Documents whose holder has not been told yet that there is a new one."""
         self._edits = PendingEdits(pending, project.url, path)
         self._open_document()
-        for update in self._edits.updates:
-            self._apply(update)
+        self._build(self._edits.updates)
         self._heard = False
         super().__init__(
             polling,
@@ -163,10 +170,13 @@ class DocumentMirror(Poller):
 
     def close(self) -> None:
         """Follow the file no more; what is unsent stays in the file for it."""
+        if not self._subscription.active:
+            return
         super().close()
         if self._pushing is not None:
             self._pushing.cancel()
         self.doc.unobserve(self._observation)
+        self._let_go_of_replaced()
         self._edits.close()
 
     # The document
@@ -174,14 +184,72 @@ class DocumentMirror(Poller):
     def _open_document(self) -> None:
         self.doc: pycrdt.Doc[Any] = pycrdt.Doc()
         self._observation = self.doc.observe(self._note_edit)
+        self._halves: set[Place] = set()
+        """Where in the texts of `doc` the second half of a surrogate pair is, or was."""
+        self._damaged = False
+        """Whether an edit here has parted a pair: `doc` then lacks text that the gateway has."""
 
     def _note_edit(self, event: Any) -> None:
         if self._applying:
             self._heard = True
             self._integrated = event.update
         else:
-            self._edits.add(event.update)
-            self._start_push()
+            self._keep(event.update)
+
+    def _keep(self, edit: bytes) -> None:
+        self._edits.add(edit)
+        with contextlib.suppress(MalformedUpdate):  # the gateway will say so
+            self._damaged = self._damaged or bool(self._parted_by(edit))
+            self._halves |= second_halves([edit])
+        self._start_push()
+
+    def _parted_by(self, update: bytes) -> set[Place]:
+        """The pairs of `doc` that an update parts. yrs loses text there (`gateway.surrogates`)."""
+        return self._halves & set(cuts(scan(update))) if self._halves else set()
+
+    def _build(self, updates: Sequence[bytes]) -> None:
+        """Apply the updates that make a document to an empty one, with the pairs that any of them parts as Yjs has
+        them.
+
+        Raises:
+            UnexpectedAnswer
+        """
+        with _readable():
+            halves = second_halves(updates)
+            parted = {place for update in updates for place in cuts(scan(update))} & halves if halves else set()
+            for update in updates:
+                self._apply(part_pairs(update, parted))
+        self._halves = halves - parted
+
+    def _build_anew(self, whole: Sequence[bytes]) -> None:
+        """Take another document in the place of `doc`, of what the gateway has and what it does not have yet."""
+        replaced = self.doc
+        replaced.unobserve(self._observation)
+        self._replaced.append((replaced, replaced.observe(self._carry_over)))
+        self._open_document()
+        self._damaged = True
+        self._build([*whole, *self._edits.updates])
+        self._damaged = False
+        self._polling.tell(self._subscription, self._hand_over, MirrorReset("parted", replaced, 0))
+
+    def _carry_over(self, event: Any) -> None:
+        """An edit was made in a document by somebody who does not know yet that it has been replaced."""
+        self._keep(event.update)
+        self._apply(event.update)
+
+    async def _hand_over(self, told: MirrorReset) -> None:
+        try:
+            if self._on_reset is not None:
+                await call(self._on_reset, told)
+        finally:
+            self._let_go_of_replaced(told.dropped)
+
+    def _let_go_of_replaced(self, only: "pycrdt.Doc[Any] | None" = None) -> None:
+        for each in list(self._replaced):
+            doc, carrying = each
+            if only is None or doc is only:
+                doc.unobserve(carrying)
+                self._replaced.remove(each)
 
     def _apply(self, update: bytes) -> None:
         self._applying, self._integrated = True, b"\x00\x00"
@@ -196,6 +264,8 @@ class DocumentMirror(Poller):
         """Drop the document: its life is over. What was unsent would bring back what somebody has deleted."""
         told = MirrorReset(reason, self.doc, self.unsent)
         self.doc.unobserve(self._observation)
+        self._let_go_of_replaced()
+        self._lives += 1
         self._edits.drop()
         self.version, self._tag = 0, None
         self._open_document()
@@ -215,6 +285,8 @@ class DocumentMirror(Poller):
         if content is not None and not self._take(content):
             content = await self._project.read_update(self.path)
             self._take(content)
+        if content is None and self._damaged:
+            self._build_anew([])
         self._pulled = True
         if self._edits.updates:
             self._start_push()
@@ -222,7 +294,7 @@ class DocumentMirror(Poller):
         return Polled(self, changed=changed, backoff_s=None if content is None else content.backoff_s)
 
     async def _read(self) -> FileContent:
-        if self.version == 0:
+        if self.version == 0 or self._damaged:
             return await self._project.read_update(self.path)
         try:
             return await self._project.read_update(self.path, from_version=self.version, tag=self._tag)
@@ -231,16 +303,26 @@ class DocumentMirror(Poller):
             return await self._project.read_update(self.path)
 
     def _take(self, content: FileContent) -> bool:
-        """Apply what came. Returns False where it builds on what this document does not have."""
+        """Apply what came. Returns False where the whole document is needed instead."""
         if content.update is None:
             return True
         if self.incarnation is not None and content.incarnation != self.incarnation:
             self._start_over("recreated")
         if content.from_version > self.version:
             return False
-        self._apply(content.update)
-        if _holds_more(self._integrated, content.update):
-            self._edits.add(self._integrated)  # with what came, the document could integrate what others had sent it
+        with _readable():
+            parts = self._damaged or bool(self._parted_by(content.update))
+            halves = second_halves([content.update])
+        if parts:
+            if content.from_version > 0:
+                return False
+            self._build_anew([content.update])
+            self.version = 0  # an edit that was acknowledged meanwhile comes with the next increment
+        else:
+            self._apply(content.update)
+            self._halves |= halves
+            if _holds_more(self._integrated, content.update):
+                self._edits.add(self._integrated)  # with it, the document could integrate what others had sent it
         self._edits.live(content.incarnation)
         if content.version >= self.version:
             self.version, self._tag = content.version, content.tag
@@ -280,21 +362,21 @@ class DocumentMirror(Poller):
 
     async def _send(self) -> None:
         """Send one batch. Whatever happened to the document meanwhile, only its own edits are acknowledged."""
-        if not self._pulled:
+        if not self._pulled or self._damaged:
             await self._pull(None)
         await asyncio.to_thread(self._edits.sync)
-        doc, batch = self.doc, self._edits.batch()
+        life, batch = self._lives, self._edits.batch()
         if not batch:
             return
         update = batch[0] if len(batch) == 1 else pycrdt.merge_updates(*batch)
         try:
             answer = await self._append(update)
         except FileDeleted:
-            if self.doc is doc:
+            if self._lives == life:
                 self._start_over("deleted")
             self._polling.signal(self._key)
             return
-        if self.doc is doc:
+        if self._lives == life:
             self._edits.acknowledge(len(batch))
             if answer is not None:
                 self._note_receipt(answer)
@@ -330,6 +412,15 @@ class DocumentMirror(Poller):
             self.version, self._tag = receipt.version, answer.tag
         elif receipt.version != self.version:
             self._polling.signal(self._key)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """What cannot be read of an answer is told so."""
+    try:
+        yield
+    except MalformedUpdate as fault:
+        raise UnexpectedAnswer(200, f"it is no Yjs update: {fault}") from fault
 
 
 def _holds_more(update: bytes, other: bytes) -> bool:

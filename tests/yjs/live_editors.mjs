@@ -61,6 +61,15 @@ const requests = {
   delete: (editor, { at, length }) => editor.text.delete(at, length),
   // One transaction, and so one message, a character.
   type: (editor, { text }) => { for (const character of text) editor.text.insert(editor.text.length, character) },
+  // Types between the halves of the first surrogate pair, or deletes one half of the last.
+  part: (editor, { text }) => {
+    const at = editor.text.toString().search(/[\ud800-\udbff][\udc00-\udfff]/)
+    if (at >= 0) editor.text.insert(at + 1, text)
+  },
+  halve: (editor, { half }) => {
+    const at = editor.text.toString().search(/[\ud800-\udbff][\udc00-\udfff][^\ud800-\udbff]*$/)
+    if (at >= 0) editor.text.delete(at + half, 1)
+  },
   until_text: (editor, { text }) => editor.until(() => editor.text.toString() === text),
   until_holds: (editor, { text }) => editor.until(() => editor.text.toString().includes(text)),
   until_ended: async (editor) => { await editor.until(() => editor.ended !== null); return editor.ended },
