@@ -22,6 +22,7 @@ QUESTIONS = (
     "history",
     "sync",
     "browser",
+    "stalls",
 )
 
 
@@ -32,13 +33,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke test: small, short, and no figure to rely on")
     parser.add_argument("--rounds", type=int, help="how often every candidate has its turn [7]")
     parser.add_argument("--seconds", type=float, help="how long a turn is [1.0]")
+    parser.add_argument(
+        "--only", default="", help="of the cases of `stalls`, those with a part of this list in their names"
+    )
     parser.add_argument("--output", type=Path, help="the JSON file [benchmarks/results/TIME.json]")
     given = parser.parse_args()
     for name in given.names:
         if name not in QUESTIONS:
             parser.error(f"there is no benchmark {name!r}; there are {', '.join(QUESTIONS)}")
     rounds, seconds = (1, 0.05) if given.quick else (7, 1.0)
-    plan = Plan(given.quick, given.rounds or rounds, given.seconds or seconds)
+    only = tuple(part for part in given.only.split(",") if part)
+    plan = Plan(given.quick, given.rounds or rounds, given.seconds or seconds, only)
     about = machine()
     print(f"{about['cpu']}, {about['cores']} cores, Python {about['python']}, a flush takes {about['flush_ms']} ms")
     results: dict[str, list[Row]] = {}

@@ -27,6 +27,8 @@ class Plan:
     rounds: int
     seconds: float
     """How long one candidate is under load in one round."""
+    only: tuple[str, ...] = ()
+    """Of a question with many cases, those whose names contain one of these; empty: all."""
 
     def size(self, full: T, quick: T) -> T:
         """The real size, or sizes, of something, or the one for a smoke test."""

@@ -32,7 +32,7 @@ def on_core(core: int) -> Iterator[None]:
 
 
 class Server:
-    """A process that serves HTTP on the server's core and says where it listens."""
+    """A process that serves HTTP on the server's core, or on all, and says where it listens."""
 
     def __init__(
         self,
@@ -40,8 +40,9 @@ class Server:
         program: tuple[str, ...] = (sys.executable, "-m"),
         environment: dict[str, str] | None = None,
         told: str = "",
+        on_all_cores: bool = False,
     ) -> None:
-        with on_core(SERVER_CORE):
+        with contextlib.nullcontext() if on_all_cores else on_core(SERVER_CORE):
             self._process = subprocess.Popen(
                 [*program, *arguments],
                 cwd=_REPOSITORY,
@@ -70,13 +71,29 @@ class Server:
     @property
     def port(self) -> int:
         """Where it listens; waits until it does."""
-        while self._port is None:
-            line = self._lines.get(timeout=_PATIENCE_S)
-            if line is None:
-                raise RuntimeError("the server did not start:\n" + "".join(self._log))
-            if line.startswith("Listening on "):
-                self._port = int(line.rpartition(":")[2])
+        if self._port is None:
+            self._port = int(self.next_line("Listening on ").rpartition(":")[2])
         return self._port
+
+    def next_line(self, beginning: str, *, patience: float = _PATIENCE_S) -> str:
+        """The rest of the next line that it prints which begins so.
+
+        Raises:
+            RuntimeError: it ended.
+            queue.Empty: it printed none for so many seconds.
+        """
+        while (line := self._lines.get(timeout=patience)) is not None:
+            if line.startswith(beginning):
+                return line.removeprefix(beginning).strip()
+        raise RuntimeError("the server ended:\n" + "".join(self._log))
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        self._process.kill()
+        self._process.wait()
 
     @property
     def pid(self) -> int:
@@ -88,8 +105,11 @@ class Server:
 
     def resident_bytes(self) -> int:
         """Its memory in RAM."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+        return memory_of(self.pid, "VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most memory in RAM that it ever had."""
+        return memory_of(self.pid, "VmHWM")
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +117,8 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.send_signal(signal.SIGTERM)
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -105,9 +126,22 @@ class Server:
             self._process.wait()
 
 
-def gateway(database: Path) -> Server:
-    """The real gateway, as `yjs-gateway serve` runs it."""
-    return Server("gateway", "serve", "--port", "0", environment={"GATEWAY_DATABASE": f"sqlite:///{database}"})
+def memory_of(pid: int, figure: str) -> int:
+    """A figure of the memory of a process, in bytes, by its name in `/proc/PID/status`."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{figure}:"))
+
+
+def gateway(database: Path, *, module: str = "gateway", on_all_cores: bool = False, **settings: object) -> Server:
+    """The real gateway, as `yjs-gateway serve` runs it.
+
+    Args:
+        module: a module that starts it in another way.
+        on_all_cores: not on the server's core alone: for those whose work its worker processes share.
+        settings: environment variables.
+    """
+    environment = {name: str(value) for name, value in settings.items()} | {"GATEWAY_DATABASE": f"sqlite:///{database}"}
+    return Server(module, "serve", "--port", "0", environment=environment, on_all_cores=on_all_cores)
 
 
 def node_packages() -> Path:
