@@ -1,6 +1,7 @@
 """The storage contract: every promise that a backend makes, in words.
 
-`tests/contract/` holds each of them against every backend.
+It has five parts: `FileLog`, `Turns`, `Housekeeping`, `Copies` and `AccessRecords`. A backend is a `Storage`, which is
+all of them; whoever needs one part alone asks for that. `tests/contract/` holds each promise against every backend.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
@@ -45,63 +46,8 @@ CommitListener = Callable[[tuple[Commit, ...]], None]
 """Hears of every batch that became durable. It must not wait."""
 
 
-class AccessRecords(Protocol):
-    """Tokens of the gateway, and who did what. Of all projects, and in no project's sequence."""
-
-    async def add_token(self, token: AccessToken) -> None:
-        """Store a new token."""
-
-    async def token(self, identifier: str) -> AccessToken | None:
-        """A token by its id, also one that was revoked or has expired; None if there never was one."""
-
-    async def tokens(self) -> list[AccessToken]:
-        """Every token, oldest first."""
-
-    async def revoke_token(self, identifier: str, now: Milliseconds) -> AccessToken | None:
-        """Note that a token counts no more, unless that was noted before; None if there never was one."""
-
-    async def note_use(self, used: Mapping[str, int]) -> None:
-        """Note when tokens were used last, by id, in milliseconds since 1970. It never goes back."""
-
-    async def note_audit(self, entries: Iterable[AuditEntry]) -> None:
-        """Store entries of the audit, all of them or none."""
-
-    async def audit(
-        self,
-        *,
-        since: int = 0,
-        project: str | None = None,
-        subject: str | None = None,
-        before: int | None = None,
-        limit: int,
-    ) -> list[AuditEntry]:
-        """Up to `limit` entries of `since` or later, newest first, with a number below `before`.
-
-        Args:
-            project, subject: None: of all.
-        """
-
-    async def forget_audit(self, before: Milliseconds) -> int:
-        """Delete some of the entries older than a time; returns how many, 0 when all is done."""
-
-
-class Storage(AccessRecords, Protocol):
-    """Orders and keeps the changes of all projects.
-
-    What holds for every backend:
-
-    1. *Acknowledged is durable.* When the future of `append` has a result, its changes outlive a crash.
-    2. *Versions* of a file are 1, 2, 3 … without gaps, never used twice, also across deletions.
-    3. *No holes.* Sequence order is commit order: whoever read a project at sequence S is never later shown
-       a change at or before S that was not there.
-    4. *Time does not run backwards*: `last_modified` never decreases along a project's sequence.
-    5. *Listeners first.* Commit listeners hear of a batch before the futures of its changes have results,
-       in commit order, each batch once.
-    6. *All or nothing.* The changes of one `append` are stored together, next to each other, or not at all.
-    7. *A failed change takes those with it that build on it.* Once a queued change of a `Line` was not stored, for
-       whatever reason, no later change of that line is.
-    8. Reads see one moment: what one call returns comes from one read transaction.
-    """
+class FileLog(Protocol):
+    """The log of files: what is written, what is heard of it, what is read back."""
 
     def append(self, project: str, changes: tuple[Change, ...]) -> Awaitable[tuple[Committed, ...]]:
         """Queue changes, to be committed together. The project comes into being with its first change.
@@ -148,6 +94,11 @@ class Storage(AccessRecords, Protocol):
     ) -> tuple[ProjectHead, list[FileHead]] | None:
         """The files changed after `sequence`, each once with its newest state, oldest change first."""
 
+    async def changes_since(
+        self, project: str, sequence: int, *, limit: int | None = None
+    ) -> tuple[ProjectHead, list[FileHead | TurnHead]] | None:
+        """The files and turns changed after `sequence`, each once with its newest state, oldest change first."""
+
     async def existed_at(self, project: str, path: str, sequence: int) -> bool:
         """Whether the file existed (created, not deleted) just after `sequence`."""
 
@@ -176,10 +127,18 @@ class Storage(AccessRecords, Protocol):
     async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
         """One row of the log; None where it was folded, or never was."""
 
-    async def changes_since(
-        self, project: str, sequence: int, *, limit: int | None = None
-    ) -> tuple[ProjectHead, list[FileHead | TurnHead]] | None:
-        """The files and turns changed after `sequence`, each once with its newest state, oldest change first."""
+    async def tombstone_floor(self, project: str) -> Sequence:
+        """The newest tombstone that was forgotten: who knows the project as it was before has to start over."""
+
+    async def base_version(self, project: str, path: str) -> Version:
+        """The oldest version of a file that can be had; 1 where nothing was folded."""
+
+    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
+        """Keep a snapshot beside the file's others; ignored where the log has no such version."""
+
+
+class Turns(Protocol):
+    """Sessions, turns and their blocks."""
 
     async def create_session(self, project: str, change: CreateSession) -> CommittedSession:
         """Store a session. The project comes into being with its first change.
@@ -244,30 +203,12 @@ class Storage(AccessRecords, Protocol):
     def running_turns(self) -> AsyncIterator[tuple[str, TurnHead]]:
         """Every turn that is running, with the name of its project."""
 
-    def turn_rows(self, project: str) -> AsyncIterator[TurnRows]:
-        """Every turn in the sessions of a project, oldest first, each as of one moment, with what is stored with it:
-        also where that does not fit together."""
 
-    async def dangling(self) -> list[str]:
-        """What is stored of something that is not there, in words."""
-
-    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
-        """Keep a snapshot beside the file's others; ignored where the log has no such version."""
+class Housekeeping(Protocol):
+    """What is done beside requests: folding what need not be kept, and the state of the storage itself."""
 
     async def drop_snapshots(self) -> int:
         """Forget every snapshot; returns how many there were. Loses nothing."""
-
-    def projects(self) -> AsyncIterator[ProjectHead]:
-        """Every project, by name."""
-
-    def files(self, project: str) -> AsyncIterator[FileHead]:
-        """Every file of a project that ever was, tombstones included, by path."""
-
-    def updates(self, project: str, path: str) -> AsyncIterator[StoredUpdate]:
-        """The whole log of a file, oldest first: from its oldest version that can be had, which is a whole document."""
-
-    async def snapshots(self, project: str, path: str) -> list[Snapshot]:
-        """The stored snapshots of a file, oldest first."""
 
     def fold_points(self, rule: Retention, *, worth: int) -> AsyncIterator[FoldPoint]:
         """The files of which a rule lets at least `worth` versions go, and those that are not swept."""
@@ -289,11 +230,44 @@ class Storage(AccessRecords, Protocol):
         """Fold some of the files that were deleted before a time to their tombstones, and raise the floors of their
         projects; returns the projects and paths, none when all is done. Their version counters stay."""
 
-    async def tombstone_floor(self, project: str) -> Sequence:
-        """The newest tombstone that was forgotten: who knows the project as it was before has to start over."""
+    async def reclaim(self) -> int:
+        """Give unused space back to the file system; returns the bytes freed."""
 
-    async def base_version(self, project: str, path: str) -> Version:
-        """The oldest version of a file that can be had; 1 where nothing was folded."""
+    @property
+    def load(self) -> float:
+        """How full the queue of writes is, from 0 to 1."""
+
+    def statistics(self) -> Statistics:
+        """Figures of this moment."""
+
+    async def ready(self) -> None:
+        """Raises StorageError unless the storage can take and answer requests."""
+
+    async def close(self) -> None:
+        """Commit what was queued, then close. Later calls raise StorageClosed."""
+
+
+class Copies(Protocol):
+    """Reading everything, to verify it, to copy it, or to move it into another database."""
+
+    def projects(self) -> AsyncIterator[ProjectHead]:
+        """Every project, by name."""
+
+    def files(self, project: str) -> AsyncIterator[FileHead]:
+        """Every file of a project that ever was, tombstones included, by path."""
+
+    def updates(self, project: str, path: str) -> AsyncIterator[StoredUpdate]:
+        """The whole log of a file, oldest first: from its oldest version that can be had, which is a whole document."""
+
+    async def snapshots(self, project: str, path: str) -> list[Snapshot]:
+        """The stored snapshots of a file, oldest first."""
+
+    def turn_rows(self, project: str) -> AsyncIterator[TurnRows]:
+        """Every turn in the sessions of a project, oldest first, each as of one moment, with what is stored with it:
+        also where that does not fit together."""
+
+    async def dangling(self) -> list[str]:
+        """What is stored of something that is not there, in words."""
 
     async def back_up(self, target: Path) -> None:
         """Write all that is committed at one moment into a new file, which is a database of its own.
@@ -314,21 +288,64 @@ class Storage(AccessRecords, Protocol):
             What reading `records` raises.
         """
 
-    async def reclaim(self) -> int:
-        """Give unused space back to the file system; returns the bytes freed."""
 
-    @property
-    def load(self) -> float:
-        """How full the queue of writes is, from 0 to 1."""
+class AccessRecords(Protocol):
+    """Tokens of the gateway, and who did what. Of all projects, and in no project's sequence."""
 
-    def statistics(self) -> Statistics:
-        """Figures of this moment."""
+    async def add_token(self, token: AccessToken) -> None:
+        """Store a new token."""
 
-    async def ready(self) -> None:
-        """Raises StorageError unless the storage can take and answer requests."""
+    async def token(self, identifier: str) -> AccessToken | None:
+        """A token by its id, also one that was revoked or has expired; None if there never was one."""
 
-    async def close(self) -> None:
-        """Commit what was queued, then close. Later calls raise StorageClosed."""
+    async def tokens(self) -> list[AccessToken]:
+        """Every token, oldest first."""
+
+    async def revoke_token(self, identifier: str, now: Milliseconds) -> AccessToken | None:
+        """Note that a token counts no more, unless that was noted before; None if there never was one."""
+
+    async def note_use(self, used: Mapping[str, int]) -> None:
+        """Note when tokens were used last, by id, in milliseconds since 1970. It never goes back."""
+
+    async def note_audit(self, entries: Iterable[AuditEntry]) -> None:
+        """Store entries of the audit, all of them or none."""
+
+    async def audit(
+        self,
+        *,
+        since: int = 0,
+        project: str | None = None,
+        subject: str | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> list[AuditEntry]:
+        """Up to `limit` entries of `since` or later, newest first, with a number below `before`.
+
+        Args:
+            project, subject: None: of all.
+        """
+
+    async def forget_audit(self, before: Milliseconds) -> int:
+        """Delete some of the entries older than a time; returns how many, 0 when all is done."""
 
 
-__all__ = ["AccessRecords", "CommitListener", "Sequence", "Storage", "Version"]
+class Storage(FileLog, Turns, Housekeeping, Copies, AccessRecords, Protocol):
+    """Orders and keeps the changes of all projects.
+
+    What holds for every backend:
+
+    1. *Acknowledged is durable.* When the future of `append` has a result, its changes outlive a crash.
+    2. *Versions* of a file are 1, 2, 3 … without gaps, never used twice, also across deletions.
+    3. *No holes.* Sequence order is commit order: whoever read a project at sequence S is never later shown
+       a change at or before S that was not there.
+    4. *Time does not run backwards*: `last_modified` never decreases along a project's sequence.
+    5. *Listeners first.* Commit listeners hear of a batch before the futures of its changes have results,
+       in commit order, each batch once.
+    6. *All or nothing.* The changes of one `append` are stored together, next to each other, or not at all.
+    7. *A failed change takes those with it that build on it.* Once a queued change of a `Line` was not stored, for
+       whatever reason, no later change of that line is.
+    8. Reads see one moment: what one call returns comes from one read transaction.
+    """
+
+
+__all__ = ["AccessRecords", "CommitListener", "Copies", "FileLog", "Housekeeping", "Storage", "Turns"]
