@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Collection, Iterator
 
+from storage.checksums import DAMAGED, Chain, StoredRow, check_row, checksum
 from storage.errors import DataDamaged
 from storage.records import (
     Epoch,
@@ -19,7 +20,6 @@ from storage.records import (
     Version,
     VersionRecord,
 )
-from storage.sqlite.checksums import DAMAGED, Chain, StoredRow, check_row, checksum
 
 _HEAD = "path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence"
 

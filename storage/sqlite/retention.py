@@ -3,9 +3,9 @@
 import sqlite3
 from bisect import bisect_left
 
+from storage.checksums import DAMAGED, folded_checksum
 from storage.errors import DataDamaged
 from storage.records import FoldPoint, Milliseconds, Retention, Version
-from storage.sqlite.checksums import DAMAGED, folded_checksum
 
 _PAGE_FILES = 500
 _SWEPT_TOGETHER = 1000

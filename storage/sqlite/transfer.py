@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from storage.checksums import DAMAGED, StoredRow, check_row, checksum, folded_checksum
 from storage.errors import DataDamaged, NotAnExport, ProjectExists
 from storage.portable import (
     BlockRecord,
@@ -21,7 +22,6 @@ from storage.portable import (
     VersionRow,
 )
 from storage.records import Milliseconds, ProjectHead, Sequence, new_incarnation
-from storage.sqlite.checksums import DAMAGED, StoredRow, check_row, checksum, folded_checksum
 from storage.sqlite.log import new_epoch
 
 
