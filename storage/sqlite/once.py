@@ -2,9 +2,9 @@
 
 import sqlite3
 
-from storage.records import CreateTurn, Done, Milliseconds, Once, TurnChange, UpdateTurn
+from storage.log import DONE_KEPT_MS
+from storage.records import Done
 
-_KEPT_MS = 24 * 3600 * 1000
 _MOST_KEPT = 1_000_000
 _SWEPT_TOGETHER = 8
 """More than one for each that is added: those of a burst are gone some time after their day."""
@@ -15,23 +15,20 @@ def find_done(connection: sqlite3.Connection, project: str, key: str, now: int) 
     row = connection.execute(
         "SELECT digest, session, turn, block_count, done_at FROM done"
         " WHERE project = (SELECT id FROM project WHERE name = ?) AND key = ? AND done_at > ?",
-        (project, key, now - _KEPT_MS),
+        (project, key, now - DONE_KEPT_MS),
     ).fetchone()
     return None if row is None else Done(*row)
 
 
-def note_done(
-    connection: sqlite3.Connection, project: int, once: Once, change: TurnChange, block_count: int, now: Milliseconds
-) -> None:
+def note_done(connection: sqlite3.Connection, project: int, key: str, done: Done) -> None:
     """Keep what came of a change, and forget some of what is older than a day."""
-    turn = change.turn_id if isinstance(change, CreateTurn | UpdateTurn) else None
     cursor = connection.execute(
         "INSERT OR REPLACE INTO done (project, key, digest, session, turn, block_count, done_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (project, once.key, once.digest, change.session_id, turn, block_count, now),
+        (project, key, done.digest, done.session_id, done.turn_id, done.block_count, done.done_at),
     )
     assert cursor.lastrowid is not None
     connection.execute(
         "DELETE FROM done WHERE id IN (SELECT id FROM done ORDER BY id LIMIT ?) AND (done_at <= ? OR id <= ?)",
-        (_SWEPT_TOGETHER, now - _KEPT_MS, cursor.lastrowid - _MOST_KEPT),
+        (_SWEPT_TOGETHER, done.done_at - DONE_KEPT_MS, cursor.lastrowid - _MOST_KEPT),
     )

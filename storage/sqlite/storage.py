@@ -10,6 +10,7 @@ import structlog
 
 from storage.contract import CommitListener
 from storage.errors import StorageError
+from storage.log import Clock, wall_clock
 from storage.portable import Record
 from storage.records import (
     AccessToken,
@@ -46,7 +47,6 @@ from storage.sqlite import access, files, retention, transfer, turns
 from storage.sqlite.database import Database, dangling
 from storage.sqlite.identity import Opening, require_own_log
 from storage.sqlite.lock import DatabaseLock
-from storage.sqlite.log import Clock, wall_clock
 from storage.sqlite.once import find_done
 from storage.sqlite.writer import GroupCommitWriter
 

@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from storage.checksums import DAMAGED, StoredRow, check_row, checksum, folded_checksum
 from storage.errors import DataDamaged, NotAnExport, ProjectExists
+from storage.log import new_epoch
 from storage.portable import (
     BlockRecord,
     FileRecord,
@@ -22,7 +23,6 @@ from storage.portable import (
     VersionRow,
 )
 from storage.records import Milliseconds, ProjectHead, Sequence, new_incarnation
-from storage.sqlite.log import new_epoch
 
 
 def back_up(connection: sqlite3.Connection, target: Path) -> None:

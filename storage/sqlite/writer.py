@@ -8,9 +8,10 @@ from typing import Any
 
 from storage.contract import CommitListener
 from storage.errors import StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
+from storage.log import Clock, break_lines
 from storage.records import AppendUpdate, Change, Commit, CreateTurn, TurnChange, UpdateTurn
 from storage.sqlite.database import Database
-from storage.sqlite.log import Clock, Log, break_lines
+from storage.sqlite.log import Log
 
 _log = logging.getLogger(__name__)
 

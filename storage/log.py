@@ -1,0 +1,474 @@
+"""The pure half of writing: requests and what is known of their project go in; results, rows and new heads come out.
+
+Versions, sequence numbers, times, incarnations and sizes are decided here for every backend, without a query. A backend
+loads what `needs` names, plans, stores what the plan holds in one transaction, and then lets `Plan.settle` move what is
+known. A plan that was not stored leaves no trace.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Items
+
+from msgspec import Struct
+
+from storage.checksums import checksum
+from storage.errors import (
+    AlreadyDone,
+    PredecessorFailed,
+    SessionMissing,
+    StorageError,
+    TurnConflict,
+    VersionConflict,
+)
+from storage.records import (
+    FINISHED,
+    AppendUpdate,
+    BlockType,
+    Change,
+    Commit,
+    Committed,
+    CommittedSession,
+    CommittedTurn,
+    CreateSession,
+    CreateTurn,
+    DeleteFile,
+    Done,
+    Epoch,
+    FileHead,
+    Incarnation,
+    Line,
+    Milliseconds,
+    Once,
+    ProjectHead,
+    Sequence,
+    SessionHead,
+    TurnChange,
+    TurnHead,
+    UpdateTurn,
+    Version,
+    new_incarnation,
+)
+
+Clock = Callable[[], int]
+"""Gives milliseconds since 1970."""
+Request = tuple[Change | TurnChange, ...]
+"""The changes of one `append`: stored together or not at all."""
+Result = tuple[Commit, ...] | StorageError
+
+DONE_KEPT_MS = 24 * 3600 * 1000
+"""For how long it is known what came of a change that bore a key."""
+_TURN_CHANGES = (CreateSession, CreateTurn, UpdateTurn)
+_KNOWN_LENGTHS = 64
+"""Of so many of its newest blocks it is remembered how long they are: those are the ones that grow."""
+
+
+def wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def new_epoch() -> Epoch:
+    """A name that no other life of a project has had."""
+    return Epoch(secrets.token_hex(5))
+
+
+def break_lines(changes: Iterable[Change | TurnChange]) -> None:
+    """Note that changes were not stored."""
+    for change in changes:
+        if type(change) is AppendUpdate and change.line is not None:
+            change.line.broken = True
+
+
+class KnownFile:
+    """A file's row: its id in the backend (0: it is not stored yet), and its head."""
+
+    __slots__ = ("head", "id")
+
+    def __init__(self, id: int, head: FileHead) -> None:
+        self.id = id
+        self.head = head
+
+
+class KnownTurn:
+    """A turn's row. `lengths`: the bytes of the content of some of its blocks, by their index."""
+
+    __slots__ = ("head", "id", "lengths")
+
+    def __init__(self, id: int, head: TurnHead, lengths: dict[int, int] | None = None) -> None:
+        self.id = id
+        self.head = head
+        self.lengths = {} if lengths is None else lengths
+
+
+class KnownProject:
+    """What is known of one project as of the sequence of its head. What is absent does not exist, or was not loaded.
+
+    `id` is that of its row in the backend; 0, and a head at sequence 0, where the project does not exist yet.
+    """
+
+    __slots__ = ("done", "files", "head", "id", "sessions", "turns")
+
+    def __init__(self, id: int, head: ProjectHead) -> None:
+        self.id = id
+        self.head = head
+        self.files: dict[str, KnownFile] = {}
+        self.sessions: dict[str, int] = {}
+        """The ids of their rows."""
+        self.turns: dict[tuple[str, str], KnownTurn] = {}
+        self.done: dict[str, Done] = {}
+
+    @property
+    def size(self) -> int:
+        """How many rows are remembered."""
+        return len(self.files) + len(self.sessions) + len(self.turns) + len(self.done)
+
+
+def new_project(name: str, now: int) -> KnownProject:
+    """A project that does not exist yet."""
+    return KnownProject(0, ProjectHead(name, new_epoch(), Sequence(0), Milliseconds(now)))
+
+
+class Needs(Struct, frozen=True):
+    """What has to be known for a plan and is not; a project that does not exist has none of it."""
+
+    paths: list[str]
+    sessions: list[str]
+    turns: list[tuple[str, str]]
+    lengths: list[tuple[str, str, int]]
+    """Blocks that grow, by session, turn and index: how long they are."""
+    keys: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.paths or self.sessions or self.turns or self.lengths or self.keys)
+
+
+def needs(known: KnownProject, requests: Iterable[Request]) -> Needs:
+    """What is to be loaded before a plan of the requests can be made."""
+    paths: dict[str, None] = {}
+    sessions: dict[str, None] = {}
+    turns: dict[tuple[str, str], None] = {}
+    lengths: dict[tuple[str, str, int], None] = {}
+    keys: dict[str, None] = {}
+    for request in requests:
+        for change in request:
+            if isinstance(change, AppendUpdate | DeleteFile):
+                if change.path not in known.files:
+                    paths[change.path] = None
+                continue
+            if change.once is not None:
+                keys[change.once.key] = None
+            if isinstance(change, UpdateTurn):
+                key = (change.session_id, change.turn_id)
+                turn = known.turns.get(key)
+                if turn is None:
+                    turns[key] = None
+                for block in change.grown:
+                    if turn is None or block.index not in turn.lengths:
+                        lengths[(*key, block.index)] = None
+                continue
+            if change.session_id not in known.sessions:
+                sessions[change.session_id] = None
+            if isinstance(change, CreateTurn) and (change.session_id, change.turn_id) not in known.turns:
+                turns[change.session_id, change.turn_id] = None
+    return Needs(list(paths), list(sessions), list(turns), list(lengths), list(keys))
+
+
+class VersionRow(Struct, gc=False):
+    """A row of the log to be stored; a tombstone has no body and no checksum."""
+
+    file: KnownFile
+    sequence: Sequence
+    version: Version
+    last_modified: Milliseconds
+    size: int
+    author: str | None
+    checksum: int | None
+    body: bytes | None
+
+
+class PlannedTurn:
+    """A turn's new state, and what is to be stored with it."""
+
+    __slots__ = ("blocks", "grown", "id", "is_new", "lengths", "old", "output_state", "prompt", "turn")
+
+    def __init__(self, id: int, turn: TurnHead, *, prompt: str | None, lengths: dict[int, int]) -> None:
+        self.id = id
+        self.turn = turn
+        self.old = turn
+        """The state before the plan."""
+        self.is_new = prompt is not None
+        self.prompt = prompt
+        self.lengths = lengths
+        self.blocks: dict[int, PlannedBlock] = {}
+        """New blocks by their index: they follow those that are stored."""
+        self.grown: dict[int, bytes] = {}
+        """The new content of blocks that are stored already."""
+        self.output_state: bytes | None = None
+        """None: it stays; empty: there is none any more."""
+
+
+class PlannedBlock(Struct, gc=False):
+    type: BlockType
+    created_at: Milliseconds
+    content: bytes
+    told_from: int | None
+
+
+class PastLife(Struct, frozen=True, gc=False):
+    """A life of a file that is over: it ended with the tombstone `head`."""
+
+    file: KnownFile
+    head: FileHead
+
+
+class Plan:
+    """What is to be stored of a batch of requests of one project, and what is answered once it is.
+
+    Ids of rows that are new are 0 until the backend gives them; `settle` takes them over.
+    """
+
+    def __init__(self, known: KnownProject, now: int) -> None:
+        self.known = known
+        self.head = known.head
+        """The project after the batch."""
+        self.results: list[Result] = []
+        self.rows: list[VersionRow] = []
+        self.new_files: dict[str, KnownFile] = {}
+        """Files that were not there, each with its newest head; `first` has the sequence that made it."""
+        self.first: dict[str, Sequence] = {}
+        self.files: dict[str, KnownFile] = {}
+        """All files that change, the new ones included, each with its newest head."""
+        self.past_lives: list[PastLife] = []
+        self.new_sessions: dict[str, SessionHead] = {}
+        self.session_ids: dict[str, int] = {}
+        """Given by the backend to the new sessions."""
+        self.turns: dict[tuple[str, str], PlannedTurn] = {}
+        self.done: dict[str, Done] = {}
+        self._now = now
+        self._broken: set[Line] = set()
+
+    @property
+    def stores(self) -> bool:
+        """Whether anything is to be stored."""
+        return self.head is not self.known.head
+
+    @property
+    def commits(self) -> tuple[Commit, ...]:
+        """What the listeners hear, in the order of the sequence."""
+        return tuple([commit for result in self.results if type(result) is tuple for commit in result])
+
+    def add(self, request: Request) -> None:
+        """Decide one request: it is stored, or its result says why not."""
+        conflict = self._first_conflict(request)
+        if conflict is None:
+            self.results.append(tuple([self._advance(change) for change in request]))
+            return
+        for change in request:
+            if type(change) is AppendUpdate and change.line is not None:
+                self._broken.add(change.line)
+        self.results.append(conflict)
+
+    def settle(self) -> None:
+        """The plan was stored: what is known moves to it, and the lines of what failed are broken."""
+        known = self.known
+        known.head = self.head
+        known.files.update(self.files)
+        known.done.update(self.done)
+        known.sessions.update(self.session_ids)
+        for key, planned in self.turns.items():
+            lengths = planned.lengths
+            while len(lengths) > _KNOWN_LENGTHS:
+                del lengths[min(lengths)]
+            known.turns[key] = KnownTurn(planned.id, planned.turn, lengths)
+        for line in self._broken:
+            line.broken = True
+
+    def _first_conflict(self, request: Request) -> StorageError | None:
+        project = self.known.head.name
+        expected: dict[str, int] = {}
+        for change in request:
+            if isinstance(change, _TURN_CHANGES):
+                conflict = self._turn_conflict(project, change)
+                if conflict is not None:
+                    return conflict
+                continue
+            path = change.path
+            found = expected.get(path)
+            head = None
+            if found is None:
+                file = self.files.get(path) or self.known.files.get(path)
+                head = file.head if file else None
+                found = head.version if head else 0
+            if type(change) is AppendUpdate and change.line is not None and self._is_broken(change.line):
+                return PredecessorFailed(project, path, change.expected_version, found)
+            if found != change.expected_version:
+                return VersionConflict(project, path, change.expected_version, found)
+            if type(change) is AppendUpdate and head is not None and _is_for_another_life(change, head):
+                return PredecessorFailed(project, path, change.expected_version, found)
+            expected[path] = found + 1
+        return None
+
+    def _is_broken(self, line: Line) -> bool:
+        return line.broken or line in self._broken
+
+    def _turn_conflict(self, project: str, change: TurnChange) -> StorageError | None:
+        if change.once is not None:
+            done = self.done.get(change.once.key) or self.known.done.get(change.once.key)
+            if done is not None and done.done_at > self._now - DONE_KEPT_MS:
+                return AlreadyDone(project, change.once.key, done)
+        session = change.session_id in self.new_sessions or change.session_id in self.known.sessions
+        if isinstance(change, CreateSession):
+            return TurnConflict(project, change.session_id, None, 0, 1) if session else None
+        if isinstance(change, CreateTurn) and not session:
+            return SessionMissing(project, change.session_id)
+        turn = self._turn(change.session_id, change.turn_id)
+        expected = change.expected_sequence if isinstance(change, UpdateTurn) else 0
+        found = 0 if turn is None else turn.sequence
+        if found == expected and (turn is not None or isinstance(change, CreateTurn)):
+            return None
+        return TurnConflict(project, change.session_id, change.turn_id, expected, found)
+
+    def _turn(self, session_id: str, turn_id: str) -> TurnHead | None:
+        planned = self.turns.get((session_id, turn_id))
+        if planned is not None:
+            return planned.turn
+        known = self.known.turns.get((session_id, turn_id))
+        return None if known is None else known.head
+
+    def _advance(self, change: Change | TurnChange) -> Commit:
+        """Advance the project by one change, and note the rows that say so."""
+        old = self.head
+        head = self.head = ProjectHead(
+            old.name,
+            old.epoch,
+            Sequence(old.sequence + 1),
+            Milliseconds(max(old.last_modified, self._now)),
+        )
+        if not isinstance(change, _TURN_CHANGES):
+            return self._add_version(head, change)
+        if isinstance(change, CreateSession):
+            session = SessionHead(change.session_id, change.title, head.sequence, head.last_modified)
+            self.new_sessions[change.session_id] = session
+            self._note_done(change.once, change, None, 0)
+            return CommittedSession(head, session)
+        turn = self._create_turn(head, change) if isinstance(change, CreateTurn) else self._update_turn(head, change)
+        self._note_done(change.once, change, change.turn_id, turn.block_count)
+        return CommittedTurn(head, turn)
+
+    def _note_done(self, once: Once | None, change: TurnChange, turn_id: str | None, block_count: int) -> None:
+        if once is not None:
+            now = self.head.last_modified
+            self.done[once.key] = Done(once.digest, change.session_id, turn_id, block_count, now)
+
+    def _add_version(self, head: ProjectHead, change: Change) -> Committed:
+        sequence, now, path = head.sequence, head.last_modified, change.path
+        planned = self.files.get(path)
+        if planned is None:
+            known = self.known.files.get(path)
+            if known is None:
+                planned = KnownFile(0, _no_file(path, now))
+                self.new_files[path] = planned
+                self.first[path] = sequence
+            else:
+                planned = KnownFile(known.id, known.head)
+            self.files[path] = planned
+        old = planned.head
+        version = Version(old.version + 1)
+        deleted = type(change) is DeleteFile
+        body = change.body if type(change) is AppendUpdate else None
+        size = old.size
+        incarnation, born_version, born_sequence = old.incarnation, old.born_version, old.born_sequence
+        if old.deleted and not deleted:
+            if old.version:
+                self.past_lives.append(PastLife(planned, old))
+            size, born_version, born_sequence = 0, version, sequence
+            incarnation = (type(change) is AppendUpdate and change.incarnation) or new_incarnation()
+        if body is not None:
+            size += len(body)
+        planned.head = FileHead(path, version, incarnation, sequence, now, size, deleted, born_version, born_sequence)
+        check = None if body is None else checksum(body)
+        self.rows.append(VersionRow(planned, sequence, version, now, size, change.author, check, body))
+        return Committed(head, planned.head, body)
+
+    def _create_turn(self, head: ProjectHead, change: CreateTurn) -> TurnHead:
+        now = head.last_modified
+        turn = TurnHead(
+            change.session_id, change.turn_id, "pending", 0, head.sequence, now, now, None, None, None, 0, 0
+        )
+        self.turns[change.session_id, change.turn_id] = PlannedTurn(0, turn, prompt=change.prompt, lengths={})
+        return turn
+
+    def _update_turn(self, head: ProjectHead, change: UpdateTurn) -> TurnHead:
+        key = (change.session_id, change.turn_id)
+        planned = self.turns.get(key)
+        if planned is None:
+            known = self.known.turns[key]
+            planned = PlannedTurn(known.id, known.head, prompt=None, lengths=dict(known.lengths))
+            self.turns[key] = planned
+        size = planned.turn.size
+        for grown in change.grown:
+            size += len(grown.content) - planned.lengths[grown.index]
+            planned.lengths[grown.index] = len(grown.content)
+            new = planned.blocks.get(grown.index)
+            if new is None:
+                planned.grown[grown.index] = grown.content
+            else:
+                new.content = grown.content
+        for index, block in enumerate(change.blocks, planned.turn.block_count):
+            size += len(block.content)
+            planned.lengths[index] = len(block.content)
+            planned.blocks[index] = PlannedBlock(block.type, head.last_modified, block.content, block.told_from)
+        if change.output is not None:
+            planned.output_state = change.output.state
+        planned.turn = _advanced(planned.turn, head, change, size)
+        return planned.turn
+
+
+def plan(known: KnownProject, requests: Items[Request], now: int) -> Plan:
+    """Decide requests of one project in their order.
+
+    Args:
+        known: what `needs` names is loaded.
+        now: milliseconds since 1970.
+    """
+    made = Plan(known, now)
+    for request in requests:
+        made.add(request)
+    return made
+
+
+def _no_file(path: str, now: Milliseconds) -> FileHead:
+    """The head of a file that has no version yet."""
+    return FileHead(path, Version(0), Incarnation(""), Sequence(0), now, 0, True, Version(0), Sequence(0))
+
+
+def _is_for_another_life(change: AppendUpdate, head: FileHead) -> bool:
+    """Whether a change was made for another life of the file than the one that it would be added to."""
+    return change.incarnation is not None and (change.incarnation == head.incarnation) is head.deleted
+
+
+def _advanced(old: TurnHead, head: ProjectHead, change: UpdateTurn, size: int) -> TurnHead:
+    """A turn's state after a change."""
+    now = head.last_modified
+    starts = old.status == "pending" and bool(change.status == "running" or change.blocks or change.output)
+    result_status, result_error = old.result_status, old.result_error
+    if change.result is not None:
+        result_status, result_error = change.result.status, change.result.error
+    return TurnHead(
+        session_id=old.session_id,
+        turn_id=old.turn_id,
+        status=change.status,
+        block_count=old.block_count + len(change.blocks),
+        sequence=head.sequence,
+        last_updated=now,
+        created_at=old.created_at,
+        started_at=now if starts else old.started_at,
+        completed_at=now if change.status in FINISHED else None,
+        error=change.error,
+        size=size,
+        output_offset=old.output_offset if change.output is None else change.output.offset,
+        result_status=result_status,
+        result_error=result_error,
+        settling=change.settling,
+        grown=change.blocks[-1].told_from is not None if change.blocks else old.grown,
+    )
