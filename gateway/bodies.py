@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.connections import BodyLimits
+from gateway.eager import Rest
 from gateway.middleware import send_problem
 from gateway.problems import Overloaded, Problem, RequestTimeout
 
@@ -86,21 +87,36 @@ class _Body:
         self._bodies = bodies
         self._receive = receive
         self._send = send
-        self._started = asyncio.get_running_loop().time()
+        self._started: float | None = None
         self._size = 0
         self._complete = False
         self.held = 0
         self.answering = False
 
     async def receive(self) -> Message:
-        if self._complete:
-            return await self._receive()
-        now = asyncio.get_running_loop().time() if self._size else self._started
+        receiving = self._receive().__await__()
+        try:
+            waits_for = next(receiving)
+        except StopIteration as received:  # most bodies are there when they are asked for: no timer is set for them
+            message: Message = received.value
+        else:
+            rest = Rest(receiving, waits_for)
+            message = await (rest if self._complete else self._in_time(rest))
+        if not self._complete:
+            self._count(message)
+        return message
+
+    async def _in_time(self, receiving: Awaitable[Message]) -> Message:
+        now = asyncio.get_running_loop().time()
+        if self._started is None:
+            self._started = now
         try:
             async with asyncio.timeout_at(self._bodies.deadline(self._started, now, self._size)):
-                message = await self._receive()
+                return await receiving
         except TimeoutError:
             raise self._bodies.refusal(RequestTimeout("the body did not come in time")) from None
+
+    def _count(self, message: Message) -> None:
         if message["type"] != "http.request" or not message.get("more_body", False):
             self._complete = True
             self._bodies.release(self)
@@ -108,7 +124,6 @@ class _Body:
             size = len(message.get("body", b""))
             self._size += size
             self._bodies.take(self, size)
-        return message
 
     async def send(self, message: Message) -> None:
         self.answering = True

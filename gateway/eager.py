@@ -1,4 +1,4 @@
-"""Sending without a task: a coroutine runs at once as far as it goes, and only what is left of it is waited for.
+"""Without a task: a coroutine runs at once as far as it goes, and only what is left of it is waited for.
 
 `send` of ASGI is a coroutine: for each of a thousand who are sent the same it would take a task and a turn of the
 loop. It nearly always ends without waiting; where it waits, since the client is slow, it is finished all the same.
@@ -8,7 +8,9 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Coroutine, Generator
 from types import CoroutineType
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 def run_at_once(work: Awaitable[None]) -> Awaitable[None] | None:
@@ -26,7 +28,7 @@ def run_at_once(work: Awaitable[None]) -> Awaitable[None] | None:
         return None
     except Exception as error:
         return _Failed(error)
-    return _Rest(coroutine, waits_for)
+    return Rest(coroutine, waits_for)
 
 
 async def _awaited(work: Awaitable[None]) -> None:
@@ -45,16 +47,21 @@ class _Failed:
         raise self._error
 
 
-class _Rest:
-    """What is left of a coroutine that waits for something."""
+class Rest(Generic[T]):
+    """What is left of a coroutine that waits for something.
+
+    Args:
+        work: the coroutine, or what iterates over an awaitable.
+        waits_for: what it yielded last.
+    """
 
     __slots__ = ("_waits_for", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    def __init__(self, work: Coroutine[Any, Any, T] | Generator[Any, Any, T], waits_for: Any) -> None:
         self._work = work
         self._waits_for = waits_for
 
-    def __await__(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[Any, Any, T]:
         waits_for = self._waits_for
         while True:
             try:
@@ -64,5 +71,6 @@ class _Rest:
                     waits_for = self._work.throw(error)
                 else:
                     waits_for = self._work.send(came)
-            except StopIteration:
-                return
+            except StopIteration as end:
+                result: T = end.value
+                return result
