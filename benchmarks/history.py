@@ -32,7 +32,7 @@ from gateway.documents import Documents
 from gateway.files import Files
 from gateway.hub import Hub
 from gateway.open_document import is_snapshot_due
-from gateway.updates import build_document, build_update
+from gateway.yjs.updates import build_document, build_update
 from storage import Snapshot, Version
 from storage.sqlite import SQLiteStorage
 

@@ -34,7 +34,7 @@ from benchmarks.servers import SERVER_CORE, Server, baseline, gateway, on_core
 from gateway.documents import Documents, stored_parts
 from gateway.files import Files
 from gateway.hub import Hub
-from gateway.updates import build_document
+from gateway.yjs.updates import build_document
 from storage.sqlite import SQLiteStorage
 
 _BEHIND = 10

@@ -7,7 +7,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway import roots
 from gateway.conditional import file_headers
 from gateway.documents import Documents, stored_parts
 from gateway.hub import Hub
@@ -22,14 +21,15 @@ from gateway.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.roots import RootIsNotText, read_roots, read_text
-from gateway.scan import MARK
-from gateway.stored_form import to_wire
-from gateway.structs import Reader
-from gateway.surrogates import updates_of
-from gateway.updates import InvalidUpdate, build_update, diff_update, merge, merge_groups
 from gateway.watched_project import WatchedProject
 from gateway.worker import in_worker
+from gateway.yjs import roots
+from gateway.yjs.roots import RootIsNotText, read_roots, read_text
+from gateway.yjs.scan import MARK
+from gateway.yjs.stored_form import to_wire
+from gateway.yjs.structs import Reader
+from gateway.yjs.surrogates import updates_of
+from gateway.yjs.updates import InvalidUpdate, build_update, diff_update, merge, merge_groups
 from storage import FileHead, Storage, StoredDocument
 
 _INCREMENT_BYTES = 128 * 1024

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from gateway import roots
 from gateway.conditional import Preconditions
 from gateway.documents import Documents, DocumentsExhausted
 from gateway.file_reading import FileReader
@@ -24,11 +23,12 @@ from gateway.problems import (
     Problem,
     WriteContention,
 )
-from gateway.roots import RootIsNotText
-from gateway.stored_form import to_stored
-from gateway.surrogates import part_pairs_together
-from gateway.updates import EMPTY_UPDATE, InvalidUpdate, merge, merge_rows, read_update, run_yrs
 from gateway.wire import Receipt, rfc3339
+from gateway.yjs import roots
+from gateway.yjs.roots import RootIsNotText
+from gateway.yjs.stored_form import to_stored
+from gateway.yjs.surrogates import part_pairs_together
+from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, merge, merge_rows, read_update, run_yrs
 from storage import (
     AppendUpdate,
     Change,

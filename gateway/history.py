@@ -7,13 +7,13 @@ from typing import TypeVar
 from msgspec import UNSET
 
 from gateway.conditional import Preconditions
-from gateway.diff import Difference, Work, differences
 from gateway.files import Files, Written
 from gateway.problems import FileNotFound, NotAText, ProjectNotFound
-from gateway.roots import RootIsNotText, read_text
-from gateway.texts import smallest_edits
 from gateway.wire import History, TextDifference, TextEdit, VersionEntry, rfc3339
 from gateway.worker import compare_in_worker
+from gateway.yjs.diff import Difference, Work, differences
+from gateway.yjs.roots import RootIsNotText, read_text
+from gateway.yjs.text_edits import smallest_edits
 from storage import Storage, VersionRecord
 
 T = TypeVar("T")

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from gateway.scan import MalformedUpdate, scan
-from gateway.stored_form import to_wire
-from gateway.surrogates import read_row
 from gateway.turn_check import Places, TurnCheck, id_fault
-from gateway.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap
 from gateway.wire import path_fault
+from gateway.yjs.scan import MalformedUpdate, scan
+from gateway.yjs.stored_form import to_wire
+from gateway.yjs.surrogates import read_row
+from gateway.yjs.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap
 from storage import NotAnExport
 from storage.portable import (
     BlockRecord,

@@ -9,8 +9,8 @@ import structlog
 from gateway.documents import Documents, stored_parts
 from gateway.jobs import Job
 from gateway.turn_machine import Leases, expire
-from gateway.updates import prove_snapshot
 from gateway.worker import Lane, in_worker
+from gateway.yjs.updates import prove_snapshot
 from storage import Commit, CommittedTurn, Snapshot, Storage, TurnConflict, TurnHead, Version
 
 _log = structlog.get_logger("gateway.maintenance")

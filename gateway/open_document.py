@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 import pycrdt
 
-from gateway.admission import complete_part, is_complete
-from gateway.nesting import DEEPEST, NestedTooDeeply, depth, most_types
-from gateway.restore import restoring_update
-from gateway.roots import require_text
-from gateway.scan import SKIP, Place, Scan
-from gateway.stored_form import to_stored, to_wire
-from gateway.structs import read_state_vector
-from gateway.surrogates import cuts, halves_of, may_hold_pairs, name_pairs, part_pairs, second_halves
-from gateway.texts import apply_edits, most_edits, smallest_edits
-from gateway.updates import Document, InvalidUpdate, build_document, keep_pairs_whole, read_update, run_yrs
+from gateway.yjs.admission import complete_part, is_complete
+from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth, most_types
+from gateway.yjs.reconcile import restoring_update
+from gateway.yjs.roots import require_text
+from gateway.yjs.scan import SKIP, Place, Scan
+from gateway.yjs.stored_form import to_stored, to_wire
+from gateway.yjs.structs import read_state_vector
+from gateway.yjs.surrogates import cuts, halves_of, may_hold_pairs, name_pairs, part_pairs, second_halves
+from gateway.yjs.text_edits import apply_edits, most_edits, smallest_edits
+from gateway.yjs.updates import Document, InvalidUpdate, build_document, keep_pairs_whole, read_update, run_yrs
 from storage import Committed, FileHead, Incarnation, Line, Version
 
 _MEMORY_PER_BYTE = 10

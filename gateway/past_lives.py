@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from gateway.documents import stored_parts
 from gateway.open_document import OpenDocument
-from gateway.scan import SKIP, scan
-from gateway.structs import MalformedUpdate, Reader, read_state_vector
-from gateway.updates import build_document
 from gateway.worker import in_worker
+from gateway.yjs.scan import SKIP, scan
+from gateway.yjs.structs import MalformedUpdate, Reader, read_state_vector
+from gateway.yjs.updates import build_document
 from storage import FileHead, Storage
 
 _LIVES = 16

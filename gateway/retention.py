@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from gateway.documents import stored_parts
 from gateway.jobs import Job
-from gateway.updates import prove_snapshot
 from gateway.worker import Lane, in_worker
+from gateway.yjs.updates import prove_snapshot
 from storage import FoldPoint, Milliseconds, Retention, Storage
 
 _log = structlog.get_logger("gateway.retention")

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import structlog
 
-from gateway.awareness import Awareness
 from gateway.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TOO_LARGE, TRY_LATER
 from gateway.conditional import Preconditions
 from gateway.documents import Documents
@@ -19,10 +18,11 @@ from gateway.past_lives import has_past
 from gateway.problems import DocumentTooLarge, FileDeleted, FileNotFound, Problem, ProjectNotFound
 from gateway.room_answers import Answers, Turns
 from gateway.room_connection import Connection
-from gateway.room_messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
-from gateway.stored_form import to_wire
-from gateway.surrogates import read_row
-from gateway.updates import EMPTY_UPDATE
+from gateway.yjs.awareness import Awareness
+from gateway.yjs.messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
+from gateway.yjs.stored_form import to_wire
+from gateway.yjs.surrogates import read_row
+from gateway.yjs.updates import EMPTY_UPDATE
 from storage import Commit, Committed, FileHead, Storage, StorageError
 
 _log = structlog.get_logger("gateway.rooms")

@@ -28,9 +28,9 @@ from gateway.client.poller import Poller, call
 from gateway.client.project import Project
 from gateway.client.stream import Transport, file_topic
 from gateway.client.subscription import Polled
-from gateway.scan import MalformedUpdate, Place, scan
-from gateway.surrogates import cuts, part_pairs, second_halves
 from gateway.wire import Receipt
+from gateway.yjs.scan import MalformedUpdate, Place, scan
+from gateway.yjs.surrogates import cuts, part_pairs, second_halves
 
 ResetReason = Literal["deleted", "recreated", "restored", "parted"]
 
@@ -204,7 +204,7 @@ class DocumentMirror(Poller):
         self._start_push()
 
     def _parted_by(self, update: bytes) -> set[Place]:
-        """The pairs of `doc` that an update parts. yrs loses text there (`gateway.surrogates`)."""
+        """The pairs of `doc` that an update parts. yrs loses text there (`gateway.yjs.surrogates`)."""
         return self._halves & set(cuts(scan(update))) if self._halves else set()
 
     def _build(self, updates: Sequence[bytes]) -> None:

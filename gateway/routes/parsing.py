@@ -23,8 +23,8 @@ from gateway.problems import (
     UnsupportedMediaType,
 )
 from gateway.routes.operation import OCTETS, TEXT
-from gateway.structs import MalformedUpdate, check_state_vector
 from gateway.wire import path_fault, valid_project_id
+from gateway.yjs.structs import MalformedUpdate, check_state_vector
 from storage import Once
 
 T = TypeVar("T")

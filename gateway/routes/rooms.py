@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.awareness import TooMuchAwareness
 from gateway.close_codes import FILE_DELETED, INVALID_PATH, INVALID_UPDATE, TRY_LATER
 from gateway.problems import FileDeleted, InvalidStateVector, Problem
 from gateway.room_connection import Connection
-from gateway.room_messages import (
+from gateway.rooms import Room, Rooms
+from gateway.routes.parsing import encoding_fault
+from gateway.wire import path_fault, valid_project_id
+from gateway.yjs.awareness import TooMuchAwareness
+from gateway.yjs.messages import (
     AwarenessMessage,
     MalformedMessage,
     MalformedStateVector,
@@ -20,9 +23,6 @@ from gateway.room_messages import (
     awareness_message,
     parse_message,
 )
-from gateway.rooms import Room, Rooms
-from gateway.routes.parsing import encoding_fault
-from gateway.wire import path_fault, valid_project_id
 from storage import StorageError
 
 _WORK_IN_A_TURN = 256 * 1024

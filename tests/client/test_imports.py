@@ -18,7 +18,7 @@ def _imports(module: Path) -> Iterator[str]:
             yield node.module
 
 
-_OF_YJS = {"gateway.scan", "gateway.surrogates"}
+_OF_YJS = {"gateway.yjs.scan", "gateway.yjs.surrogates"}
 
 
 def test_of_the_gateway_the_client_imports_the_wire_and_what_reads_updates_alone() -> None:

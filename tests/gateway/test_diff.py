@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.diff import Difference, Work, differences
 from gateway.history import _unified
-from gateway.texts import apply_edits, most_edits, smallest_edits
+from gateway.yjs.diff import Difference, Work, differences
+from gateway.yjs.text_edits import apply_edits, most_edits, smallest_edits
 
 _TEXTS = st.text(alphabet="ab é🎈\n", max_size=60)
 _PLENTY = 2**20

@@ -18,7 +18,7 @@ from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files
 from gateway.hub import Hub
-from gateway.room_messages import sync_update
+from gateway.yjs.messages import sync_update
 from storage.sqlite import SQLiteStorage
 from tests.support.server import GatewayProcess
 

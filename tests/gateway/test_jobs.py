@@ -12,7 +12,7 @@ from gateway.documents import Documents
 from gateway.jobs import Job
 from gateway.maintenance import Maintenance
 from gateway.retention import Retainer, RetentionPolicy
-from gateway.updates import build_update
+from gateway.yjs.updates import build_update
 from storage import AppendUpdate, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
 from tests.support.server import GatewayProcess

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pycrdt
 
-from gateway.updates import build_update
+from gateway.yjs.updates import build_update
 from storage import Snapshot, Storage
 from tests.gateway.test_retention import running
 

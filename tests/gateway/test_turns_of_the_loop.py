@@ -10,8 +10,8 @@ import httpx
 
 from gateway.changes import Changes
 from gateway.hub import Hub
-from gateway.room_messages import QUERY_AWARENESS, AwarenessMessage, sync_step_1, sync_update
 from gateway.wire import StatusQuestion
+from gateway.yjs.messages import QUERY_AWARENESS, AwarenessMessage, sync_step_1, sync_update
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
 from tests.live.clients import name_of

@@ -9,7 +9,7 @@ import httpx
 import pycrdt
 import pytest
 
-from gateway.scan import STRING, block, scan
+from gateway.yjs.scan import STRING, block, scan
 from tests.gateway.test_transfer import put, run
 from tests.support.oracle import Oracle
 from tests.support.server import GatewayProcess

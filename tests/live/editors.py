@@ -16,7 +16,7 @@ import pycrdt
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.room_messages import SyncMessage, parse_message, sync_step_1, sync_step_2, sync_update
+from gateway.yjs.messages import SyncMessage, parse_message, sync_step_1, sync_step_2, sync_update
 from tests.support.oracle import FOLDER
 from tests.support.server import GatewayProcess
 

@@ -8,7 +8,7 @@ import httpx
 import pycrdt
 import pytest
 
-from gateway.room_messages import sync_step_1, sync_step_2, sync_update
+from gateway.yjs.messages import sync_step_1, sync_step_2, sync_update
 from tests.live.clients import OCTETS, name_of, put
 from tests.live.editors import Editor, Typewriter, raw_client
 from tests.live.test_rooms import text_of, until_text

@@ -15,8 +15,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from gateway.awareness import EXPIRY_S, Awareness
-from gateway.room_messages import (
+from gateway.yjs.awareness import EXPIRY_S, Awareness
+from gateway.yjs.messages import (
     AwarenessMessage,
     AwarenessState,
     awareness_message,

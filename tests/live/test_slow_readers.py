@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.room_messages import sync_step_1
+from gateway.yjs.messages import sync_step_1
 from tests.live.clients import event_stream, put, wait_for_figure
 from tests.live.editors import Typewriter, client_frame, raw_client, resident_bytes
 from tests.support.server import GatewayProcess

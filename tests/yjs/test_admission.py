@@ -7,12 +7,12 @@ import random
 import pycrdt
 import pytest
 
-from gateway.admission import complete_part, is_complete
 from gateway.files import _admit_in_turn, _merge_received
 from gateway.open_document import Gap, OpenDocument
-from gateway.scan import scan, var_bytes, var_uint
-from gateway.surrogates import updates_of
-from gateway.updates import InvalidUpdate, apply_row, build_document, merge, merge_rows
+from gateway.yjs.admission import complete_part, is_complete
+from gateway.yjs.scan import scan, var_bytes, var_uint
+from gateway.yjs.surrogates import updates_of
+from gateway.yjs.updates import InvalidUpdate, apply_row, build_document, merge, merge_rows
 from storage import Incarnation
 from tests.support.oracle import Oracle
 

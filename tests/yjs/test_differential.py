@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from gateway.open_document import OpenDocument
-from gateway.roots import read_roots
-from gateway.stored_form import to_wire
-from gateway.updates import build_document
+from gateway.yjs.roots import read_roots
+from gateway.yjs.stored_form import to_wire
+from gateway.yjs.updates import build_document
 from storage import Incarnation
 from tests.support.oracle import FOLDER
 from tests.support.server import GatewayProcess

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.texts import apply_edits, smallest_edits
+from gateway.yjs.text_edits import apply_edits, smallest_edits
 
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 _OCTETS = {"Content-Type": "application/octet-stream"}

@@ -9,10 +9,10 @@ import httpx
 import pycrdt
 import pytest
 
-from gateway.restore import restoring_update
-from gateway.roots import kind_of, read_roots
-from gateway.scan import scan
-from gateway.tree import read_tree
+from gateway.yjs.reconcile import restoring_update
+from gateway.yjs.roots import kind_of, read_roots
+from gateway.yjs.scan import scan
+from gateway.yjs.tree import read_tree
 from tests.support.oracle import Oracle
 
 _SEEDS = 600

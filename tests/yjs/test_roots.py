@@ -6,8 +6,8 @@ from typing import Any
 import pycrdt
 import pytest
 
-from gateway.roots import kind_of, read_roots
-from gateway.tree import read_tree
+from gateway.yjs.roots import kind_of, read_roots
+from gateway.yjs.tree import read_tree
 
 Document = pycrdt.Doc[Any]
 

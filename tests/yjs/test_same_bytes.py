@@ -5,9 +5,9 @@ import random
 import pycrdt
 
 from gateway.open_document import OpenDocument
-from gateway.stored_form import to_wire
-from gateway.surrogates import updates_of
-from gateway.updates import build_document, build_update, merge
+from gateway.yjs.stored_form import to_wire
+from gateway.yjs.surrogates import updates_of
+from gateway.yjs.updates import build_document, build_update, merge
 from storage import Incarnation
 
 

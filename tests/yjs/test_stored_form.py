@@ -6,8 +6,8 @@ import struct
 import pycrdt
 import pytest
 
-from gateway.scan import MARK, MARK_TEXT, MalformedUpdate, scan, var_bytes, var_uint
-from gateway.stored_form import to_stored, to_wire
+from gateway.yjs.scan import MARK, MARK_TEXT, MalformedUpdate, scan, var_bytes, var_uint
+from gateway.yjs.stored_form import to_stored, to_wire
 
 
 def _item(content: int, body: bytes, *, key: str | None = None, client: int = 1, clock: int = 0) -> bytes:

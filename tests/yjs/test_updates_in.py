@@ -8,8 +8,8 @@ import httpx
 import pycrdt
 import pytest
 
-from gateway.scan import scan
-from gateway.updates import merge
+from gateway.yjs.scan import scan
+from gateway.yjs.updates import merge
 from tests.support.oracle import Oracle
 from tests.support.server import GatewayProcess
 

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 
-from gateway.scan import TYPE, Place, Scan, ScannedStruct
+from gateway.yjs.scan import TYPE, Place, Scan, ScannedStruct
 
 DEEPEST = 5_000
 """How many levels shared types may be nested. A deletion nests calls of yrs as deeply: 30,000 it survives."""

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import pycrdt
 
-from gateway.scan import EMBED, FORMAT, STRING, TYPE, XML_ELEMENT, XML_HOOK
-from gateway.tree import ARRAY, MAP, TEXT, XML_FRAGMENT, XML_TEXT, Item, Node, read_tree
-from gateway.updates import Document, build_document
-from gateway.values import BigInt, TooDeep, Undefined, decode_json, js_string, members, number, utf16
+from gateway.yjs.scan import EMBED, FORMAT, STRING, TYPE, XML_ELEMENT, XML_HOOK
+from gateway.yjs.tree import ARRAY, MAP, TEXT, XML_FRAGMENT, XML_TEXT, Item, Node, read_tree
+from gateway.yjs.updates import Document, build_document
+from gateway.yjs.values import BigInt, TooDeep, Undefined, decode_json, js_string, members, number, utf16
 
 RootKind = Literal["text", "array", "map", "xml"]
 _SHARED = (pycrdt.Text, pycrdt.Array, pycrdt.Map, pycrdt.XmlText, pycrdt.XmlElement, pycrdt.XmlFragment)

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable
 
 from msgspec import Struct
 
-from gateway.room_messages import AwarenessState
+from gateway.yjs.messages import AwarenessState
 
 EXPIRY_S = 30.0
 """A state that was not renewed for so long is withdrawn; clients renew theirs every 15 s."""

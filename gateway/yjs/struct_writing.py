@@ -1,6 +1,6 @@
 """Writes the structs of one client as an update, encoding version 1 (yjs: `src/structs/Item.js`, `write`). Pure."""
 
-from gateway.structs import Place
+from gateway.yjs.structs import Place
 
 _HAS_LEFT, _HAS_RIGHT, _HAS_KEY = 0x80, 0x40, 0x20
 

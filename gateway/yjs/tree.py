@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.scan import (
+from gateway.yjs.scan import (
     ANY,
     DELETED,
     GC,
@@ -25,8 +25,8 @@ from gateway.scan import (
     scan,
     uint,
 )
-from gateway.structs import Place
-from gateway.values import decode_any, decode_json
+from gateway.yjs.structs import Place
+from gateway.yjs.values import decode_any, decode_json
 
 ARRAY, MAP, TEXT, XML_FRAGMENT, XML_TEXT = 0, 1, 2, 4, 6
 """The kinds of shared types, beside XML_ELEMENT and XML_HOOK."""

@@ -17,7 +17,7 @@ import base64
 import json
 from collections.abc import Iterator
 
-from gateway.scan import (
+from gateway.yjs.scan import (
     ANY,
     DOC,
     FORMAT,

@@ -9,7 +9,7 @@ pairs, so that a document that is built again treats the rows before it in the s
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from gateway.scan import STRING, MalformedUpdate, Place, Scan, block, scan, uint, var_bytes, var_uint
+from gateway.yjs.scan import STRING, MalformedUpdate, Place, Scan, block, scan, uint, var_bytes, var_uint
 
 _FOUR_BYTES = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
 _PAIRED = re.compile("[\U00010000-\U0010ffff]")

@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 import pycrdt
 
-from gateway.scan import MalformedUpdate, Place, Scan, scan, var_uint
-from gateway.structs import Reader, read_delete_set, read_state_vector
-from gateway.surrogates import name_pairs, pairs_parted_within, part_pairs, read_row, second_halves, updates_of
+from gateway.yjs.scan import MalformedUpdate, Place, Scan, scan, var_uint
+from gateway.yjs.structs import Reader, read_delete_set, read_state_vector
+from gateway.yjs.surrogates import name_pairs, pairs_parted_within, part_pairs, read_row, second_halves, updates_of
 
 T = TypeVar("T")
 

@@ -8,11 +8,11 @@ very bytes that the other document has for it.
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from gateway.diff import Work
-from gateway.roots import NestedTooDeeply, value_of
-from gateway.scan import EMBED, FORMAT, STRING, TYPE, block, utf16_length
-from gateway.sequence_changes import Token, operations
-from gateway.sequences import (
+from gateway.yjs.diff import Work
+from gateway.yjs.roots import NestedTooDeeply, value_of
+from gateway.yjs.scan import EMBED, FORMAT, STRING, TYPE, block, utf16_length
+from gateway.yjs.sequence_changes import Token, operations
+from gateway.yjs.sequences import (
     Formats,
     Slice,
     Wanted,
@@ -24,10 +24,10 @@ from gateway.sequences import (
     told_format,
     units_of,
 )
-from gateway.struct_writing import StructWriter, var_bytes
-from gateway.structs import Place
-from gateway.tree import Item, Node, read_tree
-from gateway.values import canonical, decode_any
+from gateway.yjs.struct_writing import StructWriter, var_bytes
+from gateway.yjs.structs import Place
+from gateway.yjs.tree import Item, Node, read_tree
+from gateway.yjs.values import canonical, decode_any
 
 _CELLS = 2**28
 """How much is compared for one restore: about 30 ms."""

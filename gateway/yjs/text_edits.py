@@ -13,7 +13,7 @@ from typing import Any
 import pycrdt
 from msgspec import Struct
 
-from gateway.diff import Difference, Work, differences
+from gateway.yjs.diff import Difference, Work, differences
 
 _CELLS = 2**27
 """How much is compared for one edit of a text: about 15 ms."""

@@ -6,11 +6,11 @@ A token is a character (a code point, however many clocks that takes) or whateve
 from bisect import bisect_right
 from collections.abc import Hashable, Iterator
 
-from gateway.scan import ANY, FORMAT, JSON, STRING, TYPE, XML_ELEMENT, XML_HOOK
-from gateway.struct_writing import var_bytes, var_uint
-from gateway.structs import Place
-from gateway.tree import Item, Node
-from gateway.values import canonical, decode_json
+from gateway.yjs.scan import ANY, FORMAT, JSON, STRING, TYPE, XML_ELEMENT, XML_HOOK
+from gateway.yjs.struct_writing import var_bytes, var_uint
+from gateway.yjs.structs import Place
+from gateway.yjs.tree import Item, Node
+from gateway.yjs.values import canonical, decode_json
 
 Formats = dict[str, tuple[Hashable, bytes]]
 """What is formatted: by name what the value is compared by, and its JSON."""

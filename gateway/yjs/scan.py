@@ -18,7 +18,7 @@ XML_ELEMENT, XML_HOOK = 3, 5
 _LAST_TYPE = 6
 
 MARK = b"$yjs-gateway:stand-in$"
-"""What every stand-in begins with (`gateway.stored_form`). A value of a client that begins so needs one itself."""
+"""What every stand-in begins with (`gateway.yjs.stored_form`). A value of a client that begins so needs one itself."""
 MARK_TEXT = MARK.decode()
 
 _LARGEST_INTEGER = 2**53 - 1

@@ -1,7 +1,7 @@
 """Reads values by the rules of lib0's `decoding.js`: state vectors, delete sets, messages. Pure."""
 
-from gateway.scan import MalformedUpdate as MalformedUpdate
-from gateway.scan import Place as Place
+from gateway.yjs.scan import MalformedUpdate as MalformedUpdate
+from gateway.yjs.scan import Place as Place
 
 _LARGEST_INTEGER = 2**53 - 1
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Hashable, Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from gateway.diff import Difference, Work, differences
-from gateway.scan import ANY, FORMAT, JSON, STRING, TYPE
-from gateway.sequences import nodes_of, token_count
-from gateway.texts import smallest_edits
-from gateway.tree import Item, Node
+from gateway.yjs.diff import Difference, Work, differences
+from gateway.yjs.scan import ANY, FORMAT, JSON, STRING, TYPE
+from gateway.yjs.sequences import nodes_of, token_count
+from gateway.yjs.text_edits import smallest_edits
+from gateway.yjs.tree import Item, Node
 
 Token = Hashable
 Operation = tuple[str, int, int, int]

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterator
 
-from gateway.scan import SKIP, Place, Scan, ScannedStruct, var_uint
+from gateway.yjs.scan import SKIP, Place, Scan, ScannedStruct, var_uint
 
 
 def is_complete(scanned: Scan, clocks: dict[int, int]) -> bool:
