@@ -30,8 +30,8 @@ from benchmarks.harness import Aim, Plan, Row, compare, folder, take_turns
 from benchmarks.servers import SERVER_CORE, node_packages, on_core
 from gateway.documents import Documents
 from gateway.files import Files
-from gateway.hub import Hub
 from gateway.open_document import is_snapshot_due
+from gateway.watch.hub import Hub
 from gateway.yjs.updates import build_document, build_update
 from storage import Snapshot, Version
 from storage.sqlite import SQLiteStorage

@@ -33,7 +33,7 @@ from benchmarks.load import Load, compare_times, fetch, put_under_load, request
 from benchmarks.servers import SERVER_CORE, Server, baseline, gateway, on_core
 from gateway.documents import Documents, stored_parts
 from gateway.files import Files
-from gateway.hub import Hub
+from gateway.watch.hub import Hub
 from gateway.yjs.updates import build_document
 from storage.sqlite import SQLiteStorage
 

@@ -17,7 +17,6 @@ from gateway.documents import Documents
 from gateway.feed import Feed
 from gateway.files import Files
 from gateway.history import Versions
-from gateway.hub import Hub
 from gateway.jobs import Job, running
 from gateway.maintenance import Maintenance, SilentTurns
 from gateway.metrics import Metrics
@@ -41,6 +40,7 @@ from gateway.sync import Sync
 from gateway.turns import Turns
 from gateway.unchanged import UnchangedPolls
 from gateway.waiting import WaitingRequests
+from gateway.watch.hub import Hub
 from gateway.worker import Workers, worker_processes
 from storage import Storage, StorageError
 from storage.opening import StorageLimits, open_storage

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from gateway.hub import Hub
 from gateway.pace import with_turns
 from gateway.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
-from gateway.watched_project import WatchedProject
+from gateway.watch.hub import Hub
+from gateway.watch.project import WatchedProject
 from gateway.wire import (
     ChangeType,
     Cursor,

@@ -4,9 +4,9 @@ import msgspec
 from msgspec import Struct
 
 from gateway.changes import Position, change_type_since, position_of
-from gateway.hub import Hub
 from gateway.problems import ProjectNotFound
-from gateway.watched_project import Interest, WatchedProject
+from gateway.watch.hub import Hub
+from gateway.watch.project import Interest, WatchedProject
 from gateway.wire import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry, rfc3339
 from storage import FileHead, ProjectHead, Storage, TurnHead
 

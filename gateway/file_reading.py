@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from gateway.conditional import file_headers
 from gateway.documents import Documents, stored_parts
-from gateway.hub import Hub
 from gateway.problems import (
     FileDeleted,
     FileNotFound,
@@ -21,7 +20,8 @@ from gateway.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.watched_project import WatchedProject
+from gateway.watch.hub import Hub
+from gateway.watch.project import WatchedProject
 from gateway.worker import in_worker
 from gateway.yjs import roots
 from gateway.yjs.roots import RootIsNotText, read_roots, read_text

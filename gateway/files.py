@@ -9,7 +9,6 @@ from msgspec import Struct
 from gateway.conditional import Preconditions
 from gateway.documents import Documents, DocumentsExhausted
 from gateway.file_reading import FileReader
-from gateway.hub import Hub
 from gateway.open_document import Admitted, Gap, OpenDocument
 from gateway.past_lives import PastLives
 from gateway.problems import (
@@ -23,6 +22,7 @@ from gateway.problems import (
     Problem,
     WriteContention,
 )
+from gateway.watch.hub import Hub
 from gateway.wire import Receipt, rfc3339
 from gateway.yjs import roots
 from gateway.yjs.roots import RootIsNotText

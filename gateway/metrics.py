@@ -9,9 +9,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gateway.documents import Documents
-from gateway.hub import Hub
 from gateway.jobs import Job
 from gateway.rooms import Rooms
+from gateway.watch.hub import Hub
 from gateway.worker import Workers
 from storage import Storage
 

@@ -10,9 +10,9 @@ from starlette.types import Message, Send
 from gateway.conditional import SAFETY_HEADERS
 from gateway.eager import run_at_once
 from gateway.feed import Feed
-from gateway.hub import Hub
 from gateway.routes.waits import OpenStream
-from gateway.watched_project import Interest, Waiter, WatchedProject
+from gateway.watch.hub import Hub
+from gateway.watch.project import Interest, Waiter, WatchedProject
 
 _log = structlog.get_logger("gateway.http")
 

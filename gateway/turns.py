@@ -12,7 +12,6 @@ from msgspec import Struct
 from gateway.agent_lines import Prepared, prepare
 from gateway.agent_output import AgentOutput, Steps
 from gateway.dialects import DialectName
-from gateway.hub import Hub
 from gateway.problems import (
     BlockConflict,
     KeyReused,
@@ -36,7 +35,8 @@ from gateway.turn_machine import (
     set_status,
     take_output,
 )
-from gateway.watched_project import WatchedProject
+from gateway.watch.hub import Hub
+from gateway.watch.project import WatchedProject
 from gateway.worker import in_worker
 from storage import (
     FINISHED,

@@ -12,10 +12,10 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.conditional import COMMON_HEADERS, Form, entity_tag, file_headers, turn_tag
-from gateway.hub import Hub
 from gateway.metrics import RequestFigures
 from gateway.routes.parsing import accepted_form
-from gateway.watched_project import KnownFile, KnownTurn, NotModified, WatchedProject
+from gateway.watch.hub import Hub
+from gateway.watch.project import KnownFile, KnownTurn, NotModified, WatchedProject
 from gateway.wire import StatusQuestion
 
 _PREFIX = "/api/projects/"

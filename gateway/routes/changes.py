@@ -30,7 +30,7 @@ from gateway.routes.parsing import (
     whole_number,
 )
 from gateway.routes.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
-from gateway.watched_project import Interest
+from gateway.watch.project import Interest
 from gateway.wire import DeletedListing, FeedAnswer, FileListing, StatusAnswer, StatusQuestion
 
 _LIMIT = 1000

@@ -50,7 +50,7 @@ from gateway.routes.parsing import (
     whole_number,
 )
 from gateway.routes.waits import empty_after_wait, hold, parse_wait
-from gateway.watched_project import Interest
+from gateway.watch.project import Interest
 from gateway.wire import MoveRequest, Receipt, has_unseen
 from storage import FileHead
 

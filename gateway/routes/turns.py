@@ -38,7 +38,7 @@ from gateway.routes.parsing import (
 )
 from gateway.routes.waits import REMAINING, empty_after_wait, hold, parse_wait
 from gateway.turns import OutputOptions, Turns
-from gateway.watched_project import Interest, WatchedProject
+from gateway.watch.project import Interest, WatchedProject
 from gateway.wire import (
     Block,
     BlockBatch,

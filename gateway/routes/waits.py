@@ -8,7 +8,7 @@ from msgspec import Struct
 from starlette.requests import Request
 
 from gateway.problems import InvalidParameter
-from gateway.watched_project import Interest, WatchedProject
+from gateway.watch.project import Interest, WatchedProject
 from storage import ProjectHead
 
 LONGEST_WAIT = 60

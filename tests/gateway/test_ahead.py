@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from gateway.changes import Changes
 from gateway.documents import Documents
 from gateway.files import Files
-from gateway.hub import Hub
+from gateway.watch.hub import Hub
 from gateway.wire import StatusQuestion
 from storage import AppendUpdate, Commit, Committed, Version
 from storage.sqlite import SQLiteStorage

@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files
-from gateway.hub import Hub
+from gateway.watch.hub import Hub
 from gateway.yjs.messages import sync_update
 from storage.sqlite import SQLiteStorage
 from tests.support.server import GatewayProcess

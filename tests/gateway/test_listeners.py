@@ -11,8 +11,8 @@ import pytest
 from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files
-from gateway.hub import Hub
-from gateway.watched_project import Interest, WatchedProject
+from gateway.watch.hub import Hub
+from gateway.watch.project import Interest, WatchedProject
 from storage import AppendUpdate, Commit, Committed, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
 

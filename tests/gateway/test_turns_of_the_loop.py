@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import httpx
 
 from gateway.changes import Changes
-from gateway.hub import Hub
+from gateway.watch.hub import Hub
 from gateway.wire import StatusQuestion
 from gateway.yjs.messages import QUERY_AWARENESS, AwarenessMessage, sync_step_1, sync_update
 from storage import AppendUpdate, Version

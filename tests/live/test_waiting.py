@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.hub import Hub
 from gateway.metrics import RequestFigures
 from gateway.routes.waits import OpenStream, Park
 from gateway.waiting import WaitingRequests
-from gateway.watched_project import AnswerBudget, Interest, WatchedProject
+from gateway.watch.hub import Hub
+from gateway.watch.project import AnswerBudget, Interest, WatchedProject
 
 
 class _OfAHandler:

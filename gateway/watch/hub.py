@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.watched_project import AnswerBudget, Interest, TooManyWaiters, Waiter, WatchedProject
+from gateway.watch.project import AnswerBudget, Interest, TooManyWaiters, Waiter, WatchedProject
 from storage import Commit, Committed, CommittedTurn, FileHead, Storage, TurnHead
 
 _log = structlog.get_logger("gateway.hub")
