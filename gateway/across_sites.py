@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.metrics import RequestFigures
 from gateway.middleware import send_problem
-from gateway.problems import HostNotAllowed, MalformedRequest, OriginNotAllowed, Problem
+from gateway.wire.problems import HostNotAllowed, MalformedRequest, OriginNotAllowed, Problem
 
 ANY = "*"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -23,7 +23,6 @@ from gateway.metrics import Metrics
 from gateway.middleware import Boundary, compressed, send_problem
 from gateway.openapi import describe
 from gateway.pages import Pages
-from gateway.problems import ShuttingDown
 from gateway.retention import Retainer
 from gateway.rooms import Rooms
 from gateway.routes.changes import ChangeRoutes
@@ -41,6 +40,7 @@ from gateway.turns import Turns
 from gateway.unchanged import UnchangedPolls
 from gateway.waiting import WaitingRequests
 from gateway.watch.hub import Hub
+from gateway.wire.problems import ShuttingDown
 from gateway.worker import Workers, worker_processes
 from storage import Storage, StorageError
 from storage.opening import StorageLimits, open_storage

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.connections import BodyLimits
 from gateway.eager import Rest
 from gateway.middleware import send_problem
-from gateway.problems import Overloaded, Problem, RequestTimeout
+from gateway.wire.problems import Overloaded, Problem, RequestTimeout
 
 
 class BoundedBodies(Collector):

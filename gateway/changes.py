@@ -7,10 +7,9 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.pace import with_turns
-from gateway.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
-from gateway.wire import (
+from gateway.wire.changes import (
     ChangeType,
     Cursor,
     DeletedFile,
@@ -23,6 +22,7 @@ from gateway.wire import (
     path_fault,
     rfc3339,
 )
+from gateway.wire.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
 from storage import FileHead, ProjectHead, Sequence, Storage
 
 _Seen = tuple[int, FileChange]

@@ -4,10 +4,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.changes import Position, change_type_since, position_of
-from gateway.problems import ProjectNotFound
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, WatchedProject
-from gateway.wire import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry, rfc3339
+from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry, rfc3339
+from gateway.wire.problems import ProjectNotFound
 from storage import FileHead, ProjectHead, Storage, TurnHead
 
 _EVENTS_TOGETHER = 500

@@ -193,7 +193,7 @@ def watch(
 
     async def work(files: "Project") -> None:
         from gateway.client import PollSettings
-        from gateway.wire import FileFeedEntry
+        from gateway.wire.changes import FileFeedEntry
 
         listing = (await files.list_files(limit=1)).value
         assert listing is not None

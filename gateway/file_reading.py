@@ -7,9 +7,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.conditional import file_headers
 from gateway.documents import Documents, stored_parts
-from gateway.problems import (
+from gateway.watch.hub import Hub
+from gateway.watch.project import WatchedProject
+from gateway.wire.problems import (
     FileDeleted,
     FileNotFound,
     InvalidStateVector,
@@ -20,8 +21,7 @@ from gateway.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.watch.hub import Hub
-from gateway.watch.project import WatchedProject
+from gateway.wire.tags import file_headers
 from gateway.worker import in_worker
 from gateway.yjs import roots
 from gateway.yjs.roots import RootIsNotText, read_roots, read_text
@@ -52,7 +52,7 @@ class Content(Struct, frozen=True, gc=False):
 class FileReader:
     """Reads the files of all projects.
 
-    Every method raises the problems (`gateway.problems`) that a client is to be told, and StorageError.
+    Every method raises the problems (`gateway.wire.problems`) that a client is to be told, and StorageError.
     """
 
     def __init__(self, storage: Storage, documents: Documents, hub: Hub) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from gateway.conditional import Preconditions
 from gateway.documents import Documents, DocumentsExhausted
 from gateway.file_reading import FileReader
 from gateway.open_document import Admitted, Gap, OpenDocument
 from gateway.past_lives import PastLives
-from gateway.problems import (
+from gateway.watch.hub import Hub
+from gateway.wire.changes import Receipt, rfc3339
+from gateway.wire.problems import (
     DocumentTooLarge,
     FileExists,
     InvalidUpdateBody,
@@ -22,8 +23,7 @@ from gateway.problems import (
     Problem,
     WriteContention,
 )
-from gateway.watch.hub import Hub
-from gateway.wire import Receipt, rfc3339
+from gateway.wire.tags import Preconditions
 from gateway.yjs import roots
 from gateway.yjs.roots import RootIsNotText
 from gateway.yjs.stored_form import to_stored
@@ -89,7 +89,7 @@ class _Refusal(Exception):
 class Files(FileReader):
     """Reads and writes the files of all projects.
 
-    Every method raises the problems (`gateway.problems`) that a client is to be told, and StorageError.
+    Every method raises the problems (`gateway.wire.problems`) that a client is to be told, and StorageError.
     """
 
     def __init__(self, storage: Storage, documents: Documents, hub: Hub) -> None:

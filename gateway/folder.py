@@ -15,7 +15,7 @@ from gateway.client import GatewayError, Project
 from gateway.client.answers import Tagged
 from gateway.client.errors import FileDeleted, FileNotFound, NotAText, PreconditionFailed, ProjectNotFound
 from gateway.folder_files import Folder, FolderState, KnownFile, UnsafePath
-from gateway.wire import FileChange, StatusAnswer
+from gateway.wire.changes import FileChange, StatusAnswer
 from gateway.yjs.text_edits import apply_edits, smallest_edits
 
 Action = Literal["pulled", "pushed", "merged", "deleted here", "deleted there", "conflict", "left out"]

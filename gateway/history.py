@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from msgspec import UNSET
 
-from gateway.conditional import Preconditions
 from gateway.files import Files, Written
-from gateway.problems import FileNotFound, NotAText, ProjectNotFound
-from gateway.wire import History, TextDifference, TextEdit, VersionEntry, rfc3339
+from gateway.wire.changes import History, TextDifference, TextEdit, VersionEntry, rfc3339
+from gateway.wire.problems import FileNotFound, NotAText, ProjectNotFound
+from gateway.wire.tags import Preconditions
 from gateway.worker import compare_in_worker
 from gateway.yjs.diff import Difference, Work, differences
 from gateway.yjs.roots import RootIsNotText, read_text

@@ -18,10 +18,10 @@ from starlette.types import Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from gateway.conditional import COMMON_HEADERS
 from gateway.connections import Connections
 from gateway.http_exchange import BODY_HELD, Exchange
-from gateway.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
+from gateway.wire.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
+from gateway.wire.tags import COMMON_HEADERS
 
 _log = structlog.get_logger("gateway.http")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from gateway.problems import Problem
+from gateway.wire.problems import Problem
 from storage import StorageError
 
 _log = structlog.get_logger("gateway.jobs")

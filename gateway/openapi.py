@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.problems import (
+from gateway.routes.operation import JSON, OCTETS, Operation
+from gateway.wire.changes import ProblemDetails
+from gateway.wire.problems import (
     HeadTooLarge,
     HostNotAllowed,
     InvalidParameter,
@@ -22,8 +24,6 @@ from gateway.problems import (
     StorageIsFull,
     Unavailable,
 )
-from gateway.routes.operation import JSON, OCTETS, Operation
-from gateway.wire import ProblemDetails
 
 _PATH_PARAMETERS = {
     "project": {"type": "string", "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$"},

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.problems import NotFound
+from gateway.wire.problems import NotFound
 
 _POLICY = "; ".join(
     [

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import structlog
 
 from gateway.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TOO_LARGE, TRY_LATER
-from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files, WrittenTogether
 from gateway.past_lives import has_past
-from gateway.problems import DocumentTooLarge, FileDeleted, FileNotFound, Problem, ProjectNotFound
 from gateway.room_answers import Answers, Turns
 from gateway.room_connection import Connection
+from gateway.wire.problems import DocumentTooLarge, FileDeleted, FileNotFound, Problem, ProjectNotFound
+from gateway.wire.tags import Preconditions
 from gateway.yjs.awareness import Awareness
 from gateway.yjs.messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
 from gateway.yjs.stored_form import to_wire

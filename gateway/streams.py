@@ -7,12 +7,12 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import Message, Send
 
-from gateway.conditional import SAFETY_HEADERS
 from gateway.eager import run_at_once
 from gateway.feed import Feed
 from gateway.routes.waits import OpenStream
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, Waiter, WatchedProject
+from gateway.wire.tags import SAFETY_HEADERS
 
 _log = structlog.get_logger("gateway.http")
 

@@ -8,20 +8,8 @@ from typing import TypeVar
 from msgspec import UNSET
 
 from gateway.changes import Changes
-from gateway.conditional import Preconditions
 from gateway.files import Files, Written
-from gateway.problems import (
-    FileDeleted,
-    FileNotFound,
-    InvalidPath,
-    Problem,
-    SyncRefused,
-    TooManyPaths,
-    VersionAhead,
-    after_a_write,
-    problem_from_storage,
-)
-from gateway.wire import (
+from gateway.wire.changes import (
     FileChange,
     ProblemDetails,
     Receipt,
@@ -32,6 +20,18 @@ from gateway.wire import (
     path_fault,
     rfc3339,
 )
+from gateway.wire.problems import (
+    FileDeleted,
+    FileNotFound,
+    InvalidPath,
+    Problem,
+    SyncRefused,
+    TooManyPaths,
+    VersionAhead,
+    after_a_write,
+    problem_from_storage,
+)
+from gateway.wire.tags import Preconditions
 from storage import FileHead, StorageError
 
 T = TypeVar("T")

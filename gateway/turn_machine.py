@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.dialects import Outcome
-from gateway.problems import IllegalTransition, TurnFinished
+from gateway.wire.problems import IllegalTransition, TurnFinished
 from storage import (
     FINISHED,
     GrownBlock,

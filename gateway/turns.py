@@ -12,18 +12,6 @@ from msgspec import Struct
 from gateway.agent_lines import Prepared, prepare
 from gateway.agent_output import AgentOutput, Steps
 from gateway.dialects import DialectName
-from gateway.problems import (
-    BlockConflict,
-    KeyReused,
-    OutputConflict,
-    ProjectNotFound,
-    SessionNotFound,
-    TooComplex,
-    TurnFinished,
-    TurnNotFound,
-    WriteContention,
-    after_a_write,
-)
 from gateway.turn_machine import (
     Output,
     add_blocks,
@@ -37,6 +25,18 @@ from gateway.turn_machine import (
 )
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
+from gateway.wire.problems import (
+    BlockConflict,
+    KeyReused,
+    OutputConflict,
+    ProjectNotFound,
+    SessionNotFound,
+    TooComplex,
+    TurnFinished,
+    TurnNotFound,
+    WriteContention,
+    after_a_write,
+)
 from gateway.worker import in_worker
 from storage import (
     FINISHED,
@@ -83,7 +83,7 @@ class OutputOptions(Struct, frozen=True, gc=False):
 class Turns:
     """Reads and writes the sessions and turns of all projects.
 
-    Every method raises the problems (`gateway.problems`) that a client is to be told, and StorageError.
+    Every method raises the problems (`gateway.wire.problems`) that a client is to be told, and StorageError.
 
     Args:
         lease: seconds that a running turn may be silent.

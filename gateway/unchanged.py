@@ -11,12 +11,12 @@ from collections.abc import Awaitable
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.conditional import COMMON_HEADERS, Form, entity_tag, file_headers, turn_tag
 from gateway.metrics import RequestFigures
 from gateway.routes.parsing import accepted_form
 from gateway.watch.hub import Hub
 from gateway.watch.project import KnownFile, KnownTurn, NotModified, WatchedProject
-from gateway.wire import StatusQuestion
+from gateway.wire.changes import StatusQuestion
+from gateway.wire.tags import COMMON_HEADERS, Form, entity_tag, file_headers, turn_tag
 
 _PREFIX = "/api/projects/"
 _FILE_ROUTE = "/api/projects/{project}/files/{path:file}"

@@ -11,15 +11,15 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.conditional import COMMON_HEADERS
 from gateway.feed import Feed
 from gateway.metrics import RequestFigures
 from gateway.middleware import send_problem
-from gateway.problems import Overloaded
 from gateway.routes.waits import REMAINING, OpenStream, Park
 from gateway.streams import EventStream, EventStreams, describe_stream, refuse_stream
 from gateway.watch.hub import Hub
 from gateway.watch.project import TooManyWaiters, Waiter
+from gateway.wire.problems import Overloaded
+from gateway.wire.tags import COMMON_HEADERS
 
 _log = structlog.get_logger("gateway.http")
 

@@ -21,7 +21,7 @@ from anyio.lowlevel import RunVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from gateway.problems import Overloaded, TooComplex
+from gateway.wire.problems import Overloaded, TooComplex
 from gateway.worker_process import LENGTH_BYTES
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, View, parse_grant
 from gateway.access.tokens import digests_match, is_token, parse_token
-from gateway.problems import Forbidden, ProjectNotFound, Unauthenticated
+from gateway.wire.problems import Forbidden, ProjectNotFound, Unauthenticated
 from storage import AccessToken
 
 LONGEST_CREDENTIAL = 8192

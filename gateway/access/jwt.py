@@ -22,7 +22,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from msgspec import Struct
 
 from gateway.access.grants import Claims, InvalidGrant, parse_grant
-from gateway.problems import Unauthenticated, Unavailable
+from gateway.wire.problems import Unauthenticated, Unavailable
 
 _log = structlog.get_logger("gateway.access")
 

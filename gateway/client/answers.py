@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.client.errors import GatewayError, UnexpectedAnswer, problem_from
-from gateway.wire import ProblemDetails, own_tag
+from gateway.wire.changes import ProblemDetails, own_tag
 
 T = TypeVar("T")
 

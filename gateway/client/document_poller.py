@@ -11,7 +11,7 @@ from gateway.client.poller import Poller, call
 from gateway.client.project import Project
 from gateway.client.stream import EVERY_FILE, Transport, file_topic
 from gateway.client.subscription import Polled
-from gateway.wire import ChangeType, FeedAnswer, FileFeedEntry
+from gateway.wire.changes import ChangeType, FeedAnswer, FileFeedEntry
 
 _STARTS = itertools.count()
 """Pollers that begin at the present begin at different points: they share no requests."""

@@ -12,7 +12,7 @@ import msgspec
 from gateway.client.answers import Sender, decoded
 from gateway.client.errors import GatewayError, NoAnswer, UnexpectedAnswer
 from gateway.client.policy import FastLoop, PollSettings, is_retried, retry_delay_ms
-from gateway.wire import FeedAnswer, FeedEntry
+from gateway.wire.changes import FeedAnswer, FeedEntry
 
 Transport = Literal["events", "wait"]
 

@@ -28,7 +28,7 @@ from gateway.client.poller import Poller, call
 from gateway.client.project import Project
 from gateway.client.stream import Transport, file_topic
 from gateway.client.subscription import Polled
-from gateway.wire import Receipt
+from gateway.wire.changes import Receipt
 from gateway.yjs.scan import MalformedUpdate, Place, scan
 from gateway.yjs.surrogates import cuts, part_pairs, second_halves
 

@@ -6,7 +6,7 @@ URL parsers resolve `.` and `..` (also as `%2e`), so that a path which nobody ha
 from urllib.parse import quote
 
 from gateway.client.errors import InvalidParameter, InvalidPath, InvalidProject, ProblemAnswer
-from gateway.wire import ProblemDetails, path_fault, valid_project_id
+from gateway.wire.changes import ProblemDetails, path_fault, valid_project_id
 
 
 def project_path(name: str) -> str:

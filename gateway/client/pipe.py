@@ -22,7 +22,7 @@ from gateway.client.http import GatewayClient
 from gateway.client.policy import PollSettings, is_retried, retry_delay_ms
 from gateway.client.project import Project
 from gateway.client.spool import Spool, pass_through
-from gateway.wire import OutputReceipt
+from gateway.wire.changes import OutputReceipt
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from gateway.client.errors import UnexpectedAnswer, problem_from
 from gateway.client.paths import checked_path, project_path, quoted_path
 from gateway.client.policy import PollSettings
 from gateway.client.sessions import SessionRequests
-from gateway.wire import (
+from gateway.wire.changes import (
     DeletedFile,
     DeletedListing,
     FeedAnswer,

@@ -11,7 +11,7 @@ from gateway.client.errors import GatewayError
 from gateway.client.manager import PollingManager
 from gateway.client.policy import retry_delay_ms
 from gateway.client.project import Project
-from gateway.wire import FeedAnswer, FeedEntry, FileFeedEntry
+from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry
 
 Transport = Literal["auto", "sse", "long-poll", "poll"]
 """How to learn of changes: by an event stream, by held requests, by the first of the two that works, or by asking."""

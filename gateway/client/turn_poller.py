@@ -12,7 +12,7 @@ from gateway.client.poller import Poller, call
 from gateway.client.project import Project
 from gateway.client.stream import Transport, turn_topic
 from gateway.client.subscription import Polled
-from gateway.wire import Block, Turn
+from gateway.wire.changes import Block, Turn
 
 _FINISHED = ("completed", "failed", "cancelled")
 

@@ -5,17 +5,6 @@ from starlette.responses import Response
 
 from gateway.changes import Changes, parse_cursor
 from gateway.feed import Feed
-from gateway.problems import (
-    BodyTooLarge,
-    InvalidBody,
-    InvalidCursor,
-    InvalidParameter,
-    InvalidPath,
-    Overloaded,
-    ProjectNotFound,
-    TooManyPaths,
-    UnsupportedMediaType,
-)
 from gateway.routes.operation import EVENTS, JSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.routes.parsing import (
     checked_path,
@@ -31,7 +20,18 @@ from gateway.routes.parsing import (
 )
 from gateway.routes.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
 from gateway.watch.project import Interest
-from gateway.wire import DeletedListing, FeedAnswer, FileListing, StatusAnswer, StatusQuestion
+from gateway.wire.changes import DeletedListing, FeedAnswer, FileListing, StatusAnswer, StatusQuestion
+from gateway.wire.problems import (
+    BodyTooLarge,
+    InvalidBody,
+    InvalidCursor,
+    InvalidParameter,
+    InvalidPath,
+    Overloaded,
+    ProjectNotFound,
+    TooManyPaths,
+    UnsupportedMediaType,
+)
 
 _LIMIT = 1000
 _MOST = 10_000

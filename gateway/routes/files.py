@@ -5,10 +5,30 @@ import contextlib
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.conditional import Form, file_headers, version_headers, version_tag
 from gateway.file_reading import Content
 from gateway.files import Files, Written
-from gateway.problems import (
+from gateway.routes.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
+from gateway.routes.parsing import (
+    accepted_form,
+    checked_path,
+    decode_json,
+    file_path,
+    header,
+    header_bytes,
+    if_modified_since,
+    if_none_match,
+    json_bytes,
+    preconditions,
+    project_id,
+    read_body,
+    require_media_type,
+    state_vector,
+    whole_number,
+)
+from gateway.routes.waits import empty_after_wait, hold, parse_wait
+from gateway.watch.project import Interest
+from gateway.wire.changes import MoveRequest, Receipt, has_unseen
+from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,
     FileDeleted,
@@ -31,27 +51,7 @@ from gateway.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.routes.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
-from gateway.routes.parsing import (
-    accepted_form,
-    checked_path,
-    decode_json,
-    file_path,
-    header,
-    header_bytes,
-    if_modified_since,
-    if_none_match,
-    json_bytes,
-    preconditions,
-    project_id,
-    read_body,
-    require_media_type,
-    state_vector,
-    whole_number,
-)
-from gateway.routes.waits import empty_after_wait, hold, parse_wait
-from gateway.watch.project import Interest
-from gateway.wire import MoveRequest, Receipt, has_unseen
+from gateway.wire.tags import Form, file_headers, version_headers, version_tag
 from storage import FileHead
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"

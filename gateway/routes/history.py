@@ -5,7 +5,20 @@ from starlette.responses import Response
 
 from gateway.files import Written
 from gateway.history import Versions
-from gateway.problems import (
+from gateway.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
+from gateway.routes.operation import JSON, TEXT, Operation, Parameter
+from gateway.routes.parsing import (
+    decode_json,
+    file_path,
+    json_bytes,
+    preconditions,
+    project_id,
+    read_body,
+    require_media_type,
+    whole_number,
+)
+from gateway.wire.changes import History, Receipt, RestoreRequest, TextDifference
+from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,
     FileDeleted,
@@ -23,19 +36,6 @@ from gateway.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
-from gateway.routes.operation import JSON, TEXT, Operation, Parameter
-from gateway.routes.parsing import (
-    decode_json,
-    file_path,
-    json_bytes,
-    preconditions,
-    project_id,
-    read_body,
-    require_media_type,
-    whole_number,
-)
-from gateway.wire import History, Receipt, RestoreRequest, TextDifference
 
 _PATH = "/api/projects/{project}/history/{path:file}"
 _RESTORE = _PATH + "/restore"

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.problems import InvalidParameter, MethodNotAllowed, Problem
+from gateway.wire.problems import InvalidParameter, MethodNotAllowed, Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
 

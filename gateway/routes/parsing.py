@@ -12,8 +12,9 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
-from gateway.conditional import EntityTags, Form, Preconditions, parse_http_date
-from gateway.problems import (
+from gateway.routes.operation import OCTETS, TEXT
+from gateway.wire.changes import path_fault, valid_project_id
+from gateway.wire.problems import (
     BodyTooLarge,
     InvalidBody,
     InvalidParameter,
@@ -22,8 +23,7 @@ from gateway.problems import (
     InvalidStateVector,
     UnsupportedMediaType,
 )
-from gateway.routes.operation import OCTETS, TEXT
-from gateway.wire import path_fault, valid_project_id
+from gateway.wire.tags import EntityTags, Form, Preconditions, parse_http_date
 from gateway.yjs.structs import MalformedUpdate, check_state_vector
 from storage import Once
 

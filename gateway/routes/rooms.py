@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from starlette.types import Receive, Scope, Send
 
 from gateway.close_codes import FILE_DELETED, INVALID_PATH, INVALID_UPDATE, TRY_LATER
-from gateway.problems import FileDeleted, InvalidStateVector, Problem
 from gateway.room_connection import Connection
 from gateway.rooms import Room, Rooms
 from gateway.routes.parsing import encoding_fault
-from gateway.wire import path_fault, valid_project_id
+from gateway.wire.changes import path_fault, valid_project_id
+from gateway.wire.problems import FileDeleted, InvalidStateVector, Problem
 from gateway.yjs.awareness import TooMuchAwareness
 from gateway.yjs.messages import (
     AwarenessMessage,

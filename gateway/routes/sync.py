@@ -4,7 +4,20 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.problems import (
+from gateway.routes.files import AUTHOR, author_of
+from gateway.routes.operation import JSON, MSGPACK, Operation
+from gateway.routes.parsing import (
+    decode_json,
+    decode_msgpack,
+    header,
+    prefers,
+    project_id,
+    read_body,
+    require_media_type,
+)
+from gateway.sync import Sync
+from gateway.wire.changes import SyncAnswer, SyncRequest
+from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,
     InvalidBody,
@@ -18,19 +31,6 @@ from gateway.problems import (
     UnsupportedMediaType,
     WriteContention,
 )
-from gateway.routes.files import AUTHOR, author_of
-from gateway.routes.operation import JSON, MSGPACK, Operation
-from gateway.routes.parsing import (
-    decode_json,
-    decode_msgpack,
-    header,
-    prefers,
-    project_id,
-    read_body,
-    require_media_type,
-)
-from gateway.sync import Sync
-from gateway.wire import SyncAnswer, SyncRequest
 
 
 class SyncRoutes:

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.jobs import Job
-from gateway.problems import Unavailable
 from gateway.routes.operation import JSON, TEXT, Operation
 from gateway.routes.parsing import json_bytes
-from gateway.wire import Health
+from gateway.wire.changes import Health
+from gateway.wire.problems import Unavailable
 
 
 class SystemRoutes:

@@ -6,9 +6,38 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from gateway.conditional import turn_tag
 from gateway.dialects import DialectName
-from gateway.problems import (
+from gateway.routes.operation import JSON, NDJSON, WAIT_SCHEMA, Operation, Parameter
+from gateway.routes.parsing import (
+    decode_json,
+    if_none_match,
+    json_bytes,
+    once,
+    project_id,
+    read_body,
+    require_media_type,
+    whole_number,
+)
+from gateway.routes.waits import REMAINING, empty_after_wait, hold, parse_wait
+from gateway.turns import OutputOptions, Turns
+from gateway.watch.project import Interest, WatchedProject
+from gateway.wire.changes import (
+    Block,
+    BlockBatch,
+    BlocksReceipt,
+    NewSession,
+    NewTurn,
+    OutputReceipt,
+    Session,
+    SessionListing,
+    Turn,
+    TurnListing,
+    TurnPatch,
+    TurnState,
+    TurnSummary,
+    rfc3339,
+)
+from gateway.wire.problems import (
     BlockConflict,
     BodyTooLarge,
     IllegalTransition,
@@ -25,36 +54,7 @@ from gateway.problems import (
     UnsupportedMediaType,
     WriteContention,
 )
-from gateway.routes.operation import JSON, NDJSON, WAIT_SCHEMA, Operation, Parameter
-from gateway.routes.parsing import (
-    decode_json,
-    if_none_match,
-    json_bytes,
-    once,
-    project_id,
-    read_body,
-    require_media_type,
-    whole_number,
-)
-from gateway.routes.waits import REMAINING, empty_after_wait, hold, parse_wait
-from gateway.turns import OutputOptions, Turns
-from gateway.watch.project import Interest, WatchedProject
-from gateway.wire import (
-    Block,
-    BlockBatch,
-    BlocksReceipt,
-    NewSession,
-    NewTurn,
-    OutputReceipt,
-    Session,
-    SessionListing,
-    Turn,
-    TurnListing,
-    TurnPatch,
-    TurnState,
-    TurnSummary,
-    rfc3339,
-)
+from gateway.wire.tags import turn_tag
 from storage import FINISHED, NewBlock, SessionHead, StoredBlock, StoredTurn, TurnHead
 
 _SESSIONS = "/api/projects/{project}/sessions"

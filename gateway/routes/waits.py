@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 
-from gateway.problems import InvalidParameter
 from gateway.watch.project import Interest, WatchedProject
+from gateway.wire.problems import InvalidParameter
 from storage import ProjectHead
 
 LONGEST_WAIT = 60

@@ -12,7 +12,7 @@ from gateway.access.grants import parse_grant
 from gateway.access.guard import OPEN, Access, Guard
 from gateway.access.jwt import FixedKey, JsonWebTokens
 from gateway.access.tokens import new_token
-from gateway.problems import Forbidden, ProjectNotFound, Unauthenticated
+from gateway.wire.problems import Forbidden, ProjectNotFound, Unauthenticated
 from storage import AccessToken, Milliseconds
 from tests.access.keys import NOW, SECRET, raw_token
 

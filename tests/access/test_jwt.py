@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.access.grants import Claims
 from gateway.access.jwt import LONGEST, FixedKey, InvalidKey, JsonWebTokens, KeySet
-from gateway.problems import Unauthenticated, Unavailable
+from gateway.wire.problems import Unauthenticated, Unavailable
 from tests.access.keys import NOW, SECRET, jwk, pem, raw_token, rsa_key, segment
 
 CLAIMS = {"sub": "ann", "exp": NOW + 60, "yjs_gateway": {"projects": {"demo": "write"}}}

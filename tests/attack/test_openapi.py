@@ -5,7 +5,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway import problems
+from gateway.wire import problems
 from tests.support.server import GatewayProcess
 
 

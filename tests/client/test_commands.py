@@ -18,7 +18,7 @@ from gateway.client.answers import Tagged
 from gateway.client.errors import NoAnswer
 from gateway.folder import FolderSync, Outcome, Stopped
 from gateway.folder_files import Folder, FolderState
-from gateway.wire import Receipt
+from gateway.wire.changes import Receipt
 from tests.support.server import GatewayProcess
 
 

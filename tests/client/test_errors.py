@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway import problems
 from gateway.client.errors import PROBLEMS, MissingPredecessors, ProblemAnswer, problem_from
-from gateway.problems import Problem
-from gateway.wire import ProblemDetails
+from gateway.wire import problems
+from gateway.wire.changes import ProblemDetails
+from gateway.wire.problems import Problem
 
 
 def _kinds(root: type[Problem]) -> Iterator[type[Problem]]:

@@ -24,7 +24,7 @@ _OF_YJS = {"gateway.yjs.scan", "gateway.yjs.surrogates"}
 def test_of_the_gateway_the_client_imports_the_wire_and_what_reads_updates_alone() -> None:
     imported = {name for module in _FOLDER.glob("*.py") for name in _imports(module)}
     ours = {name for name in imported if name.split(".")[0] in ("gateway", "storage")}
-    assert {name for name in ours if not name.startswith("gateway.client")} <= {"gateway.wire", *_OF_YJS}
+    assert {name for name in ours if not name.startswith("gateway.client")} <= {"gateway.wire.changes", *_OF_YJS}
 
 
 def test_only_the_mirror_knows_yjs() -> None:

@@ -9,7 +9,7 @@ import pytest
 from gateway.client.answers import tag_of
 from gateway.client.errors import StorageUnavailable
 from gateway.client.http import GatewayClient
-from gateway.problems import Unavailable
+from gateway.wire.problems import Unavailable
 from tests.support.server import GatewayProcess
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec import UNSET
 
-from gateway.problems import FileNotFound, Overloaded, Problem, after_a_write, problem_from_storage
+from gateway.wire.problems import FileNotFound, Overloaded, Problem, after_a_write, problem_from_storage
 from storage import StorageClosed, StorageError, StorageFull, StorageOverloaded, StorageUnavailable
 from storage.sqlite.database import Database
 

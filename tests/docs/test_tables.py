@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from gateway.cli import main
-from gateway.problems import Problem
 from gateway.settings import MEBIBYTE, Settings
+from gateway.wire.problems import Problem
 from tests.docs.markdown import PROJECT, links, table, table_row
 from tests.support.server import GatewayProcess
 

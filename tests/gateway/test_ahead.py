@@ -9,7 +9,7 @@ from gateway.changes import Changes
 from gateway.documents import Documents
 from gateway.files import Files
 from gateway.watch.hub import Hub
-from gateway.wire import StatusQuestion
+from gateway.wire.changes import StatusQuestion
 from storage import AppendUpdate, Commit, Committed, Version
 from storage.sqlite import SQLiteStorage
 

@@ -5,7 +5,7 @@ from email.utils import formatdate, parsedate_to_datetime
 import httpx
 import pytest
 
-from gateway.conditional import EntityTags
+from gateway.wire.tags import EntityTags
 from tests.live.clients import event_stream
 
 _PLAIN = {"Content-Type": "text/plain"}

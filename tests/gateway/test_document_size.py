@@ -14,10 +14,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files
 from gateway.watch.hub import Hub
+from gateway.wire.tags import Preconditions
 from gateway.yjs.messages import sync_update
 from storage.sqlite import SQLiteStorage
 from tests.support.server import GatewayProcess

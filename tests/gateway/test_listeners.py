@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gateway.conditional import Preconditions
 from gateway.documents import Documents
 from gateway.files import Files
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, WatchedProject
+from gateway.wire.tags import Preconditions
 from storage import AppendUpdate, Commit, Committed, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
 

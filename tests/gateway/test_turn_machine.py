@@ -17,10 +17,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from gateway.dialects import Outcome
 from gateway.maintenance import SilentTurns
-from gateway.problems import BlockConflict, IllegalTransition, OutputConflict, Problem, TurnFinished
 from gateway.turn_machine import Leases, Output, add_blocks, end_output, new_id, renew, set_status, take_output
 from gateway.turns import OutputOptions, Turns
 from gateway.watch.hub import Hub
+from gateway.wire.problems import BlockConflict, IllegalTransition, OutputConflict, Problem, TurnFinished
 from storage import FINISHED, CommittedTurn, NewBlock, OutputPosition, StorageFull, TurnHead, TurnStatus
 from storage.sqlite import SQLiteStorage
 from tests.support.agent_stream import assistant, line, text

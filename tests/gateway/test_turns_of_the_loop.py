@@ -10,7 +10,7 @@ import httpx
 
 from gateway.changes import Changes
 from gateway.watch.hub import Hub
-from gateway.wire import StatusQuestion
+from gateway.wire.changes import StatusQuestion
 from gateway.yjs.messages import QUERY_AWARENESS, AwarenessMessage, sync_step_1, sync_update
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage

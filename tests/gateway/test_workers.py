@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from gateway.problems import Overloaded, TooComplex
+from gateway.wire.problems import Overloaded, TooComplex
 from gateway.worker import HEAVY_BYTES, Lane, Workers, client_of_request, in_worker, worker_processes
 from gateway.worker_process import LENGTH_BYTES
 from gateway.worker_process import __file__ as program

@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.wire import ProblemDetails
+from gateway.wire.changes import ProblemDetails
 from storage import (
     AlreadyDone,
     DatabaseMoved,

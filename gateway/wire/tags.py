@@ -7,8 +7,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from gateway.problems import FileDeleted, InvalidParameter, PreconditionFailed
-from gateway.wire import own_tag
+from gateway.wire.changes import own_tag
+from gateway.wire.problems import FileDeleted, InvalidParameter, PreconditionFailed
 from storage import FileHead, ProjectHead, TurnHead
 
 Form = Literal["update", "text", "json"]
