@@ -41,7 +41,7 @@ from gateway.unchanged import UnchangedPolls
 from gateway.waiting import WaitingRequests
 from gateway.watch.hub import Hub
 from gateway.wire.problems import ShuttingDown
-from gateway.worker import Workers, worker_processes
+from gateway.workers.pool import Workers, worker_processes
 from storage import Storage, StorageError
 from storage.opening import StorageLimits, open_storage
 

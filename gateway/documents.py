@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gateway.open_document import OpenDocument, is_snapshot_due
 from gateway.wire.problems import DocumentTooLarge
-from gateway.worker import HEAVY_BYTES, client_of_request, in_worker
+from gateway.workers.pool import HEAVY_BYTES, client_of_request, in_worker
 from gateway.yjs.surrogates import may_hold_pairs, second_halves, updates_of
 from gateway.yjs.updates import EMPTY_UPDATE, Document, build_document, build_update
 from storage import AppendUpdate, Commit, Committed, Incarnation, Storage, StoredDocument, Version, new_incarnation

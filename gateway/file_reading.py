@@ -22,7 +22,7 @@ from gateway.wire.problems import (
     WriteContention,
 )
 from gateway.wire.tags import file_headers
-from gateway.worker import in_worker
+from gateway.workers.pool import in_worker
 from gateway.yjs import roots
 from gateway.yjs.roots import RootIsNotText, read_roots, read_text
 from gateway.yjs.scan import MARK

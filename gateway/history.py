@@ -10,7 +10,7 @@ from gateway.files import Files, Written
 from gateway.wire.changes import History, TextDifference, TextEdit, VersionEntry, rfc3339
 from gateway.wire.problems import FileNotFound, NotAText, ProjectNotFound
 from gateway.wire.tags import Preconditions
-from gateway.worker import compare_in_worker
+from gateway.workers.pool import compare_in_worker
 from gateway.yjs.diff import Difference, Work, differences
 from gateway.yjs.roots import RootIsNotText, read_text
 from gateway.yjs.text_edits import smallest_edits

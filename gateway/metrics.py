@@ -12,7 +12,7 @@ from gateway.documents import Documents
 from gateway.jobs import Job
 from gateway.rooms import Rooms
 from gateway.watch.hub import Hub
-from gateway.worker import Workers
+from gateway.workers.pool import Workers
 from storage import Storage
 
 _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)

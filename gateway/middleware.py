@@ -12,7 +12,7 @@ from gateway.metrics import RequestFigures
 from gateway.routes.waits import OpenStream, Park
 from gateway.wire.problems import Problem, problem_from_storage
 from gateway.wire.tags import CACHE_HEADERS, SAFETY_HEADERS
-from gateway.worker import client_of_request
+from gateway.workers.pool import client_of_request
 from storage import StorageError
 
 _log = structlog.get_logger("gateway.http")

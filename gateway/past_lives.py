@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gateway.documents import stored_parts
 from gateway.open_document import OpenDocument
-from gateway.worker import in_worker
+from gateway.workers.pool import in_worker
 from gateway.yjs.scan import SKIP, scan
 from gateway.yjs.structs import MalformedUpdate, Reader, read_state_vector
 from gateway.yjs.updates import build_document

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from gateway.documents import stored_parts
 from gateway.jobs import Job
-from gateway.worker import Lane, in_worker
+from gateway.workers.pool import Lane, in_worker
 from gateway.yjs.updates import prove_snapshot
 from storage import FoldPoint, Milliseconds, Retention, Storage
 

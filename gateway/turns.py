@@ -37,7 +37,7 @@ from gateway.wire.problems import (
     WriteContention,
     after_a_write,
 )
-from gateway.worker import in_worker
+from gateway.workers.pool import in_worker
 from storage import (
     FINISHED,
     AlreadyDone,

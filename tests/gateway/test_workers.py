@@ -16,9 +16,9 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from gateway.wire.problems import Overloaded, TooComplex
-from gateway.worker import HEAVY_BYTES, Lane, Workers, client_of_request, in_worker, worker_processes
-from gateway.worker_process import LENGTH_BYTES
-from gateway.worker_process import __file__ as program
+from gateway.workers.pool import HEAVY_BYTES, Lane, Workers, client_of_request, in_worker, worker_processes
+from gateway.workers.process import LENGTH_BYTES
+from gateway.workers.process import __file__ as program
 from tests.support import heavy
 from tests.support.processes import Watched
 
@@ -184,9 +184,9 @@ def test_the_queue_of_a_lane_is_bounded(tmp_path: Path) -> None:
 
 _OWNER = """
 import asyncio, sys
-from gateway.worker import Lane, worker_processes
-from gateway.worker_process import LENGTH_BYTES
-from gateway.worker_process import __file__ as program
+from gateway.workers.pool import Lane, worker_processes
+from gateway.workers.process import LENGTH_BYTES
+from gateway.workers.process import __file__ as program
 from tests.support import heavy
 
 async def main():

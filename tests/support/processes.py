@@ -27,7 +27,7 @@ def worker_pids(gateway: int, lane: str) -> list[int]:
 
 
 def _is_worker(command: bytes, lane: str) -> bool:
-    return b"gateway.worker_process" in command and command.endswith(b"\0" + lane.encode() + b"\0")
+    return b"gateway.workers.process" in command and command.endswith(b"\0" + lane.encode() + b"\0")
 
 
 def _processes() -> list[int]:

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from gateway.wire.problems import Overloaded, TooComplex
-from gateway.worker_process import LENGTH_BYTES
+from gateway.workers.process import LENGTH_BYTES
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class _Process:
         given, kept = os.pipe()  # the end to write to, which the system closes when the gateway is gone, is kept
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "gateway.worker_process", str(given), lane),
+                *(sys.executable, "-P", "-m", "gateway.workers.process", str(given), lane),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
