@@ -28,9 +28,9 @@ from pycrdt.store import SQLiteYStore
 from benchmarks.documents import PROJECT, fill, keystrokes, pasted, scattered
 from benchmarks.harness import Aim, Plan, Row, compare, folder, take_turns
 from benchmarks.servers import SERVER_CORE, node_packages, on_core
-from gateway.documents import Documents
-from gateway.files import Files
-from gateway.open_document import is_snapshot_due
+from gateway.files.documents import Documents
+from gateway.files.open_document import is_snapshot_due
+from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.yjs.updates import build_document, build_update
 from storage import Snapshot, Version

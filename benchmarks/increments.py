@@ -31,8 +31,8 @@ from benchmarks.documents import PROJECT, document_of, fill, keystrokes, pasted,
 from benchmarks.harness import Aim, Plan, Row, compare, folder, take_turns
 from benchmarks.load import Load, compare_times, fetch, put_under_load, request
 from benchmarks.servers import SERVER_CORE, Server, baseline, gateway, on_core
-from gateway.documents import Documents, stored_parts
-from gateway.files import Files
+from gateway.files.documents import Documents, stored_parts
+from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.yjs.updates import build_document
 from storage.sqlite import SQLiteStorage

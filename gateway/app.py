@@ -13,10 +13,10 @@ from gateway.across_sites import AcrossSites
 from gateway.bodies import BoundedBodies
 from gateway.changes import Changes
 from gateway.connections import Connections
-from gateway.documents import Documents
 from gateway.feed import Feed
-from gateway.files import Files
-from gateway.history import Versions
+from gateway.files.documents import Documents
+from gateway.files.history import Versions
+from gateway.files.store import Files
 from gateway.jobs import Job, running
 from gateway.maintenance import Maintenance, SilentTurns
 from gateway.metrics import Metrics

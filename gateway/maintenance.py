@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.documents import Documents, stored_parts
+from gateway.files.documents import Documents, stored_parts
 from gateway.jobs import Job
 from gateway.turn_machine import Leases, expire
 from gateway.workers.pool import Lane, in_worker

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.documents import Documents
+from gateway.files.documents import Documents
 from gateway.jobs import Job
 from gateway.rooms import Rooms
 from gateway.watch.hub import Hub

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 from msgspec import Struct
 
-from gateway.documents import stored_parts
+from gateway.files.documents import stored_parts
 from gateway.jobs import Job
 from gateway.workers.pool import Lane, in_worker
 from gateway.yjs.updates import prove_snapshot

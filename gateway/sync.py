@@ -8,7 +8,7 @@ from typing import TypeVar
 from msgspec import UNSET
 
 from gateway.changes import Changes
-from gateway.files import Files, Written
+from gateway.files.store import Files, Written
 from gateway.wire.changes import (
     FileChange,
     ProblemDetails,

@@ -5,8 +5,8 @@ import contextlib
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.file_reading import Content
-from gateway.files import Files, Written
+from gateway.files.reader import Content
+from gateway.files.store import Files, Written
 from gateway.routes.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
 from gateway.routes.parsing import (
     accepted_form,

@@ -3,8 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.files import Written
-from gateway.history import Versions
+from gateway.files.history import Versions
+from gateway.files.store import Written
 from gateway.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
 from gateway.routes.operation import JSON, TEXT, Operation, Parameter
 from gateway.routes.parsing import (

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.changes import Changes
-from gateway.documents import Documents
-from gateway.files import Files
+from gateway.files.documents import Documents
+from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.wire.changes import StatusQuestion
 from storage import AppendUpdate, Commit, Committed, Version

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.history import _unified
+from gateway.files.history import _unified
 from gateway.yjs.diff import Difference, Work, differences
 from gateway.yjs.text_edits import apply_edits, most_edits, smallest_edits
 

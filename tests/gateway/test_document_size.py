@@ -14,8 +14,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.documents import Documents
-from gateway.files import Files
+from gateway.files.documents import Documents
+from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.wire.tags import Preconditions
 from gateway.yjs.messages import sync_update

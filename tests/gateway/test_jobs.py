@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from gateway import jobs
-from gateway.documents import Documents
+from gateway.files.documents import Documents
 from gateway.jobs import Job
 from gateway.maintenance import Maintenance
 from gateway.retention import Retainer, RetentionPolicy

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.documents import Documents
-from gateway.files import Files
+from gateway.files.documents import Documents
+from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, WatchedProject
 from gateway.wire.tags import Preconditions

@@ -7,8 +7,8 @@ import random
 import pycrdt
 import pytest
 
-from gateway.files import _admit_in_turn, _merge_received
-from gateway.open_document import Gap, OpenDocument
+from gateway.files.open_document import Gap, OpenDocument
+from gateway.files.store import _admit_in_turn, _merge_received
 from gateway.yjs.admission import complete_part, is_complete
 from gateway.yjs.scan import scan, var_bytes, var_uint
 from gateway.yjs.surrogates import updates_of

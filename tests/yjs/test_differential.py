@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from gateway.open_document import OpenDocument
+from gateway.files.open_document import OpenDocument
 from gateway.yjs.roots import read_roots
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.updates import build_document

@@ -4,7 +4,7 @@ import random
 
 import pycrdt
 
-from gateway.open_document import OpenDocument
+from gateway.files.open_document import OpenDocument
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import build_document, build_update, merge

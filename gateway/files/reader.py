@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.documents import Documents, stored_parts
+from gateway.files.documents import Documents, stored_parts
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
 from gateway.wire.problems import (

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from msgspec import UNSET
 
-from gateway.files import Files, Written
+from gateway.files.store import Files, Written
 from gateway.wire.changes import History, TextDifference, TextEdit, VersionEntry, rfc3339
 from gateway.wire.problems import FileNotFound, NotAText, ProjectNotFound
 from gateway.wire.tags import Preconditions

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
-from gateway.open_document import OpenDocument, is_snapshot_due
+from gateway.files.open_document import OpenDocument, is_snapshot_due
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import HEAVY_BYTES, client_of_request, in_worker
 from gateway.yjs.surrogates import may_hold_pairs, second_halves, updates_of

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from gateway.documents import Documents, DocumentsExhausted
-from gateway.file_reading import FileReader
-from gateway.open_document import Admitted, Gap, OpenDocument
-from gateway.past_lives import PastLives
+from gateway.files.documents import Documents, DocumentsExhausted
+from gateway.files.open_document import Admitted, Gap, OpenDocument
+from gateway.files.past_lives import PastLives
+from gateway.files.reader import FileReader
 from gateway.watch.hub import Hub
 from gateway.wire.changes import Receipt, rfc3339
 from gateway.wire.problems import (

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.documents import stored_parts
-from gateway.open_document import OpenDocument
+from gateway.files.documents import stored_parts
+from gateway.files.open_document import OpenDocument
 from gateway.workers.pool import in_worker
 from gateway.yjs.scan import SKIP, scan
 from gateway.yjs.structs import MalformedUpdate, Reader, read_state_vector
