@@ -36,7 +36,7 @@ from gateway.routes.system import SystemRoutes
 from gateway.routes.turns import TurnRoutes
 from gateway.settings import Settings
 from gateway.sync import Sync
-from gateway.turns import Turns
+from gateway.turns.store import Turns
 from gateway.unchanged import UnchangedPolls
 from gateway.waiting import WaitingRequests
 from gateway.watch.hub import Hub

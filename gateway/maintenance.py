@@ -8,7 +8,7 @@ import structlog
 
 from gateway.files.documents import Documents, stored_parts
 from gateway.jobs import Job
-from gateway.turn_machine import Leases, expire
+from gateway.turns.lifecycle import Leases, expire
 from gateway.workers.pool import Lane, in_worker
 from gateway.yjs.updates import prove_snapshot
 from storage import Commit, CommittedTurn, Snapshot, Storage, TurnConflict, TurnHead, Version

@@ -8,7 +8,7 @@ from typing import TypeAlias, get_args
 
 import msgspec
 
-from gateway.agent_output import state_fault
+from gateway.turns.agent_output import state_fault
 from storage import FINISHED, BlockRow, BlockType, OutputPosition, SessionHead, TurnHead, TurnStatus
 from storage.portable import BlockRecord, SessionRecord, TurnRecord
 

@@ -6,7 +6,6 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from gateway.dialects import DialectName
 from gateway.routes.operation import JSON, NDJSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.routes.parsing import (
     decode_json,
@@ -19,7 +18,8 @@ from gateway.routes.parsing import (
     whole_number,
 )
 from gateway.routes.waits import REMAINING, empty_after_wait, hold, parse_wait
-from gateway.turns import OutputOptions, Turns
+from gateway.turns.dialects import DialectName
+from gateway.turns.store import OutputOptions, Turns
 from gateway.watch.project import Interest, WatchedProject
 from gateway.wire.changes import (
     Block,

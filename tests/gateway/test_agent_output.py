@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.agent_lines import prepare
-from gateway.agent_output import AgentOutput, run_here
-from gateway.dialects import Outcome
+from gateway.turns.agent_lines import prepare
+from gateway.turns.agent_output import AgentOutput, run_here
+from gateway.turns.dialects import Outcome
 from storage import NewBlock, OutputPosition
 from tests.support.agent_stream import (
     BLOCKS,

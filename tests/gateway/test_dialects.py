@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.agent_output import AgentOutput, run_here
-from gateway.dialects import Outcome
+from gateway.turns.agent_output import AgentOutput, run_here
+from gateway.turns.dialects import Outcome
 from storage import OutputPosition
 
 

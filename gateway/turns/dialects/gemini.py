@@ -3,7 +3,7 @@
 A message of the assistant comes in pieces, each with `delta`; whatever else comes ends it.
 """
 
-from gateway.dialects.base import (
+from gateway.turns.dialects.base import (
     Change,
     Close,
     Grow,

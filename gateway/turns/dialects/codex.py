@@ -6,7 +6,7 @@ does is the use of a tool, what came of it the result.
 
 from typing import Any
 
-from gateway.dialects.base import (
+from gateway.turns.dialects.base import (
     MOST_USED,
     Change,
     Line,

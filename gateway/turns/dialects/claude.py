@@ -7,7 +7,7 @@ model. Work that runs in the background wakes the model again, and the run goes 
 
 from typing import Any
 
-from gateway.dialects.base import Change, Close, Grow, Line, Memory, Outcome, Put, Reading, failed, message_of
+from gateway.turns.dialects.base import Change, Close, Grow, Line, Memory, Outcome, Put, Reading, failed, message_of
 
 _TYPES = frozenset({"assistant", "user", "system", "stream_event", "rate_limit_event", "control_request"})
 _GROWING = {"text_delta": ("text", "text"), "thinking_delta": ("thinking", "thinking")}

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.dialects import Outcome
+from gateway.turns.dialects import Outcome
 from gateway.wire.problems import IllegalTransition, TurnFinished
 from storage import (
     FINISHED,

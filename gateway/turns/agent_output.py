@@ -1,8 +1,8 @@
 """What a coding agent prints as blocks of a turn: pure.
 
-The dialects (`gateway.dialects`) say what a line means; here the stream is cut into lines, and what they say becomes
-blocks: new ones, and new contents of those that grow. Nothing is dropped: a line that no dialect knows becomes a `text`
-block whose content is the line as an object, where prose is a string. docs/turns.md has all of it.
+The dialects (`gateway.turns.dialects`) say what a line means; here the stream is cut into lines, and what they say
+becomes blocks: new ones, and new contents of those that grow. Nothing is dropped: a line that no dialect knows becomes
+a `text` block whose content is the line as an object, where prose is a string. docs/turns.md has all of it.
 """
 
 import codecs
@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from gateway.agent_lines import Prepared, encoded, is_short, prepare, read_light
-from gateway.dialects import DIALECTS, Change, Close, Grow, Line, Memory, Outcome, Put, Reading, dialect_of
+from gateway.turns.agent_lines import Prepared, encoded, is_short, prepare, read_light
+from gateway.turns.dialects import DIALECTS, Change, Close, Grow, Line, Memory, Outcome, Put, Reading, dialect_of
 from storage import BlockType, GrownBlock, NewBlock, OutputPosition
 
 _SHOWN = 2000

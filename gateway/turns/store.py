@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from gateway.agent_lines import Prepared, prepare
-from gateway.agent_output import AgentOutput, Steps
-from gateway.dialects import DialectName
-from gateway.turn_machine import (
+from gateway.turns.agent_lines import Prepared, prepare
+from gateway.turns.agent_output import AgentOutput, Steps
+from gateway.turns.dialects import DialectName
+from gateway.turns.lifecycle import (
     Output,
     add_blocks,
     as_created,

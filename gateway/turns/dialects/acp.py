@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from gateway.dialects.base import (
+from gateway.turns.dialects.base import (
     MOST_USED,
     Change,
     Close,

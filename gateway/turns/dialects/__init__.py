@@ -2,11 +2,11 @@
 
 from typing import Literal, TypeAlias
 
-from gateway.dialects.acp import Acp
-from gateway.dialects.base import ERROR_LENGTH, Change, Close, Dialect, Grow, Line, Memory, Outcome, Put, Reading
-from gateway.dialects.claude import Claude
-from gateway.dialects.codex import Codex
-from gateway.dialects.gemini import Gemini
+from gateway.turns.dialects.acp import Acp
+from gateway.turns.dialects.base import ERROR_LENGTH, Change, Close, Dialect, Grow, Line, Memory, Outcome, Put, Reading
+from gateway.turns.dialects.claude import Claude
+from gateway.turns.dialects.codex import Codex
+from gateway.turns.dialects.gemini import Gemini
 
 __all__ = [
     "DIALECTS",
