@@ -11,9 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.across_sites import AcrossSites
 from gateway.bodies import BoundedBodies
-from gateway.changes import Changes
+from gateway.changes.feed import Feed
+from gateway.changes.status import Changes
+from gateway.changes.sync import Sync
 from gateway.connections import Connections
-from gateway.feed import Feed
 from gateway.files.documents import Documents
 from gateway.files.history import Versions
 from gateway.files.store import Files
@@ -35,7 +36,6 @@ from gateway.routes.sync import SyncRoutes
 from gateway.routes.system import SystemRoutes
 from gateway.routes.turns import TurnRoutes
 from gateway.settings import Settings
-from gateway.sync import Sync
 from gateway.turns.store import Turns
 from gateway.unchanged import UnchangedPolls
 from gateway.waiting import WaitingRequests

@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.feed import Feed
+from gateway.changes.feed import Feed
 from gateway.metrics import RequestFigures
 from gateway.middleware import send_problem
 from gateway.routes.waits import REMAINING, OpenStream, Park

@@ -3,8 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.changes import Changes, parse_cursor
-from gateway.feed import Feed
+from gateway.changes.feed import Feed
+from gateway.changes.status import Changes, parse_cursor
 from gateway.routes.operation import EVENTS, JSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.routes.parsing import (
     checked_path,

@@ -4,6 +4,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.changes.sync import Sync
 from gateway.routes.files import AUTHOR, author_of
 from gateway.routes.operation import JSON, MSGPACK, Operation
 from gateway.routes.parsing import (
@@ -15,7 +16,6 @@ from gateway.routes.parsing import (
     read_body,
     require_media_type,
 )
-from gateway.sync import Sync
 from gateway.wire.changes import SyncAnswer, SyncRequest
 from gateway.wire.problems import (
     BodyTooLarge,

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.changes import Changes
+from gateway.changes.status import Changes
 from gateway.files.documents import Documents
 from gateway.files.store import Files
 from gateway.watch.hub import Hub

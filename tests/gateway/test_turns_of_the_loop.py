@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from gateway.changes import Changes
+from gateway.changes.status import Changes
 from gateway.watch.hub import Hub
 from gateway.wire.changes import StatusQuestion
 from gateway.yjs.messages import QUERY_AWARENESS, AwarenessMessage, sync_step_1, sync_update

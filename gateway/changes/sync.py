@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from msgspec import UNSET
 
-from gateway.changes import Changes
+from gateway.changes.status import Changes
 from gateway.files.store import Files, Written
 from gateway.wire.changes import (
     FileChange,

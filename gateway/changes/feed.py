@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Struct
 
-from gateway.changes import Position, change_type_since, position_of
+from gateway.changes.status import Position, change_type_since, position_of
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, WatchedProject
 from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry, rfc3339
