@@ -25,13 +25,13 @@ from gateway.middleware import Boundary, compressed, send_problem
 from gateway.openapi import describe
 from gateway.pages import Pages
 from gateway.retention import Retainer
-from gateway.rooms import Rooms
+from gateway.rooms.endpoint import RoomEndpoint
+from gateway.rooms.rooms import Rooms
 from gateway.routes.changes import ChangeRoutes
 from gateway.routes.files import FileRoutes
 from gateway.routes.history import HistoryRoutes
 from gateway.routes.operation import Operation, routes_of
 from gateway.routes.parsing import json_bytes
-from gateway.routes.rooms import RoomEndpoint
 from gateway.routes.sync import SyncRoutes
 from gateway.routes.system import SystemRoutes
 from gateway.routes.turns import TurnRoutes

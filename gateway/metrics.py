@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from gateway.files.documents import Documents
 from gateway.jobs import Job
-from gateway.rooms import Rooms
+from gateway.rooms.rooms import Rooms
 from gateway.watch.hub import Hub
 from gateway.workers.pool import Workers
 from storage import Storage

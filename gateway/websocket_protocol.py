@@ -12,7 +12,7 @@ import structlog
 from starlette.types import Message
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.close_codes import TOO_LARGE
+from gateway.rooms.close_codes import TOO_LARGE
 
 _log = structlog.get_logger("gateway.http")
 

@@ -107,7 +107,7 @@ def test_a_job_that_ends_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_readiness_tells_of_a_job_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gateway.app import create_app
-    from gateway.rooms import Rooms
+    from gateway.rooms.rooms import Rooms
     from gateway.settings import Settings
 
     async def fail(rooms: Rooms) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 
 from starlette.types import Send
 
-from gateway.close_codes import RESTART, TRY_LATER
 from gateway.eager import run_at_once
+from gateway.rooms.close_codes import RESTART, TRY_LATER
 
 _ASK_AGAIN_S = 1.0
 _ASK_SELDOM_S = 30.0

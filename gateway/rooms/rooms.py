@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import structlog
 
-from gateway.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TOO_LARGE, TRY_LATER
 from gateway.files.documents import Documents
 from gateway.files.past_lives import has_past
 from gateway.files.store import Files, WrittenTogether
-from gateway.room_answers import Answers, Turns
-from gateway.room_connection import Connection
+from gateway.rooms.answers import Answers, Turns
+from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TOO_LARGE, TRY_LATER
+from gateway.rooms.connection import Connection
 from gateway.wire.problems import DocumentTooLarge, FileDeleted, FileNotFound, Problem, ProjectNotFound
 from gateway.wire.tags import Preconditions
 from gateway.yjs.awareness import Awareness
