@@ -9,19 +9,21 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.across_sites import AcrossSites
-from gateway.bodies import BoundedBodies
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
 from gateway.changes.sync import Sync
-from gateway.connections import Connections
 from gateway.files.documents import Documents
 from gateway.files.history import Versions
 from gateway.files.store import Files
+from gateway.http.across_sites import AcrossSites
+from gateway.http.bodies import BoundedBodies
+from gateway.http.connections import Connections
+from gateway.http.long_poll import WaitingRequests
+from gateway.http.middleware import Boundary, compressed, send_problem
+from gateway.http.requests import json_bytes
 from gateway.jobs import Job, running
 from gateway.maintenance import Maintenance, SilentTurns
 from gateway.metrics import Metrics
-from gateway.middleware import Boundary, compressed, send_problem
 from gateway.openapi import describe
 from gateway.pages import Pages
 from gateway.retention import Retainer
@@ -31,14 +33,12 @@ from gateway.routes.changes import ChangeRoutes
 from gateway.routes.files import FileRoutes
 from gateway.routes.history import HistoryRoutes
 from gateway.routes.operation import Operation, routes_of
-from gateway.routes.parsing import json_bytes
 from gateway.routes.sync import SyncRoutes
 from gateway.routes.system import SystemRoutes
 from gateway.routes.turns import TurnRoutes
 from gateway.settings import Settings
 from gateway.turns.store import Turns
 from gateway.unchanged import UnchangedPolls
-from gateway.waiting import WaitingRequests
 from gateway.watch.hub import Hub
 from gateway.wire.problems import ShuttingDown
 from gateway.workers.pool import Workers, worker_processes

@@ -18,7 +18,7 @@ from starlette.types import Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from gateway.connections import Connections
+from gateway.http.connections import Connections
 from gateway.http_exchange import BODY_HELD, Exchange
 from gateway.wire.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
 from gateway.wire.tags import COMMON_HEADERS

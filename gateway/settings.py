@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway.connections import BodyLimits, ConnectionLimits
+from gateway.http.connections import BodyLimits, ConnectionLimits
 from gateway.retention import RetentionPolicy
 from storage.opening import StorageLimits, check_url
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from starlette.types import Receive, Scope, Send
 
+from gateway.http.requests import encoding_fault
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_PATH, INVALID_UPDATE, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.rooms import Room, Rooms
-from gateway.routes.parsing import encoding_fault
 from gateway.wire.changes import path_fault, valid_project_id
 from gateway.wire.problems import FileDeleted, InvalidStateVector, Problem
 from gateway.yjs.awareness import TooMuchAwareness

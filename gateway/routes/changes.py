@@ -5,8 +5,7 @@ from starlette.responses import Response
 
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes, parse_cursor
-from gateway.routes.operation import EVENTS, JSON, WAIT_SCHEMA, Operation, Parameter
-from gateway.routes.parsing import (
+from gateway.http.requests import (
     checked_path,
     decode_json,
     header,
@@ -18,7 +17,8 @@ from gateway.routes.parsing import (
     require_media_type,
     whole_number,
 )
-from gateway.routes.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
+from gateway.http.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
+from gateway.routes.operation import EVENTS, JSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.watch.project import Interest
 from gateway.wire.changes import DeletedListing, FeedAnswer, FileListing, StatusAnswer, StatusQuestion
 from gateway.wire.problems import (

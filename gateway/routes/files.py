@@ -7,8 +7,7 @@ from starlette.responses import Response
 
 from gateway.files.reader import Content
 from gateway.files.store import Files, Written
-from gateway.routes.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
-from gateway.routes.parsing import (
+from gateway.http.requests import (
     accepted_form,
     checked_path,
     decode_json,
@@ -25,7 +24,8 @@ from gateway.routes.parsing import (
     state_vector,
     whole_number,
 )
-from gateway.routes.waits import empty_after_wait, hold, parse_wait
+from gateway.http.waits import empty_after_wait, hold, parse_wait
+from gateway.routes.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
 from gateway.watch.project import Interest
 from gateway.wire.changes import MoveRequest, Receipt, has_unseen
 from gateway.wire.problems import (

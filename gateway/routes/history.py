@@ -5,9 +5,7 @@ from starlette.responses import Response
 
 from gateway.files.history import Versions
 from gateway.files.store import Written
-from gateway.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
-from gateway.routes.operation import JSON, TEXT, Operation, Parameter
-from gateway.routes.parsing import (
+from gateway.http.requests import (
     decode_json,
     file_path,
     json_bytes,
@@ -17,6 +15,8 @@ from gateway.routes.parsing import (
     require_media_type,
     whole_number,
 )
+from gateway.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
+from gateway.routes.operation import JSON, TEXT, Operation, Parameter
 from gateway.wire.changes import History, Receipt, RestoreRequest, TextDifference
 from gateway.wire.problems import (
     BodyTooLarge,

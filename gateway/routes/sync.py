@@ -5,9 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.changes.sync import Sync
-from gateway.routes.files import AUTHOR, author_of
-from gateway.routes.operation import JSON, MSGPACK, Operation
-from gateway.routes.parsing import (
+from gateway.http.requests import (
     decode_json,
     decode_msgpack,
     header,
@@ -16,6 +14,8 @@ from gateway.routes.parsing import (
     read_body,
     require_media_type,
 )
+from gateway.routes.files import AUTHOR, author_of
+from gateway.routes.operation import JSON, MSGPACK, Operation
 from gateway.wire.changes import SyncAnswer, SyncRequest
 from gateway.wire.problems import (
     BodyTooLarge,

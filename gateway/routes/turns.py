@@ -6,8 +6,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from gateway.routes.operation import JSON, NDJSON, WAIT_SCHEMA, Operation, Parameter
-from gateway.routes.parsing import (
+from gateway.http.requests import (
     decode_json,
     if_none_match,
     json_bytes,
@@ -17,7 +16,8 @@ from gateway.routes.parsing import (
     require_media_type,
     whole_number,
 )
-from gateway.routes.waits import REMAINING, empty_after_wait, hold, parse_wait
+from gateway.http.waits import REMAINING, empty_after_wait, hold, parse_wait
+from gateway.routes.operation import JSON, NDJSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.turns.dialects import DialectName
 from gateway.turns.store import OutputOptions, Turns
 from gateway.watch.project import Interest, WatchedProject

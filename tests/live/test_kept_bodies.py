@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from gateway.app import create_app
+from gateway.http.long_poll import _ParkedRequest
 from gateway.settings import Settings
-from gateway.waiting import _ParkedRequest
 from tests.live.clients import figure, put, wait_for_figure
 from tests.support.server import GatewayProcess
 

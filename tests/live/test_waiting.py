@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.http.long_poll import WaitingRequests
+from gateway.http.waits import OpenStream, Park
 from gateway.metrics import RequestFigures
-from gateway.routes.waits import OpenStream, Park
-from gateway.waiting import WaitingRequests
 from gateway.watch.hub import Hub
 from gateway.watch.project import AnswerBudget, Interest, WatchedProject
 

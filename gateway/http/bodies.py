@@ -7,9 +7,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.connections import BodyLimits
 from gateway.eager import Rest
-from gateway.middleware import send_problem
+from gateway.http.connections import BodyLimits
+from gateway.http.middleware import send_problem
 from gateway.wire.problems import Overloaded, Problem, RequestTimeout
 
 

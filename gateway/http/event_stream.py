@@ -9,7 +9,7 @@ from starlette.types import Message, Send
 
 from gateway.changes.feed import Feed
 from gateway.eager import run_at_once
-from gateway.routes.waits import OpenStream
+from gateway.http.waits import OpenStream
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, Waiter, WatchedProject
 from gateway.wire.tags import SAFETY_HEADERS

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.http.middleware import send_problem
 from gateway.metrics import RequestFigures
-from gateway.middleware import send_problem
 from gateway.wire.problems import HostNotAllowed, MalformedRequest, OriginNotAllowed, Problem
 
 ANY = "*"

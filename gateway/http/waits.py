@@ -1,4 +1,4 @@
-"""How a handler says that a request waits: it raises, and who holds the connection does the rest (`gateway.waiting`).
+"""How a handler says that a request waits: it raises, and `gateway.http.long_poll` does the rest.
 
 A request that waits keeps nothing of the handlers alive; when something changed, it walks through them again.
 """
