@@ -9,6 +9,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.api.demo_pages import Pages
+from gateway.api.not_modified import UnchangedPolls
+from gateway.api.openapi import describe
+from gateway.api.operation import Operation, routes_of
+from gateway.api.routes.changes import ChangeRoutes
+from gateway.api.routes.files import FileRoutes
+from gateway.api.routes.history import HistoryRoutes
+from gateway.api.routes.sync import SyncRoutes
+from gateway.api.routes.system import SystemRoutes
+from gateway.api.routes.turns import TurnRoutes
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
 from gateway.changes.sync import Sync
@@ -24,21 +34,11 @@ from gateway.http.requests import json_bytes
 from gateway.jobs import Job, running
 from gateway.maintenance import Maintenance, SilentTurns
 from gateway.metrics import Metrics
-from gateway.openapi import describe
-from gateway.pages import Pages
 from gateway.retention import Retainer
 from gateway.rooms.endpoint import RoomEndpoint
 from gateway.rooms.rooms import Rooms
-from gateway.routes.changes import ChangeRoutes
-from gateway.routes.files import FileRoutes
-from gateway.routes.history import HistoryRoutes
-from gateway.routes.operation import Operation, routes_of
-from gateway.routes.sync import SyncRoutes
-from gateway.routes.system import SystemRoutes
-from gateway.routes.turns import TurnRoutes
 from gateway.settings import Settings
 from gateway.turns.store import Turns
-from gateway.unchanged import UnchangedPolls
 from gateway.watch.hub import Hub
 from gateway.wire.problems import ShuttingDown
 from gateway.workers.pool import Workers, worker_processes

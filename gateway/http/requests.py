@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
-from gateway.routes.operation import OCTETS, TEXT
+from gateway.api.operation import OCTETS, TEXT
 from gateway.wire.changes import path_fault, valid_project_id
 from gateway.wire.problems import (
     BodyTooLarge,

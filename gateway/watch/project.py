@@ -100,7 +100,7 @@ NotModified = tuple[bytes, list[tuple[bytes, bytes]]]
 
 
 class KnownFile:
-    """A file's newest head, and the answers made of it for those who have it already (see `gateway.unchanged`)."""
+    """A file's newest head, and the answers made of it for who has it already (see `gateway.api.not_modified`)."""
 
     __slots__ = ("head", "not_modified")
 

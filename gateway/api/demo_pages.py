@@ -27,7 +27,7 @@ _NONCE_BYTES = 18
 _NONCE = "{nonce}"
 """What stands in the index for the nonce of an answer."""
 
-FOLDER = Path(__file__).parent / "demo"
+FOLDER = Path(__file__).parents[1] / "demo"
 
 
 class Pages:

@@ -6,9 +6,9 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.operation import JSON, TEXT, Operation
 from gateway.http.requests import json_bytes
 from gateway.jobs import Job
-from gateway.routes.operation import JSON, TEXT, Operation
 from gateway.wire.changes import Health
 from gateway.wire.problems import Unavailable
 

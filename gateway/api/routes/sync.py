@@ -4,6 +4,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.operation import JSON, MSGPACK, Operation
+from gateway.api.routes.files import AUTHOR, author_of
 from gateway.changes.sync import Sync
 from gateway.http.requests import (
     decode_json,
@@ -14,8 +16,6 @@ from gateway.http.requests import (
     read_body,
     require_media_type,
 )
-from gateway.routes.files import AUTHOR, author_of
-from gateway.routes.operation import JSON, MSGPACK, Operation
 from gateway.wire.changes import SyncAnswer, SyncRequest
 from gateway.wire.problems import (
     BodyTooLarge,

@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.operation import EVENTS, JSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes, parse_cursor
 from gateway.http.requests import (
@@ -18,7 +19,6 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.http.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
-from gateway.routes.operation import EVENTS, JSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.watch.project import Interest
 from gateway.wire.changes import DeletedListing, FeedAnswer, FileListing, StatusAnswer, StatusQuestion
 from gateway.wire.problems import (

@@ -5,6 +5,7 @@ import contextlib
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
 from gateway.files.reader import Content
 from gateway.files.store import Files, Written
 from gateway.http.requests import (
@@ -25,7 +26,6 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.http.waits import empty_after_wait, hold, parse_wait
-from gateway.routes.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
 from gateway.watch.project import Interest
 from gateway.wire.changes import MoveRequest, Receipt, has_unseen
 from gateway.wire.problems import (

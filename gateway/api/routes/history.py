@@ -3,6 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.api.operation import JSON, TEXT, Operation, Parameter
+from gateway.api.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
 from gateway.files.history import Versions
 from gateway.files.store import Written
 from gateway.http.requests import (
@@ -15,8 +17,6 @@ from gateway.http.requests import (
     require_media_type,
     whole_number,
 )
-from gateway.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
-from gateway.routes.operation import JSON, TEXT, Operation, Parameter
 from gateway.wire.changes import History, Receipt, RestoreRequest, TextDifference
 from gateway.wire.problems import (
     BodyTooLarge,

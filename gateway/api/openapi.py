@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.routes.operation import JSON, OCTETS, Operation
+from gateway.api.operation import JSON, OCTETS, Operation
 from gateway.wire.changes import ProblemDetails
 from gateway.wire.problems import (
     HeadTooLarge,

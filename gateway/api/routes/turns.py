@@ -6,6 +6,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from gateway.api.operation import JSON, NDJSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.http.requests import (
     decode_json,
     if_none_match,
@@ -17,7 +18,6 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.http.waits import REMAINING, empty_after_wait, hold, parse_wait
-from gateway.routes.operation import JSON, NDJSON, WAIT_SCHEMA, Operation, Parameter
 from gateway.turns.dialects import DialectName
 from gateway.turns.store import OutputOptions, Turns
 from gateway.watch.project import Interest, WatchedProject
