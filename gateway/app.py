@@ -31,10 +31,10 @@ from gateway.http.connections import Connections
 from gateway.http.long_poll import WaitingRequests
 from gateway.http.middleware import Boundary, compressed, send_problem
 from gateway.http.requests import json_bytes
-from gateway.jobs import Job, running
-from gateway.maintenance import Maintenance, SilentTurns
+from gateway.maintenance.jobs import Job, running
+from gateway.maintenance.retention import Retainer
+from gateway.maintenance.snapshots import Maintenance, SilentTurns
 from gateway.metrics import Metrics
-from gateway.retention import Retainer
 from gateway.rooms.endpoint import RoomEndpoint
 from gateway.rooms.rooms import Rooms
 from gateway.settings import Settings

@@ -52,7 +52,7 @@ def verify(database: Database = None) -> None:
 
     A gateway may be serving the database meanwhile.
     """
-    from gateway.upkeep import verify_storage
+    from gateway.maintenance.verify import verify_storage
     from storage.opening import open_storage_read_only
 
     async def work(settings: "Settings") -> int:
@@ -80,7 +80,7 @@ def compact(
 
     Without limits on what is kept nothing is lost. The gateway must not be running.
     """
-    from gateway.upkeep import compact_storage
+    from gateway.maintenance.verify import compact_storage
     from storage.opening import open_storage
 
     async def work(settings: "Settings") -> int:
@@ -103,7 +103,7 @@ def backup(
 
     When the copy is served one day, its projects begin a new epoch: clients that know more than it holds start over.
     """
-    from gateway.transfer import back_up
+    from gateway.maintenance.backup import back_up
     from storage.opening import open_storage_read_only
 
     async def work(settings: "Settings") -> None:
@@ -121,7 +121,7 @@ def export(
 ) -> None:
     """Write a project with its whole history into one portable file. The gateway may go on."""
 
-    from gateway.transfer import export_project
+    from gateway.maintenance.backup import export_project
     from storage.opening import open_storage_read_only
 
     async def work(settings: "Settings") -> None:
@@ -139,7 +139,7 @@ def import_(
 ) -> None:
     """Read a project from a portable file, all of it or nothing. The gateway must not be running."""
 
-    from gateway.transfer import import_project
+    from gateway.maintenance.backup import import_project
     from storage.opening import open_storage
 
     async def work(settings: "Settings") -> None:
@@ -249,7 +249,7 @@ def _settings(**given: object) -> "Settings":
 
 
 def _run(work: Callable[["Settings"], Coroutine[Any, Any, T]], settings: "Settings") -> T:
-    from gateway.transfer import NotCopied
+    from gateway.maintenance.backup import NotCopied
     from storage import StorageError
 
     try:

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gateway.files.documents import Documents
-from gateway.jobs import Job
+from gateway.maintenance.jobs import Job
 from gateway.rooms.rooms import Rooms
 from gateway.watch.hub import Hub
 from gateway.workers.pool import Workers

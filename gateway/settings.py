@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.http.connections import BodyLimits, ConnectionLimits
-from gateway.retention import RetentionPolicy
+from gateway.maintenance.retention import RetentionPolicy
 from storage.opening import StorageLimits, check_url
 
 MEBIBYTE = 2**20

@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import jobs
 from gateway.files.documents import Documents
-from gateway.jobs import Job
-from gateway.maintenance import Maintenance
-from gateway.retention import Retainer, RetentionPolicy
+from gateway.maintenance import jobs
+from gateway.maintenance.jobs import Job
+from gateway.maintenance.retention import Retainer, RetentionPolicy
+from gateway.maintenance.snapshots import Maintenance
 from gateway.yjs.updates import build_update
 from storage import AppendUpdate, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage

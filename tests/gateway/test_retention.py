@@ -15,7 +15,7 @@ import pycrdt
 import pytest
 
 from gateway.app import create_app
-from gateway.retention import Folded, Retainer, RetentionPolicy
+from gateway.maintenance.retention import Folded, Retainer, RetentionPolicy
 from gateway.settings import Settings
 from storage import Storage
 from tests.support.oracle import Oracle

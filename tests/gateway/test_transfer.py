@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.transfer import export_project, import_project
+from gateway.maintenance.backup import export_project, import_project
 from storage import NotAnExport
 from storage.sqlite import SQLiteStorage
 from tests.support.oracle import Oracle

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.maintenance import SilentTurns
+from gateway.maintenance.snapshots import SilentTurns
 from gateway.turns.dialects import Outcome
 from gateway.turns.lifecycle import Leases, Output, add_blocks, end_output, new_id, renew, set_status, take_output
 from gateway.turns.store import OutputOptions, Turns

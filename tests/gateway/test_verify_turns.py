@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from gateway.app import create_app
+from gateway.maintenance.verify import verify_storage
 from gateway.settings import Settings
-from gateway.upkeep import verify_storage
 from storage import Storage
 from storage.opening import open_storage_read_only, sqlite_url
 

@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from gateway.import_check import checked
-from gateway.upkeep import Report, verify_storage
+from gateway.maintenance.import_check import checked
+from gateway.maintenance.verify import Report, verify_storage
 from gateway.wire.changes import valid_project_id
 from storage import Storage
 from storage.opening import sqlite_url

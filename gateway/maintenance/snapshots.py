@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.files.documents import Documents, stored_parts
-from gateway.jobs import Job
+from gateway.maintenance.jobs import Job
 from gateway.turns.lifecycle import Leases, expire
 from gateway.workers.pool import Lane, in_worker
 from gateway.yjs.updates import prove_snapshot

@@ -8,7 +8,7 @@ import structlog
 from msgspec import Struct
 
 from gateway.files.documents import stored_parts
-from gateway.jobs import Job
+from gateway.maintenance.jobs import Job
 from gateway.workers.pool import Lane, in_worker
 from gateway.yjs.updates import prove_snapshot
 from storage import FoldPoint, Milliseconds, Retention, Storage

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gateway.turn_check import Places, TurnCheck, id_fault
+from gateway.maintenance.turn_check import Places, TurnCheck, id_fault
 from gateway.wire.changes import path_fault
 from gateway.yjs.scan import MalformedUpdate, scan
 from gateway.yjs.stored_form import to_wire
