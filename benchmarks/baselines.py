@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.http_protocol import HttpProtocol
+from gateway.server.http_protocol import HttpProtocol
 
 SERVER_OPTIONS: dict[str, Any] = {
     "http": HttpProtocol,

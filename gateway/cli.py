@@ -40,7 +40,7 @@ def serve(
     ] = False,
 ) -> None:
     """Run the gateway until it is told to stop (SIGTERM, SIGINT)."""
-    from gateway.serving import run_server
+    from gateway.server.process import run_server
 
     if not run_server(_settings(host=host, port=port, database=database, same_database=same or None)):
         raise typer.Exit(1)

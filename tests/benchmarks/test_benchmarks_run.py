@@ -54,7 +54,7 @@ def test_baselines_have_the_same_uvicorn_as_the_gateway(tmp_path: Path, monkeypa
         raise Configured(options)
 
     monkeypatch.setattr(uvicorn, "Config", config)
-    monkeypatch.setattr("gateway.serving._configure_log", lambda _: None)
+    monkeypatch.setattr("gateway.server.process._configure_log", lambda _: None)
     with pytest.raises(Configured) as raised:
         serve(host="127.0.0.1", port=0, database=f"sqlite:///{tmp_path}/never-opened.db")
 

@@ -19,7 +19,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from gateway.http.connections import Connections
-from gateway.http_exchange import BODY_HELD, Exchange
+from gateway.server.http_exchange import BODY_HELD, Exchange
 from gateway.wire.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
 from gateway.wire.tags import COMMON_HEADERS
 

@@ -13,9 +13,9 @@ import structlog
 import uvicorn
 
 from gateway.app import Gateway, create_app
-from gateway.http_protocol import HttpProtocol
+from gateway.server.http_protocol import HttpProtocol
+from gateway.server.websocket_protocol import WebSocketProtocol
 from gateway.settings import Settings
-from gateway.websocket_protocol import WebSocketProtocol
 from storage.opening import place_of
 
 _COLLECT_EVERY = 5_000
