@@ -2,9 +2,9 @@
 
 Four people share a project of three files of 20 KB. Each works in spells of 20 minutes on average with breaks of 10,
 types a burst of ten edits every five minutes or so while at work, and in half of the breaks has the page hidden. Their
-polls are those of `gateway.client.schedule`, the client's own rules, in virtual time. Every request that they make is
-sent to a real gateway, as fast as it answers, in the order of each project: polls of the change feed with cursor and
-tag, increments of the files that changed, edits.
+polls are those of `gateway.client.polling.schedule`, the client's own rules, in virtual time. Every request that they
+make is sent to a real gateway, as fast as it answers, in the order of each project: polls of the change feed with
+cursor and tag, increments of the files that changed, edits.
 
 Beside them stand clients as they are often written: every 2 seconds, as long as the page is open, each of the three
 files as a whole, unconditionally. Nothing is compressed on either side. The edits would be the same, and are not
@@ -28,7 +28,7 @@ from benchmarks.harness import Aim, Plan, Row, compare, folder, take_turns
 from benchmarks.load import Load, fetch, put_under_load, request
 from benchmarks.servers import Server, gateway
 from gateway.client.policy import Answer, Decision, Poll, PollSettings
-from gateway.client.schedule import PollSchedule
+from gateway.client.polling.schedule import PollSchedule
 
 _TEAM = 4
 _FILES = 3

@@ -8,16 +8,16 @@ What is named here is for use; the modules below it may change.
 """
 
 from gateway.client.answers import FileContent, Tagged
-from gateway.client.document_poller import DocumentChange, DocumentPoller
 from gateway.client.errors import GatewayError, NoAnswer, ProblemAnswer, UnexpectedAnswer
 from gateway.client.http import GatewayClient
-from gateway.client.manager import PollingManager
 from gateway.client.mirror import DocumentMirror, MirrorReset
 from gateway.client.policy import PollSettings, StopReason
+from gateway.client.polling.document_poller import DocumentChange, DocumentPoller
+from gateway.client.polling.manager import PollingManager
+from gateway.client.polling.project_stream import Transport
+from gateway.client.polling.subscription import Polled, Subscription
+from gateway.client.polling.turn_poller import TurnFailed, TurnPoller
 from gateway.client.project import Project
-from gateway.client.stream import Transport
-from gateway.client.subscription import Polled, Subscription
-from gateway.client.turn_poller import TurnFailed, TurnPoller
 
 __all__ = [
     "DocumentChange",

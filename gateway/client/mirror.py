@@ -21,13 +21,13 @@ from gateway.client.errors import (
     VersionAhead,
     WriteContention,
 )
-from gateway.client.manager import PollingManager
 from gateway.client.pending import PendingEdits
 from gateway.client.policy import after_refused_write, gives_up, is_retried, retry_delay_ms
-from gateway.client.poller import Poller, call
+from gateway.client.polling.manager import PollingManager
+from gateway.client.polling.poller import Poller, call
+from gateway.client.polling.project_stream import Transport, file_topic
+from gateway.client.polling.subscription import Polled
 from gateway.client.project import Project
-from gateway.client.stream import Transport, file_topic
-from gateway.client.subscription import Polled
 from gateway.wire.changes import Receipt
 from gateway.yjs.scan import MalformedUpdate, Place, scan
 from gateway.yjs.surrogates import cuts, part_pairs, second_halves

@@ -1,7 +1,7 @@
 """The rules of polling, pure: settings, intervals, retries, and what is decided. Times are milliseconds.
 
-`gateway.client.schedule` applies them to many polls. The TypeScript client has the same rules, and both run the same
-vectors (`tests/vectors/polling.json`).
+`gateway.client.polling.schedule` applies them to many polls. The TypeScript client has the same rules, and both run the
+same vectors (`tests/vectors/polling.json`).
 """
 
 from typing import Literal, TypeAlias

@@ -22,18 +22,18 @@ _OF_YJS = {"gateway.yjs.scan", "gateway.yjs.surrogates"}
 
 
 def test_of_the_gateway_the_client_imports_the_wire_and_what_reads_updates_alone() -> None:
-    imported = {name for module in _FOLDER.glob("*.py") for name in _imports(module)}
+    imported = {name for module in _FOLDER.rglob("*.py") for name in _imports(module)}
     ours = {name for name in imported if name.split(".")[0] in ("gateway", "storage")}
     assert {name for name in ours if not name.startswith("gateway.client")} <= {"gateway.wire.changes", *_OF_YJS}
 
 
 def test_only_the_mirror_knows_yjs() -> None:
-    knowing = {module.name for module in _FOLDER.glob("*.py") if {"pycrdt", *_OF_YJS} & {*_imports(module)}}
+    knowing = {module.name for module in _FOLDER.rglob("*.py") if {"pycrdt", *_OF_YJS} & {*_imports(module)}}
     assert knowing <= {"mirror.py"}
 
 
 def test_the_policy_knows_no_clock_no_loop_and_no_network() -> None:
-    for name in ("policy.py", "poll_state.py", "schedule.py"):
+    for name in ("policy.py", "polling/poll_state.py", "polling/schedule.py"):
         allowed = {"heapq", "itertools", "collections.abc", "typing", "msgspec"}
         others = {each for each in _imports(_FOLDER / name) if not each.startswith("gateway.client.p")}
         assert others <= allowed

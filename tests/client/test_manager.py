@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.client.errors import NoAnswer
-from gateway.client.manager import PollingManager
 from gateway.client.policy import PollSettings
-from gateway.client.subscription import Polled
+from gateway.client.polling.manager import PollingManager
+from gateway.client.polling.subscription import Polled
 from tests.client.virtual import VirtualLoop, run
 
 DAY = 24 * 3600.0

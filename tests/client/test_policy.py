@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.client.policy import Answer, Decision, Deliver, Failure, Poll, PollSettings, Stop
-from gateway.client.schedule import PollSchedule
+from gateway.client.polling.schedule import PollSchedule
 from tests.client import vectors
 from tests.docs.markdown import PROJECT, table
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.client.policy import Answer, Decision, Deliver, Failure, PollSettings, after_refused_write
-from gateway.client.schedule import PollSchedule
+from gateway.client.polling.schedule import PollSchedule
 
 FILE = Path(__file__).parent.parent / "vectors" / "polling.json"
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from gateway.client.manager import PollingManager
-from gateway.client.poller import Poller, call
+from gateway.client.polling.manager import PollingManager
+from gateway.client.polling.poller import Poller, call
+from gateway.client.polling.project_stream import EVERY_FILE, Transport, file_topic
+from gateway.client.polling.subscription import Polled
 from gateway.client.project import Project
-from gateway.client.stream import EVERY_FILE, Transport, file_topic
-from gateway.client.subscription import Polled
 from gateway.wire.changes import ChangeType, FeedAnswer, FileFeedEntry
 
 _STARTS = itertools.count()

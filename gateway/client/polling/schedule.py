@@ -29,7 +29,7 @@ from gateway.client.policy import (
     is_retried,
     retry_delay_ms,
 )
-from gateway.client.poll_state import INFINITY, PollState
+from gateway.client.polling.poll_state import INFINITY, PollState
 
 
 class PollSchedule:

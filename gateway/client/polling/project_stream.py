@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from gateway.client.errors import GatewayError
-from gateway.client.manager import PollingManager
 from gateway.client.policy import retry_delay_ms
+from gateway.client.polling.manager import PollingManager
 from gateway.client.project import Project
 from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry
 

@@ -7,11 +7,11 @@ import msgspec
 from msgspec import Struct
 
 from gateway.client.errors import UnexpectedAnswer
-from gateway.client.manager import PollingManager
-from gateway.client.poller import Poller, call
+from gateway.client.polling.manager import PollingManager
+from gateway.client.polling.poller import Poller, call
+from gateway.client.polling.project_stream import Transport, turn_topic
+from gateway.client.polling.subscription import Polled
 from gateway.client.project import Project
-from gateway.client.stream import Transport, turn_topic
-from gateway.client.subscription import Polled
 from gateway.wire.changes import Block, Turn
 
 _FINISHED = ("completed", "failed", "cancelled")

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
-from gateway.client.manager import PollingManager
 from gateway.client.policy import StopReason
+from gateway.client.polling.manager import PollingManager
+from gateway.client.polling.project_stream import ProjectStream, Topic, Transport
+from gateway.client.polling.subscription import Callback, PollFunction
 from gateway.client.project import Project
-from gateway.client.stream import ProjectStream, Topic, Transport
-from gateway.client.subscription import Callback, PollFunction
 
 
 class Poller:

@@ -25,8 +25,8 @@ from gateway.client.policy import (
     StopReason,
     WarnFastLoop,
 )
-from gateway.client.schedule import PollSchedule
-from gateway.client.subscription import Callback, Callbacks, Entry, PollFunction, Subscription, forget
+from gateway.client.polling.schedule import PollSchedule
+from gateway.client.polling.subscription import Callback, Callbacks, Entry, PollFunction, Subscription, forget
 
 _log = logging.getLogger("gateway.client")
 
