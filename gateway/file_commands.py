@@ -14,7 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from gateway.client import Project
-    from gateway.folder import FolderSync, Outcome, Progress
+    from gateway.client.folder.sync import FolderSync, Outcome, Progress
 
 Url = Annotated[str | None, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")]
 ProjectName = Annotated[str | None, typer.Option("--project", help="The project.", envvar="GATEWAY_PROJECT")]
@@ -291,7 +291,7 @@ def _move(
     doing: str,
 ) -> tuple[list["Outcome"], str | None]:
     """Pull or push: what became of each file, and why it could not go on."""
-    from gateway.folder import Stopped
+    from gateway.client.folder.sync import Stopped
 
     async def until_stopped(sync: "FolderSync") -> tuple[list["Outcome"], str | None]:
         try:
@@ -304,7 +304,7 @@ def _move(
 
 
 def _report(outcomes: Sequence["Outcome"], fault: str | None, json: bool) -> None:
-    from gateway.folder import conflicts
+    from gateway.client.folder.sync import conflicts
 
     if json:
         _print_json(outcomes)
@@ -346,8 +346,8 @@ def _run_in_folder(
     """Do it with a folder and its project; where the folder belongs is known after the first time."""
     import msgspec
 
-    from gateway.folder import FolderSync
-    from gateway.folder_files import Folder, FolderState
+    from gateway.client.folder.files import Folder, FolderState
+    from gateway.client.folder.sync import FolderSync
 
     folder = Folder(directory)
     try:

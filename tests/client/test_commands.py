@@ -16,8 +16,8 @@ import pytest
 
 from gateway.client.answers import Tagged
 from gateway.client.errors import NoAnswer
-from gateway.folder import FolderSync, Outcome, Stopped
-from gateway.folder_files import Folder, FolderState
+from gateway.client.folder.files import Folder, FolderState
+from gateway.client.folder.sync import FolderSync, Outcome, Stopped
 from gateway.wire.changes import Receipt
 from tests.support.server import GatewayProcess
 

@@ -27,9 +27,9 @@ def test_of_the_gateway_the_client_imports_the_wire_and_what_reads_updates_alone
     assert {name for name in ours if not name.startswith("gateway.client")} <= {"gateway.wire.changes", *_OF_YJS}
 
 
-def test_only_the_mirror_knows_yjs() -> None:
+def test_only_the_mirror_and_the_folder_hold_documents() -> None:
     knowing = {module.name for module in _FOLDER.rglob("*.py") if {"pycrdt", *_OF_YJS} & {*_imports(module)}}
-    assert knowing <= {"mirror.py"}
+    assert knowing <= {"mirror.py", "sync.py"}
 
 
 def test_the_policy_knows_no_clock_no_loop_and_no_network() -> None:

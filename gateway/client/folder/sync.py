@@ -14,7 +14,7 @@ from msgspec import Struct
 from gateway.client import GatewayError, Project
 from gateway.client.answers import Tagged
 from gateway.client.errors import FileDeleted, FileNotFound, NotAText, PreconditionFailed, ProjectNotFound
-from gateway.folder_files import Folder, FolderState, KnownFile, UnsafePath
+from gateway.client.folder.files import Folder, FolderState, KnownFile, UnsafePath
 from gateway.wire.changes import FileChange, StatusAnswer
 from gateway.yjs.text_edits import apply_edits, smallest_edits
 
