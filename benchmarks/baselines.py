@@ -37,7 +37,7 @@ SERVER_OPTIONS: dict[str, Any] = {
     "proxy_headers": False,
     "timeout_graceful_shutdown": 20,
 }
-"""As `gateway.cli.serve` has them; a test holds the two together."""
+"""As `gateway.cli.main.serve` has them; a test holds the two together."""
 _WEBSOCKET_OPTIONS: dict[str, Any] = {"ws": "websockets-sansio", "ws_per_message_deflate": False}
 _WOKEN_TOGETHER = 100
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from gateway.cli import main
+from gateway.cli.main import main
 
 _EVERY_S = 0.002
 _LOOK_S = 0.01

@@ -11,7 +11,7 @@ import uvicorn
 
 from benchmarks.__main__ import QUESTIONS
 from benchmarks.baselines import SERVER_OPTIONS
-from gateway.cli import serve
+from gateway.cli.main import serve
 
 _REPOSITORY = Path(__file__).parent.parent.parent
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.cli import main
+from gateway.cli.main import main
 from gateway.settings import MEBIBYTE, Settings
 from gateway.wire.problems import Problem
 from tests.docs.markdown import PROJECT, links, table, table_row

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from gateway import file_commands
+from gateway.cli import files as file_commands
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -228,7 +228,7 @@ def _pipe(
     prompt: str,
     *more: Any,
 ) -> None:
-    from gateway.client.pipe import PipeOptions, run_pipe
+    from gateway.cli.turn_pipe import PipeOptions, run_pipe
 
     if turn is not None and session is None:
         raise typer.BadParameter("a turn is named together with its session")

@@ -17,11 +17,11 @@ from typing import TypeVar
 
 from msgspec import UNSET, Struct
 
+from gateway.cli.spool import Spool, pass_through
 from gateway.client.errors import GatewayError, OutputConflict, TurnFinished, WriteContention
 from gateway.client.http import GatewayClient
 from gateway.client.policy import PollSettings, is_retried, retry_delay_ms
 from gateway.client.project import Project
-from gateway.client.spool import Spool, pass_through
 from gateway.wire.changes import OutputReceipt
 
 T = TypeVar("T")
