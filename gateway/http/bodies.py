@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.eager import Rest
+from gateway.asgi import Rest
 from gateway.http.connections import BodyLimits
 from gateway.http.middleware import send_problem
 from gateway.wire.problems import Overloaded, Problem, RequestTimeout

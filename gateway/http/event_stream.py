@@ -7,8 +7,8 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import Message, Send
 
+from gateway.asgi import run_at_once
 from gateway.changes.feed import Feed
-from gateway.eager import run_at_once
 from gateway.http.waits import OpenStream
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, Waiter, WatchedProject

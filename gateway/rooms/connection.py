@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 from starlette.types import Send
 
-from gateway.eager import run_at_once
+from gateway.asgi import run_at_once
 from gateway.rooms.close_codes import RESTART, TRY_LATER
 
 _ASK_AGAIN_S = 1.0
