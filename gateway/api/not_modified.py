@@ -16,7 +16,8 @@ from gateway.metrics import RequestFigures
 from gateway.watch.hub import Hub
 from gateway.watch.project import KnownFile, KnownTurn, NotModified, WatchedProject
 from gateway.wire.changes import StatusQuestion
-from gateway.wire.tags import COMMON_HEADERS, Form, entity_tag, file_headers, turn_tag
+from gateway.wire.headers import COMMON_HEADERS, file_headers
+from gateway.wire.tags import Form, entity_tag, turn_tag
 
 _PREFIX = "/api/projects/"
 _FILE_ROUTE = "/api/projects/{project}/files/{path:file}"

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from gateway.api.operation import JSON, OCTETS, Operation
-from gateway.wire.changes import ProblemDetails
 from gateway.wire.problems import (
     HeadTooLarge,
     HostNotAllowed,
@@ -19,6 +18,7 @@ from gateway.wire.problems import (
     OriginNotAllowed,
     Overloaded,
     Problem,
+    ProblemDetails,
     RequestTimeout,
     ShuttingDown,
     StorageIsFull,

@@ -6,8 +6,9 @@ from msgspec import Struct
 from gateway.changes.status import Position, change_type_since, position_of
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, WatchedProject
-from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry, rfc3339
+from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry
 from gateway.wire.problems import ProjectNotFound
+from gateway.wire.values import rfc3339
 from storage import FileHead, ProjectHead, Storage, TurnHead
 
 _EVENTS_TOGETHER = 500

@@ -9,20 +9,10 @@ from msgspec.structs import replace
 from gateway.pace import with_turns
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
-from gateway.wire.changes import (
-    ChangeType,
-    Cursor,
-    DeletedFile,
-    DeletedListing,
-    FileChange,
-    FileEntry,
-    FileListing,
-    StatusAnswer,
-    StatusQuestion,
-    path_fault,
-    rfc3339,
-)
+from gateway.wire.changes import ChangeType, FileChange, StatusAnswer, StatusQuestion
+from gateway.wire.files import DeletedFile, DeletedListing, FileEntry, FileListing
 from gateway.wire.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
+from gateway.wire.values import Cursor, path_fault, rfc3339
 from storage import FileHead, ProjectHead, Sequence, Storage
 
 _Seen = tuple[int, FileChange]

@@ -8,30 +8,23 @@ from typing import TypeVar
 from msgspec import UNSET
 
 from gateway.changes.status import Changes
+from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, Written
-from gateway.wire.changes import (
-    FileChange,
-    ProblemDetails,
-    Receipt,
-    StatusQuestion,
-    SyncAnswer,
-    SyncChange,
-    SyncRequest,
-    path_fault,
-    rfc3339,
-)
+from gateway.wire.changes import FileChange, StatusQuestion, SyncAnswer, SyncChange, SyncRequest
+from gateway.wire.files import Receipt
 from gateway.wire.problems import (
     FileDeleted,
     FileNotFound,
     InvalidPath,
     Problem,
+    ProblemDetails,
     SyncRefused,
     TooManyPaths,
     VersionAhead,
     after_a_write,
     problem_from_storage,
 )
-from gateway.wire.tags import Preconditions
+from gateway.wire.values import path_fault, rfc3339
 from storage import FileHead, StorageError
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from gateway.client.errors import GatewayError, OutputConflict, TurnFinished, Wr
 from gateway.client.http import GatewayClient
 from gateway.client.policy import PollSettings, is_retried, retry_delay_ms
 from gateway.client.project import Project
-from gateway.wire.changes import OutputReceipt
+from gateway.wire.turns import OutputReceipt
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.client.errors import GatewayError, UnexpectedAnswer, problem_from
-from gateway.wire.changes import ProblemDetails, own_tag
+from gateway.wire.problems import ProblemDetails
+from gateway.wire.tags import own_tag
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ GatewayError
 import base64
 from collections.abc import Iterator
 
-from gateway.wire.changes import ProblemDetails
+from gateway.wire.problems import ProblemDetails
 
 
 class GatewayError(Exception):

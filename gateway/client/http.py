@@ -9,7 +9,7 @@ import httpx
 from gateway.client.answers import decoded, error_from
 from gateway.client.errors import NoAnswer
 from gateway.client.project import Project
-from gateway.wire.changes import Health
+from gateway.wire.system import Health
 
 _CONNECTIONS = 100
 _KEPT_S = 60.0

@@ -28,7 +28,7 @@ from gateway.client.polling.poller import Poller, call
 from gateway.client.polling.project_stream import Transport, file_topic
 from gateway.client.polling.subscription import Polled
 from gateway.client.project import Project
-from gateway.wire.changes import Receipt
+from gateway.wire.files import Receipt
 from gateway.yjs.scan import MalformedUpdate, Place, scan
 from gateway.yjs.surrogates import cuts, part_pairs, second_halves
 

@@ -6,7 +6,8 @@ URL parsers resolve `.` and `..` (also as `%2e`), so that a path which nobody ha
 from urllib.parse import quote
 
 from gateway.client.errors import InvalidParameter, InvalidPath, InvalidProject, ProblemAnswer
-from gateway.wire.changes import ProblemDetails, path_fault, valid_project_id
+from gateway.wire.problems import ProblemDetails
+from gateway.wire.values import path_fault, valid_project_id
 
 
 def project_path(name: str) -> str:

@@ -22,23 +22,19 @@ from gateway.client.errors import UnexpectedAnswer, problem_from
 from gateway.client.paths import checked_path, project_path, quoted_path
 from gateway.client.policy import PollSettings
 from gateway.client.sessions import SessionRequests
-from gateway.wire.changes import (
+from gateway.wire.changes import FeedAnswer, StatusAnswer, StatusQuestion, SyncAnswer, SyncRequest
+from gateway.wire.files import (
     DeletedFile,
     DeletedListing,
-    FeedAnswer,
     FileEntry,
     FileListing,
     History,
     MoveRequest,
-    ProblemDetails,
     Receipt,
     RestoreRequest,
-    StatusAnswer,
-    StatusQuestion,
-    SyncAnswer,
-    SyncRequest,
     TextDifference,
 )
+from gateway.wire.problems import ProblemDetails
 
 _JSON = {"Content-Type": "application/json"}
 _MSGPACK = {"Content-Type": "application/msgpack", "Accept": "application/msgpack"}

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.client.answers import Sender, Tagged, decoded, quoted, tagged_unless_known
 from gateway.client.paths import quoted_id
-from gateway.wire.changes import (
+from gateway.wire.turns import (
     BlocksReceipt,
     NewSession,
     NewTurn,

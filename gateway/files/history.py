@@ -6,10 +6,11 @@ from typing import TypeVar
 
 from msgspec import UNSET
 
+from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, Written
-from gateway.wire.changes import History, TextDifference, TextEdit, VersionEntry, rfc3339
+from gateway.wire.files import History, TextDifference, TextEdit, VersionEntry
 from gateway.wire.problems import FileNotFound, NotAText, ProjectNotFound
-from gateway.wire.tags import Preconditions
+from gateway.wire.values import rfc3339
 from gateway.workers.pool import compare_in_worker
 from gateway.yjs.diff import Difference, Work, differences
 from gateway.yjs.roots import RootIsNotText, read_text

@@ -10,6 +10,7 @@ from msgspec import Struct
 from gateway.files.documents import Documents, stored_parts
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
+from gateway.wire.headers import file_headers
 from gateway.wire.problems import (
     FileDeleted,
     FileNotFound,
@@ -21,7 +22,6 @@ from gateway.wire.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.wire.tags import file_headers
 from gateway.workers.pool import in_worker
 from gateway.yjs import roots
 from gateway.yjs.roots import RootIsNotText, read_roots, read_text

@@ -9,9 +9,10 @@ from msgspec import Struct
 from gateway.files.documents import Documents, DocumentsExhausted
 from gateway.files.open_document import Admitted, Gap, OpenDocument
 from gateway.files.past_lives import PastLives
+from gateway.files.preconditions import Preconditions
 from gateway.files.reader import FileReader
 from gateway.watch.hub import Hub
-from gateway.wire.changes import Receipt, rfc3339
+from gateway.wire.files import Receipt
 from gateway.wire.problems import (
     DocumentTooLarge,
     FileExists,
@@ -23,7 +24,7 @@ from gateway.wire.problems import (
     Problem,
     WriteContention,
 )
-from gateway.wire.tags import Preconditions
+from gateway.wire.values import rfc3339
 from gateway.yjs import roots
 from gateway.yjs.roots import RootIsNotText
 from gateway.yjs.stored_form import to_stored

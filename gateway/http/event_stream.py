@@ -12,7 +12,7 @@ from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, Waiter, WatchedProject
-from gateway.wire.tags import SAFETY_HEADERS
+from gateway.wire.headers import SAFETY_HEADERS
 
 _log = structlog.get_logger("gateway.http")
 

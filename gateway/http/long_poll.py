@@ -18,8 +18,8 @@ from gateway.http.waits import REMAINING, OpenStream, Park
 from gateway.metrics import RequestFigures
 from gateway.watch.hub import Hub
 from gateway.watch.project import TooManyWaiters, Waiter
+from gateway.wire.headers import COMMON_HEADERS
 from gateway.wire.problems import Overloaded
-from gateway.wire.tags import COMMON_HEADERS
 
 _log = structlog.get_logger("gateway.http")
 

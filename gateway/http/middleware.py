@@ -10,8 +10,8 @@ from starlette_compress import CompressMiddleware, add_compress_type
 
 from gateway.http.waits import OpenStream, Park
 from gateway.metrics import RequestFigures
+from gateway.wire.headers import CACHE_HEADERS, SAFETY_HEADERS
 from gateway.wire.problems import Problem, problem_from_storage
-from gateway.wire.tags import CACHE_HEADERS, SAFETY_HEADERS
 from gateway.workers.pool import client_of_request
 from storage import StorageError
 

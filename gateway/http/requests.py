@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from gateway.api.operation import OCTETS, TEXT
-from gateway.wire.changes import path_fault, valid_project_id
+from gateway.files.preconditions import Preconditions
+from gateway.wire.headers import parse_http_date
 from gateway.wire.problems import (
     BodyTooLarge,
     InvalidBody,
@@ -23,7 +24,8 @@ from gateway.wire.problems import (
     InvalidStateVector,
     UnsupportedMediaType,
 )
-from gateway.wire.tags import EntityTags, Form, Preconditions, parse_http_date
+from gateway.wire.tags import EntityTags, Form
+from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.structs import MalformedUpdate, check_state_vector
 from storage import Once
 

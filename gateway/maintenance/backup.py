@@ -9,7 +9,7 @@ from tempfile import TemporaryFile
 
 from gateway.maintenance.import_check import checked
 from gateway.maintenance.verify import Report, verify_storage
-from gateway.wire.changes import valid_project_id
+from gateway.wire.values import valid_project_id
 from storage import Storage
 from storage.opening import sqlite_url
 from storage.portable import ExportWriter, FileRecord, ProjectRecord, Record, read_export

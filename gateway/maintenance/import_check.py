@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from gateway.maintenance.turn_check import Places, TurnCheck, id_fault
-from gateway.wire.changes import path_fault
+from gateway.wire.values import path_fault
 from gateway.yjs.scan import MalformedUpdate, scan
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import read_row

@@ -10,8 +10,8 @@ from gateway.http.requests import encoding_fault
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_PATH, INVALID_UPDATE, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.rooms import Room, Rooms
-from gateway.wire.changes import path_fault, valid_project_id
 from gateway.wire.problems import FileDeleted, InvalidStateVector, Problem
+from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.awareness import TooMuchAwareness
 from gateway.yjs.messages import (
     AwarenessMessage,

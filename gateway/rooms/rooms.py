@@ -12,12 +12,12 @@ import structlog
 
 from gateway.files.documents import Documents
 from gateway.files.past_lives import has_past
+from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, WrittenTogether
 from gateway.rooms.answers import Answers, Turns
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TOO_LARGE, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.wire.problems import DocumentTooLarge, FileDeleted, FileNotFound, Problem, ProjectNotFound
-from gateway.wire.tags import Preconditions
 from gateway.yjs.awareness import Awareness
 from gateway.yjs.messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
 from gateway.yjs.stored_form import to_wire

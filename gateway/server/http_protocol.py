@@ -20,8 +20,8 @@ from uvicorn.server import ServerState
 
 from gateway.http.connections import Connections
 from gateway.server.http_exchange import BODY_HELD, Exchange
+from gateway.wire.headers import COMMON_HEADERS
 from gateway.wire.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
-from gateway.wire.tags import COMMON_HEADERS
 
 _log = structlog.get_logger("gateway.http")
 

@@ -26,8 +26,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
-from gateway.wire.changes import ProblemDetails
 from storage import (
     AlreadyDone,
     DatabaseMoved,
@@ -42,6 +42,30 @@ from storage import (
     TurnStatus,
     VersionConflict,
 )
+
+
+class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
+    """RFC 9457, with a stable machine name in `code`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    state_vector: str | UnsetType = UNSET
+    """With `missing_predecessors`: what the server has, base64url."""
+    roots: dict[str, str] | UnsetType = UNSET
+    """With `not_a_text`: by name the kind of each root that holds something: text, array, map or xml."""
+    results: dict[str, Any] | UnsetType = UNSET
+    """With `sync_refused`: by file its problem, or null."""
+    turn_status: TurnStatus | UnsetType = UNSET
+    """With `turn_finished` and `illegal_transition`: the status that the turn has."""
+    block_count: int | UnsetType = UNSET
+    """With `block_conflict`: how many blocks the turn has."""
+    certain: bool | UnsetType = UNSET
+    """With 503 and 507: true where nothing was stored, false where it may have been."""
+    offset: int | UnsetType = UNSET
+    """With `output_conflict`: how many bytes of the stream are stored."""
 
 
 class Problem(Exception):

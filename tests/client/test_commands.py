@@ -18,7 +18,7 @@ from gateway.client.answers import Tagged
 from gateway.client.errors import NoAnswer
 from gateway.client.folder.files import Folder, FolderState
 from gateway.client.folder.sync import FolderSync, Outcome, Stopped
-from gateway.wire.changes import Receipt
+from gateway.wire.files import Receipt
 from tests.support.server import GatewayProcess
 
 

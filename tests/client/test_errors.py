@@ -6,8 +6,7 @@ import pytest
 
 from gateway.client.errors import PROBLEMS, MissingPredecessors, ProblemAnswer, problem_from
 from gateway.wire import problems
-from gateway.wire.changes import ProblemDetails
-from gateway.wire.problems import Problem
+from gateway.wire.problems import Problem, ProblemDetails
 
 
 def _kinds(root: type[Problem]) -> Iterator[type[Problem]]:

@@ -27,7 +27,8 @@ from gateway.client.errors import (
 from gateway.client.http import GatewayClient
 from gateway.client.policy import PollSettings
 from gateway.client.project import Project
-from gateway.wire.changes import FeedAnswer, FileFeedEntry, Receipt, TurnFeedEntry
+from gateway.wire.changes import FeedAnswer, FileFeedEntry, TurnFeedEntry
+from gateway.wire.files import Receipt
 from tests.client.proxy import FaultyProxy
 from tests.support.agent_stream import STREAM
 from tests.support.server import GatewayProcess

@@ -25,7 +25,7 @@ from gateway.client import (
     TurnPoller,
 )
 from gateway.settings import Settings
-from gateway.wire.changes import Turn
+from gateway.wire.turns import Turn
 from storage import Storage
 from storage.opening import StorageLimits
 from storage.sqlite import SQLiteStorage

@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from gateway.files.documents import Documents
+from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
 from gateway.watch.hub import Hub
-from gateway.wire.tags import Preconditions
 from gateway.yjs.messages import sync_update
 from storage.sqlite import SQLiteStorage
 from tests.support.server import GatewayProcess

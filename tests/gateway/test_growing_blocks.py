@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.client import GatewayClient, PollingManager, TurnPoller
-from gateway.wire.changes import Turn
+from gateway.wire.turns import Turn
 from tests.support.agent_stream import SUCCESS, assistant, line, text
 from tests.support.server import GatewayProcess
 

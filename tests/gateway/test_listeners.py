@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.files.documents import Documents
+from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.watch.project import Interest, WatchedProject
-from gateway.wire.tags import Preconditions
 from storage import AppendUpdate, Commit, Committed, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
 

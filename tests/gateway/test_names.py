@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.wire.changes import path_fault, valid_project_id
+from gateway.wire.values import path_fault, valid_project_id
 
 FILE = Path(__file__).parent.parent / "vectors" / "paths.json"
 CASES: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))

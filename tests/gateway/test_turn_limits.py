@@ -14,7 +14,7 @@ import pytest
 from gateway.app import create_app
 from gateway.client import GatewayClient, PollingManager, TurnPoller
 from gateway.settings import Settings
-from gateway.wire.changes import Turn
+from gateway.wire.turns import Turn
 from storage import Commit, CommittedTurn
 from tests.gateway.test_growing_blocks import NDJSON, WORDS, event, new_turn
 from tests.support.agent_stream import SUCCESS, line

@@ -20,7 +20,8 @@ from gateway.http.requests import (
 )
 from gateway.http.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
 from gateway.watch.project import Interest
-from gateway.wire.changes import DeletedListing, FeedAnswer, FileListing, StatusAnswer, StatusQuestion
+from gateway.wire.changes import FeedAnswer, StatusAnswer, StatusQuestion
+from gateway.wire.files import DeletedListing, FileListing
 from gateway.wire.problems import (
     BodyTooLarge,
     InvalidBody,

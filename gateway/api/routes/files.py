@@ -27,7 +27,8 @@ from gateway.http.requests import (
 )
 from gateway.http.waits import empty_after_wait, hold, parse_wait
 from gateway.watch.project import Interest
-from gateway.wire.changes import MoveRequest, Receipt, has_unseen
+from gateway.wire.files import MoveRequest, Receipt
+from gateway.wire.headers import file_headers, version_headers
 from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,
@@ -51,7 +52,8 @@ from gateway.wire.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.wire.tags import Form, file_headers, version_headers, version_tag
+from gateway.wire.tags import Form, version_tag
+from gateway.wire.values import has_unseen
 from storage import FileHead
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"

@@ -17,7 +17,7 @@ from gateway.http.requests import (
     require_media_type,
     whole_number,
 )
-from gateway.wire.changes import History, Receipt, RestoreRequest, TextDifference
+from gateway.wire.files import History, Receipt, RestoreRequest, TextDifference
 from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,

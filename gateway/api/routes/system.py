@@ -9,8 +9,8 @@ from starlette.responses import Response
 from gateway.api.operation import JSON, TEXT, Operation
 from gateway.http.requests import json_bytes
 from gateway.maintenance.jobs import Job
-from gateway.wire.changes import Health
 from gateway.wire.problems import Unavailable
+from gateway.wire.system import Health
 
 
 class SystemRoutes:

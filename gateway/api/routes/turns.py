@@ -21,22 +21,6 @@ from gateway.http.waits import REMAINING, empty_after_wait, hold, parse_wait
 from gateway.turns.dialects import DialectName
 from gateway.turns.store import OutputOptions, Turns
 from gateway.watch.project import Interest, WatchedProject
-from gateway.wire.changes import (
-    Block,
-    BlockBatch,
-    BlocksReceipt,
-    NewSession,
-    NewTurn,
-    OutputReceipt,
-    Session,
-    SessionListing,
-    Turn,
-    TurnListing,
-    TurnPatch,
-    TurnState,
-    TurnSummary,
-    rfc3339,
-)
 from gateway.wire.problems import (
     BlockConflict,
     BodyTooLarge,
@@ -55,6 +39,22 @@ from gateway.wire.problems import (
     WriteContention,
 )
 from gateway.wire.tags import turn_tag
+from gateway.wire.turns import (
+    Block,
+    BlockBatch,
+    BlocksReceipt,
+    NewSession,
+    NewTurn,
+    OutputReceipt,
+    Session,
+    SessionListing,
+    Turn,
+    TurnListing,
+    TurnPatch,
+    TurnState,
+    TurnSummary,
+)
+from gateway.wire.values import rfc3339
 from storage import FINISHED, NewBlock, SessionHead, StoredBlock, StoredTurn, TurnHead
 
 _SESSIONS = "/api/projects/{project}/sessions"

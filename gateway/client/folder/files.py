@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from pathspec import GitIgnoreSpec
 
-from gateway.wire.changes import path_fault
+from gateway.wire.values import path_fault
 
 STATE_FOLDER = ".yjs-gateway"
 _STATE = "state.json"

@@ -12,7 +12,7 @@ from gateway.client.polling.poller import Poller, call
 from gateway.client.polling.project_stream import Transport, turn_topic
 from gateway.client.polling.subscription import Polled
 from gateway.client.project import Project
-from gateway.wire.changes import Block, Turn
+from gateway.wire.turns import Block, Turn
 
 _FINISHED = ("completed", "failed", "cancelled")
 

@@ -1,0 +1,50 @@
+"""What a write demands of the file before it (RFC 9110 §13). Pure."""
+
+from msgspec import Struct
+
+from gateway.wire.headers import file_headers
+from gateway.wire.problems import FileDeleted, PreconditionFailed
+from gateway.wire.tags import EntityTags, entity_tag
+from storage import FileHead
+
+
+class Preconditions(Struct, frozen=True):
+    """What a write demands of the file before it."""
+
+    if_match: EntityTags | None = None
+    if_none_match: EntityTags | None = None
+    if_unmodified_since: int | None = None
+    """In seconds since 1970. Counts where `if_match` is None (RFC 9110 §13.2.2)."""
+    incarnation: str | None = None
+    tombstone: int | None = None
+    """The version of the tombstone on which a new life of the file may begin; 0: on none."""
+
+    def __bool__(self) -> bool:
+        return self != _NONE
+
+    def check(self, path: str, head: FileHead | None) -> None:
+        """Raises FileDeleted if another life of the file is meant, PreconditionFailed if a tag does not fit."""
+        live = head if head is not None and not head.deleted else None
+        if self.incarnation is not None and (live is None or live.incarnation != self.incarnation):
+            raise FileDeleted(path, None if head is None else file_headers(head))
+        if self.tombstone is not None and head is not None and head.deleted and head.version != self.tombstone:
+            raise FileDeleted(path, file_headers(head))
+        state = None if live is None else entity_tag(live)
+        if self._is_refused(live, state):
+            raise PreconditionFailed(
+                f"{path!r} does not exist" if live is None else f"{path!r} is at version {live.version} now",
+                None if live is None else file_headers(live),
+            )
+        if self.if_none_match is not None and self.if_none_match.match_state(state):
+            assert live is not None
+            raise PreconditionFailed(f"{path!r} is there already, at version {live.version}", file_headers(live))
+
+    def _is_refused(self, live: FileHead | None, state: str | None) -> bool:
+        """Whether the file is not as the writer knows it: a date counts only where no tag is named."""
+        if self.if_match is not None:
+            return not self.if_match.match_state(state)
+        since = self.if_unmodified_since
+        return since is not None and live is not None and live.last_modified // 1000 > since
+
+
+_NONE = Preconditions()

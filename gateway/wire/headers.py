@@ -1,0 +1,53 @@
+"""Headers of answers: those of every one, and those that name the state of a file; dates."""
+
+import functools
+from email.utils import formatdate, parsedate_to_datetime
+
+from gateway.wire.tags import Form, version_tag
+from storage import FileHead
+
+CACHE_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding, Authorization, Origin"}
+SAFETY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+}
+"""No page of another site runs, shows or embeds an answer. `fetch` with CORS is not concerned."""
+COMMON_HEADERS = {**CACHE_HEADERS, **SAFETY_HEADERS}
+"""Headers of every answer."""
+
+
+@functools.lru_cache(4096)
+def http_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
+
+
+def parse_http_date(text: str) -> int | None:
+    """Seconds since 1970; None where `text` is no date, which a recipient ignores (RFC 9110 §13.1.3, §13.1.4)."""
+    try:
+        return int(parsedate_to_datetime(text.strip()).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def version_headers(
+    incarnation: str, version: int, last_modified: int, builds_on: int, form: Form = "update"
+) -> dict[str, str]:
+    """The headers of every answer about one file.
+
+    Args:
+        last_modified: milliseconds since 1970.
+        builds_on: the version that the body builds on, 0 where it is the whole document.
+    """
+    return {
+        "ETag": f'"{version_tag(incarnation, version, form)}"',
+        "Last-Modified": http_date(last_modified // 1000),
+        "X-Version": str(version),
+        "X-From-Version": str(builds_on),
+        "X-Incarnation": incarnation,
+    }
+
+
+def file_headers(head: FileHead, builds_on: int = 0, form: Form = "update") -> dict[str, str]:
+    """`version_headers` of a file's head."""
+    return version_headers(head.incarnation, head.version, head.last_modified, builds_on, form)

@@ -1,0 +1,82 @@
+"""Values on the wire: how a project, a path, a cursor and a time are written."""
+
+import functools
+import re
+import time
+import unicodedata
+
+from msgspec import Struct
+
+_PROJECT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~-]{1,128}")
+_CURSOR = re.compile(r"([0-9a-z]{1,32})\.(0|[1-9][0-9]{0,18})(?:\.(0|[1-9][0-9]{0,18}))?")
+
+_PATH_BYTES = 1024
+LARGEST_INTEGER = 2**63 - 1
+"""No version, sequence or index is larger."""
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Categories of characters that steer how a text is shown, and show nothing themselves."""
+_JOINERS = "\u200c\u200d"
+"""Of the category Cf, but words of Persian and Indic scripts, and emoji, are spelled with these."""
+
+
+class Cursor(Struct, frozen=True, gc=False):
+    """A point in a project's sequence. On the wire an opaque string."""
+
+    epoch: str
+    sequence: int
+    began: int | None = None
+    """Within a listing that takes several answers: where the sequence stood when it began."""
+
+    def __str__(self) -> str:
+        listing = "" if self.began is None else f".{self.began}"
+        return f"{self.epoch}.{self.sequence}{listing}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Raises ValueError if no gateway wrote `text`."""
+        match = _CURSOR.fullmatch(text)
+        if match is None:
+            raise ValueError("not a cursor")
+        return cls(match[1], int(match[2]), None if match[3] is None else int(match[3]))
+
+
+def rfc3339(milliseconds: int) -> str:
+    """A time as the wire has it: `2025-01-06T10:00:00.000Z`."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_to_the_second(seconds)}.{rest:03d}Z"
+
+
+@functools.lru_cache(4096)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def valid_project_id(text: str) -> bool:
+    return _PROJECT_ID.fullmatch(text) is not None
+
+
+def has_unseen(text: str) -> bool:
+    """Whether a text has characters that control how it is shown; U+200C and U+200D join letters and emoji."""
+    return any(unicodedata.category(character) in _UNSEEN and character not in _JOINERS for character in text)
+
+
+def path_fault(path: str) -> str | None:
+    """What keeps a text from being a file path; None if it is one."""
+    if not path:
+        return "it is empty"
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        return "it is not valid Unicode"
+    if size > _PATH_BYTES:
+        return f"it has {size} bytes, more than {_PATH_BYTES}"
+    for segment in path.split("/"):
+        if segment in ("", ".", ".."):
+            return f"it has the segment {segment!r}"
+    if path.isascii():
+        return None if path.isprintable() else "it has a control character"
+    if has_unseen(path):
+        return "it has a control character"
+    if not unicodedata.is_normalized("NFC", path):
+        return "it is not in Unicode normalisation form C"
+    return None
