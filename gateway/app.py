@@ -32,6 +32,7 @@ from gateway.http.long_poll import WaitingRequests
 from gateway.http.middleware import Boundary, compressed, send_problem
 from gateway.http.requests import json_bytes
 from gateway.maintenance.jobs import Job, running
+from gateway.maintenance.memory import FreeMemory
 from gateway.maintenance.retention import Retainer
 from gateway.maintenance.snapshots import Maintenance, SilentTurns
 from gateway.metrics import Metrics
@@ -135,7 +136,13 @@ class Gateway:
             self._draining = [hub.drain, rooms.drain]
             silent = SilentTurns(storage, self.settings.turn_lease, self.settings.turn_grace)
             maintenance = Maintenance(storage, documents)
-            jobs = {silent.job: silent.run, maintenance.job: maintenance.run, Job("awareness"): rooms.expire_awareness}
+            memory = FreeMemory()
+            jobs = {
+                silent.job: silent.run,
+                maintenance.job: maintenance.run,
+                Job("awareness"): rooms.expire_awareness,
+                memory.job: memory.run,
+            }
             if not self.settings.retention.keeps_all:
                 retainer = Retainer(storage, self.settings.retention)
                 jobs[retainer.job] = lambda: retainer.run(self.settings.retention_interval)

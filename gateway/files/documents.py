@@ -135,6 +135,23 @@ class Documents:
         at most the other large ones, and is opened also where it alone takes more than that.
         """
         large = self._is_large(memory)
+        closing, fits = self._to_close(memory, large=large)
+        if not fits:
+            raise DocumentsExhausted
+        for other, document in closing:
+            self._close(other, document)
+        if large:
+            self._large.add(key)
+
+    def _make_room_after_growth(self) -> None:
+        """Close documents where others have grown beyond what was left; those stay, as they wait for the disk."""
+        if self._memory > self._memory_limit // 2:
+            for large in (True, False):
+                for key, document in self._to_close(0, large=large)[0]:
+                    self._close(key, document)
+
+    def _to_close(self, memory: int, *, large: bool) -> tuple[list[tuple[tuple[str, str], OpenDocument]], bool]:
+        """The documents to be closed so that `memory` more fits, and whether it does then, or nothing is left."""
         taken = sum(self._open[each].memory for each in self._large)
         half = self._memory_limit // 2
         budget, taken = (half, taken) if large else (self._memory_limit - min(taken, half), self._memory - taken)
@@ -145,12 +162,7 @@ class Documents:
             if (other in self._large) == large and not document.pending:
                 closing.append((other, document))
                 taken -= document.memory
-        if taken and taken + memory > budget:
-            raise DocumentsExhausted
-        for other, document in closing:
-            self._close(other, document)
-        if large:
-            self._large.add(key)
+        return closing, not taken or taken + memory <= budget
 
     def _is_large(self, memory: int) -> bool:
         return memory > self._memory_limit // _LARGE_SHARE
@@ -203,6 +215,7 @@ class Documents:
                 self._memory += document.memory - before
                 self._note_size(document)
             future.add_done_callback(functools.partial(self._update_done, document, place))
+        self._make_room_after_growth()
         return future
 
     def _update_done(self, document: OpenDocument, place: int, future: asyncio.Future[tuple[Committed, ...]]) -> None:

@@ -13,6 +13,7 @@ import structlog
 import uvicorn
 
 from gateway.app import Gateway, create_app
+from gateway.maintenance.memory import map_large_buffers
 from gateway.server.http_protocol import HttpProtocol
 from gateway.server.websocket_protocol import WebSocketProtocol
 from gateway.settings import Settings
@@ -25,6 +26,7 @@ twentieth of its time on looking."""
 
 def run_server(settings: Settings) -> bool:
     """Serve until told to stop; returns whether it has served at all."""
+    map_large_buffers()
     _configure_log(settings)
     app = create_app(settings)
     config = uvicorn.Config(

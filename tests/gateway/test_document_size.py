@@ -134,6 +134,29 @@ def test_large_documents_close_only_large_ones(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_documents_that_grow_after_they_were_opened_close_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "a.db")
+        documents = Documents(storage, memory_limit=2**20)
+        files = Files(storage, documents, Hub(storage))
+        for size, most in ((5_000, 13), (80_000, 1)):
+            for number in range(30):  # each is opened empty
+                path = f"{size}-{number}"
+                await files.put_text("p", path, _noise(size), "content", Preconditions())
+                assert documents.memory <= 2**20 * 3 // 2
+            kept = [number for number in range(30) if documents.peek("p", f"{size}-{number}")]
+            assert kept == list(range(30 - len(kept), 30))
+            assert most // 2 <= len(kept) <= most + 7
+        grown = {f"{number}": _Client().insert(8_000) for number in range(30)}
+        written, refused = await files.append_all("p", grown, None)  # together: all of them wait for the disk
+        assert (len(written), refused) == (30, {})
+        for path in grown:
+            assert (await files.read_since("p", path, 0)).version == 1
+        await storage.close()
+
+    asyncio.run(main())
+
+
 def test_one_large_document_can_be_written_while_others_are_waiting_for_the_disk(tmp_path: Path) -> None:
     async def main() -> None:
         storage = await SQLiteStorage.open(tmp_path / "a.db")
