@@ -308,6 +308,12 @@ class HttpProtocol(asyncio.Protocol):
         The parser takes the body of such a request for the other protocol. So the head is read once more, without the
         offer.
         """
+        try:
+            self._choose_protocol(rest)
+        except httptools.HttpParserError:  # of its target
+            self._refuse(MalformedRequest())
+
+    def _choose_protocol(self, rest: bytes) -> None:
         self._upgrading = False
         method, url, version = self._parser.get_method(), self._url, self._parser.get_http_version().encode()
         kept = [(name, value) for name, value in self._headers if name not in (b"upgrade", b"connection")]

@@ -4,17 +4,20 @@ Nothing of uvicorn's that is private is used: only what asyncio and ASGI call.
 """
 
 import asyncio
+import logging
 import re
 from struct import pack
 from typing import Any, cast
 
 import structlog
 from starlette.types import Message
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.rooms.close_codes import TOO_LARGE
 
 _log = structlog.get_logger("gateway.http")
+_server_log = logging.getLogger("uvicorn.error")
 
 _FINAL_BINARY, _FINAL_CLOSE = 0x82, 0x88
 _CLOSE_1009 = re.compile(rb"\x88[\x02-\x7d]\x03\xf1.*\Z", re.DOTALL)
@@ -84,6 +87,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return
         waiting = self._flow.get_write_buffer_size()
         self._flow.answering = True
+        _server_log.addFilter(_log_at_debug)
         try:
             super().data_received(data)
         except Exception as error:  # of bytes that uvicorn does not expect after those before them
@@ -91,6 +95,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._flow.abort()
         finally:
             self._flow.answering = False
+            _server_log.removeFilter(_log_at_debug)
         if not self._flow.is_closing():
             self._flow.owe(self._flow.get_write_buffer_size() - waiting)
 
@@ -103,11 +108,26 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if data is not None and self._accepted and not self._flow.blocked and not self._flow.is_closing():
             self._flow.write(_head(len(data)) + data)
             return
+        if self._flow.is_closing():
+            raise ClientDisconnected
         if message["type"] == "websocket.close":
             self._accepted = False
-        await super().send(cast(Any, message))
+        try:
+            await super().send(cast(Any, message))
+        except (AssertionError, RuntimeError) as error:
+            if self._flow.is_closing():  # while it waited for a client that did not read
+                raise ClientDisconnected from error
+            raise
         if message["type"] == "websocket.accept":
             self._accepted = True
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True  # refused: else uvicorn logs an error
+
+
+def _log_at_debug(record: logging.LogRecord) -> bool:
+    """A filter: what uvicorn says of bytes while it reads them is the fault of a client."""
+    _log.debug("WebSocket", reason=record.getMessage())
+    return False
 
 
 class _Flow:

@@ -32,7 +32,8 @@ class GatewayProcess:
         )
         lines: queue.Queue[str | None] = queue.Queue()
         self.log: list[str] = []
-        threading.Thread(target=_read, args=(self.process, lines, self.log), daemon=True).start()
+        self._reader = threading.Thread(target=_read, args=(self.process, lines, self.log), daemon=True)
+        self._reader.start()
         while (line := lines.get(timeout=timeout)) is not None:
             if line.startswith("Listening on "):
                 self.url = line.removeprefix("Listening on ").strip()
@@ -48,10 +49,12 @@ class GatewayProcess:
         self.process.wait()
 
     def stop(self, *, timeout: float = 40) -> int:
-        """Ask it to stop, and wait; returns its exit code."""
+        """Ask it to stop, and wait until all of its log is there; returns its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout)
+        code = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return code
 
     def project(self, name: str = "demo") -> str:
         """The URL of a project."""
