@@ -29,12 +29,14 @@ from gateway.http.across_sites import AcrossSites
 from gateway.http.bodies import BoundedBodies
 from gateway.http.connections import Connections
 from gateway.http.long_poll import WaitingRequests
-from gateway.http.middleware import Boundary, compressed, send_problem
+from gateway.http.middleware import Boundary, compressed
 from gateway.http.requests import json_bytes
+from gateway.http.responses import send_problem
 from gateway.maintenance.jobs import Job, running
 from gateway.maintenance.memory import FreeMemory
 from gateway.maintenance.retention import Retainer
-from gateway.maintenance.snapshots import Maintenance, SilentTurns
+from gateway.maintenance.silent_turns import SilentTurns
+from gateway.maintenance.snapshots import Maintenance
 from gateway.metrics import Metrics
 from gateway.rooms.endpoint import RoomEndpoint
 from gateway.rooms.rooms import Rooms

@@ -1,7 +1,8 @@
-"""Without a task: a coroutine runs at once as far as it goes, and only what is left of it is waited for.
+"""What we add to ASGI: sending without a task, and whether a path was UTF-8.
 
 `send` of ASGI is a coroutine: for each of a thousand who are sent the same it would take a task and a turn of the
 loop. It nearly always ends without waiting; where it waits, since the client is slow, it is finished all the same.
+So a coroutine runs at once as far as it goes, and only what is left of it is waited for.
 """
 
 import asyncio
@@ -9,6 +10,9 @@ import sys
 from collections.abc import Awaitable, Coroutine, Generator
 from types import CoroutineType
 from typing import Any, Generic, NoReturn, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import Scope
 
 T = TypeVar("T")
 
@@ -74,3 +78,14 @@ class Rest(Generic[T]):
             except StopIteration as end:
                 result: T = end.value
                 return result
+
+
+def encoding_fault(scope: Scope, path: str) -> str | None:
+    """The server decodes what is not UTF-8 to U+FFFD; a path may also have that character of its own."""
+    if "\ufffd" not in path:
+        return None
+    try:
+        unquote_to_bytes(scope.get("raw_path", b"")).decode()
+    except UnicodeDecodeError:
+        return "it is not UTF-8"
+    return None

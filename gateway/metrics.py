@@ -1,7 +1,5 @@
 """Figures for Prometheus. Counting a request costs a few dictionary steps; all else is read when somebody asks."""
 
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -9,42 +7,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gateway.files.documents import Documents
+from gateway.http.request_metrics import RequestFigures
 from gateway.maintenance.jobs import Job
 from gateway.rooms.rooms import Rooms
 from gateway.watch.hub import Hub
 from gateway.workers.pool import Workers
 from storage import Storage
-
-_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-
-
-class RequestFigures:
-    """Requests by route and status, and how long each route took."""
-
-    def __init__(self) -> None:
-        self.answers: Counter[tuple[str, str, int]] = Counter()
-        """By method, route and status."""
-        self._buckets: dict[str, list[int]] = {}
-        self._seconds: dict[str, float] = {}
-
-    def count(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Note one answered request."""
-        self.answers[method, route, status] += 1
-        buckets = self._buckets.get(route)
-        if buckets is None:
-            buckets = self._buckets[route] = [0] * (len(_BUCKETS_S) + 1)
-            self._seconds[route] = 0.0
-        buckets[bisect_left(_BUCKETS_S, seconds)] += 1
-        self._seconds[route] += seconds
-
-    def latencies(self) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
-        """Of each route the cumulative buckets and the sum of seconds."""
-        for route, counts in self._buckets.items():
-            total, buckets = 0, []
-            for bound, count in zip((*map(str, _BUCKETS_S), "+Inf"), counts, strict=True):
-                total += count
-                buckets.append((bound, float(total)))
-            yield route, buckets, self._seconds[route]
 
 
 class _Collector:

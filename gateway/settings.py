@@ -2,14 +2,57 @@
 
 from typing import Annotated, Literal
 
+from msgspec import Struct
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway.http.connections import BodyLimits, ConnectionLimits
-from gateway.maintenance.retention import RetentionPolicy
+from storage import Milliseconds, Retention
 from storage.opening import StorageLimits, check_url
 
 MEBIBYTE = 2**20
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+class RetentionPolicy(Struct, frozen=True):
+    """What is kept; 0 stands for all, and for ever."""
+
+    versions: int = 0
+    """The newest so many versions of each file."""
+    days: float = 0
+    """The versions of the last so many days. Where both are set, what either keeps is kept."""
+    tombstone_days: float = 0
+    """For how long a deleted file can be told and restored."""
+
+    @property
+    def keeps_all(self) -> bool:
+        return not (self.versions or self.days or self.tombstone_days)
+
+    def rule(self, now: int) -> Retention:
+        since = Milliseconds(int(now - self.days * _DAY_MS)) if self.days else None
+        return Retention(self.versions or None, since)
+
+
+class ConnectionLimits(Struct, frozen=True):
+    """The bounds of connections."""
+
+    connections: int = 100_000
+    """How many may be open at once."""
+    head_seconds: float = 30.0
+    """Within how many seconds the head of a request must be there, from the connection or from its first byte on."""
+    keep_alive_seconds: float = 75.0
+    """How long a connection may be idle between two requests. Longer than proxies keep idle connections to their
+    servers: the proxy closes first, and no request is lost."""
+
+
+class BodyLimits(Struct, frozen=True):
+    """The bounds of bodies."""
+
+    bytes: int = 256 * 2**20
+    """What all bodies that are coming in may hold together."""
+    seconds: float = 30.0
+    """How long a body may pause, and within which time it has to come apart from what `rate` allows."""
+    rate: int = 1024
+    """How many bytes a second have to come at least, on average."""
 
 
 class Settings(BaseSettings):

@@ -11,8 +11,8 @@ from collections.abc import Awaitable
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.http.request_metrics import RequestFigures
 from gateway.http.requests import accepted_form
-from gateway.metrics import RequestFigures
 from gateway.watch.hub import Hub
 from gateway.watch.project import KnownFile, KnownTurn, NotModified, WatchedProject
 from gateway.wire.changes import StatusQuestion

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.api.operation import JSON, OCTETS, Operation
+from gateway.api.operation import Operation
+from gateway.wire.media_types import JSON, OCTETS
 from gateway.wire.problems import (
     HeadTooLarge,
     HostNotAllowed,

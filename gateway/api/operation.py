@@ -14,13 +14,6 @@ from gateway.wire.problems import InvalidParameter, MethodNotAllowed, Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-OCTETS = "application/octet-stream"
-TEXT = "text/plain"
-JSON = "application/json"
-EVENTS = "text/event-stream"
-MSGPACK = "application/msgpack"
-NDJSON = "application/x-ndjson"
-
 WAIT_SCHEMA: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 60}
 
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.http.middleware import send_problem
-from gateway.metrics import RequestFigures
+from gateway.http.request_metrics import RequestFigures
+from gateway.http.responses import send_problem
 from gateway.wire.problems import HostNotAllowed, MalformedRequest, OriginNotAllowed, Problem
 
 ANY = "*"

@@ -8,8 +8,8 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.asgi import Rest
-from gateway.http.connections import BodyLimits
-from gateway.http.middleware import send_problem
+from gateway.http.responses import send_problem
+from gateway.settings import BodyLimits
 from gateway.wire.problems import Overloaded, Problem, RequestTimeout
 
 

@@ -3,32 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator, Sized
 
-from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-
-class ConnectionLimits(Struct, frozen=True):
-    """The bounds of connections."""
-
-    connections: int = 100_000
-    """How many may be open at once."""
-    head_seconds: float = 30.0
-    """Within how many seconds the head of a request must be there, from the connection or from its first byte on."""
-    keep_alive_seconds: float = 75.0
-    """How long a connection may be idle between two requests. Longer than proxies keep idle connections to their
-    servers: the proxy closes first, and no request is lost."""
-
-
-class BodyLimits(Struct, frozen=True):
-    """The bounds of bodies."""
-
-    bytes: int = 256 * 2**20
-    """What all bodies that are coming in may hold together."""
-    seconds: float = 30.0
-    """How long a body may pause, and within which time it has to come apart from what `rate` allows."""
-    rate: int = 1024
-    """How many bytes a second have to come at least, on average."""
+from gateway.settings import ConnectionLimits
 
 
 class Connections(Collector):

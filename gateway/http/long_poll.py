@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.changes.feed import Feed
 from gateway.http.event_stream import EventStream, EventStreams, describe_stream, refuse_stream
-from gateway.http.middleware import send_problem
+from gateway.http.request_metrics import RequestFigures
+from gateway.http.responses import send_problem
 from gateway.http.waits import REMAINING, OpenStream, Park
-from gateway.metrics import RequestFigures
 from gateway.watch.hub import Hub
 from gateway.watch.project import TooManyWaiters, Waiter
 from gateway.wire.headers import COMMON_HEADERS

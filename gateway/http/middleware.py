@@ -8,9 +8,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
+from gateway.http.request_metrics import RequestFigures
+from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
 from gateway.http.waits import OpenStream, Park
-from gateway.metrics import RequestFigures
-from gateway.wire.headers import CACHE_HEADERS, SAFETY_HEADERS
 from gateway.wire.problems import Problem, problem_from_storage
 from gateway.workers.pool import client_of_request
 from storage import StorageError
@@ -19,9 +19,6 @@ _log = structlog.get_logger("gateway.http")
 
 _COMPRESS_FROM_BYTES = 1025
 _COMPRESSED_METHODS = ("GET", "POST", "HEAD")
-
-_CACHE_CONTROL, _VARY = ((name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items())
-_SAFETY = [(name.lower().encode(), value.encode()) for name, value in SAFETY_HEADERS.items()]
 
 
 def compressed(app: ASGIApp) -> ASGIApp:
@@ -90,11 +87,11 @@ class Boundary:
             headers = [(name, b"W/" + value if name == b"etag" else value) for name, value in headers]
         if b"vary" in names:  # the compressor's, which names less
             headers = [header for header in headers if header[0] != b"vary"]
-        headers.append(_VARY)
+        headers.append(VARY)
         if b"cache-control" not in names:
-            headers.append(_CACHE_CONTROL)
+            headers.append(CACHE_CONTROL)
         if b"x-content-type-options" not in names:
-            headers += _SAFETY
+            headers += SAFETY
         if self._load() > 0.5:
             headers.append((b"backoff", b"2"))
         message["headers"] = headers
@@ -109,18 +106,3 @@ def _problem(error: Exception, scope: Scope) -> Problem:
         return error
     _log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
     return Problem("the failure was logged; please report it")
-
-
-async def send_problem(problem: Problem, send: Send, prefix: str = "http.response") -> None:
-    """Answer with a problem. `prefix`: of the messages, which for a handshake are others."""
-    body = problem.body()
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
-        _CACHE_CONTROL,
-        _VARY,
-        *_SAFETY,
-        *((name.lower().encode(), value.encode("latin-1")) for name, value in problem.headers.items()),
-    ]
-    await send({"type": f"{prefix}.start", "status": problem.status, "headers": headers})
-    await send({"type": f"{prefix}.body", "body": body})

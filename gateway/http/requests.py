@@ -6,15 +6,14 @@ import functools
 import json
 from hashlib import sha256
 from typing import Any, TypeVar
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Scope
 
-from gateway.api.operation import OCTETS, TEXT
+from gateway.asgi import encoding_fault
 from gateway.files.preconditions import Preconditions
 from gateway.wire.headers import parse_http_date
+from gateway.wire.media_types import OCTETS, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
     InvalidBody,
@@ -57,17 +56,6 @@ def file_path(request: Request) -> str:
     if fault is not None:
         raise InvalidPath(path, fault)
     return path
-
-
-def encoding_fault(scope: Scope, path: str) -> str | None:
-    """The server decodes what is not UTF-8 to U+FFFD; a path may also have that character of its own."""
-    if "\ufffd" not in path:
-        return None
-    try:
-        unquote_to_bytes(scope.get("raw_path", b"")).decode()
-    except UnicodeDecodeError:
-        return "it is not UTF-8"
-    return None
 
 
 def checked_path(path: str) -> str:

@@ -9,35 +9,16 @@ from msgspec import Struct
 
 from gateway.files.documents import stored_parts
 from gateway.maintenance.jobs import Job
+from gateway.settings import _DAY_MS, RetentionPolicy
 from gateway.workers.pool import Lane, in_worker
 from gateway.yjs.updates import prove_snapshot
-from storage import FoldPoint, Milliseconds, Retention, Storage
+from storage import FoldPoint, Storage
 
 _log = structlog.get_logger("gateway.retention")
 
-_DAY_MS = 24 * 60 * 60 * 1000
 _WORTH_FOLDING = 100
 """So many versions of a file must be beyond what is kept before it is folded in the background: each time the whole
 document is built and written."""
-
-
-class RetentionPolicy(Struct, frozen=True):
-    """What is kept; 0 stands for all, and for ever."""
-
-    versions: int = 0
-    """The newest so many versions of each file."""
-    days: float = 0
-    """The versions of the last so many days. Where both are set, what either keeps is kept."""
-    tombstone_days: float = 0
-    """For how long a deleted file can be told and restored."""
-
-    @property
-    def keeps_all(self) -> bool:
-        return not (self.versions or self.days or self.tombstone_days)
-
-    def rule(self, now: int) -> Retention:
-        since = Milliseconds(int(now - self.days * _DAY_MS)) if self.days else None
-        return Retention(self.versions or None, since)
 
 
 class Folded(Struct):

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from gateway.maintenance.retention import Retainer, RetentionPolicy
+from gateway.maintenance.retention import Retainer
 from gateway.maintenance.turn_check import Places, TurnCheck, content_faults, id_fault
+from gateway.settings import RetentionPolicy
 from gateway.yjs.surrogates import read_row
 from gateway.yjs.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap, same_content
 from storage import FileHead, ProjectHead, Snapshot, Storage, StoredUpdate, TurnRows

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.http.requests import encoding_fault
+from gateway.asgi import encoding_fault
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_PATH, INVALID_UPDATE, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.rooms import Room, Rooms

@@ -15,9 +15,9 @@ import pytest
 import structlog
 
 from gateway.app import create_app
-from gateway.maintenance.retention import Retainer, RetentionPolicy
+from gateway.maintenance.retention import Retainer
 from gateway.maintenance.verify import verify_storage
-from gateway.settings import Settings
+from gateway.settings import RetentionPolicy, Settings
 from storage import Snapshot, StorageError, Version
 from storage.opening import open_storage_read_only, sqlite_url
 

@@ -10,8 +10,9 @@ import pytest
 from gateway.files.documents import Documents
 from gateway.maintenance import jobs
 from gateway.maintenance.jobs import Job
-from gateway.maintenance.retention import Retainer, RetentionPolicy
+from gateway.maintenance.retention import Retainer
 from gateway.maintenance.snapshots import Maintenance
+from gateway.settings import RetentionPolicy
 from gateway.yjs.updates import build_update
 from storage import AppendUpdate, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage

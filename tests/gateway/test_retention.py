@@ -15,8 +15,8 @@ import pycrdt
 import pytest
 
 from gateway.app import create_app
-from gateway.maintenance.retention import Folded, Retainer, RetentionPolicy
-from gateway.settings import Settings
+from gateway.maintenance.retention import Folded, Retainer
+from gateway.settings import RetentionPolicy, Settings
 from storage import Storage
 from tests.support.oracle import Oracle
 from tests.support.server import GatewayProcess

@@ -15,9 +15,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.maintenance.snapshots import SilentTurns
+from gateway.maintenance.silent_turns import SilentTurns
 from gateway.turns.dialects import Outcome
-from gateway.turns.lifecycle import Leases, Output, add_blocks, end_output, new_id, renew, set_status, take_output
+from gateway.turns.leases import Leases
+from gateway.turns.lifecycle import Output, add_blocks, end_output, new_id, renew, set_status, take_output
 from gateway.turns.store import OutputOptions, Turns
 from gateway.watch.hub import Hub
 from gateway.wire.problems import BlockConflict, IllegalTransition, OutputConflict, Problem, TurnFinished

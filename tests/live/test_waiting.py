@@ -10,8 +10,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.http.long_poll import WaitingRequests
+from gateway.http.request_metrics import RequestFigures
 from gateway.http.waits import OpenStream, Park
-from gateway.metrics import RequestFigures
 from gateway.watch.hub import Hub
 from gateway.watch.project import AnswerBudget, Interest, WatchedProject
 

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import EVENTS, JSON, WAIT_SCHEMA, Operation, Parameter
+from gateway.api.operation import WAIT_SCHEMA, Operation, Parameter
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes, parse_cursor
 from gateway.http.requests import (
@@ -22,6 +22,7 @@ from gateway.http.waits import OpenStream, check_wait, empty_after_wait, hold, p
 from gateway.watch.project import Interest
 from gateway.wire.changes import FeedAnswer, StatusAnswer, StatusQuestion
 from gateway.wire.files import DeletedListing, FileListing
+from gateway.wire.media_types import EVENTS, JSON
 from gateway.wire.problems import (
     BodyTooLarge,
     InvalidBody,

@@ -5,7 +5,7 @@ import contextlib
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import JSON, OCTETS, TEXT, WAIT_SCHEMA, Operation, Parameter
+from gateway.api.operation import WAIT_SCHEMA, Operation, Parameter
 from gateway.files.reader import Content
 from gateway.files.store import Files, Written
 from gateway.http.requests import (
@@ -29,6 +29,7 @@ from gateway.http.waits import empty_after_wait, hold, parse_wait
 from gateway.watch.project import Interest
 from gateway.wire.files import MoveRequest, Receipt
 from gateway.wire.headers import file_headers, version_headers
+from gateway.wire.media_types import JSON, OCTETS, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import JSON, TEXT, Operation, Parameter
+from gateway.api.operation import Operation, Parameter
 from gateway.api.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
 from gateway.files.history import Versions
 from gateway.files.store import Written
@@ -18,6 +18,7 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.wire.files import History, Receipt, RestoreRequest, TextDifference
+from gateway.wire.media_types import JSON, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,

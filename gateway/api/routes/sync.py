@@ -4,7 +4,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import JSON, MSGPACK, Operation
+from gateway.api.operation import Operation
 from gateway.api.routes.files import AUTHOR, author_of
 from gateway.changes.sync import Sync
 from gateway.http.requests import (
@@ -17,6 +17,7 @@ from gateway.http.requests import (
     require_media_type,
 )
 from gateway.wire.changes import SyncAnswer, SyncRequest
+from gateway.wire.media_types import JSON, MSGPACK
 from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,

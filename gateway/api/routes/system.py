@@ -6,9 +6,10 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import JSON, TEXT, Operation
+from gateway.api.operation import Operation
 from gateway.http.requests import json_bytes
 from gateway.maintenance.jobs import Job
+from gateway.wire.media_types import JSON, TEXT
 from gateway.wire.problems import Unavailable
 from gateway.wire.system import Health
 

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from gateway.api.operation import JSON, NDJSON, WAIT_SCHEMA, Operation, Parameter
+from gateway.api.operation import WAIT_SCHEMA, Operation, Parameter
 from gateway.http.requests import (
     decode_json,
     if_none_match,
@@ -21,6 +21,7 @@ from gateway.http.waits import REMAINING, empty_after_wait, hold, parse_wait
 from gateway.turns.dialects import DialectName
 from gateway.turns.store import OutputOptions, Turns
 from gateway.watch.project import Interest, WatchedProject
+from gateway.wire.media_types import JSON, NDJSON
 from gateway.wire.problems import (
     BlockConflict,
     BodyTooLarge,

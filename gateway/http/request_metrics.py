@@ -1,0 +1,36 @@
+"""How many requests were answered, and how long each route took: counting costs a few dictionary steps."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+
+_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+
+
+class RequestFigures:
+    """Requests by route and status, and how long each route took."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[tuple[str, str, int]] = Counter()
+        """By method, route and status."""
+        self._buckets: dict[str, list[int]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Note one answered request."""
+        self.answers[method, route, status] += 1
+        buckets = self._buckets.get(route)
+        if buckets is None:
+            buckets = self._buckets[route] = [0] * (len(_BUCKETS_S) + 1)
+            self._seconds[route] = 0.0
+        buckets[bisect_left(_BUCKETS_S, seconds)] += 1
+        self._seconds[route] += seconds
+
+    def latencies(self) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
+        """Of each route the cumulative buckets and the sum of seconds."""
+        for route, counts in self._buckets.items():
+            total, buckets = 0, []
+            for bound, count in zip((*map(str, _BUCKETS_S), "+Inf"), counts, strict=True):
+                total += count
+                buckets.append((bound, float(total)))
+            yield route, buckets, self._seconds[route]

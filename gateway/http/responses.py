@@ -1,0 +1,24 @@
+"""A problem as an answer, outside of the application."""
+
+from starlette.types import Send
+
+from gateway.wire.headers import CACHE_HEADERS, SAFETY_HEADERS
+from gateway.wire.problems import Problem
+
+CACHE_CONTROL, VARY = ((name.lower().encode(), value.encode()) for name, value in CACHE_HEADERS.items())
+SAFETY = [(name.lower().encode(), value.encode()) for name, value in SAFETY_HEADERS.items()]
+
+
+async def send_problem(problem: Problem, send: Send, prefix: str = "http.response") -> None:
+    """Answer with a problem. `prefix`: of the messages, which for a handshake are others."""
+    body = problem.body()
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        CACHE_CONTROL,
+        VARY,
+        *SAFETY,
+        *((name.lower().encode(), value.encode("latin-1")) for name, value in problem.headers.items()),
+    ]
+    await send({"type": f"{prefix}.start", "status": problem.status, "headers": headers})
+    await send({"type": f"{prefix}.body", "body": body})

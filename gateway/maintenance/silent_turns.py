@@ -1,0 +1,80 @@
+"""The end of turns whose writers have gone silent."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from gateway.maintenance.jobs import Job
+from gateway.turns.leases import Leases, expire
+from storage import Commit, CommittedTurn, Storage, TurnConflict, TurnHead
+
+_log = structlog.get_logger("gateway.maintenance")
+
+
+class SilentTurns:
+    """Ends running turns whose writers have been silent for the length of a lease, or after a result for a grace.
+
+    Time is counted only while this process runs, and no wall clock is asked: a writer could not be heard by a gateway
+    that was down, or stopped. So a turn that is found running at the start has a whole lease from then on.
+    """
+
+    def __init__(
+        self, storage: Storage, lease: float, grace: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._storage = storage
+        self._leases = Leases(lease, grace)
+        self._tick = min(1.0, lease / 8, max(grace / 4, 0.05))
+        self._clock = clock
+        self._looked = clock()
+        self.job = Job("silent_turns")
+        self._awake = 0.0
+        """Seconds that this process has run, about: a gap between two looks counts as two ticks at most."""
+        self._adopt_again = False
+        storage.listen(self._committed, self._missed)
+
+    def _committed(self, batch: tuple[Commit, ...]) -> None:
+        for committed in batch:
+            if isinstance(committed, CommittedTurn):
+                self._leases.note(committed.project.name, committed.turn, self._now())
+
+    def _missed(self, batch: tuple[Commit, ...]) -> None:
+        self._adopt_again = True
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self.adopt_running()
+        while True:
+            await asyncio.sleep(self._tick)
+            if self._adopt_again:
+                self._adopt_again = False
+                await self.adopt_running()
+            await self.look()
+
+    async def adopt_running(self) -> None:
+        """Give a lease to every turn that is running already."""
+        async for project, head in self._storage.running_turns():
+            self._leases.adopt(project, head, self._now())
+
+    async def look(self) -> None:
+        """End the turns whose time is over by now."""
+        self._awake, self._looked = self._now(), self._clock()
+        for project, head in self._leases.expired(self._awake):
+            try:
+                await self._end(project, head)
+            except Exception as error:  # the lease stays ended: the next look tries again
+                self.job.failed(error, project=project, session=head.session_id, turn=head.turn_id)
+
+    def _now(self) -> float:
+        return self._awake + min(self._clock() - self._looked, 2 * self._tick)
+
+    async def _end(self, project: str, head: TurnHead) -> None:
+        change = expire(head)
+        try:
+            await self._storage.write_turn(project, change)
+        except TurnConflict:  # its writer came first
+            self._leases.forget(project, head)
+        else:
+            told = {"project": project, "session": head.session_id, "turn": head.turn_id, "error": change.error}
+            _log.info(f"silent turn {change.status}", **told)

@@ -1,0 +1,8 @@
+"""The media types of bodies."""
+
+OCTETS = "application/octet-stream"
+TEXT = "text/plain"
+JSON = "application/json"
+EVENTS = "text/event-stream"
+MSGPACK = "application/msgpack"
+NDJSON = "application/x-ndjson"
