@@ -23,6 +23,7 @@ QUESTIONS = (
     "sync",
     "browser",
     "stalls",
+    "soak",
 )
 
 
@@ -36,6 +37,8 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help="of the cases of `stalls`, those with a part of this list in their names"
     )
+    parser.add_argument("--minutes", type=float, help="how long `soak` is [15]")
+    parser.add_argument("--clients", type=int, help="how many clients `soak` has [200]")
     parser.add_argument("--output", type=Path, help="the JSON file [benchmarks/results/TIME.json]")
     given = parser.parse_args()
     for name in given.names:
@@ -43,7 +46,7 @@ def main() -> None:
             parser.error(f"there is no benchmark {name!r}; there are {', '.join(QUESTIONS)}")
     rounds, seconds = (1, 0.05) if given.quick else (7, 1.0)
     only = tuple(part for part in given.only.split(",") if part)
-    plan = Plan(given.quick, given.rounds or rounds, given.seconds or seconds, only)
+    plan = Plan(given.quick, given.rounds or rounds, given.seconds or seconds, only, given.minutes, given.clients)
     about = machine()
     print(f"{about['cpu']}, {about['cores']} cores, Python {about['python']}, a flush takes {about['flush_ms']} ms")
     results: dict[str, list[Row]] = {}

@@ -29,6 +29,10 @@ class Plan:
     """How long one candidate is under load in one round."""
     only: tuple[str, ...] = ()
     """Of a question with many cases, those whose names contain one of these; empty: all."""
+    minutes: float | None = None
+    """How long a long run is; None: as the question has it."""
+    clients: int | None = None
+    """How many clients a long run has; None: as the question has it."""
 
     def size(self, full: T, quick: T) -> T:
         """The real size, or sizes, of something, or the one for a smoke test."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import uvicorn
 
+from benchmarks.servers import Server
 from gateway.cli.main import main
 
 _EVERY_S = 0.002
@@ -25,8 +26,18 @@ _LOOK_S = 0.01
 _WORTH_A_LOOK_S = 0.03
 _DEEPEST = 12
 
-LINE = "Held "
-"""What a line of figures begins with."""
+_LINE = "Held "
+
+
+def held(server: Server, *, patience: float) -> tuple[float, list[str]]:
+    """The longest hold of a server's loop since this was asked before, in milliseconds, and where it was.
+
+    Raises:
+        queue.Empty: there was no answer for `patience` seconds.
+    """
+    server.signal(signal.SIGUSR1)
+    figures = json.loads(server.next_line(_LINE, patience=patience))
+    return figures["held_s"] * 1e3, figures["where"]
 
 
 class Watch:
@@ -64,7 +75,7 @@ class Watch:
 
     def _tell(self) -> None:
         self._note()
-        print(LINE + json.dumps({"held_s": self._longest, "where": self._where}), flush=True)
+        print(_LINE + json.dumps({"held_s": self._longest, "where": self._where}), flush=True)
         self._clear()
 
     def _look_on(self) -> None:

@@ -7,8 +7,10 @@ from the moment when it was due, not from when it was sent: who waits for an ans
 import json
 import select
 import socket
+import subprocess
 import sys
 import time
+from typing import Self
 
 from benchmarks.load import complete, request
 
@@ -16,6 +18,35 @@ PROJECT = "/api/projects/neighbour"
 _FILE = f"{PROJECT}/files/calm.md"
 _EVERY_S = 0.005
 _PATIENCE_S = 120.0
+
+
+class Neighbour:
+    """Starts the process and tells it what to do."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.neighbour"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate()
+
+    def _tell(self, line: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    def begin(self, port: int) -> None:
+        """Poll the gateway that listens there."""
+        self._tell(f"poll {port}")
+
+    def end(self) -> dict[str, float]:
+        """Stop polling; returns how many `polls` were answered, and in which time (`p50`, `p99`, `longest`; ms)."""
+        figures: dict[str, float] = json.loads(self._tell("tell"))
+        return figures
 
 
 class _Poller:

@@ -14,30 +14,27 @@ cases are about everybody else. The gateway and its worker processes have all co
 
 import base64
 import contextlib
-import itertools
 import json
 import queue
 import random
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pycrdt
 
 from benchmarks.harness import Aim, Plan, Row, compare, folder
-from benchmarks.held_loop import LINE
+from benchmarks.held_loop import held
+from benchmarks.neighbour import Neighbour
 from benchmarks.servers import Server, gateway
 
-_PROJECT = "/api/projects/demo"
+_PROJECTS = "/api/projects"
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _PLAIN = {"Content-Type": "text/plain"}
 _PATIENCE_S = 60.0
@@ -48,6 +45,16 @@ _LONGEST_POLL = Aim("<=", 10.0, of="ours")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _SYMBOLS = [chr(0x4E00 + number) for number in range(120)]
 """As many different lines: fewer than that, and a comparison may leave the most frequent out."""
+
+
+class Gateways(Protocol):
+    """Where a gateway is, which can be started anew."""
+
+    @property
+    def port(self) -> int: ...
+
+    def restart(self) -> None: ...
+
 
 Case = Callable[["Client", Plan], Iterator[Any]]
 """Prepares, yields, and attacks; may then yield what came of it, for the JSON."""
@@ -66,7 +73,7 @@ def run(plan: Plan) -> Iterator[Row]:
     chosen = [name for name in CASES if not plan.only or any(part in name for part in plan.only)]
     if not chosen:
         raise SystemExit(f"there is no such case; there are {', '.join(CASES)}")
-    with _Neighbour() as neighbour, ExitStack() as stack:
+    with Neighbour() as neighbour, ExitStack() as stack:
         shared = stack.enter_context(_Gateways()) if plan.quick else None  # a smoke test has one gateway for all
         for name in chosen:
             if shared is not None:
@@ -77,20 +84,26 @@ def run(plan: Plan) -> Iterator[Row]:
 
 
 class Client:
-    """The one whose requests are heavy."""
+    """The one whose requests are heavy.
 
-    def __init__(self, gateways: "_Gateways") -> None:
-        self._gateways = gateways
-        self.http = gateways.http()
+    Args:
+        gateways: where a gateway is, and how to have it started anew.
+    """
+
+    def __init__(self, gateways: "Gateways", project: str = "demo") -> None:
+        self._gateways, self._project = gateways, project
+        self.http = self.other()
 
     def again(self) -> None:
         """Have the gateway started anew, on the same database."""
         self._gateways.restart()
-        self.http = self._gateways.http()
+        self.http = self.other()
 
     def other(self) -> httpx.Client:
         """Another client, with connections of its own."""
-        return self._gateways.http()
+        # There is no TLS here, and to read the system's certificates takes long.
+        base = f"http://127.0.0.1:{self._gateways.port}{_PROJECTS}/{self._project}"
+        return httpx.Client(base_url=base, timeout=_PATIENCE_S, verify=False)
 
     def put(self, path: str, text: str) -> int:
         return self.http.put(f"/files/{path}", content=text.encode(), headers=_PLAIN).status_code
@@ -112,7 +125,7 @@ class Client:
         return False
 
     def room(self, path: str) -> "Room":
-        return Room(self._gateways.server.port, path)
+        return Room(self._gateways.port, f"{_PROJECTS}/{self._project}/ws/{path}")
 
 
 class Room:
@@ -120,7 +133,7 @@ class Room:
 
     def __init__(self, port: int, path: str) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), _PATIENCE_S)
-        head = [f"GET {_PROJECT}/ws/{path} HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade"]
+        head = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade"]
         head += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""]
         self._socket.sendall("\r\n".join(head).encode())
         answer = b""
@@ -761,7 +774,6 @@ class _Gateways:
 
     def __enter__(self) -> "_Gateways":
         self._database = self._stack.enter_context(folder()) / "gateway.db"
-        self._projects = itertools.count()
         self._start()
         return self
 
@@ -772,51 +784,21 @@ class _Gateways:
     def _start(self) -> None:
         settings = {"GATEWAY_LOG_LEVEL": "error"}
         self.server: Server = gateway(self._database, module="benchmarks.held_loop", on_all_cores=True, **settings)
-        self._base = f"http://127.0.0.1:{self.server.port}{_PROJECT}"
 
     def restart(self) -> None:
         self.server.__exit__(None, None, None)
         self._start()
 
-    def http(self) -> httpx.Client:
-        # There is no TLS here, and to read the system's certificates takes long.
-        return self._stack.enter_context(httpx.Client(base_url=self._base, timeout=_PATIENCE_S, verify=False))
+    @property
+    def port(self) -> int:
+        return self.server.port
 
     def held(self) -> tuple[float, list[str]]:
         """The longest hold since this was asked before, in milliseconds, and where in the gateway."""
-        self.server.signal(signal.SIGUSR1)
-        figures = json.loads(self.server.next_line(LINE, patience=_PATIENCE_S))
-        return figures["held_s"] * 1e3, figures["where"]
+        return held(self.server, patience=_PATIENCE_S)
 
 
-class _Neighbour:
-    """The process that polls."""
-
-    def __enter__(self) -> "_Neighbour":
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.neighbour"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.communicate()
-
-    def _tell(self, line: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline()
-
-    def begin(self, port: int) -> None:
-        self._tell(f"poll {port}")
-
-    def end(self) -> dict[str, float]:
-        figures: dict[str, float] = json.loads(self._tell("tell"))
-        return figures
-
-
-def _measured(plan: Plan, name: str, gateways: _Gateways, neighbour: _Neighbour) -> Iterator[Row]:
+def _measured(plan: Plan, name: str, gateways: _Gateways, neighbour: Neighbour) -> Iterator[Row]:
     client = Client(gateways)
     steps = CASES[name](client, plan)
     next(steps)
@@ -830,7 +812,7 @@ def _measured(plan: Plan, name: str, gateways: _Gateways, neighbour: _Neighbour)
     yield from _rows(name.replace("_", " "), attacked, at_rest, {"came": came, "peak": gateways.server.peak_bytes()})
 
 
-def _felt(gateways: _Gateways, neighbour: _Neighbour, act: Callable[[], object]) -> _Felt:
+def _felt(gateways: _Gateways, neighbour: Neighbour, act: Callable[[], object]) -> _Felt:
     """What the gateway and the neighbour feel while something is done.
 
     Raises:
