@@ -64,6 +64,15 @@ export class GatewayFile {
     return receipt
   }
 
+  // What changed in the text from one version to another, as ranges.
+  async difference (older, newer) {
+    const url = `${this.url.replace('/files/', '/history/')}?diff=${older}..${newer}&format=json&root=content`
+    const { status, body } = await exchange(url, { method: 'GET', agent: this.agent })
+    const answer = JSON.parse(body.toString())
+    if (status >= 400) throw new Problem(status, answer)
+    return answer
+  }
+
   // The file by one way of fetching: its bytes, its version and the version that they build on; null for a 204.
   async get (parameters = {}) {
     const query = new URLSearchParams(parameters).toString()

@@ -37,7 +37,7 @@ def test_every_version_is_what_yjs_makes_of_the_updates(node: str, gateway: Gate
         try:
             if "failure" in replay:
                 raise AssertionError(replay["failure"])
-            _check_in_gateway(replay)
+            check_in_gateway(replay)
         except BaseException as error:  # pycrdt's panics are no Exceptions
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -68,7 +68,7 @@ def _replays(node: str, gateway: GatewayProcess) -> Iterator[dict[str, Any]]:
     assert process.returncode == 0
 
 
-def _check_in_gateway(replay: dict[str, Any]) -> None:
+def check_in_gateway(replay: dict[str, Any]) -> None:
     """A gateway that is sent what this one serves has the same."""
     wholes = {0: b"\x00\x00"}
     for builds_on, version, encoded in sorted(replay["fetched"]):  # the whole documents first
