@@ -55,7 +55,8 @@ class Pages:
         if path in ("/", f"/{_INDEX}"):
             await self._new_index()(scope, receive, send)
         else:
-            await self._files(scope, receive, _with_headers(send, _headers("'self'")))
+            headers = [header for header in scope["headers"] if header[0] != b"range"]  # files are served whole
+            await self._files({**scope, "headers": headers}, receive, _with_headers(send, _headers("'self'")))
 
     def _new_index(self) -> Response:
         nonce = secrets.token_urlsafe(_NONCE_BYTES)
