@@ -14,7 +14,7 @@ StorageError
 │   └── DatabaseMoved         its file was removed or replaced
 ├── DataDamaged           what is stored is not what was written
 ├── StorageClosed         the storage has been closed
-└── DatabaseRefused       the database cannot be opened, and was left as it is
+└── DatabaseRefused       the database could not be opened, and was left as it is
     ├── DatabaseInUse         another process holds it
     ├── SchemaTooNew          a newer release wrote it
     ├── SchemaTooOld          it is to be read as it is, but its schema must be brought up to date first

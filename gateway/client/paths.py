@@ -18,7 +18,7 @@ def project_path(name: str) -> str:
     """
     if not valid_project_id(name):
         detail = f"{name!r} is not a project id: 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or .."
-        raise _refusal(InvalidProject, "The project id is not valid", detail)
+        raise _refusal(InvalidProject, "Invalid project id", detail)
     return f"/api/projects/{name}"
 
 
@@ -39,7 +39,7 @@ def checked_path(path: str) -> str:
     """
     fault = path_fault(path)
     if fault is not None:
-        raise _refusal(InvalidPath, "The file path is not valid", f"{path!r} is not a file path: {fault}")
+        raise _refusal(InvalidPath, "Invalid file path", f"{path!r} is not a valid file path: {fault}")
     return path
 
 
@@ -54,7 +54,7 @@ def quoted_id(identifier: str, name: str) -> str:
     except UnicodeEncodeError:
         quoted = ""
     if quoted in ("", ".", "..") or "/" in identifier:
-        raise _refusal(InvalidParameter, "A parameter is not valid", f"{identifier!r} is not the id of a {name}")
+        raise _refusal(InvalidParameter, "Invalid parameter", f"{identifier!r} is not the id of a {name}")
     return quoted
 
 

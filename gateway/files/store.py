@@ -345,7 +345,7 @@ class Files(FileReader):
         try:
             return await self._documents.open(project, path)
         except DocumentsExhausted:
-            raise Overloaded("too many documents are being written; try again in a moment") from None
+            raise Overloaded("too many documents are being written; try again later") from None
 
 
 def _written(committed: Committed) -> Written:

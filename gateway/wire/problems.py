@@ -73,7 +73,7 @@ class Problem(Exception):
 
     status = 500
     code = "internal"
-    title = "The gateway failed"
+    title = "Internal error"
     certain: bool | None = None
     """Where the request was right and could not be done: whether nothing was stored, or it may have been."""
 
@@ -94,48 +94,48 @@ class Problem(Exception):
 
 
 class InvalidPath(Problem):
-    status, code, title = 400, "invalid_path", "The file path is not valid"
+    status, code, title = 400, "invalid_path", "Invalid file path"
 
     def __init__(self, path: str, fault: str) -> None:
         shown = path.encode("utf-8", "backslashreplace").decode()
-        super().__init__(f"{shown[:200]!r} is not a file path: {fault}")
+        super().__init__(f"{shown[:200]!r} is not a valid file path: {fault}")
 
 
 class InvalidProject(Problem):
-    status, code, title = 400, "invalid_project", "The project id is not valid"
+    status, code, title = 400, "invalid_project", "Invalid project id"
 
     def __init__(self) -> None:
         super().__init__("a project id is 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or ..")
 
 
 class InvalidParameter(Problem):
-    status, code, title = 400, "invalid_parameter", "A parameter is not valid"
+    status, code, title = 400, "invalid_parameter", "Invalid parameter"
 
     def __init__(self, name: str, fault: str) -> None:
         super().__init__(f"{name}: {fault}")
 
 
 class InvalidCursor(Problem):
-    status, code, title = 400, "invalid_cursor", "The cursor is not one of this gateway"
+    status, code, title = 400, "invalid_cursor", "Invalid cursor"
 
     def __init__(self) -> None:
-        super().__init__("send a cursor back as it was received, or leave it out to start over")
+        super().__init__("send cursors back unchanged, or omit the cursor to start over")
 
 
 class TooComplex(Problem):
-    status, code, title = 400, "too_complex", "The request asks for too much work"
+    status, code, title = 400, "too_complex", "The request is too complex"
 
 
 class InvalidStateVector(Problem):
-    status, code, title = 400, "invalid_state_vector", "The state vector is not valid"
+    status, code, title = 400, "invalid_state_vector", "Invalid state vector"
 
 
 class InvalidBody(Problem):
-    status, code, title = 400, "invalid_body", "The body is not what this request takes"
+    status, code, title = 400, "invalid_body", "Invalid request body"
 
 
 class InvalidUpdateBody(Problem):
-    status, code, title = 400, "invalid_update", "The body is not a Yjs update, encoding version 1"
+    status, code, title = 400, "invalid_update", "The body is not a valid Yjs update (encoding version 1)"
 
 
 class InvalidText(Problem):
@@ -143,33 +143,33 @@ class InvalidText(Problem):
 
 
 class MalformedRequest(Problem):
-    status, code, title = 400, "malformed_request", "The request is not HTTP"
+    status, code, title = 400, "malformed_request", "Malformed HTTP request"
 
     def __init__(self) -> None:
-        super().__init__("it cannot be read as HTTP/1.1; the connection is closed")
+        super().__init__("the request is not valid HTTP/1.1; the connection is closed")
 
 
 class Unauthenticated(Problem):
     """No credential, or one that does not count. The reason holds nothing of it."""
 
-    status, code, title = 401, "unauthenticated", "A credential is needed"
+    status, code, title = 401, "unauthenticated", "Authentication required"
 
     def __init__(self, detail: str = "send `Authorization: Bearer TOKEN`") -> None:
         super().__init__(detail, {"WWW-Authenticate": "Bearer"})
 
 
 class Forbidden(Problem):
-    status, code, title = 403, "forbidden", "The credential does not reach that far"
+    status, code, title = 403, "forbidden", "Permission denied"
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"the scope `{scope}` is missing", {"WWW-Authenticate": 'Bearer error="insufficient_scope"'})
 
 
 class NotFound(Problem):
-    status, code, title = 404, "not_found", "There is nothing here"
+    status, code, title = 404, "not_found", "Not found"
 
     def __init__(self) -> None:
-        super().__init__("no such resource; /openapi.json lists what there is")
+        super().__init__("no such resource; see /openapi.json for all resources")
 
 
 class ProjectNotFound(Problem):
@@ -183,11 +183,11 @@ class FileNotFound(Problem):
     status, code, title = 404, "file_not_found", "The file does not exist"
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"there has never been a file {path!r} in this project")
+        super().__init__(f"there is no file {path!r} in this project")
 
 
 class VersionNotFound(Problem):
-    status, code, title = 404, "version_not_found", "The file has no such version"
+    status, code, title = 404, "version_not_found", "The version does not exist"
 
 
 class SessionNotFound(Problem):
@@ -205,7 +205,7 @@ class TurnNotFound(Problem):
 
 
 class MethodNotAllowed(Problem):
-    status, code, title = 405, "method_not_allowed", "The resource does not take this method"
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
 
     def __init__(self, method: str, allowed: list[str]) -> None:
         super().__init__(f"{method} is not allowed here", {"Allow": ", ".join(allowed)})
@@ -214,10 +214,12 @@ class MethodNotAllowed(Problem):
 class MissingPredecessors(Problem):
     """The update builds on something that the server does not have."""
 
-    status, code, title = 409, "missing_predecessors", "The update builds on updates that the gateway lacks"
+    status, code, title = 409, "missing_predecessors", "The gateway is missing earlier updates"
 
     def __init__(self, state_vector: bytes) -> None:
-        super().__init__("send the difference from state_vector, which holds what is missing and this update")
+        super().__init__(
+            "send the difference between your document and state_vector; it includes the missing updates and this one"
+        )
         self.server_state = state_vector
         self._state_vector = base64.urlsafe_b64encode(state_vector).decode().rstrip("=")
 
@@ -226,20 +228,20 @@ class MissingPredecessors(Problem):
 
 
 class VersionAhead(Problem):
-    status, code, title = 409, "version_ahead", "The client is ahead of the gateway"
+    status, code, title = 409, "version_ahead", "The requested version is newer than the file"
 
     def __init__(self, path: str, asked: int, head: int) -> None:
         super().__init__(
-            f"version {asked} of {path!r} was asked for as a base, and the head is {head}: the gateway was restored or"
-            " is another one; drop the document and fetch it whole"
+            f"the request names version {asked} of {path!r}, but the newest version is {head}: the"
+            " gateway was restored, or this is a different gateway; discard your document and read the file again"
         )
 
 
 class FileExists(Problem):
-    status, code, title = 409, "file_exists", "There is a file already"
+    status, code, title = 409, "file_exists", "The file already exists"
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"there is a file {path!r} already; delete it first, or choose another path")
+        super().__init__(f"{path!r} already exists; delete it first, or choose another path")
 
 
 class NotAText(Problem):
@@ -256,16 +258,16 @@ class NotAText(Problem):
 
 
 class NestedTooDeeply(Problem):
-    status, code, title = 409, "nested_too_deeply", "The content is nested too deeply for this"
+    status, code, title = 409, "nested_too_deeply", "The content is nested too deeply"
 
 
 class SyncRefused(Problem):
     """One update of an atomic sync was refused; `results` says which, and why."""
 
-    status, code, title = 409, "sync_refused", "Not all updates could be applied, so none was"
+    status, code, title = 409, "sync_refused", "No update was applied, because at least one was refused"
 
     def __init__(self, results: dict[str, Any]) -> None:
-        super().__init__("see `results`: the file at fault has its problem there")
+        super().__init__("`results` has the problem of each refused file")
         self._results = results
 
     def details(self) -> ProblemDetails:
@@ -273,10 +275,10 @@ class SyncRefused(Problem):
 
 
 class WriteContention(Problem):
-    status, code, title = 409, "write_contention", "Others kept writing"
+    status, code, title = 409, "write_contention", "Too many concurrent writes"
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"others changed {path!r} each time that this write was tried; try it again")
+        super().__init__(f"every attempt met a newer version of {path!r}; try again")
 
 
 class TurnFinished(Problem):
@@ -285,7 +287,7 @@ class TurnFinished(Problem):
     status, code, title = 409, "turn_finished", "The turn has ended"
 
     def __init__(self, turn_status: TurnStatus) -> None:
-        super().__init__(f"the turn is {turn_status} and never changes again; nothing was stored")
+        super().__init__(f"the turn is {turn_status} and cannot change any more; nothing was stored")
         self._turn_status = turn_status
 
     def details(self) -> ProblemDetails:
@@ -293,10 +295,10 @@ class TurnFinished(Problem):
 
 
 class IllegalTransition(Problem):
-    status, code, title = 409, "illegal_transition", "The turn cannot become that"
+    status, code, title = 409, "illegal_transition", "Invalid status change"
 
     def __init__(self, turn_status: TurnStatus, wanted: TurnStatus) -> None:
-        super().__init__(f"the turn is {turn_status}, and from there it cannot become {wanted}")
+        super().__init__(f"a turn that is {turn_status} cannot become {wanted}")
         self._turn_status = turn_status
 
     def details(self) -> ProblemDetails:
@@ -304,7 +306,7 @@ class IllegalTransition(Problem):
 
 
 class BlockConflict(Problem):
-    status, code, title = 409, "block_conflict", "The blocks do not fit at that index"
+    status, code, title = 409, "block_conflict", "The block index is out of sequence"
 
     def __init__(self, first_index: int, block_count: int) -> None:
         super().__init__(
@@ -317,10 +319,10 @@ class BlockConflict(Problem):
 
 
 class OutputConflict(Problem):
-    status, code, title = 409, "output_conflict", "The output does not go on from there"
+    status, code, title = 409, "output_conflict", "The output offset is out of sequence"
 
     def __init__(self, offset: int) -> None:
-        super().__init__(f"{offset} bytes of the agent's output are stored: send what follows, from that offset")
+        super().__init__(f"{offset} bytes of the output are stored: continue from that offset")
         self._offset = offset
 
     def details(self) -> ProblemDetails:
@@ -331,36 +333,36 @@ class FileDeleted(Problem):
     status, code, title = 410, "file_deleted", "The file was deleted"
 
     def __init__(self, path: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(f"{path!r} was deleted, or that life of it is over; drop its document", headers)
+        super().__init__(f"{path!r} was deleted, or this incarnation of it has ended; discard its document", headers)
 
 
 class PreconditionFailed(Problem):
-    status, code, title = 412, "precondition_failed", "The file is not as the request expects it"
+    status, code, title = 412, "precondition_failed", "Precondition failed"
 
 
 class RequestTimeout(Problem):
-    status, code, title = 408, "request_timeout", "The request did not come in time"
+    status, code, title = 408, "request_timeout", "Request timeout"
 
 
 class BodyTooLarge(Problem):
     status, code, title = 413, "body_too_large", "The body is too large"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"a body may have at most {limit} bytes")
+        super().__init__(f"the limit is {limit} bytes")
 
 
 class PromptTooLarge(Problem):
     status, code, title = 413, "prompt_too_large", "The prompt is too large"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"a prompt may have at most {limit} bytes")
+        super().__init__(f"the limit is {limit} bytes")
 
 
 class DocumentTooLarge(Problem):
     status, code, title = 413, "document_too_large", "The document would become too large"
 
     def __init__(self, path: str, limit: int) -> None:
-        super().__init__(f"{path!r} may have at most {limit} bytes as a Yjs update; delete some of its content first")
+        super().__init__(f"the limit for {path!r} is {limit} bytes, encoded as a Yjs update; delete some content first")
         self.path = path
 
 
@@ -368,52 +370,54 @@ class TooManyPaths(Problem):
     status, code, title = 413, "too_many_paths", "Too many paths in one request"
 
     def __init__(self, count: int, limit: int) -> None:
-        super().__init__(f"{count} paths, at most {limit}; for more, ask by `since`, whose cost is what changed")
+        super().__init__(f"{count} paths, but the limit is {limit}; use `since` for more files")
 
 
 class UnsupportedMediaType(Problem):
-    status, code, title = 415, "unsupported_media_type", "The body has the wrong type"
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
     def __init__(self, found: str, wanted: str) -> None:
-        super().__init__(f"the body is {found[:200]!r}, and this request takes {wanted}", {"Accept": wanted})
+        super().__init__(f"the Content-Type is {found[:200]!r}; this request requires {wanted}", {"Accept": wanted})
 
 
 class OriginNotAllowed(Problem):
-    status, code, title = 403, "origin_not_allowed", "The page is not one of this gateway's"
+    status, code, title = 403, "origin_not_allowed", "Origin not allowed"
 
     def __init__(self, origin: str) -> None:
-        super().__init__(f"pages of {origin[:200]!r} may not change anything here; see GATEWAY_CORS_ORIGINS")
+        super().__init__(f"pages of {origin[:200]!r} may not use this gateway; see the setting GATEWAY_CORS_ORIGINS")
 
 
 class HostNotAllowed(Problem):
-    status, code, title = 421, "host_not_allowed", "The gateway does not have this name"
+    status, code, title = 421, "host_not_allowed", "Host not allowed"
 
     def __init__(self, host: str) -> None:
-        super().__init__(f"the request is for {host[:200]!r}; names of the gateway are set by GATEWAY_HOSTS")
+        super().__init__(
+            f"the request is for {host[:200]!r}; add the gateway's host names to the setting GATEWAY_HOSTS"
+        )
 
 
 class KeyReused(Problem):
     """A key of another request: the client made a mistake."""
 
-    status, code, title = 422, "idempotency_key_reused", "The key belongs to another request"
+    status, code, title = 422, "idempotency_key_reused", "Idempotency-Key reused for a different request"
 
     def __init__(self) -> None:
-        super().__init__("another request bore this Idempotency-Key within the last 24 hours; nothing was stored")
+        super().__init__("a different request used this Idempotency-Key within the last 24 hours; nothing was stored")
 
 
 class HeadTooLarge(Problem):
-    status, code, title = 431, "head_too_large", "The head of the request is too large"
+    status, code, title = 431, "head_too_large", "Request header too large"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"the request line and the headers may have {limit} bytes; the connection is closed")
+        super().__init__(f"the limit for the request line and headers is {limit} bytes; the connection is closed")
 
 
 class StoredDataDamaged(Problem):
-    status, code, title = 500, "data_damaged", "What is stored of the file is damaged"
+    status, code, title = 500, "data_damaged", "The stored data is damaged"
 
 
 class Overloaded(Problem):
-    status, code, title = 503, "overloaded", "The gateway is too busy"
+    status, code, title = 503, "overloaded", "The gateway is overloaded"
 
     def __init__(self, detail: str, *, certain: bool = True) -> None:
         super().__init__(detail, {"Retry-After": "1"})
@@ -432,7 +436,7 @@ class ShuttingDown(Problem):
     status, code, title = 503, "shutting_down", "The gateway is shutting down"
 
     def __init__(self, *, certain: bool = True) -> None:
-        super().__init__("try again in a moment", {"Retry-After": "2"})
+        super().__init__("try again later", {"Retry-After": "2"})
         self.certain = certain
 
 
@@ -440,7 +444,7 @@ class StorageIsFull(Problem):
     status, code, title = 507, "storage_full", "The disk is full"
 
     def __init__(self, *, certain: bool = True) -> None:
-        super().__init__("reads go on, and writes will once there is room", {"Retry-After": "30"})
+        super().__init__("reads still work; writes will work again once disk space is available", {"Retry-After": "30"})
         self.certain = certain
 
 
@@ -450,7 +454,7 @@ def problem_from_storage(error: StorageError) -> Problem:
         case StorageFull():
             return StorageIsFull(certain=error.certain)
         case StorageOverloaded():
-            return Overloaded(f"{error.queued} writes are waiting; try again in a moment", certain=error.certain)
+            return Overloaded(f"{error.queued} writes are queued; try again later", certain=error.certain)
         case VersionConflict():
             return WriteContention(error.path)
         case SessionMissing():
@@ -466,9 +470,9 @@ def problem_from_storage(error: StorageError) -> Problem:
         case DatabaseMoved():
             return Unavailable(str(error), certain=error.certain)
         case StorageUnavailable():
-            return Unavailable("the database could not do its work", certain=error.certain)
+            return Unavailable("the database operation failed", certain=error.certain)
         case _:
-            return Unavailable("the database cannot be opened")
+            return Unavailable("the database could not be opened")
 
 
 @contextlib.contextmanager

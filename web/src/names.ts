@@ -16,7 +16,7 @@ const LONE_SURROGATE = /\p{Cs}/u
 export function projectPath(name: string): string {
   if (!PROJECT_ID.test(name)) {
     const rule = '1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or ..'
-    throw refusal('invalid_project', 'The project id is not valid', `${shown(name)} is not a project id: ${rule}`)
+    throw refusal('invalid_project', 'Invalid project id', `${shown(name)} is not a project id: ${rule}`)
   }
   return `/api/projects/${name}`
 }
@@ -32,7 +32,7 @@ export function checkedPath(path: string): string {
 export function pathProblem(path: string): ProblemAnswer | null {
   const fault = pathFault(path)
   if (fault === null) return null
-  return refusal('invalid_path', 'The file path is not valid', `${shown(path)} is not a file path: ${fault}`)
+  return refusal('invalid_path', 'Invalid file path', `${shown(path)} is not a file path: ${fault}`)
 }
 
 /** A file path, encoded for a URL. Throws ProblemAnswer `invalid_path`. */
@@ -43,7 +43,7 @@ export function encodedPath(path: string): string {
 /** The id of a session or a turn, encoded for a URL. Throws ProblemAnswer `invalid_parameter`. */
 export function encodedId(id: string, name: 'session' | 'turn'): string {
   if (id === '' || id === '.' || id === '..' || id.includes('/') || LONE_SURROGATE.test(id)) {
-    throw refusal('invalid_parameter', 'A parameter is not valid', `${shown(id)} is not the id of a ${name}`)
+    throw refusal('invalid_parameter', 'Invalid parameter', `${shown(id)} is not the id of a ${name}`)
   }
   return encodeURIComponent(id)
 }
