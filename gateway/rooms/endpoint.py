@@ -9,7 +9,8 @@ from starlette.types import Receive, Scope, Send
 from gateway.asgi import encoding_fault
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_PATH, INVALID_UPDATE, TRY_LATER
 from gateway.rooms.connection import Connection
-from gateway.rooms.rooms import Room, Rooms
+from gateway.rooms.room import Room
+from gateway.rooms.rooms import Rooms
 from gateway.wire.problems import FileDeleted, InvalidStateVector, Problem
 from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.awareness import TooMuchAwareness

@@ -5,257 +5,18 @@ A room holds connections, their awareness, and what they sent that is not writte
 """
 
 import asyncio
-from collections import deque
-from typing import NamedTuple
-
-import structlog
 
 from gateway.files.documents import Documents
-from gateway.files.past_lives import has_past
-from gateway.files.preconditions import Preconditions
-from gateway.files.store import Files, WrittenTogether
+from gateway.files.store import Files
 from gateway.rooms.answers import Answers, Turns
-from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, RESTART, TOO_LARGE, TRY_LATER
+from gateway.rooms.close_codes import RESTART, TRY_LATER
 from gateway.rooms.connection import Connection
-from gateway.wire.problems import DocumentTooLarge, FileDeleted, FileNotFound, Problem, ProjectNotFound
-from gateway.yjs.awareness import Awareness
-from gateway.yjs.messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
-from gateway.yjs.stored_form import to_wire
-from gateway.yjs.surrogates import read_row
-from gateway.yjs.updates import EMPTY_UPDATE
-from storage import Commit, Committed, FileHead, Storage, StorageError
-
-_log = structlog.get_logger("gateway.rooms")
+from gateway.rooms.file import RoomFile
+from gateway.rooms.room import Room
+from storage import Commit, Committed, Storage
 
 _AWARENESS_CHECK_S = 10.0
 _ANSWERS_BYTES = 32 * 2**20
-_WORK_TOGETHER = 256 * 1024
-"""How much is merged into one version at most, in bytes; what takes a moment of the loop."""
-_WORK_PER_UPDATE = 512
-"""What each update takes beside its bytes, as so many more of them."""
-
-
-class _Received(NamedTuple):
-    """An update of a client."""
-
-    connection: Connection
-    update: bytes
-    answer: bool
-    """Whether it answers a sync step 1: it holds all that the client has and the gateway had not."""
-
-
-class Room:
-    """One file that clients are connected to."""
-
-    def __init__(self, rooms: "Rooms", project: str, path: str) -> None:
-        self._rooms = rooms
-        self.project = project
-        self.path = path
-        self.connections: dict[Connection, None] = {}
-        self.awareness = Awareness()
-        self.incarnation: str | None = None
-        self.tombstone: int | None = None
-        """The version of the tombstone that was there when the room was opened, 0 if none was: on this one a new life
-        of the file may begin here. None: the file was not looked at yet."""
-        self.has_past = False
-        """Whether the file had a life before, of which somebody may bring something."""
-        self._version = 0
-        """The newest version that was heard of."""
-        self.over = False
-        """Whether the file was deleted: what comes in is not written, not even if there is a new file of this name."""
-        self._inbox: deque[_Received] = deque()
-        self._inbox_bytes = 0
-        self._room_in_inbox = asyncio.Event()
-        self._flushing: asyncio.Task[None] | None = None
-        self._next_commit = 0.0
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody is connected and nothing waits to be written."""
-        return not self.connections and self._flushing is None
-
-    def begin(self, head: FileHead | None) -> bool:
-        """Note the life that the file has, or may begin; False if the room is one of another life."""
-        incarnation = None if head is None or head.deleted else head.incarnation
-        tombstone = head.version if head is not None and head.deleted else 0
-        if self.incarnation is not None and incarnation != self.incarnation:
-            return False
-        if incarnation is None and self.tombstone not in (None, tombstone):
-            return False
-        if self.tombstone is None:
-            self.tombstone = tombstone
-        self.incarnation, self.has_past = incarnation, has_past(head)
-        return True
-
-    # What connections say
-
-    async def submit(self, connection: Connection, update: bytes, *, answer: bool) -> None:
-        """Take an update of a client, to be written soon. Waits while too much is waiting already."""
-        if update == EMPTY_UPDATE:
-            return
-        if self.has_past and await self._rooms.is_past(self, update):
-            connection.close(FILE_DELETED, "it holds what is of an earlier life of the file")
-            return
-        while self._inbox and self._inbox_bytes + len(update) > self._rooms.inbox_limit:
-            self._room_in_inbox.clear()
-            await self._room_in_inbox.wait()
-        if self.over:
-            return
-        self._inbox.append(_Received(connection, update, answer))
-        self._inbox_bytes += len(update)
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush())
-
-    def tell_awareness(self, states: tuple[AwarenessState, ...]) -> None:
-        """Relay awareness to everybody, those who sent it included: it shows them that the connection lives."""
-        if states:
-            message = awareness_message(states)
-            for connection in self.connections:
-                connection.enqueue(message)
-
-    async def greet(self, connection: Connection) -> None:
-        """Ask a new client for what the gateway lacks, and tell it who is there."""
-        connection.enqueue(sync_step_1(await self._rooms.state_vector(self)))
-        if len(self.awareness):
-            connection.enqueue(awareness_message(self.awareness.states()))
-
-    async def answer_step_1(self, connection: Connection, state_vector: bytes) -> None:
-        """Send a client what it lacks, and from then on every version after that."""
-        if self.has_past and await self._rooms.is_replica_of_past(self, state_vector):
-            connection.close(FILE_DELETED, "it holds what is of an earlier life of the file")
-            return
-        known = self._rooms.answers.find(self, state_vector)
-        if known is None:
-            await self._rooms.turns.take()
-        connection.hold()
-        message, version = known or await self._read_answer(state_vector)
-        connection.enqueue(message)
-        connection.release(version)
-
-    async def _read_answer(self, state_vector: bytes) -> tuple[bytes, int]:
-        update, version = await self._rooms.read_lacking(self, state_vector)
-        message = sync_step_2(update)
-        if version >= self._version:
-            self._rooms.answers.keep(self, state_vector, message, version)
-        return message, version
-
-    # What is committed
-
-    def committed(self, head: FileHead, update: bytes | None) -> None:
-        """Send a new version to everybody; a deletion ends the room."""
-        if head.deleted or update is None:
-            if head.version != self.tombstone:
-                self.end()
-            return
-        self.has_past = has_past(head)
-        self.incarnation, self._version = head.incarnation, head.version
-        self._rooms.answers.forget(self)
-        message = sync_update(to_wire(read_row(update)[0]))
-        for connection in self.connections:
-            connection.deliver(head.version, message)
-
-    def end(self) -> None:
-        """Send everybody away for good: the file was deleted."""
-        self.over = True
-        self._inbox.clear()
-        self._inbox_bytes = 0
-        self._room_in_inbox.set()
-        self._rooms.forget(self)
-        self.close_all(FILE_DELETED)
-
-    def close_all(self, code: int) -> None:
-        for connection in self.connections:
-            connection.close(code)
-
-    async def _flush(self) -> None:
-        """Write what waits: at once after a pause, else what came within a window as one version."""
-        loop = asyncio.get_running_loop()
-        try:
-            while self._inbox:
-                delay = self._next_commit - loop.time()
-                if delay > 0:
-                    await asyncio.sleep(delay)
-                batch = self._take_batch()
-                pause = 0.0 if self._inbox else self._rooms.window
-                await self._write(batch)
-                self._next_commit = loop.time() + pause
-        finally:
-            self._flushing = None
-            self._rooms.left(self)
-
-    def _take_batch(self) -> list[_Received]:
-        """The oldest of what waits: not so much that everybody else would feel the time that it takes to merge it."""
-        batch: list[_Received] = []
-        work = 0
-        while self._inbox and (not batch or work + _work(self._inbox[0]) <= _WORK_TOGETHER):
-            batch.append(self._inbox.popleft())
-            work += _work(batch[-1])
-        self._inbox_bytes -= sum(len(received.update) for received in batch)
-        self._room_in_inbox.set()
-        return _worth_trying(batch)
-
-    async def _write(self, batch: list[_Received]) -> None:
-        """Write a batch, without those that are refused. Each time the rest is tried anew."""
-        try:
-            while batch and not self.over:
-                written = await self._rooms.append(self, [received.update for received in batch])
-                if written.refused is None:
-                    self._heed(batch, written.lacking)
-                    return
-                index, problem = written.refused
-                _log.info("update refused", project=self.project, path=self.path, reason=str(problem))
-                batch[index].connection.refused = True
-                batch[index].connection.close(TOO_LARGE if isinstance(problem, DocumentTooLarge) else INVALID_UPDATE)
-                batch = batch[:index] + _worth_trying(batch[index + 1 :])
-        except FileDeleted:
-            self.end()
-        except Exception as error:
-            # Not written: the clients must connect again, and their sync sends it again.
-            expected = isinstance(error, Problem | StorageError)
-            _log.error(
-                "room not written",
-                project=self.project,
-                path=self.path,
-                reason=str(error),
-                exc_info=None if expected else error,
-            )
-            for received in batch:
-                received.connection.close(TRY_LATER)
-
-    def _heed(self, batch: list[_Received], lacking: tuple[int, ...]) -> None:
-        """Ask for the rest those of whose updates a part was left out."""
-        incomplete = {batch[index].connection for index in lacking}
-        for received in batch:
-            if received.answer and received.connection not in incomplete:
-                received.connection.questions.answered()
-        for connection in incomplete:
-            if not connection.questions.pending:
-                connection.questions.pending = asyncio.create_task(self._ask(connection))
-
-    async def _ask(self, connection: Connection) -> None:
-        """Ask a client for what the gateway lacks. Later again, if the client cannot tell: others may bring it."""
-        try:
-            await connection.questions.due()
-            if not self.over:
-                connection.enqueue(sync_step_1(await self._rooms.state_vector(self)))
-        except (Problem, StorageError):
-            connection.close(TRY_LATER)
-        finally:
-            connection.questions.pending = None
-
-    async def finish(self) -> None:
-        """Wait until nothing waits to be written."""
-        while self._flushing is not None:
-            await asyncio.wait([self._flushing])
-
-
-def _work(received: _Received) -> int:
-    return _WORK_PER_UPDATE + len(received.update)
-
-
-def _worth_trying(received: list[_Received]) -> list[_Received]:
-    """What may be written: nothing of a client that sent what is no update."""
-    return [each for each in received if not each.connection.refused]
 
 
 class Rooms:
@@ -305,7 +66,7 @@ class Rooms:
             return None
         room = self._rooms.get((project, path))
         if room is None:
-            room = self._rooms[project, path] = Room(self, project, path)
+            room = self._rooms[project, path] = Room(self, RoomFile(self._files, project, path))
         room.connections[connection] = None  # before the file is read: nothing that is committed meanwhile is missed
         self.connections += 1
         try:
@@ -355,34 +116,6 @@ class Rooms:
                 room = self._rooms.get((committed.project.name, committed.head.path))
                 if room is not None:
                     room.close_all(TRY_LATER)
-
-    async def append(self, room: Room, updates: list[bytes]) -> WrittenTogether:
-        """Write updates as one version, unless one of them is refused.
-
-        Raises:
-            FileDeleted, another Problem, StorageError: nothing was written.
-        """
-        life = Preconditions(incarnation=room.incarnation, tombstone=room.tombstone or 0)
-        return await self._files.append_together(room.project, room.path, updates, life)
-
-    async def state_vector(self, room: Room) -> bytes:
-        return await self._files.state_vector(room.project, room.path)
-
-    async def is_past(self, room: Room, update: bytes) -> bool:
-        """Whether an update brings something of an earlier life of the file."""
-        return await self._files.is_past(room.project, room.path, update)
-
-    async def is_replica_of_past(self, room: Room, state_vector: bytes) -> bool:
-        """The same of a replica with a state vector."""
-        return await self._files.is_replica_of_past(room.project, room.path, state_vector)
-
-    async def read_lacking(self, room: Room, state_vector: bytes) -> tuple[bytes, int]:
-        """What a replica lacks of the file, and the version that it has then."""
-        try:
-            content = await self._files.read_lacking(room.project, room.path, state_vector)
-        except (FileNotFound, ProjectNotFound, FileDeleted):
-            return EMPTY_UPDATE, 0
-        return await self._files.wire_update(content), content.version
 
     async def expire_awareness(self) -> None:
         """Withdraw, now and then, the awareness of clients that are silent. Runs until cancelled."""

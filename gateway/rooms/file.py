@@ -1,0 +1,42 @@
+"""The file of a room: what the room asks of it."""
+
+from gateway.files.preconditions import Preconditions
+from gateway.files.store import Files, WrittenTogether
+from gateway.wire.problems import FileDeleted, FileNotFound, ProjectNotFound
+from gateway.yjs.updates import EMPTY_UPDATE
+
+
+class RoomFile:
+    """One file of a project, read and written for the clients of its room."""
+
+    def __init__(self, files: Files, project: str, path: str) -> None:
+        self._files = files
+        self.project = project
+        self.path = path
+
+    async def append(self, updates: list[bytes], life: Preconditions) -> WrittenTogether:
+        """Write updates as one version of the life that the room is of, unless one of the updates is refused.
+
+        Raises:
+            FileDeleted, another Problem, StorageError: nothing was written.
+        """
+        return await self._files.append_together(self.project, self.path, updates, life)
+
+    async def state_vector(self) -> bytes:
+        return await self._files.state_vector(self.project, self.path)
+
+    async def is_past(self, update: bytes) -> bool:
+        """Whether an update brings something of an earlier life of the file."""
+        return await self._files.is_past(self.project, self.path, update)
+
+    async def is_replica_of_past(self, state_vector: bytes) -> bool:
+        """The same of a replica with a state vector."""
+        return await self._files.is_replica_of_past(self.project, self.path, state_vector)
+
+    async def read_lacking(self, state_vector: bytes) -> tuple[bytes, int]:
+        """What a replica lacks of the file, and the version that the replica has then."""
+        try:
+            content = await self._files.read_lacking(self.project, self.path, state_vector)
+        except (FileNotFound, ProjectNotFound, FileDeleted):
+            return EMPTY_UPDATE, 0
+        return await self._files.wire_update(content), content.version
