@@ -19,7 +19,8 @@ from gateway.maintenance.silent_turns import SilentTurns
 from gateway.turns.dialects import Outcome
 from gateway.turns.leases import Leases
 from gateway.turns.lifecycle import Output, add_blocks, end_output, new_id, renew, set_status, take_output
-from gateway.turns.store import OutputOptions, Turns
+from gateway.turns.output import OutputOptions
+from gateway.turns.store import Turns
 from gateway.watch.hub import Hub
 from gateway.wire.problems import BlockConflict, IllegalTransition, OutputConflict, Problem, TurnFinished
 from storage import FINISHED, CommittedTurn, NewBlock, OutputPosition, StorageFull, TurnHead, TurnStatus

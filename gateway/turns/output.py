@@ -1,0 +1,181 @@
+"""Taking an agent's output: one request's piece of it, stored as it comes."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec import Struct
+
+from gateway.turns.agent_lines import Prepared, prepare
+from gateway.turns.agent_output import AgentOutput, Steps
+from gateway.turns.dialects import DialectName
+from gateway.turns.lifecycle import Output, end_output, renew, take_output
+from gateway.wire.problems import OutputConflict, TooComplex, TurnFinished, after_a_write
+from gateway.workers.pool import in_worker
+from storage import FINISHED, TurnHead, UpdateTurn
+
+
+class OutputOptions(Struct, frozen=True, gc=False):
+    """What the sender of a piece of output says of it."""
+
+    dialect: DialectName = "auto"
+    final: bool | None = None
+    """Whether the output ends with this piece; None: the sender does not say."""
+
+
+class TurnWriter(Protocol):
+    """Who writes the turns."""
+
+    @property
+    def lease(self) -> float:
+        """Seconds that a running turn may be silent."""
+
+    async def write(
+        self, project: str, session_id: str, turn_id: str, change_of: Callable[[TurnHead], UpdateTurn]
+    ) -> TurnHead:
+        """Change a turn as its newest state allows."""
+
+
+class OutputRequest:
+    """One request's piece of an agent's output: `feed` it as it comes, then `end`, or `keep` if it broke off.
+
+    What has been fed is durable up to the end of its last line, whether `end` comes or not. Blocks that only grow are
+    stored a few times a second, all else at once.
+    """
+
+    def __init__(
+        self, turns: TurnWriter, project: str, head: TurnHead, reader: AgentOutput, stored: int, final: bool | None
+    ) -> None:
+        self._turns = turns
+        self._project = project
+        self._head = head
+        self._reader = reader
+        self._stored = stored
+        """How many bytes are still to come that are stored already."""
+        self._final = final
+        """Whether the run's output ends with this piece; None: the sender does not say."""
+        self._empty = True
+        silent = time.time() - head.last_updated / 1000
+        self._written_at = time.monotonic() - max(silent, 0)
+        self._lock = asyncio.Lock()
+        self._later: asyncio.Task[None] | None = None
+        """What stores blocks that have grown when it is time to."""
+        self._has_written = False
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            TurnFinished: the turn has ended, and here comes more.
+            OutputConflict: another request has taken output meanwhile.
+        """
+        self._empty = self._empty and not chunk
+        new = chunk[self._stored :]
+        self._stored -= len(chunk) - len(new)
+        if self._head.status in FINISHED:
+            if new.strip():
+                raise TurnFinished(self._head.status)
+            return
+        if self._later is not None and self._later.done():
+            await self._later  # it tells what kept it from storing
+        async with self._lock:
+            await _do(self._reader.feed(new))
+            silent = time.monotonic() - self._written_at > self._turns.lease / 4
+            if self._reader.advanced and (self._reader.urgent or silent):
+                await self._store()
+            elif silent:  # a long line is a sign of life too
+                await self._write(lambda head: renew(head, settling=False))
+        if self._reader.advanced and (self._later is None or self._later.done()):
+            self._later = asyncio.create_task(self._store_later())
+
+    async def keep(self) -> None:
+        """The request broke off: keep what is not stored yet."""
+        await self._stop_later()
+        if self._head.status not in FINISHED and self._reader.advanced:
+            await self._store()
+
+    async def end(self) -> TurnHead:
+        """The piece is complete: keep what came of an unfinished line. An empty piece is a sign of life.
+
+        Raises:
+            TurnFinished, OutputConflict
+        """
+        await self._stop_later()
+        if self._head.status in FINISHED:
+            if self._empty:
+                raise TurnFinished(self._head.status)
+            return self._head
+        await _do(self._reader.pause(final=self._final is True))
+        position = self._reader.position(self._head.block_count, paused=True)
+        if self._final:
+            await self._store(ends=True)
+        elif position.offset > self._head.output_offset:
+            if self._reader.only_grows:
+                await asyncio.sleep(self._written_at + self._reader.pace - time.monotonic())
+            await self._store(paused=True, settling=self._final is None and self._reader.settles)
+        elif self._empty:
+            await self._write(lambda head: renew(head, settling=self._final is None))
+        elif self._final is None and self._reader.settles and not self._head.settling:
+            await self._store(paused=True, settling=True)
+        return self._head
+
+    async def _store_later(self) -> None:
+        await asyncio.sleep(self._written_at + self._reader.pace - time.monotonic())
+        async with self._lock:
+            if self._reader.advanced:
+                await self._store()
+
+    async def _stop_later(self) -> None:
+        """Raises what kept blocks from being stored."""
+        if self._later is None:
+            return
+        async with self._lock:  # never in the middle of a write
+            self._later.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._later
+
+    async def _store(self, *, paused: bool = False, settling: bool = False, ends: bool = False) -> None:
+        """Store what the reader has read."""
+        before, reader = self._head, self._reader
+        added = 0
+
+        def change_of(head: TurnHead) -> UpdateTurn:
+            nonlocal added
+            if head.output_offset != before.output_offset:
+                raise OutputConflict(head.output_offset)
+            blocks, grown = reader.to_store(head.block_count)
+            added = len(blocks)
+            output = Output(reader.position(head.block_count, paused=paused), blocks, grown, reader.outcome)
+            if ends:
+                return end_output(head, output, needs_result=not reader.is_text)
+            return take_output(head, output, settling=settling)
+
+        await self._write(change_of)
+        reader.stored(self._head.block_count - added)
+
+    async def _write(self, change_of: Callable[[TurnHead], UpdateTurn]) -> None:
+        head = self._head
+        with after_a_write() if self._has_written else contextlib.nullcontext():
+            self._head = await self._turns.write(self._project, head.session_id, head.turn_id, change_of)
+        self._has_written = True
+        self._written_at = time.monotonic()
+
+
+async def _do(steps: Steps) -> None:
+    """Do the steps, the heavy ones in a worker process; others have their turn in between."""
+    answer = None
+    while True:
+        try:
+            line = steps.send(answer)
+        except StopIteration:
+            return
+        answer = None
+        if line is None:
+            await asyncio.sleep(0)
+        else:
+            try:
+                answer = await in_worker(prepare, [line])
+            except TooComplex as problem:
+                answer = Prepared(fault=problem.detail)
