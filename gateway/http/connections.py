@@ -16,6 +16,8 @@ class Connections(Collector):
         self.limits = limits or ConnectionLimits()
         self.open: Sized = ()
         """The open connections: the server's own set of them."""
+        self.lingering = 0
+        """Connections over the bound that are being told so."""
         self.refused: Counter[str] = Counter()
         """How many connections were ended before their request reached the application, by the code of the problem."""
 

@@ -29,8 +29,12 @@ _HEAD_LIMIT = 256 * 2**10
 """The bound of a head is this, and what one read from the socket brings."""
 _BEHIND_LIMIT = 16 * 2**10
 """How many bytes of requests behind one that is being answered are read from the socket; one read may bring more."""
+_BEHIND_S = 5.0
+"""How long more than that may wait: while the socket is not read, nobody notices that the client has left."""
 _LINGER_S = 2.0
 """How long what still comes is read and dropped: closing a socket on unread bytes takes the answer with it."""
+_LINGERING_LIMIT = 1000
+"""How many connections over the bound are told so in that way; the others are closed at once."""
 _BLANK_LINE = b"\r\n\r\n"
 _ASKS_FOR_WEBSOCKET = re.compile(rb"\r\nupgrade:[^\r\n]*websocket", re.IGNORECASE)
 
@@ -50,6 +54,7 @@ class HttpProtocol(asyncio.Protocol):
         "_fed",
         "_head_size",
         "_headers",
+        "_lingers",
         "_loop",
         "_parser",
         "_reading",
@@ -90,6 +95,8 @@ class HttpProtocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
         self._refused = False
+        self._lingers = False
+        """Whether this is a connection over the bound that is still to read its answer."""
         self._exchange: Exchange | None = None
         """The request that is being read or answered."""
         self._behind = bytearray()
@@ -115,13 +122,19 @@ class HttpProtocol(asyncio.Protocol):
             self._refused = True
             self._connections.refused[Overloaded.code] += 1
             transport.write(_answer(Overloaded("there are too many connections; try again in a moment")))
-            transport.close()
+            if self._connections.lingering < _LINGERING_LIMIT:
+                self._connections.lingering += 1
+                self._lingers = True
+                self._end_after_answer()
+            else:
+                transport.close()
             return
         self._state.connections.add(cast(Any, self))
         self._expect_within(self._connections.limits.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(cast(Any, self))
+        self._connections.lingering -= self._lingers
         self._refused = True
         self._behind.clear()
         self._stop_timer()
@@ -217,6 +230,8 @@ class HttpProtocol(asyncio.Protocol):
         if wanted != self._reading and not self._transport.is_closing():
             self._reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+        if not wanted and self._deadline is None and exchange is not None and not exchange.more_body:
+            self._expect_within(_BEHIND_S)
 
     # What the parser calls
 
@@ -457,6 +472,8 @@ class HttpProtocol(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._on_time)
         elif self._head_size:
             self._refuse(RequestTimeout("the head of the request did not come in time"))
+        elif self._exchange is not None and not self._reading:
+            self._refuse(Overloaded("too much was sent behind a request that is not answered yet"))
         else:
             self._transport.close()
 

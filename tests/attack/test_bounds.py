@@ -1,0 +1,226 @@
+"""The bounds of connections: each is met, answered, counted, and given back when the clients have left."""
+
+import contextlib
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.clients import figure, put, wait_for_figure
+from tests.support.server import GatewayProcess
+
+_PATIENCE_S = 60
+_HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
+_HANDSHAKE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+_SENT_IN_VAIN = 64 * 2**20
+"""Much more than the sockets of both sides hold together."""
+
+
+def _connect(gateway: GatewayProcess, data: bytes = b"") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", gateway.port), _PATIENCE_S)
+    connection.sendall(data)
+    return connection
+
+
+def _read_all(connection: socket.socket) -> bytes:
+    """All that comes until the gateway ends the connection."""
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+def _problem(answer: bytes) -> tuple[int, str]:
+    problem = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert answer.startswith(b"HTTP/1.1 %d " % problem["status"])
+    return problem["status"], problem["code"]
+
+
+def _send_until_nothing_is_read(gateway: GatewayProcess, connection: socket.socket, data: bytes) -> int:
+    """Send until the gateway does not read any more; returns how many bytes were taken.
+
+    Whenever the socket takes no more, the gateway is asked something: its loop has then looked at all of its sockets.
+    """
+    connection.setblocking(False)
+    taken, refused = 0, 0
+    while refused < 5:
+        try:
+            taken += connection.send(data[taken % len(data) :])
+            refused = 0
+        except BlockingIOError:
+            refused += 1
+            figure(gateway, "gateway_connections")
+        assert taken < _SENT_IN_VAIN, "everything is read"
+    return taken
+
+
+def test_more_connections_than_the_bound_are_told_so_and_there_is_room_again_when_some_leave(tmp_path: Path) -> None:
+    bound = 20
+    with GatewayProcess(tmp_path / "gateway.db", GATEWAY_CONNECTIONS=bound) as gateway:
+        with contextlib.ExitStack() as stack:
+            for _ in range(bound - 1):
+                stack.enter_context(_connect(gateway))
+            wait_for_figure(gateway, "gateway_connections", bound)  # with that of the question itself
+            question = stack.enter_context(gateway.client())
+            put(question, "a.md", "text")  # a connection that stays
+            for number in range(1, 31):
+                with _connect(gateway, b"PUT /api/projects/demo/files/a.md" + _HOST + b"\r\n" + b"x" * 60_000) as extra:
+                    answer = _read_all(extra)
+                assert _problem(answer) == (503, "overloaded")
+                assert b"\r\nretry-after: " in answer.lower()
+                text = question.get(f"{gateway.url}/metrics").text
+                assert f'gateway_refused_connections_total{{code="overloaded"}} {number}.0' in text
+                assert f"\ngateway_connections {bound}.0" in text
+        wait_for_figure(gateway, "gateway_connections", 1)
+        with _connect(gateway, b"GET /healthz" + _HOST + b"Connection: close\r\n\r\n") as connection:
+            assert _read_all(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_websocket_is_a_connection_too(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "gateway.db", GATEWAY_CONNECTIONS=5) as gateway, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            room = stack.enter_context(_connect(gateway, b"GET /api/projects/demo/ws/a.md" + _HOST + _HANDSHAKE))
+            assert room.recv(4096).startswith(b"HTTP/1.1 101 ")
+        question = stack.enter_context(gateway.client())
+        assert "\ngateway_connections 5.0" in question.get(f"{gateway.url}/metrics").text
+        with _connect(gateway, b"GET /healthz" + _HOST + b"\r\n") as extra:
+            assert _problem(_read_all(extra)) == (503, "overloaded")
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[GatewayProcess]:
+    settings = {"GATEWAY_HEAD_SECONDS": 0.3, "GATEWAY_KEEP_ALIVE_SECONDS": 0.3}
+    with GatewayProcess(tmp_path / "gateway.db", **settings) as gateway:
+        yield gateway
+
+
+def test_silent_connections_and_half_heads_end_in_time(hasty: GatewayProcess) -> None:
+    silent = [_connect(hasty) for _ in range(50)]
+    halves = [_connect(hasty, half) for half in (b"G", b"GET /healthz HT", b"GET /healthz" + _HOST) for _ in range(20)]
+    for connection in silent:
+        with connection:
+            assert _read_all(connection) == b""
+    for connection in halves:
+        with connection:
+            assert _problem(_read_all(connection)) == (408, "request_timeout")
+    wait_for_figure(hasty, "gateway_connections", 1)
+    assert figure(hasty, "gateway_refused_connections_total") == len(halves)
+
+
+def test_a_head_that_trickles_in_has_no_more_time_than_another(hasty: GatewayProcess) -> None:
+    with _connect(hasty, b"GET /healthz" + _HOST) as connection:
+        connection.settimeout(0.05)
+        answer = b""
+        for _ in range(2000):
+            with contextlib.suppress(TimeoutError):
+                answer += connection.recv(4096)
+            if answer:
+                break
+            connection.sendall(b"X: y\r\n")
+        connection.settimeout(_PATIENCE_S)
+        with contextlib.suppress(ConnectionResetError):
+            answer += _read_all(connection)
+    assert _problem(answer) == (408, "request_timeout")
+
+
+def test_an_idle_connection_ends_after_its_answers(hasty: GatewayProcess) -> None:
+    with _connect(hasty, (b"GET /healthz" + _HOST + b"\r\n") * 3) as connection:
+        assert _read_all(connection).count(b"HTTP/1.1 200 ") == 3
+    wait_for_figure(hasty, "gateway_connections", 1)
+    assert figure(hasty, "gateway_refused_connections_total") == 0
+
+
+def test_what_waits_or_is_in_a_room_is_not_silent(hasty: GatewayProcess) -> None:
+    with hasty.client() as project:
+        cursor = put(project, "a.md", "text")["cursor"]
+    target = f"/api/projects/demo/changes?since={cursor}&wait=50".encode()
+    with (
+        _connect(hasty, b"GET " + target + _HOST + b"\r\n") as waiting,
+        _connect(hasty, b"GET /api/projects/demo/ws/a.md" + _HOST + _HANDSHAKE) as room,
+        _connect(hasty) as silent,
+    ):
+        wait_for_figure(hasty, "gateway_waiters", 1)
+        assert room.recv(4096).startswith(b"HTTP/1.1 101 ")
+        assert _read_all(silent) == b""  # so long both were silent, too
+        with _connect(hasty) as another:
+            assert _read_all(another) == b""
+        assert figure(hasty, "gateway_waiters") == 1
+        assert figure(hasty, "gateway_room_connections") == 1
+        with hasty.client() as project:
+            put(project, "a.md", "other")
+        assert waiting.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_requests_behind_one_that_waits_are_not_read_without_end_and_not_run_when_the_client_left(
+    tmp_path: Path,
+) -> None:
+    with GatewayProcess(tmp_path / "gateway.db") as gateway:
+        with gateway.client() as project:
+            cursor = put(project, "a.md", "text")["cursor"]
+        target = f"/api/projects/demo/changes?since={cursor}&wait=50".encode()
+        behind = (b"GET /healthz" + _HOST + b"\r\n") * 1000
+        with _connect(gateway, b"GET " + target + _HOST + b"\r\n") as connection:
+            wait_for_figure(gateway, "gateway_waiters", 1)
+            _send_until_nothing_is_read(gateway, connection, behind)
+        wait_for_figure(gateway, "gateway_waiters", 0)  # that the client has left is noticed though it is not read
+        wait_for_figure(gateway, "gateway_connections", 1)
+        assert _count(gateway, "/healthz") == 0
+
+
+def test_requests_behind_one_that_waits_are_all_answered_in_the_end(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "gateway.db") as gateway, gateway.client() as project:
+        cursor = put(project, "a.md", "text")["cursor"]
+        target = f"/api/projects/demo/changes?since={cursor}&wait=50".encode()
+        last = b"GET /healthz" + _HOST + b"Connection: close\r\n\r\n"
+        with _connect(gateway, b"GET " + target + _HOST + b"\r\n") as connection:
+            wait_for_figure(gateway, "gateway_waiters", 1)
+            connection.sendall((b"GET /healthz" + _HOST + b"\r\n") * 999 + last)
+            put(project, "a.md", "other")
+            assert _read_all(connection).count(b"HTTP/1.1 200 ") == 1001
+        assert _count(gateway, "/healthz") == 1000
+
+
+def test_who_pings_and_does_not_read_is_not_read_without_end(tmp_path: Path) -> None:
+    ping = struct.pack("!BB", 0x89, 0x80 | 125) + bytes(4) + bytes(125)
+    with GatewayProcess(tmp_path / "gateway.db") as gateway:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(_PATIENCE_S)
+            connection.connect(("127.0.0.1", gateway.port))
+            connection.sendall(b"GET /api/projects/demo/ws/a.md" + _HOST + _HANDSHAKE)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
+            _send_until_nothing_is_read(gateway, connection, ping * 1000)
+            assert figure(gateway, "gateway_room_connections") == 1
+        wait_for_figure(gateway, "gateway_room_connections", 0)
+        wait_for_figure(gateway, "gateway_connections", 1)
+
+
+def test_who_pings_and_reads_is_answered_each_time(tmp_path: Path) -> None:
+    count = 20_000
+    ping = struct.pack("!BB", 0x89, 0x80 | 4) + bytes(4) + b"ping"
+    close = struct.pack("!BB", 0x88, 0x80) + bytes(4)
+    with (
+        GatewayProcess(tmp_path / "gateway.db") as gateway,
+        _connect(gateway, b"GET /api/projects/demo/ws/a.md" + _HOST + _HANDSHAKE) as connection,
+    ):
+        for _ in range(count // 1000):
+            connection.sendall(ping * 1000)
+            received = b""
+            while received.count(b"\x8a\x04ping") < 1000:
+                received += connection.recv(65536)
+        connection.sendall(close)
+        assert b"\x88" in _read_all(connection)
+
+
+def _count(gateway: GatewayProcess, route: str) -> int:
+    """How many requests of a route were answered."""
+    with gateway.client() as client:
+        text = client.get(f"{gateway.url}/metrics").text
+    lines = [line for line in text.splitlines() if line.startswith("gateway_requests_total") and f'"{route}"' in line]
+    return sum(int(float(line.rpartition(" ")[2])) for line in lines)
