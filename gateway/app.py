@@ -4,11 +4,14 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 
+import structlog
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.grants import ALL
+from gateway.access.guard import Guard, make_token
 from gateway.api.demo_pages import Pages
 from gateway.api.not_modified import UnchangedPolls
 from gateway.api.openapi import describe
@@ -26,6 +29,7 @@ from gateway.files.documents import Documents
 from gateway.files.history import Versions
 from gateway.files.store import Files
 from gateway.http.across_sites import AcrossSites
+from gateway.http.authentication import Authentication
 from gateway.http.bodies import BoundedBodies
 from gateway.http.connections import Connections
 from gateway.http.long_poll import WaitingRequests
@@ -47,6 +51,8 @@ from gateway.wire.problems import ShuttingDown
 from gateway.workers.pool import Workers, worker_processes
 from storage import Storage, StorageError
 from storage.opening import StorageLimits, open_storage
+
+_log = structlog.get_logger("gateway.app")
 
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
 _METHODS = ["GET", "HEAD", "PATCH", "PUT", "DELETE", "POST", "OPTIONS"]
@@ -122,6 +128,7 @@ class Gateway:
         settings = self.settings
         opening = self._open_storage(settings.database, settings.storage_limits)
         async with opening as storage, _workers(settings) as workers:
+            guard = await _open_guard(self.settings, storage)
             hub = Hub(
                 storage,
                 project_limit=self.settings.project_waiters,
@@ -148,8 +155,10 @@ class Gateway:
             if not self.settings.retention.keeps_all:
                 retainer = Retainer(storage, self.settings.retention)
                 jobs[retainer.job] = lambda: retainer.run(self.settings.retention_interval)
+            if guard is not None:
+                jobs[Job("tokens")] = guard.keep_uses
             self._app = _assemble(
-                self.settings, self.connections, storage, hub, documents, files, rooms, workers, tuple(jobs)
+                self.settings, self.connections, storage, guard, hub, documents, files, rooms, workers, tuple(jobs)
             )
             try:
                 async with running(jobs):
@@ -163,6 +172,22 @@ class Gateway:
 def create_app(settings: Settings | None = None) -> Gateway:
     """The gateway as an ASGI application, on the database that the settings name."""
     return Gateway(settings or Settings(), open_storage)
+
+
+async def _open_guard(settings: Settings, storage: Storage) -> Guard | None:
+    """The guard; None where nobody is asked for credentials. A gateway that has nobody to let in makes a first token
+    and says it, once."""
+    if not settings.asks_for_credentials:
+        if not settings.is_local:
+            _log.warning("anybody who reaches this address may read and write everything (GATEWAY_AUTH=none)")
+        return None
+    web_tokens = settings.web_tokens()
+    if web_tokens is None and not await storage.tokens():
+        token, text = make_token("admin", "admin", ALL, None)
+        await storage.add_token(token)
+        print(f"A token of scope admin, shown this once: {text}", flush=True)
+        print("Make others with it: yjs-gateway token create --token TOKEN --url URL ...", flush=True)
+    return Guard(storage, web_tokens)
 
 
 def _workers(settings: Settings) -> contextlib.AbstractAsyncContextManager[Workers]:
@@ -185,6 +210,7 @@ def _assemble(
     settings: Settings,
     connections: Connections,
     storage: Storage,
+    guard: Guard | None,
     hub: Hub,
     documents: Documents,
     files: Files,
@@ -231,6 +257,8 @@ def _assemble(
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)
     app = bodies
+    if guard is not None:
+        app = Authentication(app, guard, metrics.requests)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

@@ -1,13 +1,17 @@
 """Every setting of the gateway: its default, its meaning; the environment variable `GATEWAY_<NAME>` sets it."""
 
-from typing import Annotated, Literal
+import ipaddress
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from msgspec import Struct
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from storage import Milliseconds, Retention
 from storage.opening import StorageLimits, check_url
+
+if TYPE_CHECKING:
+    from gateway.access.jwt import JsonWebTokens
 
 MEBIBYTE = 2**20
 _DAY_MS = 24 * 60 * 60 * 1000
@@ -58,7 +62,7 @@ class BodyLimits(Struct, frozen=True):
 class Settings(BaseSettings):
     """What can be set. Sizes are bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="forbid", frozen=True, hide_input_in_errors=True)
 
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; `0` picks a free port.")
@@ -80,6 +84,21 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call the gateway from a browser, separated by commas; `*` allows all."
     )
+    auth: Literal["auto", "none", "required"] = Field(
+        "auto",
+        description="Whether requests need a credential; `auto`: they do unless the gateway listens on loopback only.",
+    )
+    jwt_key: str = Field(
+        "",
+        repr=False,
+        description="Checks the JWTs of the application: a secret of 32 bytes or more, a public key (PEM) or its file.",
+    )
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="The algorithms of JWTs that count, separated by commas; left out, the usual one of the key."
+    )
+    jwks_url: str = Field("", description="Where the application's public keys are (JWKS), instead of one key.")
+    jwt_audience: str = Field("", description="The `aud` that a JWT has to name.")
+    jwt_issuer: str = Field("", description="The `iss` that a JWT has to name.")
     demo: bool = Field(True, description="Serve the demo application at `/`.")
     body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="Maximum size of a request body.")
     bodies_bytes: int = Field(
@@ -171,7 +190,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="Format of log lines: `text` or `json`.")
 
-    @field_validator("cors_origins", "hosts", mode="before")
+    @field_validator("cors_origins", "hosts", "jwt_algorithms", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -180,6 +199,37 @@ class Settings(BaseSettings):
     @classmethod
     def _check_database(cls, value: str) -> str:
         return check_url(value)
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        if self.jwt_key and self.jwks_url:
+            raise ValueError("set GATEWAY_JWT_KEY or GATEWAY_JWKS_URL, not both")
+        self.web_tokens()
+        return self
+
+    def web_tokens(self) -> "JsonWebTokens | None":
+        """What checks the application's JWTs; None where no key of theirs is set."""
+        if not self.jwt_key and not self.jwks_url:
+            return None
+        from gateway.access.jwt import FixedKey, JsonWebTokens, KeySet  # it takes long, and few need it
+
+        keys = (
+            FixedKey(self.jwt_key, self.jwt_algorithms) if self.jwt_key else KeySet(self.jwks_url, self.jwt_algorithms)
+        )
+        return JsonWebTokens(keys, audience=self.jwt_audience or None, issuer=self.jwt_issuer or None)
+
+    @property
+    def asks_for_credentials(self) -> bool:
+        """Whether requests need a credential."""
+        return self.auth == "required" or (self.auth == "auto" and not self.is_local)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the gateway listens on loopback only."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def connection_limits(self) -> ConnectionLimits:

@@ -9,6 +9,9 @@ from msgspec import Struct
 Scope = Literal["read", "write", "admin", "turns"]
 """`read` < `write` < `admin`. `turns` stands beside them: create turns, write their blocks and output, read turns."""
 
+Need = Literal["read", "write", "admin", "turns", "read turns"]
+"""What a request needs in its project."""
+
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _IMPLIED: dict[Scope, frozenset[Scope]] = {
     "read": frozenset(("read",)),
@@ -18,6 +21,7 @@ _IMPLIED: dict[Scope, frozenset[Scope]] = {
 }
 _MOST_PROJECTS, _MOST_PATHS = 1000, 100
 _LONGEST_NAME = 1024
+LONGEST_SUBJECT = 200
 
 
 class Paths(Struct, frozen=True):
@@ -60,12 +64,26 @@ class View(Struct, frozen=True):
     paths: Paths | None = None
     """None: all files."""
 
-    def may(self, scope: Scope) -> bool:
-        return scope in self.scopes
-
     def sees(self, path: str) -> bool:
         """Whether a file of this path may exist for the subject."""
         return "read" in self.scopes and (self.paths is None or path in self.paths)
+
+    @property
+    def sight(self) -> "View | None":
+        """What tells apart the answers for subjects that do not see the same; None: the subject sees all there is."""
+        return None if self.paths is None and "read" in self.scopes else self
+
+    def may(self, need: Need) -> bool:
+        """Whether what a request needs is granted."""
+        if need == "read turns":
+            return self.sees_turns
+        return self.writes_turns if need == "turns" else need in self.scopes
+
+    def missing(self, need: Need) -> Scope:
+        """The scope to ask for where a request needs more than is granted."""
+        if need == "read turns":
+            return "read" if self.paths is None else "turns"
+        return need
 
     @property
     def sees_turns(self) -> bool:
@@ -192,3 +210,8 @@ def _scope_words(scopes: frozenset[Scope]) -> str:
     """The fewest words for some scopes."""
     words = [word for word in SCOPES if word in scopes]
     return " ".join(word for word in words if not any(word != other and word in _IMPLIED[other] for other in words))
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can stand in a history as who did something."""
+    return 1 <= len(text) <= LONGEST_SUBJECT and text.isprintable() and text.strip() == text

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol
 
 import msgspec
 
-from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, View, parse_grant
-from gateway.access.tokens import digests_match, is_token, parse_token
+from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, Need, View, grant_json, parse_grant
+from gateway.access.tokens import digests_match, is_token, new_token, parse_token
 from gateway.wire.problems import Forbidden, ProjectNotFound, Unauthenticated
-from storage import AccessToken
+from storage import AccessToken, Milliseconds
 
 LONGEST_CREDENTIAL = 8192
 """Bytes."""
@@ -20,6 +20,7 @@ LONGEST_CREDENTIAL = 8192
 _REMEMBERED = 16_384
 _REMEMBERED_VIEWS = 1024
 _LONGEST_SLEEP_S = 3600.0
+_STORE_USES_S = 60.0
 
 End = Literal["expired", "revoked"]
 
@@ -93,11 +94,18 @@ class Access:
             view = self._views[project] = self.grant.view(project)
             return view
 
-    def require_view(self, project: str) -> View:
-        """Raises ProjectNotFound where the project does not exist for the subject."""
+    def require(self, project: str, need: Need) -> View:
+        """What the subject may do in a project.
+
+        Raises:
+            ProjectNotFound: nothing at all.
+            Forbidden: less than is needed.
+        """
         view = self.view(project)
         if view is None:
             raise ProjectNotFound(project)
+        if not view.may(need):
+            raise Forbidden(view.missing(need))
         return view
 
     def require_admin(self) -> None:
@@ -109,9 +117,12 @@ class Access:
 
     def watch(self, ended: Callable[[], None]) -> None:
         """Call `ended` once the credential does not count any more: it must not wait."""
-        self._watchers[ended] = None
-        if not self.counts:
+        if self.credential is None:  # it never ends
             return
+        if not self.counts:
+            asyncio.get_running_loop().call_soon(ended)
+            return
+        self._watchers[ended] = None
         if self._timer is None and self.expires is not None:
             self._set_timer()
 
@@ -147,6 +158,25 @@ class Access:
             self._set_timer()
 
 
+def make_token(name: str, subject: str, grant: Grant, expires: float | None) -> tuple[AccessToken, str]:
+    """A new token as it is stored, and the whole of it, to be shown once.
+
+    Args:
+        expires: seconds since 1970; None: never.
+    """
+    identifier, text, digest = new_token()
+    stored = AccessToken(
+        identifier,
+        digest,
+        name,
+        subject,
+        msgspec.json.encode(grant_json(grant)).decode(),
+        Milliseconds(time.time_ns() // 1_000_000),
+        None if expires is None else Milliseconds(int(expires * 1000)),
+    )
+    return stored, text
+
+
 OPEN = Access(None, ALL)
 """Where nobody is asked for credentials: everything is allowed."""
 
@@ -157,7 +187,7 @@ class Tokens(Protocol):
     async def token(self, identifier: str) -> AccessToken | None:
         """A token by its id."""
 
-    async def note_use(self, used: dict[str, int]) -> None:
+    async def note_use(self, used: Mapping[str, int]) -> None:
         """Note when tokens were used last, in milliseconds since 1970, by id."""
 
 
@@ -285,11 +315,11 @@ class Guard:
             if access.credential == identifier:
                 access.end("revoked")
 
-    async def keep_uses(self, interval: float) -> None:
+    async def keep_uses(self) -> None:
         """Store now and then when tokens were used last; for ever."""
         try:
             while True:
-                await asyncio.sleep(interval)
+                await asyncio.sleep(_STORE_USES_S)
                 await self.store_uses()
         finally:
             with contextlib.suppress(Exception):  # it is told by the hour, and asked for by nobody in a hurry
@@ -299,8 +329,3 @@ class Guard:
         used, self._used = self._used, {}
         if used:
             await self._tokens.note_use(used)
-
-
-def as_json(value: Any) -> str:
-    """A grant as it is stored."""
-    return msgspec.json.encode(value, order="sorted").decode()

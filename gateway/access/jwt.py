@@ -21,7 +21,7 @@ import structlog
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from msgspec import Struct
 
-from gateway.access.grants import Claims, InvalidGrant, parse_grant
+from gateway.access.grants import LONGEST_SUBJECT, Claims, InvalidGrant, is_name, parse_grant
 from gateway.wire.problems import Unauthenticated, Unavailable
 
 _log = structlog.get_logger("gateway.access")
@@ -39,7 +39,6 @@ _LEEWAY_S = 5.0
 """By how much the clock of who signs may be ahead (`nbf`)."""
 _LATEST = 10**11
 """Seconds since 1970: later than this is never."""
-_LONGEST_NAME = 200
 
 _SECRET = ("HS256", "HS384", "HS512")
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -229,9 +228,9 @@ class JsonWebTokens:
         if expires <= self._clock():
             raise Unauthenticated("the token has expired")
         if not isinstance(subject, str) or not is_name(subject):
-            raise Unauthenticated(f"the token's sub is not a text of 1 to {_LONGEST_NAME} visible characters")
+            raise Unauthenticated(f"the token's sub is not a text of 1 to {LONGEST_SUBJECT} visible characters")
         if name is not None and not (isinstance(name, str) and is_name(name)):
-            raise Unauthenticated(f"the token's name is not a text of 1 to {_LONGEST_NAME} visible characters")
+            raise Unauthenticated(f"the token's name is not a text of 1 to {LONGEST_SUBJECT} visible characters")
         try:
             grant = parse_grant(payload.get(CLAIM, {}))
         except InvalidGrant as error:
@@ -239,11 +238,6 @@ class JsonWebTokens:
         return Claims(
             subject, name, grant, float(min(expires, _LATEST)), identifier if isinstance(identifier, str) else None
         )
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can stand in a history as who did something."""
-    return 1 <= len(text) <= _LONGEST_NAME and text.isprintable() and text.strip() == text
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.http.permission import view_in
 from gateway.http.request_metrics import RequestFigures
 from gateway.http.requests import accepted_form
 from gateway.watch.hub import Hub
@@ -77,17 +78,18 @@ class UnchangedPolls:
             return None
         parts = scope["path"].split("/", 5)
         project = self._hub.known_project(parts[3]) if len(parts) == 6 else None
-        if project is None:
+        view = view_in(scope, parts[3]) if project is not None else None
+        if project is None or view is None:
             return None
         if parts[4] == "files":
             route, known = _FILE_ROUTE, project.files.get(parts[5])
-            if known is None or known.head.deleted:
+            if known is None or known.head.deleted or not view.sees(parts[5]):
                 return None
             form = accepted_form(accept)
             answer = known.not_modified.get(form) or _file_not_modified(known, form)
         elif parts[4] == "sessions":
             route, turn = _known_turn(project, parts[5])
-            if turn is None:
+            if turn is None or not view.sees_turns:
                 return None
             answer = turn.not_modified or _turn_not_modified(turn, project)
         else:
@@ -99,14 +101,15 @@ class UnchangedPolls:
         """The answer to a status question, if memory tells that nothing changed. Asked again, the words are enough."""
         if message["type"] != "http.request" or message.get("more_body", False) or not _is_json(scope):
             return None
-        project = self._hub.known_project(scope["path"].split("/", 4)[3])
-        if project is None:
+        name = scope["path"].split("/", 4)[3]
+        project, view = self._hub.known_project(name), view_in(scope, name)
+        if project is None or view is None or not view.may("read"):
             return None
-        body = message["body"]
-        answer = project.answers.get(("status", body))
-        if answer is None and _nothing_new(project, body, self._paths_limit):
+        question = (message["body"], view.sight)
+        answer = project.answers.get(("status", question))
+        if answer is None and view.sight is None and _nothing_new(project, question[0], self._paths_limit):
             answer = b'{"changes":[],"cursor":"%b"}' % project.cursor.encode()
-            project.remember_answer("status", body, answer, project.cursor)
+            project.remember_answer("status", question, answer, project.cursor)
         return answer
 
 

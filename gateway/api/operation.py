@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.grants import Need
+from gateway.http.permission import access_of
 from gateway.wire.problems import InvalidParameter, MethodNotAllowed, Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -42,6 +44,8 @@ class Operation(Struct, frozen=True):
     headers: tuple[str, ...] = ()
     """The headers of its answers that say something of their own."""
     problems: tuple[type[Problem], ...] = ()
+    need: Need | Literal["all"] | None = None
+    """What the credential must allow: in the project of the path; `all`: everything; None: nothing is asked."""
 
 
 _CONDITIONS = frozenset({b"if-match", b"if-unmodified-since", b"x-incarnation", b"idempotency-key"})
@@ -60,6 +64,7 @@ class _Endpoint:
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         scope["gateway.route"] = self._operation.path
+        self._require_allowed(scope)
         request = Request(scope, receive)
         if self._is_write:
             if scope["query_string"]:
@@ -67,6 +72,16 @@ class _Endpoint:
             if self._unknown_headers:
                 self._require_known_headers(scope)
         return await self._operation.handler(request)
+
+    def _require_allowed(self, scope: Scope) -> None:
+        need = self._operation.need
+        if need is None:
+            return
+        access = access_of(scope)
+        if need == "all":
+            access.require_admin()
+        else:
+            scope["gateway.view"] = access.require(scope["path_params"]["project"], need)
 
     def _require_known_query(self, request: Request) -> None:
         seen = set()

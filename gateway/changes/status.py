@@ -1,11 +1,13 @@
 """Listing and status: which files are there, which have changed. Answered by the log and, where nothing changed, from
 memory."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from gateway.access.grants import Paths
 from gateway.pace import with_turns
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
@@ -13,7 +15,9 @@ from gateway.wire.changes import ChangeType, FileChange, StatusAnswer, StatusQue
 from gateway.wire.files import DeletedFile, DeletedListing, FileEntry, FileListing
 from gateway.wire.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
 from gateway.wire.values import Cursor, path_fault, rfc3339
-from storage import FileHead, ProjectHead, Sequence, Storage
+from storage import FileHead, ProjectHead, Sequence, Storage, Tombstone
+
+T = TypeVar("T")
 
 _Seen = tuple[int, FileChange]
 """A change as the client sees it, and its place in the project's sequence."""
@@ -63,47 +67,49 @@ class Changes:
             raise ProjectNotFound(project)
         return watched
 
-    async def list_files(self, project: str, prefix: str, after: str, limit: int) -> FileListing:
+    async def list_files(
+        self, project: str, prefix: str, after: str, limit: int, visible: Paths | None = None
+    ) -> FileListing:
         """A page of the files that exist, by path.
+
+        Args:
+            visible: those that exist for who asks; None: all.
 
         Raises:
             ProjectNotFound
         """
-        answer = await self._storage.list_files(project, prefix=prefix, after=after, limit=limit + 1)
-        if answer is None:
-            raise ProjectNotFound(project)
-        head, files = answer
+        head, files = await _collect(project, self._storage.list_files, _path_of, prefix, after, limit + 1, visible)
         entries = [FileEntry(file.path, file.version, rfc3339(file.last_modified), file.size) for file in files[:limit]]
         return FileListing(entries, _cursor(head), entries[-1].path if len(files) > limit else None)
 
-    async def list_deleted(self, project: str, prefix: str, after: str, limit: int) -> DeletedListing:
+    async def list_deleted(
+        self, project: str, prefix: str, after: str, limit: int, visible: Paths | None = None
+    ) -> DeletedListing:
         """A page of the files that were deleted and can be restored, by path.
 
         Raises:
             ProjectNotFound
         """
-        answer = await self._storage.list_tombstones(project, prefix=prefix, after=after, limit=limit + 1)
-        if answer is None:
-            raise ProjectNotFound(project)
-        head, found = answer
+        list_tombstones, path_of = self._storage.list_tombstones, _path_of_tombstone
+        head, found = await _collect(project, list_tombstones, path_of, prefix, after, limit + 1, visible)
         entries = [
             DeletedFile(each.head.path, each.head.version, rfc3339(each.head.last_modified), each.author)
             for each in found[:limit]
         ]
         return DeletedListing(entries, _cursor(head), entries[-1].path if len(found) > limit else None)
 
-    async def status(self, project: str, question: StatusQuestion) -> StatusAnswer:
-        """What changed among many files since the client last looked.
+    async def status(self, project: str, question: StatusQuestion, visible: Paths | None = None) -> StatusAnswer:
+        """What changed among many files since the client last looked. Those that do not exist for who asks never did.
 
         Raises:
             InvalidPath, InvalidCursor, InvalidParameter, TooManyPaths, ProjectNotFound
         """
-        found = await self.compare(project, question)
+        found = await self.compare(project, question, visible)
         changes = [change for _, change in found.changes]
         reset: bool | UnsetType = True if found.reset else UNSET
         return StatusAnswer(changes, _cursor(found.head), reset)
 
-    async def compare(self, project: str, question: StatusQuestion) -> "Comparison":
+    async def compare(self, project: str, question: StatusQuestion, visible: Paths | None = None) -> "Comparison":
         """The same, with the places of the changes in the project's sequence."""
         await self.check(question)
         watched = await self.watched(project)
@@ -115,11 +121,12 @@ class Changes:
             now = replace(now, sequence=Sequence(since))
         if since is None:
             changes = await self._all_unlike(
-                project, watched, question.paths, {} if reset else question.versions or {}, now
+                project, watched, question.paths, {} if reset else question.versions or {}, now, visible
             )
         else:
-            changes = await self._changed_since(project, watched, since, question)
-            changes += await self._unlike(project, watched, _narrowed(question.versions or {}, question.paths), now)
+            changes = await self._changed_since(project, watched, since, question, visible)
+            versions = _narrowed(question.versions or {}, question.paths)
+            changes += await self._unlike(project, watched, versions, now, visible)
         changes.sort(key=lambda seen: seen[0])
         return Comparison(now, changes, reset)
 
@@ -140,7 +147,12 @@ class Changes:
             raise InvalidParameter("versions", "a version is 0 or more")
 
     async def _changed_since(
-        self, project: str, watched: WatchedProject, since: int, question: StatusQuestion
+        self,
+        project: str,
+        watched: WatchedProject,
+        since: int,
+        question: StatusQuestion,
+        visible: Paths | None,
     ) -> list[_Seen]:
         """The changed files that the client did not name a version of."""
         behind = _head(watched).sequence - since
@@ -157,7 +169,7 @@ class Changes:
         return [
             _seen(head, await change_type_since(self._storage, project, head, since))
             async for head in with_turns(heads)
-            if head.path not in versions
+            if head.path not in versions and (visible is None or head.path in visible)
         ]
 
     async def _all_unlike(
@@ -167,23 +179,35 @@ class Changes:
         paths: list[str] | None,
         versions: dict[str, int],
         now: ProjectHead,
+        visible: Paths | None,
     ) -> list[_Seen]:
         """Every file whose version is not the one the client has; what it did not name, it does not have."""
         if paths is not None:
-            return await self._unlike(project, watched, {path: versions.get(path, 0) for path in paths}, now)
+            asked = {path: versions.get(path, 0) for path in paths}
+            return await self._unlike(project, watched, asked, now, visible)
         heads = await self._hub.all_files(watched, project)
-        unnamed = [head for head in heads if not head.deleted and head.path not in versions]
+        unnamed = [
+            head
+            for head in heads
+            if not head.deleted and head.path not in versions and (visible is None or head.path in visible)
+        ]
         created = [_seen(head, "created") async for head in with_turns(unnamed)]
-        return created + await self._unlike(project, watched, versions, now)
+        return created + await self._unlike(project, watched, versions, now, visible)
 
     async def _unlike(
-        self, project: str, watched: WatchedProject, versions: dict[str, int], now: ProjectHead
+        self,
+        project: str,
+        watched: WatchedProject,
+        versions: dict[str, int],
+        now: ProjectHead,
+        visible: Paths | None,
     ) -> list[_Seen]:
         """Those of the named files whose version is not the one given."""
         if not versions:
             return []
-        heads = await self._hub.files(watched, project, list(versions))
-        ahead = [path for path, version in versions.items() if version > _version(heads.get(path))]
+        seen = [path for path in versions if visible is None or path in visible]
+        heads = await self._hub.files(watched, project, seen)
+        ahead = [path for path in seen if versions[path] > _version(heads.get(path))]
         if ahead:  # durable, perhaps, and not yet heard of here
             newer = await self._storage.file_heads(project, ahead)
             heads |= {head.path: head for head in (newer[1] if newer else ())}
@@ -212,6 +236,40 @@ class Changes:
             return True
         update = await self._storage.read_version(project, head.path, version)
         return update is None or update.body is None
+
+
+async def _collect(
+    project: str,
+    read: Callable[..., Awaitable[tuple[ProjectHead, list[T]] | None]],
+    path_of: Callable[[T], str],
+    prefix: str,
+    after: str,
+    limit: int,
+    visible: Paths | None,
+) -> tuple[ProjectHead, list[T]]:
+    """What a listing of storage has of the visible paths, with where the project stood before it was read."""
+    places = [(prefix, False)] if visible is None else visible.within(prefix)
+    answer = await read(project, prefix=places[0][0] if places else prefix, after=after, limit=limit if places else 1)
+    if answer is None:
+        raise ProjectNotFound(project)
+    head, first = answer
+    found: list[T] = []
+    for number, (place, single) in enumerate(places):
+        if len(found) == limit:
+            break
+        if number:
+            answer = await read(project, prefix=place, after=after, limit=1 if single else limit - len(found))
+            first = [] if answer is None else answer[1]
+        found += [each for each in first if not single or path_of(each) == place]
+    return head, found
+
+
+def _path_of(head: FileHead) -> str:
+    return head.path
+
+
+def _path_of_tombstone(tombstone: Tombstone) -> str:
+    return tombstone.head.path
 
 
 async def change_type_since(storage: Storage, project: str, head: FileHead, since: int) -> ChangeType:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from msgspec import UNSET
 
+from gateway.access.grants import Paths
 from gateway.changes.status import Changes
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, Written
@@ -42,19 +43,29 @@ class Sync:
         self._paths_limit = paths_limit
         self._answer_limit = answer_limit
 
-    async def exchange(self, project: str, request: SyncRequest, author: str | None) -> SyncAnswer:
+    async def exchange(
+        self, project: str, request: SyncRequest, author: str | None, visible: Paths | None = None
+    ) -> SyncAnswer:
         """Apply `updates`, each for itself or all or none; then answer as status does, with updates.
+
+        Args:
+            visible: the files that exist for who asks; others can neither be read nor made.
 
         Raises:
             SyncRefused: `atomic`, and one of them cannot be applied.
             Problem: the question is not valid; nothing was applied.
         """
         await self._check(request)
-        before = await self._files.heads(project, list(request.updates))
-        results = await self._push(project, request, author)
+        hidden = [path for path in request.updates if visible is not None and path not in visible]
+        if hidden and request.atomic:
+            raise SyncRefused({path: _hidden(path) if path in hidden else None for path in request.updates})
+        updates = {path: update for path, update in request.updates.items() if path not in hidden}
+        before = await self._files.heads(project, list(updates))
+        results = await self._push(project, updates, request.atomic, author)
+        results.update({path: FileNotFound(path) for path in hidden})
         stored = any(isinstance(written, Written) and written.changed for written in results.values())
         with after_a_write() if stored else contextlib.nullcontext():
-            return await self._answer(project, request, results, before)
+            return await self._answer(project, request, results, before, visible)
 
     async def _answer(
         self,
@@ -62,8 +73,10 @@ class Sync:
         request: SyncRequest,
         results: dict[str, Written | Problem],
         before: dict[str, FileHead],
+        visible: Paths | None,
     ) -> SyncAnswer:
-        found = await self._changes.compare(project, StatusQuestion(request.paths, request.since, request.versions))
+        question = StatusQuestion(request.paths, request.since, request.versions)
+        found = await self._changes.compare(project, question, visible)
         asked = await self._changes.position(project, request.since, found.head)
         own = {
             path
@@ -88,15 +101,17 @@ class Sync:
                 raise InvalidPath(path, fault)
         await self._changes.check(StatusQuestion(request.paths, request.since, request.versions))
 
-    async def _push(self, project: str, request: SyncRequest, author: str | None) -> dict[str, Written | Problem]:
-        if request.atomic and request.updates:
-            written, refused = await self._files.append_all(project, request.updates, author)
+    async def _push(
+        self, project: str, updates: dict[str, bytes], atomic: bool, author: str | None
+    ) -> dict[str, Written | Problem]:
+        if atomic and updates:
+            written, refused = await self._files.append_all(project, updates, author)
             if refused:
-                raise SyncRefused({path: _details(refused.get(path)) for path in request.updates})
+                raise SyncRefused({path: _details(refused.get(path)) for path in updates})
             return dict(written)
         results: dict[str, Written | Problem] = {}
-        for paths in _chunks(list(request.updates)):
-            done = await asyncio.gather(*(self._append(project, path, request.updates[path], author) for path in paths))
+        for paths in _chunks(list(updates)):
+            done = await asyncio.gather(*(self._append(project, path, updates[path], author) for path in paths))
             results.update(zip(paths, done, strict=True))
         return results
 
@@ -175,6 +190,10 @@ def _wrote_alone(written: Written | Problem, before: FileHead | None, since: int
 
 def _result(written: Written | Problem) -> Receipt | ProblemDetails:
     return written.details() if isinstance(written, Problem) else written.receipt()
+
+
+def _hidden(path: str) -> ProblemDetails:
+    return FileNotFound(path).details()
 
 
 def _details(problem: Problem | None) -> ProblemDetails | None:

@@ -121,7 +121,7 @@ class Files(FileReader):
         return msgspec.structs.replace(written, state_vector=state_vector)
 
     async def append_together(
-        self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions
+        self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions, author: str | None
     ) -> WrittenTogether:
         """Merge many updates into a file as one version, each as far as the file has what the update builds on."""
         stored: list[bytes] = []
@@ -157,7 +157,7 @@ class Files(FileReader):
             return row
 
         try:
-            await self._write(project, path, admit, preconditions, None)
+            await self._write(project, path, admit, preconditions, author)
         except _Refusal as refusal:
             return WrittenTogether(refused=(refusal.index, InvalidUpdateBody(str(refusal))))
         except Gap:

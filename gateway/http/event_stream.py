@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import Message, Send
 
+from gateway.access.guard import Access
 from gateway.asgi import run_at_once
 from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
@@ -91,6 +92,7 @@ class EventStream:
     """It keeps no body."""
 
     __slots__ = (
+        "_access",
         "_begun",
         "_ended",
         "_pump",
@@ -104,8 +106,9 @@ class EventStream:
         "since",
     )
 
-    def __init__(self, streams: EventStreams, opened: OpenStream, send: Send) -> None:
+    def __init__(self, streams: EventStreams, opened: OpenStream, access: Access, send: Send) -> None:
         self._streams = streams
+        self._access = access
         self._send = send
         self._begun = self._ready = False
         self._pump: asyncio.Task[None] | None = None
@@ -115,6 +118,7 @@ class EventStream:
         self.interest = opened.interest
         self.since: str | None = opened.since
         self.audience: _Audience | None = None
+        access.watch(self._expire)
         self.catch_up()
 
     def catch_up(self, begun: Awaitable[None] | None = None) -> None:
@@ -172,9 +176,30 @@ class EventStream:
         """Send events at once; what is returned is to be awaited, if the client does not take them now."""
         return run_at_once(self._send(_part(events)))
 
+    def _expire(self) -> None:
+        """Tell the client that its credential counts no more, and end."""
+        if self._ended:
+            return
+        self._ended = True
+        if self.audience is not None:
+            self.audience.leave(self)
+        self._pump = asyncio.create_task(self._send_expired(self._pump))
+
+    async def _send_expired(self, pump: asyncio.Task[None] | None) -> None:
+        if pump is not None:
+            pump.cancel()
+            await asyncio.wait([pump])
+        if not self._begun:
+            self._begun = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        reason = b"revoked" if self._access.ended == "revoked" else b"expired"
+        event = b'event: expired\ndata: {"reason":"%b"}\n\n' % reason
+        await self._send({"type": "http.response.body", "body": event, "more_body": False})
+
     async def end(self) -> None:
         """Forget it: the client has left."""
         self._ended = True
+        self._access.unwatch(self._expire)
         if self.audience is not None:
             self.audience.leave(self)
         if self._pump is not None:

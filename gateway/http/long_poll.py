@@ -11,6 +11,8 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access.grants import View
+from gateway.access.guard import OPEN, Access
 from gateway.changes.feed import Feed
 from gateway.http.event_stream import EventStream, EventStreams, describe_stream, refuse_stream
 from gateway.http.request_metrics import RequestFigures
@@ -80,7 +82,7 @@ class WaitingRequests:
         scope.pop("path_params", None)  # as it came; the router finds them again
         if isinstance(asked, Park):
             return _ParkedRequest(self._app, self._hub, self._figures, asked, scope, send)
-        return EventStream(self._streams, asked, send)
+        return EventStream(self._streams, asked, scope.get("gateway.access", OPEN), send)
 
     async def _refuse(self, asked: Park | OpenStream, scope: Scope, send: Send) -> None:
         if isinstance(asked, OpenStream):
@@ -105,6 +107,7 @@ class _ParkedRequest:
     """One request while it waits, and its answer once it does not."""
 
     __slots__ = (
+        "_access",
         "_answer",
         "_app",
         "_body",
@@ -140,6 +143,8 @@ class _ParkedRequest:
         self._waiter: Waiter | None = None
         self._answer: asyncio.Task[None] | None = None
         self._ended = False
+        self._access: Access = scope.get("gateway.access", OPEN)
+        self._access.watch(self._expire)
         self._deadline = asyncio.get_running_loop().time() + _cut(park.seconds)
         self._park(park)
 
@@ -153,11 +158,18 @@ class _ParkedRequest:
         if park.project is not self.project:
             self._hub.change_place(self.project, park.project)
             self.project = park.project
-        if park.project.forgotten or park.project.head is not park.as_of:  # something came while the handler looked
+        stale = park.project.forgotten or park.project.head is not park.as_of  # something came while the handler looked
+        if stale or not self._access.counts:
             self._wake()
             return
         left = self._deadline - asyncio.get_running_loop().time()
         self._waiter = self._hub.park(park.project, park.interest, left, self._wake)
+
+    def _expire(self) -> None:
+        """Let the application refuse it: its credential counts no more."""
+        if self._waiter is not None:
+            self._hub.forget(self._waiter)
+            self._wake()
 
     def _wake(self) -> None:
         self._waiter = None
@@ -166,7 +178,7 @@ class _ParkedRequest:
 
     async def _walk(self) -> None:
         """Walk through the application; it answers, or parks the request again."""
-        if await self._send_remembered():
+        if self._access.counts and await self._send_remembered():
             return
         left = 0.0 if self._hub.draining else self._deadline - asyncio.get_running_loop().time()
         scope = {**self._scope, REMAINING: left}
@@ -187,7 +199,8 @@ class _ParkedRequest:
 
     async def _send_remembered(self) -> bool:
         """Answer as somebody with the same question was answered a moment ago; False if nobody was."""
-        answer = self.project.answers.get((self._scope["path"], self._scope["query_string"]))
+        view: View = self._scope["gateway.view"]
+        answer = self.project.answers.get((self._scope["path"], (self._scope["query_string"], view.sight)))
         if answer is None or any(name == b"if-none-match" for name, _ in self._scope["headers"]):
             return False
         cursor = self.project.cursor
@@ -200,6 +213,7 @@ class _ParkedRequest:
     async def end(self) -> None:
         """Forget it: the client has its answer, or has left."""
         self._ended = True
+        self._access.unwatch(self._expire)
         waiter, self._waiter = self._waiter, None  # it knows this request: together they would outlive the connection
         if waiter is not None:
             self._hub.forget(waiter)

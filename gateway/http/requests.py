@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from gateway.asgi import encoding_fault
 from gateway.files.preconditions import Preconditions
+from gateway.http.permission import access_of, visible_path
 from gateway.wire.headers import parse_http_date
 from gateway.wire.media_types import OCTETS, TEXT
 from gateway.wire.problems import (
@@ -55,7 +56,7 @@ def file_path(request: Request) -> str:
         fault = encoding_fault(request.scope, path)
     if fault is not None:
         raise InvalidPath(path, fault)
-    return path
+    return visible_path(request, path)
 
 
 def checked_path(path: str) -> str:
@@ -160,6 +161,9 @@ def once(request: Request, body: bytes) -> Once | None:
     key = key.removeprefix('"').removesuffix('"')
     if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable() and " " not in key):
         raise InvalidParameter("Idempotency-Key", "1 to 255 visible ASCII characters are expected")
+    subject = access_of(request.scope).subject
+    if subject is not None:  # a key is the subject's own: nobody is answered as somebody else was
+        key = sha256(f"{subject}\0{key}".encode()).hexdigest()
     return Once(key, sha256(request.scope["path"].encode() + b"\0" + body).digest())
 
 

@@ -47,6 +47,7 @@ class Connection:
         "_gone",
         "_held",
         "_held_bytes",
+        "_last",
         "_limit",
         "_queue",
         "_reason",
@@ -54,13 +55,20 @@ class Connection:
         "_send",
         "_sender",
         "_synced",
+        "author",
         "questions",
+        "read_only",
         "refused",
         "sent",
     )
 
-    def __init__(self, send: Send, limit: int) -> None:
+    def __init__(self, send: Send, limit: int, *, author: str | None = None, read_only: bool = False) -> None:
+        self.author = author
+        """Who types here, for the history."""
+        self.read_only = read_only
+        """Whether what it adds is refused."""
         self._send = send
+        self._last = b""
         self._limit = limit
         self._receiver = asyncio.current_task()
         self._sender: asyncio.Task[None] | None = None
@@ -128,10 +136,10 @@ class Connection:
             if held_version > version:
                 self.enqueue(message)
 
-    def close(self, code: int, reason: str = "") -> None:
-        """Send nothing more, and end the connection. The first code counts."""
+    def close(self, code: int, reason: str = "", last: bytes = b"") -> None:
+        """Send nothing more but `last`, and end the connection. The first code counts."""
         if not self._closing:
-            self._closing, self._reason = code, reason
+            self._closing, self._reason, self._last = code, reason, last
             self._drop()
             self._start_sending()
             asyncio.get_running_loop().call_later(_CLOSE_S, self._give_up)
@@ -161,6 +169,8 @@ class Connection:
                 self._bytes -= len(message)
                 await self._send({"type": "websocket.send", "bytes": message})
             if self._closing:
+                if self._last:
+                    await self._send({"type": "websocket.send", "bytes": self._last})
                 await self._send({"type": "websocket.close", "code": self._closing, "reason": self._reason})
         except (
             OSError,

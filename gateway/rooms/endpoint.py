@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from starlette.types import Receive, Scope, Send
 
+from gateway.access.grants import View, is_name
+from gateway.access.guard import OPEN, Access
 from gateway.asgi import encoding_fault
-from gateway.rooms.close_codes import FILE_DELETED, INVALID_PATH, INVALID_UPDATE, TRY_LATER
+from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INVALID_UPDATE, TRY_LATER, UNAUTHENTICATED
 from gateway.rooms.connection import Connection
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
-from gateway.wire.problems import FileDeleted, InvalidStateVector, Problem
+from gateway.wire.problems import FileDeleted, InvalidStateVector, Problem, Unauthenticated
 from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.awareness import TooMuchAwareness
 from gateway.yjs.messages import (
@@ -33,6 +35,10 @@ _WORK_PER_MESSAGE = 16 * 1024
 """What each message takes beside its bytes and those of the answer, as so many more of them."""
 _WORK_PER_LISTENER = 256
 """What it takes to tell one more client of the room."""
+SUBPROTOCOL = "yjs-gateway"
+"""What a WebSocket client asks for beside `bearer.<token>`, and what it is answered."""
+_LONGEST_REASON = 123
+"""Bytes (RFC 6455 §5.5.1)."""
 
 
 class RoomEndpoint:
@@ -43,21 +49,42 @@ class RoomEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        await send({"type": "websocket.accept"})
+        chosen = {"subprotocol": SUBPROTOCOL} if SUBPROTOCOL in scope.get("subprotocols", ()) else {}
+        await send({"type": "websocket.accept", **chosen})
         project, path = scope["path_params"]["project"], scope["path_params"]["path"]
-        connection = Connection(send, self._rooms.queue_limit)
+        access: Access | None = scope.get("gateway.access", OPEN)
+        view = None if access is None else access.view(project)
+        author, read_only = _author(scope, access, view), view is None or not view.may("write")
+        connection = Connection(send, self._rooms.queue_limit, author=author, read_only=read_only)
         try:
             fault = _name_fault(scope, project, path)
-            if fault is None:
-                await self._serve(project, path, connection, receive)
-            else:
+            if fault is not None:
                 connection.close(INVALID_PATH, fault)
-                await _until_disconnected(receive)
+            elif access is None:
+                connection.close(*_refusal(scope))
+            elif view is None or not view.sees(path):
+                connection.close(FORBIDDEN, "the credential does not reach that far")
+            else:
+                await self._serve_while_it_counts(access, project, path, connection, receive)
+                return
+            await _until_disconnected(receive)
         except asyncio.CancelledError:
             if not connection.closing:
                 raise  # the server ends us, not the connection itself
         finally:
             await connection.end()
+
+    async def _serve_while_it_counts(
+        self, access: Access, project: str, path: str, connection: Connection, receive: Receive
+    ) -> None:
+        def end() -> None:
+            connection.close(UNAUTHENTICATED, access.ended or "expired")
+
+        access.watch(end)
+        try:
+            await self._serve(project, path, connection, receive)
+        finally:
+            access.unwatch(end)
 
     async def _serve(self, project: str, path: str, connection: Connection, receive: Receive) -> None:
         room = None
@@ -89,6 +116,24 @@ class RoomEndpoint:
                 await _heed(room, connection, frame)
         except (UnknownMessage, MalformedMessage, TooMuchAwareness):
             self._rooms.ignored += 1
+
+
+def _refusal(scope: Scope) -> tuple[int, str]:
+    """The code and the reason with which a client is sent away whose credential does not count."""
+    problem: Problem = scope.get("gateway.refusal") or Unauthenticated()
+    code = UNAUTHENTICATED if isinstance(problem, Unauthenticated) else TRY_LATER
+    return code, problem.detail.encode()[:_LONGEST_REASON].decode(errors="ignore")
+
+
+def _author(scope: Scope, access: Access | None, view: View | None) -> str | None:
+    """Who types: the subject, or whom an application's backend or a proxy names."""
+    if access is None or view is None:
+        return None
+    named = next((value for name, value in scope["headers"] if name == b"x-author"), None)
+    if named is None or not view.may("admin"):
+        return access.subject
+    text: str = named.decode("utf-8", "replace")
+    return text if is_name(text) else access.subject
 
 
 def _name_fault(scope: Scope, project: str, path: str) -> str | None:

@@ -1,9 +1,12 @@
 """The file of a room: what the room asks of it."""
 
+from collections.abc import Sequence
+
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, WrittenTogether
 from gateway.wire.problems import FileDeleted, FileNotFound, ProjectNotFound
-from gateway.yjs.updates import EMPTY_UPDATE
+from gateway.workers.pool import in_worker
+from gateway.yjs.updates import EMPTY_UPDATE, adds_to
 
 
 class RoomFile:
@@ -14,13 +17,25 @@ class RoomFile:
         self.project = project
         self.path = path
 
-    async def append(self, updates: list[bytes], life: Preconditions) -> WrittenTogether:
+    async def append(self, updates: list[bytes], life: Preconditions, author: str | None) -> WrittenTogether:
         """Write updates as one version of the life that the room is of, unless one of the updates is refused.
 
         Raises:
             FileDeleted, another Problem, StorageError: nothing was written.
         """
-        return await self._files.append_together(self.project, self.path, updates, life)
+        return await self._files.append_together(self.project, self.path, updates, life, author)
+
+    async def lacks(self, update: bytes) -> bool:
+        """Whether an update holds anything that the file does not have.
+
+        Raises:
+            InvalidUpdate, Problem, StorageError
+        """
+        try:
+            whole = (await self._files.read_whole(self.project, self.path)).update
+        except (FileNotFound, ProjectNotFound, FileDeleted):
+            whole = EMPTY_UPDATE
+        return await in_worker(_adds, (update, whole))
 
     async def state_vector(self) -> bytes:
         return await self._files.state_vector(self.project, self.path)
@@ -40,3 +55,7 @@ class RoomFile:
         except (FileNotFound, ProjectNotFound, FileDeleted):
             return EMPTY_UPDATE, 0
         return await self._files.wire_update(content), content.version
+
+
+def _adds(update_and_whole: Sequence[bytes]) -> bool:
+    return adds_to(*update_and_whole)

@@ -9,21 +9,30 @@ import structlog
 from gateway.files.past_lives import has_past
 from gateway.files.preconditions import Preconditions
 from gateway.rooms.answers import Answers, Turns
-from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, TOO_LARGE, TRY_LATER
+from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_UPDATE, TOO_LARGE, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.file import RoomFile
 from gateway.wire.problems import DocumentTooLarge, FileDeleted, Problem
 from gateway.yjs.awareness import Awareness
-from gateway.yjs.messages import AwarenessState, awareness_message, sync_step_1, sync_step_2, sync_update
+from gateway.yjs.messages import (
+    AwarenessState,
+    awareness_message,
+    permission_denied,
+    sync_step_1,
+    sync_step_2,
+    sync_update,
+)
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import read_row
-from gateway.yjs.updates import EMPTY_UPDATE
+from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate
 from storage import FileHead, StorageError
 
 _log = structlog.get_logger("gateway.rooms")
 
 _WORK_TOGETHER = 256 * 1024
 """How much is merged into one version at most, in bytes; what takes a moment of the loop."""
+_READ_ONLY = "this file may be read only"
+_LONGEST_AUTHOR = 200
 _WORK_PER_UPDATE = 512
 """What each update takes beside its bytes, as so many more of them."""
 
@@ -120,6 +129,9 @@ class Room:
         if self.has_past and await self._file.is_past(update):
             connection.close(FILE_DELETED, "it holds what is of an earlier life of the file")
             return
+        if connection.read_only:
+            await self._refuse_addition(connection, update)
+            return
         while self._inbox and self._inbox_bytes + len(update) > self._keeper.inbox_limit:
             self._room_in_inbox.clear()
             await self._room_in_inbox.wait()
@@ -129,6 +141,15 @@ class Room:
         self._inbox_bytes += len(update)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
+
+    async def _refuse_addition(self, connection: Connection, update: bytes) -> None:
+        """Send away a client that adds something and may not. What adds nothing, as the answer of a client that is up
+        to date, is right."""
+        try:
+            if await self._file.lacks(update):
+                connection.close(FORBIDDEN, _READ_ONLY, permission_denied(_READ_ONLY))
+        except InvalidUpdate:
+            connection.close(INVALID_UPDATE)
 
     def tell_awareness(self, states: tuple[AwarenessState, ...]) -> None:
         """Relay awareness to everybody, those who sent it included: it shows them that the connection lives."""
@@ -222,7 +243,9 @@ class Room:
         """Write a batch, without those that are refused. Each time the rest is tried anew."""
         try:
             while batch and not self.over:
-                written = await self._file.append([received.update for received in batch], self._life)
+                authors = {author for received in batch if (author := received.connection.author) is not None}
+                author = ", ".join(sorted(authors))[:_LONGEST_AUTHOR] or None
+                written = await self._file.append([received.update for received in batch], self._life, author)
                 if written.refused is None:
                     self._heed(batch, written.lacking)
                     return

@@ -5,8 +5,10 @@ Bounded, and to be forgotten at any time.
 
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct
 
+from gateway.access.grants import Paths, View
 from storage import FileHead, ProjectHead, TurnHead
 
 _FILES_PER_PROJECT = 16_384
@@ -49,6 +51,8 @@ class Interest(Struct, frozen=True):
     """Only these files; None: all."""
     turn: tuple[str, str] | None = None
     """Only this turn of this session, and no files; None: all."""
+    visible: Paths | None = None
+    """Only files that exist for who asks; None: all."""
 
     @property
     def topic(self) -> str | None:
@@ -62,13 +66,32 @@ class Interest(Struct, frozen=True):
     @property
     def size(self) -> int:
         """Bytes that it takes, about."""
-        return len(self.prefix) + sum(map(len, self.paths or ()))
+        visible = () if self.visible is None else (*self.visible.folders, *self.visible.files)
+        return len(self.prefix) + sum(map(len, self.paths or ())) + sum(map(len, visible))
 
     def wants(self, head: FileHead | TurnHead) -> bool:
         """Whether a change is part of it."""
         if isinstance(head, TurnHead):
             return self.turns and self.turn in (None, (head.session_id, head.turn_id))
-        return self.files and head.path.startswith(self.prefix) and (self.paths is None or head.path in self.paths)
+        return (
+            self.files
+            and head.path.startswith(self.prefix)
+            and (self.paths is None or head.path in self.paths)
+            and (self.visible is None or head.path in self.visible)
+        )
+
+    def seen_by(self, view: View) -> "Interest":
+        """The same without what does not exist for who asks: neither that it changes nor when may be felt."""
+        if view.sight is None:
+            return self
+        paths = None if self.paths is None else frozenset(path for path in self.paths if view.sees(path))
+        return msgspec.structs.replace(
+            self,
+            files=self.files and view.may("read"),
+            turns=self.turns and view.sees_turns,
+            paths=paths,
+            visible=view.paths if paths is None else None,
+        )
 
 
 def file_topic(path: str) -> str:
@@ -204,9 +227,13 @@ class WatchedProject:
             del self.turns[next(iter(self.turns))]
         self.turns[key] = KnownTurn(head)
 
-    def remember_answer(self, kind: str, question: bytes | tuple[object, ...], answer: bytes, cursor: str) -> None:
-        """Remember an answer that was made at `cursor`, if nothing has changed since."""
-        asked = len(question) if isinstance(question, bytes) else sum(map(_size, question))
+    def remember_answer(self, kind: str, question: tuple[object, ...], answer: bytes, cursor: str) -> None:
+        """Remember an answer that was made at `cursor`, if nothing has changed since.
+
+        Args:
+            question: its words, with what of the project exists for who asks: nobody else is to be answered so.
+        """
+        asked = sum(map(_size, question))
         size = len(answer) + asked + _ANSWER_OVERHEAD
         if cursor == self.cursor and not self.forgotten and self._budget.take(size, self._answer_bytes):
             self._answer_bytes += size
@@ -225,4 +252,6 @@ class WatchedProject:
 
 
 def _size(word: object) -> int:
+    if isinstance(word, bytes):
+        return len(word)
     return word.size if isinstance(word, Interest) else len(str(word))

@@ -9,6 +9,7 @@ from gateway.yjs.structs import MalformedUpdate, Reader, check_state_vector
 
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
 STEP_1, STEP_2, UPDATE = range(3)
+PERMISSION_DENIED = 0
 
 
 class MalformedMessage(ValueError):
@@ -101,6 +102,11 @@ def sync_step_2(update: bytes) -> bytes:
 
 def sync_update(update: bytes) -> bytes:
     return var_uint(SYNC) + var_uint(UPDATE) + _buffer(update)
+
+
+def permission_denied(reason: str) -> bytes:
+    """y-protocols `auth.js`: a client may not do what it asked for."""
+    return var_uint(AUTH) + var_uint(PERMISSION_DENIED) + _buffer(reason.encode())
 
 
 def awareness_message(states: tuple[AwarenessState, ...]) -> bytes:

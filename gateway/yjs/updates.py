@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import pycrdt
 
-from gateway.yjs.scan import MalformedUpdate, Place, Scan, scan, var_uint
+from gateway.yjs.scan import SKIP, MalformedUpdate, Place, Scan, scan, var_uint
 from gateway.yjs.structs import Reader, read_delete_set, read_state_vector
 from gateway.yjs.surrogates import name_pairs, pairs_parted_within, part_pairs, read_row, second_halves, updates_of
 
@@ -62,6 +62,34 @@ def leaves_gap(update: bytes, state_vector: bytes) -> bool:
         return True
     clocks = read_state_vector(state_vector)
     return any(end > clocks.get(client, 0) for client, _, end in read_delete_set(reader))
+
+
+def adds_to(update: bytes, whole: bytes) -> bool:
+    """Whether an update of a client holds anything that a whole document does not.
+
+    Raises:
+        InvalidUpdate
+    """
+    brought, present = read_update(update), read_update(whole)
+    clocks: dict[int, int] = {}
+    for struct in present.structs:
+        clocks[struct.client] = max(clocks.get(struct.client, 0), struct.clock + struct.length)
+    if any(
+        struct.kind != SKIP and struct.clock + struct.length > clocks.get(struct.client, 0)
+        for struct in brought.structs
+    ):
+        return True
+    deleted: dict[int, list[tuple[int, int]]] = {}
+    for client, start, end in sorted(present.deletes):
+        ranges = deleted.setdefault(client, [])
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], end))
+        else:
+            ranges.append((start, end))
+    return any(
+        start < end and not any(first <= start and end <= last for first, last in deleted.get(client, ()))
+        for client, start, end in brought.deletes
+    )
 
 
 def merge(updates: Sequence[bytes]) -> bytes:

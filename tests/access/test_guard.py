@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -39,7 +39,7 @@ class _Tokens:
             self.before_answer()
         return found
 
-    async def note_use(self, used: dict[str, int]) -> None:
+    async def note_use(self, used: Mapping[str, int]) -> None:
         self.used.update(used)
 
 
@@ -173,7 +173,7 @@ def test_who_is_connected_is_told_of_the_end() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
         ended, left = asyncio.Event(), asyncio.Event()
-        access = Access("ann", parse_grant({}), expires=loop.time() + 0.05, clock=loop.time)
+        access = Access("ann", parse_grant({}), credential="1", expires=loop.time() + 0.05, clock=loop.time)
         access.watch(ended.set)
         access.watch(left.set)
         access.unwatch(left.set)
@@ -207,10 +207,12 @@ def test_the_use_of_a_token_is_noted_by_the_hour() -> None:
 
 def test_a_project_that_is_not_granted_does_not_exist() -> None:
     access = Access("ann", parse_grant({"projects": {"demo": "read"}}))
-    assert access.require_view("demo").may("read")
+    assert access.require("demo", "read").may("read")
     with pytest.raises(ProjectNotFound):
-        access.require_view("other")
+        access.require("other", "read")
+    with pytest.raises(Forbidden, match="write"):
+        access.require("demo", "write")
     with pytest.raises(Forbidden):
         access.require_admin()
     OPEN.require_admin()
-    assert OPEN.require_view("any").may("admin")
+    assert OPEN.require("any", "admin").may("turns")

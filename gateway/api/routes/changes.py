@@ -6,6 +6,7 @@ from starlette.responses import Response
 from gateway.api.operation import WAIT_SCHEMA, Operation, Parameter
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes, parse_cursor
+from gateway.http.permission import view_of
 from gateway.http.requests import (
     checked_path,
     decode_json,
@@ -62,9 +63,9 @@ class ChangeRoutes:
         prefix, after = request.query_params.get("prefix", ""), request.query_params.get("after", "")
         listing: FileListing | DeletedListing
         if deleted:
-            listing = await self._changes.list_deleted(project, prefix, after, limit)
+            listing = await self._changes.list_deleted(project, prefix, after, limit, view_of(request).paths)
         else:
-            listing = await self._changes.list_files(project, prefix, after, limit)
+            listing = await self._changes.list_files(project, prefix, after, limit, view_of(request).paths)
         return Response(json_bytes(listing), headers={"ETag": f'"{listing.cursor}"'}, media_type=JSON)
 
     async def status(self, request: Request) -> Response:
@@ -76,14 +77,15 @@ class ChangeRoutes:
         wait = check_wait(question.wait)
         watched = await self._changes.watched(project)
         as_of = watched.head
-        answer = await self._changes.status(project, question)
+        view = view_of(request)
+        answer = await self._changes.status(project, question, view.paths)
         if answer.changes or answer.reset:
             return Response(json_bytes(answer), media_type=JSON)
         paths = None if question.paths is None else frozenset(question.paths)
-        hold(request, wait, watched, as_of, Interest(turns=False, paths=paths), question)
+        hold(request, wait, watched, as_of, Interest(turns=False, paths=paths).seen_by(view), question)
         encoded = json_bytes(answer)
         if not wait:
-            watched.remember_answer("status", body, encoded, answer.cursor)
+            watched.remember_answer("status", (body, view.sight), encoded, answer.cursor)
         return Response(encoded, headers=empty_after_wait(request), media_type=JSON)
 
     async def feed(self, request: Request) -> Response:
@@ -91,7 +93,8 @@ class ChangeRoutes:
         project = project_id(request)
         wait, since = parse_wait(request), request.query_params.get("since")
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
-        interest = _interest(request)
+        view = view_of(request)
+        interest = _interest(request).seen_by(view)
         watched = await self._feed.watched(project)
         if prefers(header(request, b"accept"), (JSON, EVENTS)) == EVENTS:
             raise OpenStream(project, watched, interest, _resumed(header(request, b"last-event-id") or since))
@@ -105,7 +108,8 @@ class ChangeRoutes:
             hold(request, wait, watched, as_of, interest)
         encoded = json_bytes(answer)
         if news and not answer.more:
-            watched.remember_answer(request.scope["path"], request.scope["query_string"], encoded, answer.cursor)
+            question = (request.scope["query_string"], view.sight)
+            watched.remember_answer(request.scope["path"], question, encoded, answer.cursor)
         headers = {"ETag": f'"{answer.cursor}"', **({} if news else empty_after_wait(request))}
         return Response(encoded, headers=headers, media_type=JSON)
 
@@ -118,7 +122,7 @@ class ChangeRoutes:
                 problems=(
                     InvalidBody, InvalidPath, InvalidCursor, InvalidParameter, ProjectNotFound, TooManyPaths,
                     BodyTooLarge, UnsupportedMediaType,
-                ),
+                ), need="read",
             ),
             Operation(
                 "GET", "/api/projects/{project}/changes", "changeFeed", self.feed,
@@ -134,7 +138,7 @@ class ChangeRoutes:
                     Parameter("Last-Event-ID", "Where a stream goes on; beats `since`.", _STRING, "header"),
                 ),
                 answers={200: {JSON: FeedAnswer, EVENTS: str}, 304: {}},
-                problems=(InvalidParameter, InvalidPath, InvalidCursor, ProjectNotFound, Overloaded),
+                problems=(InvalidParameter, InvalidPath, InvalidCursor, ProjectNotFound, Overloaded), need="read",
             ),
             Operation(
                 "GET", "/api/projects/{project}/files", "listFiles", self.list_files,
@@ -147,7 +151,7 @@ class ChangeRoutes:
                     Parameter("If-None-Match", "The tag of a listing that is known.", _STRING, "header"),
                 ),
                 answers={200: {JSON: (FileListing, DeletedListing)}, 304: {}},
-                problems=(InvalidParameter, ProjectNotFound),
+                problems=(InvalidParameter, ProjectNotFound), need="read",
             ),
         ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from gateway.api.operation import WAIT_SCHEMA, Operation, Parameter
 from gateway.files.reader import Content
 from gateway.files.store import Files, Written
+from gateway.http.permission import access_of, view_of, visible_path
 from gateway.http.requests import (
     accepted_form,
     checked_path,
@@ -174,7 +175,7 @@ class FileRoutes:
         project = project_id(request)
         require_media_type(request, JSON)
         move = decode_json(await read_body(request, self._body_limit), MoveRequest)
-        source, target = checked_path(move.source), checked_path(move.target)
+        source, target = (visible_path(request, checked_path(path)) for path in (move.source, move.target))
         return receipt(await self._files.move(project, source, target, author_of(request)))
 
     def operations(self) -> list[Operation]:
@@ -187,7 +188,7 @@ class FileRoutes:
             Operation(
                 "PATCH", FILE_PATH, "appendUpdate", self.append, "Merge a Yjs update (v1), creating the file.",
                 parameters=CONDITIONS, body={OCTETS: bytes}, headers=FILE_HEADERS, answers=written,
-                problems=(*write, InvalidUpdateBody, MissingPredecessors, UnsupportedMediaType),
+                problems=(*write, InvalidUpdateBody, MissingPredecessors, UnsupportedMediaType), need="write",
             ),
             Operation(
                 "GET", FILE_PATH, "readFile", self.read, "The document: whole, what was added, as it was, or as text.",
@@ -207,17 +208,17 @@ class FileRoutes:
                 problems=(
                     StoredDataDamaged, InvalidPath, InvalidParameter, InvalidStateVector, ProjectNotFound, FileNotFound,
                     VersionNotFound, FileDeleted, VersionAhead, NotAText, NestedTooDeeply, WriteContention,
-                ),
+                ), need="read",
             ),
             Operation(
                 "PUT", FILE_PATH, "putText", self.put, "Make the text of a root this, by the smallest edit.",
                 parameters=(ROOT, *CONDITIONS), body={TEXT: str}, headers=FILE_HEADERS, answers=written,
-                problems=(*write, InvalidText, NotAText, UnsupportedMediaType),
+                problems=(*write, InvalidText, NotAText, UnsupportedMediaType), need="write",
             ),
             Operation(
                 "DELETE", FILE_PATH, "deleteFile", self.delete, "Delete the file; its tombstone is a version.",
                 parameters=CONDITIONS, headers=FILE_HEADERS, answers={204: {}},
-                problems=(*write, ProjectNotFound, FileNotFound),
+                problems=(*write, ProjectNotFound, FileNotFound), need="write",
             ),
         ]  # fmt: skip
 
@@ -230,7 +231,7 @@ class FileRoutes:
                 problems=(
                     InvalidPath, InvalidBody, ProjectNotFound, FileNotFound, FileDeleted, FileExists, WriteContention,
                     BodyTooLarge, UnsupportedMediaType,
-                ),
+                ), need="write",
             ),
         ]  # fmt: skip
 
@@ -262,10 +263,15 @@ def root_of(request: Request) -> str:
 
 
 def author_of(request: Request) -> str | None:
-    """Who says that he writes: UTF-8 where it is that, as most tools send it, else ISO-8859-1 (RFC 9110 §5.5)."""
-    author = header(request, b"x-author")
+    """Who writes: the subject of the credential. `X-Author` counts where no credentials are asked for, and with the
+    scope `admin`: an application's backend writes for its users.
+
+    It is UTF-8 where it is that, as most tools send it, else ISO-8859-1 (RFC 9110 §5.5).
+    """
+    access, view = access_of(request.scope), view_of(request)
+    author = header(request, b"x-author") if view.may("admin") else None
     if author is None:
-        return None
+        return access.subject
     with contextlib.suppress(UnicodeDecodeError):
         author = author.encode("latin-1").decode()
     if len(author) > 200:

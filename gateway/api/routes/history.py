@@ -105,7 +105,7 @@ class HistoryRoutes:
                 problems=(
                     InvalidPath, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted, VersionNotFound,
                     NestedTooDeeply, NotAText, TooComplex,
-                ),
+                ), need="read",
             ),
             Operation(
                 "POST", _RESTORE, "restore", self.restore, "Make the content what it was, as a new version.",
@@ -116,7 +116,7 @@ class HistoryRoutes:
                     VersionNotFound, NestedTooDeeply, PreconditionFailed, WriteContention, BodyTooLarge,
                     DocumentTooLarge, StoredDataDamaged,
                     UnsupportedMediaType,
-                ),
+                ), need="write",
             ),
         ]  # fmt: skip
 

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from gateway.api.operation import Operation
 from gateway.api.routes.files import AUTHOR, author_of
 from gateway.changes.sync import Sync
+from gateway.http.permission import require, view_of
 from gateway.http.requests import (
     decode_json,
     decode_msgpack,
@@ -48,7 +49,9 @@ class SyncRoutes:
         require_media_type(request, MSGPACK if packed else JSON)
         body = await read_body(request, self._body_limit)
         asked = decode_msgpack(body, SyncRequest) if packed else decode_json(body, SyncRequest)
-        answer = await self._sync.exchange(project, asked, author_of(request))
+        if asked.updates:
+            require(request, "write")
+        answer = await self._sync.exchange(project, asked, author_of(request), view_of(request).paths)
         offers = (MSGPACK, JSON) if packed else (JSON, MSGPACK)
         if prefers(header(request, b"accept"), offers) == MSGPACK:
             return Response(msgspec.msgpack.encode(answer), media_type=MSGPACK)
@@ -65,6 +68,6 @@ class SyncRoutes:
                     InvalidBody, InvalidPath, InvalidCursor, InvalidParameter, ProjectNotFound, SyncRefused,
                     WriteContention, TooManyPaths, BodyTooLarge, DocumentTooLarge,
                     StoredDataDamaged, UnsupportedMediaType,
-                ),
+                ), need="read",
             ),
         ]  # fmt: skip

@@ -53,6 +53,8 @@ class SystemRoutes:
                 "GET", "/readyz", "readiness", self.readyz, "Can it take requests?",
                 answers={200: {JSON: Health}}, problems=(Unavailable,),
             ),
-            Operation("GET", "/metrics", "metrics", self.metrics, "For Prometheus.", answers={200: {TEXT: str}}),
+            Operation(
+                "GET", "/metrics", "metrics", self.metrics, "For Prometheus.", answers={200: {TEXT: str}}, need="all",
+            ),
             Operation("GET", "/openapi.json", "openapi", self.openapi, "This text.", answers={200: {JSON: dict}}),
         ]  # fmt: skip

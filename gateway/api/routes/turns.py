@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Operation, Parameter
+from gateway.http.permission import access_of
 from gateway.http.requests import (
     decode_json,
     if_none_match,
@@ -37,6 +38,7 @@ from gateway.wire.problems import (
     SessionNotFound,
     TurnFinished,
     TurnNotFound,
+    Unauthenticated,
     UnsupportedMediaType,
     WriteContention,
 )
@@ -197,8 +199,9 @@ class TurnRoutes:
         piece = await self._turns.open_output(project, session, turn, offset, options)
         try:
             async for chunk in request.stream():
+                access_of(request.scope)
                 await piece.feed(chunk)
-        except ClientDisconnect:
+        except (ClientDisconnect, Unauthenticated):
             await piece.keep()
             raise
         head = await piece.end()
@@ -213,22 +216,25 @@ class TurnRoutes:
             Operation(
                 "GET", _TURN + "/status", "turnStatus", self.status, "The least that tells whether a turn has changed.",
                 parameters=_READ, answers={200: {JSON: TurnState}, 304: {}},
-                problems=(InvalidParameter, Overloaded, *missing),
+                problems=(InvalidParameter, Overloaded, *missing), need="read turns",
             ),
             Operation(
                 "GET", _TURN, "readTurn", self.read, "A turn with its blocks, or with those that the client lacks.",
                 parameters=(Parameter("after_block", "Leave out the first so many blocks.", _COUNT), *_READ),
                 answers={200: {JSON: Turn}, 304: {}}, problems=(InvalidParameter, Overloaded, *missing),
+                need="read turns",
             ),
             Operation(
                 "PATCH", _TURN, "setTurnStatus", self.set_status, "One step of the turn's life.",
                 body={JSON: TurnPatch}, answers={200: {JSON: TurnSummary}},
                 problems=(InvalidParameter, TurnFinished, IllegalTransition, WriteContention, *missing, *given),
+                need="turns",
             ),
             Operation(
                 "POST", _TURN + "/blocks", "appendBlocks", self.append_blocks, "Add blocks; the first starts the turn.",
                 parameters=(_KEY,), body={JSON: BlockBatch}, answers={200: {JSON: BlocksReceipt}},
                 problems=(InvalidParameter, KeyReused, TurnFinished, BlockConflict, WriteContention, *missing, *given),
+                need="turns",
             ),
             Operation(
                 "POST", _TURN + "/output", "appendOutput", self.output,
@@ -248,30 +254,31 @@ class TurnRoutes:
                 problems=(
                     InvalidParameter, TurnFinished, OutputConflict, WriteContention, UnsupportedMediaType, Overloaded,
                     *missing,
-                ),
+                ), need="turns",
             ),
             Operation(
                 "POST", _TURNS, "createTurn", self.create, "A new turn, pending.",
                 parameters=(_KEY,), body={JSON: NewTurn}, answers={201: {JSON: Turn}},
-                problems=(KeyReused, PromptTooLarge, ProjectNotFound, SessionNotFound, *given),
+                problems=(KeyReused, PromptTooLarge, ProjectNotFound, SessionNotFound, *given), need="turns",
             ),
             Operation(
                 "GET", _TURNS, "listTurns", self.list_turns, "The turns of a session, newest first.",
                 parameters=_PAGE, answers={200: {JSON: TurnListing}},
-                problems=(InvalidParameter, ProjectNotFound, SessionNotFound),
+                problems=(InvalidParameter, ProjectNotFound, SessionNotFound), need="read turns",
             ),
             Operation(
                 "POST", _SESSIONS, "createSession", self.create_session, "A new session.",
                 parameters=(_KEY,), body={JSON: NewSession}, answers={201: {JSON: Session}},
-                problems=(KeyReused, *given),
+                problems=(KeyReused, *given), need="turns",
             ),
             Operation(
                 "GET", _SESSIONS, "listSessions", self.list_sessions, "The sessions of a project, newest first.",
                 parameters=_PAGE, answers={200: {JSON: SessionListing}}, problems=(InvalidParameter, ProjectNotFound),
+                need="read turns",
             ),
             Operation(
                 "GET", _SESSION, "readSession", self.read_session, "A session.",
-                answers={200: {JSON: Session}}, problems=(ProjectNotFound, SessionNotFound),
+                answers={200: {JSON: Session}}, problems=(ProjectNotFound, SessionNotFound), need="read turns",
             ),
         ]  # fmt: skip
 
