@@ -1,6 +1,7 @@
 import { decoded, errorFrom } from './answers.js'
 import { NoAnswer } from './errors.js'
 import { Project } from './project.js'
+import type { GatewayRequest, RequestOptions, Sender } from './request.js'
 import type { Health } from './wire.js'
 
 export interface GatewayClientOptions {
@@ -18,27 +19,8 @@ export interface GatewayClientOptions {
   fetch?: typeof fetch
 }
 
-/** What may be said of any request. */
-export interface RequestOptions {
-  /** Ends the request; it then throws the signal's reason. */
-  signal?: AbortSignal
-}
-
-/** A request as the client sends it: what is null or undefined is left out. */
-export interface GatewayRequest extends RequestOptions {
-  headers?: Record<string, string | null | undefined>
-  params?: Record<string, string | number | readonly string[] | null | undefined>
-  body?: BodyInit | null
-  /** How many seconds the gateway may hold it. */
-  wait?: number | undefined
-  /** Whether to send it again, once and at once, where no answer came: it does no harm. */
-  repeatable?: boolean | undefined
-  /** Whether the page may go away meanwhile (at most 64 KiB). */
-  keepalive?: boolean | undefined
-}
-
 /** A gateway. Works wherever there is `fetch`: in browsers, Node.js and workers. */
-export class GatewayClient {
+export class GatewayClient implements Sender {
   readonly url: string
 
   /** @param url where the gateway is: `https://host`, in a browser also `''`, the page's own origin. */

@@ -1,9 +1,9 @@
 /** The change feed without end: by long polls, or as server-sent events (WHATWG HTML §9.2). */
 import { decoded } from './answers.js'
-import type { GatewayClient, RequestOptions } from './client.js'
 import { GatewayError, NoAnswer, UnexpectedAnswer } from './errors.js'
 import { checkedPath } from './names.js'
 import { DEFAULT_SETTINGS, FastLoop, isRetried, retryDelayMs } from './policy.js'
+import { given, type RequestOptions, type Sender } from './request.js'
 import type { FeedAnswer, FeedEntry } from './wire.js'
 
 /** What is to be seen of the feed; left out: all of it. */
@@ -33,11 +33,7 @@ export function feedParams({ kinds, prefix, paths }: FeedFilter) {
 }
 
 /** What changes after a cursor, for ever. After a failure it waits as long as the policy says and goes on. */
-export async function* follow(
-  client: GatewayClient,
-  path: string,
-  options: FollowOptions
-): AsyncGenerator<FeedAnswer, never> {
+export async function* follow(client: Sender, path: string, options: FollowOptions): AsyncGenerator<FeedAnswer, never> {
   let since = options.since ?? null
   let attempts = 0
   while (true) {
@@ -61,21 +57,17 @@ export async function* follow(
  *
  * @throws GatewayError
  */
-export function connect(client: GatewayClient, path: string, options: FollowOptions): AsyncGenerator<FeedAnswer, void> {
+export function connect(client: Sender, path: string, options: FollowOptions): AsyncGenerator<FeedAnswer, void> {
   return options.transport === 'long-poll' ? longPolls(client, path, options) : events(client, path, options)
 }
 
-async function* longPolls(
-  client: GatewayClient,
-  path: string,
-  options: FollowOptions
-): AsyncGenerator<FeedAnswer, never> {
+async function* longPolls(client: Sender, path: string, options: FollowOptions): AsyncGenerator<FeedAnswer, never> {
   const fast = new FastLoop(DEFAULT_SETTINGS)
   let since = options.since ?? null
   let wait = 0 // the first answer comes at once
   while (true) {
     const params = { ...feedParams(options), since, wait: wait || null }
-    const answer = await decoded<FeedAnswer>(await client.send('GET', path, { ...signalOf(options), wait, params }))
+    const answer = await decoded<FeedAnswer>(await client.send('GET', path, { ...given(options.signal), wait, params }))
     yield answer
     since = answer.cursor
     wait = WAIT_S
@@ -86,7 +78,7 @@ async function* longPolls(
   }
 }
 
-async function* events(client: GatewayClient, path: string, options: FollowOptions): AsyncGenerator<FeedAnswer, void> {
+async function* events(client: Sender, path: string, options: FollowOptions): AsyncGenerator<FeedAnswer, void> {
   const silence = new SilenceLimit(options.signal)
   try {
     silence.allow(READY_MS)
@@ -199,10 +191,6 @@ class EventParser {
     this.data = []
     this.id = null
   }
-}
-
-function signalOf({ signal }: RequestOptions): RequestOptions {
-  return signal === undefined ? {} : { signal }
 }
 
 /** Wait; throws the signal's reason when it aborts. */

@@ -1,6 +1,6 @@
 export type { FileContent, Tagged } from './answers.js'
 export type { DocumentChange } from './changed-files.js'
-export { GatewayClient, type GatewayClientOptions, type GatewayRequest, type RequestOptions } from './client.js'
+export { GatewayClient, type GatewayClientOptions } from './client.js'
 export { DocumentPoller, type DocumentPollerOptions } from './document-poller.js'
 export {
   GatewayError,
@@ -19,6 +19,7 @@ export { checkedPath } from './names.js'
 export { DEFAULT_SETTINGS, type PollSettings, type StopReason, UNATTENDED } from './policy.js'
 export { Project, type StatusQuestion, type SyncAnswer, type SyncChange, type WriteOptions } from './project.js'
 export type { PollTransport } from './project-feed.js'
+export type { GatewayRequest, RequestOptions, Sender } from './request.js'
 export type { HeldOptions, PageOptions } from './sessions.js'
 export type { PollCallbacks, PollContext, Polled, PollFunction, Subscription } from './subscription.js'
 export { type Turn, TurnFailed } from './turn.js'

@@ -10,11 +10,11 @@ import {
   taggedUnlessKnown,
   withTag
 } from './answers.js'
-import type { GatewayClient, GatewayRequest, RequestOptions } from './client.js'
 import { type ProblemAnswer, problemFrom } from './errors.js'
 import { type FeedFilter, type FollowOptions, feedParams, follow } from './feed.js'
 import { checkedPath, encodedPath, projectPath } from './names.js'
-import { given, type HeldOptions, type PageOptions, SessionRequests } from './sessions.js'
+import { type GatewayRequest, given, type RequestOptions, type Sender } from './request.js'
+import { type HeldOptions, type PageOptions, SessionRequests } from './sessions.js'
 import type {
   DeletedFile,
   DeletedListing,
@@ -76,7 +76,7 @@ export interface SyncAnswer extends Omit<StatusAnswer, 'changes'> {
 export class Project extends SessionRequests {
   readonly name: string
 
-  constructor(client: GatewayClient, name: string) {
+  constructor(client: Sender, name: string) {
     super(client, projectPath(name))
     this.name = name
   }

@@ -2,8 +2,8 @@
 
 import { uuidv4 } from 'lib0/random'
 import { decoded, quoted, type Tagged, taggedUnlessKnown } from './answers.js'
-import type { GatewayClient, RequestOptions } from './client.js'
 import { encodedId } from './names.js'
+import { given, type RequestOptions, type Sender } from './request.js'
 import type {
   BlocksReceipt,
   BlockType,
@@ -48,7 +48,7 @@ export interface HeldOptions extends RequestOptions {
 /** The part of a project that is about sessions. Every method throws GatewayError. */
 export class SessionRequests {
   constructor(
-    readonly client: GatewayClient,
+    readonly client: Sender,
     readonly path: string
   ) {}
 
@@ -144,11 +144,6 @@ export class SessionRequests {
     const request = { ...options, wait, headers: { 'If-None-Match': quoted(tag) }, params: { ...params, wait } }
     return taggedUnlessKnown(await this.client.send('GET', this.path + path, request))
   }
-}
-
-/** A signal that may not be there, as a member that may not be there. */
-export function given(signal: AbortSignal | undefined): RequestOptions {
-  return signal === undefined ? {} : { signal }
 }
 
 function sessionPath(session: string): string {

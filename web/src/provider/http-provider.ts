@@ -4,7 +4,9 @@ import type * as Y from 'yjs'
 import { GatewayClient, type GatewayClientOptions } from '../client.js'
 import { type PollingManager, pollingManager } from '../manager.js'
 import { checkedPath } from '../names.js'
+import { Project } from '../project.js'
 import type { PollTransport } from '../project-feed.js'
+import type { Sender } from '../request.js'
 import { HttpTransport } from './http-transport.js'
 import type { Carried, Closed, ConnectionStatus, Transport, TransportListener } from './transport.js'
 import { WebsocketTransport } from './websocket-transport.js'
@@ -66,16 +68,16 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
    * @throws ProblemAnswer `invalid_project` or `invalid_path`, before anything is sent.
    */
   constructor(
-    url: string | GatewayClient,
+    url: string | Sender,
     project: string,
     readonly path: string,
     readonly doc: Y.Doc,
     options: HttpProviderOptions = {}
   ) {
     super()
-    const client = url instanceof GatewayClient ? url : new GatewayClient(url, options)
+    const client = typeof url === 'string' ? new GatewayClient(url, options) : url
     checkedPath(path)
-    this.carried = { project: client.project(project), path, doc, incarnation: options.incarnation ?? null }
+    this.carried = { project: new Project(client, project), path, doc, incarnation: options.incarnation ?? null }
     this.ownsAwareness = options.awareness === undefined
     this.awareness = options.awareness ?? (options.transport === 'websocket' ? new Awareness(doc) : localAwareness(doc))
     this.transport = this.makeTransport(options)
