@@ -1,7 +1,5 @@
 export type { FileContent, Tagged } from './answers.js'
-export type { DocumentChange } from './changed-files.js'
 export { GatewayClient, type GatewayClientOptions } from './client.js'
-export { DocumentPoller, type DocumentPollerOptions } from './document-poller.js'
 export {
   GatewayError,
   isProblem,
@@ -14,14 +12,16 @@ export {
   UnexpectedAnswer
 } from './errors.js'
 export type { FeedFilter, FeedTransport, FollowOptions } from './feed.js'
-export { PollingManager, type PollingManagerOptions, pollingManager, type RegisterOptions } from './manager.js'
 export { checkedPath } from './names.js'
 export { DEFAULT_SETTINGS, type PollSettings, type StopReason, UNATTENDED } from './policy.js'
+export type { DocumentChange } from './polling/changed-files.js'
+export { DocumentPoller, type DocumentPollerOptions } from './polling/document-poller.js'
+export { PollingManager, type PollingManagerOptions, pollingManager, type RegisterOptions } from './polling/manager.js'
+export type { PollTransport } from './polling/project-feed.js'
+export type { PollCallbacks, PollContext, Polled, PollFunction, Subscription } from './polling/subscription.js'
+export { type PollerOptions, TurnPoller, type TurnPollerOptions } from './polling/turn-poller.js'
 export { Project, type StatusQuestion, type SyncAnswer, type SyncChange, type WriteOptions } from './project.js'
-export type { PollTransport } from './project-feed.js'
 export type { GatewayRequest, RequestOptions, Sender } from './request.js'
 export type { HeldOptions, PageOptions } from './sessions.js'
-export type { PollCallbacks, PollContext, Polled, PollFunction, Subscription } from './subscription.js'
 export { type Turn, TurnFailed } from './turn.js'
-export { type PollerOptions, TurnPoller, type TurnPollerOptions } from './turn-poller.js'
 export * from './wire.js'

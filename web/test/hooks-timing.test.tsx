@@ -4,7 +4,7 @@ import { act, renderHook } from '@testing-library/react'
 import { type ReactNode, StrictMode } from 'react'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { GatewayClient } from '../src/client.js'
-import { PollingManager } from '../src/manager.js'
+import { PollingManager } from '../src/polling/manager.js'
 import { GatewayProvider, useDocumentPolling, useSessionPolling } from '../src/react/index.js'
 
 /** What the gateway is to answer next; what is asked is noted with its time. */

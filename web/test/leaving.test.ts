@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { afterEach, expect, test, vi } from 'vitest'
 import * as Y from 'yjs'
-import { PollingManager } from '../src/manager.js'
+import { PollingManager } from '../src/polling/manager.js'
 import { HttpProvider } from '../src/provider/http-provider.js'
 
 interface Sent {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { GatewayError } from '../src/errors.js'
-import { PollingManager } from '../src/manager.js'
-import type { Polled, Subscription } from '../src/subscription.js'
+import { PollingManager } from '../src/polling/manager.js'
+import type { Polled, Subscription } from '../src/polling/subscription.js'
 import { camelCased, VECTORS, type Vector, type VectorEvent } from './support/vectors.js'
 
 beforeEach(() => {

@@ -7,7 +7,7 @@ import {
   type Failure,
   type PollSettings
 } from '../src/policy.js'
-import { PollSchedule } from '../src/schedule.js'
+import { PollSchedule } from '../src/polling/schedule.js'
 import { camelCased, snakeCased, VECTORS, type Vector, type VectorEvent } from './support/vectors.js'
 
 class Runner {

@@ -5,9 +5,9 @@ import { type ReactNode, StrictMode } from 'react'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import type * as Y from 'yjs'
 import { GatewayClient } from '../src/client.js'
-import { PollingManager } from '../src/manager.js'
+import { PollingManager } from '../src/polling/manager.js'
+import type { PollTransport } from '../src/polling/project-feed.js'
 import type { Project } from '../src/project.js'
-import type { PollTransport } from '../src/project-feed.js'
 import {
   type DocumentChange,
   GatewayProvider,

@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { PollingManager } from '../src/manager.js'
+import { PollingManager } from '../src/polling/manager.js'
 
 let visibility: DocumentVisibilityState = 'visible'
 

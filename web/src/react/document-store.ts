@@ -1,5 +1,5 @@
 import * as Y from 'yjs'
-import type { PollingManager } from '../manager.js'
+import type { PollingManager } from '../polling/manager.js'
 import type { Project } from '../project.js'
 import { HttpProvider, type ProviderTransport } from '../provider/http-provider.js'
 import type { Closed, ConnectionStatus } from '../provider/transport.js'

@@ -1,9 +1,9 @@
 import { QueryClient, QueryClientContext, QueryClientProvider } from '@tanstack/react-query'
 import { createContext, type ReactNode, useContext, useMemo, useState } from 'react'
 import { GatewayClient } from '../client.js'
-import { type PollingManager, pollingManager } from '../manager.js'
+import { type PollingManager, pollingManager } from '../polling/manager.js'
+import type { PollTransport } from '../polling/project-feed.js'
 import type { Project } from '../project.js'
-import type { PollTransport } from '../project-feed.js'
 import { DocumentStore } from './document-store.js'
 
 /** What the hooks work with. */

@@ -1,4 +1,4 @@
-export type { DocumentChange } from '../changed-files.js'
+export type { DocumentChange } from '../polling/changed-files.js'
 export { type Turn, TurnFailed } from '../turn.js'
 export type { Block, TurnStatus } from '../wire.js'
 export { type Gateway, GatewayProvider, type GatewayProviderProps, useGateway } from './gateway-provider.js'

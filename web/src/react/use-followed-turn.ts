@@ -1,8 +1,8 @@
 /** What `useSessionPolling` and `useTurn` are made of. */
 import { skipToken, useQuery, useQueryClient } from '@tanstack/react-query'
 import { useCallback } from 'react'
+import { TurnPoller, turnKey } from '../polling/turn-poller.js'
 import { type Turn, turnFrom } from '../turn.js'
-import { TurnPoller, turnKey } from '../turn-poller.js'
 import type { TurnAnswer } from '../wire.js'
 import { useGateway } from './gateway-provider.js'
 import { gatewayKeys } from './keys.js'

@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from 'react'
-import type { PollCallbacks } from '../subscription.js'
+import type { PollCallbacks } from '../polling/subscription.js'
 
 /** What a component knows of a poll. */
 export interface PollingState {

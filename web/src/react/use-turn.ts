@@ -1,6 +1,6 @@
 import { skipToken, useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { useCallback } from 'react'
-import { LatestTurnPoller } from '../latest-turn-poller.js'
+import { LatestTurnPoller } from '../polling/latest-turn-poller.js'
 import { type Turn, turnFrom } from '../turn.js'
 import { isFinished, type TurnSummary } from '../wire.js'
 import { useGateway } from './gateway-provider.js'

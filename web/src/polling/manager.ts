@@ -1,5 +1,5 @@
-import { GatewayError } from './errors.js'
-import { DEFAULT_SETTINGS, type Decision, type PollSettings, type StopReason } from './policy.js'
+import { GatewayError } from '../errors.js'
+import { DEFAULT_SETTINGS, type Decision, type PollSettings, type StopReason } from '../policy.js'
 import { PollSchedule } from './schedule.js'
 import { watchSignals } from './signals.js'
 import { Entry, type PollCallbacks, type PollFunction, Subscription } from './subscription.js'

@@ -1,9 +1,9 @@
+import type { Project } from '../project.js'
+import type { TurnSummary } from '../wire.js'
 import { pollingManager } from './manager.js'
-import type { Project } from './project.js'
 import { joinFeed } from './project-feed.js'
 import type { PollFunction, Subscription } from './subscription.js'
 import type { PollerOptions } from './turn-poller.js'
-import type { TurnSummary } from './wire.js'
 
 /** Follows which turn of a session is the newest. */
 export class LatestTurnPoller {

@@ -1,5 +1,5 @@
 /** Who wants the results of a key, and what the manager keeps of it. */
-import type { StopReason } from './policy.js'
+import type { StopReason } from '../policy.js'
 
 /** What a poll function returns. `value` is what subscribers get; where nothing `changed` it is not looked at. */
 export interface Polled<T> {

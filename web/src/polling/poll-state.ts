@@ -1,4 +1,4 @@
-import { type Answer, FastLoop, type PollSettings, type StopReason } from './policy.js'
+import { type Answer, FastLoop, type PollSettings, type StopReason } from '../policy.js'
 
 /** What the schedule knows of one key: who wants it, and where it stands. */
 export class PollState {

@@ -1,8 +1,8 @@
-import { connect, type FeedTransport, sleep } from './feed.js'
+import { connect, type FeedTransport, sleep } from '../feed.js'
+import { retryDelayMs } from '../policy.js'
+import type { Project } from '../project.js'
+import type { FeedEntry } from '../wire.js'
 import type { Companion, PollingManager } from './manager.js'
-import { retryDelayMs } from './policy.js'
-import type { Project } from './project.js'
-import type { FeedEntry } from './wire.js'
 
 /**
  * How one hears that something changed: by asking again and again, by one request that waits, or by one event stream

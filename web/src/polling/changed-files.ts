@@ -1,8 +1,8 @@
 /** Which files of a project have changed, read from its change feed. */
-import { isProblem } from './errors.js'
-import type { Project } from './project.js'
+import { isProblem } from '../errors.js'
+import type { Project } from '../project.js'
+import type { ChangeType, FeedAnswer } from '../wire.js'
 import type { Polled } from './subscription.js'
-import type { ChangeType, FeedAnswer } from './wire.js'
 
 /** A file that changed: its newest state. */
 export interface DocumentChange {

@@ -10,7 +10,7 @@ import {
   RESTARTED_BY_TOUCH,
   retryDelayMs,
   type StopReason
-} from './policy.js'
+} from '../policy.js'
 import { byTime, cancel, isStale, noteChange, PollState } from './poll-state.js'
 
 const NEVER = Number.POSITIVE_INFINITY

@@ -1,10 +1,10 @@
+import type { StopReason } from '../policy.js'
+import type { Project } from '../project.js'
+import { type Turn, TurnFailed, turnFrom } from '../turn.js'
+import { type Block, isFinished, type TurnAnswer } from '../wire.js'
 import { type PollingManager, pollingManager } from './manager.js'
-import type { StopReason } from './policy.js'
-import type { Project } from './project.js'
 import { joinFeed, type PollTransport } from './project-feed.js'
 import type { PollCallbacks, PollFunction, Subscription } from './subscription.js'
-import { type Turn, TurnFailed, turnFrom } from './turn.js'
-import { type Block, isFinished, type TurnAnswer } from './wire.js'
 
 /** How pollers are run. */
 export interface PollerOptions extends Omit<PollCallbacks<never>, 'onResult'> {
