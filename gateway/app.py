@@ -15,7 +15,7 @@ from gateway.access.guard import Guard, make_token
 from gateway.api.demo_pages import Pages
 from gateway.api.not_modified import UnchangedPolls
 from gateway.api.openapi import describe
-from gateway.api.operation import Operation, routes_of
+from gateway.api.operation import Operation, operations_of, routes_of
 from gateway.api.routes.changes import ChangeRoutes
 from gateway.api.routes.files import FileRoutes
 from gateway.api.routes.history import HistoryRoutes
@@ -237,18 +237,18 @@ def _assemble(
         answer_limit=settings.turn_answer_bytes,
     )
     operations: list[Operation] = []
+
+    def openapi() -> bytes:
+        return json_bytes(describe(operations, version("yjs-gateway"), asks=guard is not None))
+
     system = SystemRoutes(
-        storage.ready, jobs, metrics.exposition, lambda: json_bytes(describe(operations, version("yjs-gateway")))
+        storage.ready,
+        jobs,
+        metrics.exposition,
+        openapi,
     )
-    operations += [
-        *file_routes.operations(),
-        *changes.operations(),
-        *file_routes.collection_operations(),
-        *turn_routes.operations(),
-        *sync.operations(),
-        *history.operations(),
-        *system.operations(),
-    ]
+    for each in (file_routes, changes, turn_routes, sync, history, system):
+        operations += operations_of(each)
     routes: list[BaseRoute] = [*routes_of(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]
     app: ASGIApp = Router(routes, redirect_slashes=False, default=Pages(enabled=settings.demo))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)

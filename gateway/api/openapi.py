@@ -9,6 +9,7 @@ import msgspec
 from gateway.api.operation import Operation
 from gateway.wire.media_types import JSON, OCTETS
 from gateway.wire.problems import (
+    Forbidden,
     HeadTooLarge,
     HostNotAllowed,
     InvalidParameter,
@@ -23,6 +24,7 @@ from gateway.wire.problems import (
     RequestTimeout,
     ShuttingDown,
     StorageIsFull,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -48,8 +50,8 @@ _OF_NO_OPERATION = (
 )
 
 
-def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of some operations."""
+def describe(operations: Iterable[Operation], version: str, *, asks: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of some operations. `asks`: whether requests need a credential."""
     operations = list(operations)
     structs = sorted({struct for operation in operations for struct in _structs(operation)}, key=lambda s: s.__name__)
     schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
@@ -57,7 +59,7 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in operations:
         template = re.sub(r"{(\w+):\w+}", r"{\1}", operation.path)
-        paths.setdefault(template, {})[operation.method.lower()] = _describe(operation, template, references)
+        paths.setdefault(template, {})[operation.method.lower()] = _describe(operation, template, references, asks)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -68,8 +70,25 @@ def describe(operations: Iterable[Operation], version: str) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {"bearer": _SECURITY}},
     }
+
+
+_SECURITY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of the gateway, or a JSON Web Token of the application whose claim `yjs_gateway` grants "
+    "scopes: `read`, `write`, `admin` and `turns` in projects, or everything (`admin`).",
+}
+
+
+def _security(operation: Operation, asks: bool) -> list[dict[str, list[str]]]:
+    """What the credential must allow; an empty alternative where none is needed."""
+    if operation.scope is None:
+        return []
+    scopes = ["turns", "read"] if operation.scope == "read turns" else [operation.scope]
+    needed: list[dict[str, list[str]]] = [{"bearer": [scope]} for scope in scopes]
+    return needed if asks else [*needed, {}]
 
 
 def _structs(operation: Operation) -> Iterable[Any]:
@@ -83,10 +102,11 @@ def _alternatives(shapes: Any) -> tuple[Any, ...]:
     return shapes if isinstance(shapes, tuple) else (shapes,)
 
 
-def _describe(operation: Operation, template: str, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+def _describe(operation: Operation, template: str, references: dict[Any, dict[str, Any]], asks: bool) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
+        "security": _security(operation, asks),
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
             for name in re.findall(r"{(\w+)}", template)
@@ -135,6 +155,8 @@ def _by_status(operation: Operation, template: str) -> dict[int, list[type[Probl
         common = (InvalidProject, *common)
     if operation.method != "GET":
         common = (*common, InvalidParameter, Overloaded, StorageIsFull)
+    if operation.scope is not None:
+        common = (*common, Unauthenticated, Forbidden)
     by_status: dict[int, list[type[Problem]]] = {}
     for problem in dict.fromkeys((*common, *operation.problems)):
         by_status.setdefault(problem.status, []).append(problem)

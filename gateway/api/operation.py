@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -44,8 +45,54 @@ class Operation(Struct, frozen=True):
     headers: tuple[str, ...] = ()
     """The headers of its answers that say something of their own."""
     problems: tuple[type[Problem], ...] = ()
-    need: Need | Literal["all"] | None = None
-    """What the credential must allow: in the project of the path; `all`: everything; None: nothing is asked."""
+    scope: Need | None = None
+    """What the credential must allow in the project of the path; without one `admin` is of everything. None: nobody is
+    asked for a credential."""
+
+    @property
+    def project(self) -> bool:
+        """Whether it is of one project."""
+        return "{project}" in self.path
+
+
+Method = TypeVar("Method", bound=Callable[..., Awaitable[Response]])
+
+
+def operation(
+    method: str,
+    path: str,
+    *,
+    name: str,
+    summary: str,
+    scope: Need | None = None,
+    parameters: tuple[Parameter, ...] = (),
+    body: dict[str, Any] | None = None,
+    answers: dict[int, dict[str, Any]],
+    headers: tuple[str, ...] = (),
+    problems: tuple[type[Problem], ...] = (),
+) -> Callable[[Method], Method]:
+    """Declares that a method of a class answers a request; the arguments are those of `Operation`."""
+
+    def declare(handler: Method) -> Method:
+        handler._declared = Operation(  # type: ignore[attr-defined]
+            method, path, name, _undeclared, summary, parameters, body, answers, headers, problems, scope
+        )
+        return handler
+
+    return declare
+
+
+async def _undeclared(request: Request) -> Response:
+    raise NotImplementedError
+
+
+def operations_of(routes: object) -> list[Operation]:
+    """The operations that the methods of an object declare, in their order."""
+    return [
+        msgspec.structs.replace(method._declared, handler=getattr(routes, name))
+        for name, method in vars(type(routes)).items()
+        if hasattr(method, "_declared")
+    ]
 
 
 _CONDITIONS = frozenset({b"if-match", b"if-unmodified-since", b"x-incarnation", b"idempotency-key"})
@@ -74,14 +121,14 @@ class _Endpoint:
         return await self._operation.handler(request)
 
     def _require_allowed(self, scope: Scope) -> None:
-        need = self._operation.need
-        if need is None:
+        needed = self._operation.scope
+        if needed is None:
             return
         access = access_of(scope)
-        if need == "all":
-            access.require_admin()
+        if self._operation.project:
+            scope["gateway.view"] = access.require(scope["path_params"]["project"], needed)
         else:
-            scope["gateway.view"] = access.require(scope["path_params"]["project"], need)
+            access.require_admin()
 
     def _require_known_query(self, request: Request) -> None:
         seen = set()

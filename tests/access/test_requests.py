@@ -246,3 +246,28 @@ def test_a_credential_that_expires_ends_waits_and_streams(guarded: GatewayProces
         assert told(wait.result()) == (401, "unauthenticated")
         assert "expired" in wait.result().json()["detail"]
         assert told(ann.get("/files")) == (401, "unauthenticated")
+
+
+def test_the_description_says_which_scope_each_operation_needs(guarded: GatewayProcess) -> None:
+    description = httpx.get(f"{guarded.url}/openapi.json").json()
+    assert description["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    needed = {
+        operation["operationId"]: [scope for each in operation["security"] for scope in each["bearer"]]
+        for operations in description["paths"].values()
+        for operation in operations.values()
+    }
+    assert {name for name, scopes in needed.items() if not scopes} == {"health", "readiness", "openapi"}
+    assert (needed["readFile"], needed["putText"], needed["createTurn"]) == (["read"], ["write"], ["turns"])
+    assert (needed["readTurn"], needed["metrics"]) == (["turns", "read"], ["admin"])
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            assert not operation["security"] or {"401", "403"} <= set(operation["responses"])
+
+
+def test_every_operation_refuses_who_has_no_credential(guarded: GatewayProcess, name: str) -> None:
+    description = httpx.get(f"{guarded.url}/openapi.json").json()
+    for template, operations in description["paths"].items():
+        path = template.replace("{project}", name).replace("{", "").replace("}", "")
+        for method, operation in operations.items():
+            answer = httpx.request(method, guarded.url + path)
+            assert (answer.status_code == 401) == bool(operation["security"]), (method, path, answer.text)

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import WAIT_SCHEMA, Operation, Parameter
+from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes, parse_cursor
 from gateway.http.permission import view_of
@@ -51,6 +51,22 @@ class ChangeRoutes:
         self._feed = feed
         self._body_limit = body_limit
 
+    @operation(
+        "GET",
+        "/api/projects/{project}/files",
+        name="listFiles",
+        summary="The files that exist, or were deleted, by path.",
+        scope="read",
+        parameters=(
+            Parameter("prefix", "Only paths that begin so.", _STRING),
+            Parameter("after", "Only paths after this one: `next` of the page before.", _STRING),
+            Parameter("limit", f"At most so many; {_LIMIT} unless said.", _LIMIT_SCHEMA),
+            Parameter("deleted", "List those that were deleted instead.", {"type": "boolean"}),
+            Parameter("If-None-Match", "The tag of a listing that is known.", _STRING, "header"),
+        ),
+        answers={200: {JSON: (FileListing, DeletedListing)}, 304: {}},
+        problems=(InvalidParameter, ProjectNotFound),
+    )
     async def list_files(self, request: Request) -> Response:
         """`GET P/files`."""
         project = project_id(request)
@@ -68,6 +84,25 @@ class ChangeRoutes:
             listing = await self._changes.list_files(project, prefix, after, limit, view_of(request).paths)
         return Response(json_bytes(listing), headers={"ETag": f'"{listing.cursor}"'}, media_type=JSON)
 
+    @operation(
+        "POST",
+        "/api/projects/{project}/files/status",
+        name="fileStatus",
+        summary="Which of many files changed since the client last looked.",
+        scope="read",
+        body={JSON: StatusQuestion},
+        answers={200: {JSON: StatusAnswer}},
+        problems=(
+            InvalidBody,
+            InvalidPath,
+            InvalidCursor,
+            InvalidParameter,
+            ProjectNotFound,
+            TooManyPaths,
+            BodyTooLarge,
+            UnsupportedMediaType,
+        ),
+    )
     async def status(self, request: Request) -> Response:
         """`POST P/files/status`."""
         project = project_id(request)
@@ -88,6 +123,25 @@ class ChangeRoutes:
             watched.remember_answer("status", (body, view.sight), encoded, answer.cursor)
         return Response(encoded, headers=empty_after_wait(request), media_type=JSON)
 
+    @operation(
+        "GET",
+        "/api/projects/{project}/changes",
+        name="changeFeed",
+        summary="The change feed: a poll, a long poll (`wait`), or server-sent events (`Accept: text/event-stream`).",
+        scope="read",
+        parameters=(
+            Parameter("since", "The cursor that was followed so far; left out: from the start.", _STRING),
+            Parameter("limit", f"At most so many; {_LIMIT} unless said.", _LIMIT_SCHEMA),
+            Parameter("wait", "Seconds to wait for a change where there is none.", WAIT_SCHEMA),
+            Parameter("kinds", "`file`, `turn` or both, separated by a comma.", _STRING),
+            Parameter("prefix", "Only files whose path begins so.", _STRING),
+            Parameter("path", "Only this file; may be repeated.", {"type": "array", "items": _STRING}),
+            Parameter("If-None-Match", "The cursor that is known, as a tag.", _STRING, "header"),
+            Parameter("Last-Event-ID", "Where a stream goes on; beats `since`.", _STRING, "header"),
+        ),
+        answers={200: {JSON: FeedAnswer, EVENTS: str}, 304: {}},
+        problems=(InvalidParameter, InvalidPath, InvalidCursor, ProjectNotFound, Overloaded),
+    )
     async def feed(self, request: Request) -> Response:
         """`GET P/changes`: a poll, a long poll, or a stream of events."""
         project = project_id(request)
@@ -112,48 +166,6 @@ class ChangeRoutes:
             watched.remember_answer(request.scope["path"], question, encoded, answer.cursor)
         headers = {"ETag": f'"{answer.cursor}"', **({} if news else empty_after_wait(request))}
         return Response(encoded, headers=headers, media_type=JSON)
-
-    def operations(self) -> list[Operation]:
-        return [
-            Operation(
-                "POST", "/api/projects/{project}/files/status", "fileStatus", self.status,
-                "Which of many files changed since the client last looked.",
-                body={JSON: StatusQuestion}, answers={200: {JSON: StatusAnswer}},
-                problems=(
-                    InvalidBody, InvalidPath, InvalidCursor, InvalidParameter, ProjectNotFound, TooManyPaths,
-                    BodyTooLarge, UnsupportedMediaType,
-                ), need="read",
-            ),
-            Operation(
-                "GET", "/api/projects/{project}/changes", "changeFeed", self.feed,
-                "The change feed: a poll, a long poll (`wait`), or server-sent events (`Accept: text/event-stream`).",
-                parameters=(
-                    Parameter("since", "The cursor that was followed so far; left out: from the start.", _STRING),
-                    Parameter("limit", f"At most so many; {_LIMIT} unless said.", _LIMIT_SCHEMA),
-                    Parameter("wait", "Seconds to wait for a change where there is none.", WAIT_SCHEMA),
-                    Parameter("kinds", "`file`, `turn` or both, separated by a comma.", _STRING),
-                    Parameter("prefix", "Only files whose path begins so.", _STRING),
-                    Parameter("path", "Only this file; may be repeated.", {"type": "array", "items": _STRING}),
-                    Parameter("If-None-Match", "The cursor that is known, as a tag.", _STRING, "header"),
-                    Parameter("Last-Event-ID", "Where a stream goes on; beats `since`.", _STRING, "header"),
-                ),
-                answers={200: {JSON: FeedAnswer, EVENTS: str}, 304: {}},
-                problems=(InvalidParameter, InvalidPath, InvalidCursor, ProjectNotFound, Overloaded), need="read",
-            ),
-            Operation(
-                "GET", "/api/projects/{project}/files", "listFiles", self.list_files,
-                "The files that exist, or were deleted, by path.",
-                parameters=(
-                    Parameter("prefix", "Only paths that begin so.", _STRING),
-                    Parameter("after", "Only paths after this one: `next` of the page before.", _STRING),
-                    Parameter("limit", f"At most so many; {_LIMIT} unless said.", _LIMIT_SCHEMA),
-                    Parameter("deleted", "List those that were deleted instead.", {"type": "boolean"}),
-                    Parameter("If-None-Match", "The tag of a listing that is known.", _STRING, "header"),
-                ),
-                answers={200: {JSON: (FileListing, DeletedListing)}, 304: {}},
-                problems=(InvalidParameter, ProjectNotFound), need="read",
-            ),
-        ]  # fmt: skip
 
 
 _OF_NO_EPOCH = "0.0"

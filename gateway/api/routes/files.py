@@ -5,7 +5,7 @@ import contextlib
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import WAIT_SCHEMA, Operation, Parameter
+from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.files.reader import Content
 from gateway.files.store import Files, Written
 from gateway.http.permission import access_of, view_of, visible_path
@@ -66,9 +66,11 @@ _FORMATS: tuple[Form, ...] = ("update", "text", "json")
 
 _IF_MATCH = Parameter("If-Match", "Write only if the file is in one of these states.", {"type": "string"}, "header")
 _IF_UNMODIFIED_SINCE = Parameter(
-    "If-Unmodified-Since", "Write only if the file has not changed since; counts without `If-Match`.",
-    {"type": "string"}, "header",
-)  # fmt: skip
+    "If-Unmodified-Since",
+    "Write only if the file has not changed since; counts without `If-Match`.",
+    {"type": "string"},
+    "header",
+)
 _IF_NONE_MATCH = Parameter("If-None-Match", "Entity tags that the client has, or `*`.", {"type": "string"}, "header")
 _LIFE = Parameter("X-Incarnation", "The life of the file that the write means.", {"type": "string"}, "header")
 AUTHOR = Parameter("X-Author", "Who writes, for the history.", {"type": "string", "maxLength": 200}, "header")
@@ -78,6 +80,19 @@ ROOT = Parameter("root", "The name of the root `Y.Text`; `content` unless said o
 _VERSION = {"type": "integer", "minimum": 0}
 
 
+_WRITTEN = {200: {JSON: Receipt}, 201: {JSON: Receipt}}
+_WRITE = (
+    InvalidPath,
+    InvalidParameter,
+    FileDeleted,
+    PreconditionFailed,
+    WriteContention,
+    BodyTooLarge,
+    DocumentTooLarge,
+    StoredDataDamaged,
+)
+
+
 class FileRoutes:
     """The requests on one file."""
 
@@ -85,6 +100,39 @@ class FileRoutes:
         self._files = files
         self._body_limit = body_limit
 
+    @operation(
+        "GET",
+        FILE_PATH,
+        name="readFile",
+        summary="The document: whole, what was added, as it was, or as text.",
+        scope="read",
+        parameters=(
+            Parameter("from_version", "Only what later versions added.", _VERSION),
+            Parameter("state_vector", "Exactly what this state vector lacks, base64url.", {"type": "string"}),
+            Parameter("at_version", "The document as it was.", {"type": "integer", "minimum": 1}),
+            Parameter("format", "How it is written.", {"enum": list(_FORMATS)}),
+            Parameter("wait", "Seconds to wait for something newer.", WAIT_SCHEMA),
+            ROOT,
+            _IF_NONE_MATCH,
+            Parameter("If-Modified-Since", "A date; counts without `If-None-Match`.", {"type": "string"}, "header"),
+        ),
+        headers=FILE_HEADERS,
+        answers={200: {OCTETS: bytes, TEXT: str, JSON: dict}, 204: {}, 304: {}},
+        problems=(
+            StoredDataDamaged,
+            InvalidPath,
+            InvalidParameter,
+            InvalidStateVector,
+            ProjectNotFound,
+            FileNotFound,
+            VersionNotFound,
+            FileDeleted,
+            VersionAhead,
+            NotAText,
+            NestedTooDeeply,
+            WriteContention,
+        ),
+    )
     async def read(self, request: Request) -> Response:
         """`GET P/files/{path}` in all its forms."""
         project, path = project_id(request), file_path(request)
@@ -141,6 +189,18 @@ class FileRoutes:
             return Response(json_bytes(await self._files.roots_of(content)), headers=headers, media_type=JSON)
         return Response(await self._files.wire_update(content), headers=headers, media_type=OCTETS)
 
+    @operation(
+        "PATCH",
+        FILE_PATH,
+        name="appendUpdate",
+        summary="Merge a Yjs update (v1), creating the file.",
+        scope="write",
+        parameters=CONDITIONS,
+        body={OCTETS: bytes},
+        headers=FILE_HEADERS,
+        answers=_WRITTEN,
+        problems=(*_WRITE, InvalidUpdateBody, MissingPredecessors, UnsupportedMediaType),
+    )
     async def append(self, request: Request) -> Response:
         """`PATCH P/files/{path}`: merge an update."""
         project, path = project_id(request), file_path(request)
@@ -149,6 +209,18 @@ class FileRoutes:
         update = await read_body(request, self._body_limit)
         return receipt(await self._files.append(project, path, update, conditions, author_of(request)))
 
+    @operation(
+        "PUT",
+        FILE_PATH,
+        name="putText",
+        summary="Make the text of a root this, by the smallest edit.",
+        scope="write",
+        parameters=(ROOT, *CONDITIONS),
+        body={TEXT: str},
+        headers=FILE_HEADERS,
+        answers=_WRITTEN,
+        problems=(*_WRITE, InvalidText, NotAText, UnsupportedMediaType),
+    )
     async def put(self, request: Request) -> Response:
         """`PUT P/files/{path}`: make the text this."""
         project, path = project_id(request), file_path(request)
@@ -164,12 +236,45 @@ class FileRoutes:
         )
         return receipt(written)
 
+    @operation(
+        "DELETE",
+        FILE_PATH,
+        name="deleteFile",
+        summary="Delete the file; its tombstone is a version.",
+        scope="write",
+        parameters=CONDITIONS,
+        headers=FILE_HEADERS,
+        answers={204: {}},
+        problems=(*_WRITE, ProjectNotFound, FileNotFound),
+    )
     async def delete(self, request: Request) -> Response:
         """`DELETE P/files/{path}`: put a tombstone."""
         project, path = project_id(request), file_path(request)
         head = await self._files.delete(project, path, preconditions(request), author_of(request))
         return Response(status_code=204, headers=file_headers(head))
 
+    @operation(
+        "POST",
+        "/api/projects/{project}/files/move",
+        name="moveFile",
+        summary="Move a file, content and all.",
+        scope="write",
+        parameters=(AUTHOR,),
+        body={JSON: MoveRequest},
+        headers=FILE_HEADERS,
+        answers={201: {JSON: Receipt}},
+        problems=(
+            InvalidPath,
+            InvalidBody,
+            ProjectNotFound,
+            FileNotFound,
+            FileDeleted,
+            FileExists,
+            WriteContention,
+            BodyTooLarge,
+            UnsupportedMediaType,
+        ),
+    )
     async def move(self, request: Request) -> Response:
         """`POST P/files/move`."""
         project = project_id(request)
@@ -177,63 +282,6 @@ class FileRoutes:
         move = decode_json(await read_body(request, self._body_limit), MoveRequest)
         source, target = (visible_path(request, checked_path(path)) for path in (move.source, move.target))
         return receipt(await self._files.move(project, source, target, author_of(request)))
-
-    def operations(self) -> list[Operation]:
-        written = {200: {JSON: Receipt}, 201: {JSON: Receipt}}
-        write = (
-            InvalidPath, InvalidParameter, FileDeleted, PreconditionFailed, WriteContention, BodyTooLarge,
-            DocumentTooLarge, StoredDataDamaged,
-        )  # fmt: skip
-        return [
-            Operation(
-                "PATCH", FILE_PATH, "appendUpdate", self.append, "Merge a Yjs update (v1), creating the file.",
-                parameters=CONDITIONS, body={OCTETS: bytes}, headers=FILE_HEADERS, answers=written,
-                problems=(*write, InvalidUpdateBody, MissingPredecessors, UnsupportedMediaType), need="write",
-            ),
-            Operation(
-                "GET", FILE_PATH, "readFile", self.read, "The document: whole, what was added, as it was, or as text.",
-                parameters=(
-                    Parameter("from_version", "Only what later versions added.", _VERSION),
-                    Parameter("state_vector", "Exactly what this state vector lacks, base64url.", {"type": "string"}),
-                    Parameter("at_version", "The document as it was.", {"type": "integer", "minimum": 1}),
-                    Parameter("format", "How it is written.", {"enum": list(_FORMATS)}),
-                    Parameter("wait", "Seconds to wait for something newer.", WAIT_SCHEMA),
-                    ROOT,
-                    _IF_NONE_MATCH,
-                    Parameter(
-                        "If-Modified-Since", "A date; counts without `If-None-Match`.", {"type": "string"}, "header"
-                    ),
-                ),
-                headers=FILE_HEADERS, answers={200: {OCTETS: bytes, TEXT: str, JSON: dict}, 204: {}, 304: {}},
-                problems=(
-                    StoredDataDamaged, InvalidPath, InvalidParameter, InvalidStateVector, ProjectNotFound, FileNotFound,
-                    VersionNotFound, FileDeleted, VersionAhead, NotAText, NestedTooDeeply, WriteContention,
-                ), need="read",
-            ),
-            Operation(
-                "PUT", FILE_PATH, "putText", self.put, "Make the text of a root this, by the smallest edit.",
-                parameters=(ROOT, *CONDITIONS), body={TEXT: str}, headers=FILE_HEADERS, answers=written,
-                problems=(*write, InvalidText, NotAText, UnsupportedMediaType), need="write",
-            ),
-            Operation(
-                "DELETE", FILE_PATH, "deleteFile", self.delete, "Delete the file; its tombstone is a version.",
-                parameters=CONDITIONS, headers=FILE_HEADERS, answers={204: {}},
-                problems=(*write, ProjectNotFound, FileNotFound), need="write",
-            ),
-        ]  # fmt: skip
-
-    def collection_operations(self) -> list[Operation]:
-        return [
-            Operation(
-                "POST", "/api/projects/{project}/files/move", "moveFile", self.move, "Move a file, content and all.",
-                parameters=(AUTHOR,), body={JSON: MoveRequest}, headers=FILE_HEADERS,
-                answers={201: {JSON: Receipt}},
-                problems=(
-                    InvalidPath, InvalidBody, ProjectNotFound, FileNotFound, FileDeleted, FileExists, WriteContention,
-                    BodyTooLarge, UnsupportedMediaType,
-                ), need="write",
-            ),
-        ]  # fmt: skip
 
 
 def _is_known(request: Request, head: FileHead, form: Form) -> bool:

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import Operation, Parameter
+from gateway.api.operation import Parameter, operation
 from gateway.api.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
 from gateway.files.history import Versions
 from gateway.files.store import Written
@@ -42,6 +42,10 @@ _PATH = "/api/projects/{project}/history/{path:file}"
 _RESTORE = _PATH + "/restore"
 _LIMIT, _MOST = 100, 1000
 _LONGEST_GROUP_S = 30 * 24 * 3600
+_DIFF_SCHEMA = {"type": "string", "pattern": "^[1-9][0-9]*\\.\\.[1-9][0-9]*$"}
+
+
+_NUMBER = {"type": "integer", "minimum": 1}
 
 
 class HistoryRoutes:
@@ -51,6 +55,37 @@ class HistoryRoutes:
         self._versions = versions
         self._body_limit = body_limit
 
+    @operation(
+        "GET",
+        _PATH,
+        name="history",
+        summary="The versions of a file, newest first, or a difference of two.",
+        scope="read",
+        parameters=(
+            Parameter("before", "Only versions below this one: `next` of the page before.", _NUMBER),
+            Parameter("limit", f"At most so many; {_LIMIT} unless said.", {**_NUMBER, "maximum": _MOST}),
+            Parameter(
+                "group",
+                "Join neighbours of one author that are at most so many seconds apart.",
+                {"type": "integer", "minimum": 0, "maximum": _LONGEST_GROUP_S},
+            ),
+            Parameter("diff", "`A..B`: what changed in the text from version A to B.", _DIFF_SCHEMA),
+            Parameter("format", "Of a difference.", {"enum": ["text", "json"]}),
+            ROOT,
+        ),
+        answers={200: {JSON: (History, TextDifference), TEXT: str}},
+        problems=(
+            InvalidPath,
+            InvalidParameter,
+            ProjectNotFound,
+            FileNotFound,
+            FileDeleted,
+            VersionNotFound,
+            NestedTooDeeply,
+            NotAText,
+            TooComplex,
+        ),
+    )
     async def read(self, request: Request) -> Response:
         """`GET P/history/{path}`: a page of versions, or what changed between two."""
         project, path = project_id(request), file_path(request)
@@ -76,6 +111,33 @@ class HistoryRoutes:
         unified = await self._versions.unified_diff(project, path, older, newer, root_of(request))
         return Response(unified, media_type=TEXT)
 
+    @operation(
+        "POST",
+        _RESTORE,
+        name="restore",
+        summary="Make the content what it was, as a new version.",
+        scope="write",
+        parameters=CONDITIONS,
+        headers=FILE_HEADERS,
+        body={JSON: RestoreRequest},
+        answers={200: {JSON: Receipt}, 201: {JSON: Receipt}},
+        problems=(
+            InvalidPath,
+            InvalidBody,
+            InvalidParameter,
+            ProjectNotFound,
+            FileNotFound,
+            FileDeleted,
+            VersionNotFound,
+            NestedTooDeeply,
+            PreconditionFailed,
+            WriteContention,
+            BodyTooLarge,
+            DocumentTooLarge,
+            StoredDataDamaged,
+            UnsupportedMediaType,
+        ),
+    )
     async def restore(self, request: Request) -> Response:
         """`POST P/history/{path}/restore`."""
         project, path = project_id(request), file_path(request)
@@ -84,44 +146,6 @@ class HistoryRoutes:
         conditions, author = preconditions(request), author_of(request)
         written: Written = await self._versions.restore(project, path, wanted.version, conditions, author)
         return receipt(written)
-
-    def operations(self) -> list[Operation]:
-        number = {"type": "integer", "minimum": 1}
-        return [
-            Operation(
-                "GET", _PATH, "history", self.read, "The versions of a file, newest first, or a difference of two.",
-                parameters=(
-                    Parameter("before", "Only versions below this one: `next` of the page before.", number),
-                    Parameter("limit", f"At most so many; {_LIMIT} unless said.", {**number, "maximum": _MOST}),
-                    Parameter(
-                        "group", "Join neighbours of one author that are at most so many seconds apart.",
-                        {"type": "integer", "minimum": 0, "maximum": _LONGEST_GROUP_S},
-                    ),
-                    Parameter("diff", "`A..B`: what changed in the text from version A to B.", _DIFF_SCHEMA),
-                    Parameter("format", "Of a difference.", {"enum": ["text", "json"]}),
-                    ROOT,
-                ),
-                answers={200: {JSON: (History, TextDifference), TEXT: str}},
-                problems=(
-                    InvalidPath, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted, VersionNotFound,
-                    NestedTooDeeply, NotAText, TooComplex,
-                ), need="read",
-            ),
-            Operation(
-                "POST", _RESTORE, "restore", self.restore, "Make the content what it was, as a new version.",
-                parameters=CONDITIONS, headers=FILE_HEADERS, body={JSON: RestoreRequest},
-                answers={200: {JSON: Receipt}, 201: {JSON: Receipt}},
-                problems=(
-                    InvalidPath, InvalidBody, InvalidParameter, ProjectNotFound, FileNotFound, FileDeleted,
-                    VersionNotFound, NestedTooDeeply, PreconditionFailed, WriteContention, BodyTooLarge,
-                    DocumentTooLarge, StoredDataDamaged,
-                    UnsupportedMediaType,
-                ), need="write",
-            ),
-        ]  # fmt: skip
-
-
-_DIFF_SCHEMA = {"type": "string", "pattern": "^[1-9][0-9]*\\.\\.[1-9][0-9]*$"}
 
 
 def _versions_of(text: str) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import Operation
+from gateway.api.operation import operation
 from gateway.api.routes.files import AUTHOR, author_of
 from gateway.changes.sync import Sync
 from gateway.http.permission import require, view_of
@@ -42,6 +42,30 @@ class SyncRoutes:
         self._sync = sync
         self._body_limit = body_limit
 
+    @operation(
+        "POST",
+        "/api/projects/{project}/sync",
+        name="sync",
+        summary="Push and pull many files in one round trip.",
+        scope="read",
+        parameters=(AUTHOR,),
+        body={JSON: SyncRequest, MSGPACK: SyncRequest},
+        answers={200: {JSON: SyncAnswer, MSGPACK: SyncAnswer}},
+        problems=(
+            InvalidBody,
+            InvalidPath,
+            InvalidCursor,
+            InvalidParameter,
+            ProjectNotFound,
+            SyncRefused,
+            WriteContention,
+            TooManyPaths,
+            BodyTooLarge,
+            DocumentTooLarge,
+            StoredDataDamaged,
+            UnsupportedMediaType,
+        ),
+    )
     async def exchange(self, request: Request) -> Response:
         """`POST P/sync`."""
         project = project_id(request)
@@ -56,18 +80,3 @@ class SyncRoutes:
         if prefers(header(request, b"accept"), offers) == MSGPACK:
             return Response(msgspec.msgpack.encode(answer), media_type=MSGPACK)
         return Response(msgspec.json.encode(answer), media_type=JSON)
-
-    def operations(self) -> list[Operation]:
-        return [
-            Operation(
-                "POST", "/api/projects/{project}/sync", "sync", self.exchange,
-                "Push and pull many files in one round trip.",
-                parameters=(AUTHOR,), body={JSON: SyncRequest, MSGPACK: SyncRequest},
-                answers={200: {JSON: SyncAnswer, MSGPACK: SyncAnswer}},
-                problems=(
-                    InvalidBody, InvalidPath, InvalidCursor, InvalidParameter, ProjectNotFound, SyncRefused,
-                    WriteContention, TooManyPaths, BodyTooLarge, DocumentTooLarge,
-                    StoredDataDamaged, UnsupportedMediaType,
-                ), need="read",
-            ),
-        ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import Operation
+from gateway.api.operation import operation
 from gateway.http.requests import json_bytes
 from gateway.maintenance.jobs import Job
 from gateway.wire.media_types import JSON, TEXT
@@ -29,10 +29,25 @@ class SystemRoutes:
         self._exposition = exposition
         self._openapi = openapi
 
+    @operation(
+        "GET",
+        "/healthz",
+        name="health",
+        summary="Is it alive?",
+        answers={200: {JSON: Health}},
+    )
     async def healthz(self, request: Request) -> Response:
         """The process answers."""
         return Response(json_bytes(Health("ok")), media_type=JSON)
 
+    @operation(
+        "GET",
+        "/readyz",
+        name="readiness",
+        summary="Can it take requests?",
+        answers={200: {JSON: Health}},
+        problems=(Unavailable,),
+    )
     async def readyz(self, request: Request) -> Response:
         """The database answers as well. A job in the background that is stopped keeps nobody from asking."""
         await self._ready()
@@ -40,21 +55,23 @@ class SystemRoutes:
         status: Literal["ok", "degraded"] = "ok" if set(checks.values()) == {"ok"} else "degraded"
         return Response(json_bytes(Health(status, checks)), media_type=JSON)
 
+    @operation(
+        "GET",
+        "/metrics",
+        name="metrics",
+        summary="For Prometheus.",
+        scope="admin",
+        answers={200: {TEXT: str}},
+    )
     async def metrics(self, request: Request) -> Response:
         return Response(self._exposition(), media_type="text/plain; version=0.0.4")
 
+    @operation(
+        "GET",
+        "/openapi.json",
+        name="openapi",
+        summary="This text.",
+        answers={200: {JSON: dict}},
+    )
     async def openapi(self, request: Request) -> Response:
         return Response(self._openapi(), media_type=JSON)
-
-    def operations(self) -> list[Operation]:
-        return [
-            Operation("GET", "/healthz", "health", self.healthz, "Is it alive?", answers={200: {JSON: Health}}),
-            Operation(
-                "GET", "/readyz", "readiness", self.readyz, "Can it take requests?",
-                answers={200: {JSON: Health}}, problems=(Unavailable,),
-            ),
-            Operation(
-                "GET", "/metrics", "metrics", self.metrics, "For Prometheus.", answers={200: {TEXT: str}}, need="all",
-            ),
-            Operation("GET", "/openapi.json", "openapi", self.openapi, "This text.", answers={200: {JSON: dict}}),
-        ]  # fmt: skip

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from gateway.api.operation import WAIT_SCHEMA, Operation, Parameter
+from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.http.permission import access_of
 from gateway.http.requests import (
     decode_json,
@@ -81,10 +81,16 @@ _READ = (
     Parameter("If-None-Match", "The tag of the state that is known.", {"type": "string"}, "header"),
 )
 _KEY = Parameter(
-    "Idempotency-Key", "A repetition with the same key is answered as the first time, for 24 hours.",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}, "header",
-)  # fmt: skip
+    "Idempotency-Key",
+    "A repetition with the same key is answered as the first time, for 24 hours.",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "header",
+)
 _COUNT = {"type": "integer", "minimum": 0}
+
+
+_MISSING = (ProjectNotFound, SessionNotFound, TurnNotFound)
+_GIVEN = (InvalidBody, BodyTooLarge, UnsupportedMediaType)
 
 
 class TurnRoutes:
@@ -98,6 +104,17 @@ class TurnRoutes:
 
     # Sessions
 
+    @operation(
+        "POST",
+        _SESSIONS,
+        name="createSession",
+        summary="A new session.",
+        scope="turns",
+        parameters=(_KEY,),
+        body={JSON: NewSession},
+        answers={201: {JSON: Session}},
+        problems=(KeyReused, *_GIVEN),
+    )
     async def create_session(self, request: Request) -> Response:
         """`POST P/sessions`."""
         project = project_id(request)
@@ -106,6 +123,16 @@ class TurnRoutes:
         given = decode_json(body or b"{}", NewSession)
         return _json(_session(await self._turns.create_session(project, given.title, once(request, body))), 201)
 
+    @operation(
+        "GET",
+        _SESSIONS,
+        name="listSessions",
+        summary="The sessions of a project, newest first.",
+        scope="read turns",
+        parameters=_PAGE,
+        answers={200: {JSON: SessionListing}},
+        problems=(InvalidParameter, ProjectNotFound),
+    )
     async def list_sessions(self, request: Request) -> Response:
         """`GET P/sessions`."""
         project, (after, limit) = project_id(request), _page(request)
@@ -113,6 +140,15 @@ class TurnRoutes:
         sessions = [_session(session) for session in found[:limit]]
         return _json(SessionListing(sessions, sessions[-1].id if len(found) > limit else None))
 
+    @operation(
+        "GET",
+        _SESSION,
+        name="readSession",
+        summary="A session.",
+        scope="read turns",
+        answers={200: {JSON: Session}},
+        problems=(ProjectNotFound, SessionNotFound),
+    )
     async def read_session(self, request: Request) -> Response:
         """`GET S`."""
         project = project_id(request)
@@ -120,6 +156,17 @@ class TurnRoutes:
 
     # Turns
 
+    @operation(
+        "POST",
+        _TURNS,
+        name="createTurn",
+        summary="A new turn, pending.",
+        scope="turns",
+        parameters=(_KEY,),
+        body={JSON: NewTurn},
+        answers={201: {JSON: Turn}},
+        problems=(KeyReused, PromptTooLarge, ProjectNotFound, SessionNotFound, *_GIVEN),
+    )
     async def create(self, request: Request) -> Response:
         """`POST S/turns`."""
         project = project_id(request)
@@ -131,6 +178,16 @@ class TurnRoutes:
         head = await self._turns.create(project, request.path_params["session"], given.prompt, once(request, body))
         return _json(_turn(StoredTurn(head, given.prompt)), 201)
 
+    @operation(
+        "GET",
+        _TURNS,
+        name="listTurns",
+        summary="The turns of a session, newest first.",
+        scope="read turns",
+        parameters=_PAGE,
+        answers={200: {JSON: TurnListing}},
+        problems=(InvalidParameter, ProjectNotFound, SessionNotFound),
+    )
     async def list_turns(self, request: Request) -> Response:
         """`GET S/turns`."""
         project, (after, limit) = project_id(request), _page(request)
@@ -138,6 +195,16 @@ class TurnRoutes:
         turns = [_summary(turn) for turn in _within(found[:limit], _PAGE_LENGTH)]
         return _json(TurnListing(turns, turns[-1].id if len(found) > len(turns) else None))
 
+    @operation(
+        "GET",
+        _TURN,
+        name="readTurn",
+        summary="A turn with its blocks, or with those that the client lacks.",
+        scope="read turns",
+        parameters=(Parameter("after_block", "Leave out the first so many blocks.", _COUNT), *_READ),
+        answers={200: {JSON: Turn}, 304: {}},
+        problems=(InvalidParameter, Overloaded, *_MISSING),
+    )
     async def read(self, request: Request) -> Response:
         """`GET S/turns/{turn_id}`."""
         project, session, turn = _turn_of(request)
@@ -158,6 +225,16 @@ class TurnRoutes:
             return _json(msgspec.structs.replace(_turn(stored), more=True))  # without a tag: it is not all
         return _json(_turn(stored), 200, _tag(watched, stored.head))
 
+    @operation(
+        "GET",
+        _TURN + "/status",
+        name="turnStatus",
+        summary="The least that tells whether a turn has changed.",
+        scope="read turns",
+        parameters=_READ,
+        answers={200: {JSON: TurnState}, 304: {}},
+        problems=(InvalidParameter, Overloaded, *_MISSING),
+    )
     async def status(self, request: Request) -> Response:
         """`GET S/turns/{turn_id}/status`."""
         project, session, turn = _turn_of(request)
@@ -171,6 +248,16 @@ class TurnRoutes:
         state = TurnState(head.status, head.block_count, rfc3339(head.last_updated))
         return _json(state, 200, _tag(watched, head))
 
+    @operation(
+        "PATCH",
+        _TURN,
+        name="setTurnStatus",
+        summary="One step of the turn's life.",
+        scope="turns",
+        body={JSON: TurnPatch},
+        answers={200: {JSON: TurnSummary}},
+        problems=(InvalidParameter, TurnFinished, IllegalTransition, WriteContention, *_MISSING, *_GIVEN),
+    )
     async def set_status(self, request: Request) -> Response:
         """`PATCH S/turns/{turn_id}`."""
         project, session, turn = _turn_of(request)
@@ -180,6 +267,17 @@ class TurnRoutes:
             raise InvalidParameter("error", "only a turn that becomes failed or cancelled has one")
         return _json(_summary(await self._turns.set_status(project, session, turn, patch.status, patch.error)))
 
+    @operation(
+        "POST",
+        _TURN + "/blocks",
+        name="appendBlocks",
+        summary="Add blocks; the first starts the turn.",
+        scope="turns",
+        parameters=(_KEY,),
+        body={JSON: BlockBatch},
+        answers={200: {JSON: BlocksReceipt}},
+        problems=(InvalidParameter, KeyReused, TurnFinished, BlockConflict, WriteContention, *_MISSING, *_GIVEN),
+    )
     async def append_blocks(self, request: Request) -> Response:
         """`POST S/turns/{turn_id}/blocks`."""
         project, session, turn = _turn_of(request)
@@ -190,6 +288,38 @@ class TurnRoutes:
         added = await self._turns.append_blocks(project, session, turn, blocks, batch.first_index, once(request, body))
         return _json(BlocksReceipt(added.first_index, "running", added.block_count, rfc3339(added.last_updated)))
 
+    @operation(
+        "POST",
+        _TURN + "/output",
+        name="appendOutput",
+        summary="What the agent prints, as it prints it, streamed or in pieces. An empty piece renews the lease.",
+        scope="turns",
+        parameters=(
+            Parameter("offset", "Where the piece begins, in bytes of all output; a retry is harmless.", _COUNT),
+            Parameter(
+                "dialect",
+                "How the agent tells what it does; `auto` unless said: the first line decides.",
+                {"type": "string", "enum": list(_DIALECTS)},
+            ),
+            Parameter(
+                "final",
+                "`true`: the output ends with this piece; `false`: more comes. Left out, a result ends"
+                " the turn after a grace.",
+                {"type": "boolean"},
+            ),
+        ),
+        body={NDJSON: bytes},
+        answers={200: {JSON: OutputReceipt}},
+        problems=(
+            InvalidParameter,
+            TurnFinished,
+            OutputConflict,
+            WriteContention,
+            UnsupportedMediaType,
+            Overloaded,
+            *_MISSING,
+        ),
+    )
     async def output(self, request: Request) -> Response:
         """`POST S/turns/{turn_id}/output`: what the agent prints, as it comes."""
         project, session, turn = _turn_of(request)
@@ -208,79 +338,6 @@ class TurnRoutes:
         lease, time = self._turns.lease, rfc3339(head.last_updated)
         result = msgspec.UNSET if head.result_status is None else head.result_status
         return _json(OutputReceipt(head.status, head.block_count, time, head.output_offset, lease, result))
-
-    def operations(self) -> list[Operation]:
-        missing = (ProjectNotFound, SessionNotFound, TurnNotFound)
-        given = (InvalidBody, BodyTooLarge, UnsupportedMediaType)
-        return [
-            Operation(
-                "GET", _TURN + "/status", "turnStatus", self.status, "The least that tells whether a turn has changed.",
-                parameters=_READ, answers={200: {JSON: TurnState}, 304: {}},
-                problems=(InvalidParameter, Overloaded, *missing), need="read turns",
-            ),
-            Operation(
-                "GET", _TURN, "readTurn", self.read, "A turn with its blocks, or with those that the client lacks.",
-                parameters=(Parameter("after_block", "Leave out the first so many blocks.", _COUNT), *_READ),
-                answers={200: {JSON: Turn}, 304: {}}, problems=(InvalidParameter, Overloaded, *missing),
-                need="read turns",
-            ),
-            Operation(
-                "PATCH", _TURN, "setTurnStatus", self.set_status, "One step of the turn's life.",
-                body={JSON: TurnPatch}, answers={200: {JSON: TurnSummary}},
-                problems=(InvalidParameter, TurnFinished, IllegalTransition, WriteContention, *missing, *given),
-                need="turns",
-            ),
-            Operation(
-                "POST", _TURN + "/blocks", "appendBlocks", self.append_blocks, "Add blocks; the first starts the turn.",
-                parameters=(_KEY,), body={JSON: BlockBatch}, answers={200: {JSON: BlocksReceipt}},
-                problems=(InvalidParameter, KeyReused, TurnFinished, BlockConflict, WriteContention, *missing, *given),
-                need="turns",
-            ),
-            Operation(
-                "POST", _TURN + "/output", "appendOutput", self.output,
-                "What the agent prints, as it prints it, streamed or in pieces. An empty piece renews the lease.",
-                parameters=(
-                    Parameter("offset", "Where the piece begins, in bytes of all output; a retry is harmless.", _COUNT),
-                    Parameter(
-                        "dialect", "How the agent tells what it does; `auto` unless said: the first line decides.",
-                        {"type": "string", "enum": list(_DIALECTS)},
-                    ),
-                    Parameter(
-                        "final", "`true`: the output ends with this piece; `false`: more comes. Left out, a result ends"
-                        " the turn after a grace.", {"type": "boolean"},
-                    ),
-                ),
-                body={NDJSON: bytes}, answers={200: {JSON: OutputReceipt}},
-                problems=(
-                    InvalidParameter, TurnFinished, OutputConflict, WriteContention, UnsupportedMediaType, Overloaded,
-                    *missing,
-                ), need="turns",
-            ),
-            Operation(
-                "POST", _TURNS, "createTurn", self.create, "A new turn, pending.",
-                parameters=(_KEY,), body={JSON: NewTurn}, answers={201: {JSON: Turn}},
-                problems=(KeyReused, PromptTooLarge, ProjectNotFound, SessionNotFound, *given), need="turns",
-            ),
-            Operation(
-                "GET", _TURNS, "listTurns", self.list_turns, "The turns of a session, newest first.",
-                parameters=_PAGE, answers={200: {JSON: TurnListing}},
-                problems=(InvalidParameter, ProjectNotFound, SessionNotFound), need="read turns",
-            ),
-            Operation(
-                "POST", _SESSIONS, "createSession", self.create_session, "A new session.",
-                parameters=(_KEY,), body={JSON: NewSession}, answers={201: {JSON: Session}},
-                problems=(KeyReused, *given), need="turns",
-            ),
-            Operation(
-                "GET", _SESSIONS, "listSessions", self.list_sessions, "The sessions of a project, newest first.",
-                parameters=_PAGE, answers={200: {JSON: SessionListing}}, problems=(InvalidParameter, ProjectNotFound),
-                need="read turns",
-            ),
-            Operation(
-                "GET", _SESSION, "readSession", self.read_session, "A session.",
-                answers={200: {JSON: Session}}, problems=(ProjectNotFound, SessionNotFound), need="read turns",
-            ),
-        ]  # fmt: skip
 
 
 def _turn_of(request: Request) -> tuple[str, str, str]:
