@@ -150,9 +150,11 @@ class EventStream:
             await self._write(_retry())
         sent = more = False
         as_of = None
-        while more or not sent or self.project.head is not as_of:
+        while more or not sent or self.project.forgotten or self.project.head is not as_of:
             if self._streams.hub.draining:
                 return False
+            if self.project.forgotten:
+                await self._follow_anew()
             as_of = self.project.head
             events, cursor, more = await self._streams.feed.events(self.project_name, self.interest, self.since)
             self.since = cursor
@@ -163,6 +165,12 @@ class EventStream:
                 await self._write(events or _cursor_alone(cursor))
                 sent = True
         return True
+
+    async def _follow_anew(self) -> None:
+        """Take a place with what the hub knows of the project now: it has forgotten what it knew."""
+        project = await self._streams.feed.watched(self.project_name)
+        self._streams.hub.change_place(self.project, project)
+        self.project = project
 
     def join(self, audience: "_Audience") -> None:
         self.audience = audience
@@ -277,7 +285,7 @@ class _Audience:
     async def _tell_all(self) -> None:
         """Send all members what is new; the cursor alone where nothing is."""
         project, told, as_of = self.project, False, None
-        while not told or project.head is not as_of:
+        while not told or project.forgotten or project.head is not as_of:
             as_of = project.head
             if self._streams.hub.draining or project.forgotten:
                 self._dissolve()

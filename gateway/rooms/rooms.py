@@ -110,11 +110,12 @@ class Rooms:
                     room.committed(committed.head, committed.update)
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:
-        """Have the clients of a batch that was not wholly heard of come again, to be told all that they lack."""
+        """Have the clients of a batch that was not wholly heard of come again, into a room that knows nothing yet."""
         for committed in batch:
             if isinstance(committed, Committed):
                 room = self._rooms.get((committed.project.name, committed.head.path))
                 if room is not None:
+                    self.forget(room)
                     room.close_all(TRY_LATER)
 
     async def expire_awareness(self) -> None:

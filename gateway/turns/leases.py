@@ -33,8 +33,11 @@ class Leases:
             self._ends[head.settling][key] = (now + self._seconds[head.settling], head)
 
     def adopt(self, project: str, head: TurnHead, now: float) -> None:
-        """A turn was found running, written at a time that is not known."""
-        if not any((project, head.session_id, head.turn_id) in ends for ends in self._ends.values()):
+        """A turn was found running, written at a time that is not known. Where nothing newer was noted, it has its
+        whole time from now on."""
+        key = (project, head.session_id, head.turn_id)
+        known = [ends[key][1] for ends in self._ends.values() if key in ends]
+        if not known or known[0].sequence < head.sequence:
             self.note(project, head, now)
 
     def expired(self, now: float) -> list[tuple[str, TurnHead]]:
