@@ -68,8 +68,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; `0` picks a free port.")
     database: str = Field(
         "sqlite:///yjs-gateway.db",
-        description="The database URL: `sqlite:///file.db` (relative path) or `sqlite:////folder/file.db` "
-        "(absolute path).",
+        description="The database URL: `sqlite:///file.db` (relative path), `sqlite:////folder/file.db` (absolute "
+        "path) or `postgresql://user:password@host:5432/database`.",
     )
     same_database: bool = Field(
         False,

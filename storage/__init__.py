@@ -3,6 +3,7 @@
 from storage.contract import CommitListener, Storage
 from storage.errors import (
     AlreadyDone,
+    BackupElsewhere,
     DatabaseInUse,
     DatabaseMoved,
     DatabaseRefused,
@@ -78,6 +79,7 @@ __all__ = [
     "AlreadyDone",
     "AppendUpdate",
     "AuditEntry",
+    "BackupElsewhere",
     "BlockRow",
     "BlockType",
     "Change",

@@ -6,6 +6,7 @@ StorageError
 ├── TurnConflict          the turn has changed since, or is not there
 ├── AlreadyDone           a change with this key was made before
 ├── SessionMissing        there is no such session to add a turn to
+├── BackupElsewhere      the database's own tools make its backups
 ├── ProjectExists         there is a project of this name
 ├── NotAnExport           the file is not an exported project, or not all of one
 ├── StorageOverloaded     more changes wait to be written than the bound allows
@@ -83,6 +84,16 @@ class SessionMissing(StorageError):
         super().__init__(f"project {project!r} has no session {session!r}")
         self.project = project
         self.session = session
+
+
+class BackupElsewhere(StorageError):
+    """A backup was asked for of a database that has tools of its own for it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "PostgreSQL makes its own backups: use pg_dump, or base backups with point-in-time recovery;"
+            " `export` writes one project into a file"
+        )
 
 
 class ProjectExists(StorageError):

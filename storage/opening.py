@@ -3,15 +3,21 @@
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
 
 from storage.contract import Storage
+from storage.errors import DatabaseRefused
+
+if TYPE_CHECKING:
+    from storage.postgres import PostgresStorage
 
 _log = structlog.get_logger("storage")
 
 _SQLITE_URL = "sqlite:///"
+_POSTGRES_URLS = ("postgresql://", "postgres://")
 
 
 class StorageLimits(Struct, frozen=True):
@@ -29,13 +35,24 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: no backend has such URLs.
     """
-    if not url.startswith(_SQLITE_URL) or url == _SQLITE_URL:
-        raise ValueError("a database URL is sqlite:///file.db or sqlite:////folder/file.db")
+    if not is_postgres(url) and (not url.startswith(_SQLITE_URL) or url == _SQLITE_URL):
+        raise ValueError(
+            "a database URL is sqlite:///file.db, sqlite:////folder/file.db or postgresql://user:password@host/database"
+        )
     return url
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a URL names a PostgreSQL database, which several gateways may serve."""
+    return url.startswith(_POSTGRES_URLS)
 
 
 def place_of(url: str) -> str:
     """Where the data is, for people: without a password."""
+    if is_postgres(url):
+        from storage.postgres.database import without_password
+
+        return without_password(url)
     return str(sqlite_path(url).resolve())
 
 
@@ -56,9 +73,16 @@ async def open_storage(url: str, limits: StorageLimits | None = None) -> AsyncIt
     Raises:
         StorageError: the database was refused, or cannot be opened.
     """
+    limits = limits or StorageLimits()
+    opened = _open_postgres if is_postgres(url) else _open_sqlite
+    async with opened(url, limits) as storage:
+        yield storage
+
+
+@contextlib.asynccontextmanager
+async def _open_sqlite(url: str, limits: StorageLimits) -> AsyncIterator[Storage]:
     from storage.sqlite import SQLiteStorage
 
-    limits = limits or StorageLimits()
     storage = await SQLiteStorage.open(
         sqlite_path(url), queued_changes=limits.queued_changes, queued_bytes=limits.queued_bytes, same=limits.same
     )
@@ -73,15 +97,40 @@ async def open_storage(url: str, limits: StorageLimits | None = None) -> AsyncIt
 
 
 @contextlib.asynccontextmanager
+async def _open_postgres(url: str, limits: StorageLimits) -> AsyncIterator[Storage]:
+    storage = await _postgres().open(url, queued_changes=limits.queued_changes, queued_bytes=limits.queued_bytes)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+def _postgres() -> "type[PostgresStorage]":
+    try:
+        from storage.postgres import PostgresStorage
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise DatabaseRefused(
+            "for a PostgreSQL database asyncpg is needed: pip install 'yjs-gateway[postgres]'"
+        ) from None
+    return PostgresStorage
+
+
+@contextlib.asynccontextmanager
 async def open_storage_read_only(url: str) -> AsyncIterator[Storage]:
     """The storage that a URL names for reading, also beside a gateway that serves it.
 
     Raises:
         StorageError: as of `open_storage`.
     """
-    from storage.sqlite import SQLiteStorage
+    storage: Storage
+    if is_postgres(url):
+        storage = await _postgres().open_read_only(url)
+    else:
+        from storage.sqlite import SQLiteStorage
 
-    storage = await SQLiteStorage.open_read_only(sqlite_path(url))
+        storage = await SQLiteStorage.open_read_only(sqlite_path(url))
     try:
         yield storage
     finally:

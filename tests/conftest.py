@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.support.oracle import FOLDER, Oracle
+from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.server import GatewayProcess
 
 _TRACES = Path(__file__).parent.parent.parent / "shared" / "traces"
@@ -77,3 +78,10 @@ def trace() -> Callable[[str], dict[str, Any]]:
         return content
 
     return read
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests; each takes a schema of its own in it."""
+    with postgres_server() as server:
+        yield server

@@ -4,9 +4,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.changes.status import Position, change_type_since, position_of
-from gateway.watch.filter import Interest
 from gateway.watch.hub import Hub
-from gateway.watch.project import WatchedProject
+from gateway.watch.project import Interest, WatchedProject
 from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry
 from gateway.wire.problems import ProjectNotFound
 from gateway.wire.values import rfc3339

@@ -27,7 +27,9 @@ main.add_typer(turns)
 
 file_commands.add_to(main)
 
-Database = Annotated[str | None, typer.Option(help="Where the data is: sqlite:///file.db (GATEWAY_DATABASE).")]
+Database = Annotated[
+    str | None, typer.Option(help="Where the data is: sqlite:///file.db or postgresql://… (GATEWAY_DATABASE).")
+]
 
 
 @main.command()

@@ -11,9 +11,8 @@ from gateway.access.guard import Access
 from gateway.asgi import run_at_once
 from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
-from gateway.watch.filter import Interest
-from gateway.watch.project import Waiter, WatchedProject
-from gateway.watch.waiters import Waiters
+from gateway.watch.hub import Hub
+from gateway.watch.project import Interest, Waiter, WatchedProject
 from gateway.wire.headers import SAFETY_HEADERS
 
 _log = structlog.get_logger("gateway.http")
@@ -62,8 +61,8 @@ class EventStreams:
         heartbeat: after how many silent seconds the cursor comes alone.
     """
 
-    def __init__(self, waiters: Waiters, feed: Feed, heartbeat: float) -> None:
-        self.waiters = waiters
+    def __init__(self, hub: Hub, feed: Feed, heartbeat: float) -> None:
+        self.hub = hub
         self.feed = feed
         self.heartbeat = heartbeat
         self._audiences: dict[tuple[WatchedProject, Interest], _Audience] = {}
@@ -152,7 +151,7 @@ class EventStream:
         sent = more = False
         as_of = None
         while more or not sent or self.project.forgotten or self.project.head is not as_of:
-            if self._streams.waiters.draining:
+            if self._streams.hub.draining:
                 return False
             if self.project.forgotten:
                 await self._follow_anew()
@@ -170,7 +169,7 @@ class EventStream:
     async def _follow_anew(self) -> None:
         """Take a place with what the hub knows of the project now: it has forgotten what it knew."""
         project = await self._streams.feed.watched(self.project_name)
-        self._streams.waiters.change_place(self.project, project)
+        self._streams.hub.change_place(self.project, project)
         self.project = project
 
     def join(self, audience: "_Audience") -> None:
@@ -254,13 +253,13 @@ class _Audience:
     @property
     def is_open(self) -> bool:
         """Whether it was level when it came to rest, and nothing that it wants has happened since: it still is."""
-        return self._rested_level and self._waiter is not None and self._streams.waiters.waits(self._waiter)
+        return self._rested_level and self._waiter is not None and self._streams.hub.waits(self._waiter)
 
     def rest(self) -> None:
         """Wait for more."""
-        waiters = self._streams.waiters
+        hub = self._streams.hub
         self._rested_level = self.is_level
-        self._waiter = waiters.park(self.project, self.interest, self._streams.heartbeat, self._wake)
+        self._waiter = hub.park(self.project, self.interest, self._streams.heartbeat, self._wake)
 
     def take_in(self, other: "_Audience") -> None:
         """Let the members of another one, which knows all there is, join this one, which is at rest."""
@@ -275,7 +274,7 @@ class _Audience:
         if not self.members:
             self._streams.disperse(self)
             if self._waiter is not None:
-                self._streams.waiters.forget(self._waiter)
+                self._streams.hub.forget(self._waiter)
 
     def _wake(self) -> None:
         self._waiter = None
@@ -288,7 +287,7 @@ class _Audience:
         project, told, as_of = self.project, False, None
         while not told or project.forgotten or project.head is not as_of:
             as_of = project.head
-            if self._streams.waiters.draining or project.forgotten:
+            if self._streams.hub.draining or project.forgotten:
                 self._dissolve()
                 return
             try:

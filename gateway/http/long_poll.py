@@ -1,7 +1,7 @@
 """Requests that wait (`wait=SECONDS`), held at the door.
 
-While a request waits, only its connection, one frame of this module and a place among those who wait are alive. When
-something changed, or its time is up, it walks through the application once more, with what is left of its time.
+While a request waits, only its connection, one frame of this module and a place in the hub are alive. When something
+changed, or its time is up, it walks through the application once more, with what is left of its time.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from gateway.http.event_stream import EventStream, EventStreams, describe_stream
 from gateway.http.request_metrics import RequestFigures
 from gateway.http.responses import send_problem
 from gateway.http.waits import REMAINING, OpenStream, Park
-from gateway.watch.project import Waiter
-from gateway.watch.waiters import TooManyWaiters, Waiters
+from gateway.watch.hub import Hub
+from gateway.watch.project import TooManyWaiters, Waiter
 from gateway.wire.headers import COMMON_HEADERS
 from gateway.wire.problems import Overloaded
 
@@ -32,20 +32,18 @@ _JSON_HEADERS = [
 ]
 
 _CUT_S = 54.8
-"""Proxies end a silent request after 60 s; a deadline may be a tick late."""
+"""Proxies end a silent request after 60 s; the hub may be a tick late."""
 _CUT_JITTER = 0.1
 
 
 class WaitingRequests:
     """ASGI in front of the application: takes the requests that it parks, and the event streams that it opens."""
 
-    def __init__(
-        self, app: ASGIApp, waiters: Waiters, feed: Feed, figures: RequestFigures, *, heartbeat: float
-    ) -> None:
+    def __init__(self, app: ASGIApp, hub: Hub, feed: Feed, figures: RequestFigures, *, heartbeat: float) -> None:
         self._app = app
-        self._waiters = waiters
+        self._hub = hub
         self._figures = figures
-        self._streams = EventStreams(waiters, feed, heartbeat)
+        self._streams = EventStreams(hub, feed, heartbeat)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not _may_wait(scope):
@@ -60,13 +58,13 @@ class WaitingRequests:
             while (await receive())["type"] != "http.disconnect":
                 pass  # it comes when the client leaves, and when the answer is complete
         finally:
-            self._waiters.leave(held.project, held.question_bytes)
+            self._hub.leave(held.project, held.question_bytes)
             await held.end()
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> "_ParkedRequest | EventStream | None":
         """Let a request walk through the application.
 
-        Returns what is held of it, which has a place among those who wait; None where it was answered.
+        Returns what is held of it, which has a place in the hub; None where it was answered.
         """
         try:
             await self._app(scope, receive, send)
@@ -77,13 +75,13 @@ class WaitingRequests:
             await describe_stream(send)
             return None
         try:
-            self._waiters.enter(asked.project, len(asked.body) if isinstance(asked, Park) else 0)
+            self._hub.enter(asked.project, len(asked.body) if isinstance(asked, Park) else 0)
         except TooManyWaiters:
             await self._refuse(asked, scope, send)
             return None
         scope.pop("path_params", None)  # as it came; the router finds them again
         if isinstance(asked, Park):
-            return _ParkedRequest(self._app, self._waiters, self._figures, asked, scope, send)
+            return _ParkedRequest(self._app, self._hub, self._figures, asked, scope, send)
         return EventStream(self._streams, asked, scope.get("gateway.access", OPEN), send)
 
     async def _refuse(self, asked: Park | OpenStream, scope: Scope, send: Send) -> None:
@@ -117,24 +115,24 @@ class _ParkedRequest:
         "_ended",
         "_figures",
         "_holder",
+        "_hub",
         "_scope",
         "_send",
         "_waiter",
-        "_waiters",
         "project",
     )
 
     def __init__(
         self,
         app: ASGIApp,
-        waiters: Waiters,
+        hub: Hub,
         figures: RequestFigures,
         park: Park,
         scope: Scope,
         send: Send,
     ) -> None:
         self._app = app
-        self._waiters = waiters
+        self._hub = hub
         self._figures = figures
         self._holder = asyncio.current_task()
         self.project = park.project
@@ -158,19 +156,19 @@ class _ParkedRequest:
     def _park(self, park: Park) -> None:
         """Wait from here on."""
         if park.project is not self.project:
-            self._waiters.change_place(self.project, park.project)
+            self._hub.change_place(self.project, park.project)
             self.project = park.project
         stale = park.project.forgotten or park.project.head is not park.as_of  # something came while the handler looked
         if stale or not self._access.counts:
             self._wake()
             return
         left = self._deadline - asyncio.get_running_loop().time()
-        self._waiter = self._waiters.park(park.project, park.interest, left, self._wake)
+        self._waiter = self._hub.park(park.project, park.interest, left, self._wake)
 
     def _expire(self) -> None:
         """Let the application refuse it: its credential counts no more."""
         if self._waiter is not None:
-            self._waiters.forget(self._waiter)
+            self._hub.forget(self._waiter)
             self._wake()
 
     def _wake(self) -> None:
@@ -182,7 +180,7 @@ class _ParkedRequest:
         """Walk through the application; it answers, or parks the request again."""
         if self._access.counts and await self._send_remembered():
             return
-        left = 0.0 if self._waiters.draining else self._deadline - asyncio.get_running_loop().time()
+        left = 0.0 if self._hub.draining else self._deadline - asyncio.get_running_loop().time()
         scope = {**self._scope, REMAINING: left}
         try:
             await self._app(scope, self._receive, self._send)
@@ -218,6 +216,6 @@ class _ParkedRequest:
         self._access.unwatch(self._expire)
         waiter, self._waiter = self._waiter, None  # it knows this request: together they would outlive the connection
         if waiter is not None:
-            self._waiters.forget(waiter)
+            self._hub.forget(waiter)
         if self._answer is not None:
             await self._answer

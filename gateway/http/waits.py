@@ -7,8 +7,7 @@ import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 
-from gateway.watch.filter import Interest
-from gateway.watch.project import WatchedProject
+from gateway.watch.project import Interest, WatchedProject
 from gateway.wire.problems import InvalidParameter
 from storage import ProjectHead
 

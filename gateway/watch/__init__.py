@@ -1,5 +1,4 @@
 """Projects in memory: the newest heads, remembered answers, and who waits for more.
 
-It imports `gateway.access` and storage. Names for other folders: `hub.Hub`, `waiters.Waiters`,
-`project.WatchedProject`, `filter.Interest`.
+It imports storage only. Names for other folders: `hub.Hub`, `project.WatchedProject`, `project.Interest`.
 """

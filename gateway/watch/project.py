@@ -5,7 +5,10 @@ Bounded, and to be forgotten at any time.
 
 from collections.abc import Callable
 
-from gateway.watch.filter import Interest, file_topic, turn_topic
+import msgspec
+from msgspec import Struct
+
+from gateway.access.grants import Paths, View
 from storage import FileHead, ProjectHead, TurnHead
 
 _FILES_PER_PROJECT = 16_384
@@ -36,6 +39,71 @@ class AnswerBudget:
 
     def give_back(self, size: int) -> None:
         self.used -= size
+
+
+class Interest(Struct, frozen=True):
+    """What part of a project's changes somebody wants to hear of."""
+
+    files: bool = True
+    turns: bool = True
+    prefix: str = ""
+    paths: frozenset[str] | None = None
+    """Only these files; None: all."""
+    turn: tuple[str, str] | None = None
+    """Only this turn of this session, and no files; None: all."""
+    visible: Paths | None = None
+    """Only files that exist for who asks; None: all."""
+
+    @property
+    def topic(self) -> str | None:
+        """The one file or turn that it is about; None if it is about more."""
+        if self.turn is not None:
+            return turn_topic(*self.turn)
+        if self.files and not self.turns and self.paths is not None and len(self.paths) == 1 and not self.prefix:
+            return file_topic(next(iter(self.paths)))
+        return None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, about."""
+        visible = () if self.visible is None else (*self.visible.folders, *self.visible.files)
+        return len(self.prefix) + sum(map(len, self.paths or ())) + sum(map(len, visible))
+
+    def wants(self, head: FileHead | TurnHead) -> bool:
+        """Whether a change is part of it."""
+        if isinstance(head, TurnHead):
+            return self.turns and self.turn in (None, (head.session_id, head.turn_id))
+        return (
+            self.files
+            and head.path.startswith(self.prefix)
+            and (self.paths is None or head.path in self.paths)
+            and (self.visible is None or head.path in self.visible)
+        )
+
+    def seen_by(self, view: View) -> "Interest":
+        """The same without what does not exist for who asks: neither that it changes nor when may be felt."""
+        if view.sight is None:
+            return self
+        paths = None if self.paths is None else frozenset(path for path in self.paths if view.sees(path))
+        return msgspec.structs.replace(
+            self,
+            files=self.files and view.may("read"),
+            turns=self.turns and view.sees_turns,
+            paths=paths,
+            visible=view.paths if paths is None else None,
+        )
+
+
+def file_topic(path: str) -> str:
+    return f"file:{path}"
+
+
+def turn_topic(session_id: str, turn_id: str) -> str:
+    return f"turn:{session_id}/{turn_id}"
+
+
+class TooManyWaiters(Exception):
+    """There is no room for one more request that waits."""
 
 
 class Waiter:

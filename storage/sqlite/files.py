@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 
 from storage.checksums import DAMAGED, Chain, StoredRow, check_row, checksum
 from storage.errors import DataDamaged
+from storage.paths import path_after_prefix
 from storage.records import (
     Epoch,
     FileHead,
@@ -111,15 +112,6 @@ def _between(prefix: str, after: str) -> tuple[str, list[str]]:
     # `>` for a position, `>=` for a prefix: the prefix itself may be a path.
     condition = f"path > ? AND path >= ?{' AND path < ?' if end is not None else ''}"
     return condition, [after, prefix] + ([end] if end is not None else [])
-
-
-def path_after_prefix(prefix: str) -> str | None:
-    """The smallest text that sorts after everything that begins with `prefix`; None if there is none."""
-    for index in range(len(prefix) - 1, -1, -1):
-        code = ord(prefix[index])
-        if code < 0x10FFFF:
-            return prefix[:index] + chr(0xE000 if code == 0xD7FF else code + 1)
-    return None
 
 
 def files_changed_since(

@@ -11,6 +11,8 @@ import pytest
 
 from storage import Storage
 from storage.sqlite import SQLiteStorage
+from tests.support.nodes import TwoNodes
+from tests.support.postgres import PostgresServer
 
 Open = Callable[..., AbstractAsyncContextManager[Storage]]
 """Opens the same database each time that it is called."""
@@ -36,13 +38,38 @@ async def _sqlite(folder: Path, **options: Any) -> AsyncIterator[Storage]:
         await storage.close()
 
 
-BACKENDS = {"sqlite": _sqlite}
+@contextlib.asynccontextmanager
+async def _postgres(url: str, **options: Any) -> AsyncIterator[Storage]:
+    from storage.postgres import PostgresStorage
+
+    storage = await PostgresStorage.open(url, **options)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+@contextlib.asynccontextmanager
+async def _two_nodes(url: str, **options: Any) -> AsyncIterator[Storage]:
+    async with _postgres(url, **options) as first, _postgres(url, **options) as second:
+        nodes = TwoNodes(first, second)
+        try:
+            yield nodes  # type: ignore[misc]
+        finally:
+            await nodes.close()
+
+
+BACKENDS = ("sqlite", "postgres", "two nodes")
 
 
 @pytest.fixture(params=BACKENDS)
 def open_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    backend = BACKENDS[request.param]
-    return lambda **options: backend(tmp_path, **options)
+    if request.param == "sqlite":
+        return lambda **options: _sqlite(tmp_path, **options)
+    server: PostgresServer = request.getfixturevalue("postgres")
+    backend = _postgres if request.param == "postgres" else _two_nodes
+    url = server.schema_url()
+    return lambda **options: backend(url, **options)
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ import pytest
 from gateway.files.documents import Documents
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
-from gateway.watch.filter import Interest
 from gateway.watch.hub import Hub
-from gateway.watch.project import WatchedProject
+from gateway.watch.project import Interest, WatchedProject
 from storage import AppendUpdate, Commit, Committed, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
 
@@ -73,13 +72,13 @@ def test_what_failed_to_hear_of_a_change_reads_it_anew(tmp_path: Path, monkeypat
         project = await hub.project("p")
         assert project is not None
         woken = asyncio.Event()
-        hub.waiters.enter(project)
-        hub.waiters.park(project, Interest(turns=False, paths=frozenset(["other"])), 60, woken.set)
+        hub.enter(project)
+        hub.park(project, Interest(turns=False, paths=frozenset(["other"])), 60, woken.set)
         with monkeypatch.context() as patch:
             patch.setattr(WatchedProject, "advance", failing_once(WatchedProject.advance))
             await files.put_text("p", "f", "two", "content", _NOW)
         await asyncio.wait_for(woken.wait(), 10)  # to look again, on what is known now
-        hub.waiters.leave(project)
+        hub.leave(project)
         assert (await files.head("p", "f")).version == 2
         assert await files.text_of(await files.read_whole("p", "f"), "content") == "two"
         assert (await files.delete("p", "f", _NOW)).version == 3
@@ -95,7 +94,7 @@ def test_one_who_cannot_be_woken_keeps_nobody_else_asleep(tmp_path: Path) -> Non
         await storage.append("p", (AppendUpdate("f", Version(0), b"\0\0"),))
         project = await hub.project("p")
         assert project is not None
-        hub.waiters.enter(project)
+        hub.enter(project)
         woken = [asyncio.Event() for _ in range(250)]
 
         def fail() -> None:
@@ -103,8 +102,8 @@ def test_one_who_cannot_be_woken_keeps_nobody_else_asleep(tmp_path: Path) -> Non
 
         for place, event in enumerate(woken):
             if place in (0, 1, 150):
-                hub.waiters.park(project, Interest(turns=False, paths=frozenset(["f"])), 60, fail)
-            hub.waiters.park(project, Interest(turns=False, paths=frozenset(["f"])), 60, event.set)
+                hub.park(project, Interest(turns=False, paths=frozenset(["f"])), 60, fail)
+            hub.park(project, Interest(turns=False, paths=frozenset(["f"])), 60, event.set)
         await storage.append("p", (AppendUpdate("f", Version(1), b"\0\0"),))
         await asyncio.wait_for(asyncio.gather(*(event.wait() for event in woken)), 10)
         await storage.close()

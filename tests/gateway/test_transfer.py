@@ -19,15 +19,15 @@ from gateway.maintenance.backup import export_project, import_project
 from storage import NotAnExport
 from storage.sqlite import SQLiteStorage
 from tests.support.oracle import Oracle
-from tests.support.server import GatewayProcess
+from tests.support.server import GatewayProcess, url_of
 
 _PLAIN = {"Content-Type": "text/plain"}
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
-def run(database: Path, *arguments: str, code: int = 0) -> str:
+def run(database: Path | str, *arguments: str, code: int = 0) -> str:
     """A command on a database; returns all that it says."""
-    command = [sys.executable, "-m", "gateway", *arguments, "--database", f"sqlite:///{database}"]
+    command = [sys.executable, "-m", "gateway", *arguments, "--database", url_of(database)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

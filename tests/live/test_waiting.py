@@ -12,9 +12,8 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.http.long_poll import WaitingRequests
 from gateway.http.request_metrics import RequestFigures
 from gateway.http.waits import OpenStream, Park
-from gateway.watch.filter import Interest
-from gateway.watch.project import AnswerBudget, WatchedProject
-from gateway.watch.waiters import Waiters
+from gateway.watch.hub import Hub
+from gateway.watch.project import AnswerBudget, Interest, WatchedProject
 
 
 class _OfAHandler:
@@ -23,7 +22,8 @@ class _OfAHandler:
 
 async def _kept_while_waiting(kind: str) -> list[Any]:
     """Let a request wait; what is alive then of what its handler had."""
-    project = WatchedProject(AnswerBudget(0, 0))
+    storage: Any = SimpleNamespace(listen=lambda heard, missed: None)
+    hub, project = Hub(storage), WatchedProject(AnswerBudget(0, 0))
     held, left, alive = asyncio.Event(), asyncio.Event(), list[weakref.ref[_OfAHandler]]()
 
     async def handler(scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +47,7 @@ async def _kept_while_waiting(kind: str) -> list[Any]:
         pass
 
     feed: Any = SimpleNamespace(events=None)
-    waiting = WaitingRequests(handler, Waiters(), feed, RequestFigures(), heartbeat=60)
+    waiting = WaitingRequests(handler, hub, feed, RequestFigures(), heartbeat=60)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     request = asyncio.create_task(waiting(scope, receive, send))
     await held.wait()

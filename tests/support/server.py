@@ -13,10 +13,19 @@ from typing import Self
 import httpx
 
 
-class GatewayProcess:
-    """`yjs-gateway serve` on a free port. `kill` is `kill -9`; `start` starts it again on the same database."""
+def url_of(database: Path | str) -> str:
+    """The URL of a database, which is that or a SQLite file."""
+    return f"sqlite:///{database}" if isinstance(database, Path) else database
 
-    def __init__(self, database: Path, **settings: object) -> None:
+
+class GatewayProcess:
+    """`yjs-gateway serve` on a free port. `kill` is `kill -9`; `start` starts it again on the same database.
+
+    Args:
+        database: the file of a SQLite database, or the URL of a database.
+    """
+
+    def __init__(self, database: Path | str, **settings: object) -> None:
         self.database = database
         self.settings = {name: str(value) for name, value in settings.items()}
         self.url = ""
@@ -25,7 +34,7 @@ class GatewayProcess:
 
     def start(self, *, timeout: float = 30) -> Self:
         """Start the process and wait until it listens."""
-        environment = {**os.environ, "GATEWAY_DATABASE": f"sqlite:///{self.database}", **self.settings}
+        environment = {**os.environ, "GATEWAY_DATABASE": url_of(self.database), **self.settings}
         command = [sys.executable, "-m", "gateway", "serve", "--port", str(self.port)]
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -20,7 +20,7 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.http.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
-from gateway.watch.filter import Interest
+from gateway.watch.project import Interest
 from gateway.wire.changes import FeedAnswer, StatusAnswer, StatusQuestion
 from gateway.wire.files import DeletedListing, FileListing
 from gateway.wire.media_types import EVENTS, JSON

@@ -27,7 +27,7 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.http.waits import empty_after_wait, hold, parse_wait
-from gateway.watch.filter import Interest
+from gateway.watch.project import Interest
 from gateway.wire.files import MoveRequest, Receipt
 from gateway.wire.headers import file_headers, version_headers
 from gateway.wire.media_types import JSON, OCTETS, TEXT

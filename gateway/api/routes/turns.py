@@ -22,8 +22,7 @@ from gateway.http.waits import REMAINING, empty_after_wait, hold, parse_wait
 from gateway.turns.dialects import DialectName
 from gateway.turns.output import OutputOptions
 from gateway.turns.store import Turns
-from gateway.watch.filter import Interest
-from gateway.watch.project import WatchedProject
+from gateway.watch.project import Interest, WatchedProject
 from gateway.wire.media_types import JSON, NDJSON
 from gateway.wire.problems import (
     BlockConflict,

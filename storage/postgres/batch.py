@@ -1,0 +1,339 @@
+"""Storing what a plan of `storage.log` holds, in one statement that does all of it or nothing.
+
+The statement moves the project from the sequence that the plan builds on to a new one, and everything else that it does
+hangs on the row that it moved. If another gateway was faster, it moves none, and stores nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from storage.log import DONE_KEPT_MS, KnownFile, KnownProject, KnownTurn, Needs, Plan
+from storage.postgres.database import Connection, project_id
+from storage.postgres.files import HEAD
+from storage.postgres.text import from_text, from_text_or_none, to_text, to_text_or_none
+from storage.postgres.turns import TURN, turn_head_from_row
+from storage.records import Done, FileHead
+
+_TOUCHED_FILE = (
+    "version",
+    "incarnation",
+    "sequence",
+    "last_modified",
+    "size",
+    "deleted",
+    "born_version",
+    "born_sequence",
+    "deleted_at",
+)
+_TOUCHED_TURN = (
+    "status",
+    "block_count",
+    "sequence",
+    "last_updated",
+    "started_at",
+    "completed_at",
+    "error",
+    "size",
+    "output_offset",
+    "result_status",
+    "result_error",
+    "settling",
+    "grown",
+)
+_PLACES = {
+    "change": "sequence bigint, file bigint, version bigint, last_modified bigint, size bigint, author text,"
+    " checksum bigint, body bytea",
+    "file": "id bigint, path text, version bigint, incarnation text, sequence bigint, last_modified bigint,"
+    " size bigint, deleted boolean, born_version bigint, born_sequence bigint, deleted_at bigint",
+    "past_life": "file bigint, born_version bigint, incarnation text, born_sequence bigint, died_sequence bigint",
+    "session": "id bigint, name text, title text, sequence bigint, created_at bigint",
+    "turn": "id bigint, session text, name text, status text, block_count bigint, sequence bigint, last_updated bigint,"
+    " created_at bigint, started_at bigint, completed_at bigint, error text, size bigint, output_offset bigint,"
+    " result_status text, result_error text, settling boolean, grown boolean",
+    "prompt": "turn bigint, body text",
+    "output_state": "turn bigint, body bytea",
+    "block": "turn bigint, position bigint, type text, created_at bigint, content bytea, told_from bigint",
+    "done": "key text, digest bytea, session text, turn text, block_count bigint, done_at bigint",
+}
+"""The columns that a batch writes, but for the project."""
+
+
+def _overwrite(key: str, columns: Iterable[str]) -> str:
+    """What becomes of a row that is there: one statement must not change a table in two ways."""
+    return f" ON CONFLICT (project, {key}) DO UPDATE SET " + ", ".join(f"{name} = EXCLUDED.{name}" for name in columns)
+
+
+_CONFLICT = {
+    "file": _overwrite("id", _TOUCHED_FILE),
+    "turn": _overwrite("id", _TOUCHED_TURN),
+    "output_state": _overwrite("turn", ["body"]),
+    "block": _overwrite("turn, position", ["content"]),
+    "done": _overwrite("key", ["digest", "session", "turn", "block_count", "done_at"]),
+}
+
+
+class _Statement:
+    """A statement that is being put together, and its values."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.values: list[object] = []
+
+    def value(self, value: object) -> str:
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows of a table where the project was moved."""
+        if not rows:
+            return
+        columns = [column.split() for column in _PLACES[table].split(", ")]
+        names = ", ".join(name for name, _ in columns)
+        arrays = ", ".join(
+            f"{self.value(list(values))}::{type}[]"
+            for (_, type), values in zip(columns, zip(*rows, strict=True), strict=True)
+        )
+        self.parts.append(
+            f"{table}_rows AS (INSERT INTO {table} (project, {names}) SELECT moved.id, r.* FROM moved,"
+            f" unnest({arrays}) AS r WHERE true{_CONFLICT.get(table, '')})"
+        )
+
+
+async def store(connection: Connection, plan: Plan, node: str, batch: int) -> bool:
+    """Store a plan, unless the project is not where the plan builds on; says whether it did.
+
+    Args:
+        node, batch: noted with it, so that `was_stored` can tell.
+    """
+    _give_ids(plan)
+    statement = _Statement()
+    _move_project(statement, plan)
+    statement.parts.append(
+        "noted AS (INSERT INTO writer (project, node, batch, wrote_at)"
+        f" SELECT id, {statement.value(node)}, {statement.value(batch)}::bigint, now() FROM moved WHERE true"
+        " ON CONFLICT (project, node) DO UPDATE SET batch = EXCLUDED.batch, wrote_at = EXCLUDED.wrote_at)"
+    )
+    _store_files(statement, plan)
+    _store_turns(statement, plan)
+    text = f"WITH {', '.join(statement.parts)} SELECT 1 FROM moved"
+    return await connection.fetchrow(text, *statement.values) is not None
+
+
+def _give_ids(plan: Plan) -> None:
+    """A row is called after the sequence of the change that makes it: known before it is written, and never again."""
+    for path, file in plan.new_files.items():
+        file.id = plan.first[path]
+    for name, session in plan.new_sessions.items():
+        plan.session_ids[name] = session.sequence
+    for planned in plan.turns.values():
+        if planned.is_new:
+            planned.id = planned.old.sequence
+
+
+def _move_project(statement: _Statement, plan: Plan) -> None:
+    head, known, value = plan.head, plan.known, statement.value
+    if known.id:
+        statement.parts.append(
+            f"moved AS (UPDATE project SET sequence = {value(head.sequence)}, last_modified ="
+            f" {value(head.last_modified)} WHERE id = {value(known.id)} AND sequence = {value(known.head.sequence)}"
+            " RETURNING id)"
+        )
+        return
+    statement.parts.append(
+        "moved AS (INSERT INTO project (id, name, epoch, sequence, last_modified)"
+        f" VALUES ({value(project_of(plan))}, {value(head.name)}, {value(head.epoch)}, {value(head.sequence)},"
+        f" {value(head.last_modified)}) ON CONFLICT (id) DO NOTHING RETURNING id)"
+    )
+
+
+def project_of(plan: Plan) -> int:
+    """The id of the project of a plan."""
+    return project_id(plan.head.name)
+
+
+def _store_files(statement: _Statement, plan: Plan) -> None:
+    statement.insert(
+        "change",
+        [
+            (
+                row.sequence,
+                row.file.id,
+                row.version,
+                row.last_modified,
+                row.size,
+                to_text_or_none(row.author),
+                row.checksum,
+                row.body,
+            )
+            for row in plan.rows
+        ],
+    )
+    statement.insert("file", [_file_row(file.id, file.head) for file in plan.files.values()])
+    statement.insert(
+        "past_life",
+        [
+            (
+                life.file.id,
+                life.head.born_version,
+                life.head.incarnation,
+                life.head.born_sequence,
+                life.head.sequence,
+            )
+            for life in plan.past_lives
+        ],
+    )
+
+
+def _file_row(id: int, head: FileHead) -> tuple[object, ...]:
+    return (
+        id,
+        head.path,
+        head.version,
+        head.incarnation,
+        head.sequence,
+        head.last_modified,
+        head.size,
+        head.deleted,
+        head.born_version,
+        head.born_sequence,
+        head.last_modified if head.deleted else None,
+    )
+
+
+def _store_turns(statement: _Statement, plan: Plan) -> None:
+    if not (plan.new_sessions or plan.turns):
+        return
+    statement.insert(
+        "session",
+        [
+            (session.sequence, to_text(name), to_text_or_none(session.title), session.sequence, session.created_at)
+            for name, session in plan.new_sessions.items()
+        ],
+    )
+    planned = list(plan.turns.values())
+    statement.insert(
+        "turn",
+        [
+            (
+                each.id,
+                to_text(each.turn.session_id),
+                to_text(each.turn.turn_id),
+                each.turn.status,
+                each.turn.block_count,
+                each.turn.sequence,
+                each.turn.last_updated,
+                each.turn.created_at,
+                each.turn.started_at,
+                each.turn.completed_at,
+                to_text_or_none(each.turn.error),
+                each.turn.size,
+                each.turn.output_offset,
+                each.turn.result_status,
+                to_text_or_none(each.turn.result_error),
+                each.turn.settling,
+                each.turn.grown,
+            )
+            for each in planned
+        ],
+    )
+    statement.insert("prompt", [(each.id, to_text(each.prompt)) for each in planned if each.prompt is not None])
+    states = [(each.id, each.output_state) for each in planned if each.output_state is not None]
+    statement.insert("output_state", states)
+    # Of a block that is there only its content changes: the rest of its row is not looked at.
+    blocks: list[tuple[object, ...]] = [
+        (each.id, index, "text", 0, content, None) for each in planned for index, content in each.grown.items()
+    ]
+    blocks += [
+        (each.id, index, block.type, block.created_at, block.content, block.told_from)
+        for each in planned
+        for index, block in each.blocks.items()
+    ]
+    statement.insert("block", blocks)
+    statement.insert(
+        "done",
+        [
+            (
+                to_text(key),
+                done.digest,
+                to_text(done.session_id),
+                to_text_or_none(done.turn_id),
+                done.block_count,
+                done.done_at,
+            )
+            for key, done in plan.done.items()
+        ],
+    )
+
+
+async def was_stored(connection: Connection, plan: Plan, node: str, batch: int) -> bool | None:
+    """Whether a plan was stored of which no answer came; None: it was not, and may still be."""
+    row = await connection.fetchrow(
+        "SELECT p.sequence, w.batch FROM project p LEFT JOIN writer w ON w.project = p.id AND w.node = $2"
+        " WHERE p.id = $1",
+        project_of(plan),
+        node,
+    )
+    if row is None:
+        return None
+    if row[1] == batch:
+        return True
+    return None if row[0] == plan.known.head.sequence else False
+
+
+async def load(connection: Connection, known: KnownProject, missing: Needs, now: int) -> None:
+    """Read what is missing and there. What another gateway changed meanwhile is found out when the plan is stored."""
+    if not known.id:
+        return
+    project = known.id
+    if missing.paths:
+        rows = await connection.fetch(
+            f"SELECT f.id, {HEAD} FROM file f WHERE f.project = $1 AND f.path = ANY($2::text[])",
+            project,
+            missing.paths,
+        )
+        known.files.update({row[1]: KnownFile(row[0], FileHead(*row[1:])) for row in rows})
+    if missing.keys:
+        rows = await connection.fetch(
+            "SELECT key, digest, session, turn, block_count, done_at FROM done WHERE project = $1"
+            " AND key = ANY($2::text[]) AND done_at > $3",
+            project,
+            list(map(to_text, missing.keys)),
+            now - DONE_KEPT_MS,
+        )
+        for key, *columns in rows:
+            known.done[from_text(key)] = done_from_row(columns)
+    if missing.sessions:
+        rows = await connection.fetch(
+            "SELECT name, id FROM session WHERE project = $1 AND name = ANY($2::text[])",
+            project,
+            list(map(to_text, missing.sessions)),
+        )
+        known.sessions.update({from_text(name): id for name, id in rows})
+    if missing.turns:
+        rows = await connection.fetch(
+            f"SELECT t.id, {TURN} FROM unnest($2::text[], $3::text[]) AS k (session, name) JOIN turn t"
+            " ON t.project = $1 AND t.session = k.session AND t.name = k.name",
+            project,
+            [to_text(session) for session, _ in missing.turns],
+            [to_text(turn) for _, turn in missing.turns],
+        )
+        for row in rows:
+            head = turn_head_from_row(row[1:])
+            known.turns[head.session_id, head.turn_id] = KnownTurn(row[0], head)
+    for session, turn, index in missing.lengths:
+        grown = known.turns.get((session, turn))
+        if grown is None:
+            continue
+        length = await connection.fetchval(
+            "SELECT octet_length(content) FROM block WHERE project = $1 AND turn = $2 AND position = $3",
+            project,
+            grown.id,
+            index,
+        )
+        if length is not None:
+            grown.lengths[index] = length
+
+
+def done_from_row(columns: Sequence[Any]) -> Done:
+    digest, session, turn, block_count, done_at = columns
+    return Done(digest, from_text(session), from_text_or_none(turn), block_count, done_at)

@@ -1,0 +1,310 @@
+"""The connections to PostgreSQL: pools, settings, schema, and what its errors mean to us."""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, Protocol, Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from storage.errors import (
+    DatabaseRefused,
+    DataDamaged,
+    NotAGatewayDatabase,
+    SchemaTooNew,
+    SchemaTooOld,
+    StorageClosed,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+)
+from storage.migrations import migrations
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+
+class Connection(Protocol):
+    """What is used of a connection of asyncpg."""
+
+    async def execute(self, statement: str, *values: object, timeout: float | None = None) -> str: ...  # noqa: ASYNC109
+
+    async def executemany(self, statement: str, values: Iterable[Row], *, timeout: float | None = None) -> None: ...  # noqa: ASYNC109
+
+    async def fetch(self, statement: str, *values: object, timeout: float | None = None) -> list[Row]: ...  # noqa: ASYNC109
+
+    async def fetchrow(self, statement: str, *values: object, timeout: float | None = None) -> Row | None: ...  # noqa: ASYNC109
+
+    async def fetchval(self, statement: str, *values: object, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
+
+    def cursor(self, statement: str, *values: object, prefetch: int) -> AsyncIterator[Row]: ...
+
+    def transaction(self, *, isolation: str | None = None, readonly: bool = False) -> Any: ...
+
+    async def add_listener(self, channel: str, callback: Callable[["Connection", int, str, str], None]) -> None: ...
+
+    def is_closed(self) -> bool: ...
+
+    def terminate(self) -> None: ...
+
+
+CONNECT_S = 2.0
+WRITE_S = 5.0
+"""How long one statement of a batch may take, and how long a batch waits for a database that is away."""
+_READ_S = 30.0
+_READERS, _WRITERS = 8, 4
+
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.exceptions.OperatorInterventionError,  # shutting down, crashed, or not up yet
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # a primary that is one no longer
+    ConnectionError,
+    OSError,
+    TimeoutError,
+    EOFError,
+)
+"""The connection is gone: of what was under way it is not known whether it was done."""
+FAILURES = (asyncpg.PostgresError, *LOST)
+"""What a call of the database raises."""
+CONTENTION = (
+    asyncpg.exceptions.SerializationError,
+    asyncpg.exceptions.DeadlockDetectedError,
+    asyncpg.exceptions.LockNotAvailableError,
+)
+"""Somebody else was faster; nothing was done."""
+
+_SETTINGS = {
+    "application_name": "yjs-gateway",
+    "synchronous_commit": "on",  # whatever the database's default is: what is acknowledged is durable
+    "jit": "off",
+    "lock_timeout": "2000",
+    "idle_in_transaction_session_timeout": "5000",
+}
+
+
+def project_id(name: str) -> int:
+    """The id of a project: 64 bits of a hash of its name."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
+
+
+def without_password(url: str) -> str:
+    """The URL of a database as it may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user = f"{parts.username}:***@" if parts.username else "***@"
+    return urlunsplit(parts._replace(netloc=user + parts.netloc.rpartition("@")[2]))
+
+
+class Database:
+    """Owns the pools. A read that loses its connection is tried once more, on another one."""
+
+    def __init__(self, url: str, readers: asyncpg.Pool, writers: asyncpg.Pool) -> None:
+        self.url = url
+        self.name = without_password(url)
+        self.readers = readers
+        self.writers = writers
+        self.closed = False
+
+    @classmethod
+    async def open(cls, url: str, *, read_only: bool = False) -> Self:
+        """Connect, and create the schema or bring it up to date.
+
+        Raises:
+            NotAGatewayDatabase, SchemaTooNew, SchemaTooOld: it is left as it is.
+            StorageUnavailable: it cannot be reached.
+        """
+        try:
+            await _prepare(url, read_only=read_only)
+            readers = await _pool(url, _READERS, _READ_S, read_only=read_only)
+            writers = await _pool(url, _WRITERS, WRITE_S, read_only=read_only)
+        except (*FAILURES, ValueError) as error:
+            raise _opening_error(url, error) from error
+        return cls(url, readers, writers)
+
+    async def connect(self) -> Connection:
+        """A connection beside the pools."""
+        return await _connect(self.url)
+
+    async def fetch(self, statement: str, *values: object) -> list[Row]:
+        """Run a read of one statement."""
+        return await self._retry(lambda connection: connection.fetch(statement, *values))
+
+    async def fetch_row(self, statement: str, *values: object) -> Row | None:
+        return await self._retry(lambda connection: connection.fetchrow(statement, *values))
+
+    async def read(self, function: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run several reads that see one moment."""
+
+        async def work(connection: Connection) -> T:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                return await function(connection)
+
+        return await self._retry(work)
+
+    async def _retry(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        for last in (False, True):
+            try:
+                async with self.acquire(self.readers) as connection:
+                    return await work(connection)
+            except LOST as error:
+                if last or self.closed:
+                    raise storage_error(error) from error
+            except asyncpg.PostgresError as error:
+                raise storage_error(error) from error
+        raise AssertionError
+
+    async def write(self, function: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `function` in one transaction: committed when it returns, undone when it raises.
+
+        Raises:
+            StorageFull, StorageUnavailable: the database failed; nothing was kept where `certain`.
+        """
+        committing = False
+        try:
+            async with self.acquire(self.writers) as connection:
+                transaction = connection.transaction()
+                await transaction.start()
+                try:
+                    result = await function(connection)
+                except BaseException:
+                    with contextlib.suppress(*LOST):
+                        await transaction.rollback()
+                    raise
+                committing = True
+                await transaction.commit()
+                return result
+        except FAILURES as error:
+            raise storage_error(error, certain=not committing) from error
+
+    @contextlib.asynccontextmanager
+    async def acquire(self, pool: asyncpg.Pool) -> AsyncIterator[Connection]:
+        if self.closed:
+            raise StorageClosed("the storage is closed")
+        connection = await pool.acquire(timeout=CONNECT_S * 2)
+        try:
+            yield connection
+        except LOST:
+            connection.terminate()
+            raise
+        finally:
+            with contextlib.suppress(*LOST):
+                await pool.release(connection)
+
+    async def close(self) -> None:
+        self.closed = True
+        for pool in (self.readers, self.writers):
+            try:
+                await asyncio.wait_for(pool.close(), CONNECT_S)
+            except LOST:
+                pool.terminate()
+
+
+async def _connect(url: str, **settings: str) -> Connection:
+    connection: Connection = await asyncpg.connect(
+        url, timeout=CONNECT_S, command_timeout=WRITE_S, server_settings={**_SETTINGS, **settings}
+    )
+    return connection
+
+
+async def _keep(connection: Connection) -> None:
+    """Nothing to put back: no session of ours changes its settings."""
+
+
+async def _pool(url: str, size: int, seconds: float, *, read_only: bool) -> asyncpg.Pool:
+    settings = {**_SETTINGS, "default_transaction_read_only": "on"} if read_only else _SETTINGS
+    return await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=size,
+        timeout=CONNECT_S,
+        command_timeout=seconds,
+        server_settings=settings,
+        reset=_keep,
+        max_inactive_connection_lifetime=0,
+    )
+
+
+async def _prepare(url: str, *, read_only: bool) -> None:
+    """See what the database is, and give it the schema."""
+    files = migrations("postgres")
+    connection = await _connect(url)
+    try:
+        encoding = await connection.fetchval("SHOW server_encoding")
+        if encoding != "UTF8":
+            raise NotAGatewayDatabase(without_password(url), f"its encoding is {encoding}, and must be UTF8")
+        if read_only:
+            present = await _schema(connection, url)
+            if present == 0:
+                raise NotAGatewayDatabase(without_password(url), "it is empty")
+            if present < len(files):
+                raise SchemaTooOld(without_password(url), present, len(files))
+            return
+        if await _schema(connection, url) == len(files):
+            return
+        async with connection.transaction():
+            # One gateway does it; the others wait, and then see that it is done.
+            await connection.execute("SET LOCAL lock_timeout = '60s'")
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", project_id("yjs-gateway schema"), timeout=60)
+            present = await _schema(connection, url)
+            for _, script in files[present:]:
+                await connection.execute(script, timeout=3600)
+            if present == 0:
+                await connection.execute(
+                    "INSERT INTO cluster (schema, database, awake_ms, awake_at) VALUES ($1, $2, 0, now())",
+                    len(files),
+                    secrets.token_hex(8),
+                )
+            else:
+                await connection.execute("UPDATE cluster SET schema = $1", len(files))
+    finally:
+        connection.terminate()
+
+
+async def _schema(connection: Connection, url: str) -> int:
+    """The number of the newest schema file that was run; 0: none.
+
+    Raises:
+        NotAGatewayDatabase, SchemaTooNew
+    """
+    tables = {
+        row[0] for row in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+    }
+    if "cluster" not in tables:
+        if tables & {"project", "file", "change", "session", "turn"}:
+            raise NotAGatewayDatabase(without_password(url), "it holds the tables of another application")
+        return 0
+    row = await connection.fetchrow("SELECT schema FROM cluster")
+    if row is None:
+        raise NotAGatewayDatabase(without_password(url), "its table `cluster` is empty")
+    known = len(migrations("postgres"))
+    if row[0] > known:
+        raise SchemaTooNew(without_password(url), row[0], known)
+    return int(row[0])
+
+
+def _opening_error(url: str, error: Exception) -> StorageError:
+    name = without_password(url)
+    if isinstance(error, asyncpg.exceptions.InvalidAuthorizationSpecificationError | ValueError):
+        return DatabaseRefused(f"{name} refused the connection: {error}")
+    if isinstance(error, asyncpg.exceptions.InvalidCatalogNameError):
+        return DatabaseRefused(f"{name} does not exist: {error}")
+    return StorageUnavailable(f"{name} cannot be reached: {error or type(error).__name__}")
+
+
+def storage_error(error: BaseException, *, certain: bool = True) -> StorageError:
+    """What a failure of PostgreSQL means to us. `certain`: nothing of what was to be written is stored."""
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, asyncpg.exceptions.DiskFullError):
+        return StorageFull("the disk that holds the database is full")
+    if isinstance(error, asyncpg.exceptions.DataCorruptedError | asyncpg.exceptions.IndexCorruptedError):
+        return DataDamaged(None, str(error))
+    return StorageUnavailable(f"the database failed: {error or type(error).__name__}", certain=certain)

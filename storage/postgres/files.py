@@ -1,0 +1,446 @@
+"""Queries about files. Each sees one moment: it is one statement, or its connection is inside a read transaction."""
+
+from collections.abc import Collection
+from typing import Any
+
+from storage.checksums import DAMAGED, Chain, StoredRow, check_row, checksum
+from storage.errors import DataDamaged
+from storage.paths import path_after_prefix
+from storage.postgres.database import Connection, Database, Row, project_id
+from storage.postgres.text import from_text_or_none
+from storage.records import (
+    FileHead,
+    Incarnation,
+    Increment,
+    Milliseconds,
+    ProjectHead,
+    Snapshot,
+    StoredDocument,
+    StoredUpdate,
+    Tombstone,
+    Version,
+    VersionRecord,
+)
+
+HEAD = (
+    "f.path, f.version, f.incarnation, f.sequence, f.last_modified, f.size, f.deleted, f.born_version, f.born_sequence"
+)
+HEAD_COLUMNS = 9
+_LOG = "c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.body"
+_PROJECT = "p.name, p.epoch, p.sequence, p.last_modified"
+_SCANNED_CHANGES = 1000
+"""Where more changes than these lie after a position, the files are read instead of the log."""
+
+
+def stored_row(row: tuple[Any, ...]) -> StoredRow:
+    """A row of the log from the columns of `_LOG`."""
+    file, version, last_modified, size, author, check, body = row
+    return StoredRow(file, version, last_modified, size, from_text_or_none(author), check, body)
+
+
+async def project_head(database: Database, name: str) -> ProjectHead | None:
+    row = await database.fetch_row(
+        f"SELECT {_PROJECT} FROM project p WHERE p.id = $1 AND p.name = $2", project_id(name), name
+    )
+    return None if row is None else ProjectHead(*row)
+
+
+async def file_head(database: Database, project: str, path: str) -> FileHead | None:
+    row = await database.fetch_row(
+        f"SELECT {HEAD} FROM file f WHERE f.project = $1 AND f.path = $2", project_id(project), path
+    )
+    return None if row is None else FileHead(*row)
+
+
+async def file_heads(
+    database: Database, project: str, paths: Collection[str]
+) -> tuple[ProjectHead, list[FileHead]] | None:
+    return await _with_head(
+        database,
+        project,
+        f"SELECT {HEAD} FROM file f WHERE f.project = p.id AND f.path = ANY($3::text[])",
+        "",
+        list(paths),
+    )
+
+
+async def list_files(
+    database: Database, project: str, prefix: str, after: str, limit: int
+) -> tuple[ProjectHead, list[FileHead]] | None:
+    between, bounds = _between(prefix, after)
+    query = f"SELECT {HEAD} FROM file f WHERE f.project = p.id AND NOT f.deleted AND {between} ORDER BY f.path LIMIT $3"
+    return await _with_head(database, project, query, "ORDER BY f.path", limit, *bounds)
+
+
+async def list_tombstones(
+    database: Database, project: str, prefix: str, after: str, limit: int
+) -> tuple[ProjectHead, list[Tombstone]] | None:
+    between, bounds = _between(prefix, after)
+    author = "(SELECT c.author FROM change c WHERE c.project = f.project AND c.file = f.id AND c.version = f.version)"
+    query = (
+        f"SELECT {HEAD}, {author} AS author FROM file f WHERE f.project = p.id AND f.deleted_at IS NOT NULL"
+        f" AND {between} ORDER BY f.path LIMIT $3"
+    )
+    rows = await database.fetch(
+        f"SELECT {_PROJECT}, f.* FROM project p LEFT JOIN LATERAL ({query}) f ON true"
+        " WHERE p.id = $1 AND p.name = $2 ORDER BY f.path",
+        project_id(project),
+        project,
+        limit,
+        *bounds,
+    )
+    if not rows:
+        return None
+    found = [Tombstone(FileHead(*row[4:13]), from_text_or_none(row[13])) for row in rows if row[4] is not None]
+    return ProjectHead(*rows[0][:4]), found
+
+
+def _between(prefix: str, after: str) -> tuple[str, list[str]]:
+    """The condition of a page of paths, from the fourth parameter on, and its values."""
+    end = path_after_prefix(prefix)
+    if after >= prefix:
+        condition, bounds = "f.path > $4", [after]
+    else:
+        condition, bounds = "f.path >= $4", [prefix]
+    if prefix and end is not None:
+        return f"{condition} AND f.path < $5", [*bounds, end]
+    return condition, bounds
+
+
+async def _with_head(
+    database: Database, project: str, query: str, order: str, *values: object
+) -> tuple[ProjectHead, list[FileHead]] | None:
+    """A project's head, and the heads that a query of `project p` gives, as of one moment."""
+    rows = await database.fetch(
+        f"SELECT {_PROJECT}, f.* FROM project p LEFT JOIN LATERAL ({query}) f ON true"
+        f" WHERE p.id = $1 AND p.name = $2 {order}",
+        project_id(project),
+        project,
+        *values,
+    )
+    if not rows:
+        return None
+    return ProjectHead(*rows[0][:4]), [FileHead(*row[4:]) for row in rows if row[4] is not None]
+
+
+async def files_changed_since(
+    database: Database, project: str, head: ProjectHead, sequence: int, limit: int | None
+) -> tuple[ProjectHead, list[FileHead]] | None:
+    """`head` is about where the project stands: it decides what is read."""
+    if head.sequence - sequence <= _SCANNED_CHANGES:
+        query = (
+            f"SELECT {HEAD} FROM (SELECT c.file, max(c.sequence) AS newest FROM change c WHERE c.project = p.id"
+            " AND c.sequence > $3 GROUP BY c.file) c JOIN file f ON f.project = p.id AND f.id = c.file"
+            " ORDER BY f.sequence LIMIT $4"
+        )
+    else:
+        query = f"SELECT {HEAD} FROM file f WHERE f.project = p.id AND f.sequence > $3 ORDER BY f.sequence LIMIT $4"
+    return await _with_head(database, project, query, "ORDER BY f.sequence", sequence, limit)
+
+
+async def _file(connection: Connection, project: str, path: str) -> tuple[int, int, FileHead] | None:
+    """The file's id, its oldest version that can be had (0: the first), and its head."""
+    row = await connection.fetchrow(
+        f"SELECT f.id, f.base_version, {HEAD} FROM file f WHERE f.project = $1 AND f.path = $2",
+        project_id(project),
+        path,
+    )
+    return None if row is None else (row[0], row[1], FileHead(*row[2:]))
+
+
+async def existed_at(database: Database, project: str, path: str, sequence: int) -> bool:
+    row = await database.fetch_row(
+        "SELECT 1 FROM file f WHERE f.project = $1 AND f.path = $2 AND CASE WHEN f.born_sequence <= $3"
+        " THEN NOT f.deleted OR f.sequence > $3 ELSE EXISTS (SELECT 1 FROM past_life l WHERE l.project = f.project"
+        " AND l.file = f.id AND l.born_sequence <= $3 AND l.died_sequence > $3) END",
+        project_id(project),
+        path,
+        sequence,
+    )
+    return row is not None
+
+
+async def read_increment(database: Database, project: str, path: str, after: int, most_bytes: int) -> Increment | None:
+    # The file's row, its row of the log at `after`, and those behind it, unless they are too many bytes.
+    rows = await database.fetch(
+        f"SELECT f.id, f.base_version, b.size, b.version, {HEAD}, {_LOG} FROM file f"
+        " LEFT JOIN change b ON b.project = f.project AND b.file = f.id AND b.version = $3"
+        " LEFT JOIN change c ON c.project = f.project AND c.file = f.id AND c.version > $3 AND NOT f.deleted"
+        " AND $3 >= greatest(f.born_version, f.base_version) AND f.size - b.size <= $4"
+        " WHERE f.project = $1 AND f.path = $2 ORDER BY c.version",
+        project_id(project),
+        path,
+        after,
+        most_bytes,
+    )
+    if not rows:
+        return None
+    id, base, size, first = rows[0][:4]
+    head = FileHead(*rows[0][4:13])
+    if head.deleted or not max(head.born_version, base) <= after <= head.version:
+        return None
+    chain = Chain(path, id, after, size)
+    if first is None:
+        raise chain.damage(DAMAGED)
+    if head.size - size > most_bytes:
+        return None
+    bodies = tuple([chain.take(stored_row(row[13:])) for row in rows if row[13] is not None])
+    chain.require_end(head.version)
+    return Increment(head, Version(after), bodies)
+
+
+async def read_document(
+    connection: Connection, project: str, path: str, at_version: int | None
+) -> tuple[StoredDocument | None, list[int]]:
+    """What builds a document; and the versions of snapshots that are damaged, which it does without."""
+    file = await _file(connection, project, path)
+    if file is None:
+        return None, []
+    id, oldest, head = file
+    version = head.version if at_version is None else at_version
+    if version < oldest:
+        return None, []
+    row = await _row(connection, project, path, id, version, oldest)
+    if row is None or row.body is None:
+        return None, []
+    newest = await connection.fetchval(
+        "SELECT max(version) FROM change WHERE project = $1 AND file = $2", project_id(project), id
+    )
+    if newest != head.version:
+        raise DataDamaged(path, f"its log ends at version {newest}, and it is to be at version {head.version}")
+    born, incarnation = head.born_version, head.incarnation
+    if version < born:
+        born, incarnation = await _past_life(connection, project, path, id, version)
+    snapshot, damaged = await _snapshot(connection, project, id, born, row)
+    chain = Chain(path, id, max(born, oldest) - 1, None if oldest >= born else 0, folded=oldest)
+    if snapshot is not None:
+        chain = Chain(path, id, snapshot.version, snapshot.log_size)
+    rows = await connection.fetch(
+        f"SELECT {_LOG} FROM change c WHERE c.project = $1 AND c.file = $2 AND c.version > $3 AND c.version <= $4"
+        " ORDER BY c.version",
+        project_id(project),
+        id,
+        chain.version,
+        version,
+    )
+    updates = tuple([chain.take(stored_row(each)) for each in rows])
+    chain.require_end(version)
+    document = StoredDocument(
+        head=head,
+        version=Version(version),
+        incarnation=incarnation,
+        last_modified=Milliseconds(row.last_modified),
+        size=row.size,
+        snapshot=snapshot,
+        updates=updates,
+    )
+    return document, damaged
+
+
+async def _row(
+    connection: Connection, project: str, path: str, file: int, version: int, oldest: int
+) -> StoredRow | None:
+    """One row of a log, checked."""
+    found = await connection.fetchrow(
+        f"SELECT {_LOG} FROM change c WHERE c.project = $1 AND c.file = $2 AND c.version = $3",
+        project_id(project),
+        file,
+        version,
+    )
+    if found is None:
+        return None
+    row = stored_row(found)
+    if not check_row(row, folded=version == oldest):
+        raise DataDamaged(path, DAMAGED, version)
+    return row
+
+
+async def _past_life(
+    connection: Connection, project: str, path: str, file: int, version: int
+) -> tuple[Version, Incarnation]:
+    """The first version, and the name, of the life of which a version is."""
+    life = await connection.fetchrow(
+        "SELECT born_version, incarnation FROM past_life WHERE project = $1 AND file = $2 AND born_version <= $3"
+        " ORDER BY born_version DESC LIMIT 1",
+        project_id(project),
+        file,
+        version,
+    )
+    if life is None:
+        raise DataDamaged(path, "the life of which it is has no row", version)
+    return Version(life[0]), Incarnation(life[1])
+
+
+async def _snapshot(
+    connection: Connection, project: str, file: int, born: int, row: StoredRow
+) -> tuple[Snapshot | None, list[int]]:
+    """The newest intact snapshot of a life at or before a row of its log, and the damaged ones after it."""
+    damaged: list[int] = []
+    before = row.version + 1
+    while True:
+        found = await connection.fetchrow(
+            "SELECT s.version, s.body, s.size, s.checksum, c.size FROM snapshot s LEFT JOIN change c"
+            " ON c.project = s.project AND c.file = s.file AND c.version = s.version"
+            " WHERE s.project = $1 AND s.file = $2 AND s.version >= $3 AND s.version < $4"
+            " ORDER BY s.version DESC LIMIT 1",
+            project_id(project),
+            file,
+            born,
+            before,
+        )
+        if found is None:
+            return None, damaged
+        version, body, log_size, check, size = found
+        if check == checksum(body) and log_size == size:
+            return Snapshot(Version(version), body, log_size), damaged
+        damaged.append(version)
+        before = version
+
+
+async def drop_damaged_snapshots(connection: Connection, project: str, path: str, versions: list[int]) -> None:
+    await connection.execute(
+        "DELETE FROM snapshot WHERE project = $1 AND version = ANY($3::bigint[])"
+        " AND file = (SELECT id FROM file WHERE project = $1 AND path = $2)",
+        project_id(project),
+        path,
+        versions,
+    )
+
+
+async def past_lives(connection: Connection, project: str, path: str, limit: int) -> list[Version]:
+    file = await _file(connection, project, path)
+    if file is None:
+        return []
+    id, _, head = file
+    rows = await connection.fetch(
+        "SELECT born_version FROM past_life WHERE project = $1 AND file = $2 ORDER BY born_version DESC LIMIT $3",
+        project_id(project),
+        id,
+        limit,
+    )
+    # The tombstone of each life is the version before the next one is born.
+    tombstones = [head.version] if head.deleted else []
+    if rows:
+        tombstones += [born - 1 for born in (head.born_version, *(row[0] for row in rows[:-1]))]
+    return [Version(tombstone - 1) for tombstone in tombstones[:limit]]
+
+
+async def read_history(
+    connection: Connection, project: str, path: str, before: int | None, limit: int
+) -> tuple[FileHead, list[VersionRecord]] | None:
+    file = await _file(connection, project, path)
+    if file is None:
+        return None
+    id, oldest, head = file
+    rows = await connection.fetch(
+        "SELECT version, last_modified, size, author, body IS NULL FROM change WHERE project = $1 AND file = $2"
+        " AND version < $3 AND version >= $4 ORDER BY version DESC LIMIT $5",
+        project_id(project),
+        id,
+        head.version + 1 if before is None else before,
+        oldest,
+        limit,
+    )
+    return head, [
+        VersionRecord(version, time, size, from_text_or_none(author), deleted)
+        for version, time, size, author, deleted in rows
+    ]
+
+
+async def read_version(connection: Connection, project: str, path: str, version: int) -> StoredUpdate | None:
+    file = await _file(connection, project, path)
+    if file is None or version < file[1]:
+        return None
+    row = await _row(connection, project, path, file[0], version, file[1])
+    return None if row is None else StoredUpdate(row.version, row.last_modified, row.size, row.author, row.body)
+
+
+async def put_snapshot(connection: Connection, project: str, path: str, snapshot: Snapshot) -> None:
+    await connection.execute(
+        "INSERT INTO snapshot (project, file, version, size, checksum, body)"
+        " SELECT c.project, c.file, c.version, c.size, $4::bigint, $5::bytea FROM file f JOIN change c"
+        " ON c.project = f.project AND c.file = f.id AND c.version = $3 AND c.body IS NOT NULL"
+        " WHERE f.project = $1 AND f.path = $2 AND f.base_version < $3 ON CONFLICT DO NOTHING",
+        project_id(project),
+        path,
+        snapshot.version,
+        checksum(snapshot.body),
+        snapshot.body,
+    )
+
+
+async def drop_snapshots(connection: Connection) -> int:
+    return _count(await connection.execute("DELETE FROM snapshot"))
+
+
+def _count(status: str) -> int:
+    """How many rows a statement changed, by what it answers ("DELETE 3")."""
+    return int(status.rpartition(" ")[2])
+
+
+async def projects_after(database: Database, name: str, limit: int) -> list[ProjectHead]:
+    rows = await database.fetch(
+        f"SELECT {_PROJECT} FROM project p WHERE p.name > $1 ORDER BY p.name LIMIT $2", name, limit
+    )
+    return [ProjectHead(*row) for row in rows]
+
+
+async def files_after(database: Database, project: str, path: str, limit: int) -> list[FileHead]:
+    rows = await database.fetch(
+        f"SELECT {HEAD} FROM file f WHERE f.project = $1 AND f.path > $2 ORDER BY f.path LIMIT $3",
+        project_id(project),
+        path,
+        limit,
+    )
+    return [FileHead(*row) for row in rows]
+
+
+async def updates_after(
+    connection: Connection, project: str, path: str, version: int, limit: int
+) -> list[StoredUpdate]:
+    file = await _file(connection, project, path)
+    if file is None:
+        return []
+    id, oldest, _ = file
+    found: list[Row] = await connection.fetch(
+        f"SELECT {_LOG} FROM change c WHERE c.project = $1 AND c.file = $2 AND c.version > $3"
+        " ORDER BY c.version LIMIT $4",
+        project_id(project),
+        id,
+        max(version, oldest - 1),
+        limit,
+    )
+    rows = map(stored_row, found)
+    return [
+        StoredUpdate(
+            row.version,
+            row.last_modified,
+            row.size,
+            row.author,
+            row.body,
+            check_row(row, folded=row.version == oldest),
+        )
+        for row in rows
+    ]
+
+
+async def snapshots(database: Database, project: str, path: str) -> list[Snapshot]:
+    rows = await database.fetch(
+        "SELECT s.version, s.body, s.size, s.checksum FROM file f JOIN snapshot s ON s.project = f.project"
+        " AND s.file = f.id WHERE f.project = $1 AND f.path = $2 ORDER BY s.version",
+        project_id(project),
+        path,
+    )
+    return [Snapshot(version, body, size, check == checksum(body)) for version, body, size, check in rows]
+
+
+async def tombstone_floor(database: Database, project: str) -> int:
+    row = await database.fetch_row("SELECT tombstone_floor FROM project WHERE id = $1", project_id(project))
+    return 0 if row is None else int(row[0])
+
+
+async def base_version(database: Database, project: str, path: str) -> int:
+    row = await database.fetch_row(
+        "SELECT greatest(base_version, 1) FROM file WHERE project = $1 AND path = $2", project_id(project), path
+    )
+    return 1 if row is None else int(row[0])

@@ -1,0 +1,186 @@
+"""The projects that this gateway writes or follows: what it knows of each, and who hears of what is stored in them."""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+from storage.contract import CommitListener
+from storage.log import KnownProject, new_project
+from storage.postgres.database import Connection, Database, project_id
+from storage.postgres.news import read_news
+from storage.records import AppendUpdate, Change, Commit, CreateTurn, ProjectHead, TurnChange, UpdateTurn
+
+_log = logging.getLogger(__name__)
+
+_REMEMBERED_ROWS = 16_384
+_IDLE_PROJECTS = 4096
+"""So many projects that nobody follows or writes any more are remembered."""
+
+
+class WriteRequest:
+    """Changes of one `append`, and who waits for them."""
+
+    __slots__ = ("bytes", "changes", "future")
+
+    def __init__(self, changes: tuple[Change | TurnChange, ...], future: asyncio.Future[tuple[Any, ...]]) -> None:
+        self.changes = changes
+        self.future = future
+        self.bytes = sum(map(_size, changes))
+
+
+def _size(change: Change | TurnChange) -> int:
+    """Bytes that a change brings, about."""
+    if type(change) is AppendUpdate:
+        return len(change.body)
+    if type(change) is UpdateTurn:
+        return sum(len(block.content) for block in change.blocks)
+    return len(change.prompt) if type(change) is CreateTurn else 0
+
+
+class TrackedProject:
+    """What this gateway knows of a project: right as long as its row has the sequence that is known.
+
+    `lock` is held while something is read of it that moves what is known, and while a batch is stored.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.id = project_id(name)
+        self.known: KnownProject = new_project(name, 0)
+        self.loaded = False
+        """Whether listeners hear of everything after what is known."""
+        self.lock = asyncio.Lock()
+        self.followers = 0
+        self.queue: deque[WriteRequest] = deque()
+        self.writing: asyncio.Task[None] | None = None
+        self.told = 0
+        """The sequence at which another gateway said that it is."""
+        self.catching_up: asyncio.Task[None] | None = None
+        self.contended_at = float("-inf")
+        """When it was noticed last that another gateway writes here."""
+
+    @property
+    def exists(self) -> bool:
+        return self.known.id != 0
+
+    @property
+    def head(self) -> ProjectHead | None:
+        """Where the listeners have heard that the project stands."""
+        return self.known.head if self.exists else None
+
+    @property
+    def idle(self) -> bool:
+        return not (self.followers or self.queue or self.writing or self.catching_up or self.lock.locked())
+
+    def forget_rows(self) -> None:
+        """Forget what is known of files and turns where that is much."""
+        if self.known.size > _REMEMBERED_ROWS:
+            known = KnownProject(self.known.id, self.known.head)
+            self.known = known
+
+
+class Projects:
+    """All of them, and the listeners."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._tracked: dict[str, TrackedProject] = {}
+        self._by_id: dict[int, TrackedProject] = {}
+        self._listeners: list[tuple[CommitListener, CommitListener | None]] = []
+        self.catch_ups = 0
+        """How often something was read that another gateway had stored."""
+
+    def listen(self, listener: CommitListener, missed: CommitListener | None) -> None:
+        self._listeners.append((listener, missed))
+
+    def get(self, name: str) -> TrackedProject | None:
+        return self._tracked.get(name)
+
+    def by_id(self, id: int) -> TrackedProject | None:
+        return self._by_id.get(id)
+
+    def track(self, name: str) -> TrackedProject:
+        tracked = self._tracked.pop(name, None)
+        if tracked is None:
+            if len(self._tracked) >= _IDLE_PROJECTS:
+                self._forget_one()
+            tracked = TrackedProject(name)
+            self._by_id[tracked.id] = tracked
+        self._tracked[name] = tracked  # the newest last
+        return tracked
+
+    def _forget_one(self) -> None:
+        for name, tracked in self._tracked.items():
+            if tracked.idle:
+                del self._tracked[name]
+                self._by_id.pop(tracked.id, None)
+                return
+
+    @property
+    def followed(self) -> list[TrackedProject]:
+        return [tracked for tracked in self._tracked.values() if tracked.followers]
+
+    def tell(self, commits: tuple[Commit, ...]) -> None:
+        """Let the listeners hear of commits."""
+        for listener, missed in self._listeners:
+            try:
+                listener(commits)
+            except Exception:
+                _log.exception("a listener failed with what was committed")
+                try:
+                    if missed is not None:
+                        missed(commits)
+                except Exception:
+                    _log.exception("a listener failed to forget what it knew")
+
+    async def load(self, tracked: TrackedProject, connection: Connection) -> None:
+        """Know where a project stands. Its lock is held."""
+        if not tracked.loaded:
+            row = await connection.fetchrow(
+                "SELECT name, epoch, sequence, last_modified FROM project WHERE id = $1", tracked.id
+            )
+            if row is not None:
+                if row[0] != tracked.name:
+                    raise RuntimeError(f"the projects {row[0]!r} and {tracked.name!r} have one id")
+                tracked.known = KnownProject(tracked.id, ProjectHead(*row))
+            tracked.loaded = True
+
+    async def catch_up(self, tracked: TrackedProject, connection: Connection) -> None:
+        """Read what others have stored, and let the listeners hear of it. The project's lock is held."""
+        if not tracked.loaded:
+            await self.load(tracked, connection)
+            return
+        known = tracked.known
+        news = await read_news(connection, tracked.id, tracked.name, known)
+        if news is None:
+            return
+        if (known.id and news.head.epoch != known.head.epoch) or news.head.sequence < known.head.sequence:
+            _log.warning("the project %r is not what it was: everybody starts over", tracked.name)
+            known = KnownProject(tracked.id, news.head)
+            tracked.known = known
+            self._forget(tracked)
+            return
+        if news.head.sequence == known.head.sequence:
+            return
+        self.catch_ups += 1
+        if not known.id:
+            known = tracked.known = KnownProject(tracked.id, news.head)
+        known.head = news.head
+        for path, file in news.files.items():
+            if path in known.files:
+                known.files[path] = file
+        for key, turn in news.turns.items():
+            if key in known.turns:
+                known.turns[key] = turn
+        self.tell(news.commits)
+
+    def _forget(self, tracked: TrackedProject) -> None:
+        """Let the listeners forget what they know of a project."""
+        from storage.records import CommittedSession, Milliseconds, SessionHead
+
+        head = tracked.known.head
+        commit = CommittedSession(head, SessionHead("", None, head.sequence, Milliseconds(0)))
+        for _, missed in self._listeners:
+            if missed is not None:
+                missed((commit,))

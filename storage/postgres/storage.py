@@ -1,0 +1,449 @@
+"""`PostgresStorage`: the storage contract in a PostgreSQL database that any number of gateways share."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+import structlog
+
+from storage.contract import CommitListener
+from storage.errors import BackupElsewhere, StorageClosed, StorageError, StorageUnavailable
+from storage.log import DONE_KEPT_MS, Clock, wall_clock
+from storage.portable import Record
+from storage.postgres import access, files, retention, transfer, turns
+from storage.postgres.batch import done_from_row
+from storage.postgres.database import FAILURES, Database, project_id, storage_error
+from storage.postgres.projects import Projects, TrackedProject
+from storage.postgres.tail import Tail
+from storage.postgres.text import to_text
+from storage.postgres.writer import Writer
+from storage.records import (
+    AccessToken,
+    AuditEntry,
+    Change,
+    Committed,
+    CommittedSession,
+    CommittedTurn,
+    CreateSession,
+    CreateTurn,
+    Done,
+    FileHead,
+    FoldPoint,
+    Increment,
+    Milliseconds,
+    ProjectHead,
+    Retention,
+    Sequence,
+    SessionHead,
+    Snapshot,
+    Statistics,
+    StoredBlock,
+    StoredDocument,
+    StoredTurn,
+    StoredUpdate,
+    Tombstone,
+    TurnHead,
+    TurnRows,
+    UpdateTurn,
+    Version,
+    VersionRecord,
+)
+
+_log = structlog.get_logger("storage")
+
+_PAGE_ROWS = 1000
+_HIGHEST = 2**63 - 1
+"""The largest integer of the database: a greater version or sequence exists nowhere."""
+
+
+class PostgresStorage:
+    """Opened by `PostgresStorage.open`; implements `storage.contract.Storage`, where the methods are described."""
+
+    def __init__(self, database: Database, node: str, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self.node = node
+        """What this gateway is called among those of the database."""
+        self._projects = Projects(database)
+        self._group: Writer | None = None
+        self._tail: Tail | None = None
+
+    @classmethod
+    async def open(
+        cls, url: str, *, clock: Clock = wall_clock, queued_changes: int = 10_000, queued_bytes: int = 64 * 2**20
+    ) -> Self:
+        """Open a database beside others that have it open; its schema is created or brought up to date.
+
+        Args:
+            url: `postgresql://user:password@host:5432/database`; several hosts are separated by commas.
+            clock: milliseconds since 1970.
+            queued_changes, queued_bytes: bounds of what may wait to be written.
+
+        Raises:
+            NotAGatewayDatabase, SchemaTooNew, DatabaseRefused, StorageUnavailable
+        """
+        database = await Database.open(url)
+        storage = cls(database, secrets.token_hex(8), clock)
+        row = await database.fetch_row("SELECT database FROM cluster")
+        assert row is not None
+        storage._tail = Tail(database, storage._projects, node=storage.node, database_id=row[0])
+        storage._group = Writer(
+            database,
+            storage._projects,
+            node=storage.node,
+            clock=clock,
+            queued_changes=queued_changes,
+            queued_bytes=queued_bytes,
+            tell=storage._tail.say,
+        )
+        return storage
+
+    @classmethod
+    async def open_read_only(cls, url: str) -> Self:
+        """Open a database for reading, also beside gateways that serve it."""
+        return cls(await Database.open(url, read_only=True), "", wall_clock)
+
+    @property
+    def _writer(self) -> Writer:
+        if self._group is None:
+            raise TypeError("the storage was opened for reading only")
+        return self._group
+
+    def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
+        return self._writer.append(project, changes)
+
+    def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
+        self._projects.listen(listener, missed)
+
+    async def follow(self, project: str) -> ProjectHead | None:
+        tracked = self._projects.track(project)
+        tracked.followers += 1
+        try:
+            await self._heard(tracked, known=True)
+        except BaseException:
+            tracked.followers -= 1
+            raise
+        if self._tail is not None and not self._tail.fresh:
+            self._tail.followed_more()
+        return tracked.head
+
+    def unfollow(self, project: str) -> None:
+        tracked = self._projects.get(project)
+        if tracked is not None:
+            tracked.followers -= 1
+
+    async def catch_up(self, project: str) -> ProjectHead | None:
+        tracked = self._projects.track(project)
+        await self._heard(tracked, known=False)
+        return tracked.head
+
+    async def _heard(self, tracked: TrackedProject, *, known: bool) -> None:
+        """Let the listeners hear of what was stored in a project before the call; with `known`, only if they follow it
+        from now on."""
+        async with tracked.lock:
+            if known and tracked.loaded and tracked.followers > 1:
+                return
+            try:
+                async with self._database.acquire(self._database.readers) as connection:
+                    await self._projects.catch_up(tracked, connection)
+            except FAILURES as error:
+                raise storage_error(error) from error
+
+    @property
+    def fresh(self) -> bool:
+        return self._tail is not None and self._tail.fresh
+
+    async def project_head(self, project: str) -> ProjectHead | None:
+        return await files.project_head(self._database, project)
+
+    async def file_head(self, project: str, path: str) -> FileHead | None:
+        return await files.file_head(self._database, project, path)
+
+    async def file_heads(self, project: str, paths: Collection[str]) -> tuple[ProjectHead, list[FileHead]] | None:
+        return await files.file_heads(self._database, project, paths)
+
+    async def list_files(
+        self, project: str, *, prefix: str = "", after: str = "", limit: int
+    ) -> tuple[ProjectHead, list[FileHead]] | None:
+        return await files.list_files(self._database, project, prefix, after, limit)
+
+    async def list_tombstones(
+        self, project: str, *, prefix: str = "", after: str = "", limit: int
+    ) -> tuple[ProjectHead, list[Tombstone]] | None:
+        return await files.list_tombstones(self._database, project, prefix, after, limit)
+
+    async def files_changed_since(
+        self, project: str, sequence: int, *, limit: int | None = None
+    ) -> tuple[ProjectHead, list[FileHead]] | None:
+        head = await self._about(project)
+        if head is None:
+            return None
+        return await files.files_changed_since(self._database, project, head, min(sequence, _HIGHEST), limit)
+
+    async def _about(self, project: str) -> ProjectHead | None:
+        """About where a project stands: as it was heard, or as it is."""
+        tracked = self._projects.get(project)
+        if tracked is not None and tracked.head is not None:
+            return tracked.head
+        return await self.project_head(project)
+
+    async def changes_since(
+        self, project: str, sequence: int, *, limit: int | None = None
+    ) -> tuple[ProjectHead, list[FileHead | TurnHead]] | None:
+        sequence = min(sequence, _HIGHEST)
+        while True:
+            of_files = await self.files_changed_since(project, sequence, limit=limit)
+            if of_files is None:
+                return None
+            of_turns = await turns.turns_changed_since(self._database, project, sequence, limit)
+            if of_turns is not None and of_turns[0] == of_files[0]:  # two reads of one moment
+                changes: list[FileHead | TurnHead] = sorted(
+                    [*of_files[1], *of_turns[1]], key=lambda change: change.sequence
+                )
+                return of_files[0], changes if limit is None else changes[:limit]
+
+    async def existed_at(self, project: str, path: str, sequence: int) -> bool:
+        return await files.existed_at(self._database, project, path, min(sequence, _HIGHEST))
+
+    async def read_increment(
+        self, project: str, path: str, after: int, *, most_bytes: int, known: FileHead | None = None
+    ) -> Increment | None:
+        if after > _HIGHEST:
+            return None
+        return await files.read_increment(self._database, project, path, after, min(most_bytes, _HIGHEST))
+
+    async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:
+        version = None if at_version is None else min(at_version, _HIGHEST)
+        document, damaged = await self._database.read(
+            lambda connection: files.read_document(connection, project, path, version)
+        )
+        if damaged:
+            await self._drop_snapshots(project, path, damaged)
+        return document
+
+    async def _drop_snapshots(self, project: str, path: str, damaged: list[int]) -> None:
+        """Remove damaged snapshots, so that new ones can be taken: the log says what they should have said."""
+        _log.error("snapshots are damaged", project=project, path=path, versions=damaged)
+        if self._group is not None:
+            try:
+                await self._database.write(
+                    lambda connection: files.drop_damaged_snapshots(connection, project, path, damaged)
+                )
+            except StorageError as error:  # they are passed over as well as they are
+                _log.warning("damaged snapshots not removed", project=project, path=path, reason=str(error))
+
+    async def past_lives(self, project: str, path: str, *, limit: int) -> list[Version]:
+        return await self._database.read(lambda connection: files.past_lives(connection, project, path, limit))
+
+    async def read_history(
+        self, project: str, path: str, *, before: int | None = None, limit: int
+    ) -> tuple[FileHead, list[VersionRecord]] | None:
+        bound = None if before is None else min(before, _HIGHEST)
+        return await self._database.read(lambda connection: files.read_history(connection, project, path, bound, limit))
+
+    async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
+        bound = min(version, _HIGHEST)
+        return await self._database.read(lambda connection: files.read_version(connection, project, path, bound))
+
+    async def create_session(self, project: str, change: CreateSession) -> CommittedSession:
+        (committed,) = await self._writer.append(project, (change,))
+        return committed  # type: ignore[no-any-return]
+
+    async def write_turn(self, project: str, change: CreateTurn | UpdateTurn) -> CommittedTurn:
+        (committed,) = await self._writer.append(project, (change,))
+        return committed  # type: ignore[no-any-return]
+
+    async def done(self, project: str, key: str) -> Done | None:
+        row = await self._database.fetch_row(
+            "SELECT digest, session, turn, block_count, done_at FROM done"
+            " WHERE project = $1 AND key = $2 AND done_at > $3",
+            project_id(project),
+            to_text(key),
+            self._clock() - DONE_KEPT_MS,
+        )
+        return None if row is None else done_from_row(tuple(row))
+
+    async def session(self, project: str, session_id: str) -> SessionHead | None:
+        return await turns.session(self._database, project, session_id)
+
+    async def sessions(self, project: str, *, after: str | None = None, limit: int) -> list[SessionHead]:
+        return await turns.sessions(self._database, project, after, limit)
+
+    async def turn_head(self, project: str, session_id: str, turn_id: str) -> TurnHead | None:
+        return await turns.turn_head(self._database, project, session_id, turn_id)
+
+    async def turns(
+        self, project: str, session_id: str, *, after: str | None = None, limit: int, prompt_length: int
+    ) -> list[StoredTurn]:
+        return await turns.turns(self._database, project, session_id, after, limit, prompt_length)
+
+    async def read_turn(
+        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0, most_bytes: int | None = None
+    ) -> StoredTurn | None:
+        most_bytes = _HIGHEST if most_bytes is None else most_bytes
+        after_block = min(after_block, _HIGHEST)
+        return await self._database.read(
+            lambda connection: turns.read_turn(connection, project, session_id, turn_id, after_block, most_bytes)
+        )
+
+    async def read_blocks(
+        self, project: str, session_id: str, turn_id: str, *, after_block: int, limit: int, most_bytes: int
+    ) -> list[StoredBlock]:
+        after_block = min(after_block, _HIGHEST)
+        return await self._database.read(
+            lambda connection: turns.read_blocks(
+                connection, project, session_id, turn_id, after_block, limit, most_bytes
+            )
+        )
+
+    async def output_state(self, project: str, session_id: str, turn_id: str) -> bytes:
+        return await turns.output_state(self._database, project, session_id, turn_id)
+
+    async def running_turns(self) -> AsyncIterator[tuple[str, TurnHead]]:
+        after = (-_HIGHEST, -_HIGHEST)
+        while page := await turns.running_turns_after(self._database, after, _PAGE_ROWS):
+            for _, project, head in page:
+                yield project, head
+            after = page[-1][0]
+
+    async def turn_rows(self, project: str) -> AsyncIterator[TurnRows]:
+        after = (-_HIGHEST, -_HIGHEST)
+        while page := await self._database.read(
+            lambda connection, after=after: turns.turn_rows_after(connection, project, after, _PAGE_ROWS)  # type: ignore[misc]
+        ):
+            for _, rows in page:
+                yield rows
+            after = page[-1][0]
+
+    async def dangling(self) -> list[str]:
+        return await self._database.read(transfer.dangling)
+
+    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
+        await self._database.write(lambda connection: files.put_snapshot(connection, project, path, snapshot))
+
+    async def drop_snapshots(self) -> int:
+        return await self._database.write(files.drop_snapshots)
+
+    async def projects(self) -> AsyncIterator[ProjectHead]:
+        after = ""
+        while page := await files.projects_after(self._database, after, _PAGE_ROWS):
+            for head in page:
+                yield head
+            after = page[-1].name
+
+    async def files(self, project: str) -> AsyncIterator[FileHead]:
+        after = ""
+        while page := await files.files_after(self._database, project, after, _PAGE_ROWS):
+            for head in page:
+                yield head
+            after = page[-1].path
+
+    async def updates(self, project: str, path: str) -> AsyncIterator[StoredUpdate]:
+        after = Version(0)
+        while page := await self._database.read(
+            lambda connection, after=after: files.updates_after(connection, project, path, after, _PAGE_ROWS)  # type: ignore[misc]
+        ):
+            for update in page:
+                yield update
+            after = page[-1].version
+
+    async def snapshots(self, project: str, path: str) -> list[Snapshot]:
+        return await files.snapshots(self._database, project, path)
+
+    async def fold_points(self, rule: Retention, *, worth: int) -> AsyncIterator[FoldPoint]:
+        after: retention.Position | None = retention.START
+        while after is not None:
+            points, after = await self._database.read(
+                lambda connection, after=after: retention.fold_points(connection, rule, worth, after)  # type: ignore[misc]
+            )
+            for point in points:
+                yield point
+
+    async def fold(self, project: str, path: str, version: int, body: bytes | None) -> bool:
+        return await self._database.write(lambda connection: retention.fold(connection, project, path, version, body))
+
+    async def sweep(self, project: str, path: str) -> int:
+        return await self._database.write(lambda connection: retention.sweep(connection, project, path))
+
+    async def forget_tombstones(self, before: int) -> list[tuple[str, str]]:
+        return await self._database.write(lambda connection: retention.forget_tombstones(connection, before))
+
+    async def tombstone_floor(self, project: str) -> Sequence:
+        return Sequence(await files.tombstone_floor(self._database, project))
+
+    async def base_version(self, project: str, path: str) -> Version:
+        return Version(await files.base_version(self._database, project, path))
+
+    async def back_up(self, target: Path) -> None:
+        raise BackupElsewhere
+
+    async def export_project(self, project: str, take: Callable[[Record], None]) -> None:
+        await self._database.read(lambda connection: transfer.export_project(connection, project, take))
+
+    async def import_project(self, name: str, records: Iterable[Record]) -> ProjectHead:
+        return await self._database.write(lambda connection: transfer.import_project(connection, name, records))
+
+    async def add_token(self, token: AccessToken) -> None:
+        await self._database.write(lambda connection: access.add_token(connection, token))
+
+    async def token(self, identifier: str) -> AccessToken | None:
+        return await access.token(self._database, identifier)
+
+    async def tokens(self) -> list[AccessToken]:
+        return await access.tokens(self._database)
+
+    async def revoke_token(self, identifier: str, now: Milliseconds) -> AccessToken | None:
+        return await self._database.write(lambda connection: access.revoke_token(connection, identifier, now))
+
+    async def note_use(self, used: Mapping[str, int]) -> None:
+        await self._database.write(lambda connection: access.note_use(connection, used))
+
+    async def note_audit(self, entries: Iterable[AuditEntry]) -> None:
+        await self._database.write(lambda connection: access.note_audit(connection, entries))
+
+    async def audit(
+        self,
+        *,
+        since: int = 0,
+        project: str | None = None,
+        subject: str | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> list[AuditEntry]:
+        return await access.audit(self._database, since, project, subject, before, limit)
+
+    async def forget_audit(self, before: Milliseconds) -> int:
+        return await self._database.write(lambda connection: access.forget_audit(connection, before))
+
+    async def reclaim(self) -> int:
+        return 0  # the database's own vacuum does it, again and again
+
+    @property
+    def load(self) -> float:
+        return self._group.load if self._group else 0.0
+
+    def statistics(self) -> Statistics:
+        writer = self._group
+        return Statistics(
+            commits=writer.commits if writer else 0,
+            changes=writer.changes if writer else 0,
+            queued=writer.queued if writer else 0,
+            database_bytes=self._tail.database_bytes if self._tail else 0,
+            log_bytes=0,
+        )
+
+    async def ready(self) -> None:
+        if self._database.closed:
+            raise StorageClosed("the storage is closed")
+        if self._tail is not None and self._tail.lag > 1:
+            raise StorageUnavailable(f"the database has not been heard for {self._tail.lag:.1f} seconds")
+        await self._database.fetch("SELECT 1")
+
+    async def close(self) -> None:
+        if self._group is not None:
+            await self._group.close()
+        if self._tail is not None:
+            await self._tail.close()
+        await self._database.close()

@@ -1,0 +1,194 @@
+"""Hearing of what other gateways store: by notifications, and by a heartbeat that finds what they miss.
+
+No message is data: a notification names a project and a sequence, and what was stored is read from the log. A message
+that is lost, doubled or late costs latency and nothing else: every heartbeat asks where the followed projects stand.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+
+import asyncpg
+
+from storage.postgres.database import LOST, Connection, Database
+from storage.postgres.projects import Projects, TrackedProject
+
+_log = logging.getLogger(__name__)
+
+_BEAT_S = 0.25
+_ANSWER_S = 1.0
+_FRESH_S = 1.0
+"""For so long after a heartbeat was answered it is known that nothing older was missed."""
+_SIZE_S = 60.0
+_TOLD_TOGETHER = 200
+
+
+class Tail:
+    """Follows the projects of `projects` that have followers.
+
+    Args:
+        node: what this gateway is called among those of the database.
+        database_id: what the database is called; gateways of others may use the same server.
+    """
+
+    def __init__(self, database: Database, projects: Projects, *, node: str, database_id: str) -> None:
+        self._database = database
+        self._projects = projects
+        self._node = node
+        self._channel = f"yjsg_{database_id}"
+        self._connection: Connection | None = None
+        self._proven = float("-inf")
+        self._size_at = float("-inf")
+        self._wake = asyncio.Event()
+        self._unsaid: dict[int, int] = {}
+        self._say = asyncio.Event()
+        self._tasks = [
+            asyncio.create_task(self._beat(), name="tail"),
+            asyncio.create_task(self._say_all(), name="tail-notify"),
+        ]
+        self._catching_up: set[asyncio.Task[None]] = set()
+        self.database_bytes = 0
+        self.reconnects = 0
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds it has not been known that nothing was missed; 0 while nothing is followed."""
+        return max(0.0, time.monotonic() - self._proven) if self._projects.followed else 0.0
+
+    @property
+    def fresh(self) -> bool:
+        """Whether all that was stored up to a second ago has been heard of."""
+        return time.monotonic() - self._proven <= _FRESH_S
+
+    def followed_more(self) -> None:
+        """A project has its first follower: prove soon that it is heard of."""
+        self._wake.set()
+
+    def say(self, tracked: TrackedProject) -> None:
+        """Tell the other gateways where a project stands."""
+        self._unsaid[tracked.id] = tracked.known.head.sequence
+        self._say.set()
+
+    async def close(self) -> None:
+        for task in (*self._tasks, *self._catching_up):
+            task.cancel()
+        await asyncio.wait([*self._tasks, *self._catching_up])
+        if self._connection is not None:
+            self._connection.terminate()
+
+    # Telling
+
+    async def _say_all(self) -> None:
+        connection: Connection | None = None
+        try:
+            while True:
+                await self._say.wait()
+                self._say.clear()
+                while self._unsaid:
+                    some = [self._unsaid.popitem() for _ in range(min(len(self._unsaid), _TOLD_TOGETHER))]
+                    payload = f"{self._node} " + " ".join(f"{id}:{sequence}" for id, sequence in some)
+                    try:
+                        if connection is None or connection.is_closed():
+                            connection = await self._database.connect()
+                        await connection.execute("SELECT pg_notify($1, $2)", self._channel, payload)
+                    except LOST:  # a hint: the others' heartbeats find what it would have told
+                        if connection is not None:
+                            connection.terminate()
+                        await asyncio.sleep(_BEAT_S)
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+    # Hearing
+
+    async def _beat(self) -> None:
+        while True:
+            followed = self._projects.followed
+            if not followed:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            started = time.monotonic()
+            try:
+                connection = await self._listening()
+                rows = await connection.fetch(
+                    "SELECT id, sequence FROM project WHERE id = ANY($1::bigint[])",
+                    [tracked.id for tracked in followed],
+                    timeout=_ANSWER_S,
+                )
+                self._proven = started
+                for id, sequence in rows:
+                    self._heard(id, sequence)
+                await self._measure(connection)
+            except LOST as error:
+                if not self._database.closed:
+                    _log.warning("the database is not heard: %s", error or type(error).__name__)
+                self._deaf()
+            except asyncpg.PostgresError as error:
+                _log.warning("the heartbeat failed: %s", error)
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _BEAT_S)
+
+    async def _listening(self) -> Connection:
+        """The connection that listens. It listens before it looks: what is stored meanwhile is told or seen."""
+        if self._connection is None or self._connection.is_closed():
+            self._connection = None
+            connection = await self._database.connect()
+            try:
+                await connection.add_listener(self._channel, self._notified)
+            except BaseException:
+                connection.terminate()
+                raise
+            self.reconnects += 1
+            self._connection = connection
+        return self._connection
+
+    def _deaf(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _measure(self, connection: Connection) -> None:
+        now = time.monotonic()
+        if now - self._size_at > _SIZE_S:
+            self._size_at = now
+            self.database_bytes = await connection.fetchval("SELECT pg_database_size(current_database())", timeout=5)
+
+    def _notified(self, connection: Connection, pid: int, channel: str, payload: str) -> None:
+        node, *told = payload.split(" ")
+        if node == self._node:
+            return
+        for each in told:
+            id, _, sequence = each.partition(":")
+            self._heard(int(id), int(sequence))
+
+    def _heard(self, id: int, sequence: int) -> None:
+        tracked = self._projects.by_id(id)
+        if tracked is None or not tracked.followers or sequence <= tracked.known.head.sequence:
+            return
+        tracked.told = max(tracked.told, sequence)
+        if tracked.catching_up is None:
+            task = tracked.catching_up = asyncio.create_task(self._catch_up(tracked), name="tail-catch-up")
+            self._catching_up.add(task)
+            task.add_done_callback(self._catching_up.discard)
+
+    async def _catch_up(self, tracked: TrackedProject) -> None:
+        """Read until what was told has been heard of; each reading hears of all that was stored before it."""
+        try:
+            while tracked.told > tracked.known.head.sequence:
+                told = tracked.told
+                async with tracked.lock:
+                    if told > tracked.known.head.sequence:
+                        async with self._database.acquire(self._database.readers) as connection:
+                            await self._projects.catch_up(tracked, connection)
+                if tracked.told == told:
+                    break
+        except LOST as error:  # the next heartbeat tries again
+            _log.info("what was stored in %r could not be read: %s", tracked.name, error)
+        except Exception:
+            _log.exception("what was stored in %r could not be heard of", tracked.name)
+        finally:
+            tracked.told = 0
+            tracked.catching_up = None

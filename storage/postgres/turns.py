@@ -1,0 +1,229 @@
+"""Queries about sessions and turns. Each sees one moment: it is one statement, or inside a read transaction."""
+
+from typing import Any
+
+from storage.postgres.database import Connection, Database, project_id
+from storage.postgres.text import from_text, from_text_or_none, to_text
+from storage.records import BlockRow, ProjectHead, SessionHead, StoredBlock, StoredTurn, TurnHead, TurnRows
+
+TURN = (
+    "t.session, t.name, t.status, t.block_count, t.sequence, t.last_updated, t.created_at, t.started_at,"
+    " t.completed_at, t.error, t.size, t.output_offset, t.result_status, t.result_error, t.settling, t.grown"
+)
+TURN_COLUMNS = 16
+SESSION = "s.name, s.title, s.sequence, s.created_at"
+_HIGHEST = 2**63 - 1
+_PAGE_ROWS = 1000
+
+
+def turn_head_from_row(row: tuple[Any, ...]) -> TurnHead:
+    """A head from the columns of `TURN`."""
+    session, name, *columns = row
+    columns[7] = from_text_or_none(columns[7])
+    columns[11] = from_text_or_none(columns[11])
+    return TurnHead(from_text(session), from_text(name), *columns)
+
+
+def session_from_row(row: tuple[Any, ...]) -> SessionHead:
+    """A session from the columns of `SESSION`."""
+    name, title, sequence, created_at = row
+    return SessionHead(from_text(name), from_text_or_none(title), sequence, created_at)
+
+
+async def session(database: Database, project: str, name: str) -> SessionHead | None:
+    row = await database.fetch_row(
+        f"SELECT {SESSION} FROM session s WHERE s.project = $1 AND s.name = $2", project_id(project), to_text(name)
+    )
+    return None if row is None else session_from_row(row)
+
+
+async def sessions(database: Database, project: str, after: str | None, limit: int) -> list[SessionHead]:
+    rows = await database.fetch(
+        f"SELECT {SESSION} FROM session s WHERE s.project = $1 AND ($2::text IS NULL"
+        " OR s.id < (SELECT id FROM session WHERE project = $1 AND name = $2)) ORDER BY s.id DESC LIMIT $3",
+        project_id(project),
+        None if after is None else to_text(after),
+        limit,
+    )
+    return [session_from_row(row) for row in rows]
+
+
+async def turn_head(database: Database, project: str, session: str, name: str) -> TurnHead | None:
+    row = await database.fetch_row(
+        f"SELECT {TURN} FROM turn t WHERE t.project = $1 AND t.session = $2 AND t.name = $3",
+        project_id(project),
+        to_text(session),
+        to_text(name),
+    )
+    return None if row is None else turn_head_from_row(row)
+
+
+async def turns(
+    database: Database, project: str, session: str, after: str | None, limit: int, prompt_length: int
+) -> list[StoredTurn]:
+    # A character of a prompt may be stored as two.
+    rows = await database.fetch(
+        f"SELECT left(b.body, 2 * $5 + 2), {TURN} FROM turn t JOIN prompt b ON b.project = t.project AND b.turn = t.id"
+        " WHERE t.project = $1 AND t.session = $2 AND ($3::text IS NULL"
+        " OR t.id < (SELECT id FROM turn WHERE project = $1 AND session = $2 AND name = $3))"
+        " ORDER BY t.id DESC LIMIT $4",
+        project_id(project),
+        to_text(session),
+        None if after is None else to_text(after),
+        limit,
+        prompt_length,
+    )
+    found = []
+    for row in rows:
+        prompt = from_text(row[0])
+        head = turn_head_from_row(row[1:])
+        found.append(StoredTurn(head, prompt[:prompt_length], (), len(prompt) > prompt_length))
+    return found
+
+
+async def _find_turn(connection: Connection, project: str, session: str, name: str) -> tuple[int, TurnHead] | None:
+    row = await connection.fetchrow(
+        f"SELECT t.id, {TURN} FROM turn t WHERE t.project = $1 AND t.session = $2 AND t.name = $3",
+        project_id(project),
+        to_text(session),
+        to_text(name),
+    )
+    return None if row is None else (row[0], turn_head_from_row(row[1:]))
+
+
+async def read_turn(
+    connection: Connection, project: str, session: str, name: str, after_block: int, most_bytes: int
+) -> StoredTurn | None:
+    found = await _find_turn(connection, project, session, name)
+    if found is None:
+        return None
+    id, head = found
+    prompt = await connection.fetchval(
+        "SELECT body FROM prompt WHERE project = $1 AND turn = $2", project_id(project), id
+    )
+    told_from = await connection.fetchval(
+        "SELECT told_from FROM block WHERE project = $1 AND turn = $2 AND position = $3",
+        project_id(project),
+        id,
+        after_block - 1,
+    )
+    start = after_block if told_from is None else told_from
+    blocks = await _blocks(connection, project, id, start, None, most_bytes, after_block)
+    return StoredTurn(head, from_text(prompt), tuple(blocks))
+
+
+async def read_blocks(
+    connection: Connection, project: str, session: str, name: str, after_block: int, limit: int, most_bytes: int
+) -> list[StoredBlock]:
+    found = await _find_turn(connection, project, session, name)
+    if found is None:
+        return []
+    return await _blocks(connection, project, found[0], after_block, limit, most_bytes, after_block)
+
+
+async def _blocks(
+    connection: Connection, project: str, turn: int, start: int, limit: int | None, most_bytes: int, known: int
+) -> list[StoredBlock]:
+    """Blocks from a position on, within so many bytes; at least one that a reader of the first `known` does not know,
+    or the reader would ask for the same again."""
+    lengths = await connection.fetch(
+        "SELECT position, octet_length(content) FROM block WHERE project = $1 AND turn = $2 AND position >= $3"
+        " ORDER BY position LIMIT $4",
+        project_id(project),
+        turn,
+        start,
+        limit,
+    )
+    end, size = start - 1, 0
+    for position, length in lengths:
+        size += length
+        if size > most_bytes and position > known:
+            break
+        end = position
+    rows = await connection.fetch(
+        "SELECT position, type, content, created_at FROM block WHERE project = $1 AND turn = $2"
+        " AND position BETWEEN $3 AND $4 ORDER BY position",
+        project_id(project),
+        turn,
+        start,
+        end,
+    )
+    return [StoredBlock(*row) for row in rows]
+
+
+async def output_state(database: Database, project: str, session: str, name: str) -> bytes:
+    row = await database.fetch_row(
+        "SELECT o.body FROM turn t JOIN output_state o ON o.project = t.project AND o.turn = t.id"
+        " WHERE t.project = $1 AND t.session = $2 AND t.name = $3",
+        project_id(project),
+        to_text(session),
+        to_text(name),
+    )
+    return b"" if row is None else row[0]
+
+
+async def running_turns_after(
+    database: Database, after: tuple[int, int], limit: int
+) -> list[tuple[tuple[int, int], str, TurnHead]]:
+    """Of each its position, project and head."""
+    rows = await database.fetch(
+        f"SELECT t.project, t.id, p.name, {TURN} FROM turn t JOIN project p ON p.id = t.project"
+        " WHERE t.status = 'running' AND (t.project, t.id) > ($1, $2) ORDER BY t.project, t.id LIMIT $3",
+        *after,
+        limit,
+    )
+    return [((row[0], row[1]), row[2], turn_head_from_row(row[3:])) for row in rows]
+
+
+async def turn_rows_after(
+    connection: Connection, project: str, after: tuple[int, int], limit: int
+) -> list[tuple[tuple[int, int], TurnRows]]:
+    """A page of the turns of a project behind a session and a turn in it, of each these and what is stored with it.
+    A page ends with the turn with which it has `limit` turns and blocks."""
+    page: list[tuple[tuple[int, int], TurnRows]] = []
+    rows = await connection.fetch(
+        f"SELECT s.id, t.id, {SESSION}, EXISTS (SELECT 1 FROM prompt b WHERE b.project = t.project AND b.turn = t.id),"
+        " coalesce((SELECT o.body FROM output_state o WHERE o.project = t.project AND o.turn = t.id), ''::bytea),"
+        f" {TURN} FROM session s JOIN turn t ON t.project = s.project AND t.session = s.name WHERE s.project = $1"
+        " AND s.id >= $2 AND (s.id > $2 OR t.id > $3) ORDER BY s.id, t.id LIMIT $4",
+        project_id(project),
+        *after,
+        limit,
+    )
+    for row in rows:
+        blocks = await connection.fetch(
+            "SELECT position, type, created_at, (sum(octet_length(content)) OVER (ORDER BY position))::bigint,"
+            " octet_length(content), told_from FROM block WHERE project = $1 AND turn = $2 ORDER BY position",
+            project_id(project),
+            row[1],
+        )
+        found = TurnRows(
+            session_from_row(row[2:6]),
+            turn_head_from_row(row[8:]),
+            True,
+            row[6],
+            row[7],
+            tuple(BlockRow(*block) for block in blocks),
+        )
+        page.append(((row[0], row[1]), found))
+        limit -= 1 + len(found.blocks)
+        if limit <= 0:
+            break
+    return page
+
+
+async def turns_changed_since(
+    database: Database, project: str, sequence: int, limit: int | None
+) -> tuple[ProjectHead, list[TurnHead]] | None:
+    rows = await database.fetch(
+        f"SELECT p.name, p.epoch, p.sequence, p.last_modified, t.* FROM project p LEFT JOIN LATERAL (SELECT {TURN}"
+        " FROM turn t WHERE t.project = p.id AND t.sequence > $3 ORDER BY t.sequence LIMIT $4) t ON true"
+        " WHERE p.id = $1 AND p.name = $2 ORDER BY t.sequence",
+        project_id(project),
+        project,
+        sequence,
+        limit,
+    )
+    if not rows:
+        return None
+    return ProjectHead(*rows[0][:4]), [turn_head_from_row(row[4:]) for row in rows if row[4] is not None]

@@ -1,0 +1,281 @@
+"""Writing: what waits of one project at a moment becomes one batch, which is stored by one statement.
+
+No lock is held while this gateway thinks: a batch names the sequence that it builds on, and is stored only if the
+project is still there. Where another gateway was faster, its changes are read, and the batch is made anew, this time
+while the project's row is locked, so that two busy gateways take turns.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from storage.errors import StorageClosed, StorageError, StorageOverloaded
+from storage.log import Clock, Plan, Result, break_lines, needs, plan
+from storage.postgres import batch as batches
+from storage.postgres.database import CONTENTION, LOST, WRITE_S, Connection, Database, storage_error
+from storage.postgres.projects import Projects, TrackedProject, WriteRequest
+from storage.records import Change, TurnChange
+
+_log = logging.getLogger(__name__)
+
+_BATCH_CHANGES = 1024
+_BATCH_BYTES = 8 * 2**20
+_CONTENDED_S = 1.0
+"""For so long after another gateway wrote to a project, its row is locked first."""
+_PAUSE_S = 0.02
+
+
+class _Attempt:
+    """A batch on its way. `sent`: a plan of which no answer has come yet, under the number `number`."""
+
+    def __init__(self, requests: list[WriteRequest], number: int) -> None:
+        self.requests = requests
+        self.number = number
+        self.sent: Plan | None = None
+        self.lost = False
+        """Whether an answer to `sent` was lost, so that it may be stored."""
+        self.locked = False
+
+
+class Writer:
+    """Queues requests by project, and stores them in batches, one batch of a project at a time.
+
+    Args:
+        node: what this gateway is called among those of the database.
+        tell: is called with each project in which something was stored.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        projects: Projects,
+        *,
+        node: str,
+        clock: Clock,
+        queued_changes: int,
+        queued_bytes: int,
+        tell: Callable[[TrackedProject], None],
+    ) -> None:
+        self._database = database
+        self._projects = projects
+        self._node = node
+        self._clock = clock
+        self._queued_changes = queued_changes
+        self._queued_bytes = queued_bytes
+        self._tell = tell
+        self._waiting = 0
+        self._waiting_bytes = 0
+        self._closing = False
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.commits = 0
+        self.changes = 0
+        self.races_lost = 0
+        """How often another gateway was faster."""
+        self.answers_lost = 0
+        """How often no answer came to a batch."""
+        self.found_stored = 0
+        """How often such a batch turned out to be stored."""
+
+    @property
+    def queued(self) -> int:
+        """Changes that wait or are being written."""
+        return self._waiting
+
+    @property
+    def load(self) -> float:
+        """How full the queues are, from 0 to 1."""
+        return max(self._waiting / self._queued_changes, self._waiting_bytes / self._queued_bytes)
+
+    def append(self, project: str, changes: tuple[Change | TurnChange, ...]) -> asyncio.Future[tuple[Any, ...]]:
+        """Queue changes; the future has the `Commit` of each."""
+        if self._closing:
+            raise StorageClosed("the storage is closed")
+        if self._waiting + len(changes) > self._queued_changes:
+            raise StorageOverloaded(self._waiting, self._queued_changes)
+        request = WriteRequest(changes, asyncio.get_running_loop().create_future())
+        if self._waiting and self._waiting_bytes + request.bytes > self._queued_bytes:
+            raise StorageOverloaded(self._waiting, self._queued_changes)
+        self._waiting += len(changes)
+        self._waiting_bytes += request.bytes
+        tracked = self._projects.track(project)
+        tracked.queue.append(request)
+        if tracked.writing is None:
+            tracked.writing = asyncio.create_task(self._write(tracked), name="group-commit")
+            self._tasks.add(tracked.writing)
+            tracked.writing.add_done_callback(self._tasks.discard)
+        return request.future
+
+    async def close(self) -> None:
+        """Write what was queued, then stop."""
+        self._closing = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _write(self, tracked: TrackedProject) -> None:
+        try:
+            while tracked.queue:
+                requests = _next_batch(tracked)
+                async with tracked.lock:
+                    results = await self._commit(tracked, requests)
+                    self._settle(tracked, requests, results)
+        finally:
+            tracked.writing = None
+
+    def _settle(self, tracked: TrackedProject, requests: list[WriteRequest], results: Sequence[Result]) -> None:
+        for request in requests:
+            self._waiting -= len(request.changes)
+            self._waiting_bytes -= request.bytes
+        commits = tuple([commit for result in results if type(result) is tuple for commit in result])
+        if commits:
+            self.commits += 1
+            self.changes += len(commits)
+            self._projects.tell(commits)
+            self._tell(tracked)
+        _answer(requests, results)
+
+    async def _commit(self, tracked: TrackedProject, requests: list[WriteRequest]) -> Sequence[Result]:
+        """Store a batch; never raises."""
+        try:
+            made = await self._store(tracked, requests)
+        except Exception as error:  # the requests are told; writing must outlive any of them
+            if not isinstance(error, StorageError):
+                _log.exception("a batch failed")
+            for request in requests:
+                break_lines(request.changes)
+            return [storage_error(error)] * len(requests)
+        if made.stores:
+            made.known.id = tracked.id
+        made.settle()
+        return made.results
+
+    async def _store(self, tracked: TrackedProject, requests: list[WriteRequest]) -> Plan:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + WRITE_S
+        attempt = _Attempt(requests, next(self._numbers))
+        attempt.locked = loop.time() - tracked.contended_at < _CONTENDED_S
+        tracked.forget_rows()
+        while True:
+            try:
+                async with self._database.acquire(self._database.writers) as connection:
+                    made = await self._try(connection, tracked, attempt)
+                if made is not None:
+                    return made
+                self.races_lost += 1
+                attempt.locked = True
+                tracked.contended_at = loop.time()
+            except CONTENTION as error:
+                attempt.locked = True
+                if not attempt.lost:
+                    attempt.sent = None
+                if loop.time() > deadline:
+                    raise storage_error(error, certain=not attempt.lost) from error
+                await asyncio.sleep(_PAUSE_S)
+            except LOST as error:
+                if attempt.sent is not None and not attempt.lost:
+                    self.answers_lost += 1
+                    attempt.lost = True
+                if loop.time() > deadline:
+                    raise storage_error(error, certain=attempt.sent is None) from error
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _try(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan | None:
+        """Try once; None where another gateway was faster, whose changes have been heard of then."""
+        if attempt.sent is not None:
+            stored = await batches.was_stored(connection, attempt.sent, self._node, attempt.number)
+            if stored:
+                self.found_stored += 1
+                return attempt.sent
+            if stored is False:
+                attempt.sent, attempt.lost = None, False
+                await self._projects.catch_up(tracked, connection)
+                return None
+            # It may still be stored, and then this one is not: both build on the same sequence.
+            if await batches.store(connection, attempt.sent, self._node, attempt.number):
+                return attempt.sent
+            return await self._try_again_after_none(connection, tracked, attempt)
+        await self._projects.load(tracked, connection)
+        if attempt.locked:
+            return await self._store_locked(connection, tracked, attempt)
+        made = await self._plan(connection, tracked, attempt)
+        if not made.stores:
+            # What was found to be in conflict is so only if nobody has written since.
+            before = tracked.known.head
+            await self._projects.catch_up(tracked, connection)
+            return made if tracked.known.head is before else None
+        attempt.sent = made
+        stored = await batches.store(connection, made, self._node, attempt.number)
+        attempt.sent = None
+        if stored:
+            return made
+        await self._projects.catch_up(tracked, connection)
+        return None
+
+    async def _try_again_after_none(
+        self, connection: Connection, tracked: TrackedProject, attempt: _Attempt
+    ) -> Plan | None:
+        """The same plan was sent twice, and the second was not stored: the first was, or another gateway's."""
+        sent = attempt.sent
+        assert sent is not None
+        if await batches.was_stored(connection, sent, self._node, attempt.number):
+            self.found_stored += 1
+            return sent
+        attempt.sent, attempt.lost = None, False
+        await self._projects.catch_up(tracked, connection)
+        return None
+
+    async def _store_locked(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan | None:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            sequence = await connection.fetchval(
+                "SELECT sequence FROM project WHERE id = $1 FOR NO KEY UPDATE", tracked.id
+            )
+            if sequence is not None and sequence != tracked.known.head.sequence:
+                tracked.contended_at = asyncio.get_running_loop().time()
+                await self._projects.catch_up(tracked, connection)
+            made = await self._plan(connection, tracked, attempt)
+            stored = not made.stores or await batches.store(connection, made, self._node, attempt.number)
+        except BaseException:
+            if not connection.is_closed():
+                await transaction.rollback()
+            raise
+        attempt.sent = made if made.stores else None
+        await transaction.commit()
+        attempt.sent = None
+        if stored:
+            return made
+        await self._projects.catch_up(tracked, connection)  # a project that another gateway has just made
+        return None
+
+    async def _plan(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan:
+        now = self._clock()
+        requests = [request.changes for request in attempt.requests]
+        if missing := needs(tracked.known, requests):
+            await batches.load(connection, tracked.known, missing, now)
+        return plan(tracked.known, requests, now)
+
+
+def _next_batch(tracked: TrackedProject) -> list[WriteRequest]:
+    queue = tracked.queue
+    batch = [queue.popleft()]
+    changes, size = len(batch[0].changes), batch[0].bytes
+    while queue:
+        changes += len(queue[0].changes)
+        size += queue[0].bytes
+        if changes > _BATCH_CHANGES or size > _BATCH_BYTES:
+            break
+        batch.append(queue.popleft())
+    return batch
+
+
+def _answer(requests: Iterable[WriteRequest], results: Iterable[Result]) -> None:
+    for request, result in zip(requests, results, strict=True):
+        if request.future.done():  # whoever waited was cancelled; the change is stored all the same
+            continue
+        if isinstance(result, StorageError):
+            request.future.set_exception(result)
+        else:
+            request.future.set_result(result)

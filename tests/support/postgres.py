@@ -1,0 +1,132 @@
+"""A PostgreSQL server of the tests' own, in a folder that goes with it, on loopback."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_WHY_NOT = "PostgreSQL is not installed (Debian's package postgresql): nothing that needs it is tested"
+
+
+def _programs() -> Path | None:
+    """The folder with `initdb` and `postgres`, which Debian puts on nobody's path."""
+    found = shutil.which("initdb")
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    return Path(found).parent if found else folders[-1] if folders else None
+
+
+class PostgresServer:
+    """A running server. `url` names a database in it, for a user that may do anything."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self._programs = programs
+        self._process: subprocess.Popen[bytes] | None = None
+        # The server refuses to run as root.
+        self._user = pwd.getpwnam("nobody" if not _has_user("postgres") else "postgres").pw_name
+        self._as_root = os.geteuid() == 0
+        if self._as_root:
+            shutil.chown(folder, self._user)
+        self._run(
+            "initdb",
+            "-D",
+            str(folder / "data"),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "--no-sync",
+        )
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        command = [str(self._programs / program), *arguments]
+        return ["runuser", "-u", self._user, "--", *command] if self._as_root else command
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(self._command(program, *arguments), capture_output=True, cwd=self.folder, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stderr.decode()}")
+
+    def start(self, *options: str) -> None:
+        """Start it, and wait until it takes connections."""
+        settings = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        settings += " -c full_page_writes=off -c max_connections=200 -c shared_buffers=64MB"
+        log = str(self.folder / "log")
+        self._run(
+            "pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", log, "-o", " ".join((settings, *options)), "start"
+        )
+
+    def stop(self, mode: str = "fast") -> None:
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", mode, "stop")
+
+    def kill(self) -> None:
+        """End it and all that works for it at once, as a power failure does."""
+        pid = int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            os.kill(each, signal.SIGKILL)
+
+    def schema_url(self) -> str:
+        """The URL of an empty schema of its own: a database as a gateway sees it."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        asyncio.run(self._execute(f"CREATE SCHEMA {name}"))
+        return f"{self.url}?search_path={name}"
+
+    async def _execute(self, statement: str) -> None:
+        import asyncpg
+
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def _has_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server, or a skipped test where PostgreSQL is not installed."""
+    programs = _programs()
+    pytest.importorskip("asyncpg", reason="asyncpg is not installed: nothing that needs PostgreSQL is tested")
+    if programs is None or not (programs / "initdb").exists():
+        pytest.skip(_WHY_NOT)
+    with tempfile.TemporaryDirectory(prefix="yjsg-postgres-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = PostgresServer(Path(folder), programs)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
