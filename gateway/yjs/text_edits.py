@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from gateway.yjs.diff import Difference, Work, differences
 
-_CELLS = 2**27
+CELLS = 2**27
 """How much is compared for one edit of a text: about 15 ms."""
 _MOST_EDITS = 2048
 _MOST_STEPS = 8_000_000
@@ -46,15 +46,15 @@ def smallest_edits(old: str, new: str, most: int = _MOST_EDITS, work: Work | Non
     first, then the words of those that differ, then their characters. Of very many edits those that lie closest to each
     other become one, and what texts have in common only by chance is replaced with what surrounds it.
     """
-    work = work or Work(_CELLS)
+    work = work or Work(CELLS)
     if len(old) * len(new) <= work.left:
         edits = [_edit(new, each) for each in differences(old, new, work)]
     else:
         edits = _finer(old, Edit(0, len(old), new), _lines, work)
-        edits = [finer for each in _closest_joined(old, edits, most) for finer in _by_characters(old, each, work)]
+        edits = [finer for each in closest_joined(old, edits, most) for finer in _by_characters(old, each, work)]
     if len(edits) > _FEW:
         edits = _without_coincidences(old, edits)
-    return _closest_joined(old, edits, most)
+    return closest_joined(old, edits, most)
 
 
 def most_edits(text: str, encoded_size: int) -> int:
@@ -114,7 +114,7 @@ def _without_coincidences(old: str, edits: list[Edit]) -> list[Edit]:
     return joined
 
 
-def _closest_joined(old: str, edits: Sequence[Edit], most: int) -> list[Edit]:
+def closest_joined(old: str, edits: Sequence[Edit], most: int) -> list[Edit]:
     """At most so many edits: the widest gaps between them stay."""
     if len(edits) <= most:
         return list(edits)
@@ -138,7 +138,7 @@ def apply_edits(text: pycrdt.Text | pycrdt.XmlText, edits: Sequence[Edit]) -> No
     """Apply edits of the text's present characters. Embeds between characters stay where they are, as they are."""
     pieces = _Pieces(text)
     if pieces.shared:
-        edits = _closest_joined(characters(text), edits, _MOST_AROUND_TYPES)
+        edits = closest_joined(characters(text), edits, _MOST_AROUND_TYPES)
     _apply_halves(text, edits, pieces, 0)
 
 
