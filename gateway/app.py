@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.grants import ALL
 from gateway.access.guard import Guard, make_token
 from gateway.api.demo_pages import Pages
-from gateway.api.not_modified import UnchangedPolls
+from gateway.api.not_modified import NotModifiedPolls
 from gateway.api.openapi import describe
 from gateway.api.operation import Operation, operations_of, routes_of
 from gateway.api.routes.changes import ChangeRoutes
@@ -32,7 +32,7 @@ from gateway.http.across_sites import AcrossSites
 from gateway.http.authentication import Authentication
 from gateway.http.bodies import BoundedBodies
 from gateway.http.connections import Connections
-from gateway.http.long_poll import WaitingRequests
+from gateway.http.long_poll import LongPolls
 from gateway.http.middleware import Boundary, compressed
 from gateway.http.requests import json_bytes
 from gateway.http.responses import send_problem
@@ -220,10 +220,10 @@ def _assemble(
 ) -> ASGIApp:
     metrics = Metrics(storage, documents, hub, rooms, workers, jobs)
     metrics.add(connections)
-    file_routes = FileRoutes(files, body_limit=settings.body_limit)
+    file_routes = FileRoutes(files, hub, body_limit=settings.body_limit)
     feed = Feed(storage, hub)
     questions = Changes(storage, hub, paths_limit=settings.paths_limit)
-    changes = ChangeRoutes(questions, feed, body_limit=settings.body_limit)
+    changes = ChangeRoutes(questions, feed, hub, body_limit=settings.body_limit)
     sync = SyncRoutes(
         Sync(files, questions, paths_limit=settings.paths_limit, answer_limit=settings.sync_bytes),
         body_limit=settings.body_limit,
@@ -232,6 +232,7 @@ def _assemble(
     turns = Turns(storage, hub, lease=settings.turn_lease, grace=settings.turn_grace, line_limit=settings.body_limit)
     turn_routes = TurnRoutes(
         turns,
+        hub,
         body_limit=settings.body_limit,
         prompt_limit=settings.prompt_limit,
         answer_limit=settings.turn_answer_bytes,
@@ -252,8 +253,8 @@ def _assemble(
     routes: list[BaseRoute] = [*routes_of(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]
     app: ASGIApp = Router(routes, redirect_slashes=False, default=Pages(enabled=settings.demo))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
-    app = WaitingRequests(app, hub, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
-    app = UnchangedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
+    app = LongPolls(app, hub, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
+    app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)
     app = bodies

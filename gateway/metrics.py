@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gateway.files.documents import Documents
-from gateway.http.request_metrics import RequestFigures
+from gateway.http.request_metrics import RequestMetrics
 from gateway.maintenance.jobs import Job
 from gateway.rooms.rooms import Rooms
 from gateway.watch.hub import Hub
@@ -16,11 +16,11 @@ from storage import Storage
 
 
 class _Collector:
-    """Reads the figures when they are asked for."""
+    """Reads the metrics when they are asked for."""
 
     def __init__(
         self,
-        requests: RequestFigures,
+        requests: RequestMetrics,
         storage: Storage,
         documents: Documents,
         hub: Hub,
@@ -47,19 +47,19 @@ class _Collector:
         for route, buckets, seconds in self._requests.latencies():
             latency.add_metric([route], buckets, sum_value=seconds)
         yield latency
-        figures = self._storage.statistics()
-        yield CounterMetricFamily("gateway_commits", "Transactions committed.", value=figures.commits)
+        statistics = self._storage.statistics()
+        yield CounterMetricFamily("gateway_commits", "Transactions committed.", value=statistics.commits)
         yield CounterMetricFamily(
             "gateway_changes",
             "Changes committed. Divided by gateway_commits_total: changes per commit.",
-            value=figures.changes,
+            value=statistics.changes,
         )
-        yield GaugeMetricFamily("gateway_queued_changes", "Changes waiting to be written.", value=figures.queued)
-        yield GaugeMetricFamily("gateway_database_bytes", "Size of the database.", value=figures.database_bytes)
+        yield GaugeMetricFamily("gateway_queued_changes", "Changes waiting to be written.", value=statistics.queued)
+        yield GaugeMetricFamily("gateway_database_bytes", "Size of the database.", value=statistics.database_bytes)
         yield GaugeMetricFamily(
             "gateway_log_bytes",
             "Size of the write-ahead log. It grows while a backup or an export is reading.",
-            value=figures.log_bytes,
+            value=statistics.log_bytes,
         )
         yield GaugeMetricFamily("gateway_hot_documents", "Open documents.", value=self._documents.count)
         yield GaugeMetricFamily(
@@ -100,12 +100,12 @@ class _Collector:
         )
         waiting = GaugeMetricFamily("gateway_worker_waiting", "Jobs waiting for a worker process.", labels=["lane"])
         processes = GaugeMetricFamily("gateway_worker_processes", "Worker processes running.", labels=["lane"])
-        for lane, figures in self._workers.figures.items():
-            jobs.add_metric([lane], figures.jobs)
-            failures.add_metric([lane], figures.failures)
-            deaths.add_metric([lane], figures.deaths)
-            waiting.add_metric([lane], figures.waiting)
-            processes.add_metric([lane], figures.processes)
+        for lane, metrics in self._workers.metrics.items():
+            jobs.add_metric([lane], metrics.jobs)
+            failures.add_metric([lane], metrics.failures)
+            deaths.add_metric([lane], metrics.deaths)
+            waiting.add_metric([lane], metrics.waiting)
+            processes.add_metric([lane], metrics.processes)
         yield from (jobs, failures, deaths, waiting, processes)
 
     def _job_figures(self) -> Iterator[Metric]:
@@ -129,12 +129,12 @@ class Metrics:
     def __init__(
         self, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms, workers: Workers, jobs: Sequence[Job]
     ) -> None:
-        self.requests = RequestFigures()
+        self.requests = RequestMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(_Collector(self.requests, storage, documents, hub, rooms, workers, jobs))
 
     def add(self, collector: Collector) -> None:
-        """Show the figures of somebody else, too."""
+        """Show the metrics of somebody else, too."""
         self._registry.register(collector)
 
     def exposition(self) -> bytes:

@@ -36,6 +36,11 @@ class ProjectHead(Struct, frozen=True, gc=False):
     sequence: Sequence
     last_modified: Milliseconds
 
+    @property
+    def cursor(self) -> str:
+        """The newest point of the sequence, as clients keep it: opaque to them."""
+        return f"{self.epoch}.{self.sequence}"
+
 
 class FileHead(Struct, frozen=True, gc=False):
     """A file's newest state. A deleted file keeps its head: the tombstone is its newest version."""

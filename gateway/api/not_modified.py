@@ -12,7 +12,7 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.http.permission import view_in
-from gateway.http.request_metrics import RequestFigures
+from gateway.http.request_metrics import RequestMetrics
 from gateway.http.requests import accepted_form
 from gateway.watch.hub import Hub
 from gateway.watch.project import KnownFile, KnownTurn, NotModified, WatchedProject
@@ -29,13 +29,13 @@ _STATUS_PATH = re.compile("/api/projects/[^/]+/files/status").fullmatch
 _CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()]
 
 
-class UnchangedPolls:
+class NotModifiedPolls:
     """ASGI in front of the application."""
 
-    def __init__(self, app: ASGIApp, hub: Hub, figures: RequestFigures, *, paths_limit: int) -> None:
+    def __init__(self, app: ASGIApp, hub: Hub, metrics: RequestMetrics, *, paths_limit: int) -> None:
         self._app = app
         self._hub = hub
-        self._figures = figures
+        self._metrics = metrics
         self._paths_limit = paths_limit
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -54,7 +54,7 @@ class UnchangedPolls:
     ) -> None:
         await send({"type": "http.response.start", "status": 304, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
-        self._figures.count("GET", route, 304, time.perf_counter() - started)
+        self._metrics.count("GET", route, 304, time.perf_counter() - started)
 
     async def _look_at_status(self, started: float, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
@@ -64,7 +64,7 @@ class UnchangedPolls:
             return
         await send({"type": "http.response.start", "status": 200, "headers": _json_headers(answer)})
         await send({"type": "http.response.body", "body": answer})
-        self._figures.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
+        self._metrics.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
 
     def _not_modified(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]]] | None:
         """The route and the headers of the 304, if the request names the newest state of a file or a turn."""
@@ -77,7 +77,7 @@ class UnchangedPolls:
         if tag is None:
             return None
         parts = scope["path"].split("/", 5)
-        project = self._hub.known_project(parts[3]) if len(parts) == 6 else None
+        project = self._hub.get(parts[3]) if len(parts) == 6 else None
         view = view_in(scope, parts[3]) if project is not None else None
         if project is None or view is None:
             return None
@@ -102,14 +102,14 @@ class UnchangedPolls:
         if message["type"] != "http.request" or message.get("more_body", False) or not _is_json(scope):
             return None
         name = scope["path"].split("/", 4)[3]
-        project, view = self._hub.known_project(name), view_in(scope, name)
+        project, view = self._hub.get(name), view_in(scope, name)
         if project is None or view is None or not view.may("read"):
             return None
-        question = (message["body"], view.sight)
-        answer = project.answers.get(("status", question))
-        if answer is None and view.sight is None and _nothing_new(project, question[0], self._paths_limit):
+        body, sight = message["body"], view.sight
+        answer = project.answers.status(body, sight)
+        if answer is None and sight is None and _nothing_new(project, body, self._paths_limit):
             answer = b'{"changes":[],"cursor":"%b"}' % project.cursor.encode()
-            project.remember_answer("status", question, answer, project.cursor)
+            project.answers.keep_status(body, sight, answer, project.cursor)
         return answer
 
 

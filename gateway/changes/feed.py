@@ -4,8 +4,9 @@ import msgspec
 from msgspec import Struct
 
 from gateway.changes.status import Position, change_type_since, position_of
+from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
-from gateway.watch.project import Interest, WatchedProject
+from gateway.watch.project import WatchedProject
 from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedEntry
 from gateway.wire.problems import ProjectNotFound
 from gateway.wire.values import rfc3339
@@ -46,30 +47,19 @@ class Feed:
         self._storage = storage
         self._hub = hub
 
-    async def watched(self, project: str) -> WatchedProject:
-        """The project where it stands now.
-
-        Raises:
-            ProjectNotFound
-        """
-        watched = await self._hub.project(project)
-        if watched is None:
-            raise ProjectNotFound(project)
-        return watched
-
-    async def read(self, project: str, interest: Interest, since: str | None, limit: int) -> FeedAnswer:
+    async def read(self, project: str, filter_: ChangeFilter, since: str | None, limit: int) -> FeedAnswer:
         """What changed after a cursor, each thing once with its newest state, oldest change first.
 
         Raises:
             InvalidCursor, ProjectNotFound
         """
-        page = await self._page(project, interest, since, limit)
+        page = await self._page(project, filter_, since, limit)
         changes = [entry for _, entry in page.entries]
         if page.reset:
             return FeedAnswer(changes, page.cursor, page.more, reset=True)
         return FeedAnswer(changes, page.cursor, page.more)
 
-    async def events(self, project: str, interest: Interest, since: str | None) -> tuple[bytes, str, bool]:
+    async def events(self, project: str, filter_: ChangeFilter, since: str | None) -> tuple[bytes, str, bool]:
         """The feed after a cursor as server-sent events; the cursor after them; whether there is more already.
 
         All who follow the feed from the same place are sent the same bytes.
@@ -77,13 +67,13 @@ class Feed:
         Raises:
             InvalidCursor, ProjectNotFound
         """
-        watched = await self.watched(project)
+        watched = await self._hub.require(project)
         if since == watched.cursor:
             return b"", since, False
-        remembered = known_events(watched, interest, since)
+        remembered = known_events(watched, filter_, since)
         if remembered is not None:
             return remembered, watched.cursor, False
-        page = await self._page(project, interest, since, _EVENTS_TOGETHER)
+        page = await self._page(project, filter_, since, _EVENTS_TOGETHER)
         events = b"".join(
             b"id: %b\nevent: change\ndata: %b\n\n" % (page.cursor_at(sequence).encode(), msgspec.json.encode(entry))
             for sequence, entry in page.entries
@@ -91,11 +81,11 @@ class Feed:
         if page.reset:
             events = b"event: reset\ndata: {}\n\n" + events
         if not page.more:
-            watched.remember_answer("events", (interest, since), events, page.cursor)
+            watched.answers.keep_events(filter_, since, events, page.cursor)
         return events, page.cursor, page.more
 
-    async def _page(self, project: str, interest: Interest, since: str | None, limit: int) -> _Page:
-        watched = await self.watched(project)
+    async def _page(self, project: str, filter_: ChangeFilter, since: str | None, limit: int) -> _Page:
+        watched = await self._hub.require(project)
         assert watched.head is not None
         asked = await position_of(self._storage, project, since, watched.head)
         position = asked.sequence
@@ -112,7 +102,7 @@ class Feed:
                 if len(entries) == limit:
                     return _Page(list(entries.values()), asked, first, after, more=True)
                 after = head.sequence
-                if interest.wants(head) and (position is not None or not _is_tombstone(head)):
+                if filter_.matches(head) and (position is not None or not _is_tombstone(head)):
                     entries.pop(_thing(head), None)  # it changed between two scans: once, with its newest state
                     entries[_thing(head)] = (after, await self._entry(project, head, position or 0))
             if len(heads) < limit:
@@ -127,9 +117,9 @@ class Feed:
         return FileFeedEntry(head.path, rfc3339(head.last_modified), head.version, change_type)
 
 
-def known_events(project: WatchedProject, interest: Interest, since: str | None) -> bytes | None:
+def known_events(project: WatchedProject, filter_: ChangeFilter, since: str | None) -> bytes | None:
     """The events after a cursor, up to where the project stands, if somebody was sent them a moment ago."""
-    return project.answers.get(("events", (interest, since)))
+    return project.answers.events(filter_, since)
 
 
 def _thing(head: FileHead | TurnHead) -> tuple[str, ...]:

@@ -56,17 +56,6 @@ class Changes:
         self._hub = hub
         self._paths_limit = paths_limit
 
-    async def watched(self, project: str) -> WatchedProject:
-        """The project where it stands now.
-
-        Raises:
-            ProjectNotFound
-        """
-        watched = await self._hub.project(project)
-        if watched is None:
-            raise ProjectNotFound(project)
-        return watched
-
     async def list_files(
         self, project: str, prefix: str, after: str, limit: int, visible: Paths | None = None
     ) -> FileListing:
@@ -80,7 +69,7 @@ class Changes:
         """
         head, files = await _collect(project, self._storage.list_files, _path_of, prefix, after, limit + 1, visible)
         entries = [FileEntry(file.path, file.version, rfc3339(file.last_modified), file.size) for file in files[:limit]]
-        return FileListing(entries, _cursor(head), entries[-1].path if len(files) > limit else None)
+        return FileListing(entries, head.cursor, entries[-1].path if len(files) > limit else None)
 
     async def list_deleted(
         self, project: str, prefix: str, after: str, limit: int, visible: Paths | None = None
@@ -96,7 +85,7 @@ class Changes:
             DeletedFile(each.head.path, each.head.version, rfc3339(each.head.last_modified), each.author)
             for each in found[:limit]
         ]
-        return DeletedListing(entries, _cursor(head), entries[-1].path if len(found) > limit else None)
+        return DeletedListing(entries, head.cursor, entries[-1].path if len(found) > limit else None)
 
     async def status(self, project: str, question: StatusQuestion, visible: Paths | None = None) -> StatusAnswer:
         """What changed among many files since the client last looked. Those that do not exist for who asks never did.
@@ -107,12 +96,12 @@ class Changes:
         found = await self.compare(project, question, visible)
         changes = [change for _, change in found.changes]
         reset: bool | UnsetType = True if found.reset else UNSET
-        return StatusAnswer(changes, _cursor(found.head), reset)
+        return StatusAnswer(changes, found.head.cursor, reset)
 
     async def compare(self, project: str, question: StatusQuestion, visible: Paths | None = None) -> "Comparison":
         """The same, with the places of the changes in the project's sequence."""
         await self.check(question)
-        watched = await self.watched(project)
+        watched = await self._hub.require(project)
         # What is read below is of this point of the sequence or after it: asking from here next misses nothing.
         now = _head(watched)
         position = await position_of(self._storage, project, question.since, now)
@@ -335,7 +324,3 @@ def _seen(head: FileHead, change_type: ChangeType, *, reset: bool = False) -> _S
     if reset:
         return head.sequence, FileChange(head.path, time, head.version, change_type, reset=True)
     return head.sequence, FileChange(head.path, time, head.version, change_type)
-
-
-def _cursor(head: ProjectHead) -> str:
-    return f"{head.epoch}.{head.sequence}"

@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from gateway.files.documents import Documents, stored_parts
 from gateway.watch.hub import Hub
-from gateway.watch.project import WatchedProject
 from gateway.wire.headers import file_headers
 from gateway.wire.problems import (
     FileDeleted,
@@ -17,7 +16,6 @@ from gateway.wire.problems import (
     InvalidStateVector,
     NestedTooDeeply,
     NotAText,
-    ProjectNotFound,
     VersionAhead,
     VersionNotFound,
     WriteContention,
@@ -65,20 +63,13 @@ class FileReader:
         watched = await self._hub.project(project)
         return {} if watched is None else await self._hub.files(watched, project, paths)
 
-    async def watched(self, project: str) -> WatchedProject:
-        """The project where it stands now."""
-        watched = await self._hub.project(project)
-        if watched is None:
-            raise ProjectNotFound(project)
-        return watched
-
     async def head(self, project: str, path: str, at_least: int = 0) -> FileHead:
         """The newest state of a file that exists.
 
         Args:
             at_least: a version that the client has. It may have read what is durable and not yet heard of here.
         """
-        watched = await self.watched(project)
+        watched = await self._hub.require(project)
         head = await self._hub.file(watched, project, path)
         if head is not None and head.version < at_least:
             head = await self._storage.file_head(project, path)
@@ -175,15 +166,13 @@ class FileReader:
         return Content(update, stored.incarnation, stored.version, stored.last_modified)
 
     async def _epoch(self, project: str) -> str:
-        watched = await self._hub.project(project)
-        if watched is None or watched.head is None:
-            raise ProjectNotFound(project)
-        return watched.head.epoch
+        head = (await self._hub.require(project)).head
+        assert head is not None
+        return head.epoch
 
     async def _require_live(self, project: str, path: str, head: FileHead | None) -> FileHead:
         if head is None:
-            if await self._hub.project(project) is None:
-                raise ProjectNotFound(project)
+            await self._hub.require(project)
             raise FileNotFound(path)
         if head.deleted:
             raise FileDeleted(path, file_headers(head))

@@ -24,7 +24,7 @@ from gateway.wire.problems import (
     Problem,
     WriteContention,
 )
-from gateway.wire.values import rfc3339
+from gateway.wire.values import Cursor, rfc3339
 from gateway.yjs import roots
 from gateway.yjs.roots import RootIsNotText
 from gateway.yjs.stored_form import to_stored
@@ -58,7 +58,7 @@ class Written(Struct, frozen=True, gc=False):
     def receipt(self) -> Receipt:
         """As it stands on the wire."""
         head = self.head
-        cursor = f"{self.epoch}.{head.sequence}"
+        cursor = str(Cursor(self.epoch, head.sequence))
         receipt = Receipt(head.path, head.version, rfc3339(head.last_modified), cursor, self.changed)
         if self.state_vector is None:
             return receipt

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.http.request_metrics import RequestFigures
+from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.wire.problems import HostNotAllowed, MalformedRequest, OriginNotAllowed, Problem
 
@@ -31,9 +31,9 @@ class AcrossSites:
         origins: the origins whose pages may call it; `*` for any.
     """
 
-    def __init__(self, app: ASGIApp, figures: RequestFigures, hosts: Iterable[str], origins: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics, hosts: Iterable[str], origins: Iterable[str]) -> None:
         self._app = app
-        self._figures = figures
+        self._metrics = metrics
         names = tuple(hosts)
         self._any_host = ANY in names
         self._hosts = {host.lower().strip("[]").rstrip(".") for host in (*names, *_LOOPBACK)}
@@ -96,7 +96,7 @@ class AcrossSites:
 
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._figures.count(scope["method"], "none", problem.status, 0.0)
+            self._metrics.count(scope["method"], "none", problem.status, 0.0)
             await send_problem(problem, send)
             return
         await receive()  # websocket.connect

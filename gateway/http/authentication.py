@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.guard import Guard
-from gateway.http.request_metrics import RequestFigures
+from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.wire.problems import Problem, Unauthenticated
 
@@ -22,10 +22,10 @@ _QUERY_NAMES = ("token",)
 class Authentication:
     """ASGI in front of the application."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, figures: RequestFigures) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, metrics: RequestMetrics) -> None:
         self._app = app
         self._guard = guard
-        self._figures = figures
+        self._metrics = metrics
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] not in ("http", "websocket"):
@@ -54,7 +54,7 @@ class Authentication:
 
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._figures.count(scope["method"], "none", problem.status, 0.0)
+            self._metrics.count(scope["method"], "none", problem.status, 0.0)
             await send_problem(problem, send)
             return
         scope["gateway.access"], scope["gateway.refusal"] = None, problem

@@ -11,8 +11,9 @@ from gateway.access.guard import Access
 from gateway.asgi import run_at_once
 from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
+from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
-from gateway.watch.project import Interest, Waiter, WatchedProject
+from gateway.watch.project import Waiter, WatchedProject
 from gateway.wire.headers import SAFETY_HEADERS
 
 _log = structlog.get_logger("gateway.http")
@@ -65,28 +66,28 @@ class EventStreams:
         self.hub = hub
         self.feed = feed
         self.heartbeat = heartbeat
-        self._audiences: dict[tuple[WatchedProject, Interest], _Audience] = {}
+        self._groups: dict[tuple[WatchedProject, ChangeFilter], _FanOutGroup] = {}
 
-    def settle(self, audience: "_Audience") -> None:
-        """Let an audience that knows all there is wait for more, together with one that wants the same."""
-        key = (audience.project, audience.interest)
-        present = self._audiences.get(key)
+    def wait(self, group: "_FanOutGroup") -> None:
+        """Let a group that knows all there is wait for more, together with one that wants the same."""
+        key = (group.project, group.filter)
+        present = self._groups.get(key)
         if present is None:
-            self._audiences[key] = audience
-        elif present.is_open and audience.is_level:
-            present.take_in(audience)
+            self._groups[key] = group
+        elif present.is_open and group.is_up_to_date:
+            present.add(group)
             return
-        audience.rest()
+        group.wait()
 
-    def disperse(self, audience: "_Audience") -> None:
-        """Let nobody join an audience."""
-        key = (audience.project, audience.interest)
-        if self._audiences.get(key) is audience:
-            del self._audiences[key]
+    def close(self, group: "_FanOutGroup") -> None:
+        """Let nobody join a group."""
+        key = (group.project, group.filter)
+        if self._groups.get(key) is group:
+            del self._groups[key]
 
 
 class EventStream:
-    """One open stream: a position in the project's sequence. It catches up by itself, then joins an audience."""
+    """One open stream: a position in the project's sequence. It catches up by itself, then joins a group."""
 
     question_bytes = 0
     """It keeps no body."""
@@ -99,8 +100,8 @@ class EventStream:
         "_ready",
         "_send",
         "_streams",
-        "audience",
-        "interest",
+        "filter",
+        "group",
         "project",
         "project_name",
         "since",
@@ -115,9 +116,9 @@ class EventStream:
         self._ended = False
         self.project_name = opened.project_name
         self.project = opened.project
-        self.interest = opened.interest
+        self.filter = opened.filter
         self.since: str | None = opened.since
-        self.audience: _Audience | None = None
+        self.group: _FanOutGroup | None = None
         access.watch(self._expire)
         self.catch_up()
 
@@ -132,13 +133,13 @@ class EventStream:
         try:
             if begun is not None:
                 await begun
-            is_level = await self._send_changes()
+            is_up_to_date = await self._send_changes()
         except Exception as error:
             _log.error("event stream ended", project=self.project_name, exc_info=error)
-            is_level = False
-        if is_level:
+            is_up_to_date = False
+        if is_up_to_date:
             self._pump = None
-            self._streams.settle(_Audience(self._streams, self))
+            self._streams.wait(_FanOutGroup(self._streams, self))
         else:
             await self._send({"type": "http.response.body", "body": _retry(), "more_body": False})
 
@@ -156,7 +157,7 @@ class EventStream:
             if self.project.forgotten:
                 await self._follow_anew()
             as_of = self.project.head
-            events, cursor, more = await self._streams.feed.events(self.project_name, self.interest, self.since)
+            events, cursor, more = await self._streams.feed.events(self.project_name, self.filter, self.since)
             self.since = cursor
             if not self._ready and not more:
                 self._ready = True
@@ -168,14 +169,14 @@ class EventStream:
 
     async def _follow_anew(self) -> None:
         """Take a place with what the hub knows of the project now: it has forgotten what it knew."""
-        project = await self._streams.feed.watched(self.project_name)
+        project = await self._streams.hub.require(self.project_name)
         self._streams.hub.change_place(self.project, project)
         self.project = project
 
-    def join(self, audience: "_Audience") -> None:
-        self.audience = audience
-        self.interest, self.project_name = audience.interest, audience.project_name  # the same, once in memory
-        audience.members[self] = None
+    def join(self, group: "_FanOutGroup") -> None:
+        self.group = group
+        self.filter, self.project_name = group.filter, group.project_name  # the same, once in memory
+        group.members[self] = None
 
     async def _write(self, body: bytes) -> None:
         await self._send(_part(body))
@@ -189,8 +190,8 @@ class EventStream:
         if self._ended:
             return
         self._ended = True
-        if self.audience is not None:
-            self.audience.leave(self)
+        if self.group is not None:
+            self.group.remove(self)
         self._pump = asyncio.create_task(self._send_expired(self._pump))
 
     async def _send_expired(self, pump: asyncio.Task[None] | None) -> None:
@@ -208,25 +209,25 @@ class EventStream:
         """Forget it: the client has left."""
         self._ended = True
         self._access.unwatch(self._expire)
-        if self.audience is not None:
-            self.audience.leave(self)
+        if self.group is not None:
+            self.group.remove(self)
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait([self._pump])
 
 
-class _Audience:
+class _FanOutGroup:
     """Streams of one project that want the same and are at the same place: what one of them is sent, all are.
 
     They are one waiter of the hub. One that does not take what it is sent leaves, and catches up by itself.
     """
 
     __slots__ = (
-        "_rested_level",
         "_streams",
         "_task",
         "_waiter",
-        "interest",
+        "_was_up_to_date",
+        "filter",
         "members",
         "project",
         "project_name",
@@ -237,48 +238,48 @@ class _Audience:
         self._streams = streams
         self._task: asyncio.Task[None] | None = None
         self._waiter: Waiter | None = None
-        self._rested_level = False
+        self._was_up_to_date = False
         self.project = first.project
         self.project_name = first.project_name
-        self.interest = first.interest
+        self.filter = first.filter
         self.since = first.since
         self.members: dict[EventStream, None] = {}
         first.join(self)
 
     @property
-    def is_level(self) -> bool:
+    def is_up_to_date(self) -> bool:
         """Whether it is where the hub stands: not behind, and not ahead, as who has read what the hub will hear of."""
         return self.since == self.project.cursor
 
     @property
     def is_open(self) -> bool:
         """Whether it was level when it came to rest, and nothing that it wants has happened since: it still is."""
-        return self._rested_level and self._waiter is not None and self._streams.hub.waits(self._waiter)
+        return self._was_up_to_date and self._waiter is not None and self._streams.hub.waits(self._waiter)
 
-    def rest(self) -> None:
+    def wait(self) -> None:
         """Wait for more."""
         hub = self._streams.hub
-        self._rested_level = self.is_level
-        self._waiter = hub.park(self.project, self.interest, self._streams.heartbeat, self._wake)
+        self._was_up_to_date = self.is_up_to_date
+        self._waiter = hub.add_waiter(self.project, self.filter, self._streams.heartbeat, self._wake)
 
-    def take_in(self, other: "_Audience") -> None:
+    def add(self, other: "_FanOutGroup") -> None:
         """Let the members of another one, which knows all there is, join this one, which is at rest."""
         self.since = other.since
         for stream in other.members:
             stream.join(self)
 
-    def leave(self, stream: EventStream) -> None:
+    def remove(self, stream: EventStream) -> None:
         """Tell a stream nothing more."""
-        stream.audience = None
+        stream.group = None
         self.members.pop(stream, None)
         if not self.members:
-            self._streams.disperse(self)
+            self._streams.close(self)
             if self._waiter is not None:
                 self._streams.hub.forget(self._waiter)
 
     def _wake(self) -> None:
         self._waiter = None
-        self._streams.disperse(self)
+        self._streams.close(self)
         if self.members:
             self._task = asyncio.create_task(self._tell_all())
 
@@ -288,36 +289,36 @@ class _Audience:
         while not told or project.forgotten or project.head is not as_of:
             as_of = project.head
             if self._streams.hub.draining or project.forgotten:
-                self._dissolve()
+                self._close()
                 return
             try:
-                events, cursor, more = await self._streams.feed.events(self.project_name, self.interest, self.since)
+                events, cursor, more = await self._streams.feed.events(self.project_name, self.filter, self.since)
                 if events or not told:
                     await self._tell(events or _cursor_alone(cursor), cursor)
                     told = True
             except Exception:
                 _log.exception("event streams are on their own", project=self.project_name)
-                self._dissolve()
+                self._close()
                 return
             self.since = cursor
             if more:
                 as_of = None
         if self.members:
-            self._streams.settle(self)
+            self._streams.wait(self)
 
     async def _tell(self, events: bytes, cursor: str) -> None:
         for number, stream in enumerate(list(self.members)):
             if number and number % _TOLD_TOGETHER == 0:
                 await asyncio.sleep(0)
-            if stream.audience is self and (begun := stream.tell(events)) is not None:
-                self._let_go(stream, cursor, begun)
+            if stream.group is self and (begun := stream.tell(events)) is not None:
+                self._part_with(stream, cursor, begun)
 
-    def _let_go(self, stream: EventStream, since: str | None, begun: Awaitable[None] | None = None) -> None:
+    def _part_with(self, stream: EventStream, since: str | None, begun: Awaitable[None] | None = None) -> None:
         """Let a stream catch up by itself from where it is."""
         stream.since = since
-        self.leave(stream)
+        self.remove(stream)
         stream.catch_up(begun)
 
-    def _dissolve(self) -> None:
+    def _close(self) -> None:
         for stream in list(self.members):
-            self._let_go(stream, self.since)
+            self._part_with(stream, self.since)

@@ -1,4 +1,4 @@
-"""Requests that wait (`wait=SECONDS`), held at the door.
+"""Long polls: requests with `wait=SECONDS` that wait for a change.
 
 While a request waits, only its connection, one frame of this module and a place in the hub are alive. When something
 changed, or its time is up, it walks through the application once more, with what is left of its time.
@@ -15,9 +15,9 @@ from gateway.access.grants import View
 from gateway.access.guard import OPEN, Access
 from gateway.changes.feed import Feed
 from gateway.http.event_stream import EventStream, EventStreams, describe_stream, refuse_stream
-from gateway.http.request_metrics import RequestFigures
+from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
-from gateway.http.waits import REMAINING, OpenStream, Park
+from gateway.http.waits import SECONDS_LEFT, OpenStream, WaitForChange
 from gateway.watch.hub import Hub
 from gateway.watch.project import TooManyWaiters, Waiter
 from gateway.wire.headers import COMMON_HEADERS
@@ -36,74 +36,74 @@ _CUT_S = 54.8
 _CUT_JITTER = 0.1
 
 
-class WaitingRequests:
-    """ASGI in front of the application: takes the requests that it parks, and the event streams that it opens."""
+class LongPolls:
+    """ASGI in front of the application: takes the requests that wait for a change, and the event streams."""
 
-    def __init__(self, app: ASGIApp, hub: Hub, feed: Feed, figures: RequestFigures, *, heartbeat: float) -> None:
+    def __init__(self, app: ASGIApp, hub: Hub, feed: Feed, metrics: RequestMetrics, *, heartbeat: float) -> None:
         self._app = app
         self._hub = hub
-        self._figures = figures
+        self._metrics = metrics
         self._streams = EventStreams(hub, feed, heartbeat)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not _may_wait(scope):
             return self._app(scope, receive, send)
-        return self._hold(scope, receive, send)
+        return self._serve(scope, receive, send)
 
-    async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held = await self._ask(scope, receive, send)
-        if held is None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pending = await self._ask(scope, receive, send)
+        if pending is None:
             return
         try:
             while (await receive())["type"] != "http.disconnect":
                 pass  # it comes when the client leaves, and when the answer is complete
         finally:
-            self._hub.leave(held.project, held.question_bytes)
-            await held.end()
+            self._hub.leave(pending.project, pending.question_bytes)
+            await pending.end()
 
-    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> "_ParkedRequest | EventStream | None":
+    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> "_PendingRequest | EventStream | None":
         """Let a request walk through the application.
 
-        Returns what is held of it, which has a place in the hub; None where it was answered.
+        Returns the pending request, which has a place in the hub; None where it was answered.
         """
         try:
             await self._app(scope, receive, send)
             return None
-        except (Park, OpenStream) as raised:
+        except (WaitForChange, OpenStream) as raised:
             asked = raised.with_traceback(None)  # it would keep the handlers alive as long as the request waits
         if isinstance(asked, OpenStream) and scope["method"] == "HEAD":
             await describe_stream(send)
             return None
         try:
-            self._hub.enter(asked.project, len(asked.body) if isinstance(asked, Park) else 0)
+            self._hub.enter(asked.project, len(asked.body) if isinstance(asked, WaitForChange) else 0)
         except TooManyWaiters:
             await self._refuse(asked, scope, send)
             return None
         scope.pop("path_params", None)  # as it came; the router finds them again
-        if isinstance(asked, Park):
-            return _ParkedRequest(self._app, self._hub, self._figures, asked, scope, send)
+        if isinstance(asked, WaitForChange):
+            return _PendingRequest(self._app, self._hub, self._metrics, asked, scope, send)
         return EventStream(self._streams, asked, scope.get("gateway.access", OPEN), send)
 
-    async def _refuse(self, asked: Park | OpenStream, scope: Scope, send: Send) -> None:
+    async def _refuse(self, asked: WaitForChange | OpenStream, scope: Scope, send: Send) -> None:
         if isinstance(asked, OpenStream):
             await refuse_stream(send)
             return
         await send_problem(Overloaded("too many requests are waiting; poll, or try again in a moment"), send)
-        self._figures.count(scope["method"], scope["gateway.route"], Overloaded.status, 0.0)
+        self._metrics.count(scope["method"], scope["gateway.route"], Overloaded.status, 0.0)
 
 
 def _may_wait(scope: Scope) -> bool:
-    """Whether a request is one of those that can be held; an agent's output, whose body has no bound, is not."""
+    """Whether a request is one of those that can wait; an agent's output, whose body has no bound, is not."""
     method = scope["method"]
     return method in ("GET", "HEAD") or (method == "POST" and not scope["path"].endswith("/output"))
 
 
 def _cut(seconds: float) -> float:
-    """How long a request may really be held, in seconds."""
+    """How long a request really waits, in seconds."""
     return min(seconds, _CUT_S * (1 - random.random() * _CUT_JITTER))
 
 
-class _ParkedRequest:
+class _PendingRequest:
     """One request while it waits, and its answer once it does not."""
 
     __slots__ = (
@@ -113,9 +113,9 @@ class _ParkedRequest:
         "_body",
         "_deadline",
         "_ended",
-        "_figures",
         "_holder",
         "_hub",
+        "_metrics",
         "_scope",
         "_send",
         "_waiter",
@@ -126,44 +126,46 @@ class _ParkedRequest:
         self,
         app: ASGIApp,
         hub: Hub,
-        figures: RequestFigures,
-        park: Park,
+        metrics: RequestMetrics,
+        asked: WaitForChange,
         scope: Scope,
         send: Send,
     ) -> None:
         self._app = app
         self._hub = hub
-        self._figures = figures
+        self._metrics = metrics
         self._holder = asyncio.current_task()
-        self.project = park.project
+        self.project = asked.project
         """Where it has its place."""
         self._scope = scope
-        self._body = park.body
+        self._body = asked.body
         self._send = send
         self._waiter: Waiter | None = None
         self._answer: asyncio.Task[None] | None = None
         self._ended = False
         self._access: Access = scope.get("gateway.access", OPEN)
         self._access.watch(self._expire)
-        self._deadline = asyncio.get_running_loop().time() + _cut(park.seconds)
-        self._park(park)
+        self._deadline = asyncio.get_running_loop().time() + _cut(asked.seconds)
+        self._wait(asked)
 
     @property
     def question_bytes(self) -> int:
         """What is kept of the body."""
         return len(self._body)
 
-    def _park(self, park: Park) -> None:
+    def _wait(self, asked: WaitForChange) -> None:
         """Wait from here on."""
-        if park.project is not self.project:
-            self._hub.change_place(self.project, park.project)
-            self.project = park.project
-        stale = park.project.forgotten or park.project.head is not park.as_of  # something came while the handler looked
+        if asked.project is not self.project:
+            self._hub.change_place(self.project, asked.project)
+            self.project = asked.project
+        stale = (
+            asked.project.forgotten or asked.project.head is not asked.as_of
+        )  # something came while the handler looked
         if stale or not self._access.counts:
             self._wake()
             return
         left = self._deadline - asyncio.get_running_loop().time()
-        self._waiter = self._hub.park(park.project, park.interest, left, self._wake)
+        self._waiter = self._hub.add_waiter(asked.project, asked.filter, left, self._wake)
 
     def _expire(self) -> None:
         """Let the application refuse it: its credential counts no more."""
@@ -177,16 +179,16 @@ class _ParkedRequest:
             self._answer = asyncio.create_task(self._walk())
 
     async def _walk(self) -> None:
-        """Walk through the application; it answers, or parks the request again."""
+        """Walk through the application; it answers, or lets the request wait again."""
         if self._access.counts and await self._send_remembered():
             return
         left = 0.0 if self._hub.draining else self._deadline - asyncio.get_running_loop().time()
-        scope = {**self._scope, REMAINING: left}
+        scope = {**self._scope, SECONDS_LEFT: left}
         try:
             await self._app(scope, self._receive, self._send)
-        except Park as park:
+        except WaitForChange as asked:
             if not self._ended:
-                self._park(park)
+                self._wait(asked)
         except OSError:
             _log.debug("a client left while it was answered", path=self._scope["path"])
         except Exception:
@@ -200,14 +202,16 @@ class _ParkedRequest:
     async def _send_remembered(self) -> bool:
         """Answer as somebody with the same question was answered a moment ago; False if nobody was."""
         view: View = self._scope["gateway.view"]
-        answer = self.project.answers.get((self._scope["path"], (self._scope["query_string"], view.sight)))
+        if self._scope["gateway.route"] != _FEED_ROUTE:
+            return False
+        answer = self.project.answers.poll(self._scope["query_string"], view.sight)
         if answer is None or any(name == b"if-none-match" for name, _ in self._scope["headers"]):
             return False
         cursor = self.project.cursor
         headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(answer)), (b"etag", b'"%b"' % cursor.encode())]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": answer})
-        self._figures.count("GET", _FEED_ROUTE, 200, 0.0)
+        self._metrics.count("GET", _FEED_ROUTE, 200, 0.0)
         return True
 
     async def end(self) -> None:

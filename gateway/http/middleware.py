@@ -8,9 +8,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
-from gateway.http.request_metrics import RequestFigures
+from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
-from gateway.http.waits import OpenStream, Park
+from gateway.http.waits import OpenStream, WaitForChange
 from gateway.wire.problems import Problem, problem_from_storage
 from gateway.workers.pool import client_of_request
 from storage import StorageError
@@ -40,9 +40,9 @@ class Boundary:
     `load` tells how full the queue of writes is, from 0 to 1; over one half, answers ask clients to slow down.
     """
 
-    def __init__(self, app: ASGIApp, figures: RequestFigures, load: Callable[[], float]) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics, load: Callable[[], float]) -> None:
         self._app = app
-        self._figures = figures
+        self._metrics = metrics
         self._load = load
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +64,7 @@ class Boundary:
             await self._app(scope, receive, send_counted)
         except ClientDisconnect:
             pass
-        except (Park, OpenStream):
+        except (WaitForChange, OpenStream):
             status = 0  # not answered yet
             raise
         except Exception as error:
@@ -77,7 +77,7 @@ class Boundary:
 
     def _count(self, scope: Scope, status: int, started: float) -> None:
         route = scope.get("gateway.route", "none")
-        self._figures.count(scope["method"], route, status, time.perf_counter() - started)
+        self._metrics.count(scope["method"], route, status, time.perf_counter() - started)
 
     def _complete(self, message: Message) -> None:
         """Add the headers that every answer has; weaken the tag of a compressed one, as proxies do."""

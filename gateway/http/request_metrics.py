@@ -7,7 +7,7 @@ from collections.abc import Iterator
 _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
 
-class RequestFigures:
+class RequestMetrics:
     """Requests by route and status, and how long each route took."""
 
     def __init__(self) -> None:

@@ -7,39 +7,45 @@ import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 
-from gateway.watch.project import Interest, WatchedProject
+from gateway.watch.filter import ChangeFilter
+from gateway.watch.project import WatchedProject
 from gateway.wire.problems import InvalidParameter
 from storage import ProjectHead
 
 LONGEST_WAIT = 60
 """The longest `wait` that may be asked for, in seconds."""
 
-REMAINING = "gateway.remaining"
+SECONDS_LEFT = "gateway.seconds_left"
 """In the scope of a request that has waited: the seconds that are left."""
 
 
-class Park(Exception):
+class WaitForChange(Exception):
     """There is nothing new for this request, and it may wait for `seconds`."""
 
     def __init__(
-        self, project: WatchedProject, as_of: ProjectHead | None, interest: Interest, seconds: float, body: bytes = b""
+        self,
+        project: WatchedProject,
+        as_of: ProjectHead | None,
+        filter_: ChangeFilter,
+        seconds: float,
+        body: bytes = b"",
     ) -> None:
         self.project = project
         self.as_of = as_of
         """Where the project stood before the handler looked."""
-        self.interest = interest
+        self.filter = filter_
         self.seconds = seconds
         self.body = body
         """What the request is to bring when it walks through the handlers again."""
 
 
 class OpenStream(Exception):
-    """The request is for an event stream of `interest`, from a position on."""
+    """The request is for an event stream of `filter_`, from a position on."""
 
-    def __init__(self, project_name: str, project: WatchedProject, interest: Interest, since: str | None) -> None:
+    def __init__(self, project_name: str, project: WatchedProject, filter_: ChangeFilter, since: str | None) -> None:
         self.project_name = project_name
         self.project = project
-        self.interest = interest
+        self.filter = filter_
         self.since = since
 
 
@@ -63,25 +69,25 @@ def check_wait(seconds: float) -> float:
     return seconds
 
 
-def hold(
+def wait_for_change(
     request: Request,
     wait: float,
     project: WatchedProject,
     as_of: ProjectHead | None,
-    interest: Interest,
+    filter_: ChangeFilter,
     question: Struct | None = None,
 ) -> None:
-    """Raises Park if a request that nothing is new for has time left; returns if it must be answered now.
+    """Raises WaitForChange if a request that nothing is new for has time left; returns if it must be answered now.
 
     Args:
         question: what the body said. Only that is kept while the request waits, not the body as it came.
     """
-    seconds = request.scope.get(REMAINING, wait)
+    seconds = request.scope.get(SECONDS_LEFT, wait)
     if seconds > 0:
         body = b"" if question is None else msgspec.json.encode(question)
-        raise Park(project, as_of, interest, seconds, body)
+        raise WaitForChange(project, as_of, filter_, seconds, body)
 
 
 def empty_after_wait(request: Request) -> dict[str, str]:
     """The headers of an answer without news: after a wait no cache may keep it."""
-    return {"Cache-Control": "no-store"} if REMAINING in request.scope else {}
+    return {"Cache-Control": "no-store"} if SECONDS_LEFT in request.scope else {}

@@ -17,12 +17,10 @@ from gateway.turns.lifecycle import (
 )
 from gateway.turns.output import OutputOptions, OutputRequest
 from gateway.watch.hub import Hub
-from gateway.watch.project import WatchedProject
 from gateway.wire.problems import (
     BlockConflict,
     KeyReused,
     OutputConflict,
-    ProjectNotFound,
     SessionNotFound,
     TurnNotFound,
     WriteContention,
@@ -79,13 +77,6 @@ class Turns:
         self.grace = grace
         self._line_limit = line_limit
 
-    async def watched(self, project: str) -> WatchedProject:
-        """The project where it stands now."""
-        watched = await self._hub.project(project)
-        if watched is None:
-            raise ProjectNotFound(project)
-        return watched
-
     # Sessions
 
     async def create_session(self, project: str, title: str | None, once: Once | None = None) -> SessionHead:
@@ -98,20 +89,20 @@ class Turns:
     async def session(self, project: str, session_id: str) -> SessionHead:
         session = await self._storage.session(project, session_id)
         if session is None:
-            await self.watched(project)
+            await self._hub.require(project)
             raise SessionNotFound(session_id)
         return session
 
     async def sessions(self, project: str, after: str | None, limit: int) -> list[SessionHead]:
         """Newest first."""
-        await self.watched(project)
+        await self._hub.require(project)
         return await self._storage.sessions(project, after=after, limit=limit)
 
     # Reading turns
 
     async def head(self, project: str, session_id: str, turn_id: str) -> TurnHead:
         """A turn's newest state, from memory where that is known."""
-        watched = await self.watched(project)
+        watched = await self._hub.require(project)
         head = await self._hub.turn(watched, project, session_id, turn_id)
         return head or await self._stored_head(project, session_id, turn_id)
 

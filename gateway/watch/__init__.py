@@ -1,4 +1,5 @@
 """Projects in memory: the newest heads, remembered answers, and who waits for more.
 
-It imports storage only. Names for other folders: `hub.Hub`, `project.WatchedProject`, `project.Interest`.
+It imports `gateway.access.grants`, `gateway.wire` and `storage`. Names for other folders: `hub.Hub`,
+`project.WatchedProject`, `filter.ChangeFilter`.
 """

@@ -11,7 +11,10 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway.watch.project import AnswerBudget, Interest, TooManyWaiters, Waiter, WatchedProject
+from gateway.watch.answers import AnswerBudget
+from gateway.watch.filter import ChangeFilter
+from gateway.watch.project import TooManyWaiters, Waiter, WatchedProject
+from gateway.wire.problems import ProjectNotFound
 from storage import Commit, Committed, CommittedTurn, FileHead, Storage, TurnHead
 
 _log = structlog.get_logger("gateway.hub")
@@ -57,7 +60,7 @@ class Hub:
         self._timer: asyncio.TimerHandle | None = None
         storage.listen(self._committed, self._missed)
 
-    def known_project(self, name: str) -> WatchedProject | None:
+    def get(self, name: str) -> WatchedProject | None:
         """The project, if it is in memory."""
         return self._projects.get(name)
 
@@ -69,11 +72,11 @@ class Hub:
             project.advance(committed.project)
             if isinstance(committed, Committed):
                 if project.complete or committed.head.path in project.files:
-                    project.remember_file(committed.head)
+                    project.update_file(committed.head)
                 if project.members:
                     self._wake(project.take_waiters(committed.head))
             elif isinstance(committed, CommittedTurn):
-                project.remember_turn(committed.turn)
+                project.update_turn(committed.turn)
                 if project.members:
                     self._wake(project.take_waiters(committed.turn))
 
@@ -82,8 +85,7 @@ class Hub:
         for name in {committed.project.name for committed in batch}:
             project = self._projects.pop(name, None)
             if project is not None:
-                project.forgotten = True
-                project.forget_answers()
+                project.close()
                 self._wake(self._take_all(project))
 
     # Waiting
@@ -116,14 +118,16 @@ class Hub:
         old.members -= 1
         new.members += 1
 
-    def park(self, project: WatchedProject, interest: Interest, seconds: float, wake: Callable[[], None]) -> Waiter:
-        """Call `wake` at the next change that `interest` wants, or after `seconds`; at once when the gateway stops."""
+    def add_waiter(
+        self, project: WatchedProject, filter_: ChangeFilter, seconds: float, wake: Callable[[], None]
+    ) -> Waiter:
+        """Call `wake` at the next change that `filter_` wants, or after `seconds`; at once when the gateway stops."""
         loop = asyncio.get_running_loop()
-        waiter = Waiter(project, interest, int((loop.time() + seconds) * _TICKS_PER_SECOND) + 1, wake)
+        waiter = Waiter(project, filter_, int((loop.time() + seconds) * _TICKS_PER_SECOND) + 1, wake)
         if self.draining:
             self._wake([waiter])
             return waiter
-        topic = interest.topic
+        topic = filter_.topic
         (project.general if topic is None else project.by_topic.setdefault(topic, {}))[waiter] = None
         due = self._deadlines.get(waiter.tick)
         if due is None:
@@ -143,13 +147,13 @@ class Hub:
     @staticmethod
     def waits(waiter: Waiter) -> bool:
         """Whether nothing has happened yet that it waits for."""
-        topic = waiter.interest.topic
+        topic = waiter.filter.topic
         return waiter in (waiter.project.general if topic is None else waiter.project.by_topic.get(topic, ()))
 
     @staticmethod
     def _remove(waiter: Waiter) -> bool:
         """Take a waiter out of its project; False if it was woken already."""
-        topic = waiter.interest.topic
+        topic = waiter.filter.topic
         project = waiter.project
         if topic is None:
             return project.general.pop(waiter, waiter) is None
@@ -213,6 +217,17 @@ class Hub:
 
     # Reading
 
+    async def require(self, name: str) -> WatchedProject:
+        """The project where it stands now, read from storage if need be.
+
+        Raises:
+            ProjectNotFound
+        """
+        project = await self.project(name)
+        if project is None:
+            raise ProjectNotFound(name)
+        return project
+
     async def project(self, name: str) -> WatchedProject | None:
         """The project, read from storage if need be; None if it does not exist."""
         watched = self._projects.get(name)
@@ -242,8 +257,7 @@ class Hub:
         """Make room for a project: the oldest on which nobody waits goes."""
         for name, project in self._projects.items():
             if not project.members:
-                project.forgotten = True
-                project.forget_answers()
+                project.close()
                 del self._projects[name]
                 return
 
@@ -255,7 +269,7 @@ class Hub:
         before = project.head
         head = await self._storage.file_head(name, path)
         if head is not None and project.head is before:  # else a commit came between, which this read may lack
-            project.remember_file(head)
+            project.update_file(head)
         return head
 
     async def turn(self, project: WatchedProject, name: str, session_id: str, turn_id: str) -> TurnHead | None:
@@ -266,7 +280,7 @@ class Hub:
         before = project.head
         head = await self._storage.turn_head(name, session_id, turn_id)
         if head is not None and project.head is before:
-            project.remember_turn(head)
+            project.update_turn(head)
         return head
 
     async def files(self, project: WatchedProject, name: str, paths: list[str]) -> dict[str, FileHead]:
@@ -279,7 +293,7 @@ class Hub:
             heads = [] if answer is None else answer[1]
             if project.head is before:
                 for head in heads:
-                    project.remember_file(head)
+                    project.update_file(head)
             elif len(missing) < len(paths):  # two moments were mixed: ask for all at one
                 return await self._read_files(name, paths)
             found.update({head.path: head for head in heads})
@@ -293,7 +307,7 @@ class Hub:
         answer = await self._storage.files_changed_since(name, 0)
         heads = [] if answer is None else answer[1]
         if project.head is before:
-            project.remember_all_files(heads)
+            project.update_all_files(heads)
         return heads
 
     async def _read_files(self, name: str, paths: list[str]) -> dict[str, FileHead]:

@@ -46,7 +46,7 @@ class Lane(StrEnum):
     """Snapshots and folding, in the background."""
 
 
-class LaneFigures:
+class LaneMetrics:
     """What a lane has done since the start."""
 
     def __init__(self) -> None:
@@ -131,18 +131,18 @@ class _Pool:
         self._seconds = seconds
         self._idle: list[_Process] = []
         self._ending: set[asyncio.Task[None]] = set()
-        self.figures = LaneFigures()
+        self.metrics = LaneMetrics()
 
     async def run(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        if self.figures.waiting >= self._queue:
-            raise Overloaded(f"{self.figures.waiting} pieces of heavy work are waiting ({self._lane})")
-        self.figures.waiting += 1
+        if self.metrics.waiting >= self._queue:
+            raise Overloaded(f"{self.metrics.waiting} pieces of heavy work are waiting ({self._lane})")
+        self.metrics.waiting += 1
         try:
             await self._places.acquire()
         finally:
-            self.figures.waiting -= 1
+            self.metrics.waiting -= 1
         try:
-            self.figures.jobs += 1
+            self.metrics.jobs += 1
             answer = await self._attempt(pickle.dumps((work, arguments), pickle.HIGHEST_PROTOCOL))
         finally:
             self._places.release()
@@ -164,7 +164,7 @@ class _Pool:
             return await self._run(process, request)
         except (EOFError, OSError):
             self._bury(process)
-            self.figures.failures += 1
+            self.metrics.failures += 1
             raise Overloaded(
                 "the process that worked on this died, and so did the next one: the machine may be short of memory"
             ) from None
@@ -173,9 +173,9 @@ class _Pool:
         try:
             process = await _Process.start(self._lane)
         except OSError as error:
-            self.figures.failures += 1
+            self.metrics.failures += 1
             raise Overloaded(f"no process could be started for this work: {error.strerror}") from None
-        self.figures.processes += 1
+        self.metrics.processes += 1
         return process
 
     async def _run(self, process: _Process, request: bytes) -> bytes:
@@ -185,7 +185,7 @@ class _Pool:
                 answer = await process.run(request)
         except TimeoutError:
             self._end(process)
-            self.figures.failures += 1
+            self.metrics.failures += 1
             _log.warning("heavy work ended: over the time limit", lane=self._lane, seconds=self._seconds)
             raise self._too_long() from None
         except BaseException:
@@ -207,11 +207,11 @@ class _Pool:
         return False
 
     def _bury(self, process: _Process) -> None:
-        self.figures.deaths += 1
+        self.metrics.deaths += 1
         _log.warning("a worker process died", lane=self._lane, process=process.pid)
 
     def _end(self, process: _Process) -> None:
-        self.figures.processes -= 1
+        self.metrics.processes -= 1
         task = asyncio.create_task(process.end())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -245,8 +245,8 @@ class Workers:
         return await _unless_client_leaves(self._pools[lane].run(work, arguments))
 
     @property
-    def figures(self) -> Mapping[Lane, LaneFigures]:
-        return {lane: pool.figures for lane, pool in self._pools.items()}
+    def metrics(self) -> Mapping[Lane, LaneMetrics]:
+        return {lane: pool.metrics for lane, pool in self._pools.items()}
 
     async def close(self) -> None:
         for pool in self._pools.values():

@@ -38,7 +38,7 @@ def test_who_reads_between_a_commit_and_its_being_heard_of_is_not_told_to_start_
             version = committed.head.version
             if version < 2:
                 return
-            known = hub.known_project("p")
+            known = hub.get("p")
             assert known is not None
             assert known.head is not None
             assert known.head.sequence == version - 1

@@ -11,8 +11,9 @@ import pytest
 from gateway.files.documents import Documents
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
+from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
-from gateway.watch.project import Interest, WatchedProject
+from gateway.watch.project import WatchedProject
 from storage import AppendUpdate, Commit, Committed, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
 
@@ -73,7 +74,7 @@ def test_what_failed_to_hear_of_a_change_reads_it_anew(tmp_path: Path, monkeypat
         assert project is not None
         woken = asyncio.Event()
         hub.enter(project)
-        hub.park(project, Interest(turns=False, paths=frozenset(["other"])), 60, woken.set)
+        hub.add_waiter(project, ChangeFilter(turns=False, paths=frozenset(["other"])), 60, woken.set)
         with monkeypatch.context() as patch:
             patch.setattr(WatchedProject, "advance", failing_once(WatchedProject.advance))
             await files.put_text("p", "f", "two", "content", _NOW)
@@ -102,8 +103,8 @@ def test_one_who_cannot_be_woken_keeps_nobody_else_asleep(tmp_path: Path) -> Non
 
         for place, event in enumerate(woken):
             if place in (0, 1, 150):
-                hub.park(project, Interest(turns=False, paths=frozenset(["f"])), 60, fail)
-            hub.park(project, Interest(turns=False, paths=frozenset(["f"])), 60, event.set)
+                hub.add_waiter(project, ChangeFilter(turns=False, paths=frozenset(["f"])), 60, fail)
+            hub.add_waiter(project, ChangeFilter(turns=False, paths=frozenset(["f"])), 60, event.set)
         await storage.append("p", (AppendUpdate("f", Version(1), b"\0\0"),))
         await asyncio.wait_for(asyncio.gather(*(event.wait() for event in woken)), 10)
         await storage.close()

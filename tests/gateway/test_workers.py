@@ -50,7 +50,7 @@ def test_heavy_work_runs_in_one_process_again_and_again(tmp_path: Path) -> None:
             first = await workers.run(Lane.DOCUMENTS, heavy.process_id)
             assert first != os.getpid()
             assert await workers.run(Lane.DOCUMENTS, heavy.process_id) == first
-            assert workers.figures[Lane.DOCUMENTS].processes == 1
+            assert workers.metrics[Lane.DOCUMENTS].processes == 1
 
     asyncio.run(work())
 
@@ -62,9 +62,9 @@ def test_small_work_and_work_where_nobody_is_served_stays_here(tmp_path: Path) -
         assert await in_worker(heavy.total, large) == HEAVY_BYTES + 1
         async with spinning(tmp_path) as (workers, _):
             await in_worker(heavy.total, [b"small"])
-            assert workers.figures[Lane.DOCUMENTS].jobs == 0
+            assert workers.metrics[Lane.DOCUMENTS].jobs == 0
             assert await in_worker(heavy.total, large) == HEAVY_BYTES + 1
-            assert workers.figures[Lane.DOCUMENTS].jobs == 1
+            assert workers.metrics[Lane.DOCUMENTS].jobs == 1
 
     asyncio.run(work())
 
@@ -76,7 +76,7 @@ def test_what_the_work_raises_is_raised_here(tmp_path: Path) -> None:
                 await workers.run(Lane.DOCUMENTS, heavy.fail, "plain")
             with pytest.raises(RuntimeError, match="this and that"):
                 await workers.run(Lane.DOCUMENTS, heavy.fail, "strange")
-            assert workers.figures[Lane.DOCUMENTS].deaths == 0
+            assert workers.metrics[Lane.DOCUMENTS].deaths == 0
 
     asyncio.run(work())
 
@@ -90,7 +90,7 @@ def test_a_job_over_the_time_limit_ends_with_its_process(tmp_path: Path, lane: L
                 await job
             assert process.has_ended()
             assert await workers.run(lane, heavy.process_id) != process.pid
-            assert workers.figures[lane].failures == 1
+            assert workers.metrics[lane].failures == 1
 
     asyncio.run(work())
 
@@ -102,8 +102,8 @@ def test_a_job_whose_process_is_killed_is_done_in_another_one(tmp_path: Path) ->
             with pytest.raises(Overloaded, match="died"):
                 await workers.run(Lane.DOCUMENTS, heavy.die)
             assert await workers.run(Lane.DOCUMENTS, heavy.process_id)
-            figures = workers.figures[Lane.DOCUMENTS]
-            assert (figures.deaths, figures.failures, figures.processes) == (3, 1, 1)
+            metrics = workers.metrics[Lane.DOCUMENTS]
+            assert (metrics.deaths, metrics.failures, metrics.processes) == (3, 1, 1)
 
     asyncio.run(work())
 
@@ -172,12 +172,12 @@ def test_the_queue_of_a_lane_is_bounded(tmp_path: Path) -> None:
             job, _ = await jobs.begin()
             waiting = asyncio.create_task(workers.run(Lane.DOCUMENTS, heavy.process_id))
             await asyncio.sleep(0)
-            assert workers.figures[Lane.DOCUMENTS].waiting == 1
+            assert workers.metrics[Lane.DOCUMENTS].waiting == 1
             with pytest.raises(Overloaded, match="waiting"):
                 await workers.run(Lane.DOCUMENTS, heavy.process_id)
             job.cancel()
             assert await waiting
-            assert workers.figures[Lane.DOCUMENTS].waiting == 0
+            assert workers.metrics[Lane.DOCUMENTS].waiting == 0
 
     asyncio.run(work())
 

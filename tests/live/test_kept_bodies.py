@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.http.long_poll import _ParkedRequest
+from gateway.http.long_poll import _PendingRequest
 from gateway.settings import Settings
 from tests.live.clients import figure, put, wait_for_figure
 from tests.support.server import GatewayProcess
@@ -93,7 +93,7 @@ def test_nothing_is_left_of_a_request_that_waited_once_its_client_has_left(tmp_p
             try:
                 for _ in range(10):
                     await _ask_and_leave(app, body)
-                return sum(isinstance(each, _ParkedRequest) for each in gc.get_objects())
+                return sum(isinstance(each, _PendingRequest) for each in gc.get_objects())
             finally:
                 gc.enable()
 

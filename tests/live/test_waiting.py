@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.http.long_poll import WaitingRequests
-from gateway.http.request_metrics import RequestFigures
-from gateway.http.waits import OpenStream, Park
+from gateway.http.long_poll import LongPolls
+from gateway.http.request_metrics import RequestMetrics
+from gateway.http.waits import OpenStream, WaitForChange
+from gateway.watch.answers import AnswerBudget
+from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
-from gateway.watch.project import AnswerBudget, Interest, WatchedProject
+from gateway.watch.project import WatchedProject
 
 
 class _OfAHandler:
@@ -31,8 +33,8 @@ async def _kept_while_waiting(kind: str) -> list[Any]:
         mine = _OfAHandler()
         alive.append(weakref.ref(mine))
         if kind == "long poll":
-            raise Park(project, None, Interest(), 60)
-        raise OpenStream("demo", project, Interest(), None)
+            raise WaitForChange(project, None, ChangeFilter(), 60)
+        raise OpenStream("demo", project, ChangeFilter(), None)
 
     messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
 
@@ -47,7 +49,7 @@ async def _kept_while_waiting(kind: str) -> list[Any]:
         pass
 
     feed: Any = SimpleNamespace(events=None)
-    waiting = WaitingRequests(handler, hub, feed, RequestFigures(), heartbeat=60)
+    waiting = LongPolls(handler, hub, feed, RequestMetrics(), heartbeat=60)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     request = asyncio.create_task(waiting(scope, receive, send))
     await held.wait()

@@ -19,8 +19,9 @@ from gateway.http.requests import (
     require_media_type,
     whole_number,
 )
-from gateway.http.waits import OpenStream, check_wait, empty_after_wait, hold, parse_wait
-from gateway.watch.project import Interest
+from gateway.http.waits import OpenStream, check_wait, empty_after_wait, parse_wait, wait_for_change
+from gateway.watch.filter import ChangeFilter
+from gateway.watch.hub import Hub
 from gateway.wire.changes import FeedAnswer, StatusAnswer, StatusQuestion
 from gateway.wire.files import DeletedListing, FileListing
 from gateway.wire.media_types import EVENTS, JSON
@@ -46,9 +47,10 @@ _LIMIT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": _MOST}
 class ChangeRoutes:
     """Listing and status."""
 
-    def __init__(self, changes: Changes, feed: Feed, *, body_limit: int) -> None:
+    def __init__(self, changes: Changes, feed: Feed, hub: Hub, *, body_limit: int) -> None:
         self._changes = changes
         self._feed = feed
+        self._hub = hub
         self._body_limit = body_limit
 
     @operation(
@@ -73,7 +75,7 @@ class ChangeRoutes:
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
         deleted = _wants_deleted(request)
         tags = if_none_match(request)
-        watched = await self._changes.watched(project)
+        watched = await self._hub.require(project)
         if tags is not None and tags.match(watched.cursor):
             return Response(status_code=304, headers={"ETag": f'"{watched.cursor}"'})
         prefix, after = request.query_params.get("prefix", ""), request.query_params.get("after", "")
@@ -110,17 +112,17 @@ class ChangeRoutes:
         body = await read_body(request, self._body_limit)
         question = decode_json(body or b"{}", StatusQuestion)
         wait = check_wait(question.wait)
-        watched = await self._changes.watched(project)
+        watched = await self._hub.require(project)
         as_of = watched.head
         view = view_of(request)
         answer = await self._changes.status(project, question, view.paths)
         if answer.changes or answer.reset:
             return Response(json_bytes(answer), media_type=JSON)
         paths = None if question.paths is None else frozenset(question.paths)
-        hold(request, wait, watched, as_of, Interest(turns=False, paths=paths).seen_by(view), question)
+        wait_for_change(request, wait, watched, as_of, ChangeFilter(turns=False, paths=paths).seen_by(view), question)
         encoded = json_bytes(answer)
         if not wait:
-            watched.remember_answer("status", (body, view.sight), encoded, answer.cursor)
+            watched.answers.keep_status(body, view.sight, encoded, answer.cursor)
         return Response(encoded, headers=empty_after_wait(request), media_type=JSON)
 
     @operation(
@@ -148,22 +150,21 @@ class ChangeRoutes:
         wait, since = parse_wait(request), request.query_params.get("since")
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
         view = view_of(request)
-        interest = _interest(request).seen_by(view)
-        watched = await self._feed.watched(project)
+        filter_ = _filter_of(request).seen_by(view)
+        watched = await self._hub.require(project)
         if prefers(header(request, b"accept"), (JSON, EVENTS)) == EVENTS:
-            raise OpenStream(project, watched, interest, _resumed(header(request, b"last-event-id") or since))
+            raise OpenStream(project, watched, filter_, _resumed(header(request, b"last-event-id") or since))
         as_of, tags = watched.head, if_none_match(request)
         if tags is not None and tags.match(watched.cursor):
-            hold(request, wait, watched, as_of, interest)
+            wait_for_change(request, wait, watched, as_of, filter_)
             return Response(status_code=304, headers={"ETag": f'"{watched.cursor}"', **empty_after_wait(request)})
-        answer = await self._feed.read(project, interest, since, limit)
+        answer = await self._feed.read(project, filter_, since, limit)
         news = bool(answer.changes or answer.reset or answer.more)
         if not news:
-            hold(request, wait, watched, as_of, interest)
+            wait_for_change(request, wait, watched, as_of, filter_)
         encoded = json_bytes(answer)
         if news and not answer.more:
-            question = (request.scope["query_string"], view.sight)
-            watched.remember_answer(request.scope["path"], question, encoded, answer.cursor)
+            watched.answers.keep_poll(request.scope["query_string"], view.sight, encoded, answer.cursor)
         headers = {"ETag": f'"{answer.cursor}"', **({} if news else empty_after_wait(request))}
         return Response(encoded, headers=headers, media_type=JSON)
 
@@ -185,7 +186,7 @@ def _resumed(since: str | None) -> str | None:
         return _OF_NO_EPOCH
 
 
-_EVERYTHING = Interest()
+_EVERYTHING = ChangeFilter()
 """What most ask for: of ten thousand who wait, one and the same."""
 
 
@@ -196,15 +197,15 @@ def _wants_deleted(request: Request) -> bool:
     return wanted == "true"
 
 
-def _interest(request: Request) -> Interest:
+def _filter_of(request: Request) -> ChangeFilter:
     kinds = request.query_params.get("kinds", ",".join(_KINDS)).split(",")
     if not set(kinds) <= set(_KINDS):
         raise InvalidParameter("kinds", f"they are {' and '.join(_KINDS)}, separated by a comma")
     paths = request.query_params.getlist("path")
-    interest = Interest(
+    filter_ = ChangeFilter(
         files="file" in kinds,
         turns="turn" in kinds,
         prefix=request.query_params.get("prefix", ""),
         paths=frozenset(map(checked_path, paths)) if paths else None,
     )
-    return _EVERYTHING if interest == _EVERYTHING else interest
+    return _EVERYTHING if filter_ == _EVERYTHING else filter_

@@ -26,8 +26,9 @@ from gateway.http.requests import (
     state_vector,
     whole_number,
 )
-from gateway.http.waits import empty_after_wait, hold, parse_wait
-from gateway.watch.project import Interest
+from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change
+from gateway.watch.filter import ChangeFilter
+from gateway.watch.hub import Hub
 from gateway.wire.files import MoveRequest, Receipt
 from gateway.wire.headers import file_headers, version_headers
 from gateway.wire.media_types import JSON, OCTETS, TEXT
@@ -96,8 +97,9 @@ _WRITE = (
 class FileRoutes:
     """The requests on one file."""
 
-    def __init__(self, files: Files, *, body_limit: int) -> None:
+    def __init__(self, files: Files, hub: Hub, *, body_limit: int) -> None:
         self._files = files
+        self._hub = hub
         self._body_limit = body_limit
 
     @operation(
@@ -147,12 +149,12 @@ class FileRoutes:
         wait = parse_wait(request)
         if at is not None:
             return await self._read_past(request, project, path, at, wanted)
-        watched = await self._files.watched(project)
+        watched = await self._hub.require(project)
         as_of = watched.head
         head = await self._files.head(project, path, since or 0)
         known = _is_known(request, head, wanted)
         if known or (since is not None and since == head.version):
-            hold(request, wait, watched, as_of, Interest(turns=False, paths=frozenset([path])))
+            wait_for_change(request, wait, watched, as_of, ChangeFilter(turns=False, paths=frozenset([path])))
             headers = {**file_headers(head, since or 0, wanted), **empty_after_wait(request)}
             return Response(status_code=304 if known else 204, headers=headers)
         if since is not None and wanted == "update":

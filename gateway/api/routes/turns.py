@@ -18,11 +18,13 @@ from gateway.http.requests import (
     require_media_type,
     whole_number,
 )
-from gateway.http.waits import REMAINING, empty_after_wait, hold, parse_wait
+from gateway.http.waits import SECONDS_LEFT, empty_after_wait, parse_wait, wait_for_change
 from gateway.turns.dialects import DialectName
 from gateway.turns.output import OutputOptions
 from gateway.turns.store import Turns
-from gateway.watch.project import Interest, WatchedProject
+from gateway.watch.filter import ChangeFilter
+from gateway.watch.hub import Hub
+from gateway.watch.project import WatchedProject
 from gateway.wire.media_types import JSON, NDJSON
 from gateway.wire.problems import (
     BlockConflict,
@@ -96,8 +98,9 @@ _GIVEN = (InvalidBody, BodyTooLarge, UnsupportedMediaType)
 class TurnRoutes:
     """The requests on sessions, turns and blocks."""
 
-    def __init__(self, turns: Turns, *, body_limit: int, prompt_limit: int, answer_limit: int) -> None:
+    def __init__(self, turns: Turns, hub: Hub, *, body_limit: int, prompt_limit: int, answer_limit: int) -> None:
         self._turns = turns
+        self._hub = hub
         self._body_limit = body_limit
         self._prompt_limit = prompt_limit
         self._answer_limit = answer_limit
@@ -209,17 +212,17 @@ class TurnRoutes:
         """`GET S/turns/{turn_id}`."""
         project, session, turn = _turn_of(request)
         wait, after_block = parse_wait(request), whole_number(request, "after_block", least=0)
-        watched = await self._turns.watched(project)
+        watched = await self._hub.require(project)
         as_of, tags = watched.head, if_none_match(request)
         head = await self._turns.head(project, session, turn)
         if tags is not None and tags.match(_tag(watched, head)):
-            hold(request, wait, watched, as_of, _interest(head))
+            wait_for_change(request, wait, watched, as_of, _filter_of(head))
             return _unchanged(request, watched, head)
         if tags is None and after_block is not None and _nothing_after(request, head, after_block):
-            hold(request, wait, watched, as_of, _interest(head))
+            wait_for_change(request, wait, watched, as_of, _filter_of(head))
         if tags is None and after_block is None and head.settling:
             # Who reads the turn once, after its result, is told how the turn has ended.
-            hold(request, self._turns.grace + _LATENESS, watched, as_of, _interest(head))
+            wait_for_change(request, self._turns.grace + _LATENESS, watched, as_of, _filter_of(head))
         stored = await self._turns.read(project, session, turn, after_block or 0, self._answer_limit)
         if stored.blocks and stored.blocks[-1].index + 1 < stored.head.block_count:
             return _json(msgspec.structs.replace(_turn(stored), more=True))  # without a tag: it is not all
@@ -239,11 +242,11 @@ class TurnRoutes:
         """`GET S/turns/{turn_id}/status`."""
         project, session, turn = _turn_of(request)
         wait = parse_wait(request)
-        watched = await self._turns.watched(project)
+        watched = await self._hub.require(project)
         as_of, tags = watched.head, if_none_match(request)
         head = await self._turns.head(project, session, turn)
         if tags is not None and tags.match(_tag(watched, head)):
-            hold(request, wait, watched, as_of, _interest(head))
+            wait_for_change(request, wait, watched, as_of, _filter_of(head))
             return _unchanged(request, watched, head)
         state = TurnState(head.status, head.block_count, rfc3339(head.last_updated))
         return _json(state, 200, _tag(watched, head))
@@ -353,8 +356,8 @@ def _tag(watched: WatchedProject, head: TurnHead) -> str:
     return turn_tag(watched.head, head)
 
 
-def _interest(head: TurnHead) -> Interest:
-    return Interest(files=False, turn=(head.session_id, head.turn_id))
+def _filter_of(head: TurnHead) -> ChangeFilter:
+    return ChangeFilter(files=False, turn=(head.session_id, head.turn_id))
 
 
 def _within(turns: list[StoredTurn], length: int) -> list[StoredTurn]:
@@ -368,7 +371,7 @@ def _within(turns: list[StoredTurn], length: int) -> list[StoredTurn]:
 
 def _nothing_after(request: Request, head: TurnHead, after_block: int) -> bool:
     """Whether a client that has `after_block` blocks and no tag has all there is for now, as far as can be told."""
-    if head.grown and REMAINING in request.scope:
+    if head.grown and SECONDS_LEFT in request.scope:
         return False  # the turn has moved while the client waited, and the last block may have grown
     return head.block_count <= after_block and head.status not in FINISHED
 
