@@ -44,7 +44,6 @@ _SECRET = ("HS256", "HS384", "HS512")
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
 _EDWARDS = ("EdDSA",)
-ALGORITHMS = (*_SECRET, *_RSA, "ES256", "ES384", "ES512", *_EDWARDS)
 
 
 class InvalidKey(ValueError):

@@ -19,6 +19,7 @@ from gateway.watch.project import KnownFile, KnownTurn, NotModified, WatchedProj
 from gateway.wire.changes import StatusQuestion
 from gateway.wire.headers import COMMON_HEADERS, file_headers
 from gateway.wire.tags import Form, entity_tag, turn_tag
+from gateway.wire.values import path_fault
 
 _PREFIX = "/api/projects/"
 _FILE_ROUTE = "/api/projects/{project}/files/{path:file}"
@@ -140,11 +141,10 @@ def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool
         return False
     if versions and not versions.items() <= project.versions.items():
         return False
-    if paths is not None:
-        asked = files if question.since is not None else versions or {}
-        return all(path in asked for path in paths)
     if question.since is not None:
-        return True
+        return all(path in files or path_fault(path) is None for path in paths or ())
+    if paths is not None:
+        return all(path in (versions or {}) for path in paths)
     return versions is not None and project.complete and len(versions) == len(project.versions)
 
 

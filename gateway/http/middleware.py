@@ -1,5 +1,6 @@
 """What every answer passes through: failures become problems, requests are counted, caches are told the rules."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -19,19 +20,45 @@ _log = structlog.get_logger("gateway.http")
 
 _COMPRESS_FROM_BYTES = 1025
 _COMPRESSED_METHODS = ("GET", "POST", "HEAD")
+_PIECE_BYTES = 64 * 2**10
+"""How much of an answer is compressed in one turn of the event loop: a millisecond or two."""
 
 
 def compressed(app: ASGIApp) -> ASGIApp:
     """`app` with its answers compressed as the client can take them (zstd, br, gzip); receipts of writes are short."""
     add_compress_type("application/octet-stream")
     add_compress_type("application/problem+json")
-    compressor = CompressMiddleware(app, minimum_size=_COMPRESS_FROM_BYTES, zstd_level=3)
+    compressor = CompressMiddleware(_in_pieces(app), minimum_size=_COMPRESS_FROM_BYTES, zstd_level=3)
 
     def choose(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         short = scope["type"] != "http" or scope["method"] not in _COMPRESSED_METHODS
         return (app if short else compressor)(scope, receive, send)
 
     return choose
+
+
+def _in_pieces(app: ASGIApp) -> ASGIApp:
+    """`app` with large answers in pieces, each in a turn of the event loop: to compress one whole takes seconds.
+
+    What waits for a slow client is then a piece as well, not all of the answer.
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_pieces(message: Message) -> None:
+            body: bytes = message.get("body", b"")
+            if len(body) <= _PIECE_BYTES:
+                await send(message)
+                return
+            for start in range(0, len(body), _PIECE_BYTES):
+                end = start + _PIECE_BYTES
+                more = end < len(body) or message.get("more_body", False)
+                await send({"type": "http.response.body", "body": body[start:end], "more_body": more})
+                await asyncio.sleep(0)
+
+        accepts = any(name == b"accept-encoding" and value for name, value in scope["headers"])
+        await app(scope, receive, send_in_pieces if accepts else send)
+
+    return answer
 
 
 class Boundary:

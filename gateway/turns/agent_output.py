@@ -7,7 +7,7 @@ a `text` block whose content is the line as an object, where prose is a string. 
 
 import codecs
 from collections.abc import Generator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -359,14 +359,3 @@ def state_fault(position: OutputPosition, block_count: int) -> str | None:
 def _malformed(line: bytes, fault: str) -> Put:
     message = f"a line of the agent's output could not be read: {fault}"
     return Put("error", {"message": message, "line": line[: 4 * _SHOWN].decode(errors="replace")[:_SHOWN]})
-
-
-def run_here(steps: Steps) -> None:
-    """Do all steps at once, in this process."""
-    answer: Any = None
-    while True:
-        try:
-            line = steps.send(answer)
-        except StopIteration:
-            return
-        answer = None if line is None else prepare([line])

@@ -1,13 +1,18 @@
 """What holds for every answer: compression, caching, origins, methods, problems."""
 
+import asyncio
 import gzip
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import brotli
 import httpx
 import pytest
 import zstandard
+from starlette.types import Message, Receive, Scope, Send
 
+from gateway.http.middleware import compressed
 from tests.support.server import GatewayProcess
 
 _PLAIN = {"Content-Type": "text/plain"}
@@ -42,6 +47,66 @@ def test_a_large_answer_is_compressed_as_the_client_can_take_it(large: httpx.Cli
     assert DECODERS[encoding](compressed) == body
     assert response.headers["ETag"] == "W/" + plain.headers["ETag"]
     assert "Content-Encoding" not in plain.headers
+
+
+@pytest.mark.parametrize("encoding", [*DECODERS, "identity"])
+@pytest.mark.parametrize("form", ["?format=text", "?format=json", ""])
+def test_the_largest_answers_are_the_same_however_they_are_sent(
+    long_text: tuple[httpx.Client, str], encoding: str, form: str
+) -> None:
+    project, text = long_text
+    _, plain = _raw(project, f"/files/long.md{form}", "")
+    response, body = _raw(project, f"/files/long.md{form}", encoding)
+    assert response.headers.get("Content-Encoding", "identity") == encoding
+    assert DECODERS.get(encoding, bytes)(body) == plain
+    assert text.encode() in plain
+    head = project.head(f"/files/long.md{form}", headers={"Accept-Encoding": encoding})
+    assert (head.status_code, head.headers["ETag"]) == (200, response.headers["ETag"])
+
+
+@pytest.fixture(scope="module")
+def long_text(shared_gateway: GatewayProcess) -> Iterator[tuple[httpx.Client, str]]:
+    """A file whose text is 2 MB, and hardly compressible."""
+    with shared_gateway.client("long") as project:
+        text = random.Random(1).randbytes(10**6).hex()
+        project.put("/files/long.md", content=text, headers=_PLAIN).raise_for_status()
+        yield project, text
+
+
+@pytest.mark.parametrize("encoding", DECODERS)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_all_others_have_their_turns_while_an_answer_is_compressed(encoding: str, parts: int) -> None:
+    body = random.Random(1).randbytes(2**20).hex().encode()
+    sent: list[bytes] = []
+    turns = 0
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        for number in range(1, parts + 1):
+            await send({"type": "http.response.body", "body": body, "more_body": number < parts})
+
+    async def take(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def ask() -> None:
+        others = asyncio.create_task(count_turns())
+        scope = {"type": "http", "method": "GET", "headers": [(b"accept-encoding", encoding.encode())]}
+        await compressed(answer)(scope, _never, take)
+        others.cancel()
+
+    asyncio.run(ask())
+    assert DECODERS[encoding](b"".join(sent)) == body * parts
+    assert turns >= parts * len(body) / 2**16
+
+
+async def _never() -> Message:
+    raise AssertionError("nothing is received")
 
 
 def test_a_small_answer_is_not_compressed(large: httpx.Client) -> None:

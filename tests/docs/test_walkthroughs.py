@@ -17,7 +17,9 @@ _RUN_ELSEWHERE = frozenset(
 )
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/api.md", "docs/live.md", "docs/client.md", "docs/storage.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/api.md", "docs/live.md", "docs/client.md", "docs/storage.md", "docs/turns.md"]
+)
 def test_every_command_works_and_prints_what_is_shown(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.turns.agent_lines import prepare
-from gateway.turns.agent_output import AgentOutput, run_here
+from gateway.turns.agent_output import AgentOutput
 from gateway.turns.dialects import Outcome
 from storage import NewBlock, OutputPosition
 from tests.support.agent_stream import (
@@ -21,6 +21,7 @@ from tests.support.agent_stream import (
     assistant,
     large_stream,
     line,
+    run_here,
     text,
     user,
 )

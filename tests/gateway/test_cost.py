@@ -82,6 +82,20 @@ def test_an_unchanged_poll_runs_no_statement(tmp_path: Path, ask: Ask) -> None:
     asyncio.run(work())
 
 
+def test_a_path_that_is_none_is_refused_also_where_nothing_has_changed(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _gateway(tmp_path) as (client, _, _):
+            cursor = (await client.get("/files")).json()["cursor"]
+            answers = [
+                await client.post("/files/status", json={"since": cursor, "paths": paths})
+                for paths in (["none yet.md", "3.md"], ["3.md", "../secret"])
+            ]
+            assert answers[0].json() == {"changes": [], "cursor": cursor}
+            assert (answers[1].status_code, answers[1].json()["code"]) == (400, "invalid_path")
+
+    asyncio.run(work())
+
+
 def test_an_unchanged_poll_after_anothers_change_runs_no_statement_either(tmp_path: Path) -> None:
     async def work() -> None:
         async with _gateway(tmp_path) as (client, recorder, _):

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway.turns.agent_output import AgentOutput, run_here
+from gateway.turns.agent_output import AgentOutput
 from gateway.turns.dialects import Outcome
 from storage import OutputPosition
+from tests.support.agent_stream import run_here
 
 
 def update(session_update: str, **more: Any) -> dict[str, Any]:

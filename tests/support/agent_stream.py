@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+from gateway.turns.agent_lines import prepare
+from gateway.turns.agent_output import Steps
+
 SESSION = "8f14e45f-ceea-467a-9575-d6e5e4a1b0c2"
 
 
@@ -117,3 +120,14 @@ def large_stream() -> tuple[bytes, list[tuple[str, Any]]]:
         LINES[-1],
     ]
     return b"".join(part for part, _ in lines), [block for _, blocks in lines for block in blocks]
+
+
+def run_here(steps: Steps) -> None:
+    """Do all steps at once, in this process."""
+    answer: Any = None
+    while True:
+        try:
+            line = steps.send(answer)
+        except StopIteration:
+            return
+        answer = None if line is None else prepare([line])

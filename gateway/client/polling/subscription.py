@@ -43,7 +43,7 @@ class Owner(Protocol):
 class Subscription:
     """One who wants the results of a key. After `unregister` nothing is called back."""
 
-    def __init__(self, owner: "Owner", entry: "Entry", name: str, interval: float, callbacks: "Callbacks") -> None:
+    def __init__(self, owner: Owner, entry: "Entry", name: str, interval: float, callbacks: "Callbacks") -> None:
         self._owner = owner
         self.entry = entry
         self.name = name

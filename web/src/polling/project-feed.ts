@@ -17,7 +17,7 @@ export type Interest = (entry: FeedEntry) => boolean
  * The change feed of a project, followed once for all polls of a manager that want it: it signals those that an entry
  * is about. As long as it cannot be followed they poll at their intervals. It rests when the manager rests.
  */
-export class ProjectFeed implements Companion {
+class ProjectFeed implements Companion {
   private readonly interests = new Map<string, Interest>()
   private readonly transports: readonly FeedTransport[]
   private following: AbortController | null = null
