@@ -1,6 +1,6 @@
 """What tells that a row of the log is what was written: its checksum, its place, and the sum of the sizes so far.
 
-A checksum is the CRC-32 of the body. That of a version into which older ones were folded is inverted: its body is a
+A checksum is the CRC-32 of the body. That of a version into which older ones were squashed is inverted: its body is a
 whole document, and it is the first of the log. So a flipped bit cannot pass one kind of row off as the other.
 """
 
@@ -31,16 +31,16 @@ def checksum(body: bytes) -> int:
     return zlib.crc32(body)
 
 
-def folded_checksum(body: bytes) -> int:
-    """The checksum of a version into which older ones were folded."""
+def squashed_checksum(body: bytes) -> int:
+    """The checksum of a version into which older ones were squashed."""
     return zlib.crc32(body) ^ _INVERTED
 
 
-def check_row(row: StoredRow, *, folded: bool) -> bool:
-    """Whether a row has the checksum of what it holds; `folded`: it is the oldest version that can be had."""
+def check_row(row: StoredRow, *, squashed: bool) -> bool:
+    """Whether a row has the checksum of what it holds; `squashed`: it is the oldest version that can be had."""
     if row.body is None:
         return row.checksum is None
-    return row.checksum == (folded_checksum(row.body) if folded else checksum(row.body))
+    return row.checksum == (squashed_checksum(row.body) if squashed else checksum(row.body))
 
 
 class Chain:
@@ -49,15 +49,15 @@ class Chain:
     Args:
         version: the one before the first row.
         size: bytes of the log up to and with that; None where the first row is a whole document.
-        folded: the oldest version that can be had; 0 where nothing was folded.
+        squashed: the oldest version that can be had; 0 where nothing was squashed.
     """
 
-    def __init__(self, path: str, file: int, version: int, size: int | None, *, folded: int = 0) -> None:
+    def __init__(self, path: str, file: int, version: int, size: int | None, *, squashed: int = 0) -> None:
         self._path = path
         self._file = file
         self.version = version
         self._size = size
-        self._folded = folded
+        self._squashed = squashed
 
     def take(self, row: StoredRow) -> bytes:
         """The update of the next row.
@@ -69,7 +69,7 @@ class Chain:
         body = row.body
         if body is None or row.version != self.version or row.file != self._file:
             raise self.damage(DAMAGED)
-        if not check_row(row, folded=row.version == self._folded):
+        if not check_row(row, squashed=row.version == self._squashed):
             raise self.damage(DAMAGED)
         if self._size is not None and row.size != self._size + len(body):
             raise self.damage(f"{row.size} bytes of log are noted, and there are {self._size + len(body)}")

@@ -21,7 +21,6 @@ from storage.records import (
     CreateTurn,
     Done,
     FileHead,
-    FoldPoint,
     Increment,
     Milliseconds,
     ProjectHead,
@@ -29,6 +28,7 @@ from storage.records import (
     Sequence,
     SessionHead,
     Snapshot,
+    SquashPoint,
     Statistics,
     StoredBlock,
     StoredDocument,
@@ -107,9 +107,9 @@ class FileLog(Protocol):
     ) -> Increment | None:
         """The updates after version `after` of the present incarnation.
 
-        None if the file never existed, if `after` lies before this incarnation or above the head or was folded,
+        None if the file never existed, if `after` lies before this incarnation or above the head or was squashed,
         or if the updates hold more than `most_bytes`. `known` is what the caller knows of the file: it spares a read
-        where that is still its newest state. (What was folded and not yet swept may be served then.)
+        where that is still its newest state. (What was squashed and not yet purged may be served then.)
         """
 
     async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:
@@ -125,13 +125,13 @@ class FileLog(Protocol):
         """Up to `limit` versions below `before` (default: all), newest first; None if the file never existed."""
 
     async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
-        """One row of the log; None where it was folded, or never was."""
+        """One row of the log; None where it was squashed, or never was."""
 
     async def tombstone_floor(self, project: str) -> Sequence:
         """The newest tombstone that was forgotten: who knows the project as it was before has to start over."""
 
     async def base_version(self, project: str, path: str) -> Version:
-        """The oldest version of a file that can be had; 1 where nothing was folded."""
+        """The oldest version of a file that can be had; 1 where nothing was squashed."""
 
     async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
         """Keep a snapshot beside the file's others; ignored where the log has no such version."""
@@ -205,15 +205,15 @@ class Turns(Protocol):
 
 
 class Housekeeping(Protocol):
-    """What is done beside requests: folding what need not be kept, and the state of the storage itself."""
+    """What is done beside requests: squashing what need not be kept, and the state of the storage itself."""
 
     async def drop_snapshots(self) -> int:
         """Forget every snapshot; returns how many there were. Loses nothing."""
 
-    def fold_points(self, rule: Retention, *, worth: int) -> AsyncIterator[FoldPoint]:
-        """The files of which a rule lets at least `worth` versions go, and those that are not swept."""
+    def squash_points(self, rule: Retention, *, worth: int) -> AsyncIterator[SquashPoint]:
+        """The files of which a rule lets at least `worth` versions go, and those that are not purged."""
 
-    async def fold(self, project: str, path: str, version: int, body: bytes | None) -> bool:
+    async def squash(self, project: str, path: str, version: int, body: bytes | None) -> bool:
         """Make a version the file's oldest one: what came before it is gone, as if it had been written as a whole.
 
         Args:
@@ -223,11 +223,11 @@ class Housekeeping(Protocol):
         Versions above it keep their numbers, times, authors, sizes.
         """
 
-    async def sweep(self, project: str, path: str) -> int:
-        """Free some of the space of what was folded; returns of how many versions, 0 when all is done."""
+    async def purge(self, project: str, path: str) -> int:
+        """Free some of the space of what was squashed; returns of how many versions, 0 when all is done."""
 
     async def forget_tombstones(self, before: int) -> list[tuple[str, str]]:
-        """Fold some of the files that were deleted before a time to their tombstones, and raise the floors of their
+        """Squash some of the files that were deleted before a time to their tombstones, and raise the floors of their
         projects; returns the projects and paths, none when all is done. Their version counters stay."""
 
     async def reclaim(self) -> int:

@@ -176,13 +176,13 @@ class Retention(Struct, frozen=True, gc=False):
     """Those written at this time or later."""
 
 
-class FoldPoint(Struct, frozen=True, gc=False):
+class SquashPoint(Struct, frozen=True, gc=False):
     """A file of which versions are to go, and the oldest that is kept."""
 
     project: str
     path: str
     version: Version
-    folded: bool
+    squashed: bool
     """Whether that has been done, but for rows that are still to be deleted."""
 
 

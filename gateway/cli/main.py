@@ -78,7 +78,7 @@ def compact(
         float | None, typer.Option(help="Keep deleted files for so many days (GATEWAY_RETAIN_TOMBSTONE_DAYS).")
     ] = None,
 ) -> None:
-    """Fold the versions that need not be kept, drop all snapshots, give unused space back to the disk.
+    """Squash the versions that need not be kept, drop all snapshots, give unused space back to the disk.
 
     Without limits on what is kept nothing is lost. The gateway must not be running.
     """

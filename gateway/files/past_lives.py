@@ -91,7 +91,7 @@ class PastLives:
         clocks: dict[int, int] = {}
         for version in await self._storage.past_lives(project, path, limit=_LIVES):
             stored = await self._storage.read_document(project, path, at_version=version)
-            if stored is None:  # folded
+            if stored is None:  # squashed
                 continue
             for client, clock in read_state_vector(await in_worker(_state_vector, stored_parts(stored))).items():
                 clocks[client] = max(clock, clocks.get(client, 0))

@@ -154,7 +154,7 @@ class _FileCheck:
         if self._last is None or self._last.update is None:
             self._born.append(row.version)
             self._size = 0
-        # What was folded into a whole document keeps the size of what it was folded of.
+        # What was squashed into a whole document keeps the size of what it was squashed of.
         self._size = row.size if row.version == self._file.base_version else self._size + len(update)
         try:
             alone, _ = read_row(update)

@@ -81,7 +81,7 @@ class _Verifier:
         base = await self._storage.base_version(project, head.path)
         found = await _file_faults(self._storage, project, head, base)
         while found and base != (now := await self._storage.base_version(project, head.path)):
-            base = now  # it was folded meanwhile
+            base = now  # it was squashed meanwhile
             found = await _file_faults(self._storage, project, head, base)
         return found
 
@@ -135,7 +135,7 @@ async def _file_faults(storage: Storage, project: str, head: FileHead, base: int
         if update.body is None:
             document, size = build_document([]), 0
             continue
-        # What was folded into a whole document keeps the size of what it was folded of.
+        # What was squashed into a whole document keeps the size of what it was squashed of.
         size = update.size if version == base > 1 else size + len(update.body)
         document, found = _apply(document, update, size)
         faults += found
@@ -177,11 +177,12 @@ def _is_snapshot_of(document: Document, snapshot: Snapshot) -> bool:
 
 
 async def compact_storage(storage: Storage, policy: RetentionPolicy, report: Report) -> int:
-    """Fold what need not be kept, drop every snapshot, and shrink the database; returns the bytes freed."""
+    """Squash what need not be kept, drop every snapshot, and shrink the database; returns the bytes freed."""
     if not policy.keeps_all:
-        folded = await Retainer(storage, policy).fold_all()
+        squashed = await Retainer(storage, policy).squash_all()
         report(
-            f"{folded.versions} versions of {folded.files} files folded, {folded.tombstones} deleted files forgotten"
+            f"{squashed.versions} versions of {squashed.files} files squashed,"
+            f" {squashed.tombstones} deleted files forgotten"
         )
     dropped = await storage.drop_snapshots()
     freed = await storage.reclaim()

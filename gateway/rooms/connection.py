@@ -92,7 +92,7 @@ class Connection:
         return self._closing != 0
 
     @property
-    def heeded(self) -> bool:
+    def accepts_updates(self) -> bool:
         """Whether what it says still counts. What was received before its client left, or the gateway stops, does."""
         return self._closing in (0, RESTART)
 

@@ -98,7 +98,7 @@ class RoomEndpoint:
             work = 0
             while (message := await receive())["type"] != "websocket.disconnect":
                 frame, sent = message.get("bytes") or b"", connection.sent
-                if connection.heeded:
+                if connection.accepts_updates:
                     await self._take(room, connection, frame)
                 work += _WORK_PER_MESSAGE + len(frame) + connection.sent - sent
                 work += _WORK_PER_LISTENER * len(room.connections)
@@ -158,7 +158,7 @@ async def _heed(room: Room, connection: Connection, frame: bytes) -> None:
         case SyncMessage("step_1", state_vector):
             await room.answer_step_1(connection, state_vector)
         case SyncMessage(step, update):
-            await room.submit(connection, update, answer=step == "step_2")
+            await room.submit(connection, update, is_step_2=step == "step_2")
         case AwarenessMessage(states):
             now = asyncio.get_running_loop().time()
             room.tell_awareness(room.awareness.receive(states, connection, now))

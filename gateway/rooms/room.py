@@ -42,7 +42,7 @@ class _Received(NamedTuple):
 
     connection: Connection
     update: bytes
-    answer: bool
+    is_step_2: bool
     """Whether it answers a sync step 1: it holds all that the client has and the gateway had not."""
 
 
@@ -122,7 +122,7 @@ class Room:
 
     # What connections say
 
-    async def submit(self, connection: Connection, update: bytes, *, answer: bool) -> None:
+    async def submit(self, connection: Connection, update: bytes, *, is_step_2: bool) -> None:
         """Take an update of a client, to be written soon. Waits while too much is waiting already."""
         if update == EMPTY_UPDATE:
             return
@@ -137,7 +137,7 @@ class Room:
             await self._room_in_inbox.wait()
         if self.over:
             return
-        self._inbox.append(_Received(connection, update, answer))
+        self._inbox.append(_Received(connection, update, is_step_2))
         self._inbox_bytes += len(update)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
@@ -273,7 +273,7 @@ class Room:
         """Ask for the rest those of whose updates a part was left out."""
         incomplete = {batch[index].connection for index in lacking}
         for received in batch:
-            if received.answer and received.connection not in incomplete:
+            if received.is_step_2 and received.connection not in incomplete:
                 received.connection.questions.answered()
         for connection in incomplete:
             if not connection.questions.pending:

@@ -50,7 +50,7 @@ class Rooms:
         self.inbox_limit = inbox_limit
         self.connections = 0
         self.ignored = 0
-        """How many messages were none that is to be heeded."""
+        """How many messages were none that is understood."""
         self.answers: Answers[Room] = Answers(_ANSWERS_BYTES)
         self.turns = Turns()
         self.draining = False

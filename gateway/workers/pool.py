@@ -43,7 +43,7 @@ class Lane(StrEnum):
     COMPARISONS = "comparisons"
     """A request waits for the difference of two texts."""
     UPKEEP = "upkeep"
-    """Snapshots and folding, in the background."""
+    """Snapshots and squashing, in the background."""
 
 
 class LaneMetrics:

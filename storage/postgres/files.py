@@ -212,7 +212,7 @@ async def read_document(
     if version < born:
         born, incarnation = await _past_life(connection, project, path, id, version)
     snapshot, damaged = await _snapshot(connection, project, id, born, row)
-    chain = Chain(path, id, max(born, oldest) - 1, None if oldest >= born else 0, folded=oldest)
+    chain = Chain(path, id, max(born, oldest) - 1, None if oldest >= born else 0, squashed=oldest)
     if snapshot is not None:
         chain = Chain(path, id, snapshot.version, snapshot.log_size)
     rows = await connection.fetch(
@@ -250,7 +250,7 @@ async def _row(
     if found is None:
         return None
     row = stored_row(found)
-    if not check_row(row, folded=version == oldest):
+    if not check_row(row, squashed=version == oldest):
         raise DataDamaged(path, DAMAGED, version)
     return row
 
@@ -418,7 +418,7 @@ async def updates_after(
             row.size,
             row.author,
             row.body,
-            check_row(row, folded=row.version == oldest),
+            check_row(row, squashed=row.version == oldest),
         )
         for row in rows
     ]

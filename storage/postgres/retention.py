@@ -1,12 +1,12 @@
-"""Folding: the oldest versions of a file become its base, in steps that each are one short transaction.
+"""Squashing: the oldest versions of a file become its base, in steps that each are one short transaction.
 
 Every step compares what it finds before it changes anything: two gateways may take the same one.
 """
 
-from storage.checksums import DAMAGED, folded_checksum
+from storage.checksums import DAMAGED, squashed_checksum
 from storage.errors import DataDamaged
 from storage.postgres.database import Connection, project_id
-from storage.records import FoldPoint, Retention, Version
+from storage.records import Retention, SquashPoint, Version
 
 _PAGE_FILES = 500
 _SWEPT_TOGETHER = 1000
@@ -17,10 +17,10 @@ Position = tuple[int, int]
 START: Position = (-(2**63), -(2**63))
 
 
-async def fold_points(
+async def squash_points(
     connection: Connection, rule: Retention, worth: int, after: Position
-) -> tuple[list[FoldPoint], Position | None]:
-    """What is to be folded or swept among the next files after a position; where to go on from, None at the end."""
+) -> tuple[list[SquashPoint], Position | None]:
+    """What is to be squashed or purged among the next files after a position; where to go on from, None at the end."""
     rows = await connection.fetch(
         "SELECT f.project, f.id, p.name, f.path, f.version, f.base_version,"
         " (SELECT min(c.version) FROM change c WHERE c.project = f.project AND c.file = f.id),"
@@ -36,9 +36,9 @@ async def fold_points(
         oldest = max(base, 1)
         kept = await _oldest_kept(connection, (project, id), oldest, version, rule, time)
         if kept - oldest >= worth:
-            points.append(FoldPoint(name, path, Version(kept), folded=False))
-        elif first is not None and first < base:  # somebody stopped before it was swept
-            points.append(FoldPoint(name, path, Version(base), folded=True))
+            points.append(SquashPoint(name, path, Version(kept), squashed=False))
+        elif first is not None and first < base:  # somebody stopped before it was purged
+            points.append(SquashPoint(name, path, Version(base), squashed=True))
     return points, (rows[-1][0], rows[-1][1]) if len(rows) == _PAGE_FILES else None
 
 
@@ -68,7 +68,7 @@ async def _oldest_kept(
     return low
 
 
-async def fold(connection: Connection, project: str, path: str, version: int, body: bytes | None) -> bool:
+async def squash(connection: Connection, project: str, path: str, version: int, body: bytes | None) -> bool:
     """Make a version the oldest one. False where it is no version, or older than the oldest."""
     row = await connection.fetchrow(
         "SELECT f.id, c.body IS NULL FROM file f JOIN change c ON c.project = f.project AND c.file = f.id"
@@ -85,7 +85,7 @@ async def fold(connection: Connection, project: str, path: str, version: int, bo
             "UPDATE change SET body = $4, checksum = $5 WHERE project = $1 AND file = $2 AND version = $3",
             *key,
             body,
-            folded_checksum(body),
+            squashed_checksum(body),
         )
     await connection.execute(
         "UPDATE file SET base_version = $3, deleted_at = CASE WHEN version > $3 THEN deleted_at END"
@@ -96,7 +96,7 @@ async def fold(connection: Connection, project: str, path: str, version: int, bo
     return True
 
 
-async def sweep(connection: Connection, project: str, path: str) -> int:
+async def purge(connection: Connection, project: str, path: str) -> int:
     """Delete some of the rows below a file's oldest version; returns how many there were."""
     row = await connection.fetchrow(
         "SELECT f.id, f.base_version,"
@@ -114,7 +114,7 @@ async def sweep(connection: Connection, project: str, path: str) -> int:
         file,
         base,
     )
-    if kept is None or kept[1] != (None if kept[0] is None else folded_checksum(kept[0])):
+    if kept is None or kept[1] != (None if kept[0] is None else squashed_checksum(kept[0])):
         raise DataDamaged(path, DAMAGED, base)  # what lies below it may be all that there is
     rows = await connection.fetch(
         "DELETE FROM change WHERE project = $1 AND file = $2 AND version < $3 RETURNING 1",
@@ -126,7 +126,7 @@ async def sweep(connection: Connection, project: str, path: str) -> int:
 
 
 async def forget_tombstones(connection: Connection, before: int) -> list[tuple[str, str]]:
-    """Fold some files that were deleted before a time to their tombstones; returns their projects and paths."""
+    """Squash some files that were deleted before a time to their tombstones; returns their projects and paths."""
     rows = await connection.fetch(
         "SELECT f.project, f.id, p.name, f.path, f.version, f.sequence FROM file f JOIN project p ON p.id = f.project"
         " WHERE f.deleted_at < $1 ORDER BY f.project, f.id LIMIT $2",

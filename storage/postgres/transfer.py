@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from storage.checksums import DAMAGED, check_row, checksum, folded_checksum
+from storage.checksums import DAMAGED, check_row, checksum, squashed_checksum
 from storage.errors import DataDamaged, NotAnExport, ProjectExists
 from storage.log import new_epoch
 from storage.portable import (
@@ -103,7 +103,7 @@ async def _files(connection: Connection, project: int) -> AsyncIterator[Record]:
         )
         async for found in rows:
             row = stored_row(found)
-            if not check_row(row, folded=row.version == base):
+            if not check_row(row, squashed=row.version == base):
                 raise DataDamaged(path, DAMAGED, row.version)
             yield VersionRow(row.version, row.last_modified, row.size, row.author, row.body)
 
@@ -280,8 +280,8 @@ class _Import:
             raise NotAnExport(self._name, "a version belongs to no file")
         check = None
         if record.update is not None:
-            folded = record.version == file.base_version
-            check = folded_checksum(record.update) if folded else checksum(record.update)
+            squashed = record.version == file.base_version
+            check = squashed_checksum(record.update) if squashed else checksum(record.update)
         self._insert(
             "change (project, sequence, file, version, last_modified, size, author, checksum, body)",
             file.sequence if record.version == file.version else -self._rows,

@@ -186,7 +186,7 @@ def increment_up_to(
     try:
         bodies = tuple([chain.take(row) for row in rows])
         chain.require_end(head.version)
-    except DataDamaged:  # or it was folded meanwhile: whoever reads the file's row as well can tell
+    except DataDamaged:  # or it was squashed meanwhile: whoever reads the file's row as well can tell
         return None
     return Increment(head, Version(after), bodies)
 
@@ -212,7 +212,7 @@ def read_document(
     if version < born:
         born, incarnation = _past_life(connection, path, id, version)
     snapshot, damaged = _snapshot(connection, id, born, row)
-    chain = Chain(path, id, max(born, oldest) - 1, None if oldest >= born else 0, folded=oldest)
+    chain = Chain(path, id, max(born, oldest) - 1, None if oldest >= born else 0, squashed=oldest)
     if snapshot is not None:
         chain = Chain(path, id, snapshot.version, snapshot.log_size)
     rows = _rows(connection, id, "entry.version > ? AND entry.version <= ?", chain.version, version)
@@ -243,7 +243,7 @@ def _row(connection: sqlite3.Connection, path: str, file: int, version: int, old
     row = next(_rows(connection, file, "entry.version = ?", version), None)
     if row is None:
         return None
-    if (row.file, row.version) != (file, version) or not check_row(row, folded=version == oldest):
+    if (row.file, row.version) != (file, version) or not check_row(row, squashed=version == oldest):
         raise DataDamaged(path, DAMAGED, version)
     return row
 
@@ -369,7 +369,7 @@ def updates_after(
             row.size,
             row.author,
             row.body,
-            row.file == id and check_row(row, folded=row.version == oldest),
+            row.file == id and check_row(row, squashed=row.version == oldest),
         )
         for row in rows
     ]

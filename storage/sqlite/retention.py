@@ -1,21 +1,21 @@
-"""Folding: the oldest versions of a file become its base, in steps that each are one short transaction."""
+"""Squashing: the oldest versions of a file become its base, in steps that each are one short transaction."""
 
 import sqlite3
 from bisect import bisect_left
 
-from storage.checksums import DAMAGED, folded_checksum
+from storage.checksums import DAMAGED, squashed_checksum
 from storage.errors import DataDamaged
-from storage.records import FoldPoint, Milliseconds, Retention, Version
+from storage.records import Milliseconds, Retention, SquashPoint, Version
 
 _PAGE_FILES = 500
 _SWEPT_TOGETHER = 1000
 _FORGOTTEN_TOGETHER = 500
 
 
-def fold_points(
+def squash_points(
     connection: sqlite3.Connection, rule: Retention, worth: int, after: int
-) -> tuple[list[FoldPoint], int | None]:
-    """What is to be folded or swept among the next files after a row id; the id to go on from, None at the end."""
+) -> tuple[list[SquashPoint], int | None]:
+    """What is to be squashed or purged among the next files after a row id; the id to go on from, None at the end."""
     rows = connection.execute(
         "SELECT file.id, project.name, path, version, base_version FROM file JOIN project ON project.id = file.project"
         " WHERE file.id > ? ORDER BY file.id LIMIT ?",
@@ -27,9 +27,9 @@ def fold_points(
         oldest = max(base, 1)
         kept = _oldest_kept(connection, id, oldest, version, rule)
         if kept - oldest >= worth:
-            points.append(FoldPoint(project, path, Version(kept), folded=False))
-        elif first is not None and first < base:  # somebody stopped before it was swept
-            points.append(FoldPoint(project, path, Version(base), folded=True))
+            points.append(SquashPoint(project, path, Version(kept), squashed=False))
+        elif first is not None and first < base:  # somebody stopped before it was purged
+            points.append(SquashPoint(project, path, Version(base), squashed=True))
     return points, rows[-1][0] if len(rows) == _PAGE_FILES else None
 
 
@@ -54,7 +54,7 @@ def _oldest_kept(connection: sqlite3.Connection, file: int, oldest: int, newest:
     return kept
 
 
-def fold(connection: sqlite3.Connection, project: str, path: str, version: int, body: bytes | None) -> bool:
+def squash(connection: sqlite3.Connection, project: str, path: str, version: int, body: bytes | None) -> bool:
     """Make a version the oldest one. False where it is no version, or older than the oldest."""
     row = connection.execute(
         "SELECT file.id, file_update.id, body IS NULL FROM file JOIN file_update ON file_update.file = file.id"
@@ -67,14 +67,14 @@ def fold(connection: sqlite3.Connection, project: str, path: str, version: int, 
     file, update, _ = row
     if body is not None:
         connection.execute(
-            "UPDATE file_update SET body = ?, checksum = ? WHERE id = ?", (body, folded_checksum(body), update)
+            "UPDATE file_update SET body = ?, checksum = ? WHERE id = ?", (body, squashed_checksum(body), update)
         )
     connection.execute("UPDATE file SET base_version = ? WHERE id = ?", (version, file))
     connection.execute("DELETE FROM snapshot WHERE file = ? AND version <= ?", (file, version))
     return True
 
 
-def sweep(connection: sqlite3.Connection, project: str, path: str) -> int:
+def purge(connection: sqlite3.Connection, project: str, path: str) -> int:
     """Delete some of the rows below a file's oldest version; returns how many there were."""
     row = connection.execute(
         "SELECT id, base_version, (SELECT min(version) FROM file_update WHERE file = file.id) FROM file"
@@ -87,7 +87,7 @@ def sweep(connection: sqlite3.Connection, project: str, path: str) -> int:
     kept = connection.execute(
         "SELECT body, checksum FROM file_update WHERE file = ? AND version = ?", (file, base)
     ).fetchone()
-    if kept is None or kept[1] != (None if kept[0] is None else folded_checksum(kept[0])):
+    if kept is None or kept[1] != (None if kept[0] is None else squashed_checksum(kept[0])):
         raise DataDamaged(path, DAMAGED, base)  # what lies below it may be all that there is
     return connection.execute(
         "DELETE FROM file_update WHERE file = ? AND version < ?", (file, min(base, first + _SWEPT_TOGETHER))
@@ -95,7 +95,7 @@ def sweep(connection: sqlite3.Connection, project: str, path: str) -> int:
 
 
 def forget_tombstones(connection: sqlite3.Connection, before: int) -> list[tuple[str, str]]:
-    """Fold some files that were deleted before a time to their tombstones; returns their projects and paths."""
+    """Squash some files that were deleted before a time to their tombstones; returns their projects and paths."""
     rows = connection.execute(
         "SELECT file.id, project.id, name, path, version, file.sequence"
         " FROM file INDEXED BY tombstone_by_age JOIN project ON project.id = file.project"

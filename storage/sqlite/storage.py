@@ -23,7 +23,6 @@ from storage.records import (
     CreateTurn,
     Done,
     FileHead,
-    FoldPoint,
     Increment,
     Milliseconds,
     ProjectHead,
@@ -31,6 +30,7 @@ from storage.records import (
     Sequence,
     SessionHead,
     Snapshot,
+    SquashPoint,
     Statistics,
     StoredBlock,
     StoredDocument,
@@ -378,20 +378,20 @@ class SQLiteStorage:
     async def snapshots(self, project: str, path: str) -> list[Snapshot]:
         return await self._database.read_long(lambda connection: files.snapshots(connection, project, path))
 
-    async def fold_points(self, rule: Retention, *, worth: int) -> AsyncIterator[FoldPoint]:
+    async def squash_points(self, rule: Retention, *, worth: int) -> AsyncIterator[SquashPoint]:
         after: int | None = 0
         while after is not None:
             points, after = await self._database.read_long(
-                lambda c, after=after: retention.fold_points(c, rule, worth, after)  # type: ignore[misc]
+                lambda c, after=after: retention.squash_points(c, rule, worth, after)  # type: ignore[misc]
             )
             for point in points:
                 yield point
 
-    async def fold(self, project: str, path: str, version: int, body: bytes | None) -> bool:
-        return await self._database.write(lambda connection: retention.fold(connection, project, path, version, body))
+    async def squash(self, project: str, path: str, version: int, body: bytes | None) -> bool:
+        return await self._database.write(lambda connection: retention.squash(connection, project, path, version, body))
 
-    async def sweep(self, project: str, path: str) -> int:
-        return await self._database.write(lambda connection: retention.sweep(connection, project, path))
+    async def purge(self, project: str, path: str) -> int:
+        return await self._database.write(lambda connection: retention.purge(connection, project, path))
 
     async def forget_tombstones(self, before: int) -> list[tuple[str, str]]:
         return await self._database.write(lambda connection: retention.forget_tombstones(connection, before))

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from storage.checksums import DAMAGED, StoredRow, check_row, checksum, folded_checksum
+from storage.checksums import DAMAGED, StoredRow, check_row, checksum, squashed_checksum
 from storage.errors import DataDamaged, NotAnExport, ProjectExists
 from storage.log import new_epoch
 from storage.portable import (
@@ -76,7 +76,7 @@ def _files(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
             (id, base),
         )
         for row in map(StoredRow._make, rows):
-            if not check_row(row, folded=row.version == base):
+            if not check_row(row, squashed=row.version == base):
                 raise DataDamaged(path, DAMAGED, row.version)
             yield VersionRow(row.version, row.last_modified, row.size, row.author, row.body)
 
@@ -158,7 +158,7 @@ class _Import:
     def _checksum(self, record: VersionRow) -> int | None:
         if record.update is None:
             return None
-        return folded_checksum(record.update) if record.version == self._base else checksum(record.update)
+        return squashed_checksum(record.update) if record.version == self._base else checksum(record.update)
 
     def _insert(self, table: str, **values: object) -> int:
         """Insert a row; returns its id."""

@@ -69,7 +69,7 @@ class _Author:
 
 
 async def _fill(database: Path, randomness: random.Random) -> Texts:
-    """Files with histories: with snapshots, folded, deleted and created again."""
+    """Files with histories: with snapshots, squashed, deleted and created again."""
     texts: Texts = {}
     served = _Served(database)
     async with served as client:
@@ -89,7 +89,7 @@ async def _fill(database: Path, randomness: random.Random) -> Texts:
         for version in (10, 30):
             content = (await client.get("/files/a.md", params={"at_version": version})).content
             await served.storage.put_snapshot("demo", "a.md", Snapshot(Version(version), content))
-        await Retainer(served.storage, RetentionPolicy(versions=_VERSIONS - 15)).fold_all()
+        await Retainer(served.storage, RetentionPolicy(versions=_VERSIONS - 15)).squash_all()
     return texts
 
 
@@ -206,7 +206,7 @@ def test_a_damaged_version_is_named_and_never_built_upon(tmp_path: Path) -> None
             assert (await _ask(client, "b.md", at_version=19, format="text")).text == texts["b.md", 19]
             assert (await _ask(client, "a.md", format="text")).text == texts["a.md", _VERSIONS]
             retainer = Retainer(served.storage, RetentionPolicy(versions=1))
-            await retainer.fold_all()
+            await retainer.squash_all()
             assert retainer.job.failures == 1
             assert await served.storage.base_version("demo", "b.md") <= 20
             with pytest.raises(StorageError, match="damaged"):
@@ -240,7 +240,7 @@ def test_what_lies_below_a_version_that_is_no_whole_document_is_not_swept(tmp_pa
         served = _Served(database)
         async with served as client:
             assert (await _ask(client, "b.md")).json()["code"] == "data_damaged"
-            await Retainer(served.storage, RetentionPolicy(versions=30)).fold_all()
+            await Retainer(served.storage, RetentionPolicy(versions=30)).squash_all()
         _damage(database, "UPDATE file SET base_version = 16 WHERE path = 'b.md'")
         async with _Served(database) as client:
             assert (await _ask(client, "b.md", format="text")).text == texts["b.md", _VERSIONS]

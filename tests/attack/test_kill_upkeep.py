@@ -1,4 +1,4 @@
-"""`kill -9` while old versions are folded, while a backup is made, while a project is imported."""
+"""`kill -9` while old versions are squashed, while a backup is made, while a project is imported."""
 
 import os
 import random
@@ -72,7 +72,7 @@ class Typist:
         self.versions += answer.json()["changed"]
 
 
-def test_nothing_kept_is_lost_by_folding_that_is_killed(tmp_path: Path) -> None:
+def test_nothing_kept_is_lost_by_squashing_that_is_killed(tmp_path: Path) -> None:
     limits = {"GATEWAY_RETAIN_VERSIONS": 7, "GATEWAY_RETENTION_INTERVAL": 0.005}
     gateway = GatewayProcess(tmp_path / "gateway.db", **limits)
     typist = Typist()
@@ -96,7 +96,7 @@ def test_nothing_kept_is_lost_by_folding_that_is_killed(tmp_path: Path) -> None:
         assert [entry["version"] for entry in history] == list(range(newest, oldest - 1, -1))
         old = client.get("/files/a.md", params={"at_version": oldest, "format": "text"}).raise_for_status().text
         assert str(typist.text).startswith(old)
-    assert oldest > 1, "nothing was folded"
+    assert oldest > 1, "nothing was squashed"
 
 
 def _fill(database: Path) -> None:

@@ -38,7 +38,7 @@ _NAMES = [
     b"Host", b"Content-Length", b"Content-Type", b"Transfer-Encoding", b"Connection", b"Upgrade", b"Expect", b"Cookie",
     b"Sec-WebSocket-Key", b"Sec-WebSocket-Version", b"Sec-WebSocket-Extensions", b"Sec-WebSocket-Protocol", b"Accept",
     b"X-Author", b"Idempotency-Key", b"If-None-Match", b"If-Match", b"If-Unmodified-Since", b"Origin",
-    b"Accept-Encoding", b"Last-Event-ID", b"Range", b"no colon", b"", b" folded", b"X\0", b"\xc3\xa4",
+    b"Accept-Encoding", b"Last-Event-ID", b"Range", b"no colon", b"", b" squashed", b"X\0", b"\xc3\xa4",
 ]  # fmt: skip
 _VALUES = [
     b"", b"localhost", b"0", b"-1", b"3", b"99999999999999999999", b"0x3", b"chunked", b"gzip, chunked", b"Upgrade",

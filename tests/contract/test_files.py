@@ -410,7 +410,7 @@ def test_an_increment_is_the_same_whatever_its_reader_knows(open_storage: Open, 
             heads = [(await _append(storage, "a", b"%d" % number)).head for number in range(5)]
             heads.append((await _delete(storage, "a")).head)
             heads += [(await _append(storage, "a", b"%d" % number)).head for number in range(5)]
-            assert await storage.fold("p", "a", 9, b"whole")
+            assert await storage.squash("p", "a", 9, b"whole")
             for after in range(13):
                 expected = await storage.read_increment("p", "a", after, most_bytes=3)
                 assert (expected is None) == (after not in (9, 10, 11))

@@ -1,10 +1,10 @@
-"""What storage promises of what is folded (`storage/contract.py`)."""
+"""What storage promises of what is squashed (`storage/contract.py`)."""
 
 import itertools
 
 import pytest
 
-from storage import AppendUpdate, DeleteFile, FileHead, FoldPoint, Milliseconds, Retention, Snapshot, Storage, Version
+from storage import AppendUpdate, DeleteFile, FileHead, Milliseconds, Retention, Snapshot, SquashPoint, Storage, Version
 from tests.contract.conftest import Clock, Open, Run
 
 _DAY = 24 * 60 * 60 * 1000
@@ -22,28 +22,28 @@ async def _write(storage: Storage, path: str, *bodies: bytes | None) -> FileHead
     return head
 
 
-async def _sweep(storage: Storage, path: str) -> int:
-    swept = 0
-    while some := await storage.sweep("p", path):
-        swept += some
-    return swept
+async def _purge(storage: Storage, path: str) -> int:
+    purged = 0
+    while some := await storage.purge("p", path):
+        purged += some
+    return purged
 
 
-async def _points(storage: Storage, rule: Retention, worth: int = 1) -> list[FoldPoint]:
-    return [point async for point in storage.fold_points(rule, worth=worth)]
+async def _points(storage: Storage, rule: Retention, worth: int = 1) -> list[SquashPoint]:
+    return [point async for point in storage.squash_points(rule, worth=worth)]
 
 
-@pytest.mark.parametrize("swept", [False, True])
-def test_what_is_folded_is_gone_and_the_rest_is_as_it_was(open_storage: Open, run: Run, swept: bool) -> None:
+@pytest.mark.parametrize("purged", [False, True])
+def test_what_is_squashed_is_gone_and_the_rest_is_as_it_was(open_storage: Open, run: Run, purged: bool) -> None:
     async def work() -> None:
         async with open_storage() as storage:
             before = await _write(storage, "a", b"1", b"22", b"333", b"4444", b"55555")
             await storage.put_snapshot("p", "a", Snapshot(Version(2), b"whole at 2"))
             await storage.put_snapshot("p", "a", Snapshot(Version(4), b"whole at 4"))
             rows = [update async for update in storage.updates("p", "a")]
-            assert await storage.fold("p", "a", 3, b"whole at 3")
-            if swept:
-                assert await _sweep(storage, "a") == 2
+            assert await storage.squash("p", "a", 3, b"whole at 3")
+            if purged:
+                assert await _purge(storage, "a") == 2
         async with open_storage() as storage:
             assert await storage.file_head("p", "a") == before
             assert await storage.base_version("p", "a") == 3
@@ -79,12 +79,12 @@ def test_only_a_later_version_that_is_there_can_become_the_oldest(open_storage: 
     async def work() -> None:
         async with open_storage() as storage:
             await _write(storage, "a", b"1", b"2", None, b"4")
-            assert await storage.fold("p", "a", 2, b"whole")
+            assert await storage.squash("p", "a", 2, b"whole")
             for version, body in ((1, b"x"), (2, b"x"), (5, b"x"), (3, b"a tombstone has none"), (4, None)):
-                assert not await storage.fold("p", "a", version, body)
-            assert not await storage.fold("p", "b", 1, b"x")
-            assert not await storage.fold("q", "a", 1, b"x")
-            assert await storage.fold("p", "a", 3, None)
+                assert not await storage.squash("p", "a", version, body)
+            assert not await storage.squash("p", "b", 1, b"x")
+            assert not await storage.squash("q", "a", 1, b"x")
+            assert await storage.squash("p", "a", 3, None)
             document = await storage.read_document("p", "a")
             assert document is not None
             assert document.updates == (b"4",)
@@ -94,12 +94,12 @@ def test_only_a_later_version_that_is_there_can_become_the_oldest(open_storage: 
     run(work())
 
 
-def test_a_former_life_can_be_folded_and_read(open_storage: Open, run: Run) -> None:
+def test_a_former_life_can_be_squashed_and_read(open_storage: Open, run: Run) -> None:
     async def work() -> None:
         async with open_storage() as storage:
             head = await _write(storage, "a", b"1", b"2", b"3", None, b"5")
             before = await storage.read_document("p", "a", at_version=3)
-            assert await storage.fold("p", "a", 2, b"1+2")
+            assert await storage.squash("p", "a", 2, b"1+2")
             after = await storage.read_document("p", "a", at_version=3)
             assert before is not None
             assert after is not None
@@ -127,7 +127,7 @@ def test_rules_keep_what_either_of_them_keeps(open_storage: Open, run: Run, cloc
                 Retention(since=Milliseconds(clock.now + 1)): 10,
             }
             for rule, kept in expected.items():
-                assert await _points(storage, rule) == [FoldPoint("p", "a", Version(kept), folded=False)], rule
+                assert await _points(storage, rule) == [SquashPoint("p", "a", Version(kept), squashed=False)], rule
                 assert await _points(storage, rule, worth=kept) == []
             for rule in (
                 Retention(),
@@ -147,12 +147,12 @@ def test_sweeping_goes_on_where_it_was_left(open_storage: Open, run: Run) -> Non
             for first in range(0, count, 500):
                 changes = tuple(AppendUpdate("a", Version(first + number), b"x") for number in range(500))
                 await storage.append("p", changes)
-            assert await storage.fold("p", "a", count, b"whole")
-            assert 0 < await storage.sweep("p", "a") < count - 1
+            assert await storage.squash("p", "a", count, b"whole")
+            assert 0 < await storage.purge("p", "a") < count - 1
         async with open_storage() as storage:
             rule = Retention(versions=1)
-            assert await _points(storage, rule) == [FoldPoint("p", "a", Version(count), folded=True)]
-            assert 0 < await _sweep(storage, "a") < count - 1
+            assert await _points(storage, rule) == [SquashPoint("p", "a", Version(count), squashed=True)]
+            assert 0 < await _purge(storage, "a") < count - 1
             assert await _points(storage, rule) == []
 
     run(work())
@@ -188,7 +188,7 @@ def test_a_forgotten_tombstone_raises_the_floor_and_keeps_the_counter(
             assert listed is not None
             assert [each.head.path for each in listed[1]] == ["young"]
             assert await storage.read_document("p", "old", at_version=2) is None
-            assert await _sweep(storage, "old") == 2
+            assert await _purge(storage, "old") == 2
             assert await storage.tombstone_floor("p") == old.sequence
             assert await storage.file_head("p", "old") == old
             assert await storage.read_document("p", "old", at_version=2) is None
@@ -205,8 +205,8 @@ def test_writers_go_on_between_the_steps(open_storage: Open, run: Run) -> None:
             for version in itertools.count(30):
                 await _write(storage, "a", b"%d" % version)
                 if version == 35:
-                    assert await storage.fold("p", "a", 20, b"whole at 20")
-                if version > 35 and not await storage.sweep("p", "a"):
+                    assert await storage.squash("p", "a", 20, b"whole at 20")
+                if version > 35 and not await storage.purge("p", "a"):
                     break
             document = await storage.read_document("p", "a")
             assert document is not None

@@ -72,12 +72,12 @@ def test_a_file_whose_snapshot_fails_does_not_end_the_snapshots_of_others(tmp_pa
     asyncio.run(work())
 
 
-def test_a_file_that_cannot_be_folded_does_not_keep_others_from_it(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_squashed_does_not_keep_others_from_it(tmp_path: Path) -> None:
     async def work() -> None:
         storage = await _stored(tmp_path, versions=3)
         retainer = Retainer(storage, RetentionPolicy(versions=1))
-        folded = await retainer.fold_all()
-        assert (folded.files, folded.versions, retainer.job.failures) == (1, 2, 1)
+        squashed = await retainer.squash_all()
+        assert (squashed.files, squashed.versions, retainer.job.failures) == (1, 2, 1)
         assert await storage.base_version("p", "a.md") == 1
         await storage.close()
 

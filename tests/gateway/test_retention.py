@@ -1,4 +1,4 @@
-"""Retention: what was folded answers as the contract says, and nothing else answers otherwise than before."""
+"""Retention: what was squashed answers as the contract says, and nothing else answers otherwise than before."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ import pycrdt
 import pytest
 
 from gateway.app import create_app
-from gateway.maintenance.retention import Folded, Retainer
+from gateway.maintenance.retention import Retainer, Squashed
 from gateway.settings import RetentionPolicy, Settings
 from storage import Storage
 from tests.support.oracle import Oracle
@@ -28,7 +28,7 @@ _ROOTS = {"content": "text", "map": "map"}
 
 @contextlib.asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[tuple[Storage, httpx.AsyncClient]]:
-    """A gateway in this process, to let its files be folded at a moment of the test's choice."""
+    """A gateway in this process, to let its files be squashed at a moment of the test's choice."""
     gateway = create_app(Settings(database=f"sqlite:///{folder / 'gateway.db'}"))
     async with gateway.running() as storage:
         transport = httpx.ASGITransport(app=gateway, raise_app_exceptions=False)
@@ -36,9 +36,9 @@ async def running(folder: Path) -> AsyncIterator[tuple[Storage, httpx.AsyncClien
             yield storage, client
 
 
-async def fold(storage: Storage, later_ms: int = 0, **limits: Any) -> Folded:
+async def squash(storage: Storage, later_ms: int = 0, **limits: Any) -> Squashed:
     retainer = Retainer(storage, RetentionPolicy(**limits), clock=lambda: _now_ms() + later_ms)
-    return await retainer.fold_all()
+    return await retainer.squash_all()
 
 
 def _now_ms() -> int:
@@ -96,7 +96,7 @@ class Author:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_folding_at_any_moment_changes_no_answer_but_those_it_may(tmp_path: Path, oracle: Oracle, seed: int) -> None:
+def test_squashing_at_any_moment_changes_no_answer_but_those_it_may(tmp_path: Path, oracle: Oracle, seed: int) -> None:
     async def work() -> None:
         randomness = random.Random(seed)
         async with running(tmp_path) as (storage, client):
@@ -105,8 +105,8 @@ def test_folding_at_any_moment_changes_no_answer_but_those_it_may(tmp_path: Path
                 await randomness.choice(authors).edit()
                 if randomness.random() < 0.06:
                     keep = randomness.choice([1, 2, 5, 20, 60])
-                    await fold(storage, versions=keep)
-            await fold(storage, versions=30)
+                    await squash(storage, versions=keep)
+            await squash(storage, versions=30)
             for author in authors:
                 await _compare(storage, client, author, oracle)
 
@@ -152,13 +152,13 @@ async def _compare(storage: Storage, client: httpx.AsyncClient, author: Author, 
     assert [change["version"] for change in status["changes"]] == [head]
 
 
-def test_what_is_restored_of_a_folded_file_is_what_it_was(tmp_path: Path, oracle: Oracle) -> None:
+def test_what_is_restored_of_a_squashed_file_is_what_it_was(tmp_path: Path, oracle: Oracle) -> None:
     async def work() -> None:
         async with running(tmp_path) as (storage, client):
             for number in range(1, 11):
                 await put(client, "a.md", f"line {number}\n")
-            assert await fold(storage, versions=5) == Folded(files=1, versions=5)
-            assert await fold(storage, versions=5) == Folded()
+            assert await squash(storage, versions=5) == Squashed(files=1, versions=5)
+            assert await squash(storage, versions=5) == Squashed()
             refused = await client.post("/history/a.md/restore", json={"version": 5})
             assert (refused.status_code, refused.json()["code"]) == (404, "version_not_found")
             for version in (6, 8):
@@ -176,8 +176,8 @@ def test_days_and_versions_keep_what_either_keeps(tmp_path: Path) -> None:
         async with running(tmp_path) as (storage, client):
             for number in range(10):
                 await put(client, "a.md", str(number))
-            assert await fold(storage, versions=3, days=1) == Folded()
-            assert await fold(storage, later_ms=2 * _DAY_MS, versions=3, days=1) == Folded(files=1, versions=7)
+            assert await squash(storage, versions=3, days=1) == Squashed()
+            assert await squash(storage, later_ms=2 * _DAY_MS, versions=3, days=1) == Squashed(files=1, versions=7)
 
     asyncio.run(work())
 
@@ -190,7 +190,7 @@ def test_an_old_cursor_is_told_to_start_over_once_a_tombstone_is_forgotten(tmp_p
             floor = (await client.get("/files")).json()["cursor"]
             cursors.append((await put(client, "6.md", "x"))["cursor"])
             alive = {f"{number}.md" for number in range(7)} - {"3.md"}
-            assert await fold(storage, later_ms=2 * _DAY_MS, tombstone_days=1) == Folded(tombstones=1, versions=1)
+            assert await squash(storage, later_ms=2 * _DAY_MS, tombstone_days=1) == Squashed(tombstones=1, versions=1)
             for cursor in cursors[:-1]:
                 for answer in (
                     await client.get("/changes", params={"since": cursor}),
@@ -218,7 +218,7 @@ def test_a_listing_in_pages_comes_to_its_end_across_a_forgotten_tombstone(tmp_pa
             for number in range(5, 10):
                 await client.delete(f"/files/{number}.md")
             await put(client, "20.md", "x")
-            await fold(storage, later_ms=2 * _DAY_MS, tombstone_days=1)
+            await squash(storage, later_ms=2 * _DAY_MS, tombstone_days=1)
             alive = {f"{number}.md" for number in range(21)} - {f"{number}.md" for number in range(5, 10)}
             for since in (None, first):
                 seen: set[str] = set()
@@ -254,7 +254,7 @@ def test_a_listing_that_was_begun_before_the_tombstone_starts_over(tmp_path: Pat
             page = (await client.get("/changes", params={"limit": 4})).json()
             await client.delete("/files/0.md")
             await put(client, "10.md", "x")
-            await fold(storage, later_ms=2 * _DAY_MS, tombstone_days=1)
+            await squash(storage, later_ms=2 * _DAY_MS, tombstone_days=1)
             told = (await client.get("/changes", params={"since": page["cursor"]})).json()
             assert told["reset"] is True
             assert {change["path"] for change in told["changes"]} == {f"{number}.md" for number in range(1, 11)}
@@ -262,7 +262,7 @@ def test_a_listing_that_was_begun_before_the_tombstone_starts_over(tmp_path: Pat
     asyncio.run(work())
 
 
-def test_a_serving_gateway_folds_by_itself(tmp_path: Path) -> None:
+def test_a_serving_gateway_squashes_by_itself(tmp_path: Path) -> None:
     limits = {"GATEWAY_RETAIN_VERSIONS": 10, "GATEWAY_RETENTION_INTERVAL": 0.1}
     with GatewayProcess(tmp_path / "gateway.db", **limits) as gateway, gateway.client() as project:
         document: pycrdt.Doc[Any] = pycrdt.Doc()
@@ -273,12 +273,12 @@ def test_a_serving_gateway_folds_by_itself(tmp_path: Path) -> None:
             text += "x"
             typed += 1
             project.patch("/files/a.md", content=document.get_update(before), headers=_OCTETS).raise_for_status()
-            assert typed < 5_000, "it never folds"
+            assert typed < 5_000, "it never squashes"
         assert typed >= 110
         assert project.get("/files/a.md?format=text").text == "x" * typed
 
 
-def test_compact_folds_says_what_it_freed_and_the_file_shrinks(tmp_path: Path) -> None:
+def test_compact_squashes_says_what_it_freed_and_the_file_shrinks(tmp_path: Path) -> None:
     database = tmp_path / "gateway.db"
     with GatewayProcess(database) as gateway, gateway.client() as project:
         document: pycrdt.Doc[Any] = pycrdt.Doc()
@@ -298,7 +298,7 @@ def test_compact_folds_says_what_it_freed_and_the_file_shrinks(tmp_path: Path) -
         return done.stdout
 
     said = run("compact", "--retain-versions", "10", "--retain-tombstone-days", "0.00000001")
-    assert "291 versions of 1 files folded, 1 deleted files forgotten" in said
+    assert "291 versions of 1 files squashed, 1 deleted files forgotten" in said
     assert database.stat().st_size < size / 5
     assert "2 files and 0 turns verified, 0 faults" in run("verify")
     with GatewayProcess(database) as gateway, gateway.client() as project:

@@ -48,13 +48,13 @@ def test_what_was_acknowledged_outlives_a_kill(database: str) -> None:
             assert picture(client) == before
 
 
-def test_compact_folds_and_backup_names_the_tools_of_the_database(database: str, tmp_path: Path) -> None:
+def test_compact_squashes_and_backup_names_the_tools_of_the_database(database: str, tmp_path: Path) -> None:
     with GatewayProcess(database) as gateway, gateway.client() as client:
         for number in range(20):
             put(client, "a.md", f"{number}")
         assert "2 versions" not in run(database, "compact")
         assert "pg_dump" in run(database, "backup", str(tmp_path / "x.db"), code=2)
-        assert "15 versions of 1 files folded" in run(database, "compact", "--retain-versions", "5")
+        assert "15 versions of 1 files squashed" in run(database, "compact", "--retain-versions", "5")
         assert client.get("/files/a.md", params={"format": "text"}).text == "19"
         assert " 0 faults" in run(database, "verify")
 

@@ -45,7 +45,7 @@ def test_what_a_bad_network_delivers_is_what_yjs_makes_of_it(node: str, tmp_path
                 if "failure" in result:
                     raise AssertionError(result["failure"])
                 wholes = {0} | {version for builds_on, version, _ in result["fetched"] if builds_on == 0}
-                result["fetched"] = [each for each in result["fetched"] if each[0] in wholes]  # the others were folded
+                result["fetched"] = [each for each in result["fetched"] if each[0] in wholes]  # others: squashed
                 check_in_gateway(result)
             except BaseException as error:  # pycrdt's panics are no Exceptions
                 if isinstance(error, KeyboardInterrupt):
@@ -74,10 +74,10 @@ def _delivered(node: str, folder: Path, seed: int, histories: int, counts: Count
             for number in range(_ROUNDS):
                 assert json.loads(process.stdout.readline()) == {"round": number}
                 last = number == _ROUNDS - 1
-                event = chance.choice((_kill, _stop, _take_snapshots, _compact, *([_fold] if last else [])))
+                event = chance.choice((_kill, _stop, _take_snapshots, _compact, *([_squash] if last else [])))
                 event(gateway, chance)
                 counts[event.__name__.strip("_")] += 1
-                print(json.dumps({"folded": event is _fold}), file=process.stdin, flush=True)
+                print(json.dumps({"squashed": event is _squash}), file=process.stdin, flush=True)
             results = [json.loads(line) for line in process.stdout]
         assert process.returncode == 0
     _run("verify", gateway)
@@ -119,7 +119,7 @@ def _compact(gateway: GatewayProcess, chance: random.Random) -> None:
     gateway.start()
 
 
-def _fold(gateway: GatewayProcess, chance: random.Random) -> None:
+def _squash(gateway: GatewayProcess, chance: random.Random) -> None:
     """Old versions are gone, and nothing else."""
     assert gateway.stop() == 0
     _run("compact", gateway, "--retain-versions", str(chance.randint(1, 8)))
