@@ -47,6 +47,7 @@ from gateway.rooms.rooms import Rooms
 from gateway.settings import Settings
 from gateway.turns.store import Turns
 from gateway.watch.hub import Hub
+from gateway.watch.waiters import Waiters
 from gateway.wire.problems import ShuttingDown
 from gateway.workers.pool import Workers, worker_processes
 from storage import Storage, StorageError
@@ -131,9 +132,11 @@ class Gateway:
             guard = await _open_guard(self.settings, storage)
             hub = Hub(
                 storage,
-                project_limit=self.settings.project_waiters,
-                limit=self.settings.waiters,
-                question_limit=self.settings.waiting_bytes,
+                Waiters(
+                    project_limit=self.settings.project_waiters,
+                    limit=self.settings.waiters,
+                    question_limit=self.settings.waiting_bytes,
+                ),
             )
             documents = Documents(
                 storage,
@@ -218,7 +221,7 @@ def _assemble(
     workers: Workers,
     jobs: Sequence[Job],
 ) -> ASGIApp:
-    metrics = Metrics(storage, documents, hub, rooms, workers, jobs)
+    metrics = Metrics(storage, documents, hub.waiters, rooms, workers, jobs)
     metrics.add(connections)
     file_routes = FileRoutes(files, hub, body_limit=settings.body_limit)
     feed = Feed(storage, hub)
@@ -253,7 +256,7 @@ def _assemble(
     routes: list[BaseRoute] = [*routes_of(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]
     app: ASGIApp = Router(routes, redirect_slashes=False, default=Pages(enabled=settings.demo))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
-    app = LongPolls(app, hub, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
+    app = LongPolls(app, hub.waiters, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
     app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)

@@ -10,7 +10,7 @@ from gateway.files.documents import Documents
 from gateway.http.request_metrics import RequestMetrics
 from gateway.maintenance.jobs import Job
 from gateway.rooms.rooms import Rooms
-from gateway.watch.hub import Hub
+from gateway.watch.waiters import Waiters
 from gateway.workers.pool import Workers
 from storage import Storage
 
@@ -23,7 +23,7 @@ class _Collector:
         requests: RequestMetrics,
         storage: Storage,
         documents: Documents,
-        hub: Hub,
+        waiters: Waiters,
         rooms: Rooms,
         workers: Workers,
         jobs: Sequence[Job],
@@ -31,7 +31,7 @@ class _Collector:
         self._requests = requests
         self._storage = storage
         self._documents = documents
-        self._hub = hub
+        self._waiters = waiters
         self._rooms = rooms
         self._workers = workers
         self._jobs = jobs
@@ -66,17 +66,17 @@ class _Collector:
             "gateway_hot_document_bytes", "Estimated memory of open documents.", value=self._documents.memory
         )
         yield GaugeMetricFamily(
-            "gateway_waiters", "Long polls waiting and event streams open.", value=self._hub.members
+            "gateway_waiters", "Long polls waiting and event streams open.", value=self._waiters.members
         )
         yield GaugeMetricFamily(
             "gateway_waiting_bytes",
             "Bytes of request bodies that long polls keep while they wait.",
-            value=self._hub.question_bytes,
+            value=self._waiters.question_bytes,
         )
         yield CounterMetricFamily(
             "gateway_wakes",
             "Wake-ups of long polls and event streams, by a change or a deadline. Streams at one cursor count once.",
-            value=self._hub.wakes,
+            value=self._waiters.wakes,
         )
         yield GaugeMetricFamily("gateway_rooms", "Files with WebSocket clients.", value=len(self._rooms))
         yield GaugeMetricFamily("gateway_room_connections", "WebSocket clients.", value=self._rooms.connections)
@@ -127,11 +127,17 @@ class Metrics:
     """What `/metrics` shows."""
 
     def __init__(
-        self, storage: Storage, documents: Documents, hub: Hub, rooms: Rooms, workers: Workers, jobs: Sequence[Job]
+        self,
+        storage: Storage,
+        documents: Documents,
+        waiters: Waiters,
+        rooms: Rooms,
+        workers: Workers,
+        jobs: Sequence[Job],
     ) -> None:
         self.requests = RequestMetrics()
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(self.requests, storage, documents, hub, rooms, workers, jobs))
+        self._registry.register(_Collector(self.requests, storage, documents, waiters, rooms, workers, jobs))
 
     def add(self, collector: Collector) -> None:
         """Show the metrics of somebody else, too."""

@@ -47,6 +47,14 @@ class Feed:
         self._storage = storage
         self._hub = hub
 
+    async def project(self, name: str) -> WatchedProject:
+        """The project where it stands now.
+
+        Raises:
+            ProjectNotFound
+        """
+        return await self._hub.require(name)
+
     async def read(self, project: str, filter_: ChangeFilter, since: str | None, limit: int) -> FeedAnswer:
         """What changed after a cursor, each thing once with its newest state, oldest change first.
 

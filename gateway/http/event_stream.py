@@ -12,8 +12,8 @@ from gateway.asgi import run_at_once
 from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
 from gateway.watch.filter import ChangeFilter
-from gateway.watch.hub import Hub
 from gateway.watch.project import Waiter, WatchedProject
+from gateway.watch.waiters import Waiters
 from gateway.wire.headers import SAFETY_HEADERS
 
 _log = structlog.get_logger("gateway.http")
@@ -62,8 +62,8 @@ class EventStreams:
         heartbeat: after how many silent seconds the cursor comes alone.
     """
 
-    def __init__(self, hub: Hub, feed: Feed, heartbeat: float) -> None:
-        self.hub = hub
+    def __init__(self, waiters: Waiters, feed: Feed, heartbeat: float) -> None:
+        self.waiters = waiters
         self.feed = feed
         self.heartbeat = heartbeat
         self._groups: dict[tuple[WatchedProject, ChangeFilter], _FanOutGroup] = {}
@@ -152,7 +152,7 @@ class EventStream:
         sent = more = False
         as_of = None
         while more or not sent or self.project.forgotten or self.project.head is not as_of:
-            if self._streams.hub.draining:
+            if self._streams.waiters.draining:
                 return False
             if self.project.forgotten:
                 await self._follow_anew()
@@ -169,8 +169,8 @@ class EventStream:
 
     async def _follow_anew(self) -> None:
         """Take a place with what the hub knows of the project now: it has forgotten what it knew."""
-        project = await self._streams.hub.require(self.project_name)
-        self._streams.hub.change_place(self.project, project)
+        project = await self._streams.feed.project(self.project_name)
+        self._streams.waiters.change_place(self.project, project)
         self.project = project
 
     def join(self, group: "_FanOutGroup") -> None:
@@ -254,13 +254,13 @@ class _FanOutGroup:
     @property
     def is_open(self) -> bool:
         """Whether it was level when it came to rest, and nothing that it wants has happened since: it still is."""
-        return self._was_up_to_date and self._waiter is not None and self._streams.hub.waits(self._waiter)
+        return self._was_up_to_date and self._waiter is not None and self._streams.waiters.waits(self._waiter)
 
     def wait(self) -> None:
         """Wait for more."""
-        hub = self._streams.hub
+        waiters = self._streams.waiters
         self._was_up_to_date = self.is_up_to_date
-        self._waiter = hub.add_waiter(self.project, self.filter, self._streams.heartbeat, self._wake)
+        self._waiter = waiters.add(self.project, self.filter, self._streams.heartbeat, self._wake)
 
     def add(self, other: "_FanOutGroup") -> None:
         """Let the members of another one, which knows all there is, join this one, which is at rest."""
@@ -275,7 +275,7 @@ class _FanOutGroup:
         if not self.members:
             self._streams.close(self)
             if self._waiter is not None:
-                self._streams.hub.forget(self._waiter)
+                self._streams.waiters.forget(self._waiter)
 
     def _wake(self) -> None:
         self._waiter = None
@@ -288,7 +288,7 @@ class _FanOutGroup:
         project, told, as_of = self.project, False, None
         while not told or project.forgotten or project.head is not as_of:
             as_of = project.head
-            if self._streams.hub.draining or project.forgotten:
+            if self._streams.waiters.draining or project.forgotten:
                 self._close()
                 return
             try:

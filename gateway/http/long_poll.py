@@ -1,7 +1,7 @@
 """Long polls: requests with `wait=SECONDS` that wait for a change.
 
-While a request waits, only its connection, one frame of this module and a place in the hub are alive. When something
-changed, or its time is up, it walks through the application once more, with what is left of its time.
+While a request waits, only its connection, one frame of this module and a place among those who wait are alive. When
+something changed, or its time is up, it walks through the application once more, with what is left of its time.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from gateway.http.event_stream import EventStream, EventStreams, describe_stream
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.http.waits import SECONDS_LEFT, OpenStream, WaitForChange
-from gateway.watch.hub import Hub
-from gateway.watch.project import TooManyWaiters, Waiter
+from gateway.watch.project import Waiter
+from gateway.watch.waiters import TooManyWaiters, Waiters
 from gateway.wire.headers import COMMON_HEADERS
 from gateway.wire.problems import Overloaded
 
@@ -32,18 +32,20 @@ _JSON_HEADERS = [
 ]
 
 _CUT_S = 54.8
-"""Proxies end a silent request after 60 s; the hub may be a tick late."""
+"""Proxies end a silent request after 60 s; a deadline may be a tick late."""
 _CUT_JITTER = 0.1
 
 
 class LongPolls:
     """ASGI in front of the application: takes the requests that wait for a change, and the event streams."""
 
-    def __init__(self, app: ASGIApp, hub: Hub, feed: Feed, metrics: RequestMetrics, *, heartbeat: float) -> None:
+    def __init__(
+        self, app: ASGIApp, waiters: Waiters, feed: Feed, metrics: RequestMetrics, *, heartbeat: float
+    ) -> None:
         self._app = app
-        self._hub = hub
+        self._waiters = waiters
         self._metrics = metrics
-        self._streams = EventStreams(hub, feed, heartbeat)
+        self._streams = EventStreams(waiters, feed, heartbeat)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not _may_wait(scope):
@@ -58,13 +60,13 @@ class LongPolls:
             while (await receive())["type"] != "http.disconnect":
                 pass  # it comes when the client leaves, and when the answer is complete
         finally:
-            self._hub.leave(pending.project, pending.question_bytes)
+            self._waiters.leave(pending.project, pending.question_bytes)
             await pending.end()
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> "_PendingRequest | EventStream | None":
         """Let a request walk through the application.
 
-        Returns the pending request, which has a place in the hub; None where it was answered.
+        Returns the pending request, which has a place among those who wait; None where it was answered.
         """
         try:
             await self._app(scope, receive, send)
@@ -75,13 +77,13 @@ class LongPolls:
             await describe_stream(send)
             return None
         try:
-            self._hub.enter(asked.project, len(asked.body) if isinstance(asked, WaitForChange) else 0)
+            self._waiters.enter(asked.project, len(asked.body) if isinstance(asked, WaitForChange) else 0)
         except TooManyWaiters:
             await self._refuse(asked, scope, send)
             return None
         scope.pop("path_params", None)  # as it came; the router finds them again
         if isinstance(asked, WaitForChange):
-            return _PendingRequest(self._app, self._hub, self._metrics, asked, scope, send)
+            return _PendingRequest(self._app, self._waiters, self._metrics, asked, scope, send)
         return EventStream(self._streams, asked, scope.get("gateway.access", OPEN), send)
 
     async def _refuse(self, asked: WaitForChange | OpenStream, scope: Scope, send: Send) -> None:
@@ -114,25 +116,25 @@ class _PendingRequest:
         "_deadline",
         "_ended",
         "_holder",
-        "_hub",
         "_metrics",
         "_scope",
         "_send",
         "_waiter",
+        "_waiters",
         "project",
     )
 
     def __init__(
         self,
         app: ASGIApp,
-        hub: Hub,
+        waiters: Waiters,
         metrics: RequestMetrics,
         asked: WaitForChange,
         scope: Scope,
         send: Send,
     ) -> None:
         self._app = app
-        self._hub = hub
+        self._waiters = waiters
         self._metrics = metrics
         self._holder = asyncio.current_task()
         self.project = asked.project
@@ -156,7 +158,7 @@ class _PendingRequest:
     def _wait(self, asked: WaitForChange) -> None:
         """Wait from here on."""
         if asked.project is not self.project:
-            self._hub.change_place(self.project, asked.project)
+            self._waiters.change_place(self.project, asked.project)
             self.project = asked.project
         stale = (
             asked.project.forgotten or asked.project.head is not asked.as_of
@@ -165,12 +167,12 @@ class _PendingRequest:
             self._wake()
             return
         left = self._deadline - asyncio.get_running_loop().time()
-        self._waiter = self._hub.add_waiter(asked.project, asked.filter, left, self._wake)
+        self._waiter = self._waiters.add(asked.project, asked.filter, left, self._wake)
 
     def _expire(self) -> None:
         """Let the application refuse it: its credential counts no more."""
         if self._waiter is not None:
-            self._hub.forget(self._waiter)
+            self._waiters.forget(self._waiter)
             self._wake()
 
     def _wake(self) -> None:
@@ -182,7 +184,7 @@ class _PendingRequest:
         """Walk through the application; it answers, or lets the request wait again."""
         if self._access.counts and await self._send_remembered():
             return
-        left = 0.0 if self._hub.draining else self._deadline - asyncio.get_running_loop().time()
+        left = 0.0 if self._waiters.draining else self._deadline - asyncio.get_running_loop().time()
         scope = {**self._scope, SECONDS_LEFT: left}
         try:
             await self._app(scope, self._receive, self._send)
@@ -220,6 +222,6 @@ class _PendingRequest:
         self._access.unwatch(self._expire)
         waiter, self._waiter = self._waiter, None  # it knows this request: together they would outlive the connection
         if waiter is not None:
-            self._hub.forget(waiter)
+            self._waiters.forget(waiter)
         if self._answer is not None:
             await self._answer

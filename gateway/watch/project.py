@@ -13,10 +13,6 @@ _FILES_PER_PROJECT = 16_384
 _TURNS_PER_PROJECT = 4096
 
 
-class TooManyWaiters(Exception):
-    """There is no room for one more request that waits."""
-
-
 class Waiter:
     """Somebody who waits for a change. `wake` is called once, for a change or at the deadline, and must not wait."""
 

@@ -73,13 +73,13 @@ def test_what_failed_to_hear_of_a_change_reads_it_anew(tmp_path: Path, monkeypat
         project = await hub.project("p")
         assert project is not None
         woken = asyncio.Event()
-        hub.enter(project)
-        hub.add_waiter(project, ChangeFilter(turns=False, paths=frozenset(["other"])), 60, woken.set)
+        hub.waiters.enter(project)
+        hub.waiters.add(project, ChangeFilter(turns=False, paths=frozenset(["other"])), 60, woken.set)
         with monkeypatch.context() as patch:
             patch.setattr(WatchedProject, "advance", failing_once(WatchedProject.advance))
             await files.put_text("p", "f", "two", "content", _NOW)
         await asyncio.wait_for(woken.wait(), 10)  # to look again, on what is known now
-        hub.leave(project)
+        hub.waiters.leave(project)
         assert (await files.head("p", "f")).version == 2
         assert await files.text_of(await files.read_whole("p", "f"), "content") == "two"
         assert (await files.delete("p", "f", _NOW)).version == 3
@@ -95,7 +95,7 @@ def test_one_who_cannot_be_woken_keeps_nobody_else_asleep(tmp_path: Path) -> Non
         await storage.append("p", (AppendUpdate("f", Version(0), b"\0\0"),))
         project = await hub.project("p")
         assert project is not None
-        hub.enter(project)
+        hub.waiters.enter(project)
         woken = [asyncio.Event() for _ in range(250)]
 
         def fail() -> None:
@@ -103,8 +103,8 @@ def test_one_who_cannot_be_woken_keeps_nobody_else_asleep(tmp_path: Path) -> Non
 
         for place, event in enumerate(woken):
             if place in (0, 1, 150):
-                hub.add_waiter(project, ChangeFilter(turns=False, paths=frozenset(["f"])), 60, fail)
-            hub.add_waiter(project, ChangeFilter(turns=False, paths=frozenset(["f"])), 60, event.set)
+                hub.waiters.add(project, ChangeFilter(turns=False, paths=frozenset(["f"])), 60, fail)
+            hub.waiters.add(project, ChangeFilter(turns=False, paths=frozenset(["f"])), 60, event.set)
         await storage.append("p", (AppendUpdate("f", Version(1), b"\0\0"),))
         await asyncio.wait_for(asyncio.gather(*(event.wait() for event in woken)), 10)
         await storage.close()

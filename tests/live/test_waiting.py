@@ -1,4 +1,4 @@
-"""What a request that waits keeps: its connection, and a place in the hub."""
+"""What a request that waits keeps: its connection, and a place among those who wait."""
 
 import asyncio
 import gc
@@ -14,8 +14,8 @@ from gateway.http.request_metrics import RequestMetrics
 from gateway.http.waits import OpenStream, WaitForChange
 from gateway.watch.answers import AnswerBudget
 from gateway.watch.filter import ChangeFilter
-from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
+from gateway.watch.waiters import Waiters
 
 
 class _OfAHandler:
@@ -24,8 +24,7 @@ class _OfAHandler:
 
 async def _kept_while_waiting(kind: str) -> list[Any]:
     """Let a request wait; what is alive then of what its handler had."""
-    storage: Any = SimpleNamespace(listen=lambda heard, missed: None)
-    hub, project = Hub(storage), WatchedProject(AnswerBudget(0, 0))
+    project = WatchedProject(AnswerBudget(0, 0))
     held, left, alive = asyncio.Event(), asyncio.Event(), list[weakref.ref[_OfAHandler]]()
 
     async def handler(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +48,7 @@ async def _kept_while_waiting(kind: str) -> list[Any]:
         pass
 
     feed: Any = SimpleNamespace(events=None)
-    waiting = LongPolls(handler, hub, feed, RequestMetrics(), heartbeat=60)
+    waiting = LongPolls(handler, Waiters(), feed, RequestMetrics(), heartbeat=60)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     request = asyncio.create_task(waiting(scope, receive, send))
     await held.wait()
