@@ -25,8 +25,12 @@ _CLOSE_1009 = re.compile(rb"\x88[\x02-\x7d]\x03\xf1.*\Z", re.DOTALL)
 same, for ever."""
 _LINGER_S = 30.0
 """How long the rest of such a message is read and dropped: closing a socket on unread bytes takes the code with it."""
-_READ_IN_A_TURN = 16 * 2**10
-"""How many bytes of one read are taken before everybody else has a turn: they may be thousands of messages."""
+_PART_BYTES = 4 * 2**10
+"""How many bytes of one read are taken before the clock is looked at: they may be hundreds of messages."""
+_TURN_S = 0.005
+"""How long parts of a read are taken before everybody else has a turn."""
+_FRAGMENTS_LIMIT = 2**14
+"""Of how many frames a message may consist: each is kept until the last has come, also an empty one."""
 _PONGS_LIMIT = 64 * 2**10
 """How many bytes of answers to pings may wait for a client; one read from the socket may bring more."""
 
@@ -52,9 +56,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        unread, self._unread = self._unread, b""
-        if unread:
-            self._take(unread)
+        self._take_all()
         self._flow.lost()
         super().connection_lost(exc)
 
@@ -62,10 +64,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._flow.refused:
             self._flow.abort()
         else:
+            self._take_all()
             super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        if len(data) > _READ_IN_A_TURN or self._unread:
+        if len(data) > _PART_BYTES or self._unread:
             self._unread += data
             self._flow.take_turns(True)
             self._take_some()
@@ -73,14 +76,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._take(data)
 
     def _take_some(self) -> None:
-        """Take a part of what was read; the next one after a turn for everybody else."""
-        part, self._unread = self._unread[:_READ_IN_A_TURN], self._unread[_READ_IN_A_TURN:]
-        if part:
+        """Take parts of what was read for a moment; the others after a turn for everybody else."""
+        until = self.loop.time() + _TURN_S
+        while self._unread:
+            part, self._unread = self._unread[:_PART_BYTES], self._unread[_PART_BYTES:]
             self._take(part)
+            if self.loop.time() >= until:
+                break
         if self._unread:
             self.loop.call_soon(self._take_some)
         else:
             self._flow.take_turns(False)
+
+    def _take_all(self) -> None:
+        """What a client sent before its connection ends counts."""
+        unread, self._unread = self._unread, b""
+        if unread:
+            self._take(unread)
 
     def _take(self, data: bytes) -> None:
         if self._flow.refused:
@@ -90,6 +102,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         _server_log.addFilter(_log_at_debug)
         try:
             super().data_received(data)
+            if len(self.frames) > _FRAGMENTS_LIMIT:
+                self.frames = []
+                self.conn.fail(1009, "too many fragments")
+                self.handle_parser_exception()
         except Exception as error:  # of bytes that uvicorn does not expect after those before them
             _log.debug("WebSocket ended", reason=repr(error))
             self._flow.abort()

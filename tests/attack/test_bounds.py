@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.rooms.close_codes import TOO_LARGE
 from tests.live.clients import figure, put, wait_for_figure
 from tests.support.server import GatewayProcess
 
@@ -216,6 +217,22 @@ def test_who_pings_and_reads_is_answered_each_time(tmp_path: Path) -> None:
                 received += connection.recv(65536)
         connection.sendall(close)
         assert b"\x88" in _read_all(connection)
+
+
+@pytest.mark.parametrize("payload", [b"", b"x"])
+def test_a_message_in_very_many_fragments_is_refused_for_good(tmp_path: Path, payload: bytes) -> None:
+    """Each fragment is kept until the last has come, and an empty one adds nothing to the size of the message."""
+    mask_and_payload = bytes((0x80 | len(payload),)) + bytes(4) + payload
+    first, another = (bytes((opcode,)) + mask_and_payload for opcode in (0x02, 0x00))
+    with (
+        GatewayProcess(tmp_path / "gateway.db") as gateway,
+        _connect(gateway, b"GET /api/projects/demo/ws/a.md" + _HOST + _HANDSHAKE) as connection,
+    ):
+        assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
+        connection.sendall(first + another * 20_000)
+        received = _read_all(connection)
+        assert struct.pack("!H", TOO_LARGE) + b"the message is too large" in received
+        wait_for_figure(gateway, "gateway_room_connections", 0)
 
 
 def _count(gateway: GatewayProcess, route: str) -> int:
