@@ -1,4 +1,4 @@
-"""What we add to ASGI: sending without a task, and whether a path was UTF-8.
+"""What we add to ASGI: sending without a task, whether a path was UTF-8, and whether a body is there already.
 
 `send` of ASGI is a coroutine: for each of a thousand who are sent the same it would take a task and a turn of the
 loop. It nearly always ends without waiting; where it waits, since the client is slow, it is finished all the same.
@@ -15,6 +15,9 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import Scope
 
 T = TypeVar("T")
+
+BODY_IS_HERE = "gateway.body_is_here"
+"""In the scope of a request whose whole body had come in before the application was called."""
 
 
 def run_at_once(work: Awaitable[None]) -> Awaitable[None] | None:

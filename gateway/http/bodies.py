@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.asgi import Rest
+from gateway.asgi import BODY_IS_HERE, Rest
 from gateway.http.responses import send_problem
 from gateway.settings import BodyLimits
 from gateway.wire.problems import Overloaded, Problem, RequestTimeout
@@ -24,7 +24,7 @@ class BoundedBodies(Collector):
         self._refused = {Overloaded.code: 0, RequestTimeout.code: 0}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "http" or not _is_bounded(scope["method"], scope["path"]):
+        if scope["type"] != "http" or BODY_IS_HERE in scope or not _is_bounded(scope["method"], scope["path"]):
             return self._app(scope, receive, send)
         return self._read(scope, receive, send)
 

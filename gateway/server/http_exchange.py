@@ -7,6 +7,8 @@ from typing import Protocol
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
+from gateway.asgi import BODY_IS_HERE
+
 _log = structlog.get_logger("gateway.http")
 
 BODY_HELD = 64 * 2**10
@@ -109,6 +111,8 @@ class Exchange:
 
     async def run(self, app: ASGIApp) -> None:
         """Let the application answer. What it fails to do ends the connection."""
+        if not self.more_body:
+            self._scope[BODY_IS_HERE] = True
         try:
             await app(self._scope, self.receive, self.send)
             if not self.complete and not self.left:
