@@ -1,11 +1,18 @@
-"""What tells that a row of the log is what was written: its checksum, its place, and the sum of the sizes so far.
+"""What tells that a row is what was written.
 
-A checksum is the CRC-32 of the body. That of a version into which older ones were squashed is inverted: its body is a
-whole document, and it is the first of the log. So a flipped bit cannot pass one kind of row off as the other.
+Every row has a checksum of its values (`row_checksum`), but for what may be dropped. A row with a body that is not
+always read, an update or the content of a block, has one of the body beside it, which is among these values.
+
+Of a row of the log there is also its place, and the sum of the sizes so far. The checksum of its body is the CRC-32 of
+the body. That of a version into which older ones were squashed is inverted: its body is a whole document, and it is the
+first of the log. So a flipped bit cannot pass one kind of row off as the other.
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from storage.errors import DataDamaged
 from storage.records import Milliseconds, Version
@@ -24,6 +31,21 @@ class StoredRow(NamedTuple):
     author: str | None
     checksum: int | None
     body: bytes | None
+    intact: bool = True
+    """Whether its values apart from the body are those that were written, as far as the backend can tell."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def row_checksum(*values: int | float | str | bytes | None) -> int:
+    """The checksum of the values of a row: the CRC-32 of them as one msgpack array."""
+    return zlib.crc32(_encode(values))
+
+
+def is_intact(row: Sequence[int | float | str | bytes | None]) -> bool:
+    """Whether the last value of a row is the checksum of the others."""
+    return row[-1] == row_checksum(*row[:-1])
 
 
 def checksum(body: bytes) -> int:
@@ -37,7 +59,9 @@ def squashed_checksum(body: bytes) -> int:
 
 
 def check_row(row: StoredRow, *, squashed: bool) -> bool:
-    """Whether a row has the checksum of what it holds; `squashed`: it is the oldest version that can be had."""
+    """Whether a row has the checksums of what it holds; `squashed`: it is the oldest version that can be had."""
+    if not row.intact:
+        return False
     if row.body is None:
         return row.checksum is None
     return row.checksum == (squashed_checksum(row.body) if squashed else checksum(row.body))

@@ -267,7 +267,7 @@ class Copies(Protocol):
         also where that does not fit together."""
 
     async def dangling(self) -> list[str]:
-        """What is stored of something that is not there, in words."""
+        """What is stored of something that is not there, and which rows are not what was written, in words."""
 
     async def back_up(self, target: Path) -> None:
         """Write all that is committed at one moment into a new file, which is a database of its own.

@@ -147,10 +147,17 @@ class DatabaseMoved(StorageUnavailable):
 
 
 class DataDamaged(StorageError):
-    """What is stored of a file is not what was written: the disk, or whoever else wrote to the database, changed it."""
+    """What is stored is not what was written: the disk, or whoever else wrote to the database, changed it.
 
-    def __init__(self, path: str | None, reason: str, version: int | None = None) -> None:
-        what = "the database" if path is None else repr(path)
+    Args:
+        path: the file that is damaged.
+        what: what else is, in words.
+    """
+
+    def __init__(
+        self, path: str | None, reason: str, version: int | None = None, *, what: str = "the database"
+    ) -> None:
+        what = what if path is None else repr(path)
         super().__init__(f"{what if version is None else f'version {version} of {what}'} is damaged: {reason}")
         self.path = path
         self.version = version

@@ -24,6 +24,7 @@ from gateway.wire.problems import (
     RequestTimeout,
     ShuttingDown,
     StorageIsFull,
+    StoredDataDamaged,
     Unauthenticated,
     Unavailable,
 )
@@ -152,7 +153,7 @@ _REASONS = {
 def _by_status(operation: Operation, template: str) -> dict[int, list[type[Problem]]]:
     common: tuple[type[Problem], ...] = (Unavailable, ShuttingDown)
     if "{project}" in template:
-        common = (InvalidProject, *common)
+        common = (InvalidProject, *common, StoredDataDamaged)
     if operation.method != "GET":
         common = (*common, InvalidParameter, Overloaded, StorageIsFull)
     if operation.scope is not None:

@@ -7,7 +7,7 @@ from gateway.maintenance.turn_check import Places, TurnCheck, content_faults, id
 from gateway.settings import RetentionPolicy
 from gateway.yjs.surrogates import read_row
 from gateway.yjs.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap, same_content
-from storage import FileHead, ProjectHead, Snapshot, Storage, StoredUpdate, TurnRows
+from storage import DataDamaged, FileHead, ProjectHead, SessionHead, Snapshot, Storage, StoredUpdate, TurnRows
 
 Report = Callable[[str], None]
 _PAGE = 1000
@@ -62,7 +62,7 @@ class _Verifier:
 
     async def _verify_sessions(self, project: ProjectHead, places: Places) -> None:
         after = None
-        while page := await self._storage.sessions(project.name, after=after, limit=_PAGE):
+        while page := await self._sessions_after(project.name, after):
             for session in page:
                 fault = id_fault(session.session_id)
                 found = [
@@ -73,11 +73,24 @@ class _Verifier:
                 self._tell(f"{project.name}: session {session.session_id}", found)
             after = page[-1].session_id
 
+    async def _sessions_after(self, project: str, after: str | None) -> list[SessionHead]:
+        try:
+            return await self._storage.sessions(project, after=after, limit=_PAGE)
+        except DataDamaged as error:
+            self.report(f"{project}: {error}")
+            return []
+
     def _tell(self, what: str, faults: list[str]) -> None:
         for fault in faults:
             self.report(f"{what}: {fault}")
 
     async def _of_file(self, project: str, head: FileHead) -> list[str]:
+        try:
+            return await self._faults_of(project, head)
+        except DataDamaged as error:
+            return [str(error)]
+
+    async def _faults_of(self, project: str, head: FileHead) -> list[str]:
         base = await self._storage.base_version(project, head.path)
         found = await _file_faults(self._storage, project, head, base)
         while found and base != (now := await self._storage.base_version(project, head.path)):
@@ -89,7 +102,10 @@ class _Verifier:
         """Whether a sequence is above the project's, also when that is read again."""
         if sequence <= project.sequence:
             return []
-        now = await self._storage.project_head(project.name)
+        try:
+            now = await self._storage.project_head(project.name)
+        except DataDamaged:  # which is told for itself
+            return []
         if now is not None and sequence <= now.sequence:
             return []
         return [f"its sequence {sequence} is above the project's {project.sequence}"]
@@ -107,12 +123,15 @@ async def _turn_faults(storage: Storage, project: str, rows: TurnRows) -> list[s
         faults += check.take(row)
     faults += check.finish()
     session_id, turn_id, after = rows.head.session_id, rows.head.turn_id, 0
-    while blocks := await storage.read_blocks(
-        project, session_id, turn_id, after_block=after, limit=_PAGE, most_bytes=_PAGE_BYTES
-    ):
-        for block in blocks:
-            faults += content_faults(block.index, block.content)
-        after = blocks[-1].index + 1
+    try:
+        while blocks := await storage.read_blocks(
+            project, session_id, turn_id, after_block=after, limit=_PAGE, most_bytes=_PAGE_BYTES
+        ):
+            for block in blocks:
+                faults += content_faults(block.index, block.content)
+            after = blocks[-1].index + 1
+    except DataDamaged as error:
+        faults.append(str(error))
     return faults
 
 

@@ -7,6 +7,7 @@ from typing import Self, TypeVar
 
 import aiosqlite
 
+from storage.checksums import checksum, row_checksum
 from storage.errors import (
     DataDamaged,
     NotAGatewayDatabase,
@@ -189,6 +190,8 @@ def storage_error(error: sqlite3.Error | UnicodeDecodeError, *, certain: bool = 
     """
     if isinstance(error, UnicodeDecodeError):
         return DataDamaged(None, f"SQLite says what is no text: {error.object!r}")
+    if str(error).startswith("Could not decode to UTF-8"):
+        return DataDamaged(None, str(error))
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return StorageFull("the disk that holds the database is full")
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
@@ -201,6 +204,8 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S, check_same_thread=False, cached_statements=256
     )
+    connection.create_function("row_checksum", -1, row_checksum, deterministic=True)
+    connection.create_function("body_checksum", 1, checksum, deterministic=True)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE_LIMIT}")

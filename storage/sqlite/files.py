@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Collection, Iterator
+from typing import Any
 
-from storage.checksums import DAMAGED, Chain, StoredRow, check_row, checksum
+from storage.checksums import DAMAGED, Chain, StoredRow, check_row, checksum, is_intact, row_checksum
 from storage.errors import DataDamaged
 from storage.paths import path_after_prefix
 from storage.records import (
@@ -22,12 +23,17 @@ from storage.records import (
     VersionRecord,
 )
 
-_HEAD = "path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence"
+_HEAD = (
+    "path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence, project,"
+    " row_check"
+)
 
+_LIFE = "file, born_version, incarnation, born_sequence, died_sequence, row_check"
+DAMAGED_STATE = "is not what was written"
 _FILE_HEAD = ", ".join(f"file.{name}" for name in _HEAD.split(", "))
 # Every column is that of the row itself; of the index there is only the order: what does not fit in one of them shows.
 _LOG = (
-    "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum, row.body"
+    "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum, row.body, row.row_check"
     " FROM file_update AS entry JOIN file_update AS row ON row.id = entry.id WHERE entry.file = ?"
 )
 
@@ -35,26 +41,31 @@ _LOG = (
 def project_head(connection: sqlite3.Connection, name: str) -> tuple[int, ProjectHead] | None:
     """The project's row id and head."""
     row = connection.execute(
-        "SELECT id, epoch, sequence, last_modified FROM project WHERE name = ?", (name,)
+        "SELECT id, name, epoch, sequence, last_modified, row_check FROM project WHERE name = ?", (name,)
     ).fetchone()
     if row is None:
         return None
-    return row[0], ProjectHead(name, Epoch(row[1]), Sequence(row[2]), Milliseconds(row[3]))
+    if not is_intact(row[1:]):
+        raise DataDamaged(None, f"its state {DAMAGED_STATE}", what=f"project {name!r}")
+    return row[0], ProjectHead(name, Epoch(row[2]), Sequence(row[3]), Milliseconds(row[4]))
 
 
 def _file(connection: sqlite3.Connection, project: str, path: str) -> tuple[int, int, FileHead] | None:
     """The file's row id, its oldest version that can be had (0: the first), and its head."""
     # The path is that of the row, not the one that its index has: that they are the same is checked.
     row = connection.execute(
-        f"SELECT file.id, file.base_version, {_FILE_HEAD} FROM file AS entry JOIN file ON file.id = entry.id"
+        f"SELECT file.id, file.base_version, file.base_check, {_FILE_HEAD}"
+        " FROM file AS entry JOIN file ON file.id = entry.id"
         " WHERE entry.project = (SELECT id FROM project WHERE name = ?) AND entry.path = ?",
         (project, path),
     ).fetchone()
     if row is None:
         return None
-    if row[2] != path:
+    if row[3] != path:
         raise DataDamaged(path, "the index of the files does not fit the file")
-    return row[0], row[1], head_from_row(row[2:])
+    if row[2] != row_checksum(row[1]):
+        raise DataDamaged(path, f"its oldest version {DAMAGED_STATE}")
+    return row[0], row[1], head_from_row(row[3:])
 
 
 def file_head(connection: sqlite3.Connection, project: str, path: str) -> FileHead | None:
@@ -98,12 +109,18 @@ def list_tombstones(
     id, head = found
     between, bounds = _between(prefix, after)
     rows = connection.execute(
-        "SELECT (SELECT author FROM file_update WHERE file = file.id AND version = file.version),"
-        f" {_HEAD} FROM file INDEXED BY tombstone_by_path WHERE project = ? AND deleted = 1 AND base_version < version"
-        f" AND {between} ORDER BY path LIMIT ?",
+        f"SELECT id, {_HEAD} FROM file INDEXED BY tombstone_by_path WHERE project = ? AND deleted = 1"
+        f" AND base_version < version AND {between} ORDER BY path LIMIT ?",
         (id, *bounds, limit),
     )
-    return head, [Tombstone(head_from_row(row[1:]), row[0]) for row in rows]
+    return head, [_tombstone(connection, row[0], head_from_row(row[1:])) for row in rows]
+
+
+def _tombstone(connection: sqlite3.Connection, file: int, head: FileHead) -> Tombstone:
+    row = next(_rows(connection, file, "entry.version = ?", head.version), None)
+    if row is not None and not check_row(row, squashed=False):
+        raise DataDamaged(head.path, DAMAGED, head.version)
+    return Tombstone(head, None if row is None else row.author)
 
 
 def _between(prefix: str, after: str) -> tuple[str, list[str]]:
@@ -136,9 +153,11 @@ def existed_at(connection: sqlite3.Connection, project: str, path: str, sequence
     if head.born_sequence <= sequence:
         return not head.deleted or head.sequence > sequence
     row = connection.execute(
-        "SELECT 1 FROM past_life WHERE file = ? AND born_sequence <= ? AND died_sequence > ? LIMIT 1",
+        f"SELECT {_LIFE} FROM past_life WHERE file = ? AND born_sequence <= ? AND died_sequence > ? LIMIT 1",
         (id, sequence, sequence),
     ).fetchone()
+    if row is not None and not is_intact(row):
+        raise DataDamaged(path, f"a former life of it {DAMAGED_STATE}")
     return row is not None
 
 
@@ -151,9 +170,7 @@ def read_increment(
     id, base, head = file
     if head.deleted or not max(head.born_version, base) <= after <= head.version:
         return None
-    rows = map(
-        StoredRow._make, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (id, after))
-    )
+    rows = map(stored_row, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (id, after)))
     first = next(rows, None)  # of the version that the client has: how far the log had grown
     chain = Chain(path, id, after, None if first is None else first.size)
     if first is None or (first.file, first.version) != (id, after):
@@ -176,9 +193,7 @@ def increment_up_to(
     """The same of a file whose newest state is `head`; None also where it is not."""
     if head.deleted or not head.born_version <= after <= head.version:
         return None
-    rows = map(
-        StoredRow._make, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (file, after))
-    )
+    rows = map(stored_row, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (file, after)))
     first = next(rows, None)
     if first is None or (first.file, first.version) != (file, after) or head.size - first.size > most_bytes:
         return None
@@ -200,10 +215,12 @@ def read_document(
         return None, []
     id, oldest, head = file
     version = head.version if at_version is None else at_version
-    if version < oldest:
+    if not max(oldest, 1) <= version <= head.version:
         return None, []
     row = _row(connection, path, id, version, oldest)
-    if row is None or row.body is None:
+    if row is None:
+        raise DataDamaged(path, "it is missing", version)
+    if row.body is None:
         return None, []
     (newest,) = connection.execute("SELECT max(version) FROM file_update WHERE file = ?", (id,)).fetchone()
     if newest != head.version:
@@ -230,12 +247,19 @@ def read_document(
     return document, damaged
 
 
+def stored_row(row: tuple[Any, ...]) -> StoredRow:
+    """A row of the log from its columns in the order of `StoredRow`, the last of them the checksum."""
+    file, version, last_modified, size, author, check, body, row_check = row
+    intact = row_check == row_checksum(file, version, last_modified, size, author, check)
+    return StoredRow(file, version, last_modified, size, author, check, body, intact)
+
+
 def _rows(
     connection: sqlite3.Connection, file: int, condition: str, *values: int, limit: int = -1
 ) -> Iterator[StoredRow]:
     """Rows of a log, oldest first."""
     statement = f"{_LOG} AND {condition} ORDER BY entry.version LIMIT {limit:d}"
-    return map(StoredRow._make, connection.execute(statement, (file, *values)))
+    return map(stored_row, connection.execute(statement, (file, *values)))
 
 
 def _row(connection: sqlite3.Connection, path: str, file: int, version: int, oldest: int) -> StoredRow | None:
@@ -251,13 +275,14 @@ def _row(connection: sqlite3.Connection, path: str, file: int, version: int, old
 def _past_life(connection: sqlite3.Connection, path: str, file: int, version: int) -> tuple[Version, Incarnation]:
     """The first version, and the name, of the life of which a version is."""
     life = connection.execute(
-        "SELECT born_version, incarnation FROM past_life WHERE file = ? AND born_version <= ?"
-        " ORDER BY born_version DESC LIMIT 1",
+        f"SELECT {_LIFE} FROM past_life WHERE file = ? AND born_version <= ? ORDER BY born_version DESC LIMIT 1",
         (file, version),
     ).fetchone()
     if life is None:
         raise DataDamaged(path, "the life of which it is has no row", version)
-    return Version(life[0]), Incarnation(life[1])
+    if not is_intact(life):
+        raise DataDamaged(path, f"the life of which it is {DAMAGED_STATE}", version)
+    return Version(life[1]), Incarnation(life[2])
 
 
 def _snapshot(
@@ -290,12 +315,14 @@ def past_lives(connection: sqlite3.Connection, project: str, path: str, limit: i
         return []
     id, _, head = file
     rows = connection.execute(
-        "SELECT born_version FROM past_life WHERE file = ? ORDER BY born_version DESC LIMIT ?", (id, limit)
+        f"SELECT {_LIFE} FROM past_life WHERE file = ? ORDER BY born_version DESC LIMIT ?", (id, limit)
     ).fetchall()
+    if not all(map(is_intact, rows)):
+        raise DataDamaged(path, f"a former life of it {DAMAGED_STATE}")
     # The tombstone of each life is the version before the next one is born.
     tombstones = [head.version] if head.deleted else []
     if rows:
-        tombstones += [born - 1 for born in (head.born_version, *(row[0] for row in rows[:-1]))]
+        tombstones += [born - 1 for born in (head.born_version, *(row[1] for row in rows[:-1]))]
     return [Version(tombstone - 1) for tombstone in tombstones[:limit]]
 
 
@@ -307,13 +334,21 @@ def read_history(
         return None
     id, oldest, head = file
     rows = connection.execute(
-        "SELECT version, last_modified, size, author, body IS NULL FROM file_update WHERE file = ? AND version < ?"
+        "SELECT file, version, last_modified, size, author, checksum, row_check FROM file_update"
+        " WHERE file = ? AND version < ?"
         " AND version >= ? ORDER BY version DESC LIMIT ?",
         (id, head.version + 1 if before is None else before, oldest, limit),
     )
-    return head, [
-        VersionRecord(version, time, size, author, bool(deleted)) for version, time, size, author, deleted in rows
-    ]
+    return head, [_version_record(path, row) for row in rows]
+
+
+def _version_record(
+    path: str, row: tuple[int, Version, Milliseconds, int, str | None, int | None, int]
+) -> VersionRecord:
+    if not is_intact(row):
+        raise DataDamaged(path, DAMAGED, row[1])
+    _, version, time, size, author, check, _ = row
+    return VersionRecord(version, time, size, author, check is None)
 
 
 def read_version(connection: sqlite3.Connection, project: str, path: str, version: int) -> StoredUpdate | None:
@@ -351,7 +386,7 @@ def files_after(connection: sqlite3.Connection, project: str, path: str, limit: 
         " ORDER BY path LIMIT ?",
         (project, path, limit),
     )
-    return [head_from_row(row) for row in rows]
+    return [_head(row) for row in rows]
 
 
 def updates_after(
@@ -385,9 +420,20 @@ def snapshots(connection: sqlite3.Connection, project: str, path: str) -> list[S
     return [Snapshot(version, body, size, check == checksum(body)) for version, body, size, check in rows]
 
 
-def head_from_row(row: tuple[str, int, str, int, int, int, int, int, int]) -> FileHead:
-    """A head from (path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence)."""
-    path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence = row
+def head_from_row(row: tuple[Any, ...]) -> FileHead:
+    """A head from the columns of a file that `_HEAD` names.
+
+    Raises:
+        DataDamaged
+    """
+    if not is_intact(row):
+        raise DataDamaged(row[0], f"its newest state {DAMAGED_STATE}")
+    return _head(row)
+
+
+def _head(row: tuple[Any, ...]) -> FileHead:
+    """The same, whatever the row holds."""
+    path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence, _, _ = row
     return FileHead(
         path,
         Version(version),
@@ -398,4 +444,26 @@ def head_from_row(row: tuple[str, int, str, int, int, int, int, int, int]) -> Fi
         bool(deleted),
         Version(born_version),
         Sequence(born_sequence),
+    )
+
+
+def load_head(connection: sqlite3.Connection, project: int, path: str) -> tuple[int, FileHead] | None:
+    """A file's row id and head, for the writer."""
+    row = connection.execute(f"SELECT id, {_HEAD} FROM file WHERE project = ? AND path = ?", (project, path)).fetchone()
+    return None if row is None else (row[0], head_from_row(row[1:]))
+
+
+def head_checksum(project: int, head: FileHead) -> int:
+    """The checksum of a file's row."""
+    return row_checksum(
+        head.path,
+        head.version,
+        head.incarnation,
+        head.sequence,
+        head.last_modified,
+        head.size,
+        int(head.deleted),
+        head.born_version,
+        head.born_sequence,
+        project,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from storage.errors import LeftoverLog
 from storage.sqlite.lock import DatabaseLock
+from storage.sqlite.row_checks import checksum_of
 
 
 def require_own_log(lock: DatabaseLock) -> None:
@@ -89,8 +90,9 @@ class Opening:
 
 
 def begin_new_lives(connection: sqlite3.Connection) -> None:
-    """Give every project a new epoch, every file a new incarnation."""
-    connection.execute("UPDATE project SET epoch = lower(hex(randomblob(5)))")
-    connection.execute("UPDATE file SET incarnation = lower(hex(randomblob(5))) WHERE version > 0")
-    connection.execute("UPDATE past_life SET incarnation = lower(hex(randomblob(5)))")
+    """Give every project a new epoch, every file a new incarnation. What is damaged stays so."""
+    for table, name in (("project", "epoch"), ("file", "incarnation"), ("past_life", "incarnation")):
+        connection.execute(f"UPDATE {table} SET row_check = NULL WHERE row_check IS NOT {checksum_of(table)}")
+        connection.execute(f"UPDATE {table} SET {name} = lower(hex(randomblob(5)))")
+        connection.execute(f"UPDATE {table} SET row_check = {checksum_of(table)} WHERE row_check IS NOT NULL")
     connection.execute("DELETE FROM backup")

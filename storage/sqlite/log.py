@@ -3,6 +3,8 @@
 import sqlite3
 from collections.abc import Sequence
 
+from storage.checksums import row_checksum
+from storage.errors import DataDamaged
 from storage.log import (
     Clock,
     KnownFile,
@@ -11,12 +13,11 @@ from storage.log import (
     Plan,
     Request,
     Result,
+    break_lines,
     needs,
     new_project,
 )
-from storage.records import Epoch, Milliseconds, ProjectHead
-from storage.records import Sequence as Position
-from storage.sqlite.files import head_from_row
+from storage.sqlite.files import head_checksum, load_head, project_head
 from storage.sqlite.turn_log import load_turns, store_turns
 
 _REMEMBERED_ROWS = 16_384
@@ -42,13 +43,19 @@ class Log:
             self.forget()
         now = self._clock()
         plans: dict[str, Plan] = {}
-        for name, request in requests:
-            plan = plans.get(name)
-            if plan is None:
-                known = self._projects.get(name) or _load_project(connection, name) or new_project(name, now)
-                plan = plans[name] = Plan(known, now)
-            if missing := needs(plan.known, (request,)):
-                _load(connection, plan.known, missing, now)
+        damaged: dict[int, DataDamaged] = {}
+        for place, (name, request) in enumerate(requests):
+            try:
+                plan = plans.get(name)
+                if plan is None:
+                    known = self._projects.get(name) or _load_project(connection, name) or new_project(name, now)
+                    plan = plans[name] = Plan(known, now)
+                if missing := needs(plan.known, (request,)):
+                    _load(connection, plan.known, missing, now)
+            except DataDamaged as error:  # nothing is built upon it; who writes elsewhere is not concerned
+                damaged[place] = error
+                break_lines(request)
+                continue
             plan.add(request)
         results = {name: iter(plan.results) for name, plan in plans.items()}
         for name, plan in plans.items():
@@ -57,16 +64,12 @@ class Log:
             if plan.known.id:
                 self._projects[name] = plan.known
             plan.settle()
-        return [next(results[name]) for name, _ in requests]
+        return [damaged.get(place) or next(results[name]) for place, (name, _) in enumerate(requests)]
 
 
 def _load_project(connection: sqlite3.Connection, name: str) -> KnownProject | None:
-    row = connection.execute(
-        "SELECT id, epoch, sequence, last_modified FROM project WHERE name = ?", (name,)
-    ).fetchone()
-    if row is None:
-        return None
-    return KnownProject(row[0], ProjectHead(name, Epoch(row[1]), Position(row[2]), Milliseconds(row[3])))
+    found = project_head(connection, name)
+    return None if found is None else KnownProject(*found)
 
 
 def _load(connection: sqlite3.Connection, known: KnownProject, missing: Needs, now: int) -> None:
@@ -74,28 +77,26 @@ def _load(connection: sqlite3.Connection, known: KnownProject, missing: Needs, n
     if not known.id:
         return
     for path in missing.paths:
-        row = connection.execute(
-            "SELECT id, path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence"
-            " FROM file WHERE project = ? AND path = ?",
-            (known.id, path),
-        ).fetchone()
-        if row is not None:
-            known.files[path] = KnownFile(row[0], head_from_row(row[1:]))
+        found = load_head(connection, known.id, path)
+        if found is not None:
+            known.files[path] = KnownFile(*found)
     load_turns(connection, known, missing, now)
 
 
 def _store(connection: sqlite3.Connection, plan: Plan) -> None:
     project, head = plan.known, plan.head
+    check = row_checksum(head.name, head.epoch, head.sequence, head.last_modified)
     if project.id:
         connection.execute(
-            "UPDATE project SET sequence = ?, last_modified = ? WHERE id = ?",
-            (head.sequence, head.last_modified, project.id),
+            "UPDATE project SET sequence = ?, last_modified = ?, row_check = ? WHERE id = ?",
+            (head.sequence, head.last_modified, check, project.id),
         )
     else:
         project.id = _insert(
             connection,
-            "INSERT INTO project (name, epoch, sequence, last_modified) VALUES (?, ?, ?, ?)",
-            (head.name, head.epoch, head.sequence, head.last_modified),
+            "INSERT INTO project (name, epoch, sequence, last_modified, row_check, floor_check)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (head.name, head.epoch, head.sequence, head.last_modified, check, row_checksum(0)),
         )
     if plan.rows:
         _store_files(connection, project.id, plan)
@@ -108,7 +109,7 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
         file.id = _insert(
             connection,
             "INSERT INTO file (project, path, version, incarnation, sequence, last_modified, size, deleted,"
-            " born_version, born_sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " born_version, born_sequence, row_check, base_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 project,
                 head.path,
@@ -120,32 +121,39 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
                 head.deleted,
                 head.born_version,
                 head.born_sequence,
+                head_checksum(project, head),
+                row_checksum(0),
             ),
         )
     for life in plan.past_lives:
+        values = (
+            life.file.id,
+            life.head.born_version,
+            life.head.incarnation,
+            life.head.born_sequence,
+            life.head.sequence,
+        )
         connection.execute(
-            "INSERT INTO past_life (file, born_version, incarnation, born_sequence, died_sequence)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (
-                life.file.id,
-                life.head.born_version,
-                life.head.incarnation,
-                life.head.born_sequence,
-                life.head.sequence,
-            ),
+            "INSERT INTO past_life (file, born_version, incarnation, born_sequence, died_sequence, row_check)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (*values, row_checksum(*values)),
         )
     connection.executemany(
-        "INSERT INTO file_update (file, version, last_modified, size, author, checksum, body)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO file_update (file, version, last_modified, size, author, checksum, row_check, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (row.file.id, row.version, row.last_modified, row.size, row.author, row.checksum, row.body)
+            (*values, row_checksum(*values), row.body)
             for row in plan.rows
+            for values in [(row.file.id, row.version, row.last_modified, row.size, row.author, row.checksum)]
         ],
     )
     changed = [(path, file.id, file.head) for path, file in plan.files.items() if path not in plan.new_files]
     connection.executemany(
-        "UPDATE file SET version = ?, sequence = ?, last_modified = ?, size = ? WHERE id = ?",
-        [(head.version, head.sequence, head.last_modified, head.size, id) for _, id, head in changed],
+        "UPDATE file SET version = ?, sequence = ?, last_modified = ?, size = ?, row_check = ? WHERE id = ?",
+        [
+            (head.version, head.sequence, head.last_modified, head.size, head_checksum(project, head), id)
+            for _, id, head in changed
+        ],
     )
     # Its columns are in an index: written only where a life began or ended.
     connection.executemany(

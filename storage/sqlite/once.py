@@ -2,9 +2,12 @@
 
 import sqlite3
 
+from storage.checksums import is_intact, row_checksum
+from storage.errors import DataDamaged
 from storage.log import DONE_KEPT_MS
 from storage.records import Done
 
+_DONE = "project, key, digest, session, turn, block_count, done_at"
 _MOST_KEPT = 1_000_000
 _SWEPT_TOGETHER = 8
 """More than one for each that is added: those of a burst are gone some time after their day."""
@@ -13,19 +16,23 @@ _SWEPT_TOGETHER = 8
 def find_done(connection: sqlite3.Connection, project: str, key: str, now: int) -> Done | None:
     """What came of the change that bore a key in the day before `now`."""
     row = connection.execute(
-        "SELECT digest, session, turn, block_count, done_at FROM done"
-        " WHERE project = (SELECT id FROM project WHERE name = ?) AND key = ? AND done_at > ?",
+        f"SELECT {_DONE}, row_check FROM done WHERE project = (SELECT id FROM project WHERE name = ?)"
+        " AND key = ? AND done_at > ?",
         (project, key, now - DONE_KEPT_MS),
     ).fetchone()
-    return None if row is None else Done(*row)
+    if row is None:
+        return None
+    if not is_intact(row):
+        raise DataDamaged(None, "it is not what was written", what=f"what came of the key {key!r}")
+    return Done(*row[2:-1])
 
 
 def note_done(connection: sqlite3.Connection, project: int, key: str, done: Done) -> None:
     """Keep what came of a change, and forget some of what is older than a day."""
+    values = (project, key, done.digest, done.session_id, done.turn_id, done.block_count, done.done_at)
     cursor = connection.execute(
-        "INSERT OR REPLACE INTO done (project, key, digest, session, turn, block_count, done_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (project, key, done.digest, done.session_id, done.turn_id, done.block_count, done.done_at),
+        f"INSERT OR REPLACE INTO done ({_DONE}, row_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (*values, row_checksum(*values)),
     )
     assert cursor.lastrowid is not None
     connection.execute(

@@ -3,9 +3,10 @@
 import sqlite3
 from bisect import bisect_left
 
-from storage.checksums import DAMAGED, squashed_checksum
+from storage.checksums import DAMAGED, row_checksum, squashed_checksum
 from storage.errors import DataDamaged
 from storage.records import Milliseconds, Retention, SquashPoint, Version
+from storage.sqlite.row_checks import intact
 
 _PAGE_FILES = 500
 _SWEPT_TOGETHER = 1000
@@ -17,12 +18,15 @@ def squash_points(
 ) -> tuple[list[SquashPoint], int | None]:
     """What is to be squashed or purged among the next files after a row id; the id to go on from, None at the end."""
     rows = connection.execute(
-        "SELECT file.id, project.name, path, version, base_version FROM file JOIN project ON project.id = file.project"
+        f"SELECT file.id, project.name, path, version, base_version, {intact('file')}"
+        " FROM file JOIN project ON project.id = file.project"
         " WHERE file.id > ? ORDER BY file.id LIMIT ?",
         (after, _PAGE_FILES),
     ).fetchall()
     points = []
-    for id, project, path, version, base in rows:
+    for id, project, path, version, base, is_intact in rows:
+        if not is_intact:  # nothing of it is thrown away
+            continue
         (first,) = connection.execute("SELECT min(version) FROM file_update WHERE file = ?", (id,)).fetchone()
         oldest = max(base, 1)
         kept = _oldest_kept(connection, id, oldest, version, rule)
@@ -57,33 +61,47 @@ def _oldest_kept(connection: sqlite3.Connection, file: int, oldest: int, newest:
 def squash(connection: sqlite3.Connection, project: str, path: str, version: int, body: bytes | None) -> bool:
     """Make a version the oldest one. False where it is no version, or older than the oldest."""
     row = connection.execute(
-        "SELECT file.id, file_update.id, body IS NULL FROM file JOIN file_update ON file_update.file = file.id"
+        f"SELECT file.id, file_update.id, body IS NULL, {intact('file')} AND {intact('file_update')}"
+        " FROM file JOIN file_update ON file_update.file = file.id"
         " WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ? AND file_update.version = ?"
         " AND base_version < ?",
         (project, path, version, version),
     ).fetchone()
     if row is None or bool(row[2]) != (body is None):
         return False
-    file, update, _ = row
+    file, update, _, is_intact = row
+    if not is_intact:
+        raise DataDamaged(path, DAMAGED, version)
     if body is not None:
         connection.execute(
-            "UPDATE file_update SET body = ?, checksum = ? WHERE id = ?", (body, squashed_checksum(body), update)
+            "UPDATE file_update SET body = ?, checksum = ?,"
+            " row_check = row_checksum(file, version, last_modified, size, author, ?) WHERE id = ?",
+            (body, (check := squashed_checksum(body)), check, update),
         )
-    connection.execute("UPDATE file SET base_version = ? WHERE id = ?", (version, file))
+    _set_base(connection, file, version)
     connection.execute("DELETE FROM snapshot WHERE file = ? AND version <= ?", (file, version))
     return True
+
+
+def _set_base(connection: sqlite3.Connection, file: int, version: int) -> None:
+    connection.execute(
+        "UPDATE file SET base_version = ?, base_check = row_checksum(?) WHERE id = ?", (version, version, file)
+    )
 
 
 def purge(connection: sqlite3.Connection, project: str, path: str) -> int:
     """Delete some of the rows below a file's oldest version; returns how many there were."""
     row = connection.execute(
-        "SELECT id, base_version, (SELECT min(version) FROM file_update WHERE file = file.id) FROM file"
+        f"SELECT {intact('file')}, id, base_version,"
+        " (SELECT min(version) FROM file_update WHERE file = file.id) FROM file"
         " WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ?",
         (project, path),
     ).fetchone()
-    if row is None or row[2] is None or row[2] >= row[1]:
+    if row is None or row[3] is None or row[3] >= row[2]:
         return 0
-    file, base, first = row
+    is_intact, file, base, first = row
+    if not is_intact:
+        raise DataDamaged(path, "its newest state is not what was written")
     kept = connection.execute(
         "SELECT body, checksum FROM file_update WHERE file = ? AND version = ?", (file, base)
     ).fetchone()
@@ -99,26 +117,38 @@ def forget_tombstones(connection: sqlite3.Connection, before: int) -> list[tuple
     rows = connection.execute(
         "SELECT file.id, project.id, name, path, version, file.sequence"
         " FROM file INDEXED BY tombstone_by_age JOIN project ON project.id = file.project"
-        " WHERE deleted = 1 AND base_version < version AND file.last_modified < ? LIMIT ?",
+        f" WHERE deleted = 1 AND base_version < version AND file.last_modified < ?"
+        f" AND {intact('file')} AND {intact('project')} LIMIT ?",
         (before, _FORGOTTEN_TOGETHER),
     ).fetchall()
     for file, project, _, _, version, sequence in rows:
-        connection.execute("UPDATE file SET base_version = ? WHERE id = ?", (version, file))
+        _set_base(connection, file, version)
         connection.execute("DELETE FROM snapshot WHERE file = ?", (file,))
         connection.execute(
-            "UPDATE project SET tombstone_floor = max(tombstone_floor, ?) WHERE id = ?", (sequence, project)
+            "UPDATE project SET tombstone_floor = max(tombstone_floor, ?),"
+            " floor_check = row_checksum(max(tombstone_floor, ?)) WHERE id = ?",
+            (sequence, sequence, project),
         )
     return [(name, path) for _, _, name, path, _, _ in rows]
 
 
 def tombstone_floor(connection: sqlite3.Connection, project: str) -> int:
-    row = connection.execute("SELECT tombstone_floor FROM project WHERE name = ?", (project,)).fetchone()
-    return 0 if row is None else row[0]
+    row = connection.execute("SELECT tombstone_floor, floor_check FROM project WHERE name = ?", (project,)).fetchone()
+    if row is None:
+        return 0
+    if row[1] != row_checksum(row[0]):
+        raise DataDamaged(None, DAMAGED, what=f"which tombstones project {project!r} keeps")
+    return int(row[0])
 
 
 def base_version(connection: sqlite3.Connection, project: str, path: str) -> int:
     row = connection.execute(
-        "SELECT max(base_version, 1) FROM file WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ?",
+        "SELECT base_version, base_check FROM file"
+        " WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ?",
         (project, path),
     ).fetchone()
-    return 1 if row is None else row[0]
+    if row is None:
+        return 1
+    if row[1] != row_checksum(row[0]):
+        raise DataDamaged(path, "its oldest version is not what was written")
+    return max(int(row[0]), 1)

@@ -48,6 +48,7 @@ from storage.sqlite.database import Database, dangling
 from storage.sqlite.identity import Opening, require_own_log
 from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.once import find_done
+from storage.sqlite.row_checks import SCANNED, damaged_rows
 from storage.sqlite.writer import GroupCommitWriter
 
 _log = structlog.get_logger("storage")
@@ -328,8 +329,11 @@ class SQLiteStorage:
         while page := await self._database.read_long(
             lambda c, after=after: turns.running_turns_after(c, after, _PAGE_ROWS)  # type: ignore[misc]
         ):
-            for _, project, head in page:
-                yield project, head
+            for row, project, head in page:
+                if head is None:
+                    _log.error("a running turn is damaged", project=project, row=row)
+                else:
+                    yield project, head
             after = page[-1][0]
 
     async def turn_rows(self, project: str) -> AsyncIterator[TurnRows]:
@@ -342,7 +346,15 @@ class SQLiteStorage:
             after = page[-1][0]
 
     async def dangling(self) -> list[str]:
-        return await self._database.read_long(dangling)
+        found = []
+        for table in SCANNED:
+            after: int | None = 0
+            while after is not None:
+                damaged, after = await self._database.read_long(
+                    lambda c, table=table, after=after: damaged_rows(c, table, after, _PAGE_ROWS)  # type: ignore[misc]
+                )
+                found += damaged
+        return found + await self._database.read_long(dangling)
 
     async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
         await self._database.write(lambda connection: files.put_snapshot(connection, project, path, snapshot))

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from storage.checksums import DAMAGED, StoredRow, check_row, checksum, squashed_checksum
+from storage.checksums import DAMAGED, check_row, checksum, row_checksum, squashed_checksum
 from storage.errors import DataDamaged, NotAnExport, ProjectExists
 from storage.log import new_epoch
 from storage.portable import (
@@ -23,6 +23,8 @@ from storage.portable import (
     VersionRow,
 )
 from storage.records import Milliseconds, ProjectHead, Sequence, new_incarnation
+from storage.sqlite.files import stored_row
+from storage.sqlite.row_checks import checksum_of_values, intact
 
 
 def back_up(connection: sqlite3.Connection, target: Path) -> None:
@@ -37,27 +39,37 @@ def back_up(connection: sqlite3.Connection, target: Path) -> None:
 def export_project(connection: sqlite3.Connection, project: str) -> Iterator[Record]:
     """The records of a project; none if there is no such project."""
     row = connection.execute(
-        "SELECT id, sequence, last_modified, tombstone_floor FROM project WHERE name = ?", (project,)
+        f"SELECT {intact('project')}, id, sequence, last_modified, tombstone_floor FROM project WHERE name = ?",
+        (project,),
     ).fetchone()
     if row is None:
         return
-    sequence, last_modified, floor = row[1:]
+    _require(row[0], f"project {project!r}")
+    sequence, last_modified, floor = row[2:]
     yield ProjectRecord(project, sequence, last_modified, floor, exported_at=time.time_ns() // 1_000_000)
-    yield from _files(connection, row[0])
-    yield from _sessions(connection, row[0])
+    yield from _files(connection, row[1])
+    yield from _sessions(connection, row[1])
+
+
+def _require(is_intact: int, what: str) -> None:
+    if not is_intact:
+        raise DataDamaged(None, DAMAGED, what=what)
 
 
 def _files(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
-    for id, *columns in connection.execute(
-        "SELECT id, path, version, sequence, last_modified, size, deleted, born_version, born_sequence, base_version"
-        " FROM file WHERE project = ? ORDER BY path",
+    for id, is_intact, *columns in connection.execute(
+        f"SELECT id, {intact('file')}, path, version, sequence, last_modified, size, deleted, born_version,"
+        " born_sequence, base_version FROM file WHERE project = ? ORDER BY path",
         (project,),
     ):
         path, version, sequence, last_modified, size, deleted, born_version, born_sequence, base = columns
+        _require(is_intact, f"the newest state of {path!r}")
         lives = connection.execute(
-            "SELECT born_version, born_sequence, died_sequence FROM past_life WHERE file = ? ORDER BY born_version",
+            f"SELECT {intact('past_life')}, born_version, born_sequence, died_sequence FROM past_life"
+            " WHERE file = ? ORDER BY born_version",
             (id,),
-        )
+        ).fetchall()
+        _require(all(life[0] for life in lives), f"a former life of {path!r}")
         yield FileRecord(
             path,
             version,
@@ -68,39 +80,49 @@ def _files(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
             born_version,
             born_sequence,
             base,
-            tuple(LifeRecord(*life) for life in lives),
+            tuple(LifeRecord(*life[1:]) for life in lives),
         )
         rows = connection.execute(
-            "SELECT file, version, last_modified, size, author, checksum, body FROM file_update"
+            "SELECT file, version, last_modified, size, author, checksum, body, row_check FROM file_update"
             " WHERE file = ? AND version >= ? ORDER BY version",
             (id, base),
         )
-        for row in map(StoredRow._make, rows):
+        for row in map(stored_row, rows):
             if not check_row(row, squashed=row.version == base):
                 raise DataDamaged(path, DAMAGED, row.version)
             yield VersionRow(row.version, row.last_modified, row.size, row.author, row.body)
 
 
 def _sessions(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
-    for id, *columns in connection.execute(
-        "SELECT id, name, title, sequence, created_at FROM session WHERE project = ? ORDER BY id", (project,)
+    for id, is_intact, *columns in connection.execute(
+        f"SELECT id, {intact('session')}, name, title, sequence, created_at FROM session WHERE project = ? ORDER BY id",
+        (project,),
     ):
+        session = columns[0]
+        _require(is_intact, f"session {session!r}")
         yield SessionRecord(*columns)
         turns = connection.execute(
-            "SELECT turn.id, name, status, block_count, sequence, last_updated, created_at, started_at, completed_at,"
+            f"SELECT turn.id, {intact('turn')} AND {intact('prompt')}"
+            f" AND (output_state.turn IS NULL OR {intact('output_state')}), name, status, block_count,"
+            " sequence, last_updated, created_at, started_at, completed_at,"
             " error, size, output_offset, prompt.body, ifnull(output_state.body, x''), result_status, result_error,"
             " settling, grown"
             " FROM turn JOIN prompt ON prompt.turn = turn.id LEFT JOIN output_state ON output_state.turn = turn.id"
             " WHERE session = ? ORDER BY turn.id",
             (id,),
         )
-        for turn, *fields in turns:
+        for turn, is_whole, *fields in turns:
+            what = f"turn {fields[0]!r} of session {session!r}"
+            _require(is_whole, what)
             yield TurnRecord(*fields)
             blocks = connection.execute(
-                "SELECT position, type, created_at, content, told_from FROM block WHERE turn = ? ORDER BY position",
+                f"SELECT {intact('block')}, position, type, created_at, content, told_from FROM block"
+                " WHERE turn = ? ORDER BY position",
                 (turn,),
             )
-            yield from (BlockRecord(*block) for block in blocks)
+            for is_sound, *block in blocks:
+                _require(is_sound, f"block {block[0]} of {what}")
+                yield BlockRecord(*block)
 
 
 def import_project(connection: sqlite3.Connection, name: str, records: Iterable[Record]) -> ProjectHead:
@@ -126,6 +148,7 @@ class _Import:
         self._connection = connection
         self._name = name
         self._project = self._file = self._session = self._turn = 0
+        self._session_name = ""
         self._base = 0
         """The oldest version of the file that can be had."""
         self._size = 0
@@ -144,12 +167,14 @@ class _Import:
                     self._insert("file_update", file=self._file, **told, checksum=self._checksum(record), body=body)
                 case SessionRecord(session_id=name):
                     told = _fields(record, but=("session_id",))
+                    self._session_name = name
                     self._session = self._insert("session", project=self._project, name=name, **told)
                 case TurnRecord():
                     self._add_turn(record)
                 case BlockRecord(index=position):
                     told = _fields(record, but=("index",))
                     self._size += len(record.content)
+                    told["checksum"] = checksum(record.content)
                     self._insert("block", turn=self._turn, position=position, size=self._size, **told)
         if head is None:
             raise NotAnExport(self._name, "there is no project in it")
@@ -161,7 +186,9 @@ class _Import:
         return squashed_checksum(record.update) if record.version == self._base else checksum(record.update)
 
     def _insert(self, table: str, **values: object) -> int:
-        """Insert a row; returns its id."""
+        """Insert a row with its checksum; returns its id."""
+        named = {**values, "session": self._session_name} if table == "turn" else values
+        values["row_check"] = checksum_of_values(table, named)
         marks = ", ".join("?" * len(values))
         statement = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"
         return int(self._connection.execute(statement, tuple(values.values())).lastrowid or 0)
@@ -169,12 +196,13 @@ class _Import:
     def _add_project(self, record: ProjectRecord) -> ProjectHead:
         epoch = new_epoch()
         told = _fields(record, but=("name", "exported_at", "format"))
+        told["floor_check"] = row_checksum(record.tombstone_floor)
         self._project = self._insert("project", name=self._name, epoch=epoch, **told)
         return ProjectHead(self._name, epoch, Sequence(record.sequence), Milliseconds(record.last_modified))
 
     def _add_file(self, record: FileRecord) -> None:
         self._base = record.base_version
-        told = _fields(record, but=("lives",))
+        told = _fields(record, but=("lives",)) | {"base_check": row_checksum(record.base_version)}
         self._file = self._insert("file", project=self._project, incarnation=new_incarnation(), **told)
         for life in record.lives:
             self._insert("past_life", file=self._file, incarnation=new_incarnation(), **_fields(life))

@@ -2,9 +2,10 @@
 
 import sqlite3
 
+from storage.checksums import checksum, row_checksum
 from storage.log import KnownProject, KnownTurn, Needs, Plan, PlannedTurn
 from storage.sqlite.once import find_done, note_done
-from storage.sqlite.turns import find_session, find_turn
+from storage.sqlite.turns import find_session, find_turn, turn_checksum
 
 
 def load_turns(connection: sqlite3.Connection, known: KnownProject, missing: Needs, now: int) -> None:
@@ -37,9 +38,10 @@ def store_turns(connection: sqlite3.Connection, plan: Plan) -> None:
     """Insert and update the rows."""
     project = plan.known.id
     for name, session in plan.new_sessions.items():
+        values = (name, session.title, session.sequence, session.created_at, project)
         cursor = connection.execute(
-            "INSERT INTO session (project, name, title, sequence, created_at) VALUES (?, ?, ?, ?, ?)",
-            (project, name, session.title, session.sequence, session.created_at),
+            "INSERT INTO session (name, title, sequence, created_at, project, row_check) VALUES (?, ?, ?, ?, ?, ?)",
+            (*values, row_checksum(*values)),
         )
         assert cursor.lastrowid is not None
         plan.session_ids[name] = cursor.lastrowid
@@ -65,29 +67,36 @@ def _store_turn(connection: sqlite3.Connection, plan: Plan, planned: PlannedTurn
         turn.result_error,
         turn.settling,
         turn.grown,
+        turn_checksum(plan.known.id, turn),
     )
     if planned.is_new:
         session = plan.session_ids.get(turn.session_id) or plan.known.sessions[turn.session_id]
         cursor = connection.execute(
             "INSERT INTO turn (status, block_count, sequence, last_updated, started_at, completed_at, error, size,"
-            " output_offset, result_status, result_error, settling, grown, project, session, name, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " output_offset, result_status, result_error, settling, grown, row_check,"
+            " project, session, name, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*changing, plan.known.id, session, turn.turn_id, turn.created_at),
         )
         assert cursor.lastrowid is not None
         planned.id = cursor.lastrowid
-        connection.execute("INSERT INTO prompt (turn, body) VALUES (?, ?)", (planned.id, planned.prompt))
+        values = (planned.id, planned.prompt)
+        connection.execute(
+            "INSERT INTO prompt (turn, body, row_check) VALUES (?, ?, ?)", (*values, row_checksum(*values))
+        )
     else:
         connection.execute(
             "UPDATE turn SET status = ?, block_count = ?, sequence = ?, last_updated = ?, started_at = ?,"
             " completed_at = ?, error = ?, size = ?, output_offset = ?, result_status = ?, result_error = ?,"
-            " settling = ?, grown = ? WHERE id = ?",
+            " settling = ?, grown = ?, row_check = ? WHERE id = ?",
             (*changing, planned.id),
         )
     _store_blocks(connection, planned)
     if planned.output_state:
+        state = (planned.id, planned.output_state)
         connection.execute(
-            "INSERT OR REPLACE INTO output_state (turn, body) VALUES (?, ?)", (planned.id, planned.output_state)
+            "INSERT OR REPLACE INTO output_state (turn, body, row_check) VALUES (?, ?, ?)",
+            (*state, row_checksum(*state)),
         )
     elif planned.output_state is not None:
         connection.execute("DELETE FROM output_state WHERE turn = ?", (planned.id,))
@@ -100,7 +109,13 @@ def _store_blocks(connection: sqlite3.Connection, planned: PlannedTurn) -> None:
         (before,) = connection.execute(
             "SELECT length(content) FROM block WHERE turn = ? AND position = ?", (turn, index)
         ).fetchone()
-        connection.execute("UPDATE block SET content = ? WHERE turn = ? AND position = ?", (content, turn, index))
+        check = checksum(content)
+        connection.execute(  # what was damaged before stays so
+            "UPDATE block SET content = ?, checksum = ?, row_check = CASE row_check"
+            " WHEN row_checksum(turn, position, type, created_at, told_from, checksum)"
+            " THEN row_checksum(turn, position, type, created_at, told_from, ?) END WHERE turn = ? AND position = ?",
+            (content, check, check, turn, index),
+        )
         connection.execute(
             "UPDATE block SET size = size + ? WHERE turn = ? AND position >= ?",
             (len(content) - before, turn, index),
@@ -109,8 +124,10 @@ def _store_blocks(connection: sqlite3.Connection, planned: PlannedTurn) -> None:
     rows = []
     for index, block in planned.blocks.items():
         size += len(block.content)
-        rows.append((turn, index, block.type, block.created_at, size, block.content, block.told_from))
+        told = (turn, index, block.type, block.created_at, block.told_from, checksum(block.content))
+        rows.append((*told, row_checksum(*told), size, block.content))
     connection.executemany(
-        "INSERT INTO block (turn, position, type, created_at, size, content, told_from) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO block (turn, position, type, created_at, told_from, checksum, row_check, size, content)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         rows,
     )

@@ -3,38 +3,75 @@
 import sqlite3
 from typing import Any
 
+from msgspec.structs import astuple
+
+from storage.checksums import checksum, is_intact, row_checksum
+from storage.errors import DataDamaged
 from storage.records import BlockRow, FileHead, ProjectHead, SessionHead, StoredBlock, StoredTurn, TurnHead, TurnRows
-from storage.sqlite.files import files_changed_since
+from storage.sqlite.files import DAMAGED_STATE, files_changed_since
 
 _HEAD = (
     "session.name, turn.name, status, block_count, turn.sequence, last_updated, turn.created_at, started_at,"
-    " completed_at, error, turn.size, output_offset, result_status, result_error, settling, grown"
+    " completed_at, error, turn.size, output_offset, result_status, result_error, settling, grown,"
+    " turn.project, turn.row_check"
 )
+_BLOCK = "turn, position, type, created_at, told_from, checksum, row_check"
 _PROJECT = "(SELECT id FROM project WHERE name = ?)"
 _TURN = f"session.project = {_PROJECT} AND session.name = ? AND turn.name = ?"
 
 
+_SESSION = "name, title, sequence, created_at, project, row_check"
+
+
 def turn_head_from_row(row: tuple[Any, ...]) -> TurnHead:
-    """A head from the columns in the order of its fields."""
-    return TurnHead(*(*row[:-2], bool(row[-2]), bool(row[-1])))
+    """A head from the columns that `_HEAD` names: those of its fields, the project, and the checksum.
+
+    Raises:
+        DataDamaged
+    """
+    if not is_intact(row):
+        raise DataDamaged(None, f"its newest state {DAMAGED_STATE}", what=_turn_in_words(row[0], row[1]))
+    return _head(row)
+
+
+def _head(row: tuple[Any, ...]) -> TurnHead:
+    """The same, whatever the row holds."""
+    return TurnHead(*(*row[:-4], bool(row[-4]), bool(row[-3])))
+
+
+def turn_checksum(project: int, head: TurnHead) -> int:
+    """The checksum of a turn's row."""
+    *values, settling, grown = astuple(head)
+    return row_checksum(*values, int(settling), int(grown), project)
+
+
+def _turn_in_words(session: str, name: str) -> str:
+    return f"turn {name!r} of session {session!r}"
+
+
+def _session_head(row: tuple[Any, ...]) -> SessionHead:
+    """A session from the columns that `_SESSION` names."""
+    if not is_intact(row):
+        raise DataDamaged(None, "it is not what was written", what=f"session {row[0]!r}")
+    return SessionHead(*row[:4])
 
 
 def session(connection: sqlite3.Connection, project: str, name: str) -> SessionHead | None:
     row = connection.execute(
-        f"SELECT name, title, sequence, created_at FROM session WHERE project = {_PROJECT} AND name = ?",
+        f"SELECT {_SESSION} FROM session WHERE project = {_PROJECT} AND name = ?",
         (project, name),
     ).fetchone()
-    return None if row is None else SessionHead(*row)
+    return None if row is None else _session_head(row)
 
 
 def sessions(connection: sqlite3.Connection, project: str, after: str | None, limit: int) -> list[SessionHead]:
     rows = connection.execute(
-        f"SELECT name, title, sequence, created_at FROM session INDEXED BY session_by_age WHERE project = {_PROJECT}"
+        f"SELECT {_SESSION} FROM session INDEXED BY session_by_age WHERE project = {_PROJECT}"
         f" AND id < ifnull((SELECT id FROM session WHERE project = {_PROJECT} AND name = ?), ?)"
         " ORDER BY id DESC LIMIT ?",
         (project, project, after, _before(after), limit),
     )
-    return [SessionHead(*row) for row in rows]
+    return [_session_head(row) for row in rows]
 
 
 def _before(after: str | None) -> int:
@@ -46,9 +83,12 @@ def _before(after: str | None) -> int:
 def find_session(connection: sqlite3.Connection, project: str, name: str) -> int | None:
     """The session's row id."""
     row = connection.execute(
-        f"SELECT id FROM session WHERE project = {_PROJECT} AND name = ?", (project, name)
+        f"SELECT id, {_SESSION} FROM session WHERE project = {_PROJECT} AND name = ?", (project, name)
     ).fetchone()
-    return None if row is None else int(row[0])
+    if row is None:
+        return None
+    _session_head(row[1:])
+    return int(row[0])
 
 
 def turn_head(connection: sqlite3.Connection, project: str, session: str, name: str) -> TurnHead | None:
@@ -72,14 +112,23 @@ def turns(
     if id is None:
         return []
     rows = connection.execute(
-        f"SELECT substr(prompt.body, 1, ?), {_HEAD} FROM turn JOIN session ON session.id = turn.session"
-        " JOIN prompt ON prompt.turn = turn.id WHERE turn.session = ?"
+        f"SELECT prompt.turn, prompt.body, prompt.row_check, {_HEAD}"
+        " FROM turn JOIN session ON session.id = turn.session JOIN prompt ON prompt.turn = turn.id"
+        " WHERE turn.session = ?"
         " AND turn.id < ifnull((SELECT id FROM turn WHERE session = ? AND name = ?), ?) ORDER BY turn.id DESC LIMIT ?",
-        (prompt_length + 1, id, id, after, _before(after), limit),
+        (id, id, after, _before(after), limit),
     )
-    return [
-        StoredTurn(turn_head_from_row(row[1:]), row[0][:prompt_length], (), len(row[0]) > prompt_length) for row in rows
-    ]
+    listed = []
+    for row in rows:
+        prompt, head = _prompt(row[:3], session, row[4]), turn_head_from_row(row[3:])
+        listed.append(StoredTurn(head, prompt[:prompt_length], (), len(prompt) > prompt_length))
+    return listed
+
+
+def _prompt(row: tuple[int, str, int] | None, session: str, name: str) -> str:
+    if row is None or not is_intact(row):
+        raise DataDamaged(None, f"its prompt {DAMAGED_STATE}", what=_turn_in_words(session, name))
+    return row[1]
 
 
 def read_turn(
@@ -89,9 +138,10 @@ def read_turn(
     if found is None:
         return None
     id, head = found
-    (prompt,) = connection.execute("SELECT body FROM prompt WHERE turn = ?", (id,)).fetchone()
-    start = _told_from(connection, id, after_block)
-    return StoredTurn(head, prompt, tuple(_blocks(connection, id, start, -1, most_bytes, after_block)))
+    row = connection.execute("SELECT turn, body, row_check FROM prompt WHERE turn = ?", (id,)).fetchone()
+    prompt = _prompt(row, session, name)
+    start = _told_from(connection, id, head, after_block)
+    return StoredTurn(head, prompt, tuple(_blocks(connection, id, head, start, -1, most_bytes, after_block)))
 
 
 def read_blocks(
@@ -104,15 +154,22 @@ def read_blocks(
     most_bytes: int,
 ) -> list[StoredBlock]:
     found = find_turn(connection, project, session, name)
-    return [] if found is None else _blocks(connection, found[0], after_block, limit, most_bytes, after_block)
+    return [] if found is None else _blocks(connection, *found, after_block, limit, most_bytes, after_block)
 
 
-def _told_from(connection: sqlite3.Connection, turn: int, after_block: int) -> int:
+def _told_from(connection: sqlite3.Connection, turn: int, head: TurnHead, after_block: int) -> int:
     """The position of the first block that a reader of `after_block` blocks may not have as it is now."""
     row = connection.execute(
-        "SELECT told_from FROM block WHERE turn = ? AND position = ?", (turn, after_block - 1)
+        f"SELECT {_BLOCK} FROM block WHERE turn = ? AND position = ?", (turn, after_block - 1)
     ).fetchone()
-    return after_block if row is None or row[0] is None else int(row[0])
+    if row is not None and not is_intact(row):
+        raise _damaged_block(head, after_block - 1)
+    return after_block if row is None or row[4] is None else int(row[4])
+
+
+def _damaged_block(head: TurnHead, index: int) -> DataDamaged:
+    what = f"block {index} of {_turn_in_words(head.session_id, head.turn_id)}"
+    return DataDamaged(None, "it is not what was written", what=what)
 
 
 def _size_before(connection: sqlite3.Connection, turn: int, position: int) -> int:
@@ -122,21 +179,26 @@ def _size_before(connection: sqlite3.Connection, turn: int, position: int) -> in
 
 
 def _blocks(
-    connection: sqlite3.Connection, turn: int, start: int, limit: int, most_bytes: int, known: int
+    connection: sqlite3.Connection, turn: int, head: TurnHead, start: int, limit: int, most_bytes: int, known: int
 ) -> list[StoredBlock]:
     """Blocks from a position on, within so many bytes; at least one that a reader of the first `known` does not know,
     or the reader would ask for the same again."""
     most_size = _size_before(connection, turn, start) + most_bytes
     blocks: list[StoredBlock] = []
-    for size, *row in connection.execute(
-        "SELECT size, position, type, content, created_at FROM block WHERE turn = ? AND position >= ?"
-        " ORDER BY position LIMIT ?",
+    index = start
+    for size, content, *row in connection.execute(
+        f"SELECT size, content, {_BLOCK} FROM block WHERE turn = ? AND position >= ? ORDER BY position LIMIT ?",
         (turn, start, limit),
     ):
-        block = StoredBlock(*row)
-        if size > most_size and block.index > known:
-            break
-        blocks.append(block)
+        _, position, type, created_at, _, check, _ = row
+        if position != index or not is_intact(row) or check != checksum(content):
+            raise _damaged_block(head, index)
+        if size > most_size and index > known:
+            return blocks
+        blocks.append(StoredBlock(index, type, content, created_at))
+        index += 1
+    if start < head.block_count != index and index - start != limit:
+        raise _damaged_block(head, index)
     return blocks
 
 
@@ -148,28 +210,33 @@ def extent_after(
     if found is None or after_block > found[1].block_count:
         return 0, 0
     id, head = found
-    start = _told_from(connection, id, after_block)
+    start = _told_from(connection, id, head, after_block)
     return head.block_count - start, head.size - _size_before(connection, id, start)
 
 
 def output_state(connection: sqlite3.Connection, project: str, session: str, name: str) -> bytes:
     row = connection.execute(
-        "SELECT output_state.body FROM session JOIN turn ON turn.session = session.id"
+        "SELECT output_state.turn, output_state.body, output_state.row_check"
+        " FROM session JOIN turn ON turn.session = session.id"
         f" JOIN output_state ON output_state.turn = turn.id WHERE {_TURN}",
         (project, session, name),
     ).fetchone()
-    return b"" if row is None else row[0]
+    if row is None:
+        return b""
+    if not is_intact(row):
+        raise DataDamaged(None, f"what is known of its output {DAMAGED_STATE}", what=_turn_in_words(session, name))
+    return bytes(row[1])
 
 
-def running_turns_after(connection: sqlite3.Connection, id: int, limit: int) -> list[tuple[int, str, TurnHead]]:
-    """Of each its row, project and head."""
+def running_turns_after(connection: sqlite3.Connection, id: int, limit: int) -> list[tuple[int, str, TurnHead | None]]:
+    """Of each its row, project and head; None for one that is damaged."""
     rows = connection.execute(
         f"SELECT turn.id, project.name, {_HEAD} FROM turn INDEXED BY running_turn"
         " JOIN session ON session.id = turn.session JOIN project ON project.id = turn.project"
         " WHERE status = 'running' AND turn.id > ? ORDER BY turn.id LIMIT ?",
         (id, limit),
     )
-    return [(row[0], row[1], turn_head_from_row(row[2:])) for row in rows]
+    return [(row[0], row[1], _head(row[2:]) if is_intact(row[2:]) else None) for row in rows]
 
 
 def turn_rows_after(
@@ -187,7 +254,7 @@ def turn_rows_after(
         " AND turn.id > CASE WHEN session.id = ? THEN ? ELSE 0 END ORDER BY session.id, turn.id LIMIT ?",
         (project, after[0], *after, limit),
     ):
-        head = turn_head_from_row(row)
+        head = _head(row)
         blocks = connection.execute(
             "SELECT position, type, created_at, size, length(content), told_from FROM block WHERE turn = ?"
             " ORDER BY position",

@@ -16,6 +16,7 @@ from gateway.maintenance.verify import verify_storage
 from gateway.settings import Settings
 from storage import Storage
 from storage.opening import open_storage_read_only, sqlite_url
+from tests.support.checksums import renew_checksums
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -168,6 +169,7 @@ def test_what_does_not_fit_is_found(filled: Path, tmp_path: Path, kind: str) -> 
     statement, told = DAMAGE[kind]
     with contextlib.closing(sqlite3.connect(database)) as connection:
         assert connection.execute(statement).rowcount >= 1
+        renew_checksums(connection)
         connection.commit()
     faults, said = asyncio.run(_verify(database))
     assert faults == len(said) - 1 > 0
