@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Struct
 
-from gateway.changes.status import Position, change_type_since, position_of
+from gateway.changes.cursors import Position, change_type_since, position_of
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject

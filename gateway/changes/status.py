@@ -8,13 +8,14 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.access.grants import Paths
+from gateway.changes.cursors import Position, change_type_since, position_of
 from gateway.pace import with_turns
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
 from gateway.wire.changes import ChangeType, FileChange, StatusAnswer, StatusQuestion
 from gateway.wire.files import DeletedFile, DeletedListing, FileEntry, FileListing
-from gateway.wire.problems import InvalidCursor, InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
-from gateway.wire.values import Cursor, path_fault, rfc3339
+from gateway.wire.problems import InvalidParameter, InvalidPath, ProjectNotFound, TooManyPaths
+from gateway.wire.values import path_fault, rfc3339
 from storage import FileHead, ProjectHead, Sequence, Storage, Tombstone
 
 T = TypeVar("T")
@@ -29,23 +30,6 @@ class Comparison(Struct, frozen=True):
     head: ProjectHead
     changes: list[_Seen]
     reset: bool
-
-
-class Position(Struct, frozen=True, gc=False):
-    """Where a client stands in a project's sequence."""
-
-    sequence: int | None
-    """None: at the beginning."""
-    reset: bool = False
-    """Whether it must start over: its cursor is not of this epoch, or of before a tombstone that is not kept."""
-    began: int | None = None
-    """In the midst of a listing: where the sequence stood when that began."""
-
-    def cursor(self, now: ProjectHead, sequence: int, *, more: bool) -> str:
-        """The cursor of an answer that has looked up to `sequence`. One of many answers to a client that had nothing
-        says so: what it has not seen it needs no tombstones of."""
-        began = now.sequence if self.sequence is None else self.began
-        return str(Cursor(now.epoch, sequence, began if more else None))
 
 
 class Changes:
@@ -261,47 +245,9 @@ def _path_of_tombstone(tombstone: Tombstone) -> str:
     return tombstone.head.path
 
 
-async def change_type_since(storage: Storage, project: str, head: FileHead, since: int) -> ChangeType:
-    """What happened to a file after `since`, as seen by a client that had followed the project up to there."""
-    if head.deleted:
-        return "deleted"
-    if head.born_sequence <= since:
-        return "modified"
-    existed = head.born_version > 1 and await storage.existed_at(project, head.path, since)
-    return "modified" if existed else "created"
-
-
 def _head(watched: WatchedProject) -> ProjectHead:
     assert watched.head is not None
     return watched.head
-
-
-def parse_cursor(text: str) -> Cursor:
-    """Raises InvalidCursor if no gateway wrote `text`."""
-    try:
-        return Cursor.parse(text)
-    except ValueError:
-        raise InvalidCursor from None
-
-
-async def position_of(storage: Storage, project: str, cursor: str | None, now: ProjectHead) -> Position:
-    """Where a cursor is.
-
-    A cursor above `now`, which was heard of, is looked up in storage: the client may have it from a read of what was
-    durable and not yet heard of here, or from another server.
-    """
-    if cursor is None:
-        return Position(None)
-    parsed = parse_cursor(cursor)
-    if parsed.epoch == now.epoch and parsed.sequence > now.sequence:
-        now = await storage.project_head(project) or now
-    if parsed.epoch != now.epoch or parsed.sequence > now.sequence:
-        return Position(None, reset=True)
-    if parsed.sequence != now.sequence:
-        known = parsed.sequence if parsed.began is None else parsed.began
-        if known < await storage.tombstone_floor(project):
-            return Position(None, reset=True)
-    return Position(parsed.sequence, began=parsed.began)
 
 
 def _version(head: FileHead | None) -> int:

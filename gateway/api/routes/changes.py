@@ -4,8 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
+from gateway.changes.cursors import parse_cursor
 from gateway.changes.feed import Feed
-from gateway.changes.status import Changes, parse_cursor
+from gateway.changes.status import Changes
 from gateway.http.permission import view_of
 from gateway.http.requests import (
     checked_path,
