@@ -5,9 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 
 import structlog
-from starlette.convertors import Convertor, register_url_convertor
-from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Router, WebSocketRoute
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.grants import ALL
@@ -15,13 +13,14 @@ from gateway.access.guard import Guard, make_token
 from gateway.api.demo_pages import Pages
 from gateway.api.not_modified import NotModifiedPolls
 from gateway.api.openapi import describe
-from gateway.api.operation import Operation, operations_of, routes_of
+from gateway.api.operation import Operation, operations_of
 from gateway.api.routes.changes import ChangeRoutes
 from gateway.api.routes.files import FileRoutes
 from gateway.api.routes.history import HistoryRoutes
 from gateway.api.routes.sync import SyncRoutes
 from gateway.api.routes.system import SystemRoutes
 from gateway.api.routes.turns import TurnRoutes
+from gateway.api.routing import cors, router
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
 from gateway.changes.sync import Sync
@@ -56,34 +55,6 @@ from storage.opening import StorageLimits, open_storage
 _log = structlog.get_logger("gateway.app")
 
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
-_METHODS = ["GET", "HEAD", "PATCH", "PUT", "DELETE", "POST", "OPTIONS"]
-_REQUEST_HEADERS = [
-    "If-Match",
-    "If-None-Match",
-    "If-Unmodified-Since",
-    "Idempotency-Key",
-    "X-Incarnation",
-    "X-Author",
-    "Last-Event-ID",
-    "Content-Type",
-    "Authorization",
-]
-_ANSWER_HEADERS = ["ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation", "Backoff", "Retry-After"]
-
-
-class _FilePath(Convertor[str]):
-    """All that is left of a path, line breaks included: what is no file path is refused by name, not as unknown."""
-
-    regex = "(?s:.*)"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("file", _FilePath())
 
 
 class Gateway:
@@ -253,8 +224,8 @@ def _assemble(
     )
     for each in (file_routes, changes, turn_routes, sync, history, system):
         operations += operations_of(each)
-    routes: list[BaseRoute] = [*routes_of(operations), WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))]
-    app: ASGIApp = Router(routes, redirect_slashes=False, default=Pages(enabled=settings.demo))
+    room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))
+    app = router(operations, [room], default=Pages(enabled=settings.demo))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = LongPolls(app, hub.waiters, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
     app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
@@ -264,13 +235,7 @@ def _assemble(
     if guard is not None:
         app = Authentication(app, guard, metrics.requests)
     if settings.cors_origins:
-        app = CORSMiddleware(
-            app,
-            allow_origins=settings.cors_origins,
-            allow_methods=_METHODS,
-            allow_headers=_REQUEST_HEADERS,
-            expose_headers=_ANSWER_HEADERS,
-        )
+        app = cors(app, settings.cors_origins)
     return AcrossSites(app, metrics.requests, (settings.host, *settings.hosts), settings.cors_origins)
 
 

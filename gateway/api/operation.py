@@ -1,7 +1,7 @@
 """One request of the API: the handler that answers it, and what `/openapi.json` says of it."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -179,7 +179,7 @@ class _RefuseMethod:
         raise MethodNotAllowed(scope["method"], sorted({method for route in fitting for method in route.methods or ()}))
 
 
-def routes_of(operations: list[Operation]) -> list[Route]:
+def routes_of(operations: Sequence[Operation]) -> list[Route]:
     """The routes of some operations, in the order of the operations: matching is linear.
 
     A path may fit several templates (a file may be called `status`): the method decides.
