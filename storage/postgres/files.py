@@ -25,7 +25,6 @@ from storage.records import (
 HEAD = (
     "f.path, f.version, f.incarnation, f.sequence, f.last_modified, f.size, f.deleted, f.born_version, f.born_sequence"
 )
-HEAD_COLUMNS = 9
 _LOG = "c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.body"
 _PROJECT = "p.name, p.epoch, p.sequence, p.last_modified"
 _SCANNED_CHANGES = 1000

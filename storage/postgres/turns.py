@@ -10,7 +10,6 @@ TURN = (
     "t.session, t.name, t.status, t.block_count, t.sequence, t.last_updated, t.created_at, t.started_at,"
     " t.completed_at, t.error, t.size, t.output_offset, t.result_status, t.result_error, t.settling, t.grown"
 )
-TURN_COLUMNS = 16
 SESSION = "s.name, s.title, s.sequence, s.created_at"
 _HIGHEST = 2**63 - 1
 _PAGE_ROWS = 1000
