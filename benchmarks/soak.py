@@ -14,13 +14,14 @@ It draws `docs/soak.svg`, unless it is a smoke test. The machine is shared with 
 
 import asyncio
 import itertools
+import math
 import os
 import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,22 +241,22 @@ _WIDTH, _LEFT, _RIGHT, _HIGH, _GAP = 720, 60, 16, 90, 44
 
 
 def _plot(soaked: _Run, clients: int) -> str:
-    """Lines over minutes, a panel for each figure; a dashed line is where everybody has left."""
+    """Lines over minutes, a panel for each figure; a dashed line is where everybody has left. Times are logarithmic."""
     samples = [*soaked.samples, *soaked.left]
     most = samples[-1].minute
     parts = [_text(_LEFT, 20, f"{clients} clients, and heavy requests between", weight="bold")]
     for number, (title, lines) in enumerate(_PANELS):
-        top = 44 + number * (_HIGH + _GAP)
-        highest = _round_up(max(getattr(sample, name) for sample in samples for name, _, _ in lines))
-        parts += _frame(title, top, highest, most)
-        parts.append(_dashed(_x(soaked.samples[-1].minute, most), top))
+        values = {name: [getattr(sample, name) for sample in samples] for name, _, _ in lines}
+        scale = _Scale(max(map(max, values.values())), 44 + number * (_HIGH + _GAP), logarithmic=title.endswith("ms"))
+        parts += _frame(title, scale, most)
+        parts.append(_dashed(_x(soaked.samples[-1].minute, most), scale.top))
         for place, (name, label, color) in enumerate(lines):
-            points = [(_x(sample.minute, most), _y(getattr(sample, name), highest, top)) for sample in samples]
-            parts.append(_line(points, color))
+            places = [_x(sample.minute, most) for sample in samples]
+            parts.append(_line(zip(places, map(scale.y, values[name]), strict=True), color))
             if label:
                 x = _WIDTH - _RIGHT - 130 * (len(lines) - place)
-                parts.append(f'<rect x="{x}" y="{top - 13}" width="10" height="10" fill="{color}"/>')
-                parts.append(_text(x + 14, top - 4, label))
+                parts.append(f'<rect x="{x}" y="{scale.top - 13}" width="10" height="10" fill="{color}"/>')
+                parts.append(_text(x + 14, scale.top - 4, label))
     height = 44 + len(_PANELS) * (_HIGH + _GAP) + 8
     parts.append(_text(_WIDTH - _RIGHT, height - 10, "minutes", anchor="end"))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif"'
@@ -263,36 +264,47 @@ def _plot(soaked: _Run, clients: int) -> str:
     return "\n".join([f'{head} font-size="10">', background, *parts, "</svg>", ""])
 
 
+class _Scale:
+    """The values of a panel from bottom to top: from 0, or logarithmic from a tenth."""
+
+    def __init__(self, highest: float, top: float, *, logarithmic: bool) -> None:
+        self.top = top
+        self._logarithmic = logarithmic
+        if logarithmic:
+            decades = max(1, math.ceil(math.log10(max(highest, 1.0))))
+            self.ticks = [10.0**power for power in range(-1, decades + 1)]
+        else:
+            steps = (factor * 10.0**power for power in itertools.count(-1) for factor in (1, 2, 5))
+            rounded = next(step for step in steps if step >= highest)
+            self.ticks = [0.0, rounded / 2, rounded]
+
+    def y(self, value: float) -> float:
+        first, last = self.ticks[0], self.ticks[-1]
+        if self._logarithmic:
+            value, first, last = math.log10(max(value, first)), math.log10(first), math.log10(last)
+        return round(self.top + _HIGH * (1 - (value - first) / (last - first)), 1)
+
+
 def _x(minute: float, most: float) -> float:
     return round(_LEFT + minute / most * (_WIDTH - _LEFT - _RIGHT), 1)
 
 
-def _y(value: float, highest: float, top: float) -> float:
-    return round(top + _HIGH * (1 - value / highest), 1)
-
-
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 5, 10, 20, 50 …"""
-    steps = (factor * 10.0**power for power in itertools.count(-1) for factor in (1, 2, 5))
-    return next(step for step in steps if step >= value)
-
-
-def _frame(title: str, top: float, highest: float, most: float) -> Iterator[str]:
-    yield _text(_LEFT, top - 4, title, weight="bold")
-    for share in (0, 0.5, 1):
-        y = _y(share * highest, highest, top)
+def _frame(title: str, scale: _Scale, most: float) -> Iterator[str]:
+    yield _text(_LEFT, scale.top - 4, title, weight="bold")
+    for tick in scale.ticks:
+        y = scale.y(tick)
         yield f'<path d="M{_LEFT} {y}H{_WIDTH - _RIGHT}" stroke="#ddd" fill="none"/>'
-        yield _text(_LEFT - 6, y + 3, f"{share * highest:g}", anchor="end")
+        yield _text(_LEFT - 6, y + 3, f"{tick:g}", anchor="end")
     step = max(1, round(most / 8))
     for minute in range(0, int(most) + 1, step):
-        yield _text(_x(minute, most), top + _HIGH + 14, str(minute), anchor="middle")
+        yield _text(_x(minute, most), scale.top + _HIGH + 14, str(minute), anchor="middle")
 
 
 def _dashed(x: float, top: float) -> str:
     return f'<path d="M{x} {top}V{top + _HIGH}" stroke="#222" stroke-dasharray="3 3" fill="none"/>'
 
 
-def _line(points: Sequence[tuple[float, float]], color: str) -> str:
+def _line(points: Iterable[tuple[float, float]], color: str) -> str:
     path = "L".join(f"{x} {y}" for x, y in points)
     return f'<path d="M{path}" stroke="{color}" stroke-width="1.2" fill="none"/>'
 
