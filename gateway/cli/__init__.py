@@ -1,4 +1,5 @@
 """The command `yjs-gateway`. What a command needs is imported when it runs.
 
-It may import everything. Name for other folders: `main.main`.
+May import: everything below.
+Names for others: `main.main`.
 """

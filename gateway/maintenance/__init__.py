@@ -1,5 +1,5 @@
 """What happens to the database apart from requests: snapshots, retention, verify, backup, export and import.
 
-It imports `gateway.turns`, `gateway.files`, `gateway.workers`, `gateway.settings`, `gateway.wire` and `gateway.yjs`.
-Names for other folders: `retention.Retainer`, `verify.verify_storage`, `backup.back_up`, `jobs.Job`.
+May import: files, settings, turns, wire, workers, yjs, storage.
+Names for others: `retention.Retainer`, `verify.verify_storage`, `backup.back_up`, `jobs.Job`.
 """

@@ -1,5 +1,5 @@
 """A door: y-websocket rooms over files.
 
-It imports `gateway.files`, `gateway.yjs`, `gateway.wire` and `gateway.asgi`, and no other door. Names for other
-folders: `rooms.Rooms`, `endpoint.RoomEndpoint`, `close_codes`.
+May import: access, asgi, files, wire, workers, yjs, storage.
+Names for others: `rooms.Rooms`, `endpoint.RoomEndpoint`.
 """

@@ -1,5 +1,5 @@
 """What a coding agent does: sessions, turns, and the blocks that are made of its output.
 
-It imports `gateway.workers`, `gateway.watch` and `gateway.wire`. Names for other folders: `store.Turns`,
-`lifecycle.new_id`, `dialects.DialectName`.
+May import: watch, wire, workers, storage.
+Names for others: `store.Turns`, `lifecycle.new_id`, `leases.Leases`.
 """

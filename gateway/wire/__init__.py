@@ -1,5 +1,5 @@
-"""What stands on the wire, for the server and the client alike: shapes, tags and problems. No logic.
+"""What stands on the wire, for the server and the client alike: shapes, tags, headers and problems. No logic.
 
-It imports storage only (the types of blocks and turns, storage's errors). Names for other folders: the shapes of
-`changes`, the classes of `problems`, `tags.EntityTags`.
+May import: storage.
+Names for others: `problems.Problem`, `tags.EntityTags`, `values.Cursor`.
 """

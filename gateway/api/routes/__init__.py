@@ -1,1 +1,5 @@
-"""The doors: parse, ask, answer. `operations` of each module are what the router and `/openapi.json` are made of."""
+"""The handlers of the HTTP API by subject: read the request, ask one object, answer.
+
+May import: everything below.
+Names for others: `files.FileRoutes`, `changes.ChangeRoutes`, `turns.TurnRoutes`.
+"""

@@ -1,4 +1,5 @@
 """A folder on a disk and a project, brought together: pull, push and status.
 
-It imports the client, `gateway.wire` and `gateway.yjs`. Names for other folders: `sync.FolderSync`, `files.Folder`.
+May import: client, wire, yjs.
+Names for others: `sync.FolderSync`, `files.Folder`.
 """
