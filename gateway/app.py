@@ -8,12 +8,16 @@ import structlog
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.audit import Audit
 from gateway.access.grants import ALL
-from gateway.access.guard import Guard, make_token
+from gateway.access.guard import Guard
+from gateway.access.records import make_token
+from gateway.access.tickets import Tickets
 from gateway.api.demo_pages import Pages
 from gateway.api.not_modified import NotModifiedPolls
 from gateway.api.openapi import describe
 from gateway.api.operation import Operation, operations_of
+from gateway.api.routes.access import AccessRoutes
 from gateway.api.routes.changes import ChangeRoutes
 from gateway.api.routes.files import FileRoutes
 from gateway.api.routes.history import HistoryRoutes
@@ -100,7 +104,7 @@ class Gateway:
         settings = self.settings
         opening = self._open_storage(settings.database, settings.storage_limits)
         async with opening as storage, _workers(settings) as workers:
-            guard = await _open_guard(self.settings, storage)
+            guard, audit = await _open_guard(self.settings, storage), Audit(storage, self.settings.audit_days)
             hub = Hub(
                 storage,
                 Waiters(
@@ -129,10 +133,20 @@ class Gateway:
             if not self.settings.retention.keeps_all:
                 retainer = Retainer(storage, self.settings.retention)
                 jobs[retainer.job] = lambda: retainer.run(self.settings.retention_interval)
-            if guard is not None:
-                jobs[Job("tokens")] = guard.keep_uses
+            if self.settings.asks_for_credentials:
+                jobs |= {Job("tokens"): guard.keep_uses, Job("audit"): audit.keep}
             self._app = _assemble(
-                self.settings, self.connections, storage, guard, hub, documents, files, rooms, workers, tuple(jobs)
+                self.settings,
+                self.connections,
+                storage,
+                guard,
+                audit,
+                hub,
+                documents,
+                files,
+                rooms,
+                workers,
+                tuple(jobs),
             )
             try:
                 async with running(jobs):
@@ -140,6 +154,7 @@ class Gateway:
             finally:
                 self._app = _unavailable
                 await rooms.close()
+                await audit.close()
                 documents.close()
 
 
@@ -148,15 +163,12 @@ def create_app(settings: Settings | None = None) -> Gateway:
     return Gateway(settings or Settings(), open_storage)
 
 
-async def _open_guard(settings: Settings, storage: Storage) -> Guard | None:
-    """The guard; None where nobody is asked for credentials. A gateway that has nobody to let in makes a first token
-    and says it, once."""
-    if not settings.asks_for_credentials:
-        if not settings.is_local:
-            _log.warning("anybody who reaches this address may read and write everything (GATEWAY_AUTH=none)")
-        return None
+async def _open_guard(settings: Settings, storage: Storage) -> Guard:
+    """The guard. A gateway that has nobody to let in makes a first token and says it, once."""
+    if not settings.asks_for_credentials and not settings.is_local:
+        _log.warning("anybody who reaches this address may read and write everything (GATEWAY_AUTH=none)")
     web_tokens = settings.web_tokens()
-    if web_tokens is None and not await storage.tokens():
+    if settings.asks_for_credentials and web_tokens is None and not await storage.tokens():
         token, text = make_token("admin", "admin", ALL, None)
         await storage.add_token(token)
         print(f"A token of scope admin, shown this once: {text}", flush=True)
@@ -184,7 +196,8 @@ def _assemble(
     settings: Settings,
     connections: Connections,
     storage: Storage,
-    guard: Guard | None,
+    guard: Guard,
+    audit: Audit,
     hub: Hub,
     documents: Documents,
     files: Files,
@@ -214,7 +227,7 @@ def _assemble(
     operations: list[Operation] = []
 
     def openapi() -> bytes:
-        return json_bytes(describe(operations, version("yjs-gateway"), asks=guard is not None))
+        return json_bytes(describe(operations, version("yjs-gateway"), asks=settings.asks_for_credentials))
 
     system = SystemRoutes(
         storage.ready,
@@ -222,7 +235,9 @@ def _assemble(
         metrics.exposition,
         openapi,
     )
-    for each in (file_routes, changes, turn_routes, sync, history, system):
+    tickets = Tickets()
+    access = AccessRoutes(storage, guard, tickets, audit, body_limit=settings.body_limit)
+    for each in (file_routes, changes, turn_routes, sync, history, access, system):
         operations += operations_of(each)
     room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))
     app = router(operations, [room], default=Pages(enabled=settings.demo))
@@ -232,8 +247,8 @@ def _assemble(
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)
     app = bodies
-    if guard is not None:
-        app = Authentication(app, guard, metrics.requests)
+    if settings.asks_for_credentials:
+        app = Authentication(app, guard, tickets, audit, metrics.requests)
     if settings.cors_origins:
         app = cors(app, settings.cors_origins)
     return AcrossSites(app, metrics.requests, (settings.host, *settings.hosts), settings.cors_origins)

@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     jwks_url: str = Field("", description="Where the application's public keys are (JWKS), instead of one key.")
     jwt_audience: str = Field("", description="The `aud` that a JWT has to name.")
     jwt_issuer: str = Field("", description="The `iss` that a JWT has to name.")
+    audit_days: float = Field(365, ge=0, description="Days that the audit is kept; `0` keeps it forever.")
     demo: bool = Field(True, description="Serve the demo application at `/`.")
     body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="Maximum size of a request body.")
     bodies_bytes: int = Field(

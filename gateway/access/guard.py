@@ -9,10 +9,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, Need, View, grant_json, parse_grant
-from gateway.access.tokens import digests_match, is_token, new_token, parse_token
+from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, Need, View, parse_grant
+from gateway.access.tokens import digests_match, is_token, parse_token
 from gateway.wire.problems import Forbidden, ProjectNotFound, Unauthenticated
-from storage import AccessToken, Milliseconds
+from storage import AccessToken
 
 LONGEST_CREDENTIAL = 8192
 """Bytes."""
@@ -156,25 +156,6 @@ class Access:
         self._timer = None
         if self.counts and self._watchers:
             self._set_timer()
-
-
-def make_token(name: str, subject: str, grant: Grant, expires: float | None) -> tuple[AccessToken, str]:
-    """A new token as it is stored, and the whole of it, to be shown once.
-
-    Args:
-        expires: seconds since 1970; None: never.
-    """
-    identifier, text, digest = new_token()
-    stored = AccessToken(
-        identifier,
-        digest,
-        name,
-        subject,
-        msgspec.json.encode(grant_json(grant)).decode(),
-        Milliseconds(time.time_ns() // 1_000_000),
-        None if expires is None else Milliseconds(int(expires * 1000)),
-    )
-    return stored, text
 
 
 OPEN = Access(None, ALL)

@@ -34,6 +34,7 @@ _PATH_PARAMETERS = {
     "path": {"type": "string", "minLength": 1, "maxLength": 1024},
     "session": {"type": "string", "minLength": 1},
     "turn": {"type": "string", "minLength": 1},
+    "token": {"type": "string", "minLength": 1},
 }
 _PLAIN: dict[Any, dict[str, Any]] = {
     bytes: {"type": "string", "format": "binary"},

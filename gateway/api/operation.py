@@ -11,9 +11,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.audit import Audit
 from gateway.access.grants import Need
 from gateway.http.permission import access_of
-from gateway.wire.problems import InvalidParameter, MethodNotAllowed, Problem
+from gateway.wire.problems import Forbidden, InvalidParameter, MethodNotAllowed, Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -125,10 +126,17 @@ class _Endpoint:
         if needed is None:
             return
         access = access_of(scope)
-        if self._operation.project:
-            scope["gateway.view"] = access.require(scope["path_params"]["project"], needed)
-        else:
-            access.require_admin()
+        project = scope["path_params"]["project"] if self._operation.project else None
+        try:
+            if project is None:
+                access.require_admin()
+            else:
+                scope["gateway.view"] = access.require(project, needed)
+        except Forbidden as refusal:
+            audit: Audit | None = scope.get("gateway.audit")
+            if audit is not None:
+                audit.note_refusal(access, project, f"{self._operation.name}: {refusal.detail}")
+            raise
 
     def _require_known_query(self, request: Request) -> None:
         seen = set()

@@ -48,15 +48,15 @@ def ls(
         if deleted:
             gone = await files.all_deleted(prefix)
             if json:
-                _print_json(gone)
+                print_json(gone)
             else:
-                _print_rows([(str(each.version), each.last_modified, each.author or "", each.path) for each in gone])
+                print_rows([(str(each.version), each.last_modified, each.author or "", each.path) for each in gone])
             return
         entries = await files.all_files(prefix)
         if json:
-            _print_json(entries)
+            print_json(entries)
             return
-        _print_rows([(str(each.version), each.last_modified, str(each.size), each.path) for each in entries])
+        print_rows([(str(each.version), each.last_modified, str(each.size), each.path) for each in entries])
 
     _run(work, url, project, token)
 
@@ -74,7 +74,7 @@ def cat(
     async def work(files: "Project") -> None:
         text = await files.read_text(path, at_version=version)
         if json:
-            _print_json({"path": path, "tag": text.tag, "text": text.value})
+            print_json({"path": path, "tag": text.tag, "text": text.value})
         else:
             sys.stdout.buffer.write(text.value.encode())
 
@@ -102,7 +102,7 @@ def put(
     async def work(files: "Project") -> None:
         receipt = (await files.put_text(path or file.name, text)).value
         if json:
-            _print_json(receipt)
+            print_json(receipt)
         else:
             _echo(f"{receipt.path}: version {receipt.version}{'' if receipt.changed else ', unchanged'}")
 
@@ -124,7 +124,7 @@ def rm(
             if not json:
                 _echo(f"{path}: deleted")
         if json:
-            _print_json({"deleted": paths})
+            print_json({"deleted": paths})
 
     _run(work, url, project, token)
 
@@ -142,7 +142,7 @@ def mv(
     async def work(files: "Project") -> None:
         receipt = (await files.move(source, target)).value
         if json:
-            _print_json(receipt)
+            print_json(receipt)
         else:
             _echo(f"{source} is {receipt.path} now, version {receipt.version}")
 
@@ -165,7 +165,7 @@ def restore(
         wanted = version or await _last_before_deletion(files, path)
         receipt = (await files.restore(path, wanted)).value
         if json:
-            _print_json(receipt)
+            print_json(receipt)
         else:
             unchanged = "" if receipt.changed else ", unchanged"
             typer.echo(f"{receipt.path}: version {receipt.version}, as it was at version {wanted}{unchanged}")
@@ -201,7 +201,7 @@ def watch(
         async for answer in files.follow(listing.cursor, kinds=["file"], prefix=prefix, settings=settings):
             for change in answer.changes:
                 if json:
-                    _print_json(change, indent=0)
+                    print_json(change, indent=0)
                 elif isinstance(change, FileFeedEntry):
                     _echo(f"{change.last_modified}  {change.change_type:8}  {change.version}  {change.path}")
                 sys.stdout.flush()
@@ -223,7 +223,7 @@ def history(
     async def work(files: "Project") -> None:
         versions = (await files.history(path, limit=limit)).versions
         if json:
-            _print_json(versions)
+            print_json(versions)
             return
         rows = [
             (
@@ -235,7 +235,7 @@ def history(
             )
             for each in versions
         ]
-        _print_rows(rows)
+        print_rows(rows)
 
     _run(work, url, project, token)
 
@@ -252,7 +252,7 @@ def status(
     async def work(sync: "FolderSync") -> None:
         differences = await sync.differences()
         if json:
-            _print_json(differences)
+            print_json(differences)
         for each in () if json else differences:
             _echo(f"{_MARKS[each.here]}{_MARKS[each.there]} {each.path}")
 
@@ -307,7 +307,7 @@ def _report(outcomes: Sequence["Outcome"], fault: str | None, json: bool) -> Non
     from gateway.client.folder.sync import conflicts
 
     if json:
-        _print_json(outcomes)
+        print_json(outcomes)
     for each in () if json else outcomes:
         _echo(f"{each.action}: {each.path}{f' ({each.detail})' if each.detail else ''}")
     if fault is not None:
@@ -391,7 +391,8 @@ def _progress(doing: str) -> Iterator["Progress"]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _print_json(value: Any, indent: int = 2) -> None:
+def print_json(value: Any, indent: int = 2) -> None:
+    """A value of the wire as JSON."""
     import msgspec
 
     encoded = msgspec.json.encode(value)
@@ -408,12 +409,12 @@ def _steers(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs") and character not in _JOINERS
 
 
-def _print_rows(rows: Sequence[Sequence[str]]) -> None:
-    """Columns; the first and the third are numbers."""
+def print_rows(rows: Sequence[Sequence[str]], numbers: Sequence[int] = (0, 2)) -> None:
+    """Columns; some are numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
-            cell.rjust(width) if number in (0, 2) else cell.ljust(width)
+            cell.rjust(width) if number in numbers else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         _echo("  ".join(cells).rstrip())

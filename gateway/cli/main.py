@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from gateway.cli import access as access_commands
 from gateway.cli import files as file_commands
+from gateway.cli.settings import settings_of
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -24,8 +26,10 @@ main = typer.Typer(
 
 turns = typer.Typer(name="turn", help="What a coding agent is doing.", no_args_is_help=True)
 main.add_typer(turns)
+main.add_typer(access_commands.tokens)
 
 file_commands.add_to(main)
+main.command()(access_commands.audit)
 
 Database = Annotated[
     str | None, typer.Option(help="Where the data is: sqlite:///file.db or postgresql://… (GATEWAY_DATABASE).")
@@ -44,7 +48,7 @@ def serve(
     """Run the gateway until it is told to stop (SIGTERM, SIGINT)."""
     from gateway.server.process import run_server
 
-    if not run_server(_settings(host=host, port=port, database=database, same_database=same or None)):
+    if not run_server(settings_of(host=host, port=port, database=database, same_database=same or None)):
         raise typer.Exit(1)
 
 
@@ -61,7 +65,7 @@ def verify(database: Database = None) -> None:
         async with open_storage_read_only(settings.database) as storage:
             return await verify_storage(storage, typer.echo)
 
-    faults = _run(work, _settings(database=database))
+    faults = _run(work, settings_of(database=database))
     raise typer.Exit(1 if faults else 0)
 
 
@@ -94,7 +98,7 @@ def compact(
         "retain_days": retain_days,
         "retain_tombstone_days": retain_tombstone_days,
     }
-    _run(work, _settings(database=database, **limits))
+    _run(work, settings_of(database=database, **limits))
 
 
 @main.command()
@@ -112,7 +116,7 @@ def backup(
         async with open_storage_read_only(settings.database) as storage:
             await back_up(storage, file, open_storage_read_only, typer.echo)
 
-    _run(work, _settings(database=database))
+    _run(work, settings_of(database=database))
 
 
 @main.command()
@@ -130,7 +134,7 @@ def export(
         async with open_storage_read_only(settings.database) as storage:
             await export_project(storage, project, file, typer.echo)
 
-    _run(work, _settings(database=database))
+    _run(work, settings_of(database=database))
 
 
 @main.command("import")
@@ -148,7 +152,7 @@ def import_(
         async with open_storage(settings.database, settings.storage_limits) as storage:
             await import_project(storage, file, project, typer.echo)
 
-    _run(work, _settings(database=database))
+    _run(work, settings_of(database=database))
 
 
 @main.command()
@@ -235,19 +239,6 @@ def _pipe(
     if turn is not None and session is None:
         raise typer.BadParameter("a turn is named together with its session")
     raise typer.Exit(asyncio.run(run_pipe(PipeOptions(url, project, session, turn, prompt, *more))))
-
-
-def _settings(**given: object) -> "Settings":
-    from pydantic import ValidationError
-
-    from gateway.settings import Settings
-
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        for fault in error.errors():
-            typer.echo(f"error: {'.'.join(map(str, fault['loc']))}: {fault['msg']}", err=True)
-        raise typer.Exit(2) from None
 
 
 def _run(work: Callable[["Settings"], Coroutine[Any, Any, T]], settings: "Settings") -> T:

@@ -8,7 +8,7 @@ GatewayError
     │       · InvalidUpdate · InvalidText · MalformedRequest · TooComplex
     ├── 401 Unauthenticated
     ├── 403 OriginNotAllowed · Forbidden
-    ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
+    ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · TokenNotFound · SessionNotFound · TurnNotFound
     ├── 405 MethodNotAllowed
     ├── 408 RequestTimeout
     ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
@@ -129,6 +129,10 @@ class FileNotFound(ProblemAnswer):
 
 class VersionNotFound(ProblemAnswer):
     code = "version_not_found"
+
+
+class TokenNotFound(ProblemAnswer):
+    code = "token_not_found"
 
 
 class SessionNotFound(ProblemAnswer):

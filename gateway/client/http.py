@@ -3,12 +3,18 @@
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
+import msgspec
+from msgspec.structs import asdict
 
 from gateway.client.answers import decoded, error_from
 from gateway.client.errors import NoAnswer
 from gateway.client.project import Project
+from gateway.client.token import BearerToken, Token
+from gateway.wire.access import AuditListing, MadeToken, NewToken, TokenEntry, TokenListing
+from gateway.wire.media_types import JSON
 from gateway.wire.system import Health
 
 _CONNECTIONS = 100
@@ -22,7 +28,8 @@ class GatewayClient:
 
     Args:
         url: where it is: `http://host:8000`.
-        token: sent as `Authorization: Bearer`.
+        token: sent as `Authorization: Bearer`; or a function that gives one, which may be asynchronous. The function is
+            asked again before a JSON Web Token ends, and where the gateway refused the token (401).
         auth: any other credentials that httpx knows.
         author: who writes, for the history, in Latin-1 as headers are; a proxy may overrule it.
         timeout: how many seconds an answer may take, beyond what it was asked to wait.
@@ -33,7 +40,7 @@ class GatewayClient:
         self,
         url: str,
         *,
-        token: str | None = None,
+        token: Token | None = None,
         auth: httpx.Auth | tuple[str, str] | None = None,
         author: str | None = None,
         headers: Mapping[str, str] | None = None,
@@ -44,8 +51,8 @@ class GatewayClient:
         self._timeout = timeout
         self._http = httpx.AsyncClient(
             base_url=self.url,
-            auth=auth,
-            headers=_headers(token, author, headers or {}),
+            auth=BearerToken(token) if token else auth,
+            headers=_headers(author, headers or {}),
             limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_KEPT_S),
             transport=transport,
         )
@@ -80,6 +87,37 @@ class GatewayClient:
     async def openapi(self) -> dict[str, Any]:
         """The description of the API."""
         return decoded(await self.send("GET", "/openapi.json"), dict[str, Any])
+
+    # Tokens and the audit: for a token of scope `admin`
+
+    async def create_token(self, given: NewToken) -> MadeToken:
+        """Make a token. The whole of it is in this answer and nowhere else."""
+        body = msgspec.json.encode({name: value for name, value in asdict(given).items() if value is not None})
+        headers = {"Content-Type": JSON}
+        return decoded(
+            await self.send("POST", "/api/tokens", headers=headers, content=body, repeatable=False), MadeToken
+        )
+
+    async def tokens(self) -> list[TokenEntry]:
+        """All tokens, without their secrets."""
+        return decoded(await self.send("GET", "/api/tokens"), TokenListing).tokens
+
+    async def revoke_token(self, identifier: str) -> None:
+        """Revoke a token: clients that are connected with it are sent away."""
+        await self.send("DELETE", f"/api/tokens/{quote(identifier, safe='')}")
+
+    async def audit(
+        self,
+        *,
+        project: str | None = None,
+        subject: str | None = None,
+        since: str | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+    ) -> AuditListing:
+        """A page of who did what, newest first."""
+        params = {"project": project, "subject": subject, "since": since, "before": before, "limit": limit}
+        return decoded(await self.send("GET", "/api/audit", params=params), AuditListing)
 
     # How requests are sent
 
@@ -156,6 +194,6 @@ class GatewayClient:
         )
 
 
-def _headers(token: str | None, author: str | None, others: Mapping[str, str]) -> dict[bytes, bytes]:
-    given = {"Authorization": f"Bearer {token}" if token else None, "X-Author": author, **others}
+def _headers(author: str | None, others: Mapping[str, str]) -> dict[bytes, bytes]:
+    given = {"X-Author": author, **others}
     return {name.encode(): value.encode("latin-1", "replace") for name, value in given.items() if value is not None}

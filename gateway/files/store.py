@@ -73,6 +73,8 @@ class WrittenTogether(Struct, frozen=True, gc=False):
     """The place of one that is refused, and why: nothing was written then."""
     lacking: tuple[int, ...] = ()
     """The places of those of which a part was left out: that part builds on something missing."""
+    version: int | None = None
+    """The version that was made; None: nothing of them was new."""
 
 
 class _Again(Exception):
@@ -157,14 +159,14 @@ class Files(FileReader):
             return row
 
         try:
-            await self._write(project, path, admit, preconditions, author)
+            written = await self._write(project, path, admit, preconditions, author)
         except _Refusal as refusal:
             return WrittenTogether(refused=(refusal.index, InvalidUpdateBody(str(refusal))))
         except Gap:
-            pass  # nothing of them could be taken in
+            return WrittenTogether(lacking=lacking)  # nothing of them could be taken in
         except DocumentTooLarge as problem:
             return WrittenTogether(refused=(max(range(len(updates)), key=lambda index: len(updates[index])), problem))
-        return WrittenTogether(lacking=lacking)
+        return WrittenTogether(lacking=lacking, version=written.head.version if written.changed else None)
 
     async def append_all(
         self, project: str, updates: Mapping[str, bytes], author: str | None

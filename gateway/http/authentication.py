@@ -5,31 +5,35 @@ credential does not count is answered here; of a WebSocket `gateway.refusal` say
 """
 
 from collections.abc import Awaitable
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.access.guard import Guard
+from gateway.access.audit import Audit
+from gateway.access.guard import Access, Guard
+from gateway.access.tickets import Tickets
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.wire.problems import Problem, Unauthenticated
 
 _SCHEME = b"bearer "
 _BEARER = "bearer."
-_QUERY_NAMES = ("token",)
 
 
 class Authentication:
     """ASGI in front of the application."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, metrics: RequestMetrics) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, tickets: Tickets, audit: Audit, metrics: RequestMetrics) -> None:
         self._app = app
         self._guard = guard
+        self._tickets = tickets
+        self._audit = audit
         self._metrics = metrics
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] not in ("http", "websocket"):
             return self._app(scope, receive, send)
+        scope["gateway.audit"] = self._audit
         credential = None
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -45,14 +49,37 @@ class Authentication:
 
     async def _authenticate(self, header: bytes | None, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            credential = _credential(header, scope)
-            scope["gateway.access"] = None if credential is None else await self._guard.check(credential)
+            scope["gateway.access"] = await self._access(header, scope)
         except Problem as problem:
             await self._refuse(problem, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
+    async def _access(self, header: bytes | None, scope: Scope) -> Access | None:
+        given = _take_from_query(scope) if scope["query_string"] else {}
+        if header is not None:
+            return await self._guard.check(_of_header(header))
+        if b"ticket" in given:
+            return self._of_ticket(given[b"ticket"], scope)
+        if scope["type"] == "http":
+            return None
+        for protocol in scope.get("subprotocols", ()):
+            if protocol.startswith(_BEARER):
+                return await self._guard.check(str(protocol).removeprefix(_BEARER).encode("latin-1", "replace"))
+        return await self._guard.check(given[b"token"]) if b"token" in given else None
+
+    def _of_ticket(self, ticket: bytes, scope: Scope) -> Access:
+        parts = scope["path"].split("/", 4)
+        project = parts[3] if len(parts) == 5 and scope["path"].startswith("/api/projects/") else ""
+        access = self._tickets.take(ticket.decode("latin-1"), project)
+        if access is None:
+            raise Unauthenticated("the ticket was used already, is too old, or is of another project")
+        return access
+
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        if isinstance(problem, Unauthenticated):
+            client = scope.get("client")
+            self._audit.note_refusal(None, None, f"{problem.detail}; from {client[0] if client else 'somewhere'}")
         if scope["type"] == "http":
             self._metrics.count(scope["method"], "none", problem.status, 0.0)
             await send_problem(problem, send)
@@ -61,36 +88,22 @@ class Authentication:
         await self._app(scope, receive, send)
 
 
-def _credential(header: bytes | None, scope: Scope) -> bytes | None:
-    """The credential of a request that the guard does not know yet. Taken out of the query, where it is there: nothing
-    that comes after may show it.
-
-    Raises:
-        Unauthenticated
-    """
-    if scope["type"] == "http":
-        return None if header is None else _of_header(header)
-    of_query = _take_from_query(scope)
-    if header is not None:
-        return _of_header(header)
-    for protocol in scope.get("subprotocols", ()):
-        if protocol.startswith(_BEARER):
-            return str(protocol).removeprefix(_BEARER).encode("latin-1", "replace")
-    return of_query
-
-
 def _of_header(header: bytes) -> bytes:
     if header[:7].lower() != _SCHEME:
         raise Unauthenticated("the credential is not one of the scheme Bearer")
     return header[7:].strip()
 
 
-def _take_from_query(scope: Scope) -> bytes | None:
-    found, rest = None, []
+def _take_from_query(scope: Scope) -> dict[bytes, bytes]:
+    """The credentials of the query, out of the query: nothing that comes after may show them. `token` is one for
+    WebSockets alone."""
+    names = (b"ticket",) if scope["type"] == "http" else (b"ticket", b"token")
+    found, rest = {}, []
     for part in scope["query_string"].split(b"&"):
         name, _, value = part.partition(b"=")
-        if unquote(name.decode("latin-1")) in _QUERY_NAMES:
-            found = unquote(value.decode("latin-1")).encode("utf-8", "replace")
+        name = unquote_to_bytes(name)
+        if name in names:
+            found[name] = unquote_to_bytes(value)
         else:
             rest.append(part)
     scope["query_string"] = b"&".join(rest)

@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.types import Scope
 
+from gateway.access.audit import Audit
 from gateway.access.grants import Need, View
 from gateway.access.guard import OPEN, Access
 from gateway.wire.problems import FileNotFound, Forbidden, Unauthenticated
@@ -49,3 +50,14 @@ def require(request: Request, need: Need) -> None:
     view = view_of(request)
     if not view.may(need):
         raise Forbidden(view.missing(need))
+
+
+def note(
+    request: Request, action: str, *, path: str | None = None, version: int | None = None, detail: str | None = None
+) -> None:
+    """Note in the audit what a request has done, where there is one."""
+    audit: Audit | None = request.scope.get("gateway.audit")
+    if audit is not None:
+        project = request.path_params.get("project")
+        access = request.scope.get("gateway.access")
+        audit.note(action, access, project=project, path=path, version=version, detail=detail)

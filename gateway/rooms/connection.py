@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import Send
 
@@ -56,13 +56,24 @@ class Connection:
         "_sender",
         "_synced",
         "author",
+        "note",
         "questions",
         "read_only",
         "refused",
         "sent",
     )
 
-    def __init__(self, send: Send, limit: int, *, author: str | None = None, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        send: Send,
+        limit: int,
+        *,
+        author: str | None = None,
+        read_only: bool = False,
+        note: Callable[[int], None] = lambda version: None,
+    ) -> None:
+        self.note = note
+        """Called with each version that what it sent has made."""
         self.author = author
         """Who types here, for the history."""
         self.read_only = read_only

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from starlette.types import Receive, Scope, Send
 
+from gateway.access.audit import Audit
 from gateway.access.grants import View, is_name
 from gateway.access.guard import OPEN, Access
 from gateway.asgi import encoding_fault
@@ -55,7 +56,13 @@ class RoomEndpoint:
         access: Access | None = scope.get("gateway.access", OPEN)
         view = None if access is None else access.view(project)
         author, read_only = _author(scope, access, view), view is None or not view.may("write")
-        connection = Connection(send, self._rooms.queue_limit, author=author, read_only=read_only)
+        audit: Audit | None = scope.get("gateway.audit")
+
+        def note(version: int) -> None:
+            if audit is not None:
+                audit.note("write", access, project=project, path=path, version=version)
+
+        connection = Connection(send, self._rooms.queue_limit, author=author, read_only=read_only, note=note)
         try:
             fault = _name_fault(scope, project, path)
             if fault is not None:

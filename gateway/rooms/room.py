@@ -247,6 +247,9 @@ class Room:
                 author = ", ".join(sorted(authors))[:_LONGEST_AUTHOR] or None
                 written = await self._file.append([received.update for received in batch], self._life, author)
                 if written.refused is None:
+                    if written.version is not None:
+                        for writer in {received.connection: None for received in batch}:
+                            writer.note(written.version)
                     self._heed(batch, written.lacking)
                     return
                 index, problem = written.refused

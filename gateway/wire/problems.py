@@ -5,7 +5,7 @@ Problem
 │       · InvalidUpdateBody · InvalidText · MalformedRequest · TooComplex
 ├── 401 Unauthenticated
 ├── 403 OriginNotAllowed · Forbidden
-├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · SessionNotFound · TurnNotFound
+├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · TokenNotFound · SessionNotFound · TurnNotFound
 ├── 405 MethodNotAllowed
 ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
 │       · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
@@ -188,6 +188,13 @@ class FileNotFound(Problem):
 
 class VersionNotFound(Problem):
     status, code, title = 404, "version_not_found", "The version does not exist"
+
+
+class TokenNotFound(Problem):
+    status, code, title = 404, "token_not_found", "The token does not exist"
+
+    def __init__(self) -> None:
+        super().__init__("there is no token of this id")
 
 
 class SessionNotFound(Problem):

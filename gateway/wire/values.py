@@ -1,5 +1,6 @@
 """Values on the wire: how a project, a path, a cursor and a time are written."""
 
+import datetime
 import functools
 import re
 import time
@@ -49,6 +50,21 @@ def rfc3339(milliseconds: int) -> str:
 @functools.lru_cache(4096)
 def _to_the_second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def parse_rfc3339(text: str) -> int:
+    """Milliseconds since 1970.
+
+    Raises:
+        ValueError: it is no time, or names no zone.
+    """
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("it names no zone")
+    try:
+        return int(moment.timestamp() * 1000)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
 
 
 def valid_project_id(text: str) -> bool:

@@ -31,7 +31,8 @@ def _known(gateway: GatewayProcess) -> dict[str, str]:
             client.put("/files/a.md", content=b"text", headers={"Content-Type": "text/plain"}).raise_for_status()
         session = client.post("/sessions", json={}).raise_for_status().json()["id"]
         turn = client.post(f"/sessions/{session}/turns", json={"prompt": ""}).raise_for_status().json()["id"]
-    return {"project": _KNOWN_PROJECT, "path": "a.md", "session": session, "turn": turn}
+        made = client.post(f"{gateway.url}/api/tokens", json={"name": "known", "admin": True}).raise_for_status().json()
+    return {"project": _KNOWN_PROJECT, "path": "a.md", "session": session, "turn": turn, "token": made["id"]}
 
 
 def test_every_answer_is_as_described(shared_gateway: GatewayProcess) -> None:
@@ -58,6 +59,7 @@ def test_every_answer_is_as_described(shared_gateway: GatewayProcess) -> None:
 
 
 _BODIES = {
+    "createToken": ("application/json", b'{"name": "a", "admin": true}'),
     "putText": ("text/plain", b"text"),
     "appendUpdate": ("application/octet-stream", b"\0\0"),
     "moveFile": ("application/json", b'{"from": "a.md", "to": "b.md"}'),

@@ -28,6 +28,7 @@ export const PROBLEM_CODES = [
   'project_not_found',
   'file_not_found',
   'version_not_found',
+  'token_not_found',
   'session_not_found',
   'turn_not_found',
   'method_not_allowed',

@@ -140,6 +140,7 @@ class ChangeRoutes:
             Parameter("prefix", "Only files whose path begins so.", _STRING),
             Parameter("path", "Only this file; may be repeated.", {"type": "array", "items": _STRING}),
             Parameter("If-None-Match", "The cursor that is known, as a tag.", _STRING, "header"),
+            Parameter("ticket", "Stands for the credential where no header can be sent.", _STRING),
             Parameter("Last-Event-ID", "Where a stream goes on; beats `since`.", _STRING, "header"),
         ),
         answers={200: {JSON: FeedAnswer, EVENTS: str}, 304: {}},

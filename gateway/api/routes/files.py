@@ -8,7 +8,7 @@ from starlette.responses import Response
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.files.reader import Content
 from gateway.files.store import Files, Written
-from gateway.http.permission import access_of, view_of, visible_path
+from gateway.http.permission import access_of, note, view_of, visible_path
 from gateway.http.requests import (
     accepted_form,
     checked_path,
@@ -209,7 +209,7 @@ class FileRoutes:
         require_media_type(request, OCTETS)
         conditions = preconditions(request)
         update = await read_body(request, self._body_limit)
-        return receipt(await self._files.append(project, path, update, conditions, author_of(request)))
+        return _noted(request, await self._files.append(project, path, update, conditions, author_of(request)))
 
     @operation(
         "PUT",
@@ -236,7 +236,7 @@ class FileRoutes:
         written = await self._files.put_text(
             project, path, text, root_of(request), conditions, author_of(request), make="root" in request.query_params
         )
-        return receipt(written)
+        return _noted(request, written)
 
     @operation(
         "DELETE",
@@ -253,6 +253,7 @@ class FileRoutes:
         """`DELETE P/files/{path}`: put a tombstone."""
         project, path = project_id(request), file_path(request)
         head = await self._files.delete(project, path, preconditions(request), author_of(request))
+        note(request, "delete", path=path, version=head.version)
         return Response(status_code=204, headers=file_headers(head))
 
     @operation(
@@ -283,7 +284,9 @@ class FileRoutes:
         require_media_type(request, JSON)
         move = decode_json(await read_body(request, self._body_limit), MoveRequest)
         source, target = (visible_path(request, checked_path(path)) for path in (move.source, move.target))
-        return receipt(await self._files.move(project, source, target, author_of(request)))
+        written = await self._files.move(project, source, target, author_of(request))
+        note(request, "move", path=target, version=written.head.version, detail=f"from {source}")
+        return receipt(written)
 
 
 def _is_known(request: Request, head: FileHead, form: Form) -> bool:
@@ -329,6 +332,12 @@ def author_of(request: Request) -> str | None:
     if has_unseen(author):
         raise InvalidParameter("X-Author", "it has a control or format character")
     return author
+
+
+def _noted(request: Request, written: Written) -> Response:
+    if written.changed:
+        note(request, "write", path=written.head.path, version=written.head.version)
+    return receipt(written)
 
 
 def receipt(written: Written) -> Response:

@@ -7,6 +7,7 @@ from gateway.api.operation import Parameter, operation
 from gateway.api.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
 from gateway.files.history import Versions
 from gateway.files.store import Written
+from gateway.http.permission import note
 from gateway.http.requests import (
     decode_json,
     file_path,
@@ -145,6 +146,8 @@ class HistoryRoutes:
         wanted = decode_json(await read_body(request, self._body_limit), RestoreRequest)
         conditions, author = preconditions(request), author_of(request)
         written: Written = await self._versions.restore(project, path, wanted.version, conditions, author)
+        if written.changed:
+            note(request, "restore", path=path, version=written.head.version, detail=f"version {wanted.version}")
         return receipt(written)
 
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from gateway.api.operation import operation
 from gateway.api.routes.files import AUTHOR, author_of
 from gateway.changes.sync import Sync
-from gateway.http.permission import require, view_of
+from gateway.http.permission import note, require, view_of
 from gateway.http.requests import (
     decode_json,
     decode_msgpack,
@@ -18,6 +18,7 @@ from gateway.http.requests import (
     require_media_type,
 )
 from gateway.wire.changes import SyncAnswer, SyncRequest
+from gateway.wire.files import Receipt
 from gateway.wire.media_types import JSON, MSGPACK
 from gateway.wire.problems import (
     BodyTooLarge,
@@ -76,6 +77,9 @@ class SyncRoutes:
         if asked.updates:
             require(request, "write")
         answer = await self._sync.exchange(project, asked, author_of(request), view_of(request).paths)
+        for path, result in answer.results.items():
+            if isinstance(result, Receipt) and result.changed:
+                note(request, "write", path=path, version=result.version)
         offers = (MSGPACK, JSON) if packed else (JSON, MSGPACK)
         if prefers(header(request, b"accept"), offers) == MSGPACK:
             return Response(msgspec.msgpack.encode(answer), media_type=MSGPACK)

@@ -1,0 +1,119 @@
+"""The audit: who did what. Entries wait a moment and are stored together; they never hold up what they tell of."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+
+from gateway.access.guard import Access
+from storage import AuditEntry, Milliseconds, StorageError
+
+_log = structlog.get_logger("gateway.access")
+
+_TOGETHER_S = 0.25
+_MOST_WAITING = 100_000
+_REFUSALS_A_SECOND = 20
+_SWEEP_S = 3600.0
+_DAY_MS = 24 * 3600 * 1000
+
+
+class AuditRecords(Protocol):
+    """Where the audit is kept."""
+
+    async def note_audit(self, entries: Iterable[AuditEntry]) -> None: ...
+
+    async def forget_audit(self, before: Milliseconds) -> int: ...
+
+
+class Audit:
+    """Takes entries at once, and stores them soon: a crash may lose those of the last quarter of a second.
+
+    Args:
+        days: for how long entries are kept; 0: for ever.
+    """
+
+    def __init__(self, records: AuditRecords, days: float) -> None:
+        self._records = records
+        self._days = days
+        self._waiting: list[AuditEntry] = []
+        self._writing = asyncio.Lock()
+        self._noted = asyncio.Event()
+        self._second, self._refusals = 0, 0
+        self.lost = 0
+        """Entries for which there was no room while the database could not take them, and refusals past the bound."""
+
+    def note(
+        self,
+        action: str,
+        access: Access | None,
+        *,
+        project: str | None = None,
+        path: str | None = None,
+        version: int | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """Note something that was done."""
+        if len(self._waiting) >= _MOST_WAITING:
+            self.lost += 1
+            return
+        now = Milliseconds(time.time_ns() // 1_000_000)
+        subject, credential = (None, None) if access is None else (access.subject, access.credential)
+        self._waiting.append(AuditEntry(now, action, subject, credential, project, path, version, detail))
+        self._noted.set()
+
+    def note_refusal(self, access: Access | None, project: str | None, detail: str) -> None:
+        """Note something that was refused: not more often than a database can take from strangers."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._refusals = second, 0
+        self._refusals += 1
+        if self._refusals > _REFUSALS_A_SECOND:
+            self.lost += 1
+        else:
+            self.note("refused", access, project=project, detail=detail)
+
+    async def flush(self) -> None:
+        """Store what waits.
+
+        Raises:
+            StorageError: it waits on.
+        """
+        async with self._writing:
+            entries, self._waiting = self._waiting, []
+            if not entries:
+                return
+            try:
+                await self._records.note_audit(entries)
+            except BaseException:
+                self._waiting = entries + self._waiting
+                raise
+
+    async def keep(self) -> None:
+        """Store what is noted, soon, and forget what is old; for ever."""
+        swept = -_SWEEP_S
+        while True:
+            if self._days and time.monotonic() - swept >= _SWEEP_S:
+                await self._forget()
+                swept = time.monotonic()
+            try:
+                await asyncio.wait_for(self._noted.wait(), _SWEEP_S)
+            except TimeoutError:
+                continue
+            self._noted.clear()
+            await asyncio.sleep(_TOGETHER_S)
+            await self.flush()
+
+    async def _forget(self) -> None:
+        before = Milliseconds(int(time.time_ns() // 1_000_000 - self._days * _DAY_MS))
+        forgotten = 1
+        while forgotten:
+            forgotten = await self._records.forget_audit(before)
+
+    async def close(self) -> None:
+        """Store what is left."""
+        try:
+            await self.flush()
+        except StorageError as error:
+            _log.error("the end of the audit is lost", entries=len(self._waiting), reason=str(error))

@@ -1,0 +1,88 @@
+"""Tokens and the audit as storage keeps them, and as they stand on the wire."""
+
+import math
+import time
+
+import msgspec
+
+from gateway.access.grants import Grant, InvalidGrant, grant_json, is_name, parse_grant
+from gateway.access.tokens import new_token
+from gateway.wire.access import AuditRecord, MadeToken, NewToken, TokenEntry
+from gateway.wire.problems import InvalidBody
+from gateway.wire.values import rfc3339
+from storage import AccessToken, AuditEntry, Milliseconds
+
+_LONGEST_LIFE_S = 100 * 366 * 24 * 3600
+
+
+def make_token(name: str, subject: str, grant: Grant, expires: float | None) -> tuple[AccessToken, str]:
+    """A new token as it is stored, and the whole of it, to be shown once.
+
+    Args:
+        expires: seconds since 1970; None: never.
+    """
+    identifier, text, digest = new_token()
+    stored = AccessToken(
+        identifier,
+        digest,
+        name,
+        subject,
+        msgspec.json.encode(grant_json(grant)).decode(),
+        Milliseconds(time.time_ns() // 1_000_000),
+        None if expires is None else Milliseconds(int(expires * 1000)),
+    )
+    return stored, text
+
+
+def token_of(given: NewToken) -> tuple[AccessToken, str]:
+    """The token that a request asks for.
+
+    Raises:
+        InvalidBody
+    """
+    subject = given.name if given.subject is None else given.subject
+    if not is_name(given.name) or not is_name(subject):
+        raise InvalidBody("a name and a subject have 1 to 200 visible characters")
+    try:
+        grant = parse_grant({"projects": given.projects, "admin": given.admin})
+    except InvalidGrant as error:
+        raise InvalidBody(str(error)) from None
+    if not grant.projects and not grant.admin:
+        raise InvalidBody("the token grants nothing: name projects, or set admin")
+    life = given.expires_in
+    if life is not None and not (math.isfinite(life) and 0 < life <= _LONGEST_LIFE_S):
+        raise InvalidBody("expires_in is a number of seconds, more than 0")
+    return make_token(given.name, subject, grant, None if life is None else time.time() + life)
+
+
+def token_entry(token: AccessToken) -> TokenEntry:
+    """A token without its secret."""
+    grant = msgspec.json.decode(token.grant)
+    return TokenEntry(
+        token.id,
+        token.name,
+        token.subject,
+        grant["projects"],
+        grant["admin"],
+        rfc3339(token.created),
+        *(None if when is None else rfc3339(when) for when in (token.expires, token.last_used, token.revoked)),
+    )
+
+
+def made_token(token: AccessToken, text: str) -> MadeToken:
+    """A token with its secret."""
+    return MadeToken(**msgspec.structs.asdict(token_entry(token)), token=text)
+
+
+def audit_record(entry: AuditEntry) -> AuditRecord:
+    return AuditRecord(
+        entry.number,
+        rfc3339(entry.time),
+        entry.action,
+        entry.subject,
+        entry.credential,
+        entry.project,
+        entry.path,
+        entry.version,
+        entry.detail,
+    )

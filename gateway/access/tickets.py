@@ -1,0 +1,43 @@
+"""Tickets: what stands for a credential in the URL of one connection, where no header can be sent (`EventSource`)."""
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable
+
+from gateway.access.guard import Access
+
+LIFE_S = 30
+"""For how many seconds a ticket is good."""
+_MOST = 100_000
+
+
+class Tickets:
+    """The tickets that were given out and not used yet, in memory.
+
+    Args:
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._given: dict[str, tuple[Access, str, float]] = {}
+        """Oldest first."""
+
+    def give(self, access: Access, project: str) -> str:
+        """A ticket for one connection to a project."""
+        self._forget_old()
+        ticket = secrets.token_urlsafe(24)
+        self._given[ticket] = (access, project, self._clock() + LIFE_S)
+        return ticket
+
+    def take(self, ticket: str, project: str) -> Access | None:
+        """Whom a ticket stands for; it is used up. None where it is none, or not of this project."""
+        access, of_project, end = self._given.pop(ticket, (None, "", 0.0))
+        return access if of_project == project and self._clock() < end else None
+
+    def _forget_old(self) -> None:
+        now = self._clock()
+        for ticket, (_, _, end) in list(itertools.islice(self._given.items(), 2)):  # two leave for each that comes
+            if end <= now or len(self._given) >= _MOST:
+                del self._given[ticket]
