@@ -205,7 +205,7 @@ def _assemble(
     workers: Workers,
     jobs: Sequence[Job],
 ) -> ASGIApp:
-    metrics = Metrics(storage, documents, hub.waiters, rooms, workers, jobs)
+    metrics = Metrics(storage, documents, hub.waiters, rooms, workers, jobs, settings.bounds)
     metrics.add(connections)
     file_routes = FileRoutes(files, hub, body_limit=settings.body_limit)
     feed = Feed(storage, hub)
@@ -231,6 +231,7 @@ def _assemble(
 
     system = SystemRoutes(
         storage.ready,
+        lambda: storage.warning,
         jobs,
         metrics.exposition,
         openapi,

@@ -1,6 +1,6 @@
 """Figures for Prometheus. Counting a request costs a few dictionary steps; all else is read when somebody asks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -27,7 +27,9 @@ class _Collector:
         rooms: Rooms,
         workers: Workers,
         jobs: Sequence[Job],
+        bounds: Mapping[str, float],
     ) -> None:
+        self._bounds = bounds
         self._requests = requests
         self._storage = storage
         self._documents = documents
@@ -85,6 +87,12 @@ class _Collector:
             "Messages from WebSocket clients that were ignored: unknown types, or awareness states over the limit.",
             value=self._rooms.ignored,
         )
+        settings = GaugeMetricFamily(
+            "gateway_setting", "The settings that are numbers, by environment variable.", labels=["name"]
+        )
+        for name, value in self._bounds.items():
+            settings.add_metric([name], value)
+        yield settings
         yield from self._worker_figures()
         yield from self._job_figures()
 
@@ -134,10 +142,11 @@ class Metrics:
         rooms: Rooms,
         workers: Workers,
         jobs: Sequence[Job],
+        bounds: Mapping[str, float],
     ) -> None:
         self.requests = RequestMetrics()
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(self.requests, storage, documents, waiters, rooms, workers, jobs))
+        self._registry.register(_Collector(self.requests, storage, documents, waiters, rooms, workers, jobs, bounds))
 
     def add(self, collector: Collector) -> None:
         """Show the metrics of somebody else, too."""

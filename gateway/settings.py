@@ -112,6 +112,12 @@ class Settings(BaseSettings):
     )
     paths_limit: int = Field(10_000, ge=1, description="Maximum number of paths in one request.")
     queued_writes: int = Field(10_000, ge=1, description="Maximum number of changes waiting to be written.")
+    log_bytes: int = Field(
+        4 * 2**30,
+        ge=MEBIBYTE,
+        description="Maximum size of SQLite's write-ahead log. Beyond it writes are refused while another process "
+        "keeps the log from being emptied.",
+    )
     queued_write_bytes: int = Field(64 * MEBIBYTE, ge=1, description="Maximum bytes of changes waiting to be written.")
     document_bytes: int = Field(
         32 * MEBIBYTE, ge=1024, description="Maximum size of one document, encoded as a single Yjs update."
@@ -248,6 +254,16 @@ class Settings(BaseSettings):
         return RetentionPolicy(self.retain_versions, self.retain_days, self.retain_tombstone_days)
 
     @property
+    def bounds(self) -> dict[str, float]:
+        """Every setting that is a number, and so a bound of something, by its environment variable."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            f"GATEWAY_{name.upper()}": float(value)
+            for name, value in values.items()
+            if isinstance(value, int | float) and not isinstance(value, bool) and name != "port"
+        }
+
+    @property
     def storage_limits(self) -> StorageLimits:
         """With what bounds the database is opened."""
-        return StorageLimits(self.queued_writes, self.queued_write_bytes, self.same_database)
+        return StorageLimits(self.queued_writes, self.queued_write_bytes, self.log_bytes, self.same_database)

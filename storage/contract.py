@@ -240,6 +240,10 @@ class Housekeeping(Protocol):
     def statistics(self) -> Statistics:
         """Figures of this moment."""
 
+    @property
+    def warning(self) -> str | None:
+        """What an operator has to look after although requests are answered, in words; None: nothing."""
+
     async def ready(self) -> None:
         """Raises StorageError unless the storage can take and answer requests."""
 

@@ -12,7 +12,8 @@ StorageError
 ├── StorageOverloaded     more changes wait to be written than the bound allows
 ├── StorageFull           the disk has no room; nothing of the batch was kept
 ├── StorageUnavailable    the database failed in another way; `certain`: nothing of the batch was kept
-│   └── DatabaseMoved         its file was removed or replaced
+│   ├── DatabaseMoved         its file was removed or replaced
+│   └── LogHeld               its write-ahead log is too large, and somebody keeps it from being emptied
 ├── DataDamaged           what is stored is not what was written
 ├── StorageClosed         the storage has been closed
 └── DatabaseRefused       the database could not be opened, and was left as it is
@@ -134,6 +135,10 @@ class StorageUnavailable(StorageError):
     def __init__(self, reason: str, *, certain: bool = True) -> None:
         super().__init__(reason)
         self.certain = certain
+
+
+class LogHeld(StorageUnavailable):
+    """The write-ahead log has reached its bound, and another process keeps it from being emptied."""
 
 
 class DatabaseMoved(StorageUnavailable):

@@ -25,6 +25,8 @@ class StorageLimits(Struct, frozen=True):
 
     queued_changes: int = 10_000
     queued_bytes: int = 64 * 2**20
+    log_bytes: int = 4 * 2**30
+    """The most bytes of the write-ahead log of a SQLite database."""
     same: bool = False
     """Whether a database that seems to be a copy, or of an earlier time, goes on as the original."""
 
@@ -84,7 +86,11 @@ async def _open_sqlite(url: str, limits: StorageLimits) -> AsyncIterator[Storage
     from storage.sqlite import SQLiteStorage
 
     storage = await SQLiteStorage.open(
-        sqlite_path(url), queued_changes=limits.queued_changes, queued_bytes=limits.queued_bytes, same=limits.same
+        sqlite_path(url),
+        queued_changes=limits.queued_changes,
+        queued_bytes=limits.queued_bytes,
+        log_bytes=limits.log_bytes,
+        same=limits.same,
     )
     if storage.new_lives is not None:
         _log.warning("every client starts over: the database begins new lives", reason=storage.new_lives)

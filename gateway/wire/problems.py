@@ -32,6 +32,7 @@ from storage import (
     AlreadyDone,
     DatabaseMoved,
     DataDamaged,
+    LogHeld,
     SessionMissing,
     StorageClosed,
     StorageError,
@@ -474,7 +475,7 @@ def problem_from_storage(error: StorageError) -> Problem:
             return ShuttingDown(certain=error.certain)
         case DataDamaged():
             return StoredDataDamaged(str(error))
-        case DatabaseMoved():
+        case DatabaseMoved() | LogHeld():
             return Unavailable(str(error), certain=error.certain)
         case StorageUnavailable():
             return Unavailable("the database operation failed", certain=error.certain)

@@ -434,6 +434,10 @@ class PostgresStorage:
             log_bytes=0,
         )
 
+    @property
+    def warning(self) -> str | None:
+        return None
+
     async def ready(self) -> None:
         if self._database.closed:
             raise StorageClosed("the storage is closed")

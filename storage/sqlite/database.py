@@ -18,6 +18,7 @@ from storage.errors import (
     StorageUnavailable,
 )
 from storage.migrations import migrations
+from storage.sqlite.log_bound import LogBound
 
 T = TypeVar("T")
 
@@ -57,8 +58,10 @@ class Database:
         reader: _WorkerConnection,
         near: sqlite3.Connection,
         require_in_place: Callable[[], None],
+        log_bound: LogBound | None = None,
     ) -> None:
         self.path = path
+        self.log_bound = log_bound
         self._require_in_place = require_in_place
         self._writer = writer
         self._reader = reader
@@ -66,13 +69,18 @@ class Database:
 
     @classmethod
     async def open(
-        cls, path: Path, prepare: Callable[[sqlite3.Connection], None], require_in_place: Callable[[], None]
+        cls,
+        path: Path,
+        prepare: Callable[[sqlite3.Connection], None],
+        require_in_place: Callable[[], None],
+        log_limit: int,
     ) -> Self:
         """Open the file, create it or bring its schema up to date.
 
         Args:
             prepare: what is done to the database before anything else is.
             require_in_place: raises StorageError where the open file is not the one of that name any more.
+            log_limit: the most bytes of the write-ahead log.
 
         Raises:
             SchemaTooNew, NotAGatewayDatabase: the file is left as it is.
@@ -80,7 +88,8 @@ class Database:
         _migrate(path, prepare)
         writer = await _WorkerConnection.to(path)
         reader = await _WorkerConnection.to(path, read_only=True)
-        database = cls(path, writer, reader, _connect(path, read_only=True), require_in_place)
+        bound = LogBound(path.with_name(path.name + "-wal"), log_limit)
+        database = cls(path, writer, reader, _connect(path, read_only=True), require_in_place, bound)
         await database.write(lambda connection: None)  # from here on the log is there
         return database
 
@@ -106,7 +115,8 @@ class Database:
         """Run `function` in the writer's thread, in one transaction: committed when it returns, undone when it raises.
 
         Raises:
-            StorageFull, StorageUnavailable: the database failed; nothing was kept where `certain`.
+            StorageFull, StorageUnavailable: the database failed, or its log is too large; nothing was kept where
+                `certain`.
             DatabaseMoved: nothing was kept where the file of that name is.
         """
         committing = False
@@ -114,6 +124,8 @@ class Database:
         def transaction(connection: sqlite3.Connection) -> T:
             nonlocal committing
             try:
+                if self.log_bound is not None:
+                    self.log_bound.require_room(connection)
                 connection.execute("BEGIN IMMEDIATE")
                 result = function(connection)
                 self._require_in_place()

@@ -91,6 +91,7 @@ class SQLiteStorage:
         clock: Clock = wall_clock,
         queued_changes: int = 10_000,
         queued_bytes: int = 64 * 2**20,
+        log_bytes: int = 4 * 2**30,
         same: bool = False,
     ) -> Self:
         """Open the database file for this process alone, creating it if need be.
@@ -99,6 +100,7 @@ class SQLiteStorage:
             path: the database file; its folder must exist.
             clock: milliseconds since 1970.
             queued_changes, queued_bytes: bounds of what may wait to be written.
+            log_bytes: bound of the write-ahead log, which grows while another process reads an old state.
             same: projects go on where they were, also if the file seems to be a copy or of an earlier time.
 
         Raises:
@@ -108,7 +110,7 @@ class SQLiteStorage:
         try:
             require_own_log(lock)
             opening = Opening(lock, same=same)
-            database = await Database.open(lock.path, opening.prepare, lock.require_in_place)
+            database = await Database.open(lock.path, opening.prepare, lock.require_in_place, log_bytes)
             lock.note(opening.database, opening.opened)
         except BaseException:
             lock.release()
@@ -493,11 +495,18 @@ class SQLiteStorage:
     def _log_path(self) -> Path:
         return self._database.path.with_name(self._database.path.name + "-wal")
 
+    @property
+    def warning(self) -> str | None:
+        bound = self._database.log_bound
+        return None if bound is None else bound.held
+
     async def ready(self) -> None:
         if self._lock is not None:
             self._lock.require_in_place()
         if self._group is not None:
             self._group.require_running()
+            if self.warning is not None:  # it may be over, and nobody may have written since
+                await self._database.write(lambda connection: None)
         self._database.read(lambda connection: connection.execute("SELECT 1 FROM project LIMIT 1").fetchone())
 
     async def close(self) -> None:

@@ -20,11 +20,13 @@ class SystemRoutes:
     def __init__(
         self,
         ready: Callable[[], Awaitable[None]],
+        warning: Callable[[], str | None],
         jobs: Sequence[Job],
         exposition: Callable[[], bytes],
         openapi: Callable[[], bytes],
     ) -> None:
         self._ready = ready
+        self._warning = warning
         self._jobs = jobs
         self._exposition = exposition
         self._openapi = openapi
@@ -51,7 +53,7 @@ class SystemRoutes:
     async def readyz(self, request: Request) -> Response:
         """The database answers as well. A job in the background that is stopped keeps nobody from asking."""
         await self._ready()
-        checks = {"database": "ok", **{job.name: job.stopped or "ok" for job in self._jobs}}
+        checks = {"database": self._warning() or "ok", **{job.name: job.stopped or "ok" for job in self._jobs}}
         status: Literal["ok", "degraded"] = "ok" if set(checks.values()) == {"ok"} else "degraded"
         return Response(json_bytes(Health(status, checks)), media_type=JSON)
 
