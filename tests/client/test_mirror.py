@@ -33,7 +33,7 @@ def text(mirror: DocumentMirror) -> pycrdt.Text:
 
 @contextlib.asynccontextmanager
 async def at(url: str, name: str, settings: PollSettings = QUICK) -> AsyncIterator[tuple[PollingManager, Project]]:
-    async with asyncio.timeout(25), GatewayClient(url) as client, PollingManager(settings=settings) as polling:
+    async with asyncio.timeout(60), GatewayClient(url) as client, PollingManager(settings=settings) as polling:
         yield polling, client.project(name)
 
 

@@ -63,7 +63,7 @@ class Site:
 async def site(gateway: GatewayProcess, settings: PollSettings = QUICK) -> AsyncIterator[Site]:
     name = f"pollers-{uuid.uuid4().hex[:12]}"
     async with (
-        asyncio.timeout(25),
+        asyncio.timeout(60),
         GatewayClient(gateway.url) as direct,
         FaultyProxy(gateway.port) as proxy,
         GatewayClient(proxy.url) as client,
@@ -232,7 +232,7 @@ def test_a_stream_that_cannot_stand_costs_no_change(shared_gateway: GatewayProce
 
     async def main() -> None:
         async with (
-            asyncio.timeout(25),
+            asyncio.timeout(60),
             GatewayClient(shared_gateway.url, transport=NoFeed()) as client,
             PollingManager(settings=QUICK) as polling,
         ):

@@ -78,7 +78,7 @@ def test_what_failed_to_hear_of_a_change_reads_it_anew(tmp_path: Path, monkeypat
         with monkeypatch.context() as patch:
             patch.setattr(WatchedProject, "advance", failing_once(WatchedProject.advance))
             await files.put_text("p", "f", "two", "content", _NOW)
-        await asyncio.wait_for(woken.wait(), 10)  # to look again, on what is known now
+        await asyncio.wait_for(woken.wait(), 60)  # to look again, on what is known now
         hub.waiters.leave(project)
         assert (await files.head("p", "f")).version == 2
         assert await files.text_of(await files.read_whole("p", "f"), "content") == "two"
@@ -106,7 +106,7 @@ def test_one_who_cannot_be_woken_keeps_nobody_else_asleep(tmp_path: Path) -> Non
                 hub.waiters.add(project, ChangeFilter(turns=False, paths=frozenset(["f"])), 60, fail)
             hub.waiters.add(project, ChangeFilter(turns=False, paths=frozenset(["f"])), 60, event.set)
         await storage.append("p", (AppendUpdate("f", Version(1), b"\0\0"),))
-        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in woken)), 10)
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in woken)), 60)
         await storage.close()
 
     asyncio.run(work())

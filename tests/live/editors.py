@@ -20,7 +20,7 @@ from gateway.yjs.messages import SyncMessage, parse_message, sync_step_1, sync_s
 from tests.support.oracle import FOLDER
 from tests.support.server import GatewayProcess
 
-_PATIENCE_S = 20
+_PATIENCE_S = 60
 
 
 class EditorHost:

@@ -42,7 +42,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
 
   beforeEach(async () => {
     context = await browser.newContext({ viewport: { width: 1400, height: 860 } })
-    context.setDefaultTimeout(15_000)
+    context.setDefaultTimeout(60_000)
     await context.exposeFunction('noteViolation', (what: string) => faults.push(new Error(what)))
     await context.addInitScript(WATCH_POLICY)
     project = gateway.project()
@@ -225,7 +225,10 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
       return getComputedStyle(document.body).color
     })
     expect(color).not.toBe('rgb(1, 2, 3)')
-    await vi.waitFor(() => expect(faults.splice(0).map(String)).toEqual([expect.stringContaining('style-src-elem')]))
+    await vi.waitFor(
+      () => expect(faults.splice(0).map(String)).toEqual([expect.stringContaining('style-src-elem')]),
+      PATIENCE
+    )
     const nonce = () => page.evaluate(() => document.querySelector<HTMLElement>('meta[property=csp-nonce]')?.nonce)
     const before = await nonce()
     await page.reload()

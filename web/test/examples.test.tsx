@@ -21,7 +21,7 @@ vi.mock('react', async (original) => {
 })
 
 const gateway = new GatewayProcess()
-const PATIENCE = { timeout: 10_000 }
+const PATIENCE = { timeout: 25_000 }
 let manager: PollingManager
 let project: Project
 

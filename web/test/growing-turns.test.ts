@@ -13,7 +13,7 @@ import type { Block } from '../src/wire.js'
 import { GatewayProcess } from './support/gateway.js'
 import { Heard } from './support/until.js'
 
-configure({ asyncUtilTimeout: 10_000 })
+configure({ asyncUtilTimeout: 25_000 })
 
 /** Answers are so small here that a turn of a few thousand characters comes in several. */
 const gateway = new GatewayProcess({ GATEWAY_TURN_ANSWER_BYTES: '1024' })

@@ -3,6 +3,7 @@ import { afterEach, expect, test, vi } from 'vitest'
 import * as Y from 'yjs'
 import { PollingManager } from '../src/polling/manager.js'
 import { HttpProvider } from '../src/provider/http-provider.js'
+import { PATIENCE } from './support/until.js'
 
 interface Sent {
   method: string | undefined
@@ -50,7 +51,7 @@ async function openedProvider(): Promise<HttpProvider> {
   const settings = { retryDelaysMs: [600_000] }
   const options = { transport: 'poll' as const, manager: new PollingManager({ settings }), fetch: unanswering }
   const provider = new HttpProvider('http://gateway', 'p', 'a.md', new Y.Doc(), { ...options, batchMs: 600_000 })
-  await vi.waitFor(() => expect(provider.synced).toBe(true))
+  await vi.waitFor(() => expect(provider.synced).toBe(true), PATIENCE)
   return provider
 }
 
@@ -60,9 +61,9 @@ test('what was typed is sent before the page goes, so that it gets there without
   expect(sent).toEqual([])
   vi.spyOn(document, 'hidden', 'get').mockReturnValue(true)
   document.dispatchEvent(new Event('visibilitychange'))
-  await vi.waitFor(() => expect(sent).toMatchObject([{ method: 'PATCH', keepalive: true }]))
+  await vi.waitFor(() => expect(sent).toMatchObject([{ method: 'PATCH', keepalive: true }]), PATIENCE)
   window.dispatchEvent(new Event('pagehide'))
-  await vi.waitFor(() => expect(sent).toHaveLength(2))
+  await vi.waitFor(() => expect(sent).toHaveLength(2), PATIENCE)
   provider.destroy()
 })
 
@@ -70,12 +71,12 @@ test('what could not be sent is sent as soon as the network returns', async () =
   const provider = await openedProvider()
   provider.doc.getText('content').insert(0, 'typed')
   provider.flush().catch(() => undefined)
-  await vi.waitFor(() => expect(sent).toHaveLength(1))
+  await vi.waitFor(() => expect(sent).toHaveLength(1), PATIENCE)
   const failed = new Promise((resolve) => provider.once('connection-error', resolve))
   sent[0]?.answer(new Response('', { status: 502 }))
   await failed
   window.dispatchEvent(new Event('online'))
-  await vi.waitFor(() => expect(sent).toHaveLength(2))
+  await vi.waitFor(() => expect(sent).toHaveLength(2), PATIENCE)
   provider.destroy()
 })
 
@@ -90,8 +91,8 @@ test.each(['poll', 'auto'] as const)(
       fetch: unanswering
     })
     const told = vi.fn()
-    await vi.waitFor(() => expect(provider.synced).toBe(true))
-    await vi.waitFor(() => expect(streams.size).toBe(transport === 'auto' ? 1 : 0))
+    await vi.waitFor(() => expect(provider.synced).toBe(true), PATIENCE)
+    await vi.waitFor(() => expect(streams.size).toBe(transport === 'auto' ? 1 : 0), PATIENCE)
     provider.doc.getText('content').insert(0, 'unsent')
     provider.on('status', told)
     expect(vi.getTimerCount()).toBeGreaterThan(0)

@@ -8,7 +8,7 @@ import { PollingManager } from '../src/polling/manager.js'
 import { HttpProvider, type HttpProviderOptions, type ProviderTransport } from '../src/provider/http-provider.js'
 import type { Closed } from '../src/provider/transport.js'
 import { GatewayProcess } from './support/gateway.js'
-import { Heard } from './support/until.js'
+import { Heard, PATIENCE } from './support/until.js'
 
 const gateway = new GatewayProcess()
 const providers: HttpProvider[] = []
@@ -81,9 +81,12 @@ describe.each(TRANSPORTS)('by %s', (transport) => {
       await Promise.resolve()
     }
     const whole = /^three two one ONE TWO THREE $|^ONE TWO THREE three two one $/
-    await vi.waitFor(() => expect(text(one).toString()).toMatch(whole))
+    await vi.waitFor(() => expect(text(one).toString()).toMatch(whole), PATIENCE)
     await untilTextIs(other, text(one).toString())
-    await vi.waitFor(async () => expect((await project.readText('notes/a.md')).value).toBe(text(one).toString()))
+    await vi.waitFor(
+      async () => expect((await project.readText('notes/a.md')).value).toBe(text(one).toString()),
+      PATIENCE
+    )
   })
 
   test('what an agent puts as text arrives beside what is typed', async () => {
@@ -137,7 +140,7 @@ describe.each(TRANSPORTS)('by %s', (transport) => {
     const lost = new Heard<string>()
     typist.on('status', ({ status }) => lost.hear(status))
     for (const word of ['a', 'b', 'c']) text(typist).insert(text(typist).length, word)
-    await vi.waitFor(async () => expect((await project.readText('a.md')).value).toBe('abc'))
+    await vi.waitFor(async () => expect((await project.readText('a.md')).value).toBe('abc'), PATIENCE)
     await own.kill()
     text(typist).insert(3, 'd')
     await lost.until((status) => status === 'disconnected')
@@ -146,7 +149,7 @@ describe.each(TRANSPORTS)('by %s', (transport) => {
     await own.start()
     text(typist).insert(5, 'f')
     await vi.waitFor(async () => expect((await project.readText('a.md')).value).toBe('abcdef'), 20_000)
-    await vi.waitFor(() => expect(typist.unsaved).toBe(false))
+    await vi.waitFor(() => expect(typist.unsaved).toBe(false), PATIENCE)
     typist.destroy()
     await own.stop()
   })
@@ -170,7 +173,7 @@ describe('edits', () => {
     const asked = reads()
     provider.pull()
     provider.pull() // asked once the first was answered, and what it brought was applied
-    await vi.waitFor(() => expect(reads()).toBe(asked + 2))
+    await vi.waitFor(() => expect(reads()).toBe(asked + 2), PATIENCE)
     expect(before).not.toHaveBeenCalled()
   })
 
@@ -193,7 +196,7 @@ describe('edits', () => {
       await unsaved.until((each) => !each)
       expect((await project.readText('a.md')).value).toBe('offline')
       expect(unsaved.all).toEqual([true, false])
-      await vi.waitFor(() => expect(provider.synced).toBe(true))
+      await vi.waitFor(() => expect(provider.synced).toBe(true), PATIENCE)
       expect(provider.status).toBe('connected')
     }
   )

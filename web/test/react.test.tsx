@@ -24,7 +24,7 @@ import { GatewayProcess } from './support/gateway.js'
 
 const NO_RETRIES = { defaultOptions: { queries: { retry: false } } }
 
-configure({ asyncUtilTimeout: 10_000 })
+configure({ asyncUtilTimeout: 25_000 })
 
 const gateway = new GatewayProcess()
 let manager: PollingManager

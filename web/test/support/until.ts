@@ -1,3 +1,6 @@
+/** For `vi.waitFor`, which gives up after a second: so long a loaded machine may take. */
+export const PATIENCE = { timeout: 25_000, interval: 10 }
+
 /** The values that a callback is given, to be waited for. */
 export class Heard<T> {
   readonly all: T[] = []
