@@ -140,6 +140,10 @@ class Editor:
     def connect(self) -> None:
         self._do("connect")
 
+    def renew(self, token: str) -> None:
+        """Connect again with another token."""
+        self._do("renew", params={"token": token})
+
     def cut(self) -> None:
         self._do("cut")
 
@@ -191,9 +195,11 @@ class RawClient:
 
 
 @contextlib.contextmanager
-def raw_client(gateway: GatewayProcess, project: str, path: str, *, quoted: bool = False) -> Iterator[RawClient]:
-    url = f"{gateway.project(quote(project))}/ws/{path if quoted else quote(path)}".replace("http", "ws", 1)
-    with connect(url, max_size=None, compression=None, ping_interval=None, close_timeout=5) as socket:
+def raw_client(
+    gateway: GatewayProcess, project: str, path: str, *, quoted: bool = False, query: str = "", **options: Any
+) -> Iterator[RawClient]:
+    url = f"{gateway.project(quote(project))}/ws/{path if quoted else quote(path)}".replace("http", "ws", 1) + query
+    with connect(url, **options, max_size=None, compression=None, ping_interval=None, close_timeout=5) as socket:
         yield RawClient(socket)
 
 

@@ -8,14 +8,15 @@ import { createInterface } from 'node:readline'
 const editors = new Map()
 
 class Editor {
-  constructor ({ editor, server, room, client, state, text }) {
+  constructor ({ editor, server, room, client, state, text, params, protocols }) {
     this.name = editor
     this.doc = new Y.Doc()
     if (client) this.doc.clientID = client
     this.text = this.doc.getText('content')
     if (text) this.text.insert(0, text)
     this.provider = new WebsocketProvider(server, room, this.doc, {
-      WebSocketPolyfill: WebSocket, disableBc: true, maxBackoffTime: 100, connect: false
+      WebSocketPolyfill: WebSocket, disableBc: true, maxBackoffTime: 100, connect: false,
+      params: params ?? {}, protocols: protocols ?? []
     })
     this.closes = []
     this.ended = null // the code that the provider takes as final
@@ -74,6 +75,12 @@ const requests = {
   until_holds: (editor, { text }) => editor.until(() => editor.text.toString().includes(text)),
   until_ended: async (editor) => { await editor.until(() => editor.ended !== null); return editor.ended },
   until_closed: async (editor) => { await editor.until(() => editor.closes.length > 0); return editor.closes.shift() },
+  // Goes on with another token, as an application does after 4401.
+  renew: (editor, { params }) => {
+    editor.provider.params = params
+    editor.ended = null
+    editor.provider.connect()
+  },
   until_others: (editor, { others }) => editor.until(() => JSON.stringify(editor.others()) === JSON.stringify(others)),
   say: (editor, { state }) => editor.provider.awareness.setLocalState(state),
   // Loses the next messages that would go out.
