@@ -250,11 +250,20 @@ def prefers(accept: str | None, offers: tuple[str, ...]) -> str:
     return best
 
 
-@functools.lru_cache(1024)
 def accepted_form(accept: bytes | None) -> Form:
     """How a document is written for a client that says nothing but what it accepts."""
+    short = accept is None or len(accept) <= _REMEMBERED_BYTES
+    return _known_form(accept) if short else _form(accept)
+
+
+def _form(accept: bytes | None) -> Form:
     accepted = None if accept is None else accept.decode("latin-1")
     return "text" if prefers(accepted, (OCTETS, TEXT)) == TEXT else "update"
+
+
+_known_form = functools.lru_cache(1024)(_form)
+_REMEMBERED_BYTES = 256
+"""Only so long an `Accept` is remembered with its meaning: a client can send very many and very long ones."""
 
 
 def _quality(accept: str, offer: str) -> float:

@@ -27,6 +27,11 @@ _log = structlog.get_logger("gateway.http")
 
 _HEAD_LIMIT = 256 * 2**10
 """The bound of a head is this, and what one read from the socket brings."""
+_HEADERS_LIMIT = 256
+_HEADERS_BYTES = 32 * 2**10
+"""The bounds of headers: each part of the application looks through them, and takes the long ones apart."""
+_HANDSHAKE_HEADERS, _HANDSHAKE_LINE = 100, 8000
+"""The bounds of a WebSocket handshake: to more headers and longer lines `websockets` makes no answer at all."""
 _BEHIND_LIMIT = 16 * 2**10
 """How many bytes of requests behind one that is being answered are read from the socket; one read may bring more."""
 _BEHIND_S = 5.0
@@ -54,6 +59,7 @@ class HttpProtocol(asyncio.Protocol):
         "_fed",
         "_head_size",
         "_headers",
+        "_headers_size",
         "_lingers",
         "_loop",
         "_parser",
@@ -104,6 +110,7 @@ class HttpProtocol(asyncio.Protocol):
         # Of the request that is being read:
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._headers_size = 0
         self._head_size = 0
         self._body_left: int | None = None
         """How many bytes of its body are to come; None outside of a body whose length was said."""
@@ -205,7 +212,7 @@ class HttpProtocol(asyncio.Protocol):
                 self._refuse(error.__context__ if isinstance(error.__context__, Problem) else MalformedRequest())
                 return
             if self._exchange is None and self._head_size > _HEAD_LIMIT:
-                self._refuse(HeadTooLarge(_HEAD_LIMIT))
+                self._refuse(HeadTooLarge(f"{_HEAD_LIMIT} bytes for the request line and the headers"))
             elif self._exchange is None and begins:
                 self._expect_within(self._connections.limits.head_seconds)
 
@@ -240,13 +247,18 @@ class HttpProtocol(asyncio.Protocol):
             raise httptools.HttpParserError("the end of the request before was not where it should be")
         self._url = b""
         self._headers = []
+        self._headers_size = 0
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._exchange is None:  # else it is a trailer
-            self._headers.append((name.lower(), value))
+        if self._exchange is not None:  # it is a trailer
+            return
+        self._headers.append((name.lower(), value))
+        self._headers_size += len(name) + len(value)
+        if len(self._headers) > _HEADERS_LIMIT or self._headers_size > _HEADERS_BYTES:
+            raise HeadTooLarge(f"{_HEADERS_LIMIT} headers of {_HEADERS_BYTES} bytes together")
 
     def on_headers_complete(self) -> None:
         if self._parser.should_upgrade():
@@ -345,6 +357,10 @@ class HttpProtocol(asyncio.Protocol):
             kept = [(name, value) for name, value in self._headers if name not in (b"upgrade", b"connection")]
         lines = [b"%b: %b\r\n" % header for header in (*kept, *offer)]
         head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, url, version, b"".join(lines))
+        if wanted and (len(lines) > _HANDSHAKE_HEADERS or max(len(url), *map(len, lines)) > _HANDSHAKE_LINE):
+            limit = f"{_HANDSHAKE_HEADERS} headers, each of {_HANDSHAKE_LINE} bytes, as is the URL, for a WebSocket"
+            self._refuse(HeadTooLarge(limit))
+            return
         if wanted:
             self._become_websocket(head, rest)
             return

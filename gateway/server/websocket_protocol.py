@@ -102,6 +102,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         _server_log.addFilter(_log_at_debug)
         try:
             super().data_received(data)
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                self._flow.abort()  # uvicorn would answer nothing, and wait for ever
             if len(self.frames) > _FRAGMENTS_LIMIT:
                 self.frames = []
                 self.conn.fail(1009, "too many fragments")

@@ -416,8 +416,8 @@ class KeyReused(Problem):
 class HeadTooLarge(Problem):
     status, code, title = 431, "head_too_large", "Request header too large"
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"the limit for the request line and headers is {limit} bytes; the connection is closed")
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"the limit is {limit}; the connection is closed")
 
 
 class StoredDataDamaged(Problem):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.http import requests
 from gateway.rooms.close_codes import TOO_LARGE
 from tests.live.clients import figure, put, wait_for_figure
 from tests.support.server import GatewayProcess
@@ -217,6 +218,48 @@ def test_who_pings_and_reads_is_answered_each_time(tmp_path: Path) -> None:
                 received += connection.recv(65536)
         connection.sendall(close)
         assert b"\x88" in _read_all(connection)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"a: b\r\n" * 90, 200),
+        (b"a:\r\n" * 300, 431),
+        (b"a:\r\n" * 60_000, 431),
+        (b"Cookie: " + b"x" * 7_900 + b"\r\n", 200),
+        (b"X: " + b"x" * 40_000 + b"\r\n", 431),
+        (b"If-None-Match: " + b'"a",' * 60_000 + b"\r\n", 431),
+        (b"Cookie: " + b"x" * 20_000 + b"\r\nAccept: " + b"y" * 20_000 + b"\r\n", 431),
+    ],
+)
+@pytest.mark.parametrize("offer", [b"", _HANDSHAKE.removesuffix(b"\r\n")], ids=["HTTP", "WebSocket"])
+def test_headers_that_are_too_many_or_too_long_are_refused_before_anything_looks_at_them(
+    shared_gateway: GatewayProcess, headers: bytes, status: int, offer: bytes
+) -> None:
+    head = b"GET /api/projects/demo/ws/a.md" if offer and status == 200 else b"GET /healthz"
+    with _connect(shared_gateway, head + _HOST + headers + offer + b"\r\n") as connection:
+        if status == 431:
+            assert _problem(_read_all(connection)) == (431, "head_too_large")
+        else:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 101 " if offer else b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("more", [b"a: b\r\n" * 130, b"Cookie: " + b"x" * 8_500 + b"\r\n"], ids=["many", "long"])
+@pytest.mark.parametrize("query", [b"", b"?token=" + b"x" * 9_000])
+def test_a_handshake_that_is_too_large_is_told_so(shared_gateway: GatewayProcess, more: bytes, query: bytes) -> None:
+    """What reads WebSocket handshakes has lower bounds than HTTP, and answers nothing to those over them."""
+    target = b"GET /api/projects/demo/ws/a.md" + query
+    with _connect(shared_gateway, target + _HOST + more + _HANDSHAKE) as connection:
+        assert _problem(_read_all(connection)) == (431, "head_too_large")
+    with _connect(shared_gateway, b"GET /healthz" + query + _HOST + more + b"\r\n") as connection:
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_only_short_values_of_accept_are_remembered() -> None:
+    before = requests._known_form.cache_info().currsize
+    for number in range(10):
+        assert requests.accepted_form(b"text/plain, application/x-%d" % number * 20) == "text"
+    assert requests._known_form.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("payload", [b"", b"x"])
