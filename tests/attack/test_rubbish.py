@@ -16,7 +16,7 @@ from tests.live.clients import put, wait_for_figure
 from tests.live.editors import Typewriter, raw_client
 from tests.support.server import GatewayProcess
 
-_CONNECTIONS = 300
+_CONNECTIONS = 150
 _PATIENCE_S = 60
 _HANDSHAKE = {
     "Host": b"localhost",
