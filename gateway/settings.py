@@ -43,6 +43,10 @@ class ConnectionLimits(Struct, frozen=True):
     """How many may be open at once."""
     head_seconds: float = 30.0
     """Within how many seconds the head of a request must be there, from the connection or from its first byte on."""
+    pipeline_bytes: int = 16 * 2**10
+    """How much of requests behind one that is being answered is read; one read of the socket may bring more."""
+    pong_bytes: int = 64 * 2**10
+    """How much of answers to pings may wait for a WebSocket client; one read of the socket may bring more."""
     keep_alive_seconds: float = 75.0
     """How long a connection may be idle between two requests. Longer than proxies keep idle connections to their
     servers: the proxy closes first, and no request is lost."""
@@ -128,6 +132,12 @@ class Settings(BaseSettings):
     connections: int = Field(100_000, ge=1, description="Maximum number of concurrent connections.")
     head_seconds: float = Field(
         30.0, gt=0, description="Seconds in which a request head must arrive, counted from its first byte."
+    )
+    pipeline_bytes: int = Field(
+        16 * 2**10, ge=1024, description="Bytes of pipelined requests that are read while another is being answered."
+    )
+    pong_bytes: int = Field(
+        64 * 2**10, ge=1024, description="Maximum unsent answers to pings, in bytes per WebSocket client."
     )
     keep_alive_seconds: float = Field(75.0, gt=0, description="Seconds a connection may be idle between two requests.")
     waiters: int = Field(50_000, ge=0, description="Maximum number of concurrent long polls and event streams.")
@@ -241,7 +251,9 @@ class Settings(BaseSettings):
     @property
     def connection_limits(self) -> ConnectionLimits:
         """The bounds of connections."""
-        return ConnectionLimits(self.connections, self.head_seconds, self.keep_alive_seconds)
+        return ConnectionLimits(
+            self.connections, self.head_seconds, self.pipeline_bytes, self.pong_bytes, self.keep_alive_seconds
+        )
 
     @property
     def body_limits(self) -> BodyLimits:

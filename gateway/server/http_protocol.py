@@ -32,8 +32,6 @@ _HEADERS_BYTES = 32 * 2**10
 """The bounds of headers: each part of the application looks through them, and takes the long ones apart."""
 _HANDSHAKE_HEADERS, _HANDSHAKE_LINE = 100, 8000
 """The bounds of a WebSocket handshake: to more headers and longer lines `websockets` makes no answer at all."""
-_BEHIND_LIMIT = 16 * 2**10
-"""How many bytes of requests behind one that is being answered are read from the socket; one read may bring more."""
 _BEHIND_S = 5.0
 """How long more than that may wait: while the socket is not read, nobody notices that the client has left."""
 _LINGER_S = 2.0
@@ -233,7 +231,8 @@ class HttpProtocol(asyncio.Protocol):
     def _regulate(self) -> None:
         """Read the socket as long as there is room for what it brings."""
         exchange = self._exchange
-        wanted = len(self._behind) <= _BEHIND_LIMIT and (exchange is None or len(exchange.body) <= BODY_HELD)
+        room = len(self._behind) <= self._connections.limits.pipeline_bytes
+        wanted = room and (exchange is None or len(exchange.body) <= BODY_HELD)
         if wanted != self._reading and not self._transport.is_closing():
             self._reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()

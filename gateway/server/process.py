@@ -38,7 +38,7 @@ def run_server(settings: Settings) -> bool:
         server_header=False,
         proxy_headers=False,  # nothing here depends on the address of a client
         http=cast(Any, partial(HttpProtocol, connections=app.connections)),
-        ws=WebSocketProtocol,
+        ws=cast(Any, partial(WebSocketProtocol, pong_bytes=settings.pong_bytes)),
         ws_max_size=settings.body_limit,
         ws_per_message_deflate=False,  # 90 KB a connection, for messages of some bytes
         timeout_graceful_shutdown=settings.shutdown_seconds,

@@ -15,6 +15,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.rooms.close_codes import TOO_LARGE
+from gateway.settings import ConnectionLimits
 
 _log = structlog.get_logger("gateway.http")
 _server_log = logging.getLogger("uvicorn.error")
@@ -29,10 +30,9 @@ _PART_BYTES = 4 * 2**10
 """How many bytes of one read are taken before the clock is looked at: they may be hundreds of messages."""
 _TURN_S = 0.005
 """How long parts of a read are taken before everybody else has a turn."""
+_PONG_BYTES = ConnectionLimits().pong_bytes
 _FRAGMENTS_LIMIT = 2**14
 """Of how many frames a message may consist: each is kept until the last has come, also an empty one."""
-_PONGS_LIMIT = 64 * 2**10
-"""How many bytes of answers to pings may wait for a client; one read from the socket may bring more."""
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -43,8 +43,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _unread: bytes = b""
     """What of the last read is still to be taken. Nothing more is read before."""
 
+    def __init__(self, *arguments: Any, pong_bytes: int = _PONG_BYTES, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._pong_bytes = pong_bytes
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._flow = _Flow(cast(asyncio.Transport, transport))
+        self._flow = _Flow(cast(asyncio.Transport, transport), self._pong_bytes)
         super().connection_made(cast(asyncio.Transport, self._flow))
 
     def pause_writing(self) -> None:
@@ -155,8 +159,9 @@ class _Flow:
     A message over the limit is refused here: the close frame of it has our code, and the client may send to its end.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, pong_bytes: int) -> None:
         self._transport = transport
+        self._pong_bytes = pong_bytes
         self._reading = True
         self._paused = False
         self._taking_turns = False
@@ -231,7 +236,7 @@ class _Flow:
     def _regulate(self) -> None:
         if self._transport.is_closing():
             return
-        wanted = not self._paused and not self._taking_turns and self._owed <= _PONGS_LIMIT
+        wanted = not self._paused and not self._taking_turns and self._owed <= self._pong_bytes
         if wanted != self._reading:
             self._reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()
