@@ -7,7 +7,7 @@
 What is named here is for use; the modules below it may change.
 """
 
-from gateway.client.answers import FileContent, Tagged
+from gateway.client.answers import FileContent, WithETag
 from gateway.client.errors import GatewayError, NoAnswer, ProblemAnswer, UnexpectedAnswer
 from gateway.client.http import GatewayClient
 from gateway.client.mirror import DocumentMirror, MirrorReset
@@ -35,9 +35,9 @@ __all__ = [
     "Project",
     "StopReason",
     "Subscription",
-    "Tagged",
     "Transport",
     "TurnFailed",
     "TurnPoller",
     "UnexpectedAnswer",
+    "WithETag",
 ]

@@ -16,7 +16,7 @@ T = TypeVar("T")
 _PROBLEM = "application/problem+json"
 
 
-class Tagged(Struct, Generic[T], frozen=True):
+class WithETag(Struct, Generic[T], frozen=True):
     """An answer about something that has states, with the name of the state."""
 
     value: T
@@ -103,15 +103,15 @@ def decoded(answer: httpx.Response, shape: type[T]) -> T:
         raise UnexpectedAnswer(answer.status_code, str(error)) from error
 
 
-def tagged(answer: httpx.Response, shape: type[T]) -> Tagged[T]:
+def decoded_with_etag(answer: httpx.Response, shape: type[T]) -> WithETag[T]:
     """The body of an answer, with its tag."""
-    return Tagged(decoded(answer, shape), tag_of(answer), seconds(answer, "Backoff"))
+    return WithETag(decoded(answer, shape), tag_of(answer), seconds(answer, "Backoff"))
 
 
-def tagged_unless_known(answer: httpx.Response, shape: type[T]) -> Tagged[T | None]:
+def decoded_with_etag_if_changed(answer: httpx.Response, shape: type[T]) -> WithETag[T | None]:
     """The same where the state may be the one that was named: then the value is None."""
     value = None if answer.status_code == 304 else decoded(answer, shape)
-    return Tagged(value, tag_of(answer), seconds(answer, "Backoff"))
+    return WithETag(value, tag_of(answer), seconds(answer, "Backoff"))
 
 
 def tag_of(answer: httpx.Response) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import pycrdt
 from msgspec import Struct
 
-from gateway.client.answers import FileContent, Tagged
+from gateway.client.answers import FileContent, WithETag
 from gateway.client.errors import (
     FileDeleted,
     FileNotFound,
@@ -381,7 +381,7 @@ class DocumentMirror(Poller):
             if answer is not None:
                 self._note_receipt(answer)
 
-    async def _append(self, update: bytes) -> Tagged[Receipt] | None:
+    async def _append(self, update: bytes) -> WithETag[Receipt] | None:
         """Merge an update into the file; if the gateway lacks what it builds on, all that it lacks, once.
 
         If that is not all of it, the document itself lacks something: the gateway has what it can have. Returns None
@@ -402,7 +402,7 @@ class DocumentMirror(Poller):
         except MissingPredecessors:
             return None
 
-    def _note_receipt(self, answer: Tagged[Receipt]) -> None:
+    def _note_receipt(self, answer: WithETag[Receipt]) -> None:
         """Where nobody else wrote in between, the document has all of the new version."""
         self._polling.wrote(self._key)
         if self.incarnation is None:

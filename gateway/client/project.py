@@ -9,14 +9,14 @@ from gateway.client import feed
 from gateway.client.answers import (
     FileContent,
     Sender,
-    Tagged,
+    WithETag,
     decoded,
+    decoded_with_etag,
+    decoded_with_etag_if_changed,
     file_content,
     quoted,
     seconds,
     tag_of,
-    tagged,
-    tagged_unless_known,
 )
 from gateway.client.errors import UnexpectedAnswer, problem_from
 from gateway.client.paths import checked_path, project_path, quoted_path
@@ -54,12 +54,12 @@ class Project(SessionRequests):
 
     async def list_files(
         self, prefix: str = "", *, after: str | None = None, limit: int | None = None, tag: str | None = None
-    ) -> Tagged[FileListing | None]:
+    ) -> WithETag[FileListing | None]:
         """A page of the files that exist, by path; None if `tag` names the present state."""
         params = {"prefix": prefix or None, "after": after, "limit": limit}
         headers = {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", f"{self._path}/files", params=params, headers=headers)
-        return tagged_unless_known(answer, FileListing)
+        return decoded_with_etag_if_changed(answer, FileListing)
 
     async def all_files(self, prefix: str = "") -> list[FileEntry]:
         """The files that exist, page by page until the last one."""
@@ -75,12 +75,12 @@ class Project(SessionRequests):
 
     async def list_deleted(
         self, prefix: str = "", *, after: str | None = None, limit: int | None = None, tag: str | None = None
-    ) -> Tagged[DeletedListing | None]:
+    ) -> WithETag[DeletedListing | None]:
         """A page of the files that were deleted and can be restored; None if `tag` names the present state."""
         params = {"deleted": "true", "prefix": prefix or None, "after": after, "limit": limit}
         headers = {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", f"{self._path}/files", params=params, headers=headers)
-        return tagged_unless_known(answer, DeletedListing)
+        return decoded_with_etag_if_changed(answer, DeletedListing)
 
     async def all_deleted(self, prefix: str = "") -> list[DeletedFile]:
         """The files that were deleted and can be restored, page by page until the last one."""
@@ -101,14 +101,14 @@ class Project(SessionRequests):
         since: str | None = None,
         versions: Mapping[str, int] | None = None,
         wait: float = 0,
-    ) -> Tagged[StatusAnswer]:
+    ) -> WithETag[StatusAnswer]:
         """Which of many files changed since a cursor, or are not at these versions."""
         question = StatusQuestion(
             None if paths is None else list(paths), since, None if versions is None else dict(versions), wait
         )
         body = msgspec.json.encode(question)
         answer = await self._sender.send("POST", f"{self._path}/files/status", wait=wait, headers=_JSON, content=body)
-        return tagged(answer, StatusAnswer)
+        return decoded_with_etag(answer, StatusAnswer)
 
     async def changes(
         self,
@@ -120,12 +120,12 @@ class Project(SessionRequests):
         prefix: str = "",
         paths: Sequence[str] = (),
         tag: str | None = None,
-    ) -> Tagged[FeedAnswer | None]:
+    ) -> WithETag[FeedAnswer | None]:
         """A stretch of the change feed; None if `tag` names the present state."""
         params = {**feed.filters(kinds, prefix, paths), "since": since, "limit": limit, "wait": wait or None}
         headers = {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", f"{self._path}/changes", wait=wait, params=params, headers=headers)
-        return tagged_unless_known(answer, FeedAnswer)
+        return decoded_with_etag_if_changed(answer, FeedAnswer)
 
     def follow(
         self,
@@ -178,19 +178,19 @@ class Project(SessionRequests):
         headers = {"Accept": "application/octet-stream", "If-None-Match": quoted(tag)}
         return file_content(await self._sender.send("GET", self._file(path), wait=wait, params=params, headers=headers))
 
-    async def read_text(self, path: str, *, root: str | None = None, at_version: int | None = None) -> Tagged[str]:
+    async def read_text(self, path: str, *, root: str | None = None, at_version: int | None = None) -> WithETag[str]:
         """The text of a root of a file, `content` unless said."""
         params = {"format": "text", "root": root, "at_version": at_version}
         answer = await self._sender.send("GET", self._file(path), params=params)
         try:
-            return Tagged(answer.content.decode(), tag_of(answer), seconds(answer, "Backoff"))
+            return WithETag(answer.content.decode(), tag_of(answer), seconds(answer, "Backoff"))
         except UnicodeDecodeError as error:
             raise UnexpectedAnswer(answer.status_code, str(error)) from error
 
-    async def read_json(self, path: str, *, at_version: int | None = None) -> Tagged[dict[str, Any]]:
+    async def read_json(self, path: str, *, at_version: int | None = None) -> WithETag[dict[str, Any]]:
         """All roots of a file as JSON."""
         params = {"format": "json", "at_version": at_version}
-        return tagged(await self._sender.send("GET", self._file(path), params=params), dict[str, Any])
+        return decoded_with_etag(await self._sender.send("GET", self._file(path), params=params), dict[str, Any])
 
     async def append_update(
         self,
@@ -200,14 +200,14 @@ class Project(SessionRequests):
         if_match: str | None = None,
         create: bool = False,
         incarnation: str | None = None,
-    ) -> Tagged[Receipt]:
+    ) -> WithETag[Receipt]:
         """Merge a Yjs update into a file; with `create` only if there is none, with `incarnation` only in that life."""
         headers = {**_UPDATE, **_conditions(if_match, create, incarnation)}
         return await self._write("PATCH", self._file(path), headers, update)
 
     async def put_text(
         self, path: str, text: str, *, root: str | None = None, if_match: str | None = None, create: bool = False
-    ) -> Tagged[Receipt]:
+    ) -> WithETag[Receipt]:
         """Make the text of a file this, by the smallest edit: who types at the same time loses nothing."""
         headers = {**_TEXT, **_conditions(if_match, create, None)}
         return await self._write("PUT", self._file(path), headers, text.encode(), root=root)
@@ -217,13 +217,13 @@ class Project(SessionRequests):
         headers = _conditions(if_match, False, incarnation)
         await self._sender.send("DELETE", self._file(path), headers=headers, repeatable=False)
 
-    async def move(self, source: str, target: str) -> Tagged[Receipt]:
+    async def move(self, source: str, target: str) -> WithETag[Receipt]:
         """Give a file another path."""
         body = msgspec.json.encode(MoveRequest(checked_path(source), checked_path(target)))
         answer = await self._sender.send(
             "POST", f"{self._path}/files/move", headers=_JSON, content=body, repeatable=False
         )
-        return tagged(answer, Receipt)
+        return decoded_with_etag(answer, Receipt)
 
     async def sync(
         self,
@@ -271,7 +271,7 @@ class Project(SessionRequests):
         params = {"diff": f"{older}..{newer}", "format": "json", "root": root}
         return decoded(await self._sender.send("GET", self._past(path), params=params), TextDifference)
 
-    async def restore(self, path: str, version: int, *, if_match: str | None = None) -> Tagged[Receipt]:
+    async def restore(self, path: str, version: int, *, if_match: str | None = None) -> WithETag[Receipt]:
         """Make the content what it was, as a new version."""
         headers = {**_JSON, **_conditions(if_match, False, None)}
         return await self._write(
@@ -288,12 +288,12 @@ class Project(SessionRequests):
 
     async def _write(
         self, method: str, path: str, headers: Mapping[str, str | None], body: bytes, root: str | None = None
-    ) -> Tagged[Receipt]:
+    ) -> WithETag[Receipt]:
         conditional = bool(headers.get("If-Match") or headers.get("If-None-Match"))
         answer = await self._sender.send(
             method, path, headers=headers, params={"root": root}, content=body, repeatable=not conditional
         )
-        return tagged(answer, Receipt)
+        return decoded_with_etag(answer, Receipt)
 
 
 def _conditions(if_match: str | None, create: bool, incarnation: str | None) -> dict[str, str | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.client.answers import Sender, Tagged, decoded, quoted, tagged_unless_known
+from gateway.client.answers import Sender, WithETag, decoded, decoded_with_etag_if_changed, quoted
 from gateway.client.paths import quoted_id
 from gateway.wire.turns import (
     BlocksReceipt,
@@ -66,23 +66,23 @@ class SessionRequests:
 
     async def read_turn(
         self, session: str, turn: str, *, after_block: int = 0, wait: float = 0, tag: str | None = None
-    ) -> Tagged[Turn | None]:
+    ) -> WithETag[Turn | None]:
         """A turn without its first `after_block` blocks; None if `tag` names the present state."""
         params = {"after_block": after_block or None, "wait": wait or None}
         headers = {"If-None-Match": quoted(tag)}
         path = self._turn(session, turn)
-        return tagged_unless_known(
+        return decoded_with_etag_if_changed(
             await self._sender.send("GET", path, wait=wait, params=params, headers=headers), Turn
         )
 
     async def turn_status(
         self, session: str, turn: str, *, wait: float = 0, tag: str | None = None
-    ) -> Tagged[TurnState | None]:
+    ) -> WithETag[TurnState | None]:
         """The least that tells whether to read a turn again; None if `tag` names the present state."""
         path = f"{self._turn(session, turn)}/status"
         headers = {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", path, wait=wait, params={"wait": wait or None}, headers=headers)
-        return tagged_unless_known(answer, TurnState)
+        return decoded_with_etag_if_changed(answer, TurnState)
 
     async def set_turn_status(self, session: str, turn: str, status: str, error: str | None = None) -> TurnSummary:
         """One step of a turn's life. A repetition is refused: where the answer was lost, read the turn."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.client.answers import Tagged
+from gateway.client.answers import WithETag
 from gateway.client.errors import NoAnswer
 from gateway.client.folder.files import Folder, FolderState
 from gateway.client.folder.sync import FolderSync, Outcome, Stopped
@@ -348,12 +348,12 @@ class _Leaving:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def put_text(self, path: str, text: str, **conditions: Any) -> Tagged[Receipt]:
+    async def put_text(self, path: str, text: str, **conditions: Any) -> WithETag[Receipt]:
         self.asked.append(path)
         await asyncio.sleep(0)
         if path != "a.md":
             raise NoAnswer("PUT: connection refused")
-        return Tagged(Receipt(path, 1, "", "", True), "life.1")
+        return WithETag(Receipt(path, 1, "", "", True), "life.1")
 
 
 def test_what_was_done_before_the_gateway_went_away_is_kept_and_said(tmp_path: Path) -> None:

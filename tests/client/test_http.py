@@ -9,7 +9,7 @@ import httpx
 import pycrdt
 import pytest
 
-from gateway.client.answers import Tagged
+from gateway.client.answers import WithETag
 from gateway.client.errors import (
     BlockConflict,
     FileDeleted,
@@ -355,7 +355,7 @@ def test_a_held_read_is_answered_by_the_change(shared_gateway: GatewayProcess) -
         await project.put_text("a.md", "b")
         content, status, changes = await asyncio.gather(*held)
         assert content.version == 2
-        assert isinstance(status, Tagged)
+        assert isinstance(status, WithETag)
         assert [change.path for change in status.value.changes] == ["a.md"]
         assert [change.path for change in changes.value.changes] == ["a.md"]
 

@@ -5,7 +5,7 @@ import type { ProblemDetails } from './wire.js'
 const OWN_TAG = /^(?:W\/)?"([0-9a-z]+(?:\.[0-9]+){1,2}(?:\.[jt])?)(?![0-9A-Za-z.])/
 
 /** An answer about something that has states, with the name of the state. */
-export interface Tagged<T> {
+export interface WithETag<T> {
   value: T
   /** What `tag` and `ifMatch` of other requests take. */
   tag: string | null
@@ -62,17 +62,17 @@ export async function decoded<T>(answer: Response): Promise<T> {
 }
 
 /** The body of an answer, with its tag. */
-export async function tagged<T>(answer: Response): Promise<Tagged<T>> {
-  return withTag(answer, await decoded<T>(answer))
+export async function decodedWithETag<T>(answer: Response): Promise<WithETag<T>> {
+  return withETag(answer, await decoded<T>(answer))
 }
 
 /** The same where the state may be the one that was named: then the value is null. */
-export async function taggedUnlessKnown<T>(answer: Response): Promise<Tagged<T | null>> {
-  return withTag(answer, answer.status === 304 ? null : await decoded<T>(answer))
+export async function decodedWithETagIfChanged<T>(answer: Response): Promise<WithETag<T | null>> {
+  return withETag(answer, answer.status === 304 ? null : await decoded<T>(answer))
 }
 
 /** A value, with the tag of the answer that brought it. */
-export function withTag<T>(answer: Response, value: T): Tagged<T> {
+export function withETag<T>(answer: Response, value: T): WithETag<T> {
   return { value, tag: tagOf(answer), backoffS: seconds(answer, 'Backoff') }
 }
 

@@ -1,4 +1,4 @@
-export type { FileContent, Tagged } from './answers.js'
+export type { FileContent, WithETag } from './answers.js'
 export { GatewayClient, type GatewayClientOptions } from './client.js'
 export {
   GatewayError,

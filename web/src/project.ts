@@ -2,13 +2,13 @@
 import { fromBase64, toBase64 } from 'lib0/buffer'
 import {
   decoded,
+  decodedWithETag,
+  decodedWithETagIfChanged,
   type FileContent,
   fileContent,
   quoted,
-  type Tagged,
-  tagged,
-  taggedUnlessKnown,
-  withTag
+  type WithETag,
+  withETag
 } from './answers.js'
 import { type ProblemAnswer, problemFrom } from './errors.js'
 import { type FeedFilter, type FollowOptions, feedParams, follow } from './feed.js'
@@ -93,9 +93,9 @@ export class Project extends SessionRequests {
     tag,
     signal,
     ...params
-  }: PageOptions & { prefix?: string; tag?: string | null } = {}): Promise<Tagged<FileListing | null>> {
+  }: PageOptions & { prefix?: string; tag?: string | null } = {}): Promise<WithETag<FileListing | null>> {
     const request = { ...given(signal), headers: { 'If-None-Match': quoted(tag) }, params: { ...params } }
-    return taggedUnlessKnown(await this.client.send('GET', `${this.path}/files`, request))
+    return decodedWithETagIfChanged(await this.client.send('GET', `${this.path}/files`, request))
   }
 
   /** The files that exist, page by page until the last one. */
@@ -115,13 +115,13 @@ export class Project extends SessionRequests {
     tag,
     signal,
     ...params
-  }: PageOptions & { prefix?: string; tag?: string | null } = {}): Promise<Tagged<DeletedListing | null>> {
+  }: PageOptions & { prefix?: string; tag?: string | null } = {}): Promise<WithETag<DeletedListing | null>> {
     const request = {
       ...given(signal),
       headers: { 'If-None-Match': quoted(tag) },
       params: { ...params, deleted: 'true' }
     }
-    return taggedUnlessKnown(await this.client.send('GET', `${this.path}/files`, request))
+    return decodedWithETagIfChanged(await this.client.send('GET', `${this.path}/files`, request))
   }
 
   /** The files that were deleted and can be restored, page by page until the last one. */
@@ -141,10 +141,10 @@ export class Project extends SessionRequests {
     signal,
     wait = 0,
     ...question
-  }: StatusQuestion & Omit<HeldOptions, 'tag'> = {}): Promise<Tagged<StatusAnswer>> {
+  }: StatusQuestion & Omit<HeldOptions, 'tag'> = {}): Promise<WithETag<StatusAnswer>> {
     checkQuestion(question)
     const request = { ...given(signal), wait, headers: JSON_BODY, body: JSON.stringify({ ...question, wait }) }
-    return tagged(await this.client.send('POST', `${this.path}/files/status`, request))
+    return decodedWithETag(await this.client.send('POST', `${this.path}/files/status`, request))
   }
 
   /** A stretch of the change feed; null if `tag` names the present state. */
@@ -155,10 +155,10 @@ export class Project extends SessionRequests {
     tag,
     signal,
     ...filter
-  }: FeedFilter & HeldOptions & { since?: string | null; limit?: number } = {}): Promise<Tagged<FeedAnswer | null>> {
+  }: FeedFilter & HeldOptions & { since?: string | null; limit?: number } = {}): Promise<WithETag<FeedAnswer | null>> {
     const params = { ...feedParams(filter), since, limit, wait }
     const request = { ...given(signal), wait, headers: { 'If-None-Match': quoted(tag) }, params }
-    return taggedUnlessKnown(await this.client.send('GET', `${this.path}/changes`, request))
+    return decodedWithETagIfChanged(await this.client.send('GET', `${this.path}/changes`, request))
   }
 
   /**
@@ -199,19 +199,19 @@ export class Project extends SessionRequests {
   async readText(
     path: string,
     { root, atVersion, ...options }: RequestOptions & { root?: string; atVersion?: number } = {}
-  ): Promise<Tagged<string>> {
+  ): Promise<WithETag<string>> {
     const params = { format: 'text', root, at_version: atVersion }
     const answer = await this.client.send('GET', this.file(path), { ...options, params })
-    return withTag(answer, await answer.text())
+    return withETag(answer, await answer.text())
   }
 
   /** All roots of a file as JSON. */
   async readJson(
     path: string,
     { atVersion, ...options }: RequestOptions & { atVersion?: number } = {}
-  ): Promise<Tagged<Record<string, unknown>>> {
+  ): Promise<WithETag<Record<string, unknown>>> {
     const params = { format: 'json', at_version: atVersion }
-    return tagged(await this.client.send('GET', this.file(path), { ...options, params }))
+    return decodedWithETag(await this.client.send('GET', this.file(path), { ...options, params }))
   }
 
   /** Merge a Yjs update (v1) into a file, which comes into being if need be. */
@@ -219,7 +219,7 @@ export class Project extends SessionRequests {
     path: string,
     update: Uint8Array,
     { keepalive, ...options }: WriteOptions & { keepalive?: boolean } = {}
-  ): Promise<Tagged<Receipt>> {
+  ): Promise<WithETag<Receipt>> {
     return this.write('PATCH', this.file(path), options, UPDATE_BODY, { body: bytes(update), keepalive })
   }
 
@@ -228,7 +228,7 @@ export class Project extends SessionRequests {
     path: string,
     text: string,
     { root, ...options }: WriteOptions & { root?: string } = {}
-  ): Promise<Tagged<Receipt>> {
+  ): Promise<WithETag<Receipt>> {
     return this.write('PUT', this.file(path), options, TEXT_BODY, { body: text, params: { root } })
   }
 
@@ -238,7 +238,7 @@ export class Project extends SessionRequests {
   }
 
   /** Give a file another path. */
-  async move(from: string, to: string, options: RequestOptions = {}): Promise<Tagged<Receipt>> {
+  async move(from: string, to: string, options: RequestOptions = {}): Promise<WithETag<Receipt>> {
     const body = JSON.stringify({ from: checkedPath(from), to: checkedPath(to) })
     return this.write('POST', `${this.path}/files/move`, options, JSON_BODY, { body })
   }
@@ -299,7 +299,7 @@ export class Project extends SessionRequests {
     path: string,
     version: number,
     options: Omit<WriteOptions, 'create' | 'incarnation'> = {}
-  ): Promise<Tagged<Receipt>> {
+  ): Promise<WithETag<Receipt>> {
     const body = JSON.stringify({ version })
     return this.write('POST', `${this.past(path)}/restore`, options, JSON_BODY, { body })
   }
@@ -318,9 +318,9 @@ export class Project extends SessionRequests {
     { signal, ...conditions }: WriteOptions,
     type: Record<string, string>,
     request: GatewayRequest
-  ): Promise<Tagged<Receipt>> {
+  ): Promise<WithETag<Receipt>> {
     const headers = { ...type, ...conditional(conditions) }
-    return tagged(await this.client.send(method, path, { ...given(signal), ...request, headers }))
+    return decodedWithETag(await this.client.send(method, path, { ...given(signal), ...request, headers }))
   }
 }
 

@@ -1,7 +1,7 @@
 /** Requests on sessions and turns: what a coding agent is doing. */
 
 import { uuidv4 } from 'lib0/random'
-import { decoded, quoted, type Tagged, taggedUnlessKnown } from './answers.js'
+import { decoded, decodedWithETagIfChanged, quoted, type WithETag } from './answers.js'
 import { encodedId } from './names.js'
 import { given, type RequestOptions, type Sender } from './request.js'
 import type {
@@ -83,12 +83,12 @@ export class SessionRequests {
     session: string,
     turn: string,
     { afterBlock, ...options }: HeldOptions & { afterBlock?: number } = {}
-  ): Promise<Tagged<TurnAnswer | null>> {
+  ): Promise<WithETag<TurnAnswer | null>> {
     return this.held(turnPath(session, turn), options, { after_block: afterBlock || null })
   }
 
   /** The least that tells whether to read a turn again; null if `tag` names the present state. */
-  async turnStatus(session: string, turn: string, options: HeldOptions = {}): Promise<Tagged<TurnState | null>> {
+  async turnStatus(session: string, turn: string, options: HeldOptions = {}): Promise<WithETag<TurnState | null>> {
     return this.held(`${turnPath(session, turn)}/status`, options, {})
   }
 
@@ -140,9 +140,9 @@ export class SessionRequests {
     path: string,
     { wait, tag, ...options }: HeldOptions,
     params: Record<string, number | null>
-  ): Promise<Tagged<T | null>> {
+  ): Promise<WithETag<T | null>> {
     const request = { ...options, wait, headers: { 'If-None-Match': quoted(tag) }, params: { ...params, wait } }
-    return taggedUnlessKnown(await this.client.send('GET', this.path + path, request))
+    return decodedWithETagIfChanged(await this.client.send('GET', this.path + path, request))
   }
 }
 

@@ -1,5 +1,5 @@
 import { expectTypeOf, test } from 'vitest'
-import type { DocumentChange, Project, Receipt, SyncAnswer, Tagged, Turn, TurnAnswer } from '../src/index.js'
+import type { DocumentChange, Project, Receipt, SyncAnswer, Turn, TurnAnswer, WithETag } from '../src/index.js'
 import { GatewayClient, isProblem, type ProblemAnswer } from '../src/index.js'
 import { HttpProvider } from '../src/provider/index.js'
 import { type LiveDocument, useDocumentPolling, useSessionPolling } from '../src/react/index.js'
@@ -7,8 +7,8 @@ import { type LiveDocument, useDocumentPolling, useSessionPolling } from '../src
 const project: Project = new GatewayClient('').project('p')
 
 test('requests say what they take and give', () => {
-  expectTypeOf(project.putText('a', '')).resolves.toEqualTypeOf<Tagged<Receipt>>()
-  expectTypeOf(project.readTurn('s', 't')).resolves.toEqualTypeOf<Tagged<TurnAnswer | null>>()
+  expectTypeOf(project.putText('a', '')).resolves.toEqualTypeOf<WithETag<Receipt>>()
+  expectTypeOf(project.readTurn('s', 't')).resolves.toEqualTypeOf<WithETag<TurnAnswer | null>>()
   expectTypeOf(project.sync()).resolves.toEqualTypeOf<SyncAnswer>()
   // @ts-expect-error: not a status of a turn
   void project.setTurnStatus('s', 't', 'done')

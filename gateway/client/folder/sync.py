@@ -12,7 +12,7 @@ import pycrdt
 from msgspec import Struct
 
 from gateway.client import GatewayError, Project
-from gateway.client.answers import Tagged
+from gateway.client.answers import WithETag
 from gateway.client.errors import FileDeleted, FileNotFound, NotAText, PreconditionFailed, ProjectNotFound
 from gateway.client.folder.files import Folder, FolderState, KnownFile, UnsafePath
 from gateway.wire.changes import FileChange, StatusAnswer
@@ -283,7 +283,7 @@ class FolderSync:
 
     # What is remembered
 
-    def _remember(self, path: str, answer: Tagged[Any], content: bytes, version: int | None = None) -> None:
+    def _remember(self, path: str, answer: WithETag[Any], content: bytes, version: int | None = None) -> None:
         tag = answer.tag or ""
         head = (answer.version or 0) if version is None else version
         self.state.files[path] = self._folder.known(path, head, tag, content)
