@@ -131,7 +131,7 @@ class Team:
             self.versions[person.file] += 1
             path = f"{self.path}/files/{person.file}"
             traffic.streams[-1].append(request("PATCH", path, update, content_type="application/octet-stream"))
-            person.ask(person.schedule.wrote(time, _KEY), time, traffic)
+            person.ask(person.schedule.note_write(time, _KEY), time, traffic)
         pause = _EDIT_EVERY_S if person.burst else self.chance.expovariate(1 / _BURST_EVERY_S)
         self.plan(time + pause * 1000, number, "type")
 

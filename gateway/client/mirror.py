@@ -404,7 +404,7 @@ class DocumentMirror(Poller):
 
     def _note_receipt(self, answer: WithETag[Receipt]) -> None:
         """Where nobody else wrote in between, the document has all of the new version."""
-        self._polling.wrote(self._key)
+        self._polling.note_write(self._key)
         if self.incarnation is None:
             self._edits.live(answer.incarnation)
         receipt = answer.value

@@ -52,7 +52,7 @@ class _Server:
                     self.polled_at.setdefault(key, []).append(now)
                     assert len(self.in_flight) <= 3
                 case Deliver(key, to, cached):
-                    assert all((key, name) in self.registered for name in to if name != "asker")
+                    assert all((key, name) in self.registered for name in to if name != "waiter")
                     if not cached:
                         self.delivering[key] = now + self._chance.choice([0, 0, 900])
                 case Stop(key):
@@ -103,7 +103,9 @@ def test_whatever_happens_no_key_is_asked_twice_at_once_and_nobody_is_told_after
         now = until
         key, name = chance.choice(keys), chance.choice(names)
         known = any(each == key for each, _ in server.registered)
-        match chance.choice(["register", "unregister", "touch", "pause", "resume", "refresh", "signal", "wrote", "up"]):
+        match chance.choice(
+            ["register", "unregister", "touch", "pause", "resume", "refresh", "signal", "note_write", "up"]
+        ):
             case "register":
                 server.registered.add((key, name))
                 server.take(now, server.schedule.register(now, key, name, chance.choice([200, 2_000, 9_000])))
@@ -113,8 +115,8 @@ def test_whatever_happens_no_key_is_asked_twice_at_once_and_nobody_is_told_after
                     server.delivering.pop(key, None)
                 server.take(now, server.schedule.unregister(now, key, name))
             case "refresh" if known:
-                server.take(now, server.schedule.refresh(now, key, "asker"))
-            case "signal" | "wrote" as event_name if known:
+                server.take(now, server.schedule.refresh(now, key, "waiter"))
+            case "signal" | "note_write" as event_name if known:
                 server.take(now, getattr(server.schedule, event_name)(now, key))
             case "up" if known:
                 act = chance.choice([server.schedule.upgrade, server.schedule.downgrade])

@@ -66,7 +66,7 @@ class Stage {
       case 'unregister':
         return this.subscriptions.get(`${key} ${subscriber}`)?.unregister()
       case 'refresh':
-        return this.refresh(key, members.asker as string)
+        return this.refresh(key, members.waiter as string)
       case 'delivered':
         for (const release of this.held.splice(0)) release()
         return
@@ -77,7 +77,8 @@ class Stage {
       case 'resume':
       case 'online':
         return manager[name]()
-      case 'wrote':
+      case 'note_write':
+        return manager.noteWrite(key)
       case 'signal':
         return manager[name](key)
       case 'upgrade':
@@ -112,10 +113,10 @@ class Stage {
     this.subscriptions.set(`${key} ${name}`, subscription)
   }
 
-  private refresh(key: string, asker: string): void {
+  private refresh(key: string, waiter: string): void {
     this.manager.refresh(key).then(
-      () => this.note('deliver', key, { to: asker }),
-      (error: Error) => error.name !== 'AbortError' && this.note('fail', key, { to: asker })
+      () => this.note('deliver', key, { to: waiter }),
+      (error: Error) => error.name !== 'AbortError' && this.note('fail', key, { to: waiter })
     )
   }
 

@@ -56,7 +56,7 @@ class Runner {
       case 'unregister':
         return schedule[name](at, key as string, subscriber)
       case 'refresh':
-        return schedule.refresh(at, key as string, members.asker as string)
+        return schedule.refresh(at, key as string, members.waiter as string)
       case 'constrain':
         return schedule.constrain(at, members.constrained as boolean)
       case 'touch':
@@ -64,8 +64,9 @@ class Runner {
       case 'resume':
       case 'online':
         return schedule[name](at)
+      case 'note_write':
+        return schedule.noteWrite(at, key as string)
       case 'delivered':
-      case 'wrote':
       case 'signal':
       case 'upgrade':
       case 'downgrade':

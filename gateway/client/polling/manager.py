@@ -170,9 +170,9 @@ class PollingManager:
         """Whether to save battery or data."""
         self._act(self._schedule.constrain(self._now(), constrained))
 
-    def wrote(self, key: str) -> None:
+    def note_write(self, key: str) -> None:
         """This client wrote what the key is about."""
-        self._act(self._schedule.wrote(self._now(), key))
+        self._act(self._schedule.note_write(self._now(), key))
 
     def signal(self, key: str) -> None:
         """There may be something new: poll at once."""
@@ -193,13 +193,13 @@ class PollingManager:
         entry = self._entries[key]
         if entry.request is asyncio.current_task():
             raise RuntimeError("a callback cannot wait for the poll that it is called by")
-        asker = f"asker-{next(self._names)}"
-        future = entry.askers[asker] = self._loop.create_future()
+        waiter = f"waiter-{next(self._names)}"
+        future = entry.waiters[waiter] = self._loop.create_future()
         try:
-            self._act(self._schedule.refresh(self._now(), key, asker))
+            self._act(self._schedule.refresh(self._now(), key, waiter))
             return await future
         finally:
-            entry.askers.pop(asker, None)
+            entry.waiters.pop(waiter, None)
 
     def stop_reason(self, key: str) -> StopReason | None:
         """Why a key is not polled any more; None if it is."""
@@ -286,9 +286,9 @@ class PollingManager:
             self._timer.cancel()
             self._timer = None
         if wake is not None and self._timer is None:
-            self._timer = self._loop.call_at(wake / 1000, self._ring, wake)
+            self._timer = self._loop.call_at(wake / 1000, self._timer_fired, wake)
 
-    def _ring(self, wake: float) -> None:
+    def _timer_fired(self, wake: float) -> None:
         self._timer = None
         self._act(self._schedule.advance(max(wake, self._now())))
 
@@ -331,16 +331,16 @@ class PollingManager:
     async def _deliver(self, entry: Entry, receivers: list[str]) -> None:
         value = entry.value
         for name in receivers:
-            if name in entry.askers and not entry.askers[name].done():
-                entry.askers[name].set_result(value)
+            if name in entry.waiters and not entry.waiters[name].done():
+                entry.waiters[name].set_result(value)
             subscription = entry.subscriptions.get(name)
             if subscription is not None:
                 await self._call(subscription, subscription.callbacks.on_result, value)
 
     def _tell_error(self, entry: Entry, name: str) -> None:
         assert entry.error is not None
-        if name in entry.askers and not entry.askers[name].done():
-            entry.askers[name].set_exception(entry.error)
+        if name in entry.waiters and not entry.waiters[name].done():
+            entry.waiters[name].set_exception(entry.error)
         subscription = entry.subscriptions.get(name)
         if subscription is not None:
             self.tell(subscription, subscription.callbacks.on_error, entry.error)

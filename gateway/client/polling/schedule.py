@@ -145,7 +145,7 @@ class PollSchedule:
 
     def answered(self, now: float, key: str, answer: Answer) -> list[Decision]:
         """The request in flight was answered."""
-        poll = self._land(now, key, answer.backoff_s)
+        poll = self._request_done(now, key, answer.backoff_s)
         decisions: list[Decision] = [Recover(key)] if poll.failing else []
         poll.failing, poll.attempts, poll.not_before = False, 0, -INFINITY
         if self._is_stale(poll, answer):
@@ -173,7 +173,7 @@ class PollSchedule:
 
     def failed(self, now: float, key: str, failure: Failure) -> list[Decision]:
         """The request in flight came to nothing."""
-        poll = self._land(now, key, failure.backoff_s)
+        poll = self._request_done(now, key, failure.backoff_s)
         receivers = [*poll.intervals, *(name for name in poll.fresh if name not in poll.intervals)]
         poll.fresh = {name: None for name in poll.fresh if name in poll.intervals}
         poll.failing, poll.again = True, False
@@ -187,7 +187,7 @@ class PollSchedule:
         self._set_due(poll, now)
         return [Fail(key, receivers, delay), *self.advance(now)]
 
-    def _land(self, now: float, key: str, backoff_s: float | None) -> PollState:
+    def _request_done(self, now: float, key: str, backoff_s: float | None) -> PollState:
         poll = self._polls[key]
         poll.in_flight = False
         self._in_flight -= 1
@@ -234,7 +234,7 @@ class PollSchedule:
         self._restart_stopped(now, RESTARTED_BY_TOUCH)
         return self.advance(now)
 
-    def wrote(self, now: float, key: str) -> list[Decision]:
+    def note_write(self, now: float, key: str) -> list[Decision]:
         """This client wrote what the key is about."""
         poll = self._polls[key]
         self._touched = now
@@ -257,13 +257,13 @@ class PollSchedule:
             self._set_due(poll, now)
         return self.advance(now)
 
-    def refresh(self, now: float, key: str, asker: str) -> list[Decision]:
+    def refresh(self, now: float, key: str, waiter: str) -> list[Decision]:
         """Somebody wants the result now."""
         poll = self._polls[key]
         self._touched = now
         if self._has_cached(poll, now):
-            return [Deliver(key, [asker], cached=True), *self.advance(now)]
-        poll.fresh[asker] = None
+            return [Deliver(key, [waiter], cached=True), *self.advance(now)]
+        poll.fresh[waiter] = None
         if poll.stopped is not None:
             self._restart(poll, now)
         if poll.failing:
@@ -327,7 +327,7 @@ class PollSchedule:
         while self._timers and self._timers[0][0] <= now:
             entry = heapq.heappop(self._timers)
             if entry[2].counts(entry[0]):
-                decisions += self._ring(entry[2])
+                decisions += self._timer_fired(entry[2])
         while self._ready and self._in_flight < self._settings.max_concurrent and now >= self._not_before:
             poll = heapq.heappop(self._ready)[2]
             if poll.queued:
@@ -338,7 +338,7 @@ class PollSchedule:
 
     # How it is done
 
-    def _ring(self, poll: PollState) -> list[Decision]:
+    def _timer_fired(self, poll: PollState) -> list[Decision]:
         """The timer of a poll has run out: it is due, or it has been idle too long."""
         assert poll.due is not None
         poll.timer = None

@@ -89,7 +89,7 @@ class Entry:
         self.has_value = False
         self.error: Exception | None = None
         self.subscriptions: dict[str, Subscription] = {}
-        self.askers: dict[str, asyncio.Future[Any]] = {}
+        self.waiters: dict[str, asyncio.Future[Any]] = {}
         self.request: asyncio.Task[None] | None = None
         self.receivers: list[str] = []
 
@@ -98,5 +98,5 @@ def forget(entry: Entry) -> None:
     """Nobody is called back any more."""
     for subscription in entry.subscriptions.values():
         subscription.active = False
-    for future in entry.askers.values():
+    for future in entry.waiters.values():
         future.cancel()

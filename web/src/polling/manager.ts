@@ -89,7 +89,7 @@ export class PollingManager {
     if (entry.subscriptions.size === 0) {
       this.entries.delete(entry.key)
       const gone = new DOMException(`nobody polls ${entry.key} any more`, 'AbortError')
-      for (const asker of entry.askers.values()) asker.reject(gone)
+      for (const waiter of entry.waiters.values()) waiter.reject(gone)
     }
     this.act(this.schedule.unregister(now(), entry.key, name), entry)
     if (this.entries.size === 0) {
@@ -148,8 +148,8 @@ export class PollingManager {
   }
 
   /** This client wrote what the key is about. */
-  wrote(key: string): void {
-    if (this.entries.has(key)) this.act(this.schedule.wrote(now(), key))
+  noteWrite(key: string): void {
+    if (this.entries.has(key)) this.act(this.schedule.noteWrite(now(), key))
   }
 
   /** There may be something new: poll at once. */
@@ -167,11 +167,11 @@ export class PollingManager {
   refresh<T>(key: string): Promise<T> {
     const entry = this.entries.get(key)
     if (entry === undefined) return Promise.reject(new RangeError(`no poll is registered as ${key}`))
-    const name = `asker-${++this.names}`
+    const name = `waiter-${++this.names}`
     return new Promise<T>((resolve, reject) => {
-      entry.askers.set(name, { resolve: resolve as (value: unknown) => void, reject })
+      entry.waiters.set(name, { resolve: resolve as (value: unknown) => void, reject })
       this.act(this.schedule.refresh(now(), key, name))
-    }).finally(() => entry.askers.delete(name))
+    }).finally(() => entry.waiters.delete(name))
   }
 
   /** Why a key is not polled any more; null if it is. */
@@ -254,11 +254,11 @@ export class PollingManager {
     clearTimeout(this.timer)
     this.timerAt = wake
     if (wake === Number.POSITIVE_INFINITY) return
-    const ring = () => {
+    const timerFired = () => {
       this.timerAt = Number.POSITIVE_INFINITY
       this.act(this.schedule.advance(Math.max(wake, now())))
     }
-    this.timer = setTimeout(ring, Math.max(0, wake - now()))
+    this.timer = setTimeout(timerFired, Math.max(0, wake - now()))
   }
 
   /** One request, and the delivery of what it brings. */
@@ -298,7 +298,7 @@ export class PollingManager {
   private async deliver(entry: Entry, to: string[]): Promise<void> {
     const { value } = entry
     for (const name of to) {
-      entry.askers.get(name)?.resolve(value)
+      entry.waiters.get(name)?.resolve(value)
       const subscription = entry.subscriptions.get(name)
       if (subscription !== undefined) await this.call(subscription, subscription.callbacks.onResult, value as never)
     }
@@ -314,7 +314,7 @@ export class PollingManager {
 
   private tellError(entry: Entry, name: string): void {
     const error = entry.error ?? new Error('the poll failed')
-    entry.askers.get(name)?.reject(error)
+    entry.waiters.get(name)?.reject(error)
     const subscription = entry.subscriptions.get(name)
     if (subscription !== undefined) void this.call(subscription, subscription.callbacks.onError, error)
   }

@@ -125,7 +125,7 @@ export class PollSchedule {
 
   /** The request in flight was answered. */
   answered(now: number, key: string, answer: Answer): Decision[] {
-    const poll = this.land(now, key, answer.backoffS)
+    const poll = this.requestDone(now, key, answer.backoffS)
     const decisions: Decision[] = poll.failing ? [{ do: 'recover', key }] : []
     poll.failing = false
     poll.attempts = 0
@@ -156,7 +156,7 @@ export class PollSchedule {
 
   /** The request in flight came to nothing. */
   failed(now: number, key: string, failure: Failure): Decision[] {
-    const poll = this.land(now, key, failure.backoffS)
+    const poll = this.requestDone(now, key, failure.backoffS)
     const to = poll.receivers()
     for (const name of poll.fresh) if (!poll.intervals.has(name)) poll.fresh.delete(name)
     poll.failing = true
@@ -183,7 +183,7 @@ export class PollSchedule {
   }
 
   /** This client wrote what the key is about. */
-  wrote(now: number, key: string): Decision[] {
+  noteWrite(now: number, key: string): Decision[] {
     const poll = this.poll(key)
     this.touched = now
     if (poll.stopped !== null && RESTARTED_BY_TOUCH.has(poll.stopped)) this.restart(poll, now)
@@ -205,11 +205,11 @@ export class PollSchedule {
   }
 
   /** Somebody wants the result now. */
-  refresh(now: number, key: string, asker: string): Decision[] {
+  refresh(now: number, key: string, waiter: string): Decision[] {
     const poll = this.poll(key)
     this.touched = now
-    if (this.hasCached(poll, now)) return [{ do: 'deliver', key, to: [asker], cached: true }, ...this.advance(now)]
-    poll.fresh.add(asker)
+    if (this.hasCached(poll, now)) return [{ do: 'deliver', key, to: [waiter], cached: true }, ...this.advance(now)]
+    poll.fresh.add(waiter)
     if (poll.stopped !== null) this.restart(poll, now)
     if (poll.failing) poll.notBefore = Number.NEGATIVE_INFINITY
     this.setDue(poll, now)
@@ -276,7 +276,7 @@ export class PollSchedule {
       for (const poll of polls) if (poll.stopped === null) decisions.push(this.stop(poll, 'inactive'))
     }
     for (const poll of byTime(polls, (poll) => poll.timer)) {
-      if ((poll.timer ?? NEVER) <= now) decisions.push(...this.ring(poll))
+      if ((poll.timer ?? NEVER) <= now) decisions.push(...this.timerFired(poll))
     }
     if (now < this.notBefore) return decisions
     for (const poll of byTime(polls, (poll) => (poll.queued ? poll.due : null))) {
@@ -302,7 +302,7 @@ export class PollSchedule {
     return this.settings.inactiveStopMs === null ? NEVER : this.touched + this.settings.inactiveStopMs
   }
 
-  private land(now: number, key: string, backoffS: number | null | undefined): PollState {
+  private requestDone(now: number, key: string, backoffS: number | null | undefined): PollState {
     const poll = this.poll(key)
     poll.inFlight = false
     this.inFlight -= 1
@@ -332,7 +332,7 @@ export class PollSchedule {
   }
 
   /** The timer of a poll has run out: it is due, or it has been idle too long. */
-  private ring(poll: PollState): Decision[] {
+  private timerFired(poll: PollState): Decision[] {
     poll.timer = null
     if (this.idleEnd(poll) <= (poll.due ?? NEVER)) return [this.stop(poll, 'timed_out')]
     poll.queued = true

@@ -86,7 +86,7 @@ export class Subscription<T> {
 }
 
 /** Who waits for a refresh. */
-export interface Asker {
+export interface Waiter {
   resolve(value: unknown): void
   reject(error: Error): void
 }
@@ -102,7 +102,7 @@ export class Entry {
   /** Who gets the answer that just came. */
   receivers: string[] = []
   readonly subscriptions = new Map<string, Subscription<never>>()
-  readonly askers = new Map<string, Asker>()
+  readonly waiters = new Map<string, Waiter>()
 
   constructor(
     readonly key: string,

@@ -54,7 +54,7 @@ export class HttpTransport implements Transport {
 
   edited(update: Uint8Array): void {
     this.outbox.add(update)
-    this.options.manager.wrote(this.key)
+    this.options.manager.noteWrite(this.key)
   }
 
   connect(): void {
