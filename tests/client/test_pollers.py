@@ -216,7 +216,7 @@ def test_with_a_stream_nothing_is_asked_by_time(shared_gateway: GatewayProcess, 
             await changes.until(lambda items: len(items) == 5)
             assert [(change.path, change.version) for change in changes.items][-2:] == [("a.md", 4), ("b.md", 1)]
             assert [change.path for change in others.items] == ["b.md"]
-            assert len(the.polling._companions) == 1
+            assert len(the.polling._listeners) == 1
 
     asyncio.run(main())
 

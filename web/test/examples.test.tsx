@@ -72,7 +72,7 @@ test('a chat shows blocks as they arrive, and lets go of the turn when it is com
   }
   await project.setTurnStatus(session, turn, 'completed')
   await waitFor(() => expect(page.container.innerHTML).toBe('<div></div>'), PATIENCE)
-  expect(manager.resting).toBe(true)
+  expect(manager.suspended).toBe(true)
 })
 
 test('a chat tells of a turn that fails', async () => {

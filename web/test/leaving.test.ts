@@ -99,7 +99,7 @@ test.each(['poll', 'auto'] as const)(
     provider.destroy()
     expect(vi.getTimerCount()).toBe(0)
     expect(streams.size).toBe(0)
-    expect(manager.resting).toBe(true)
+    expect(manager.suspended).toBe(true)
     provider.doc.getText('content').insert(0, 'later')
     document.dispatchEvent(new Event('visibilitychange'))
     await vi.advanceTimersByTimeAsync(60_000)

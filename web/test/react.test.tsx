@@ -55,7 +55,7 @@ beforeEach(() => {
 afterEach(async () => {
   cleanup()
   // Unmounted, nothing is asked any more: every hook has left.
-  await waitFor(() => expect(manager.resting).toBe(true))
+  await waitFor(() => expect(manager.suspended).toBe(true))
 })
 
 afterAll(() => gateway.stop())
@@ -101,7 +101,7 @@ describe('useSessionPolling', () => {
     expect(result.current.data?.blocks.map((block) => block.content)).toEqual(['one', 'two'])
     expect(onComplete).toHaveBeenCalledOnce()
     expect(onUpdate.mock.calls.at(-1)?.[0].status).toBe('completed')
-    expect(manager.resting).toBe(true)
+    expect(manager.suspended).toBe(true)
   })
 
   test('without a turn follows nothing, and neither when it is held still; what it knew is gone', async () => {
@@ -112,7 +112,7 @@ describe('useSessionPolling', () => {
       initialProps: {} as { turnId?: string | undefined; enabled?: boolean }
     })
     expect(result.current).toMatchObject({ data: undefined, isPolling: false, error: null })
-    expect(manager.resting).toBe(true)
+    expect(manager.suspended).toBe(true)
     rerender({ turnId: turn.id })
     await waitFor(() => expect(result.current.data?.id).toBe(turn.id))
     rerender({ turnId: turn.id, enabled: false })
@@ -121,7 +121,7 @@ describe('useSessionPolling', () => {
     expect(result.current.data?.id).toBe(turn.id)
     rerender({})
     expect(result.current).toMatchObject({ data: undefined, isPolling: false })
-    expect(manager.resting).toBe(true)
+    expect(manager.suspended).toBe(true)
   })
 
   test('held still asks nothing; an error is told and then over', async () => {
@@ -135,7 +135,7 @@ describe('useSessionPolling', () => {
       { wrapper: wrapper(), initialProps: { enabled: false } }
     )
     expect(result.current).toMatchObject({ isPolling: false, error: null })
-    expect(manager.resting).toBe(true)
+    expect(manager.suspended).toBe(true)
     rerender({ enabled: true })
     await waitFor(() => expect(result.current.error).toMatchObject({ status: 403 }))
     expect(onError).toHaveBeenCalledWith(result.current.error)

@@ -16,6 +16,7 @@ from gateway.client.policy import (
     Answer,
     Decision,
     Deliver,
+    Drop,
     Fail,
     Failure,
     Poll,
@@ -34,10 +35,10 @@ _NOT_RETRIED = 0
 """Stands for the status of an error that is not the gateway's: a mistake in a poll function."""
 
 
-class Companion(Protocol):
-    """Something that works for a manager, and rests when it rests."""
+class Listener(Protocol):
+    """What tells a manager that something changed. A manager that asks nothing suspends its listeners."""
 
-    def rest(self, resting: bool) -> None: ...
+    def suspend(self, suspended: bool) -> None: ...
 
 
 class PollingManager:
@@ -63,12 +64,12 @@ class PollingManager:
         self._schedule = PollSchedule(self.settings, random)
         self._on_fault = on_fault
         self._entries: dict[str, Entry] = {}
-        self._companions: dict[str, Companion] = {}
+        self._listeners: dict[str, Listener] = {}
         self._names = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
-        self._resting = False
+        self._suspended = False
         self._paused = False
 
     async def __aenter__(self) -> Self:
@@ -209,7 +210,7 @@ class PollingManager:
         """Whether anybody is registered for a key."""
         return key in self._entries
 
-    # Others who work for it
+    # Tasks and listeners
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that ends with the manager at the latest."""
@@ -221,20 +222,20 @@ class PollingManager:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def companion(self, name: str, make: Callable[[], Companion]) -> Companion:
-        """The companion of a name, made if there is none."""
-        if name not in self._companions:
-            self._companions[name] = make()
-        return self._companions[name]
+    def listener(self, name: str, make: Callable[[], Listener]) -> Listener:
+        """The listener of a name, made if there is none."""
+        if name not in self._listeners:
+            self._listeners[name] = make()
+        return self._listeners[name]
 
-    def dismiss(self, name: str) -> None:
-        """Forget a companion."""
-        del self._companions[name]
+    def remove_listener(self, name: str) -> None:
+        """Forget a listener."""
+        del self._listeners[name]
 
     @property
-    def resting(self) -> bool:
+    def suspended(self) -> bool:
         """Whether it is paused, or all polls have stopped."""
-        return self._resting
+        return self._suspended
 
     # How it is done
 
@@ -248,11 +249,11 @@ class PollingManager:
         for decision in decisions:
             self._do(decision, leaving)
         self._set_timer()
-        resting = self._paused or not self._schedule.running
-        if resting != self._resting:
-            self._resting = resting
-            for companion in list(self._companions.values()):
-                companion.rest(resting)
+        suspended = self._paused or not self._schedule.running
+        if suspended != self._suspended:
+            self._suspended = suspended
+            for listener in list(self._listeners.values()):
+                listener.suspend(suspended)
 
     def _do(self, decision: Decision, leaving: Entry | None) -> None:
         if isinstance(decision, Abort):
@@ -273,6 +274,8 @@ class PollingManager:
                     self._tell_error(entry, name)
             case Recover():
                 entry.error = None
+            case Drop():  # its value was not kept
+                pass
             case Stop(reason=reason):
                 for subscription in entry.subscriptions.values():
                     self.tell(subscription, subscription.callbacks.on_stop, reason)
@@ -308,7 +311,7 @@ class PollingManager:
         )
         entry.receivers = []
         decisions = self._schedule.answered(self._now(), entry.key, answer)
-        if (polled.changed or not entry.has_value) and not any(type(each).__name__ == "Drop" for each in decisions):
+        if (polled.changed or not entry.has_value) and not any(isinstance(each, Drop) for each in decisions):
             entry.value, entry.has_value = polled.value, True
         self._act(decisions)
         if entry.receivers:

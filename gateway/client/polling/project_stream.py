@@ -63,7 +63,7 @@ class ProjectStream:
     @classmethod
     def of(cls, polling: PollingManager, project: Project, transport: Transport) -> "ProjectStream":
         """The one stream of a manager for a project and a transport."""
-        stream = polling.companion(_name(project, transport), lambda: cls(polling, project, transport))
+        stream = polling.listener(_name(project, transport), lambda: cls(polling, project, transport))
         assert isinstance(stream, cls)
         return stream
 
@@ -73,7 +73,7 @@ class ProjectStream:
             self._watched.setdefault(topic, Counter())[key] += 1
         if self.standing:
             self._polling.upgrade(key, True)
-        self.rest(self._polling.resting)
+        self.suspend(self._polling.suspended)
 
     def unwatch(self, key: str, topics: Iterable[Topic]) -> None:
         """One of those who watched for a key does so no more; the last one ends the stream."""
@@ -85,16 +85,16 @@ class ProjectStream:
         if self.standing and key in self._polling and key not in self._keys():
             self._polling.upgrade(key, False)
         if not self._watched:
-            self.rest(True)
-            self._polling.dismiss(self._name)
+            self.suspend(True)
+            self._polling.remove_listener(self._name)
 
-    def rest(self, resting: bool) -> None:
+    def suspend(self, suspended: bool) -> None:
         """Nobody wants to know anything for now, or does again."""
-        if resting and self._task is not None:
+        if suspended and self._task is not None:
             self._task.cancel()
             self._task = None
             self._fall()
-        elif not resting and self._task is None:
+        elif not suspended and self._task is None:
             self._task = self._polling.spawn(self._run())
 
     def _keys(self) -> set[str]:

@@ -4,9 +4,9 @@ import { PollSchedule } from './schedule.js'
 import { watchSignals } from './signals.js'
 import { Entry, type PollCallbacks, type PollFunction, Subscription } from './subscription.js'
 
-/** Something that works for a manager, and rests when it rests. */
-export interface Companion {
-  rest(resting: boolean): void
+/** What tells a manager that something changed. A manager that asks nothing suspends its listeners. */
+export interface Listener {
+  suspend(suspended: boolean): void
 }
 
 export interface PollingManagerOptions {
@@ -39,12 +39,12 @@ export class PollingManager {
   private readonly schedule: PollSchedule
   private readonly onFault: (key: string, error: unknown) => void
   private readonly entries = new Map<string, Entry>()
-  private readonly companions = new Map<string, Companion>()
+  private readonly listeners = new Map<string, Listener>()
   private readonly heldFor = new Set<'application' | 'hidden page'>()
   private names = 0
   private timer: ReturnType<typeof setTimeout> | undefined
   private timerAt = Number.POSITIVE_INFINITY
-  private isResting = true
+  private isSuspended = true
   private stopSignals: (() => void) | null = null
 
   constructor({ maxConcurrent, settings, random = Math.random, onFault = logFault }: PollingManagerOptions = {}) {
@@ -179,23 +179,23 @@ export class PollingManager {
     return this.schedule.stopReason(key)
   }
 
-  // Others who work for it
+  // Tasks and listeners
 
-  /** The companion of a name, made if there is none. */
-  companion<C extends Companion>(name: string, make: () => C): C {
-    const companion = (this.companions.get(name) as C | undefined) ?? make()
-    this.companions.set(name, companion)
-    return companion
+  /** The listener of a name, made if there is none. */
+  listener<C extends Listener>(name: string, make: () => C): C {
+    const listener = (this.listeners.get(name) as C | undefined) ?? make()
+    this.listeners.set(name, listener)
+    return listener
   }
 
-  /** Forget a companion. */
-  dismiss(name: string): void {
-    this.companions.delete(name)
+  /** Forget a listener. */
+  removeListener(name: string): void {
+    this.listeners.delete(name)
   }
 
   /** Whether it is paused, or all polls have stopped. */
-  get resting(): boolean {
-    return this.isResting
+  get suspended(): boolean {
+    return this.isSuspended
   }
 
   // How it is done
@@ -213,10 +213,10 @@ export class PollingManager {
       if (entry !== undefined) this.do(decision, entry)
     }
     this.setTimer()
-    const resting = this.heldFor.size > 0 || !this.schedule.running
-    if (resting === this.isResting) return
-    this.isResting = resting
-    for (const companion of [...this.companions.values()]) companion.rest(resting)
+    const suspended = this.heldFor.size > 0 || !this.schedule.running
+    if (suspended === this.isSuspended) return
+    this.isSuspended = suspended
+    for (const listener of [...this.listeners.values()]) listener.suspend(suspended)
   }
 
   private do(decision: Decision, entry: Entry): void {

@@ -2,7 +2,7 @@ import { connect, type FeedTransport, sleep } from '../feed.js'
 import { retryDelayMs } from '../policy.js'
 import type { Project } from '../project.js'
 import type { FeedEntry } from '../wire.js'
-import type { Companion, PollingManager } from './manager.js'
+import type { Listener, PollingManager } from './manager.js'
 
 /**
  * How one hears that something changed: by asking again and again, by one request that waits, or by one event stream
@@ -15,9 +15,10 @@ export type Interest = (entry: FeedEntry) => boolean
 
 /**
  * The change feed of a project, followed once for all polls of a manager that want it: it signals those that an entry
- * is about. As long as it cannot be followed they poll at their intervals. It rests when the manager rests.
+ * is about. As long as it cannot be followed they poll at their intervals. It is suspended while the manager asks
+ * nothing.
  */
-class ProjectFeed implements Companion {
+class ProjectFeed implements Listener {
   private readonly interests = new Map<string, Interest>()
   private readonly transports: readonly FeedTransport[]
   private following: AbortController | null = null
@@ -37,19 +38,19 @@ class ProjectFeed implements Companion {
   join(key: string, interest: Interest): () => void {
     this.interests.set(key, interest)
     if (this.live) this.manager.upgrade(key, true)
-    this.rest(this.manager.resting)
+    this.suspend(this.manager.suspended)
     return () => {
       if (this.interests.get(key) !== interest) return
       this.interests.delete(key)
       if (this.live) this.manager.upgrade(key, false)
       if (this.interests.size > 0) return
-      this.rest(true)
-      this.manager.dismiss(this.name)
+      this.suspend(true)
+      this.manager.removeListener(this.name)
     }
   }
 
-  rest(resting: boolean): void {
-    if (resting) {
+  suspend(suspended: boolean): void {
+    if (suspended) {
       this.following?.abort()
       this.following = null
       this.setLive(false)
@@ -106,5 +107,5 @@ export function joinFeed(
 ): () => void {
   if (transport === 'poll') return () => undefined
   const name = `feed ${transport} ${project.url}`
-  return manager.companion(name, () => new ProjectFeed(manager, project, transport, name)).join(key, interest)
+  return manager.listener(name, () => new ProjectFeed(manager, project, transport, name)).join(key, interest)
 }
