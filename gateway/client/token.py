@@ -53,8 +53,11 @@ class BearerToken(httpx.Auth):
         """Ask for a token, unless somebody else has done that meanwhile."""
         async with self._asking:
             if (self._known is None or self._known == refused) and not isinstance(self._token, str):
-                given = self._token()
-                self._known = await given if inspect.isawaitable(given) else given
+                try:
+                    given = self._token()
+                    self._known = await given if inspect.isawaitable(given) else given
+                except Exception as error:  # as if the gateway could not be reached: it may be had a moment later
+                    raise httpx.ConnectError(f"the token could not be had: {error!r}") from error
                 now, end = self._clock(), expiry_of(self._known)
                 self._until = max(end - _BEFORE_END_S, now + 0.5 * (end - now)) if end - now > 0 else math.inf
         assert self._known is not None

@@ -2,11 +2,15 @@ import { decoded, errorFrom } from './answers.js'
 import { NoAnswer } from './errors.js'
 import { Project } from './project.js'
 import type { GatewayRequest, RequestOptions, Sender } from './request.js'
+import { type Token, TokenSource } from './token.js'
 import type { Health } from './wire.js'
 
 export interface GatewayClientOptions {
-  /** Sent as `Authorization: Bearer`. */
-  token?: string
+  /**
+   * Sent as `Authorization: Bearer`. A function is asked at first, before a JSON Web Token ends, and where the gateway
+   * refused the token.
+   */
+  token?: Token
   /** Who writes, for the history; a proxy may overrule it. */
   author?: string
   /** Sent with every request. A function is asked each time: for credentials that change. */
@@ -22,6 +26,7 @@ export interface GatewayClientOptions {
 /** A gateway. Works wherever there is `fetch`: in browsers, Node.js and workers. */
 export class GatewayClient implements Sender {
   readonly url: string
+  private readonly source: TokenSource | null
 
   /** @param url where the gateway is: `https://host`, in a browser also `''`, the page's own origin. */
   constructor(
@@ -29,6 +34,7 @@ export class GatewayClient implements Sender {
     private readonly options: GatewayClientOptions = {}
   ) {
     this.url = url.replace(/\/+$/, '')
+    this.source = options.token === undefined ? null : new TokenSource(options.token)
   }
 
   /** A project and all requests on it. No request is made. Throws ProblemAnswer `invalid_project`. */
@@ -81,15 +87,43 @@ export class GatewayClient implements Sender {
     return this.fetch('GET', path, request)
   }
 
+  async token(refused: string | null = null): Promise<string | null> {
+    if (this.source === null) return null
+    return refused === null ? this.source.usable() : this.source.otherThan(refused)
+  }
+
   private async fetch(method: string, path: string, request: GatewayRequest, limit?: AbortSignal): Promise<Response> {
+    let token = this.source?.current ?? null // without waiting: the page may be about to go away
+    if (token === null && this.source !== null) {
+      token = await this.source.usable().catch((error) => {
+        throw this.noAnswer(method, path, request, error)
+      })
+    }
+    let answer = await this.fetchWith(token, method, path, request, limit)
+    if (answer.status === 401 && token !== null && !(request.body instanceof ReadableStream)) {
+      const another = await this.token(token).catch((error) => {
+        throw this.noAnswer(method, path, request, error)
+      })
+      if (another !== token) answer = await this.fetchWith(another, method, path, request, limit)
+    }
+    if (!answer.ok && answer.status !== 304) throw await errorFrom(answer)
+    return answer
+  }
+
+  private async fetchWith(
+    token: string | null,
+    method: string,
+    path: string,
+    request: GatewayRequest,
+    limit: AbortSignal | undefined
+  ): Promise<Response> {
     const { headers, credentials } = this.options
     const given = typeof headers === 'function' ? await headers() : headers
     const signals = [request.signal, limit].filter((signal) => signal !== undefined)
-    let answer: Response
     try {
-      answer = await (this.options.fetch ?? fetch)(`${this.url}${path}${query(request.params)}`, {
+      return await (this.options.fetch ?? fetch)(`${this.url}${path}${query(request.params)}`, {
         method,
-        headers: present({ ...this.credentials(), ...given, ...request.headers }),
+        headers: present({ ...this.credentials(token), ...given, ...request.headers }),
         body: request.body ?? null,
         signal: signals.length > 0 ? AbortSignal.any(signals) : null,
         cache: 'no-store',
@@ -100,15 +134,12 @@ export class GatewayClient implements Sender {
     } catch (error) {
       throw this.noAnswer(method, path, request, error)
     }
-    if (!answer.ok && answer.status !== 304) throw await errorFrom(answer)
-    return answer
   }
 
-  private credentials(): Record<string, string | undefined> {
-    const { token, author } = this.options
+  private credentials(token: string | null): Record<string, string | undefined> {
     return {
-      Authorization: token === undefined ? undefined : `Bearer ${token}`,
-      'X-Author': author?.replace(NOT_LATIN1, '?')
+      Authorization: token === null ? undefined : `Bearer ${token}`,
+      'X-Author': this.options.author?.replace(NOT_LATIN1, '?')
     }
   }
 

@@ -23,5 +23,6 @@ export { type PollerOptions, TurnPoller, type TurnPollerOptions } from './pollin
 export { Project, type StatusQuestion, type SyncAnswer, type SyncChange, type WriteOptions } from './project.js'
 export type { GatewayRequest, RequestOptions, Sender } from './request.js'
 export type { HeldOptions, PageOptions } from './sessions.js'
+export type { Token } from './token.js'
 export { type Turn, TurnFailed } from './turn.js'
 export * from './wire.js'

@@ -33,6 +33,13 @@ export interface Sender {
 
   /** GET an answer without end; whoever reads it limits its time. */
   open(path: string, request: GatewayRequest): Promise<Response>
+
+  /**
+   * The token for what no request of this client carries, such as a WebSocket; null where there is none.
+   *
+   * @param refused the one that the gateway did not accept: another one is asked for, where there may be one.
+   */
+  token?(refused?: string | null): Promise<string | null>
 }
 
 /** A signal that may not be there, as a member that may not be there. */

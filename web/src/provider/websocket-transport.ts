@@ -14,7 +14,9 @@ export interface WebsocketTransportOptions {
 }
 
 /** Codes after which no connection would be of use (docs/api.md). */
-const REFUSING_CODES = [4400, 4413, 4422]
+const REFUSING_CODES = [4400, 4403, 4413, 4422]
+/** The credential does not count, or no more: another one may. */
+const UNAUTHENTICATED = 4401
 const FILE_DELETED = 4404
 /** Stands for a status. */
 const NOT_RETRIED = 0
@@ -27,6 +29,8 @@ export class WebsocketTransport implements Transport {
   private room: WebsocketProvider | null = null
   private connecting: AbortController | null = null
   private attempts = 0
+  /** The one of the last connection. */
+  private token: string | null = null
   /** Whether something was typed while there was no connection. */
   private edits = false
   private waiters: { resolve(): void; reject(error: Error): void }[] = []
@@ -83,7 +87,10 @@ export class WebsocketTransport implements Transport {
         await this.checkIncarnation(signal)
         const { WebsocketProvider } = await roomPackage()
         if (signal.aborted) return
+        const protocols = await this.protocols()
+        if (signal.aborted) return
         this.room ??= this.enter(new WebsocketProvider(...this.address(), this.carried.doc, this.roomOptions()), signal)
+        this.room.protocols = protocols
         this.room.connect()
         return
       } catch (error) {
@@ -105,11 +112,33 @@ export class WebsocketTransport implements Transport {
       this.lost()
       const code = event?.code ?? 1006
       if (code === FILE_DELETED) this.close({ reason: 'deleted', error: null })
+      else if (code === UNAUTHENTICATED) void this.renew(signal, event?.reason ?? '')
       else if (REFUSING_CODES.includes(code)) {
         this.close({ reason: 'refused', error: new Error(`closed with ${code}: ${event?.reason}`) })
       } else void this.pause(signal).then(() => this.open(signal))
     })
     return room
+  }
+
+  /** Come back with another token, where there is one. What was typed meanwhile is in the document. */
+  private async renew(signal: AbortSignal, reason: string): Promise<void> {
+    try {
+      const another = (await this.carried.project.client.token?.(this.token)) ?? null
+      if (signal.aborted) return
+      if (another !== this.token) return await this.open(signal)
+      this.close({ reason: 'refused', error: new Error(`closed with ${UNAUTHENTICATED}: ${reason}`) })
+    } catch (error) {
+      if (signal.aborted) return
+      this.listener.failed(error as Error)
+      await this.pause(signal)
+      await this.renew(signal, reason)
+    }
+  }
+
+  /** The token stands in the subprotocols: proxies do not log them, as they do the URL. */
+  private async protocols(): Promise<string[]> {
+    this.token = (await this.carried.project.client.token?.()) ?? null
+    return this.token === null ? [] : ['yjs-gateway', `bearer.${this.token}`]
   }
 
   /** Throws where there is nothing to connect to any more. */

@@ -1,9 +1,10 @@
 import { QueryClient, QueryClientContext, QueryClientProvider } from '@tanstack/react-query'
-import { createContext, type ReactNode, useContext, useMemo, useState } from 'react'
+import { createContext, type ReactNode, useContext, useMemo, useRef, useState } from 'react'
 import { GatewayClient } from '../client.js'
 import { type PollingManager, pollingManager } from '../polling/manager.js'
 import type { PollTransport } from '../polling/project-feed.js'
 import type { Project } from '../project.js'
+import type { Token } from '../token.js'
 import { DocumentStore } from './document-store.js'
 
 /** What the hooks work with. */
@@ -21,8 +22,8 @@ export interface GatewayProviderProps {
   url?: string
   /** The name of the project. */
   project: string
-  /** Sent as `Authorization: Bearer`. */
-  token?: string
+  /** Sent as `Authorization: Bearer`; or a function that gives one, the newest of which is asked. */
+  token?: Token
   /** Instead of `url` and `token`: a client, the same one in each render. */
   client?: GatewayClient
   manager?: PollingManager
@@ -33,16 +34,27 @@ export interface GatewayProviderProps {
   children?: ReactNode
 }
 
+/** Stands for every function: another one in each render makes no other client. */
+const ASKED = Symbol('a token that is asked for')
+
+async function ask(token: Token | undefined): Promise<string> {
+  return typeof token === 'function' ? token() : (token ?? '')
+}
+
 const GatewayContext = createContext<Gateway | null>(null)
 
 /** Carries the gateway, the project and the credentials to the hooks. */
 export function GatewayProvider({ children, queryClient, ...props }: GatewayProviderProps) {
   const { url = '', project: name, token, client: given, manager = pollingManager, transport = 'auto' } = props
+  const newest = useRef(token)
+  newest.current = token
+  const fixed = typeof token === 'function' ? ASKED : token
   const gateway = useMemo(() => {
-    const client = given ?? new GatewayClient(url, token === undefined ? {} : { token })
+    const source = fixed === ASKED ? () => ask(newest.current) : fixed
+    const client = given ?? new GatewayClient(url, source === undefined ? {} : { token: source })
     const project = client.project(name)
     return { client, project, manager, transport, documents: new DocumentStore(project, manager) }
-  }, [given, url, token, name, manager, transport])
+  }, [given, url, fixed, name, manager, transport])
   const outer = useContext(QueryClientContext)
   const [own] = useState(() => queryClient ?? outer ?? new QueryClient())
   return (
