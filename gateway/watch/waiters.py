@@ -126,10 +126,12 @@ class Waiters:
 
     def _deadline(self, loop: asyncio.AbstractEventLoop) -> None:
         now = int(loop.time() * _TICKS_PER_SECOND)
-        while self._ticks and self._ticks[0] <= now:
-            due = self._deadlines.pop(heapq.heappop(self._ticks))
-            self.wake([waiter for waiter in due if self._remove(waiter)])
-        self._set_timer(loop)
+        try:
+            while self._ticks and self._ticks[0] <= now:
+                due = self._deadlines.pop(heapq.heappop(self._ticks))
+                self.wake([waiter for waiter in due if self._remove(waiter)])
+        finally:  # without a timer nobody would hear of a deadline any more
+            self._set_timer(loop)
 
     def wake(self, waiters: list[Waiter]) -> None:
         """Wake them in chunks, after those who hold a receipt of the change have it."""

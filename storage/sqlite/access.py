@@ -2,41 +2,59 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from storage.checksums import DAMAGED, is_intact, row_checksum
+from storage.errors import DataDamaged
 from storage.records import AccessToken, AuditEntry, Milliseconds
+from storage.sqlite.row_checks import CHECKED, checksum_of
 
-_TOKEN = "name, digest, title, subject, granted, created, expires, last_used, revoked"
+_CHECKED = ", ".join(CHECKED["access_token"])
+_TOKEN = f"{_CHECKED}, row_check, last_used"
+_AUDIT = ", ".join(CHECKED["audit"])
 _FORGOTTEN_TOGETHER = 1000
 
 
 def add_token(connection: sqlite3.Connection, token: AccessToken) -> None:
-    connection.execute(
-        f"INSERT INTO access_token ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            token.id,
-            token.digest,
-            token.name,
-            token.subject,
-            token.grant,
-            token.created,
-            token.expires,
-            token.last_used,
-            token.revoked,
-        ),
+    checked = (
+        token.id,
+        token.digest,
+        token.name,
+        token.subject,
+        token.grant,
+        token.created,
+        token.expires,
+        token.revoked,
     )
+    connection.execute(
+        f"INSERT INTO access_token ({_CHECKED}, row_check, last_used) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*checked, row_checksum(*checked), token.last_used),
+    )
+
+
+def _token(row: tuple[Any, ...]) -> AccessToken:
+    name, digest, title, subject, granted, created, expires, revoked, _, last_used = row
+    if not is_intact(row[:-1]):
+        raise DataDamaged(None, DAMAGED, what=f"token {name!r}")
+    return AccessToken(name, digest, title, subject, granted, created, expires, last_used, revoked)
 
 
 def token(connection: sqlite3.Connection, identifier: str) -> AccessToken | None:
     row = connection.execute(f"SELECT {_TOKEN} FROM access_token WHERE name = ?", (identifier,)).fetchone()
-    return None if row is None else AccessToken(*row)
+    return None if row is None else _token(row)
 
 
 def tokens(connection: sqlite3.Connection) -> list[AccessToken]:
-    return [AccessToken(*row) for row in connection.execute(f"SELECT {_TOKEN} FROM access_token ORDER BY id")]
+    return [_token(row) for row in connection.execute(f"SELECT {_TOKEN} FROM access_token ORDER BY id")]
 
 
 def revoke_token(connection: sqlite3.Connection, identifier: str, now: Milliseconds) -> AccessToken | None:
-    connection.execute("UPDATE access_token SET revoked = ? WHERE name = ? AND revoked IS NULL", (now, identifier))
+    found = token(connection, identifier)
+    if found is not None and found.revoked is None:
+        connection.execute("UPDATE access_token SET revoked = ? WHERE name = ?", (now, identifier))
+        connection.execute(
+            f"UPDATE access_token SET row_check = {checksum_of('access_token')} WHERE name = ?", (identifier,)
+        )
     return token(connection, identifier)
 
 
@@ -49,13 +67,14 @@ def note_use(connection: sqlite3.Connection, used: Mapping[str, int]) -> None:
 
 def note_audit(connection: sqlite3.Connection, entries: Iterable[AuditEntry]) -> None:
     connection.executemany(
-        "INSERT INTO audit (time, action, subject, credential, project, path, version, detail)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (each.time, each.action, each.subject, each.credential, each.project, each.path, each.version, each.detail)
-            for each in entries
-        ],
+        f"INSERT INTO audit ({_AUDIT}, row_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*(values := _values(each)), row_checksum(*values)) for each in entries],
     )
+
+
+def _values(entry: AuditEntry) -> tuple[int | str | None, ...]:
+    who = (entry.time, entry.action, entry.subject, entry.credential)
+    return (*who, entry.project, entry.path, entry.version, entry.detail)
 
 
 def audit(
@@ -75,11 +94,17 @@ def audit(
         conditions.append("id < ?")
         values.append(before)  # type: ignore[arg-type]
     rows = connection.execute(
-        "SELECT time, action, subject, credential, project, path, version, detail, id FROM audit"
-        f" WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+        f"SELECT id, {_AUDIT}, row_check FROM audit WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
         (*values, limit),
     )
-    return [AuditEntry(*row) for row in rows]
+    return [_entry(row) for row in rows]
+
+
+def _entry(row: tuple[Any, ...]) -> AuditEntry:
+    id, time, action, subject, credential, project, path, version, detail, _ = row
+    if not is_intact(row[1:]):
+        raise DataDamaged(None, DAMAGED, what=f"entry {id} of the audit")
+    return AuditEntry(time, action, subject, credential, project, path, version, detail, id)
 
 
 def forget_audit(connection: sqlite3.Connection, before: Milliseconds) -> int:

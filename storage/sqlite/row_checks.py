@@ -23,6 +23,8 @@ CHECKED = {
     "output_state": ("turn", "body"),
     "block": ("turn", "position", "type", "created_at", "told_from", "checksum"),
     "done": ("project", "key", "digest", "session", "turn", "block_count", "done_at"),
+    "access_token": ("name", "digest", "title", "subject", "granted", "created", "expires", "revoked"),
+    "audit": ("time", "action", "subject", "credential", "project", "path", "version", "detail"),
 }
 """By table the columns, in their order. Of a turn the session is checked by its name: it is told with each turn."""
 
@@ -46,6 +48,8 @@ _IN_WORDS = {
     "prompt": "'the prompt of turn ' || " + _TURN.format(turn="prompt.turn"),
     "output_state": "'what is known of the output of turn ' || " + _TURN.format(turn="output_state.turn"),
     "done": "'what came of the key ' || key",
+    "access_token": "'token ' || name",
+    "audit": "'entry ' || id || ' of the audit'",
 }
 
 

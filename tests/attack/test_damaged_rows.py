@@ -18,8 +18,10 @@ import structlog
 from gateway.app import create_app
 from gateway.maintenance.verify import verify_storage
 from gateway.settings import Settings
-from storage.errors import StorageError
+from storage.errors import DataDamaged, StorageError
 from storage.opening import open_storage_read_only, sqlite_url
+from storage.records import AccessToken, AuditEntry, Milliseconds
+from storage.sqlite import SQLiteStorage
 from storage.sqlite.row_checks import CHECKED
 
 _FLIPS = int(os.environ.get("FLIPS", "60"))
@@ -27,7 +29,8 @@ _KEY = {"Idempotency-Key": "one"}
 _PLAIN = {"Content-Type": "text/plain"}
 
 # Apart from `row_check` itself; and what decides only of which file, turn, block or key a row is: there is none then.
-_VALUES = [(table, column) for table, columns in CHECKED.items() for column in columns] + [
+_OF_ACCESS = ("access_token", "audit")
+_VALUES = [(table, column) for table, columns in CHECKED.items() for column in columns if table not in _OF_ACCESS] + [
     ("project", "tombstone_floor"),
     ("file", "base_version"),
     ("block", "content"),
@@ -234,6 +237,32 @@ def test_a_write_to_what_is_damaged_is_refused_and_others_are_stored(filled: Fil
             assert [answer.status_code for answer in stored] == [201, 201]
             deleted = await client.delete("/files/a.md")
             assert deleted.json()["code"] == "data_damaged"
+
+    asyncio.run(work())
+
+
+async def _read_access(storage: SQLiteStorage) -> None:
+    """Both by one token and by lists; a token whose id has changed is in the list alone."""
+    assert (await storage.token("a")) in (None, *await storage.tokens())
+    assert len(await storage.audit(limit=9)) == 1
+
+
+def test_a_damaged_token_grants_nothing_and_no_damaged_entry_is_told(tmp_path: Path) -> None:
+    async def work() -> None:
+        for table in _OF_ACCESS:
+            for column in CHECKED[table]:
+                database = tmp_path / f"{table}-{column}.db"
+                storage = await SQLiteStorage.open(database)
+                await storage.add_token(AccessToken("a", b"digest", "name", "ada", "{}", Milliseconds(1)))
+                await storage.note_audit([AuditEntry(Milliseconds(1), "created")])
+                await _read_access(storage)
+                await storage.close()
+                _change(database, table, column)
+                storage = await SQLiteStorage.open(database, same=True)
+                with pytest.raises(DataDamaged):
+                    await _read_access(storage)
+                assert await verify_storage(storage, lambda line: None)
+                await storage.close()
 
     asyncio.run(work())
 
