@@ -105,6 +105,23 @@ def _cut(seconds: float) -> float:
     return min(seconds, _CUT_S * (1 - random.random() * _CUT_JITTER))
 
 
+class _Receiver:
+    """What one walk through the application receives: the body, and after that only that the client has left."""
+
+    __slots__ = ("_asked", "_pending")
+
+    def __init__(self, pending: "_PendingRequest") -> None:
+        self._pending = pending
+        self._asked = False
+
+    async def __call__(self) -> Message:
+        if not self._asked:
+            self._asked = True
+            return self._pending.request()
+        await self._pending.left()
+        return {"type": "http.disconnect"}
+
+
 class _PendingRequest:
     """One request while it waits, and its answer once it does not."""
 
@@ -116,6 +133,7 @@ class _PendingRequest:
         "_deadline",
         "_ended",
         "_holder",
+        "_left",
         "_metrics",
         "_scope",
         "_send",
@@ -145,6 +163,8 @@ class _PendingRequest:
         self._waiter: Waiter | None = None
         self._answer: asyncio.Task[None] | None = None
         self._ended = False
+        self._left: asyncio.Event | None = None
+        """Tells who listens for it that the client has left."""
         self._access: Access = scope.get("gateway.access", OPEN)
         self._access.watch(self._expire)
         self._deadline = asyncio.get_running_loop().time() + _cut(asked.seconds)
@@ -187,7 +207,7 @@ class _PendingRequest:
         left = 0.0 if self._waiters.draining else self._deadline - asyncio.get_running_loop().time()
         scope = {**self._scope, SECONDS_LEFT: left}
         try:
-            await self._app(scope, self._receive, self._send)
+            await self._app(scope, _Receiver(self), self._send)
         except WaitForChange as asked:
             if not self._ended:
                 self._wait(asked)
@@ -198,8 +218,15 @@ class _PendingRequest:
                 self._holder.cancel()  # half an answer is out: `end` passes the failure on, which ends the connection
             raise
 
-    async def _receive(self) -> Message:
+    def request(self) -> Message:
+        """The body, as ASGI has it."""
         return {"type": "http.request", "body": self._body}
+
+    async def left(self) -> None:
+        """Wait until the client has left."""
+        if not self._ended:
+            self._left = self._left or asyncio.Event()
+            await self._left.wait()
 
     async def _send_remembered(self) -> bool:
         """Answer as somebody with the same question was answered a moment ago; False if nobody was."""
@@ -219,6 +246,8 @@ class _PendingRequest:
     async def end(self) -> None:
         """Forget it: the client has its answer, or has left."""
         self._ended = True
+        if self._left is not None:
+            self._left.set()
         self._access.unwatch(self._expire)
         waiter, self._waiter = self._waiter, None  # it knows this request: together they would outlive the connection
         if waiter is not None:
