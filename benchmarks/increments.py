@@ -31,9 +31,10 @@ from benchmarks.documents import PROJECT, document_of, fill, keystrokes, pasted,
 from benchmarks.harness import Aim, Plan, Row, compare, folder, take_turns
 from benchmarks.load import Load, compare_times, fetch, put_under_load, request
 from benchmarks.servers import SERVER_CORE, Server, baseline, gateway, on_core
-from gateway.files.documents import Documents, stored_parts
+from gateway.files.documents import Documents, stored_rows
 from gateway.files.store import Files
 from gateway.watch.hub import Hub
+from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import build_document
 from storage.sqlite import SQLiteStorage
 
@@ -155,7 +156,7 @@ def _functions_compared(
     async def load(document: _Document) -> None:
         stored = await storage.read_document(PROJECT, document.path)
         assert stored is not None
-        build_document(stored_parts(stored)).get_update(document.state_vector)
+        build_document(updates_of(stored_rows(stored))).get_update(document.state_vector)
 
     def timed(work: Callable[[_Document], Awaitable[None]], document: _Document, times: int) -> float:
         return loop.run(_median_time(work, document, times))

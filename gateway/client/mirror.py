@@ -29,6 +29,7 @@ from gateway.client.polling.project_stream import Transport, file_topic
 from gateway.client.polling.subscription import Polled
 from gateway.client.project import Project
 from gateway.wire.files import Receipt
+from gateway.yjs.halves import Halves
 from gateway.yjs.scan import MalformedUpdate, Place, scan
 from gateway.yjs.surrogates import cuts, part_pairs, second_halves
 
@@ -184,7 +185,7 @@ class DocumentMirror(Poller):
     def _open_document(self) -> None:
         self.doc: pycrdt.Doc[Any] = pycrdt.Doc()
         self._observation = self.doc.observe(self._note_edit)
-        self._halves: set[Place] = set()
+        self._halves = Halves()
         """Where in the texts of `doc` the second half of a surrogate pair is, or was."""
         self._damaged = False
         """Whether an edit here has parted a pair: `doc` then lacks text that the gateway has."""
@@ -200,12 +201,12 @@ class DocumentMirror(Poller):
         self._edits.add(edit)
         with contextlib.suppress(MalformedUpdate):  # the gateway will say so
             self._damaged = self._damaged or bool(self._parted_by(edit))
-            self._halves |= second_halves([edit])
+            self._halves.update(second_halves([edit]))
         self._start_push()
 
     def _parted_by(self, update: bytes) -> set[Place]:
         """The pairs of `doc` that an update parts. yrs loses text there (`gateway.yjs.surrogates`)."""
-        return self._halves & set(cuts(scan(update))) if self._halves else set()
+        return {place for place in cuts(scan(update)) if place in self._halves} if self._halves else set()
 
     def _build(self, updates: Sequence[bytes]) -> None:
         """Apply the updates that make a document to an empty one, with the pairs that any of them parts as Yjs has
@@ -216,10 +217,13 @@ class DocumentMirror(Poller):
         """
         with _readable():
             halves = second_halves(updates)
-            parted = {place for update in updates for place in cuts(scan(update))} & halves if halves else set()
+            parted: set[Place] = set()
+            if halves:
+                parted = {place for update in updates for place in cuts(scan(update)) if place in halves}
             for update in updates:
                 self._apply(part_pairs(update, parted))
-        self._halves = halves - parted
+        halves.remove(parted)
+        self._halves = halves
 
     def _build_anew(self, whole: Sequence[bytes]) -> None:
         """Take another document in the place of `doc`, of what the gateway has and what it does not have yet."""
@@ -320,7 +324,7 @@ class DocumentMirror(Poller):
             self.version = 0  # an edit that was acknowledged meanwhile comes with the next increment
         else:
             self._apply(content.update)
-            self._halves |= halves
+            self._halves.update(halves)
             if _holds_more(self._integrated, content.update):
                 self._edits.add(self._integrated)  # with it, the document could integrate what others had sent it
         self._edits.live(content.incarnation)

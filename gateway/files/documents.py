@@ -6,13 +6,17 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
+from gateway.files.heavy_edits import build_in_turns, open_stored
 from gateway.files.open_document import OpenDocument, is_snapshot_due
 from gateway.wire.problems import DocumentTooLarge
-from gateway.workers.pool import HEAVY_BYTES, client_of_request, in_worker
-from gateway.yjs.surrogates import may_hold_pairs, second_halves, updates_of
-from gateway.yjs.updates import EMPTY_UPDATE, Document, build_document, build_update
+from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
+from gateway.yjs.nesting import DEEPEST, most_types
+from gateway.yjs.surrogates import second_halves, updates_of
+from gateway.yjs.updates import EMPTY_UPDATE, build_document
 from storage import AppendUpdate, Commit, Committed, Incarnation, Storage, StoredDocument, Version, new_incarnation
 
+_LIGHT_BYTES = 32 * 1024
+"""A stored document of at most so many bytes is built in one step."""
 _LARGE_SHARE = 8
 """A document is large that takes more than this share of the memory."""
 _NO_STRUCTS = EMPTY_UPDATE[:1]
@@ -57,7 +61,7 @@ class Documents:
     def peek(self, project: str, path: str) -> OpenDocument | None:
         """The file's document if it is open and holds nothing that is not durable."""
         document = self._open.get((project, path))
-        return document if document is not None and not document.pending else None
+        return document if document is not None and not document.pending and not document.changing else None
 
     async def open(self, project: str, path: str) -> OpenDocument:
         """The file's document, opened if need be; an empty one where there is no file.
@@ -105,28 +109,35 @@ class Documents:
             if head is not None and not head.deleted:  # it came into being between the two reads
                 return await self._read(project, path)
             incarnation = new_incarnation()
-            return OpenDocument(project, path, head, incarnation, self._build([], incarnation), [], set())
-        parts = stored_parts(stored)
-        halves = await in_worker(second_halves, [part for part in parts if may_hold_pairs(part)])
-        if sum(map(len, parts)) > HEAVY_BYTES and len(parts) > 1:
-            parts = [await in_worker(build_update, parts)]
-        head = stored.head
-        built = self._build(parts, head.incarnation)
-        document = OpenDocument(project, path, head, head.incarnation, built, parts, halves)
+            return OpenDocument(project, path, head, incarnation, build_document([], self._client(incarnation)), 0)
+        head, rows = stored.head, stored_rows(stored)
+        size, client = sum(map(len, rows)), self._client(head.incarnation)
+        if size <= _LIGHT_BYTES:
+            parts = updates_of(rows)
+            built, halves = build_document(parts, client), second_halves(parts)
+            document = OpenDocument(
+                project, path, head, head.incarnation, built, size, halves, DEEPEST - sum(map(most_types, parts))
+            )
+        else:
+            opened = await in_worker(open_stored, rows, units=LIGHT_UNITS)
+            built = await build_in_turns(opened.slices, client)
+            document = OpenDocument(
+                project, path, head, head.incarnation, built, opened.size, opened.halves, opened.levels_left
+            )
         if stored.snapshot is not None:
             document.snapshot_log_size = stored.snapshot.log_size
             document.snapshot_size = len(stored.snapshot.body)
         return document
 
-    def _build(self, parts: Sequence[bytes], incarnation: Incarnation) -> Document:
-        """The document, with the Yjs client that the gateway is when it edits this life of a file itself.
+    def _client(self, incarnation: Incarnation) -> int:
+        """The Yjs client that the gateway is when it edits this life of a file itself.
 
         Where a client writes a clock twice, replicas differ for ever. So names, such as a path, have no part in it:
         they are the same when a database is set back, and in a copy of a file on another gateway. It is one for each
         life and run of the gateway: with one for each `PUT` the state vector would grow without end.
         """
         digest = hashlib.blake2b(incarnation.encode(), digest_size=4, key=self._run).digest()
-        return build_document(parts, int.from_bytes(digest) or 1)
+        return int.from_bytes(digest) or 1
 
     def _make_room(self, key: tuple[str, str], memory: int) -> None:
         """Close documents, least recently used first, until `memory` more fits.
@@ -159,7 +170,7 @@ class Documents:
         for other, document in self._open.items():
             if taken + memory <= budget:
                 break
-            if (other in self._large) == large and not document.pending:
+            if (other in self._large) == large and not document.engaged:
                 closing.append((other, document))
                 taken -= document.memory
         return closing, not taken or taken + memory <= budget
@@ -253,9 +264,11 @@ class Documents:
             self._close(key, document)
 
     async def settle(self, project: str, path: str) -> None:
-        """Wait until what is queued of a file's document is decided."""
+        """Wait until what is being written to a file, or queued, is decided."""
         document = self._open.get((project, path)) or self._undecided.get((project, path))
         if document is not None:
+            async with document.turn:
+                pass
             await document.settle()
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
@@ -283,7 +296,7 @@ class Documents:
     def release(self, project: str, path: str) -> None:
         """Close a file's document if nothing of it is queued: nobody is expected to write to it soon."""
         document = self._open.get((project, path))
-        if document is not None and not document.pending:
+        if document is not None and not document.engaged:
             self.discard(document)
 
     def close(self) -> None:
@@ -300,6 +313,6 @@ class Documents:
         document.close()
 
 
-def stored_parts(stored: StoredDocument) -> list[bytes]:
-    """The updates that make a stored document, oldest first."""
-    return list(updates_of([*([stored.snapshot.body] if stored.snapshot else []), *stored.updates]))
+def stored_rows(stored: StoredDocument) -> list[bytes]:
+    """The rows that make a stored document, oldest first."""
+    return [*([stored.snapshot.body] if stored.snapshot else []), *stored.updates]

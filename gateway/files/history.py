@@ -1,5 +1,6 @@
 """What a file was: its versions, what changed between two of them, and the way back to one."""
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -11,7 +12,7 @@ from gateway.files.store import Files, Written
 from gateway.wire.files import History, TextDifference, TextEdit, VersionEntry
 from gateway.wire.problems import FileNotFound, NotAText, ProjectNotFound
 from gateway.wire.values import rfc3339
-from gateway.workers.pool import compare_in_worker
+from gateway.workers.pool import compare_in_worker, in_worker
 from gateway.yjs.diff import Difference, Work, differences
 from gateway.yjs.roots import RootIsNotText, read_text
 from gateway.yjs.text_edits import smallest_edits
@@ -89,13 +90,15 @@ class Versions:
         return TextDifference(older, newer, edits)
 
     async def _texts(self, project: str, path: str, older: int, newer: int, root: str) -> tuple[str, str]:
+        read = functools.partial(read_text, root=root, absent=True)
         try:
-            return (
-                read_text([(await self._files.read_at(project, path, older)).update], root, absent=True),
-                read_text([(await self._files.read_at(project, path, newer)).update], root, absent=True),
-            )
+            old, new = [
+                await in_worker(read, [(await self._files.read_at(project, path, version)).update])
+                for version in (older, newer)
+            ]
         except RootIsNotText as error:
             raise NotAText(str(error), error.roots) from None
+        return old, new
 
     async def restore(
         self, project: str, path: str, version: int, preconditions: Preconditions, author: str | None

@@ -6,21 +6,40 @@ from typing import NamedTuple
 
 import pycrdt
 
-from gateway.yjs.admission import complete_part, is_complete
-from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth, most_types
+from gateway.files.heavy_edits import Basis, build_in_turns, levels_left, parted_slices
+from gateway.pace import with_turns
+from gateway.workers.pool import run_in_worker
+from gateway.yjs.admission import is_complete
+from gateway.yjs.halves import Halves
+from gateway.yjs.nesting import DEEPEST
+from gateway.yjs.preparation import Prepared, prepare, prepare_together
+from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
-from gateway.yjs.roots import require_text
-from gateway.yjs.scan import SKIP, Place, Scan
-from gateway.yjs.stored_form import to_stored, to_wire
+from gateway.yjs.scan import TooMuch
+from gateway.yjs.stored_form import to_wire
 from gateway.yjs.structs import read_state_vector
-from gateway.yjs.surrogates import cuts, halves_of, may_hold_pairs, name_pairs, part_pairs, second_halves
-from gateway.yjs.text_edits import apply_edits, most_edits, smallest_edits
-from gateway.yjs.updates import Document, InvalidUpdate, build_document, keep_pairs_whole, read_update, run_yrs
+from gateway.yjs.surrogates import name_pairs, part_pairs, second_halves
+from gateway.yjs.updates import Document, InvalidUpdate, build_document, keep_pairs_whole, merge, run_yrs
 from storage import Committed, FileHead, Incarnation, Line, Version
 
 _MEMORY_PER_BYTE = 10
 """An open document takes 5 to 14 times its encoded size."""
 _MEMORY_PER_DOCUMENT = 4096
+
+_LIGHT_WORK = 4096
+"""How much of an update is admitted in one step: about 5 ms, in a document that is not large."""
+_LEAST_WORK = 16
+_SLICE_WORK = 16 * 1024
+"""How much of a prepared update is taken in in one step: about 5 ms."""
+_MOVES = 40_000_000
+"""yrs moves all structs of a client behind one that it parts: so many are moved in about 10 ms."""
+_BYTES_PER_STRUCT = 6
+_LIGHT_BYTES = 128 * 1024
+"""How large a document and a text may be together where the text is put in one step."""
+_LIGHT_STEPS = 1_000_000
+"""How many pieces of a text yrs may walk over for that: about 5 ms."""
+_LIGHT_RESTORED = 8 * 1024
+"""How large two documents may be together of which one becomes the other in one step."""
 
 _SNAPSHOT_TAIL = 32 * 1024
 """A snapshot is due when the updates after the last one hold this many bytes and half of its own. So the snapshots of a
@@ -59,8 +78,9 @@ class OpenDocument:
         head: FileHead | None,
         incarnation: Incarnation,
         document: Document,
-        parts: Sequence[bytes],
-        halves: set[Place],
+        size: int = 0,
+        halves: Halves | None = None,
+        levels: int = DEEPEST,
     ) -> None:
         self.project = project
         self.path = path
@@ -72,17 +92,21 @@ class OpenDocument:
         """The version that the next update builds on: ahead of `head` while updates are queued."""
         self.snapshot_log_size = 0
         self.snapshot_size = 0
-        self.size = sum(map(len, parts))
+        self.size = size
         """Bytes of the encoded document, about."""
         self.usable = True
+        self.turn = asyncio.Lock()
+        """Held by whoever is writing: writes are made in the order in which they come."""
+        self.changing = False
+        """Whether it holds a part of an update, and is about to hold the rest."""
         self.line = Line()
         """What is queued of this opening of the file: each update builds on the one before it."""
         self._document = document
         self._clocks = read_state_vector(document.get_state())
         """The state vector of the document."""
-        self._halves = halves
+        self._halves = Halves() if halves is None else halves
         """Where in its texts the second half of a surrogate pair is, or was."""
-        self._levels_left = DEEPEST - sum(map(most_types, parts))
+        self._levels_left = levels
         """So many shared types may be added before it must be looked at how deeply they are nested."""
         self._pending: asyncio.Future[tuple[Committed, ...]] | None = None
         self._queued = 0
@@ -98,6 +122,11 @@ class OpenDocument:
         return self._queued > 0
 
     @property
+    def engaged(self) -> bool:
+        """Whether somebody is writing to it, or updates of it are queued."""
+        return self._queued > 0 or self.turn.locked()
+
+    @property
     def memory(self) -> int:
         """Bytes of memory that the document takes, as estimated."""
         return _MEMORY_PER_DOCUMENT + _MEMORY_PER_BYTE * self.size
@@ -108,117 +137,150 @@ class OpenDocument:
             return False
         return is_snapshot_due(self.head.size - self.snapshot_log_size, self.snapshot_size)
 
-    def admit(self, update: bytes, *, stored: bool = False) -> Admitted:
-        """Apply a client's update, as far as the document has what the update builds on.
+    @property
+    def light_work(self) -> int:
+        """How much an update may be that is admitted in one step, as `scan` counts it."""
+        return max(_LEAST_WORK, min(_LIGHT_WORK, _MOVES // self._most_pieces))
 
-        After an error the document must be discarded: it may hold a part of the update.
+    @property
+    def slice_work(self) -> tuple[int, int]:
+        """How much of an update is taken in in one step, and how much of that it is to part a struct."""
+        return _SLICE_WORK, self._most_pieces * _SLICE_WORK // _MOVES
+
+    @property
+    def _most_pieces(self) -> int:
+        """How many structs the document holds at most, about."""
+        return 1 + self.size // _BYTES_PER_STRUCT
+
+    @property
+    def basis(self) -> Basis:
+        """What there is to know of the document before it takes something in."""
+        return Basis(self._document.get_state(), self._halves, self.slice_work)
+
+    def prepare(self, update: bytes, *, stored: bool = False) -> Prepared:
+        """Look at a client's update: what of it the document can take in.
 
         Args:
             stored: the update is in the stored form already.
 
         Raises:
+            InvalidUpdate
+            TooMuch: it is too much to be looked at in one step.
+        """
+        return prepare(update, self._clocks, self._halves, stored=stored, most=self.light_work)
+
+    def prepare_together(self, updates: Sequence[bytes]) -> Prepared:
+        """The same of several updates as one.
+
+        Raises:
+            Refused, InvalidUpdate, TooMuch
+        """
+        return prepare_together(updates, self._clocks, self._halves, most=self.light_work)
+
+    def admit(self, update: bytes, *, stored: bool = False) -> Admitted:
+        """Prepare an update and take it in, in one step.
+
+        Raises:
+            As `prepare` and `take_in_now`.
+        """
+        return self.take_in_now(self.prepare(update, stored=stored))
+
+    def take_in_now(self, prepared: Prepared) -> Admitted:
+        """Apply a prepared update in one step.
+
+        After an InvalidUpdate the document must be discarded: it may hold a part of the update.
+
+        Raises:
+            InvalidUpdate, Gap
+            TooMuch: it is too much for one step. The document is as it was.
+        """
+        if len(prepared.slices) > 1:
+            raise TooMuch
+        if self.size > _LIGHT_BYTES and (prepared.parted or prepared.types > self._levels_left):
+            raise TooMuch
+        former = self._document
+        if prepared.parted:
+            self._replace(build_document([part_pairs(former.get_update(), prepared.parted)], former.client_id))
+        row = self._apply(prepared.update)
+        if prepared.types > self._levels_left:
+            self._levels_left = levels_left([self._document.get_update()])
+        else:
+            self._levels_left -= prepared.types
+        return self._taken_in(prepared, prepared.update if row == prepared.update else row, former)
+
+    async def take_in(self, prepared: Prepared) -> Admitted:
+        """The same with turns of the event loop between the parts of the update. Nobody else may write meanwhile.
+
+        The document must be as it was when the update was prepared. Where `changing` is set after an error, and after
+        an InvalidUpdate, the document must be discarded.
+
+        Raises:
             InvalidUpdate, Gap
         """
-        scanned = read_update(update)
-        incomplete = not is_complete(scanned, self._clocks)
-        if incomplete:
-            update = complete_part(update, scanned, self._clocks)
-            scanned = read_update(update)
-        if not stored and scanned.odd:
-            update = to_stored(update, scanned)
-            scanned = read_update(update)
-        row = self._apply(update, scanned)
-        if incomplete and row is None:
-            raise Gap
-        return Admitted(row, incomplete)
-
-    def lacks(self, update: bytes) -> bool:
-        """Whether an update that was admitted, or is well formed, builds on something that the document lacks."""
-        return not is_complete(read_update(update), self._clocks)
-
-    def _apply(self, update: bytes, scanned: Scan) -> bytes | None:
-        """Apply an update in the stored form that lacks nothing; returns the row of the log, None if nothing is new."""
         former = self._document
-        update, halves, parted = self._part_pairs(update, scanned)
+        if prepared.types > self._levels_left:
+            left = await run_in_worker(levels_left, [former.get_update(), *prepared.slices])
+        else:
+            left = self._levels_left - prepared.types
+        self.changing = True
+        if prepared.parted:
+            parted = await run_in_worker(parted_slices, former.get_update(), prepared.parted)
+            self._replace(await build_in_turns(parted, former.client_id))
+        emitted = [self._apply(each) async for each in with_turns(prepared.slices, 1)]
+        rows = [each for each in emitted if each is not None]
+        row: bytes | None = prepared.update
+        if emitted != prepared.slices:
+            row = None if not rows else rows[0] if len(rows) == 1 else await run_in_worker(merge, rows)
+        self.changing = False
+        self._levels_left = left
+        return self._taken_in(prepared, row, former)
+
+    def _apply(self, update: bytes) -> bytes | None:
+        """Apply a part of an update; returns what the document emits."""
         self._emitted.clear()
-        try:
-            if scanned.types > DEEPEST:
-                depth(scanned)
-            run_yrs(lambda: self._document.apply_update(update))
-            if scanned.types > self._levels_left:
-                self._levels_left = DEEPEST - depth(read_update(self._document.get_update()))
-            else:
-                self._levels_left -= scanned.types
-        except NestedTooDeeply as error:
-            raise InvalidUpdate(str(error)) from None
-        self._note_clocks(scanned, whole=self._emitted == [update])
-        row = self._take_emitted()
+        run_yrs(lambda: self._document.apply_update(update))
+        return self._take_emitted()
+
+    def _taken_in(self, prepared: Prepared, row: bytes | None, former: Document) -> Admitted:
+        """Note what the document has now; returns the row of the log."""
+        if row is prepared.update:
+            for client, _, end in prepared.runs:
+                self._clocks[client] = end
+        else:
+            self._clocks = read_state_vector(self._document.get_state())
+            if not is_complete(prepared.runs, prepared.needs, self._clocks) or any(
+                end > self._clocks.get(client, 0) for client, _, end in prepared.runs
+            ):
+                raise InvalidUpdate("its structs build on each other in a circle")
         if row is None:
-            if parted:  # no row names them: the log has these pairs whole
+            if prepared.parted:  # no row names them: the log has these pairs whole
                 self._replace(former)
-                self._halves |= parted
-            return None
-        self._halves |= halves
-        return name_pairs(row, parted)
-
-    def _part_pairs(self, update: bytes, scanned: Scan) -> tuple[bytes, set[Place], set[Place]]:
-        """Make twice U+FFFD of the pairs that an update parts, in the document and in the update.
-
-        Returns the update, the second halves of the pairs in it, and those of the pairs that were in the document.
-        """
-        paired = may_hold_pairs(update)
-        if not paired and not self._halves:
-            return update, set(), set()
-        parting = set(cuts(scanned))
-        halves: set[Place] = set()
-        if paired:
-            halves = set(halves_of(update, scanned))
-            own = {place for place in halves if place in parting or self._clocks.get(place[0]) == place[1]}
-            update = part_pairs(update, own)
-            halves -= own
-        parted = self._halves & parting
-        if parted:
-            self._replace(build_document([part_pairs(self._document.get_update(), parted)], self._document.client_id))
-            self._halves -= parted
-        return update, halves, parted
+            if prepared.incomplete:
+                raise Gap
+            return Admitted(None)
+        self._halves.remove(prepared.parted)
+        self._halves.update(prepared.halves)
+        return Admitted(name_pairs(row, prepared.parted), prepared.incomplete)
 
     def _replace(self, document: Document) -> None:
         self._document.unobserve(self._subscription)
         self._document = document
         self._subscription = document.observe(self._keep)
 
-    def _note_clocks(self, scanned: Scan, *, whole: bool) -> None:
-        """Note what the document has now. Where it emitted the whole update, it has taken the whole of it in."""
-        if whole:
-            for struct in scanned.structs:
-                if struct.kind != SKIP:
-                    self._clocks[struct.client] = struct.clock + struct.length
-            return
-        self._clocks = read_state_vector(self._document.get_state())
-        if not is_complete(scanned, self._clocks) or any(
-            struct.kind != SKIP and struct.clock + struct.length > self._clocks.get(struct.client, 0)
-            for struct in scanned.structs
-        ):
-            raise InvalidUpdate("its structs build on each other in a circle")
-
     def edit_text(self, root: str, text: str, *, make: bool = True) -> bytes | None:
         """Make the text of a root `text` by the smallest edit; returns the update, None where nothing changes.
 
         Raises:
             RootIsNotText: the document is as it was.
+            TooMuch: it is too much for one step. The document is as it was.
         """
+        if self.size + len(text) > _LIGHT_BYTES:
+            raise TooMuch
         self._emitted.clear()
-        require_text(self._document, root, absent=make)
-        if not text and root not in self._document.keys():  # noqa: SIM118 - not a dict
-            return None
-        target = self._document.get(root, type=pycrdt.Text)
-        present = str(target)
-        edits = smallest_edits(present, text, most_edits(present, self.size))
-        with self._document.transaction():
-            apply_edits(target, edits)
+        edit_text(self._document, root, text, make=make, encoded_size=self.size, most_steps=_LIGHT_STEPS)
         row = self._take_emitted()
         if row is not None:
-            self._halves |= second_halves([row])
+            self._halves.update(second_halves([row]))
             self._clocks = read_state_vector(self._document.get_state())
         return row
 
@@ -229,7 +291,10 @@ class OpenDocument:
 
         Raises:
             roots.NestedTooDeeply: the document is as it was.
+            TooMuch: it is too much for one step. The document is as it was.
         """
+        if self.size + len(old) > _LIGHT_RESTORED:
+            raise TooMuch
         update = restoring_update(to_wire(self._document.get_update()), to_wire(old), self._document.client_id)
         return None if update is None else self.admit(update).row
 
@@ -242,6 +307,11 @@ class OpenDocument:
 
     def state_vector(self) -> bytes:
         return self._document.get_state()
+
+    @property
+    def client_id(self) -> int:
+        """The Yjs client that the gateway is when it edits the document itself."""
+        return self._document.client_id
 
     def encode(self, state_vector: bytes | None = None) -> bytes:
         """The whole document as an update, or what a replica with `state_vector` lacks."""

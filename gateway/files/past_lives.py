@@ -8,11 +8,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.files.documents import stored_parts
+from gateway.files.documents import stored_rows
 from gateway.files.open_document import OpenDocument
-from gateway.workers.pool import in_worker
-from gateway.yjs.scan import SKIP, scan
+from gateway.workers.pool import LIGHT_UNITS, in_worker
+from gateway.yjs.scan import scan
 from gateway.yjs.structs import MalformedUpdate, Reader, read_state_vector
+from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import build_document
 from storage import FileHead, Storage
 
@@ -51,7 +52,7 @@ class PastLives:
         if not has_past(document.head):
             return False
         try:
-            ranges = await in_worker(_clocks_of_update, [update])
+            ranges = await in_worker(_clocks_of_update, [update], units=LIGHT_UNITS)
         except MalformedUpdate:
             return False  # who admits it will say what is wrong
         return await self._meet(document, ranges)
@@ -93,7 +94,8 @@ class PastLives:
             stored = await self._storage.read_document(project, path, at_version=version)
             if stored is None:  # squashed
                 continue
-            for client, clock in read_state_vector(await in_worker(_state_vector, stored_parts(stored))).items():
+            state_vector = await in_worker(_state_vector, stored_rows(stored))
+            for client, clock in read_state_vector(state_vector).items():
                 clocks[client] = max(clock, clocks.get(client, 0))
         self._keep((project, path), _state(head), clocks)
         return clocks
@@ -123,17 +125,8 @@ def _from_zero(clocks: Mapping[int, int]) -> Iterable[tuple[int, int, int]]:
 def _clocks_of_update(parts: Sequence[bytes]) -> list[Clocks]:
     (update,) = parts
     scanned = scan(update)
-    ranges: list[Clocks] = []
-    for struct in scanned.structs:
-        if struct.kind == SKIP:  # it only stands for what is not here
-            continue
-        end = struct.clock + struct.length
-        if ranges and ranges[-1].client == struct.client and ranges[-1].end == struct.clock:
-            ranges[-1] = ranges[-1]._replace(end=end)
-        else:
-            ranges.append(Clocks(struct.client, struct.clock, end))
-    return ranges + [Clocks(*each) for each in scanned.deletes]
+    return [Clocks(*each) for each in (*scanned.runs, *scanned.deletes)]
 
 
 def _state_vector(parts: Sequence[bytes]) -> bytes:
-    return build_document(parts).get_state()
+    return build_document(updates_of(parts)).get_state()

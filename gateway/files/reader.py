@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.files.documents import Documents, stored_parts
+from gateway.files.documents import Documents, stored_rows
 from gateway.watch.hub import Hub
 from gateway.wire.headers import file_headers
 from gateway.wire.problems import (
@@ -20,7 +20,7 @@ from gateway.wire.problems import (
     VersionNotFound,
     WriteContention,
 )
-from gateway.workers.pool import in_worker
+from gateway.workers.pool import LIGHT_UNITS, in_worker
 from gateway.yjs import roots
 from gateway.yjs.roots import RootIsNotText, read_roots, read_text
 from gateway.yjs.scan import MARK
@@ -135,7 +135,8 @@ class FileReader:
                 return _content(head, document.encode(state_vector))
             whole = await self.read_whole(project, path)
             _require_few(state_vector, lambda: whole.update)
-            update = await in_worker(_diff, (whole.update, state_vector))
+            diff = functools.partial(_diff, state_vector=state_vector)
+            update = await in_worker(diff, [whole.update], units=LIGHT_UNITS)
         except InvalidUpdate as error:
             raise InvalidStateVector(str(error)) from None
         return Content(update, whole.incarnation, whole.version, whole.last_modified)
@@ -144,7 +145,7 @@ class FileReader:
         """The update of a content, as clients are to have it."""
         if MARK not in content.update:
             return content.update
-        return await in_worker(_to_wire, [content.update])
+        return await in_worker(_to_wire, [content.update], units=LIGHT_UNITS)
 
     async def text_of(self, content: Content, root: str) -> str:
         """The text of a root of a whole document."""
@@ -156,13 +157,16 @@ class FileReader:
     async def roots_of(self, content: Content) -> dict[str, Any]:
         """All roots of a whole document, as plain values for JSON."""
         try:
-            return await in_worker(_read_roots, [content.update])
+            return await in_worker(_read_roots, [content.update], units=LIGHT_UNITS)
         except roots.NestedTooDeeply as error:
             raise NestedTooDeeply(str(error)) from None
 
     async def _build(self, stored: StoredDocument) -> Content:
-        parts = stored_parts(stored)
-        update = parts[0] if stored.snapshot and len(parts) == 1 else await in_worker(build_update, parts)
+        rows = stored_rows(stored)
+        if stored.snapshot is not None and len(rows) == 1:
+            update = rows[0]
+        else:
+            update = await in_worker(build_update, rows)
         return Content(update, stored.incarnation, stored.version, stored.last_modified)
 
     async def _epoch(self, project: str) -> str:
@@ -208,8 +212,8 @@ def _to_wire(parts: Sequence[bytes]) -> bytes:
     return to_wire(update)
 
 
-def _diff(parts: Sequence[bytes]) -> bytes:
-    update, state_vector = parts
+def _diff(parts: Sequence[bytes], state_vector: bytes) -> bytes:
+    (update,) = parts
     return diff_update(update, state_vector)
 
 

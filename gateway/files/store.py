@@ -1,12 +1,15 @@
 """THE way to read and write a file. PATCH, PUT and every other door come through here."""
 
+import asyncio
 import base64
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from gateway.files.documents import Documents, DocumentsExhausted
+from gateway.files.heavy_edits import prepare_restoration, prepare_text, prepare_update, prepare_updates
 from gateway.files.open_document import Admitted, Gap, OpenDocument
 from gateway.files.past_lives import PastLives
 from gateway.files.preconditions import Preconditions
@@ -25,11 +28,12 @@ from gateway.wire.problems import (
     WriteContention,
 )
 from gateway.wire.values import Cursor, rfc3339
+from gateway.workers.pool import in_worker, run_in_worker
 from gateway.yjs import roots
+from gateway.yjs.preparation import Prepared, Refused
 from gateway.yjs.roots import RootIsNotText
-from gateway.yjs.stored_form import to_stored
-from gateway.yjs.surrogates import part_pairs_together
-from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, merge, merge_rows, read_update, run_yrs
+from gateway.yjs.scan import TooMuch
+from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, merge_rows
 from storage import (
     AppendUpdate,
     Change,
@@ -81,14 +85,6 @@ class _Again(Exception):
     """The edit must be made anew, on a document that is built again."""
 
 
-class _Refusal(Exception):
-    """One of several updates is not taken."""
-
-    def __init__(self, index: int, reason: InvalidUpdate) -> None:
-        super().__init__(str(reason))
-        self.index = index
-
-
 class Files(FileReader):
     """Reads and writes the files of all projects.
 
@@ -106,10 +102,10 @@ class Files(FileReader):
 
         state_vector: bytes | None = None
 
-        def admit(document: OpenDocument) -> bytes | None:
+        async def admit(document: OpenDocument) -> bytes | None:
             nonlocal state_vector
             try:
-                admitted = document.admit(update)
+                admitted = await _admit(document, update)
             except InvalidUpdate as error:
                 self._documents.discard(document)
                 raise InvalidUpdateBody(str(error)) from None
@@ -126,47 +122,38 @@ class Files(FileReader):
         self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions, author: str | None
     ) -> WrittenTogether:
         """Merge many updates into a file as one version, each as far as the file has what the update builds on."""
-        stored: list[bytes] = []
-        for index, update in enumerate(updates if len(updates) > 1 else ()):
-            try:
-                stored.append(to_stored(update, read_update(update)))
-            except InvalidUpdate as error:
-                return WrittenTogether(refused=(index, InvalidUpdateBody(str(error))))
         together = True
-        lacking: tuple[int, ...] = ()
+        lacking: Sequence[int] = ()
 
-        def admit(document: OpenDocument) -> bytes | None:
+        async def admit(document: OpenDocument) -> bytes | None:
             nonlocal together, lacking
             try:
-                if not stored:
-                    row, incomplete = _admit_one(document, updates[0])
-                elif together:
-                    row, incomplete = _admit_one(document, run_yrs(lambda: _merge_received(stored)), stored=True)
+                if together:
+                    (row, incomplete), lacking = await _admit_together(document, updates)
                 else:
-                    row, incomplete = _admit_in_turn(document, stored)
+                    (row, incomplete), lacking = await _admit_in_turn(document, updates)
             except InvalidUpdate as error:
                 self._documents.discard(document)
-                if not stored:
-                    raise _Refusal(0, error) from None
+                if len(updates) == 1:
+                    raise Refused(0, str(error)) from None
                 together = False
                 raise _Again from None
-            except _Refusal:
+            except Refused:
                 self._documents.discard(document)
                 raise
-            lacking = tuple(index for index, update in enumerate(updates) if incomplete and document.lacks(update))
             if incomplete and row is None:
                 raise Gap
             return row
 
         try:
             written = await self._write(project, path, admit, preconditions, author)
-        except _Refusal as refusal:
-            return WrittenTogether(refused=(refusal.index, InvalidUpdateBody(str(refusal))))
+        except Refused as refusal:
+            return WrittenTogether(refused=(refusal.index, InvalidUpdateBody(refusal.reason)))
         except Gap:
-            return WrittenTogether(lacking=lacking)  # nothing of them could be taken in
+            return WrittenTogether(lacking=tuple(lacking))  # nothing of them could be taken in
         except DocumentTooLarge as problem:
             return WrittenTogether(refused=(max(range(len(updates)), key=lambda index: len(updates[index])), problem))
-        return WrittenTogether(lacking=lacking, version=written.head.version if written.changed else None)
+        return WrittenTogether(lacking=tuple(lacking), version=written.head.version if written.changed else None)
 
     async def append_all(
         self, project: str, updates: Mapping[str, bytes], author: str | None
@@ -176,40 +163,50 @@ class Files(FileReader):
             documents = [await self._open(project, path) for path in updates]
             for document in documents:
                 await document.settle()
-            if not all(document.usable and not document.pending for document in documents):
-                continue
-            refusals, edits = self._admit_all(documents, updates)
+            async with contextlib.AsyncExitStack() as turns:
+                for document in sorted(documents, key=lambda each: each.path):  # in one order: nobody waits for ever
+                    await turns.enter_async_context(document.turn)
+                if not all(document.usable and not document.pending for document in documents):
+                    continue
+                refusals, edits = await self._admit_all(documents, updates)
+                try:
+                    queued = None if refusals or not edits else self._documents.queue_updates(edits, author)
+                except DocumentTooLarge as refusal:
+                    return {}, {refusal.path: refusal}
             if refusals:
                 return {}, {path: await self._refuse(project, path, reason) for path, reason in refusals.items()}
             try:
-                committed = await self._documents.queue_updates(edits, author) if edits else ()
+                committed = () if queued is None else await queued
             except VersionConflict:
                 continue
-            except DocumentTooLarge as refusal:
-                return {}, {refusal.path: refusal}
             written = {each.head.path: _written(each) for each in committed}
             epoch = await self._epoch(project)
             unchanged = [document.head for document in documents if document.path not in written and document.head]
             return {**written, **{head.path: Written(head, epoch, changed=False) for head in unchanged}}, {}
         raise WriteContention(", ".join(list(updates)[:3]))
 
-    def _admit_all(
+    async def _admit_all(
         self, documents: Sequence[OpenDocument], updates: Mapping[str, bytes]
     ) -> tuple[dict[str, Exception], list[tuple[OpenDocument, bytes]]]:
         """Let each document admit its update; where one refuses, none keeps what it admitted."""
         refusals: dict[str, Exception] = {}
         edits: list[tuple[OpenDocument, bytes]] = []
-        for document in documents:
-            try:
-                row, incomplete = document.admit(updates[document.path])
-                if incomplete:
-                    raise Gap
-            except (InvalidUpdate, Gap) as error:
-                refusals[document.path] = error
+        try:
+            for document in documents:
+                try:
+                    row, incomplete = await _admit(document, updates[document.path])
+                    if incomplete:
+                        raise Gap
+                except (InvalidUpdate, Gap) as error:
+                    refusals[document.path] = error
+                    self._documents.discard(document)
+                    continue
+                if row is not None or document.head is None or document.head.deleted:
+                    edits.append((document, row or EMPTY_UPDATE))
+        except BaseException:
+            for document in documents:
                 self._documents.discard(document)
-                continue
-            if row is not None or document.head is None or document.head.deleted:
-                edits.append((document, row or EMPTY_UPDATE))
+            raise
         for document, _ in edits if refusals else ():
             self._documents.discard(document)
         return refusals, edits
@@ -248,9 +245,9 @@ class Files(FileReader):
             make: whether to make the root where it is not there and others are.
         """
 
-        def edit(document: OpenDocument) -> bytes | None:
+        async def edit(document: OpenDocument) -> bytes | None:
             try:
-                return document.edit_text(root, text, make=make)
+                return await _edit_text(document, root, text, make=make)
             except RootIsNotText as error:
                 raise NotAText(str(error), error.roots) from None
 
@@ -261,9 +258,9 @@ class Files(FileReader):
     ) -> Written:
         """Make the content of a file that of the whole document `old`, by an edit like any other."""
 
-        def edit(document: OpenDocument) -> bytes | None:
+        async def edit(document: OpenDocument) -> bytes | None:
             try:
-                return document.restore(old)
+                return await _restore(document, old)
             except roots.NestedTooDeeply as error:
                 raise NestedTooDeeply(str(error)) from None
 
@@ -273,38 +270,60 @@ class Files(FileReader):
         self,
         project: str,
         path: str,
-        edit: Callable[[OpenDocument], bytes | None],
+        edit: Callable[[OpenDocument], Awaitable[bytes | None]],
         preconditions: Preconditions,
         author: str | None,
     ) -> Written:
-        """Let `edit` change the file's document, and store the update that comes of it."""
+        """Let `edit` change the file's document, and store the update that comes of it.
+
+        `edit` may take its time: whoever else writes to the file waits, so that the document does not move meanwhile.
+        """
         for _ in range(_ATTEMPTS):
             document = await self._open(project, path)
             while preconditions and document.usable and document.pending:
                 await document.settle()  # a tag names a durable state; who waited too may have written by now
-            if not document.usable:
-                continue
-            preconditions.check(path, document.head)
             try:
-                update = edit(document)
+                queued = await self._edit(document, edit, preconditions, author)
             except _Again:
                 continue
-            except (Gap, _Refusal):
+            except (Gap, Refused):
                 await document.settle()  # the state vector of the answer must be durable
                 raise
-            if update is None:
+            if queued is None:
                 await document.settle()  # what it repeats must be durable before it is acknowledged
-                if not document.usable or document.pending:
-                    continue
-                if document.head is not None and not document.head.deleted:
+                if document.usable and not document.pending and document.head is not None and _is_there(document.head):
                     return Written(document.head, await self._epoch(project), changed=False)
-                update = EMPTY_UPDATE
+                continue
             try:
-                (committed,) = await self._documents.queue_update(document, update, author)
+                (committed,) = await queued
             except VersionConflict:
                 continue
             return _written(committed)
         raise WriteContention(path)
+
+    async def _edit(
+        self,
+        document: OpenDocument,
+        edit: Callable[[OpenDocument], Awaitable[bytes | None]],
+        preconditions: Preconditions,
+        author: str | None,
+    ) -> asyncio.Future[tuple[Committed, ...]] | None:
+        """Edit a document when it is this writer's turn, and queue the update; None where nothing changes."""
+        async with document.turn:
+            if not document.usable or (preconditions and document.pending):
+                raise _Again
+            preconditions.check(document.path, document.head)
+            try:
+                update = await edit(document)
+            except BaseException:
+                if document.changing:
+                    self._documents.discard(document)  # it holds a part of an update
+                raise
+            if not document.usable:
+                raise _Again
+            if update is None and not document.pending and not _is_there(document.head):
+                update = EMPTY_UPDATE
+            return None if update is None else self._documents.queue_update(document, update, author)
 
     async def delete(
         self, project: str, path: str, preconditions: Preconditions, author: str | None = None
@@ -355,23 +374,71 @@ def _written(committed: Committed) -> Written:
     return Written(head, committed.project.epoch, changed=True, created=head.version == head.born_version)
 
 
-def _admit_one(document: OpenDocument, update: bytes, *, stored: bool = False) -> Admitted:
-    """Let a document admit an update, of which nothing may be left in."""
+def _is_there(head: FileHead | None) -> bool:
+    return head is not None and not head.deleted
+
+
+async def _admit(document: OpenDocument, update: bytes) -> Admitted:
+    """Let a document, of which the turn is held, admit an update: in one step, or prepared elsewhere.
+
+    Raises:
+        InvalidUpdate, Gap
+    """
     try:
-        return document.admit(update, stored=stored)
+        prepared = document.prepare(update)
+    except TooMuch:
+        prepared = await run_in_worker(prepare_update, update, document.basis, False)
+    return await _take_in(document, prepared)
+
+
+async def _take_in(document: OpenDocument, prepared: Prepared) -> Admitted:
+    try:
+        return document.take_in_now(prepared)
+    except TooMuch:
+        return await document.take_in(prepared)
+
+
+async def _admit_together(document: OpenDocument, updates: Sequence[bytes]) -> tuple[Admitted, Sequence[int]]:
+    """The same of several updates as one; returns also the places of those of which a part was left out.
+
+    Raises:
+        InvalidUpdate, Refused
+    """
+    try:
+        prepared = document.prepare_together(updates)
+    except TooMuch:
+        prepared = await run_in_worker(prepare_updates, updates, document.basis)
+    try:
+        return await _take_in(document, prepared), prepared.lacking
     except Gap:
-        return Admitted(None, incomplete=True)
+        return Admitted(None, incomplete=True), prepared.lacking
 
 
-def _merge_received(updates: Sequence[bytes]) -> bytes:
-    """One update of updates, in the stored form, that may hold the same."""
-    return merge(part_pairs_together(updates, [read_update(update) for update in updates]))
+async def _edit_text(document: OpenDocument, root: str, text: str, *, make: bool) -> bytes | None:
+    try:
+        return document.edit_text(root, text, make=make)
+    except TooMuch:
+        present = (document.encode(), document.client_id, document.size)
+        prepared = await run_in_worker(prepare_text, *present, document.basis, root, text, make)
+        return None if prepared is None else (await _take_in(document, prepared)).row
 
 
-def _admit_in_turn(document: OpenDocument, updates: Sequence[bytes]) -> Admitted:
-    """Let a document admit updates in the stored form one by one, to tell which of them is refused.
+async def _restore(document: OpenDocument, old: bytes) -> bytes | None:
+    try:
+        return document.restore(old)
+    except TooMuch:
+        present = (document.encode(), document.client_id)
+        prepared = await run_in_worker(prepare_restoration, *present, document.basis, old)
+        return None if prepared is None else (await _take_in(document, prepared)).row
+
+
+async def _admit_in_turn(document: OpenDocument, updates: Sequence[bytes]) -> tuple[Admitted, Sequence[int]]:
+    """Let a document admit updates one by one, to tell which of them is refused.
 
     One that builds on a later one is admitted after that. Each round goes the other way, so that few are needed.
+
+    Raises:
+        Refused
     """
     rows: list[bytes] = []
     left = list(enumerate(updates))
@@ -380,12 +447,14 @@ def _admit_in_turn(document: OpenDocument, updates: Sequence[bytes]) -> Admitted
         written = len(rows)
         for index, update in left:
             try:
-                row, lacks = _admit_one(document, update, stored=True)
+                row, lacks = await _admit(document, update)
+            except Gap:
+                row, lacks = None, True
             except InvalidUpdate as error:
-                raise _Refusal(index, error) from None
+                raise Refused(index, str(error)) from None
             rows += [] if row is None else [row]
             lacking += [(index, update)] if lacks else []
         left = lacking[::-1]
         if len(rows) == written:
             break
-    return Admitted(merge_rows(rows) if rows else None, bool(left))
+    return Admitted(await in_worker(merge_rows, rows) if rows else None, bool(left)), sorted(index for index, _ in left)

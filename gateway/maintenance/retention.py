@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 from msgspec import Struct
 
-from gateway.files.documents import stored_parts
+from gateway.files.documents import stored_rows
 from gateway.maintenance.jobs import Job
 from gateway.settings import _DAY_MS, RetentionPolicy
 from gateway.workers.pool import Lane, in_worker
@@ -66,7 +66,9 @@ class Retainer:
     async def _squash(self, point: SquashPoint) -> bool:
         project, path, version = point.project, point.path, point.version
         stored = await self._storage.read_document(project, path, at_version=version)
-        body = None if stored is None else await in_worker(prove_snapshot, stored_parts(stored), lane=Lane.UPKEEP)
+        body = None
+        if stored is not None:
+            body = await in_worker(prove_snapshot, stored_rows(stored), lane=Lane.UPKEEP)
         return await self._storage.squash(project, path, version, body)
 
     async def _purge(self, project: str, path: str) -> int:

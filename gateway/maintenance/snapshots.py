@@ -1,6 +1,6 @@
 """Snapshots of documents, where the log since the last one has grown long."""
 
-from gateway.files.documents import Documents, stored_parts
+from gateway.files.documents import Documents, stored_rows
 from gateway.maintenance.jobs import Job
 from gateway.workers.pool import Lane, in_worker
 from gateway.yjs.updates import prove_snapshot
@@ -37,7 +37,7 @@ class Maintenance:
         stored = await self._storage.read_document(project, path, at_version=version)
         if stored is None or not stored.updates:
             return False
-        body = await in_worker(prove_snapshot, stored_parts(stored), lane=Lane.UPKEEP)
+        body = await in_worker(prove_snapshot, stored_rows(stored), lane=Lane.UPKEEP)
         await self._storage.put_snapshot(project, path, Snapshot(stored.version, body))
         if version is None:
             self._documents.note_snapshot(project, path, stored.size, len(body))

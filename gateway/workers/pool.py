@@ -23,13 +23,17 @@ from starlette.types import Receive
 
 from gateway.wire.problems import Overloaded, TooComplex
 from gateway.workers.process import LENGTH_BYTES
+from gateway.yjs.scan import MalformedUpdate, TooMuch, scan
 
 T = TypeVar("T")
 
 _log = structlog.get_logger("gateway.worker")
 
-HEAVY_BYTES = 2**20
+HEAVY_BYTES = 2**18
 """pycrdt holds the GIL through every call: building a document of more than this would be felt by everybody."""
+LIGHT_UNITS = 1024
+"""So many structs are read in Python as values, and written as JSON, in a few ms."""
+_LEAST_BYTES_PER_UNIT = 4
 _PIPE_BYTES = 2**20
 _UNHURRIED = 10
 """Nobody waits for work in the background: it may take so many times as long."""
@@ -275,16 +279,50 @@ async def worker_processes(*, processes: int, queue: int, seconds: float) -> Asy
         await workers.close()
 
 
-async def in_worker(work: Callable[[Sequence[bytes]], T], parts: Sequence[bytes], *, lane: Lane = Lane.DOCUMENTS) -> T:
+async def in_worker(
+    work: Callable[[Sequence[bytes]], T],
+    parts: Sequence[bytes],
+    *,
+    lane: Lane = Lane.DOCUMENTS,
+    units: int | None = None,
+) -> T:
     """Run a pure function of updates: here if they are small or nobody is served, else in a worker process.
+
+    Args:
+        units: how much work to read the updates may be (`scan`) where it is done here; None: only their bytes count.
 
     Raises:
         As `Workers.run`.
     """
     workers = _current.get()
-    if workers is None or sum(map(len, parts)) <= HEAVY_BYTES:
+    if workers is None or not _is_heavy(parts, units):
         return work(parts)
     return await workers.run(lane, work, list(parts))
+
+
+def _is_heavy(parts: Sequence[bytes], units: int | None) -> bool:
+    size = sum(map(len, parts))
+    if units is None or size <= units * _LEAST_BYTES_PER_UNIT:
+        return size > HEAVY_BYTES
+    if size > HEAVY_BYTES:
+        return True
+    try:
+        for part in parts:
+            found = scan(part, units)
+            units -= len(found.structs) + len(found.deletes)
+    except (TooMuch, MalformedUpdate):  # a row that names pairs is no update: it takes its time
+        return True
+    return False
+
+
+async def run_in_worker(work: Callable[..., T], *arguments: Any) -> T:
+    """Run a pure function for a document in a worker process; here where nobody is served.
+
+    Raises:
+        As `Workers.run`.
+    """
+    workers = _current.get()
+    return work(*arguments) if workers is None else await workers.run(Lane.DOCUMENTS, work, *arguments)
 
 
 async def compare_in_worker(compare: Callable[..., T], *texts: str) -> T:

@@ -9,6 +9,7 @@ a thread waits for the end of the pipe.
 
 import contextlib
 import fcntl
+import gc
 import os
 import pickle
 import signal
@@ -32,8 +33,11 @@ def main() -> None:
     _end_with_gateway(int(sys.argv[1]))
     _yield_to_gateway()
     requests, answers = _claim_pipes()
+    gc.disable()  # what a document is read into holds no cycles, and would be searched for them again and again
     while (request := _read(requests)) is not None:
         _send(answers, _answer(request))
+        gc.collect()
+        gc.freeze()
 
 
 def _end_with_gateway(lifeline: int) -> None:

@@ -29,7 +29,8 @@ _DEEPEST_HELD = 128
 DEEPEST_VALUE = 1_000
 """How many levels they may be nested at all: the calls of lib0's `readAny` nest as deeply, in every client."""
 
-_FOUR_BYTES = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
+_BEGINNINGS_OF_PAIRS = bytes(range(0xF0, 0xF5))
+"""What a character begins with in UTF-8 that is two UTF-16 code units."""
 
 _SIMPLE = rb'(?:true|false|null|0|-?[1-9][0-9]{0,14}|"[^"\\\x00-\x1f]*")'
 _HELD_JSON = re.compile(rb'%b|\{\}|\[\]|\{"[^"\\\x00-\x1f]*":%b\}' % (_SIMPLE, _SIMPLE))
@@ -38,6 +39,16 @@ _HELD_JSON = re.compile(rb'%b|\{\}|\[\]|\{"[^"\\\x00-\x1f]*":%b\}' % (_SIMPLE, _
 
 class MalformedUpdate(ValueError):
     """The bytes are not an update, encoding version 1."""
+
+
+class TooMuch(Exception):
+    """To read an update takes more work than it may."""
+
+
+_UNBOUNDED = 2**62
+_BYTES_PER_UNIT = 16
+"""Of plain values and JSON, which are read byte by byte: so many are about as much work as a struct."""
+_PAIRS_PER_UNIT = 4
 
 
 class ScannedStruct(NamedTuple):
@@ -70,36 +81,51 @@ class Scan(NamedTuple):
     """Where in the bytes the delete set begins."""
     deletes: list[tuple[int, int, int]]
     """The deleted ranges: client, first clock, clock after the end."""
+    runs: list[tuple[int, int, int]]
+    """What the structs hold, without skips: client, first clock, clock after the end."""
+    needs: dict[int, int]
+    """The highest clock of each client that structs or deletes build on, within the update or not."""
 
 
-def scan(update: bytes) -> Scan:
+def scan(update: bytes, most: int | None = None) -> Scan:
     """Walk through an update, to its last byte.
 
+    Args:
+        most: how much work that may be, in structs; a deleted range is as much as one, and so are some bytes of values.
+
     Raises:
-        MalformedUpdate
+        MalformedUpdate, TooMuch
     """
     try:
-        return _scan(update)
+        return _scan(update, _UNBOUNDED if most is None else most)
     except IndexError:
         raise MalformedUpdate("the bytes end too early") from None
     except UnicodeDecodeError:
         raise MalformedUpdate("a string is not UTF-8") from None
 
 
-def _scan(data: bytes) -> Scan:
+def _scan(data: bytes, left_units: int) -> Scan:
     structs: list[ScannedStruct] = []
     odd: list[int] = []
     types = 0
+    runs: list[tuple[int, int, int]] = []
+    needs: dict[int, int] = {}
     make = tuple.__new__
     clients, at = uint(data, 0)
+    if clients > left_units:
+        raise TooMuch
     seen: set[int] = set()
     for _ in range(clients):
         count, at = uint(data, at)
+        left_units -= count + 1
+        if left_units < 0:
+            raise TooMuch
         client, at = uint(data, at)
         clock, at = uint(data, at)
         if client in seen:
             raise MalformedUpdate("a client comes twice")
         seen.add(client)
+        run = clock
         for _ in range(count):
             start = at
             info = data[at]
@@ -109,17 +135,27 @@ def _scan(data: bytes) -> Scan:
             if kind in (GC, SKIP):
                 content = at
                 length, at = uint(data, at)
+                if kind == SKIP:
+                    if run < clock:
+                        runs.append((client, run, clock))
+                    run = clock + length
             else:
                 if info & 0x80:
                     place, at = uint(data, at)
                     other, at = uint(data, at)
                     left = (place, other)
+                    if other > needs.get(place, -1):
+                        needs[place] = other
                 if info & 0x40:
                     place, at = uint(data, at)
                     other, at = uint(data, at)
                     right = (place, other)
+                    if other > needs.get(place, -1):
+                        needs[place] = other
                 if not info & 0xC0:
                     parent, at = _parent(data, at, info)
+                    if parent is not None and parent[1] > needs.get(parent[0], -1):
+                        needs[parent[0]] = parent[1]
                 content = at
                 if kind == STRING:
                     size, at = uint(data, at)
@@ -127,9 +163,17 @@ def _scan(data: bytes) -> Scan:
                     if len(text) < size:
                         raise IndexError
                     at += size
-                    length = size if text.isascii() else utf16_length(text)
+                    if text.isascii():
+                        length = size
+                    else:
+                        characters = len(text.decode())
+                        pairs = size - len(text.translate(None, _BEGINNINGS_OF_PAIRS))
+                        length = characters + pairs
+                        left_units -= pairs // _PAIRS_PER_UNIT
                 else:
-                    length, at, is_odd = _content(data, at, kind)
+                    length, at, is_odd = _content(data, at, kind, left_units * _BYTES_PER_UNIT)
+                    if kind in _READ_BYTEWISE:
+                        left_units -= (at - content) // _BYTES_PER_UNIT
                     types += kind == TYPE
                     if is_odd:
                         odd.append(len(structs))
@@ -137,11 +181,16 @@ def _scan(data: bytes) -> Scan:
             clock += length
             if clock > _LARGEST_CLOCK:
                 raise MalformedUpdate("a clock is out of range")
+        if run < clock:
+            runs.append((client, run, clock))
     delete_set = at
-    deletes, at = read_deletes(data, at)
+    deletes, at = read_deletes(data, at, left_units)
+    for client, _, end in deletes:
+        if end > needs.get(client, -1) + 1:
+            needs[client] = end - 1
     if at != len(data):
         raise MalformedUpdate("there are bytes after the end")
-    return Scan(structs, odd, types, delete_set, deletes)
+    return Scan(structs, odd, types, delete_set, deletes, runs, needs)
 
 
 def uint(data: bytes, at: int) -> tuple[int, int]:
@@ -200,16 +249,23 @@ def text_block(data: bytes, at: int) -> tuple[int, int]:
 
 def utf16_length(text: bytes) -> int:
     """How many UTF-16 code units a text in UTF-8 has."""
-    return len(text.decode()) + len(_FOUR_BYTES.findall(text))
+    return len(text.decode()) + len(text) - len(text.translate(None, _BEGINNINGS_OF_PAIRS))
 
 
-def read_deletes(data: bytes, at: int) -> tuple[list[tuple[int, int, int]], int]:
-    """The deleted ranges of a delete set, and where the bytes after it begin."""
+def read_deletes(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[list[tuple[int, int, int]], int]:
+    """The deleted ranges of a delete set, and where the bytes after it begin.
+
+    Raises:
+        MalformedUpdate, TooMuch: there are more than `most`.
+    """
     deletes = []
     clients, at = uint(data, at)
     for _ in range(clients):
         client, at = uint(data, at)
         count, at = uint(data, at)
+        most -= count + 1
+        if most < 0:
+            raise TooMuch
         for _ in range(count):
             clock, at = uint(data, at)
             length, at = uint(data, at)
@@ -234,8 +290,16 @@ def _parent(data: bytes, at: int, info: int) -> tuple[Place | None, int]:
     return parent, at
 
 
-def _content(data: bytes, at: int, kind: int) -> tuple[int, int, bool]:
-    """The length of a content, where the bytes after it begin, and whether yrs would not give it back as it is."""
+_READ_BYTEWISE = (JSON, EMBED, FORMAT, ANY, DOC)
+"""Kinds of content of which every byte is looked at."""
+
+
+def _content(data: bytes, at: int, kind: int, most: int = _UNBOUNDED) -> tuple[int, int, bool]:
+    """The length of a content, where the bytes after it begin, and whether yrs would not give it back as it is.
+
+    Args:
+        most: of how many bytes it may be, if it is one of which every byte is looked at.
+    """
     match kind:
         case 1:  # deleted
             length, at = uint(data, at)
@@ -244,6 +308,9 @@ def _content(data: bytes, at: int, kind: int) -> tuple[int, int, bool]:
             length, at = uint(data, at)
             for _ in range(length):
                 start, at = text_block(data, at)
+                most -= at - start + 1
+                if most < 0:
+                    raise TooMuch
                 if data[start:at] != b"undefined":
                     check_json(data[start:at])
             return length, at, True
@@ -253,6 +320,8 @@ def _content(data: bytes, at: int, kind: int) -> tuple[int, int, bool]:
             if kind == FORMAT:
                 _, at = text_block(data, at)
             start, at = text_block(data, at)
+            if at - start > most:
+                raise TooMuch
             text = data[start:at]
             held = _HELD_JSON.fullmatch(text) is not None and MARK not in text
             if not held:
@@ -269,27 +338,36 @@ def _content(data: bytes, at: int, kind: int) -> tuple[int, int, bool]:
         case 8:  # plain values
             length, at = uint(data, at)
             held = True
+            end = at + most
             for _ in range(length):
-                at, is_held = any_value(data, at)
+                at, is_held = any_value(data, at, most)
                 held &= is_held
+                if at > end:
+                    raise TooMuch
             return length, at, not held
         case 9:  # subdocument
             _, at = text_block(data, at)
-            at, _ = any_value(data, at)
+            at, _ = any_value(data, at, most)
             return 1, at, True
         case _:
             raise MalformedUpdate(f"a struct has the unknown content {kind}")
 
 
-def any_value(data: bytes, at: int) -> tuple[int, bool]:
+def any_value(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[int, bool]:
     """Where a value of lib0's `writeAny` ends, and whether yrs gives it back as it is.
 
     Not an object of two members (yrs forgets their order), a BigInt (yrs makes a number of it) and -0.
+
+    Raises:
+        TooMuch: there are more than `most` values in it.
     """
     held = True
     waiting: list[tuple[int, bool]] = []
     """What holds the value that is read: how many more values follow it there, and whether these have names."""
     while True:
+        most -= 1
+        if most < 0:
+            raise TooMuch
         kind = data[at]
         at += 1
         if kind == 0x77:  # text

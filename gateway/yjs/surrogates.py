@@ -7,9 +7,10 @@ pairs, so that a document that is built again treats the rows before it in the s
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 
-from gateway.yjs.scan import STRING, MalformedUpdate, Place, Scan, block, scan, uint, var_bytes, var_uint
+from gateway.yjs.halves import Halves
+from gateway.yjs.scan import STRING, MalformedUpdate, Place, Scan, ScannedStruct, block, scan, uint, var_bytes, var_uint
 
 _FOUR_BYTES = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
 _PAIRED = re.compile("[\U00010000-\U0010ffff]")
@@ -23,22 +24,53 @@ def may_hold_pairs(update: bytes) -> bool:
     return _FOUR_BYTES.search(update) is not None
 
 
-def second_halves(updates: Iterable[bytes]) -> set[Place]:
-    """Where in the texts of updates the second half of a surrogate pair is.
+def second_halves(updates: Iterable[bytes]) -> Halves:
+    """Where in the texts of updates, given in the order they were made, the second half of a surrogate pair is.
 
     Raises:
         MalformedUpdate
     """
-    return {place for update in updates if may_hold_pairs(update) for place in halves_of(update, scan(update))}
+    halves = Halves()
+    for update in updates:
+        if may_hold_pairs(update):
+            for struct, clocks in _paired(update, scan(update)):
+                halves.add(struct.client, clocks)
+    return halves
 
 
 def halves_of(update: bytes, scanned: Scan) -> Iterator[Place]:
-    """The same of one update that was scanned."""
+    """The places of one update that was scanned."""
+    for struct, clocks in _paired(update, scanned):
+        for clock in clocks:
+            yield struct.client, clock
+
+
+def _paired(update: bytes, scanned: Scan) -> Iterator[tuple[ScannedStruct, list[int]]]:
+    """The structs with surrogate pairs, and the clocks of their second halves."""
     for struct in scanned.structs:
         if struct.kind == STRING and _FOUR_BYTES.search(update, struct.content, struct.end):
             start, end = block(update, struct.content)
-            for count, found in enumerate(_PAIRED.finditer(update[start:end].decode())):
-                yield struct.client, struct.clock + found.start() + count + 1
+            found = _PAIRED.finditer(update[start:end].decode())
+            first = struct.clock + 1
+            yield struct, [first + each.start() + count for count, each in enumerate(found)]
+
+
+def parted_within(
+    update: bytes, scanned: Scan, parting: Container[Place], clocks: Mapping[int, int]
+) -> tuple[Halves, set[Place]]:
+    """The second halves in an update: of pairs that stay, and of those that are parted.
+
+    Args:
+        parting: the places in front of which the update needs a struct to begin.
+        clocks: the state vector of the document: it may have the first half of a pair already.
+    """
+    stay, parted = Halves(), set[Place]()
+    for struct, found in _paired(update, scanned):
+        client, begins = struct.client, clocks.get(struct.client)
+        own = {clock for clock in found if clock == begins or (client, clock) in parting}
+        stay.add(client, [clock for clock in found if clock not in own] if own else found)
+        parted.update((client, clock) for clock in own)
+    return stay, parted
 
 
 def cuts(scanned: Scan) -> Iterator[Place]:

@@ -60,9 +60,14 @@ def smallest_edits(old: str, new: str, most: int = _MOST_EDITS, work: Work | Non
 def most_edits(text: str, encoded_size: int) -> int:
     """How many edits of a text may be made at once, in a document of so many bytes: each adds a piece, and walks over
     those before it."""
-    pieces = max(1, (encoded_size - len(text.encode())) // _BYTES_PER_PIECE)
+    pieces = most_pieces(text, encoded_size)
     bearable = (math.isqrt(pieces * pieces + 4 * _MOST_STEPS) - pieces) // 2
     return max(_FEW // 2, min(_MOST_EDITS, bearable))
+
+
+def most_pieces(text: str, encoded_size: int) -> int:
+    """How many pieces a text is in, about, in a document of so many bytes."""
+    return max(1, (encoded_size - len(text.encode())) // _BYTES_PER_PIECE)
 
 
 def _edit(new: str, found: Difference, offset: int = 0) -> Edit:

@@ -1,11 +1,12 @@
 """Yjs updates as bytes: check, gap, merge in groups, diff, build. Pure; pycrdt and our reader do the work."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import pycrdt
 
-from gateway.yjs.scan import SKIP, MalformedUpdate, Place, Scan, scan, var_uint
+from gateway.yjs.halves import Halves
+from gateway.yjs.scan import SKIP, MalformedUpdate, Scan, scan, var_uint
 from gateway.yjs.structs import Reader, read_delete_set, read_state_vector
 from gateway.yjs.surrogates import name_pairs, pairs_parted_within, part_pairs, read_row, second_halves, updates_of
 
@@ -36,14 +37,18 @@ def run_yrs(work: Callable[[], T]) -> T:
         raise
 
 
-def read_update(update: bytes) -> Scan:
+def read_update(update: bytes, most: int | None = None) -> Scan:
     """Walk through a client's update, before anything else is done with it.
+
+    Args:
+        most: how much work that may be (`scan`).
 
     Raises:
         InvalidUpdate: it is not an update, encoding version 1, to its last byte.
+        scan.TooMuch
     """
     try:
-        return scan(update)
+        return scan(update, most)
     except MalformedUpdate as error:
         raise InvalidUpdate(f"it cannot be decoded: {error}") from None
 
@@ -126,9 +131,9 @@ def build_document(updates: Sequence[bytes], client_id: int | None = None) -> Do
     return document
 
 
-def build_update(updates: Sequence[bytes]) -> bytes:
-    """The whole document that stored updates make, as one update."""
-    return build_document(updates).get_update()
+def build_update(rows: Sequence[bytes]) -> bytes:
+    """The whole document that stored rows make, as one update."""
+    return build_document(updates_of(rows)).get_update()
 
 
 def apply_row(document: Document, row: bytes) -> Document:
@@ -150,7 +155,7 @@ def diff_update(update: bytes, state_vector: bytes) -> bytes:
     return run_yrs(lambda: pycrdt.get_update(update, whole_pairs))
 
 
-def keep_pairs_whole(state_vector: bytes, halves: Collection[Place]) -> bytes:
+def keep_pairs_whole(state_vector: bytes, halves: Halves) -> bytes:
     """A state vector that ends nowhere between the halves of a pair: yrs cannot begin there."""
     if not halves:
         return state_vector
@@ -169,12 +174,13 @@ class SnapshotFault(Exception):
     """A snapshot does not hold what the updates hold that it was made of."""
 
 
-def prove_snapshot(updates: Sequence[bytes]) -> bytes:
-    """The whole document that updates make, after a proof that it makes the same document by itself.
+def prove_snapshot(rows: Sequence[bytes]) -> bytes:
+    """The whole document that stored rows make, after a proof that it makes the same document by itself.
 
     Raises:
         SnapshotFault: it does not; nothing may be built on it.
     """
+    updates = updates_of(rows)
     document = build_document(updates)
     snapshot = document.get_update()
     if not same_content(document, updates, snapshot):

@@ -1,5 +1,6 @@
 """The part of an update that a document can take in is the part that Yjs integrates."""
 
+import asyncio
 import base64
 import contextlib
 import random
@@ -7,8 +8,8 @@ import random
 import pycrdt
 import pytest
 
-from gateway.files.open_document import Gap, OpenDocument
-from gateway.files.store import _admit_in_turn, _merge_received
+from gateway.files.open_document import Admitted, Gap, OpenDocument
+from gateway.files.store import _admit_in_turn
 from gateway.yjs.admission import complete_part, is_complete
 from gateway.yjs.scan import scan, var_bytes, var_uint
 from gateway.yjs.surrogates import updates_of
@@ -18,7 +19,7 @@ from tests.support.oracle import Oracle
 
 
 def _document() -> OpenDocument:
-    return OpenDocument("project", "path", None, Incarnation("life"), build_document([]), [], set())
+    return OpenDocument("project", "path", None, Incarnation("life"), build_document([]))
 
 
 def _history(seed: int) -> list[bytes]:
@@ -64,7 +65,7 @@ def _base64(update: bytes) -> str:
 
 def test_structs_that_build_on_each_other_in_a_circle_are_refused() -> None:
     circle = bytes.fromhex("0201020084010001610101008402000162" + "00")
-    assert is_complete(scan(circle), {})
+    assert is_complete(scan(circle).runs, scan(circle).needs, {})
     with pytest.raises(InvalidUpdate):
         _document().admit(circle)
 
@@ -125,7 +126,7 @@ def test_what_two_updates_hold_of_a_parted_pair_is_merged_whole(oracle: Oracle, 
     begun = _update(_structs(1, 0, _first("ab\ufffd")))
     pair = _update(_structs(1, 2, _after(1, 1, "\U0001f600cd")))
     document = _document()
-    document.admit(_merge_received([begun, pair][::parted]))
+    document.take_in_now(document.prepare_together([begun, pair][::parted]))
     assert document.state_vector() == oracle.state_vector([begun, pair]) == b"\x01\x01\x06"
     assert oracle.text([document.encode()]) == oracle.text([begun, pair]) == "ab\ufffd\ufffdcd"
 
@@ -135,13 +136,14 @@ def test_one_by_one_none_is_lost_that_builds_on_a_later_one() -> None:
     random.Random(1).shuffle(updates)
     erasing = _update(deletes=b"\1\1\1\x28\x0a")
     document = _document()
-    row, incomplete = _admit_in_turn(document, [erasing, *updates])
+    (row, incomplete), lacking = asyncio.run(_admit_in_turn(document, [erasing, *updates]))
     assert row is not None
     assert not incomplete
+    assert lacking == []
     assert str(document._document.get("content", type=pycrdt.Text)) == "x" * 40
     assert str(build_document([row]).get("content", type=pycrdt.Text)) == "x" * 40
     late = _update(_structs(1, 60, _after(1, 59, "x")))
-    assert _admit_in_turn(document, [late]).incomplete
+    assert asyncio.run(_admit_in_turn(document, [late])) == (Admitted(None, incomplete=True), [0])
 
 
 def test_what_adds_nothing_parts_no_pair(oracle: Oracle) -> None:

@@ -73,7 +73,7 @@ def check_in_gateway(replay: dict[str, Any]) -> None:
     wholes = {0: b"\x00\x00"}
     for builds_on, version, encoded in sorted(replay["fetched"]):  # the whole documents first
         update = base64.b64decode(encoded)
-        document = OpenDocument("project", "path", None, Incarnation(""), build_document([]), [], set())
+        document = OpenDocument("project", "path", None, Incarnation(""), build_document([]))
         for part in (wholes[builds_on], update):
             assert not document.admit(part).incomplete, f"version {version} from {builds_on}"
         if builds_on == 0:

@@ -36,7 +36,7 @@ def _histories(seed: int) -> list[bytes]:
 
 def test_a_document_is_the_same_bytes_however_it_was_built() -> None:
     for seed in range(40):
-        document = OpenDocument("project", "path", None, Incarnation("life"), build_document([]), [], set())
+        document = OpenDocument("project", "path", None, Incarnation("life"), build_document([]))
         rows = [row for update in _histories(seed) if (row := document.admit(update).row) is not None]
         updates = updates_of(rows)
         live = document.encode()

@@ -1,0 +1,115 @@
+"""What is told of an edit, in a worker process, before a document takes the edit in: all but what yrs itself does.
+
+The functions are pure: they have a document encoded, or no more of it than its state vector, and give an update in
+slices that the open document takes in one after another.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from gateway.pace import with_turns
+from gateway.yjs.halves import Halves
+from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
+from gateway.yjs.preparation import Prepared, prepare, prepare_together
+from gateway.yjs.put_text import edit_text
+from gateway.yjs.reconcile import restoring_update
+from gateway.yjs.scan import Place, scan
+from gateway.yjs.slices import slices_of
+from gateway.yjs.stored_form import to_wire
+from gateway.yjs.structs import read_state_vector
+from gateway.yjs.surrogates import part_pairs, second_halves, updates_of
+from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_update, run_yrs
+
+_SLICE_WORK = 16 * 1024
+
+
+class Basis(NamedTuple):
+    """What a document is, as far as it must be known before it takes an update in."""
+
+    state_vector: bytes
+    halves: Halves
+    slice_work: tuple[int, int]
+
+
+class Opened(NamedTuple):
+    """A stored document, to be built."""
+
+    slices: Sequence[bytes]
+    size: int
+    halves: Halves
+    levels_left: int
+    """So many shared types may be added before it must be looked at how deeply they are nested."""
+
+
+def open_stored(rows: Sequence[bytes]) -> Opened:
+    """What builds the document of stored rows."""
+    parts = list(updates_of(rows))
+    halves = second_halves(parts)
+    whole = parts[0] if len(parts) == 1 else build_update(parts)
+    scanned = scan(whole)
+    left = DEEPEST - (scanned.types if scanned.types < DEEPEST else depth(scanned))
+    return Opened(slices_of(whole, scanned, {}, _SLICE_WORK, 0), len(whole), halves, left)
+
+
+async def build_in_turns(slices: Sequence[bytes], client_id: int) -> Document:
+    """A document of updates, with a turn of the event loop between them."""
+    document = build_document([], client_id)
+    async for each in with_turns(slices, 1):
+        run_yrs(lambda update=each: document.apply_update(update))  # type: ignore[misc]
+    return document
+
+
+def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:
+    """`prepare`, with slices."""
+    clocks = read_state_vector(basis.state_vector)
+    return prepare(update, clocks, basis.halves, stored=stored, slice_work=basis.slice_work)
+
+
+def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
+    """`prepare_together`, with slices."""
+    clocks = read_state_vector(basis.state_vector)
+    return prepare_together(updates, clocks, basis.halves, slice_work=basis.slice_work)
+
+
+def prepare_text(
+    present: bytes, client_id: int, encoded_size: int, basis: Basis, root: str, text: str, make: bool
+) -> Prepared | None:
+    """The edit that makes the text of a root `text` in the whole document `present`; None where nothing changes.
+
+    Raises:
+        RootIsNotText
+    """
+    document = build_document([present], client_id)
+    emitted: list[bytes] = []
+    subscription = document.observe(lambda event: emitted.append(event.update))
+    edit_text(document, root, text, make=make, encoded_size=encoded_size)
+    document.unobserve(subscription)
+    return prepare_update(emitted[0], basis, True) if emitted else None
+
+
+def prepare_restoration(present: bytes, client_id: int, basis: Basis, old: bytes) -> Prepared | None:
+    """The edit that makes the content of the whole document `present` that of `old`; None where nothing changes.
+
+    Raises:
+        roots.NestedTooDeeply
+    """
+    update = restoring_update(to_wire(present), to_wire(old), client_id)
+    return None if update is None else prepare_update(update, basis, False)
+
+
+def levels_left(updates: Sequence[bytes]) -> int:
+    """How many levels shared types may be nested more in the document that updates make.
+
+    Raises:
+        InvalidUpdate: they are nested too deeply.
+    """
+    try:
+        return DEEPEST - depth(scan(updates[0] if len(updates) == 1 else build_update(updates)))
+    except NestedTooDeeply as error:
+        raise InvalidUpdate(str(error)) from None
+
+
+def parted_slices(present: bytes, parted: Collection[Place]) -> Sequence[bytes]:
+    """The whole document `present` in slices, with these surrogate pairs parted."""
+    update = part_pairs(present, parted)
+    return slices_of(update, scan(update), {}, _SLICE_WORK, 0)

@@ -1,0 +1,158 @@
+"""Everything about a client's update that is told before yrs sees the update, in one walk through its structs. Pure.
+
+It needs of the document but its state vector and the places of surrogate pairs: so it can be done anywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.yjs.admission import complete_part, is_complete
+from gateway.yjs.halves import Halves
+from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
+from gateway.yjs.scan import Place, Scan
+from gateway.yjs.slices import slices_of
+from gateway.yjs.stored_form import to_stored
+from gateway.yjs.surrogates import cuts, may_hold_pairs, part_pairs, part_pairs_together, parted_within
+from gateway.yjs.updates import InvalidUpdate, merge, read_update, run_yrs
+
+
+class Prepared(NamedTuple):
+    """What of an update a document takes in, and how."""
+
+    update: bytes
+    """In the stored form, without what builds on something missing, and with the pairs parted that it parts itself."""
+    slices: Sequence[bytes]
+    """The same in parts, to be applied in this order."""
+    incomplete: bool
+    """Whether a part was left out."""
+    runs: Sequence[tuple[int, int, int]]
+    needs: Mapping[int, int]
+    """As in `Scan`."""
+    types: int
+    """How many shared types it makes."""
+    structs: int
+    halves: Halves
+    """Where the second halves of surrogate pairs are in its texts."""
+    parted: set[Place]
+    """The pairs of the document that it parts."""
+    lacking: Sequence[int] = ()
+    """Of several updates that became one: the places of those of which a part was left out."""
+
+
+def prepare(
+    update: bytes,
+    clocks: Mapping[int, int],
+    halves: Halves,
+    *,
+    stored: bool = False,
+    most: int | None = None,
+    slice_work: tuple[int, int] | None = None,
+) -> Prepared:
+    """Look at an update before a document with these clocks and surrogate pairs takes it in.
+
+    Args:
+        stored: the update is in the stored form already.
+        most: how much work that may be (`scan`).
+        slice_work: how much a slice may be, and how much it is to part a struct of the document (`slices_of`); None:
+            the whole update is one slice.
+
+    Raises:
+        InvalidUpdate
+        scan.TooMuch
+    """
+    scanned = read_update(update, most)
+    incomplete = not is_complete(scanned.runs, scanned.needs, clocks)
+    if incomplete:
+        update = complete_part(update, scanned, clocks)
+        scanned = read_update(update)
+    if not stored and scanned.odd:
+        update = to_stored(update, scanned)
+        scanned = read_update(update)
+    if scanned.types > DEEPEST:
+        try:
+            depth(scanned)
+        except NestedTooDeeply as error:
+            raise InvalidUpdate(str(error)) from None
+    new, parted = Halves(), set[Place]()
+    paired = may_hold_pairs(update)
+    if paired or halves:
+        parting = set(cuts(scanned))
+        parted = {place for place in parting if place in halves}
+        if paired:
+            new, own = parted_within(update, scanned, parting, clocks)
+            if own:
+                update = part_pairs(update, own)
+                scanned = read_update(update)
+    slices = [update] if slice_work is None else slices_of(update, scanned, clocks, *slice_work)
+    return Prepared(
+        update, slices, incomplete, scanned.runs, scanned.needs, scanned.types, len(scanned.structs), new, parted
+    )
+
+
+class Refused(Exception):
+    """One of several updates is not taken: its place among them, and why."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(index, reason)
+        self.index = index
+        self.reason = reason
+
+
+class Received(NamedTuple):
+    """Updates of clients, each in the stored form."""
+
+    updates: Sequence[bytes]
+    scans: Sequence[Scan]
+
+    def lacking(self, clocks: Mapping[int, int]) -> tuple[int, ...]:
+        """The places of those that build on something that a document with these clocks lacks."""
+        return tuple(index for index, each in enumerate(self.scans) if not is_complete(each.runs, each.needs, clocks))
+
+
+def receive(updates: Sequence[bytes], most: int | None = None) -> Received:
+    """Look at several updates of clients.
+
+    Raises:
+        Refused, scan.TooMuch
+    """
+    stored: list[bytes] = []
+    scans: list[Scan] = []
+    for index, update in enumerate(updates):
+        try:
+            scanned = read_update(update, most)
+        except InvalidUpdate as error:
+            raise Refused(index, str(error)) from None
+        if most is not None:
+            most -= len(scanned.structs) + len(scanned.deletes) + 1
+        if scanned.odd:
+            update = to_stored(update, scanned)
+            scanned = read_update(update)
+        stored.append(update)
+        scans.append(scanned)
+    return Received(stored, scans)
+
+
+def prepare_together(
+    updates: Sequence[bytes],
+    clocks: Mapping[int, int],
+    halves: Halves,
+    *,
+    most: int | None = None,
+    slice_work: tuple[int, int] | None = None,
+) -> Prepared:
+    """`prepare` several updates as one.
+
+    Raises:
+        Refused: one of them is not an update.
+        InvalidUpdate: together they are none.
+        scan.TooMuch
+    """
+    received = receive(updates, most)
+    together = run_yrs(lambda: merge(part_pairs_together(*received)))
+    prepared = prepare(together, clocks, halves, stored=True, slice_work=slice_work)
+    if not prepared.incomplete:
+        return prepared
+    after = {**clocks}
+    for client, _, end in prepared.runs:
+        after[client] = max(end, after.get(client, 0))
+    return prepared._replace(lacking=received.lacking(after))

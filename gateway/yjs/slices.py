@@ -1,0 +1,71 @@
+"""An update in parts that a document takes in one after another, none of them for long. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from gateway.yjs.admission import delete_set, in_order, section
+from gateway.yjs.scan import SKIP, Place, Scan, ScannedStruct, var_uint
+
+
+def slices_of(update: bytes, scanned: Scan, clocks: Mapping[int, int], most: int, cut: int) -> Sequence[bytes]:
+    """Updates that together hold what an update holds, which lacks nothing; each builds only on those before it.
+
+    Args:
+        clocks: the state vector of the document.
+        most: how much work a slice may be; to take in a struct, or to delete one, is 1.
+        cut: how much it is to part a struct that is there: yrs moves all those of the same client that come after it.
+    """
+    if (len(scanned.structs) + len(scanned.deletes)) * (1 + 2 * cut) <= most:
+        return [update]
+    ordered = list(in_order(scanned.structs, clocks))
+    if len(ordered) < len(scanned.structs):  # they build on each other in a circle: yrs is to say so
+        return [update]
+    structs = _slices_of_structs(update, scanned, ordered, clocks, most, cut)
+    return [*structs, *_slices_of_deletes(scanned, most, 1 + 2 * cut)]
+
+
+def _slices_of_structs(
+    update: bytes,
+    scanned: Scan,
+    ordered: Sequence[ScannedStruct],
+    clocks: Mapping[int, int],
+    most: int,
+    cut: int,
+) -> Iterator[bytes]:
+    edges = {(struct.client, struct.clock) for struct in scanned.structs}
+    edges.update((client, end) for client, _, end in scanned.runs)
+    edges.update(clocks.items())
+    taken: dict[int, list[ScannedStruct]] = {}
+    work = 0
+    for struct in ordered:
+        skips = struct.kind == SKIP and struct.client in taken
+        more = 1 + cut * _cuts(struct, edges)
+        if taken and (skips or work + more > most):
+            yield _update_of(update, taken)
+            taken, work = {}, 0
+        if struct.kind != SKIP:
+            taken.setdefault(struct.client, []).append(struct)
+            work += more
+    if taken:
+        yield _update_of(update, taken)
+
+
+def _cuts(struct: ScannedStruct, edges: set[Place]) -> int:
+    """How many structs are parted where this one is put between them."""
+    left, right = struct.left, struct.right
+    count = 0
+    if left is not None and (left[0], left[1] + 1) not in edges:
+        count += 1
+    if right is not None and right not in edges:
+        count += 1
+    return count
+
+
+def _update_of(update: bytes, taken: Mapping[int, list[ScannedStruct]]) -> bytes:
+    sections = [section(update, structs[0], structs[-1], len(structs)) for structs in taken.values()]
+    return var_uint(len(sections)) + b"".join(sections) + b"\0"
+
+
+def _slices_of_deletes(scanned: Scan, most: int, work: int) -> Iterator[bytes]:
+    together = max(1, most // work)
+    for start in range(0, len(scanned.deletes), together):
+        yield b"\0" + delete_set(scanned.deletes[start : start + together])
