@@ -183,6 +183,8 @@ def _scan(data: bytes, left_units: int) -> Scan:
                 raise MalformedUpdate("a clock is out of range")
         if run < clock:
             runs.append((client, run, clock))
+    if left_units < 0:
+        raise TooMuch
     delete_set = at
     deletes, at = read_deletes(data, at, left_units)
     for client, _, end in deletes:

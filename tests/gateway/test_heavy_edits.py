@@ -1,0 +1,199 @@
+"""Heavy edits are prepared in worker processes, and taken in in turns: counted by jobs and slices."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pycrdt
+import pytest
+
+from gateway.files.documents import Documents
+from gateway.files.preconditions import Preconditions
+from gateway.files.store import Files
+from gateway.watch.hub import Hub
+from gateway.workers.pool import Lane, Workers, worker_processes
+from gateway.yjs.admission import in_order
+from gateway.yjs.scan import TooMuch, scan, var_uint
+from gateway.yjs.slices import slices_of
+from gateway.yjs.updates import build_document, build_update
+from storage.sqlite import SQLiteStorage
+
+T = TypeVar("T")
+
+_ANY = Preconditions()
+_HEAVY = 20_000
+"""So many structs are not taken in in one step."""
+
+
+def _typed_backwards(count: int, client: int = 5) -> bytes:
+    """A document of so many structs: none joins its neighbour."""
+    document = pycrdt.Doc[Any](client_id=client)
+    text = document.get("content", type=pycrdt.Text)
+    with document.transaction():
+        for number in range(count):
+            text.insert(0, "abcdefghij"[number % 10])
+    return document.get_update()
+
+
+def _served(folder: Path, work: Any) -> None:
+    """Run `work(files, workers)` with a storage and worker processes."""
+
+    async def run() -> None:
+        storage = await SQLiteStorage.open(folder / "gateway.db")
+        async with worker_processes(processes=2, queue=16, seconds=600) as workers:
+            files = Files(storage, Documents(storage, memory_limit=2**28), Hub(storage))
+            await work(files, workers)
+        await storage.close()
+
+    asyncio.run(run())
+
+
+async def _turns_during(work: Coroutine[Any, Any, T]) -> tuple[T, int]:
+    done = asyncio.create_task(work)
+    turns = 0
+    while not done.done():
+        await asyncio.sleep(0)
+        turns += 1
+    return done.result(), turns
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - no event tells that a job has begun
+        await asyncio.sleep(0)
+
+
+def _jobs(workers: Workers) -> int:
+    return workers.metrics[Lane.DOCUMENTS].jobs
+
+
+async def _text(files: Files) -> str:
+    return await files.text_of(await files.read_whole("p", "a.md"), "content")
+
+
+def test_an_update_of_many_structs_is_prepared_in_a_worker_and_is_one_version(tmp_path: Path) -> None:
+    update = _typed_backwards(_HEAVY)
+
+    async def work(files: Files, workers: Workers) -> None:
+        written = await files.append("p", "a.md", update, _ANY)
+        assert (written.head.version, written.changed, _jobs(workers)) == (1, True, 1)
+        again = await files.append("p", "a.md", update, _ANY)
+        assert (again.head.version, again.changed) == (1, False)
+        assert (await files.read_whole("p", "a.md")).update == update
+
+    _served(tmp_path, work)
+
+
+def test_a_long_text_of_one_struct_takes_no_worker(tmp_path: Path) -> None:
+    document = pycrdt.Doc[Any]()
+    document["content"] = pycrdt.Text("words " * 100_000)
+
+    async def work(files: Files, workers: Workers) -> None:
+        await files.append("p", "a.md", document.get_update(), _ANY)
+        await files.put_text("p", "b.md", "short", "content", _ANY)
+        await files.put_text("p", "b.md", "shorter", "content", _ANY)
+        assert _jobs(workers) == 0
+
+    _served(tmp_path, work)
+
+
+def test_writes_of_one_file_keep_their_order_while_one_is_heavy(tmp_path: Path) -> None:
+    first, second = ("\n".join(random.Random(seed).choices("abcdefgh", k=100_000)) for seed in (1, 2))
+    late = pycrdt.Doc[Any](client_id=9)
+    late["content"] = pycrdt.Text("late")
+
+    async def work(files: Files, workers: Workers) -> None:
+        await files.put_text("p", "a.md", first, "content", _ANY)
+        jobs = _jobs(workers)
+        heavy = asyncio.create_task(files.put_text("p", "a.md", second, "content", _ANY))
+        await _until(lambda: _jobs(workers) > jobs)
+        other = asyncio.create_task(files.append("p", "a.md", late.get_update(), _ANY))
+        deleted = asyncio.create_task(files.delete("p", "a.md", _ANY))
+        elsewhere, _ = await _turns_during(files.put_text("p", "b.md", "not held up", "content", _ANY))
+        assert not heavy.done()
+        assert elsewhere.head.version == 1
+        assert [(await each).head.version for each in (heavy, other)] == [2, 3]
+        assert (await deleted).version == 4
+        at_2 = await files.read_at("p", "a.md", 2)
+        assert await files.text_of(at_2, "content") == second
+
+    _served(tmp_path, work)
+
+
+def test_a_heavy_restore_is_one_version_and_exact(tmp_path: Path) -> None:
+    update = _typed_backwards(_HEAVY)
+
+    async def work(files: Files, workers: Workers) -> None:
+        await files.append("p", "a.md", update, _ANY)
+        before = await _text(files)
+        await files.put_text("p", "a.md", "x", "content", _ANY)
+        old = await files.read_at("p", "a.md", 1)
+        jobs = _jobs(workers)
+        written, turns = await _turns_during(files.restore("p", "a.md", old.update, _ANY))
+        assert (written.head.version, await _text(files)) == (3, before)
+        assert _jobs(workers) > jobs
+        assert turns > 2
+
+    _served(tmp_path, work)
+
+
+def test_a_writer_who_leaves_changes_nothing_and_holds_nobody_up(tmp_path: Path) -> None:
+    async def work(files: Files, workers: Workers) -> None:
+        await files.put_text("p", "a.md", "before", "content", _ANY)
+        heavy = asyncio.create_task(files.append("p", "a.md", _typed_backwards(10 * _HEAVY), _ANY))
+        await _until(lambda: _jobs(workers) > 0)
+        heavy.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await heavy
+        written = await files.put_text("p", "a.md", "after", "content", _ANY)
+        assert (written.head.version, await _text(files)) == (2, "after")
+
+    _served(tmp_path, work)
+
+
+def test_slices_are_bounded_and_hold_the_whole(tmp_path: Path) -> None:
+    """Also of clients who build on each other, and on what is there; parting counts for more."""
+    documents = [pycrdt.Doc[Any](client_id=client) for client in (3, 2, 7)]
+    drawn = random.Random(1)
+    for _ in range(60):
+        document = drawn.choice(documents)
+        text = document.get("content", type=pycrdt.Text)
+        length = len(str(text))
+        for _ in range(10):
+            text.insert(drawn.randint(0, length), drawn.choice("abc") * 3)
+        if length > 20:
+            del text[5:9]
+        for other in documents:
+            other.apply_update(document.get_update(other.get_state()))
+    whole = documents[0].get_update()
+    scanned = scan(whole)
+    slices = slices_of(whole, scanned, {}, 50, 3)
+    assert len(slices) > len(scanned.structs) // 50
+    taken: list[bytes] = []
+    for each in slices:
+        found = scan(each)
+        assert len(found.structs) + len(found.deletes) <= 50
+        before = scan(build_update(taken or [b"\0\0"]))
+        clocks = {client: end for client, _, end in before.runs}
+        assert len(list(in_order(found.structs, clocks))) == len(found.structs)
+        taken.append(each)
+    assert build_document(slices).get_update() == build_document([whole]).get_update()
+
+
+@pytest.mark.parametrize("kind", ["structs", "values", "nested values", "deletes", "clients", "JSON", "pairs"])
+def test_work_is_counted_before_it_is_done(kind: str) -> None:
+    many = 100_000
+    array = b"\1\5array"
+    updates = {
+        "structs": _typed_backwards(2_000),
+        "values": b"\1\1\1\0\x08" + array + var_uint(many) + b"\x7e" * many + b"\0",
+        "nested values": b"\1\1\1\0\x08" + array + b"\1\x75" + var_uint(many) + b"\x7e" * many + b"\0",
+        "deletes": b"\0\1\1" + var_uint(many) + b"".join(var_uint(2 * each) + b"\1" for each in range(many)),
+        "clients": var_uint(many) + b"".join(b"\0" + var_uint(each) + b"\0" for each in range(many)) + b"\0",
+        "JSON": b"\1\1\1\0\5" + array + var_uint(2 * many + 1) + b"[" + b"1," * (many - 1) + b"1]\0",
+        "pairs": b"\1\1\1\0\4" + array + var_uint(4 * many) + "\U0001f600".encode() * many + b"\0",
+    }
+    scan(updates[kind])
+    with pytest.raises(TooMuch):
+        scan(updates[kind], 1_000)
