@@ -6,25 +6,31 @@ from pathlib import Path
 
 import pytest
 
-from gateway.maintenance.memory import FreeMemory
+from gateway.maintenance.memory import FreeMemory, free_bytes, map_large_buffers
 from tests.support.server import GatewayProcess
 
 _MB = 2**20
 
 
-def test_memory_is_trimmed_once_it_has_grown_and_grows_no_more() -> None:
-    sizes = [100]
+def test_memory_is_trimmed_once_much_is_free_and_no_more_becomes_free() -> None:
+    free = [0]
     trims: list[int] = []
-
-    def trim() -> None:
-        trims.append(sizes[0])
-        sizes[0] = 110
-
-    memory = FreeMemory(lambda: sizes[0] * _MB, trim)
-    for size in (150, 300, 500, 500, 500, 120, 170, 175, 174, 174):
-        sizes[0] = size if not trims or size != 500 else sizes[0]
+    memory = FreeMemory(lambda: free[-1] * _MB, lambda: trims.append(free[-1]))
+    for size in (50, 300, 500, 500, 500, 400, 120, 170, 190, 190, 190):
+        free.append(size)
         memory.look()
-    assert trims == [500, 174]
+    assert trims == [500, 190]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc")
+def test_the_c_library_tells_what_is_free() -> None:
+    map_large_buffers()
+    before = free_bytes()
+    pieces = [bytes(100_000) for _ in range(1000)]
+    pieces = pieces[::2]
+    free = free_bytes()
+    assert free - before > 40 * _MB
+    assert len(pieces) == 500
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the memory")
