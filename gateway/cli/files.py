@@ -1,25 +1,29 @@
 """The commands for people on the files of a gateway: `ls`, `cat`, `put`, `rm`, `mv`, `restore`, `status`, `watch`,
 `pull`, `push`, `history`. Human output by default, with `--json` one value, or one a line where there is no end.
+
+A command is a coroutine that is given what it works on, and whether it is to print JSON; `on_project` and `in_folder`
+add the options that say where that is.
 """
 
 import asyncio
 import contextlib
 import sys
 import unicodedata
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+from msgspec import Struct
+
+from gateway.cli.options import Json, Token, with_options
 
 if TYPE_CHECKING:
     from gateway.client import Project
-    from gateway.client.folder.sync import FolderSync, Outcome, Progress
+    from gateway.client.folder.sync import Difference, FolderSync, Outcome, Progress
 
-Url = Annotated[str | None, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")]
-ProjectName = Annotated[str | None, typer.Option("--project", help="The project.", envvar="GATEWAY_PROJECT")]
-Token = Annotated[str | None, typer.Option(help="Sent as Authorization: Bearer.", envvar="GATEWAY_TOKEN")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+T = TypeVar("T")
+
 FilePath = Annotated[str, typer.Argument(help="The path of a file at the gateway.")]
 Directory = Annotated[Path, typer.Argument(help="The folder.", file_okay=False, metavar="DIR")]
 
@@ -28,66 +32,117 @@ _JOINERS = "\u200c\u200d"
 _MARKS = {"same": " ", "new": "A", "edited": "M", "deleted": "D"}
 
 
+class Target(Struct, frozen=True):
+    """The options of every command: where the project is, and how to print."""
+
+    url: Annotated[str | None, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")] = None
+    project: Annotated[str | None, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")] = None
+    token: Token = None
+    json: Json = False
+
+    def run(self, work: Callable[["Project"], Awaitable[T]]) -> T:
+        """Do it with the project; what the gateway refuses is said in one line."""
+        from gateway.client import GatewayClient, GatewayError
+
+        url, project = self.url, self.project
+        if not url or not project:
+            raise typer.BadParameter("say where: --url and --project, or GATEWAY_URL and GATEWAY_PROJECT")
+
+        async def main() -> T:
+            async with GatewayClient(url, token=self.token) as client:
+                return await work(client.project(project))
+
+        try:
+            return asyncio.run(main())
+        except GatewayError as error:
+            _fail(str(error))
+
+
+_GIVEN = 2
+"""So many parameters of a command are none of its options: what it works on, and whether it prints JSON."""
+
+
+def on_project(work: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A command on a project: `work(files, json, …)`."""
+
+    def run(target: Target, arguments: dict[str, Any]) -> None:
+        target.run(lambda files: work(files, target.json, **arguments))
+
+    return with_options(Target, work, run, given=_GIVEN)
+
+
+def in_folder(
+    doing: str, show: Callable[[T, bool], None], *, saved: bool = True
+) -> Callable[[Callable[..., Coroutine[Any, Any, T]]], Callable[..., None]]:
+    """A command on a folder and its project: `work(sync, json, directory, …)`. What comes of it is shown at the end,
+    when no progress is shown any more.
+
+    Args:
+        doing: what the progress says.
+        saved: whether the folder keeps what both sides have then.
+    """
+
+    def make(work: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., None]:
+        def run(target: Target, arguments: dict[str, Any]) -> None:
+            result = _run_in_folder(
+                target, arguments["directory"], doing, lambda sync: work(sync, target.json, **arguments), saved
+            )
+            show(result, target.json)
+
+        return with_options(Target, work, run, given=_GIVEN)
+
+    return make
+
+
 def add_to(main: typer.Typer) -> None:
     """Add the commands."""
     for command in (ls, cat, put, rm, mv, restore, status, watch, pull, push, history):
         main.command()(command)
 
 
-def ls(
+@on_project
+async def ls(
+    files: "Project",
+    json: bool,
     prefix: Annotated[str, typer.Argument(help="Only paths that begin with this.")] = "",
     deleted: Annotated[bool, typer.Option("--deleted", help="List the files that were deleted.")] = False,
-    url: Url = None,
-    project: ProjectName = None,
-    token: Token = None,
-    json: Json = False,
 ) -> None:
     """List the files: version, time, stored bytes, path. With --deleted: version, time, who deleted the file, path."""
-
-    async def work(files: "Project") -> None:
-        if deleted:
-            gone = await files.all_deleted(prefix)
-            if json:
-                print_json(gone)
-            else:
-                print_rows([(str(each.version), each.last_modified, each.author or "", each.path) for each in gone])
-            return
-        entries = await files.all_files(prefix)
+    if deleted:
+        gone = await files.all_deleted(prefix)
         if json:
-            print_json(entries)
-            return
+            print_json(gone)
+        else:
+            print_rows([(str(each.version), each.last_modified, each.author or "", each.path) for each in gone])
+        return
+    entries = await files.all_files(prefix)
+    if json:
+        print_json(entries)
+    else:
         print_rows([(str(each.version), each.last_modified, str(each.size), each.path) for each in entries])
 
-    _run(work, url, project, token)
 
-
-def cat(
+@on_project
+async def cat(
+    files: "Project",
+    json: bool,
     path: FilePath,
     version: Annotated[int | None, typer.Option(help="As it was at this version.")] = None,
-    url: Url = None,
-    project: ProjectName = None,
-    token: Token = None,
-    json: Json = False,
 ) -> None:
     """Print the text of a file."""
-
-    async def work(files: "Project") -> None:
-        text = await files.read_text(path, at_version=version)
-        if json:
-            print_json({"path": path, "tag": text.tag, "text": text.value})
-        else:
-            sys.stdout.buffer.write(text.value.encode())
-
-    _run(work, url, project, token)
+    text = await files.read_text(path, at_version=version)
+    if json:
+        print_json({"path": path, "tag": text.tag, "text": text.value})
+    else:
+        sys.stdout.buffer.write(text.value.encode())
 
 
-def put(
+@on_project
+async def put(
+    files: "Project",
+    json: bool,
     file: Annotated[Path, typer.Argument(help="The file with the text; - for stdin.", allow_dash=True)],
     path: Annotated[str | None, typer.Argument(help="The path at the gateway; the file's name unless said.")] = None,
-    url: Url = None,
-    project: ProjectName = None,
-    token: Token = None,
-    json: Json = False,
 ) -> None:
     """Make the text of a file this, by the smallest edit."""
     if path is None and str(file) == "-":
@@ -98,79 +153,60 @@ def put(
         _fail(f"{file} is not UTF-8 text (byte {fault.start})")
     except OSError as fault:
         _fail(f"{file}: {fault.strerror}")
-
-    async def work(files: "Project") -> None:
-        receipt = (await files.put_text(path or file.name, text)).value
-        if json:
-            print_json(receipt)
-        else:
-            _echo(f"{receipt.path}: version {receipt.version}{'' if receipt.changed else ', unchanged'}")
-
-    _run(work, url, project, token)
+    receipt = (await files.put_text(path or file.name, text)).value
+    if json:
+        print_json(receipt)
+    else:
+        _echo(f"{receipt.path}: version {receipt.version}{'' if receipt.changed else ', unchanged'}")
 
 
-def rm(
+@on_project
+async def rm(
+    files: "Project",
+    json: bool,
     paths: Annotated[list[str], typer.Argument(help="The files.", metavar="PATH...")],
-    url: Url = None,
-    project: ProjectName = None,
-    token: Token = None,
-    json: Json = False,
 ) -> None:
     """Delete files. Their history stays, and a restore brings them back."""
-
-    async def work(files: "Project") -> None:
-        for path in paths:
-            await files.delete(path)
-            if not json:
-                _echo(f"{path}: deleted")
-        if json:
-            print_json({"deleted": paths})
-
-    _run(work, url, project, token)
+    for path in paths:
+        await files.delete(path)
+        if not json:
+            _echo(f"{path}: deleted")
+    if json:
+        print_json({"deleted": paths})
 
 
-def mv(
+@on_project
+async def mv(
+    files: "Project",
+    json: bool,
     source: Annotated[str, typer.Argument(help="The path that the file has.", metavar="FROM")],
     target: Annotated[str, typer.Argument(help="The path that it is to have.", metavar="TO")],
-    url: Url = None,
-    project: ProjectName = None,
-    token: Token = None,
-    json: Json = False,
 ) -> None:
     """Give a file another path."""
-
-    async def work(files: "Project") -> None:
-        receipt = (await files.move(source, target)).value
-        if json:
-            print_json(receipt)
-        else:
-            _echo(f"{source} is {receipt.path} now, version {receipt.version}")
-
-    _run(work, url, project, token)
+    receipt = (await files.move(source, target)).value
+    if json:
+        print_json(receipt)
+    else:
+        _echo(f"{source} is {receipt.path} now, version {receipt.version}")
 
 
-def restore(
+@on_project
+async def restore(
+    files: "Project",
+    json: bool,
     path: FilePath,
     version: Annotated[
         int | None, typer.Option(help="The version; of a deleted file the last one unless said.", min=1)
     ] = None,
-    url: Url = None,
-    project: ProjectName = None,
-    token: Token = None,
-    json: Json = False,
 ) -> None:
     """Make the content of a file what it was at a version, or bring a deleted file back."""
-
-    async def work(files: "Project") -> None:
-        wanted = version or await _last_before_deletion(files, path)
-        receipt = (await files.restore(path, wanted)).value
-        if json:
-            print_json(receipt)
-        else:
-            unchanged = "" if receipt.changed else ", unchanged"
-            typer.echo(f"{receipt.path}: version {receipt.version}, as it was at version {wanted}{unchanged}")
-
-    _run(work, url, project, token)
+    wanted = version or await _last_before_deletion(files, path)
+    receipt = (await files.restore(path, wanted)).value
+    if json:
+        print_json(receipt)
+    else:
+        unchanged = "" if receipt.changed else ", unchanged"
+        _echo(f"{receipt.path}: version {receipt.version}, as it was at version {wanted}{unchanged}")
 
 
 async def _last_before_deletion(files: "Project", path: str) -> int:
@@ -182,50 +218,47 @@ async def _last_before_deletion(files: "Project", path: str) -> int:
     return before[0].version
 
 
-def watch(
+@on_project
+async def watch(
+    files: "Project",
+    json: bool,
     prefix: Annotated[str, typer.Argument(help="Only paths that begin with this.")] = "",
-    url: Url = None,
-    project: ProjectName = None,
-    token: Token = None,
-    json: Json = False,
 ) -> None:
     """Print every change of a file from now on, until interrupted."""
-
-    async def work(files: "Project") -> None:
-        from gateway.client import PollSettings
-        from gateway.wire.changes import FileFeedEntry
-
-        listing = (await files.list_files(limit=1)).value
-        assert listing is not None
-        settings = PollSettings.unattended()
-        async for answer in files.follow(listing.cursor, kinds=["file"], prefix=prefix, settings=settings):
-            for change in answer.changes:
-                if json:
-                    print_json(change, indent=0)
-                elif isinstance(change, FileFeedEntry):
-                    _echo(f"{change.last_modified}  {change.change_type:8}  {change.version}  {change.path}")
-                sys.stdout.flush()
-
-    with contextlib.suppress(KeyboardInterrupt):
-        _run(work, url, project, token)
+    with contextlib.suppress(asyncio.CancelledError):  # which is how an interrupt comes
+        await _watch(files, json, prefix)
 
 
-def history(
+async def _watch(files: "Project", json: bool, prefix: str) -> None:
+    from gateway.client import PollSettings
+    from gateway.wire.changes import FileFeedEntry
+
+    listing = (await files.list_files(limit=1)).value
+    assert listing is not None
+    settings = PollSettings.unattended()
+    async for answer in files.follow(listing.cursor, kinds=["file"], prefix=prefix, settings=settings):
+        for change in answer.changes:
+            if json:
+                print_json(change, indent=0)
+            elif isinstance(change, FileFeedEntry):
+                _echo(f"{change.last_modified}  {change.change_type:8}  {change.version}  {change.path}")
+            sys.stdout.flush()
+
+
+@on_project
+async def history(
+    files: "Project",
+    json: bool,
     path: FilePath,
     limit: Annotated[int, typer.Option(help="At most so many, newest first.", min=1, max=1000)] = 20,
-    url: Url = None,
-    project: ProjectName = None,
-    token: Token = None,
-    json: Json = False,
 ) -> None:
     """List the versions of a file: version, time, stored bytes, author."""
-
-    async def work(files: "Project") -> None:
-        versions = (await files.history(path, limit=limit)).versions
-        if json:
-            print_json(versions)
-            return
-        rows = [
+    versions = (await files.history(path, limit=limit)).versions
+    if json:
+        print_json(versions)
+        return
+    print_rows(
+        [
             (
                 str(each.version),
                 each.last_modified,
@@ -235,114 +268,76 @@ def history(
             )
             for each in versions
         ]
-        print_rows(rows)
-
-    _run(work, url, project, token)
+    )
 
 
-def status(
-    directory: Directory = Path("."),
-    url: Url = None,
-    project: ProjectName = None,
-    token: Token = None,
-    json: Json = False,
-) -> None:
+def _show_differences(differences: Sequence["Difference"], json: bool) -> None:
+    if json:
+        print_json(differences)
+    for each in () if json else differences:
+        _echo(f"{_MARKS[each.here]}{_MARKS[each.there]} {each.path}")
+
+
+@in_folder("Looking", _show_differences, saved=False)
+async def status(sync: "FolderSync", json: bool, directory: Directory = Path(".")) -> Sequence["Difference"]:
     """Say which files differ between a folder and the project: A new, M edited, D deleted; here, then there."""
-
-    async def work(sync: "FolderSync") -> None:
-        differences = await sync.differences()
-        if json:
-            print_json(differences)
-        for each in () if json else differences:
-            _echo(f"{_MARKS[each.here]}{_MARKS[each.there]} {each.path}")
-
-    _run_in_folder(work, directory, url, project, token, "Looking", saved=False)
+    return await sync.differences()
 
 
-def pull(
-    directory: Directory, url: Url = None, project: ProjectName = None, token: Token = None, json: Json = False
-) -> None:
+class _Moved(Struct, frozen=True):
+    """What became of each file, and why it could not go on."""
+
+    outcomes: "list[Outcome]"
+    fault: str | None = None
+
+
+async def _moved(move: Callable[[], Awaitable["list[Outcome]"]]) -> _Moved:
+    from gateway.client.folder.sync import Stopped
+
+    try:
+        return _Moved(await move())
+    except Stopped as stopped:
+        return _Moved(stopped.outcomes, str(stopped.reason))
+
+
+def _show_outcomes(moved: _Moved, json: bool) -> None:
+    from gateway.client.folder.sync import conflicts
+
+    if json:
+        print_json(moved.outcomes)
+    for each in () if json else moved.outcomes:
+        _echo(f"{each.action}: {each.path}{f' ({each.detail})' if each.detail else ''}")
+    if moved.fault is not None:
+        _fail(moved.fault)
+    if not moved.outcomes and not json:
+        typer.echo("up to date")
+    raise typer.Exit(1 if conflicts(moved.outcomes) else 0)
+
+
+@in_folder("Pulling", _show_outcomes)
+async def pull(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
     """Bring what changed in the project into a folder. An edit made there is never overwritten.
 
     Files that .gitignore names are left alone. What was pulled is kept in DIR/.yjs-gateway. Exits with 1 if there is a
     conflict.
     """
-    _report(*_move(lambda sync: sync.pull(), directory, url, project, token, "Pulling"), json)
+    return await _moved(sync.pull)
 
 
-def push(
-    directory: Directory, url: Url = None, project: ProjectName = None, token: Token = None, json: Json = False
-) -> None:
+@in_folder("Pushing", _show_outcomes)
+async def push(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
     """Bring what changed in a folder into the project, merged with what others did there meanwhile.
 
     Files that .gitignore names, links and what is not UTF-8 text are left out. Exits with 1 if there is a conflict.
     """
     if not directory.is_dir():
         _fail(f"{directory} is not a folder")
-    _report(*_move(lambda sync: sync.push(), directory, url, project, token, "Pushing"), json)
-
-
-def _move(
-    work: Callable[["FolderSync"], Awaitable[list["Outcome"]]],
-    directory: Path,
-    url: str | None,
-    project: str | None,
-    token: str | None,
-    doing: str,
-) -> tuple[list["Outcome"], str | None]:
-    """Pull or push: what became of each file, and why it could not go on."""
-    from gateway.client.folder.sync import Stopped
-
-    async def until_stopped(sync: "FolderSync") -> tuple[list["Outcome"], str | None]:
-        try:
-            return await work(sync), None
-        except Stopped as stopped:
-            return stopped.outcomes, str(stopped.reason)
-
-    moved: tuple[list[Outcome], str | None] = _run_in_folder(until_stopped, directory, url, project, token, doing)
-    return moved
-
-
-def _report(outcomes: Sequence["Outcome"], fault: str | None, json: bool) -> None:
-    from gateway.client.folder.sync import conflicts
-
-    if json:
-        print_json(outcomes)
-    for each in () if json else outcomes:
-        _echo(f"{each.action}: {each.path}{f' ({each.detail})' if each.detail else ''}")
-    if fault is not None:
-        _fail(fault)
-    if not outcomes and not json:
-        typer.echo("up to date")
-    raise typer.Exit(1 if conflicts(outcomes) else 0)
-
-
-def _run(work: Callable[["Project"], Awaitable[Any]], url: str | None, project: str | None, token: str | None) -> Any:
-    """Do it with a project; what the gateway says no to is said in a line."""
-    from gateway.client import GatewayClient, GatewayError
-
-    if not url or not project:
-        raise typer.BadParameter("say where: --url and --project, or GATEWAY_URL and GATEWAY_PROJECT")
-
-    async def main() -> Any:
-        async with GatewayClient(url, token=token) as client:
-            return await work(client.project(project))
-
-    try:
-        return asyncio.run(main())
-    except GatewayError as error:
-        _fail(str(error))
+    return await _moved(sync.push)
 
 
 def _run_in_folder(
-    work: Callable[["FolderSync"], Awaitable[Any]],
-    directory: Path,
-    url: str | None,
-    project: str | None,
-    token: str | None,
-    doing: str,
-    saved: bool = True,
-) -> Any:
+    target: Target, directory: Path, doing: str, work: Callable[["FolderSync"], Awaitable[T]], saved: bool
+) -> T:
     """Do it with a folder and its project; where the folder belongs is known after the first time."""
     import msgspec
 
@@ -354,7 +349,7 @@ def _run_in_folder(
         kept = folder.load_state()
     except msgspec.DecodeError as fault:
         _fail(f"{directory}/.yjs-gateway cannot be read ({fault}); without it, all files are compared again")
-    url, project = url or (kept.url if kept else None), project or (kept.project if kept else None)
+    url, project = target.url or (kept.url if kept else None), target.project or (kept.project if kept else None)
     if kept is not None and (kept.url, kept.project) != (url, project):
         _fail(
             f"{directory} belongs to the project {kept.project} of {kept.url};"
@@ -363,7 +358,7 @@ def _run_in_folder(
     state = kept or FolderState(url or "", project or "")
     before = msgspec.json.encode(state)
 
-    async def with_folder(files: "Project") -> Any:
+    async def with_folder(files: "Project") -> T:
         with _progress(doing) as progress:
             try:
                 return await work(FolderSync(folder, files, state, progress))
@@ -372,7 +367,7 @@ def _run_in_folder(
                     folder.save_state(state)
 
     try:
-        return _run(with_folder, url, project, token)
+        return msgspec.structs.replace(target, url=url, project=project).run(with_folder)
     except OSError as fault:
         _fail(f"{fault.filename or directory}: {fault.strerror}")
 
@@ -420,6 +415,6 @@ def print_rows(rows: Sequence[Sequence[str]], numbers: Sequence[int] = (0, 2)) -
         _echo("  ".join(cells).rstrip())
 
 
-def _fail(fault: str) -> Any:
+def _fail(fault: str) -> NoReturn:
     _echo(f"error: {fault}", err=True)
     raise typer.Exit(1)

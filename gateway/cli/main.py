@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from msgspec import Struct
 
 from gateway.cli import access as access_commands
 from gateway.cli import files as file_commands
+from gateway.cli.options import Author, Token, with_options
 from gateway.cli.settings import settings_of
 
 if TYPE_CHECKING:
@@ -163,15 +165,6 @@ def version() -> None:
     typer.echo(package_version("yjs-gateway"))
 
 
-Url = Annotated[str, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")]
-ProjectName = Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")]
-Session = Annotated[str | None, typer.Option(help="The session; left out, one is created.")]
-TurnId = Annotated[str | None, typer.Option(help="The turn; left out, one is created.")]
-Prompt = Annotated[str, typer.Option(help="The prompt of a turn that is created.")]
-Token = Annotated[str | None, typer.Option(help="Sent as `Authorization: Bearer`.", envvar="GATEWAY_TOKEN")]
-Author = Annotated[str | None, typer.Option(help="Who writes, for the history.")]
-
-
 class Agent(StrEnum):
     """How an agent tells what it does."""
 
@@ -183,62 +176,66 @@ class Agent(StrEnum):
     TEXT = "text"
 
 
-AgentName = Annotated[
-    Agent, typer.Option("--agent", "--dialect", help="How the agent tells what it does; auto: its first line says.")
-]
+class TurnOptions(Struct, frozen=True):
+    """The options of the commands that write a turn."""
+
+    url: Annotated[str, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")]
+    project: Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")]
+    session: Annotated[str | None, typer.Option(help="The session; left out, one is created.")] = None
+    turn: Annotated[str | None, typer.Option(help="The turn; left out, one is created.")] = None
+    prompt: Annotated[str, typer.Option(help="The prompt of a turn that is created.")] = ""
+    agent: Annotated[
+        Agent, typer.Option("--agent", "--dialect", help="How the agent tells what it does; auto: its first line says.")
+    ] = Agent.AUTO
+    token: Token = None
+    author: Author = None
+
+    def pipe(self, command: tuple[str, ...] = ()) -> None:
+        """Pipe the output of a command, or else stdin; exits as that ends."""
+        from gateway.cli.turn_pipe import PipeOptions, run_pipe
+
+        if self.turn is not None and self.session is None:
+            raise typer.BadParameter("a turn is named together with its session")
+        options = PipeOptions(
+            self.url,
+            self.project,
+            self.session,
+            self.turn,
+            self.prompt,
+            self.token,
+            self.author,
+            self.agent.value,
+            command,
+        )
+        raise typer.Exit(asyncio.run(run_pipe(options)))
+
+
+def _on_turn(work: Callable[..., None]) -> Callable[..., None]:
+    return with_options(TurnOptions, work, lambda options, arguments: work(options, **arguments))
 
 
 @turns.command()
-def pipe(
-    url: Url,
-    project: ProjectName,
-    session: Session = None,
-    turn: TurnId = None,
-    prompt: Prompt = "",
-    agent: AgentName = Agent.AUTO,
-    token: Token = None,
-    author: Author = None,
-) -> None:
+@_on_turn
+def pipe(options: TurnOptions) -> None:
     """Make what an agent prints the output of a turn, and pass it on: claude -p … | yjs-gateway turn pipe …
 
     Exits with 0 when the turn is completed, with 1 when it has failed, 2 when the gateway refused it, 3 when somebody
     cancelled it, 4 when the gateway could not be reached.
     """
-    _pipe(url, project, session, turn, prompt, token, author, agent.value)
+    options.pipe()
 
 
 @turns.command("run", context_settings={"allow_interspersed_args": False})
+@_on_turn
 def run_agent(
+    options: TurnOptions,
     command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The agent and its arguments.")],
-    url: Url,
-    project: ProjectName,
-    session: Session = None,
-    turn: TurnId = None,
-    prompt: Prompt = "",
-    agent: AgentName = Agent.AUTO,
-    token: Token = None,
-    author: Author = None,
 ) -> None:
     """Run an agent, make what it prints the output of a turn, and pass it on: turn run --agent codex -- codex exec …
 
     Where the agent does not say how it went, its exit code does. Exits with the exit code of the agent.
     """
-    _pipe(url, project, session, turn, prompt, token, author, agent.value, tuple(command))
-
-
-def _pipe(
-    url: str,
-    project: str,
-    session: str | None,
-    turn: str | None,
-    prompt: str,
-    *more: Any,
-) -> None:
-    from gateway.cli.turn_pipe import PipeOptions, run_pipe
-
-    if turn is not None and session is None:
-        raise typer.BadParameter("a turn is named together with its session")
-    raise typer.Exit(asyncio.run(run_pipe(PipeOptions(url, project, session, turn, prompt, *more))))
+    options.pipe(tuple(command))
 
 
 def _run(work: Callable[["Settings"], Coroutine[Any, Any, T]], settings: "Settings") -> T:
