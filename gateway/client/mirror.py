@@ -30,7 +30,8 @@ from gateway.client.polling.subscription import Polled
 from gateway.client.project import Project
 from gateway.wire.files import Receipt
 from gateway.yjs.halves import Halves
-from gateway.yjs.scan import MalformedUpdate, Place, scan
+from gateway.yjs.lib0 import MalformedUpdate
+from gateway.yjs.scan import Place, scan
 from gateway.yjs.surrogates import cuts, part_pairs, second_halves
 
 ResetReason = Literal["deleted", "recreated", "restored", "parted"]

@@ -15,8 +15,8 @@ from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.scan import Place, scan
 from gateway.yjs.slices import slices_of
+from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
-from gateway.yjs.structs import read_state_vector
 from gateway.yjs.surrogates import part_pairs, second_halves, updates_of
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_update, run_yrs
 

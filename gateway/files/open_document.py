@@ -16,8 +16,8 @@ from gateway.yjs.preparation import Prepared, prepare, prepare_together
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.scan import TooMuch
+from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
-from gateway.yjs.structs import read_state_vector
 from gateway.yjs.surrogates import name_pairs, part_pairs, second_halves
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, keep_pairs_whole, merge, run_yrs
 from storage import Committed, FileHead, Incarnation, Line, Version

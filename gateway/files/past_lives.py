@@ -11,8 +11,9 @@ from typing import NamedTuple
 from gateway.files.documents import stored_rows
 from gateway.files.open_document import OpenDocument
 from gateway.workers.pool import LIGHT_UNITS, in_worker
+from gateway.yjs.lib0 import MalformedUpdate, Reader
 from gateway.yjs.scan import scan
-from gateway.yjs.structs import MalformedUpdate, Reader, read_state_vector
+from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import build_document
 from storage import FileHead, Storage

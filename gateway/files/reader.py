@@ -22,10 +22,10 @@ from gateway.wire.problems import (
 )
 from gateway.workers.pool import LIGHT_UNITS, in_worker
 from gateway.yjs import roots
+from gateway.yjs.lib0 import Reader
 from gateway.yjs.roots import RootIsNotText, read_roots, read_text
 from gateway.yjs.scan import MARK
 from gateway.yjs.stored_form import to_wire
-from gateway.yjs.structs import Reader
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import InvalidUpdate, build_update, diff_update, merge, merge_groups
 from storage import FileHead, Storage, StoredDocument

@@ -26,7 +26,8 @@ from gateway.wire.problems import (
 )
 from gateway.wire.tags import EntityTags, Form
 from gateway.wire.values import path_fault, valid_project_id
-from gateway.yjs.structs import MalformedUpdate, check_state_vector
+from gateway.yjs.lib0 import MalformedUpdate
+from gateway.yjs.state_vectors import check_state_vector
 from storage import Once
 
 T = TypeVar("T")

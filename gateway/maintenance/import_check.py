@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from gateway.maintenance.turn_check import Places, TurnCheck, id_fault
 from gateway.wire.values import path_fault
-from gateway.yjs.scan import MalformedUpdate, scan
+from gateway.yjs.lib0 import MalformedUpdate
+from gateway.yjs.scan import scan
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import read_row
 from gateway.yjs.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap

@@ -23,7 +23,8 @@ from starlette.types import Receive
 
 from gateway.wire.problems import Overloaded, TooComplex
 from gateway.workers.process import LENGTH_BYTES
-from gateway.yjs.scan import MalformedUpdate, TooMuch, scan
+from gateway.yjs.lib0 import MalformedUpdate
+from gateway.yjs.scan import TooMuch, scan
 
 T = TypeVar("T")
 

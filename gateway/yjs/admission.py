@@ -3,7 +3,8 @@
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gateway.yjs.scan import SKIP, Place, Scan, ScannedStruct, var_uint
+from gateway.yjs.lib0 import var_uint
+from gateway.yjs.scan import SKIP, Place, Scan, ScannedStruct
 
 
 def is_complete(runs: Sequence[tuple[int, int, int]], needs: Mapping[int, int], clocks: Mapping[int, int]) -> bool:

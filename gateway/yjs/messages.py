@@ -4,8 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from gateway.yjs.struct_writing import var_uint
-from gateway.yjs.structs import MalformedUpdate, Reader, check_state_vector
+from gateway.yjs.lib0 import MalformedUpdate, Reader, var_uint
+from gateway.yjs.state_vectors import check_state_vector
 
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
 STEP_1, STEP_2, UPDATE = range(3)

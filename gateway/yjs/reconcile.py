@@ -9,8 +9,9 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from gateway.yjs.diff import Work
+from gateway.yjs.lib0 import block, utf16_length, var_bytes
 from gateway.yjs.roots import NestedTooDeeply, value_of
-from gateway.yjs.scan import EMBED, FORMAT, STRING, TYPE, block, utf16_length
+from gateway.yjs.scan import EMBED, FORMAT, STRING, TYPE, Place
 from gateway.yjs.sequence_changes import Token, operations
 from gateway.yjs.sequences import (
     Formats,
@@ -24,8 +25,7 @@ from gateway.yjs.sequences import (
     told_format,
     units_of,
 )
-from gateway.yjs.struct_writing import StructWriter, var_bytes
-from gateway.yjs.structs import Place
+from gateway.yjs.struct_writing import StructWriter
 from gateway.yjs.tree import Item, Node, read_tree
 from gateway.yjs.values import canonical, decode_any
 

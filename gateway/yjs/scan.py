@@ -8,6 +8,8 @@ import json
 import re
 from typing import NamedTuple
 
+from gateway.yjs.lib0 import BEGINNINGS_OF_PAIRS, LARGEST_INTEGER, MalformedUpdate, block, text_block, uint
+
 Place = tuple[int, int]
 """A client and a clock of its: what one struct begins with, or one UTF-16 code unit of a text."""
 
@@ -21,7 +23,6 @@ MARK = b"$yjs-gateway:stand-in$"
 """What every stand-in begins with (`gateway.yjs.stored_form`). A value of a client that begins so needs one itself."""
 MARK_TEXT = MARK.decode()
 
-_LARGEST_INTEGER = 2**53 - 1
 _LARGEST_CLOCK = 2**32 - 1
 """yrs counts clocks in 32 bits."""
 _DEEPEST_HELD = 128
@@ -29,16 +30,9 @@ _DEEPEST_HELD = 128
 DEEPEST_VALUE = 1_000
 """How many levels they may be nested at all: the calls of lib0's `readAny` nest as deeply, in every client."""
 
-_BEGINNINGS_OF_PAIRS = bytes(range(0xF0, 0xF5))
-"""What a character begins with in UTF-8 that is two UTF-16 code units."""
-
 _SIMPLE = rb'(?:true|false|null|0|-?[1-9][0-9]{0,14}|"[^"\\\x00-\x1f]*")'
 _HELD_JSON = re.compile(rb'%b|\{\}|\[\]|\{"[^"\\\x00-\x1f]*":%b\}' % (_SIMPLE, _SIMPLE))
 """JSON that yrs gives back byte for byte."""
-
-
-class MalformedUpdate(ValueError):
-    """The bytes are not an update, encoding version 1."""
 
 
 class TooMuch(Exception):
@@ -167,7 +161,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
                         length = size
                     else:
                         characters = len(text.decode())
-                        pairs = size - len(text.translate(None, _BEGINNINGS_OF_PAIRS))
+                        pairs = size - len(text.translate(None, BEGINNINGS_OF_PAIRS))
                         length = characters + pairs
                         left_units -= pairs // _PAIRS_PER_UNIT
                 else:
@@ -193,65 +187,6 @@ def _scan(data: bytes, left_units: int) -> Scan:
     if at != len(data):
         raise MalformedUpdate("there are bytes after the end")
     return Scan(structs, odd, types, delete_set, deletes, runs, needs)
-
-
-def uint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length unsigned integer of at most 53 bits, and where the bytes after it begin."""
-    value = data[at]
-    if value < 0x80:
-        return value, at + 1
-    value &= 0x7F
-    shift = 7
-    while True:
-        at += 1
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            break
-        shift += 7
-        if shift > 63:
-            break
-    if value > _LARGEST_INTEGER or shift > 63:
-        raise MalformedUpdate("an integer is out of range")
-    return value, at + 1
-
-
-def var_bytes(data: bytes) -> bytes:
-    """Bytes after their length, as lib0 writes a text or a buffer."""
-    return var_uint(len(data)) + data
-
-
-def var_uint(number: int) -> bytes:
-    """lib0's `writeVarUint`."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(0x80 | number & 0x7F)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def block(data: bytes, at: int) -> tuple[int, int]:
-    """Where the bytes begin and end that stand after their length."""
-    size, at = uint(data, at)
-    end = at + size
-    if end > len(data):
-        raise IndexError
-    return at, end
-
-
-def text_block(data: bytes, at: int) -> tuple[int, int]:
-    """The same of a text."""
-    start, end = block(data, at)
-    text = data[start:end]
-    if not text.isascii():
-        text.decode()
-    return start, end
-
-
-def utf16_length(text: bytes) -> int:
-    """How many UTF-16 code units a text in UTF-8 has."""
-    return len(text.decode()) + len(text) - len(text.translate(None, _BEGINNINGS_OF_PAIRS))
 
 
 def read_deletes(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[list[tuple[int, int, int]], int]:
@@ -417,7 +352,7 @@ def _signed_end(data: bytes, at: int) -> int:
         byte = data[at]
         value |= (byte & 0x7F) << shift
         shift += 7
-        if value > _LARGEST_INTEGER or shift > 70:
+        if value > LARGEST_INTEGER or shift > 70:
             raise MalformedUpdate("an integer is out of range")
     return at + 1
 

@@ -6,9 +6,8 @@ A token is a character (a code point, however many clocks that takes) or whateve
 from bisect import bisect_right
 from collections.abc import Hashable, Iterator
 
-from gateway.yjs.scan import ANY, FORMAT, JSON, STRING, TYPE, XML_ELEMENT, XML_HOOK
-from gateway.yjs.struct_writing import var_bytes, var_uint
-from gateway.yjs.structs import Place
+from gateway.yjs.lib0 import var_bytes, var_uint
+from gateway.yjs.scan import ANY, FORMAT, JSON, STRING, TYPE, XML_ELEMENT, XML_HOOK, Place
 from gateway.yjs.tree import Item, Node
 from gateway.yjs.values import canonical, decode_json
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.yjs.admission import delete_set, in_order, section
-from gateway.yjs.scan import SKIP, Place, Scan, ScannedStruct, var_uint
+from gateway.yjs.lib0 import var_uint
+from gateway.yjs.scan import SKIP, Place, Scan, ScannedStruct
 
 
 def slices_of(update: bytes, scanned: Scan, clocks: Mapping[int, int], most: int, cut: int) -> Sequence[bytes]:

@@ -17,6 +17,7 @@ import base64
 import json
 from collections.abc import Iterator
 
+from gateway.yjs.lib0 import MalformedUpdate, block, uint, var_bytes, var_uint
 from gateway.yjs.scan import (
     ANY,
     DOC,
@@ -27,15 +28,10 @@ from gateway.yjs.scan import (
     TYPE,
     XML_ELEMENT,
     XML_HOOK,
-    MalformedUpdate,
     Scan,
     ScannedStruct,
     any_value,
-    block,
     scan,
-    uint,
-    var_bytes,
-    var_uint,
 )
 
 _OBJECT_OF_ONE = b"\x76\x01"

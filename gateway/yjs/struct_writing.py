@@ -1,6 +1,7 @@
 """Writes the structs of one client as an update, encoding version 1 (yjs: `src/structs/Item.js`, `write`). Pure."""
 
-from gateway.yjs.structs import Place
+from gateway.yjs.lib0 import var_bytes, var_uint
+from gateway.yjs.scan import Place
 
 _HAS_LEFT, _HAS_RIGHT, _HAS_KEY = 0x80, 0x40, 0x20
 
@@ -64,21 +65,6 @@ class StructWriter:
             parts += [var_uint(client), var_uint(len(joined))]
             parts += [var_uint(clock) + var_uint(length) for clock, length in joined]
         return b"".join(parts)
-
-
-def var_bytes(data: bytes) -> bytes:
-    """Bytes after their length."""
-    return var_uint(len(data)) + data
-
-
-def var_uint(number: int) -> bytes:
-    """lib0's `writeVarUint`."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(0x80 | number & 0x7F)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def _place(place: Place) -> bytes:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 
 from gateway.yjs.halves import Halves
-from gateway.yjs.scan import STRING, MalformedUpdate, Place, Scan, ScannedStruct, block, scan, uint, var_bytes, var_uint
+from gateway.yjs.lib0 import MalformedUpdate, block, uint, var_bytes, var_uint
+from gateway.yjs.scan import STRING, Place, Scan, ScannedStruct, scan
 
 _FOUR_BYTES = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
 _PAIRED = re.compile("[\U00010000-\U0010ffff]")

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
 
+from gateway.yjs.lib0 import block, uint
 from gateway.yjs.scan import (
     ANY,
     DELETED,
@@ -19,13 +20,11 @@ from gateway.yjs.scan import (
     TYPE,
     XML_ELEMENT,
     XML_HOOK,
+    Place,
     ScannedStruct,
     any_value,
-    block,
     scan,
-    uint,
 )
-from gateway.yjs.structs import Place
 from gateway.yjs.values import decode_any, decode_json
 
 ARRAY, MAP, TEXT, XML_FRAGMENT, XML_TEXT = 0, 1, 2, 4, 6

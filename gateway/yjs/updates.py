@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 import pycrdt
 
 from gateway.yjs.halves import Halves
-from gateway.yjs.scan import SKIP, MalformedUpdate, Scan, scan, var_uint
-from gateway.yjs.structs import Reader, read_delete_set, read_state_vector
+from gateway.yjs.lib0 import MalformedUpdate, Reader, var_uint
+from gateway.yjs.scan import SKIP, Scan, scan
+from gateway.yjs.state_vectors import read_delete_set, read_state_vector
 from gateway.yjs.surrogates import name_pairs, pairs_parted_within, part_pairs, read_row, second_halves, updates_of
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 from enum import Enum
 from typing import Any
 
-from gateway.yjs.scan import block, uint
+from gateway.yjs.lib0 import block, uint
 
 
 class Undefined(Enum):

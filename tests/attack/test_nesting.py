@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
+from gateway.yjs.lib0 import var_uint
 from gateway.yjs.messages import sync_update
-from gateway.yjs.struct_writing import var_uint
 from tests.live.clients import name_of
 from tests.live.editors import raw_client
 from tests.support.server import GatewayProcess

@@ -15,7 +15,8 @@ from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.workers.pool import Lane, Workers, worker_processes
 from gateway.yjs.admission import in_order
-from gateway.yjs.scan import TooMuch, scan, var_uint
+from gateway.yjs.lib0 import var_uint
+from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.slices import slices_of
 from gateway.yjs.updates import build_document, build_update
 from storage.sqlite import SQLiteStorage

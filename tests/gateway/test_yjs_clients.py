@@ -9,7 +9,8 @@ import httpx
 import pycrdt
 import pytest
 
-from gateway.yjs.scan import STRING, block, scan
+from gateway.yjs.lib0 import block
+from gateway.yjs.scan import STRING, scan
 from tests.gateway.test_transfer import put, run
 from tests.support.oracle import Oracle
 from tests.support.server import GatewayProcess

@@ -11,7 +11,8 @@ import pytest
 from gateway.files.open_document import Admitted, Gap, OpenDocument
 from gateway.files.store import _admit_in_turn
 from gateway.yjs.admission import complete_part, is_complete
-from gateway.yjs.scan import scan, var_bytes, var_uint
+from gateway.yjs.lib0 import var_bytes, var_uint
+from gateway.yjs.scan import scan
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import InvalidUpdate, apply_row, build_document, merge, merge_rows
 from storage import Incarnation

@@ -6,7 +6,8 @@ import struct
 import pycrdt
 import pytest
 
-from gateway.yjs.scan import MARK, MARK_TEXT, MalformedUpdate, scan, var_bytes, var_uint
+from gateway.yjs.lib0 import MalformedUpdate, var_bytes, var_uint
+from gateway.yjs.scan import MARK, MARK_TEXT, scan
 from gateway.yjs.stored_form import to_stored, to_wire
 
 
