@@ -4,7 +4,7 @@ import secrets
 import sqlite3
 from pathlib import Path
 
-from storage.errors import LeftoverLog
+from storage.errors import DataDamaged, LeftoverLog
 from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.row_checks import checksum_of
 
@@ -54,6 +54,8 @@ class Opening:
         """
         connection.execute("BEGIN IMMEDIATE")
         row = connection.execute("SELECT database, inode, opened FROM identity").fetchone()
+        if row is not None and not _is_identity(*row):
+            raise DataDamaged(None, "which database it is, and how often it was opened, is not what was written")
         self.database, inode, self.opened = row or (secrets.token_hex(8), str(self._lock.inode), 0)
         self.new_lives = self._reason(connection, int(inode))
         if self.new_lives is not None:
@@ -87,6 +89,10 @@ class Opening:
         if former is not None and former.database == self.database and former.opened > self.opened:
             return "it is as it was at an earlier time"
         return None
+
+
+def _is_identity(database: object, inode: object, opened: object) -> bool:
+    return isinstance(database, str) and isinstance(inode, str) and inode.isdecimal() and isinstance(opened, int)
 
 
 def begin_new_lives(connection: sqlite3.Connection) -> None:

@@ -267,6 +267,25 @@ def test_a_damaged_token_grants_nothing_and_no_damaged_entry_is_told(tmp_path: P
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("value", [("inode", "7q"), ("opened", None)])
+def test_a_database_whose_identity_is_damaged_is_refused_in_words(
+    filled: Filled, tmp_path: Path, value: tuple[str, Any]
+) -> None:
+    original, _, _ = filled
+    database = tmp_path / "gateway.db"
+    shutil.copy(original, database)
+    with sqlite3.connect(database) as connection:
+        stored = connection.execute("SELECT database, inode, opened FROM identity").fetchone()
+        row = dict(zip(("database", "inode", "opened"), stored, strict=True))
+        row[value[0]] = value[1]
+        connection.execute("DROP TABLE identity")
+        connection.execute("CREATE TABLE identity (database, inode, opened)")
+        connection.execute("INSERT INTO identity VALUES (?, ?, ?)", tuple(row.values()))
+    connection.close()
+    with pytest.raises(DataDamaged, match="which database it is"):
+        asyncio.run(SQLiteStorage.open(database))
+
+
 def test_no_flipped_bit_is_served_of_any_row(filled: Filled, tmp_path: Path) -> None:
     seed = int(os.environ.get("SEED", str(time.time_ns() % 10**9)))
     print(f"SEED={seed}")
