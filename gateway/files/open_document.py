@@ -36,6 +36,9 @@ _MOVES = 40_000_000
 _BYTES_PER_STRUCT = 6
 _LIGHT_BYTES = 128 * 1024
 """How large a document and a text may be together where the text is put in one step."""
+_SMALL_BYTES = _BYTES_PER_STRUCT * _MOVES // _LIGHT_WORK - _BYTES_PER_STRUCT
+_LIGHT_WALKED = 16 * 1024
+"""How large a document may be of which all structs are walked through in one step."""
 _LIGHT_STEPS = 1_000_000
 """How many pieces of a text yrs may walk over for that: about 5 ms."""
 _LIGHT_RESTORED = 8 * 1024
@@ -140,6 +143,8 @@ class OpenDocument:
     @property
     def light_work(self) -> int:
         """How much an update may be that is admitted in one step, as `scan` counts it."""
+        if self.size < _SMALL_BYTES:
+            return _LIGHT_WORK
         return max(_LEAST_WORK, min(_LIGHT_WORK, _MOVES // self._most_pieces))
 
     @property
@@ -196,7 +201,7 @@ class OpenDocument:
         """
         if len(prepared.slices) > 1:
             raise TooMuch
-        if self.size > _LIGHT_BYTES and (prepared.parted or prepared.types > self._levels_left):
+        if self.size > _LIGHT_WALKED and (prepared.parted or prepared.types > self._levels_left):
             raise TooMuch
         former = self._document
         if prepared.parted:
@@ -258,8 +263,10 @@ class OpenDocument:
             if prepared.incomplete:
                 raise Gap
             return Admitted(None)
-        self._halves.remove(prepared.parted)
-        self._halves.update(prepared.halves)
+        if prepared.parted:
+            self._halves.remove(prepared.parted)
+        if prepared.halves:
+            self._halves.update(prepared.halves)
         return Admitted(name_pairs(row, prepared.parted), prepared.incomplete)
 
     def _replace(self, document: Document) -> None:

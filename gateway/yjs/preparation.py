@@ -15,6 +15,9 @@ from gateway.yjs.stored_form import to_stored
 from gateway.yjs.surrogates import cuts, may_hold_pairs, part_pairs, part_pairs_together, parted_within
 from gateway.yjs.updates import InvalidUpdate, merge, read_update, run_yrs
 
+_NO_HALVES = Halves()
+_NO_PLACES = frozenset[Place]()
+
 
 class Prepared(NamedTuple):
     """What of an update a document takes in, and how."""
@@ -33,7 +36,7 @@ class Prepared(NamedTuple):
     structs: int
     halves: Halves
     """Where the second halves of surrogate pairs are in its texts."""
-    parted: set[Place]
+    parted: frozenset[Place]
     """The pairs of the document that it parts."""
     lacking: Sequence[int] = ()
     """Of several updates that became one: the places of those of which a part was left out."""
@@ -73,11 +76,11 @@ def prepare(
             depth(scanned)
         except NestedTooDeeply as error:
             raise InvalidUpdate(str(error)) from None
-    new, parted = Halves(), set[Place]()
+    new, parted = _NO_HALVES, _NO_PLACES
     paired = may_hold_pairs(update)
     if paired or halves:
         parting = set(cuts(scanned))
-        parted = {place for place in parting if place in halves}
+        parted = frozenset(place for place in parting if place in halves)
         if paired:
             new, own = parted_within(update, scanned, parting, clocks)
             if own:
