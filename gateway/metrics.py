@@ -63,6 +63,19 @@ class _Collector:
             "Size of the write-ahead log. It grows while a backup or an export is reading.",
             value=statistics.log_bytes,
         )
+        yield GaugeMetricFamily(
+            "gateway_storage_lag_seconds",
+            "Seconds since it was last certain that all changes by other gateways were heard; 0 with SQLite.",
+            value=self._storage.lag,
+        )
+        yield CounterMetricFamily(
+            "gateway_catch_ups", "Reads of changes that other gateways had stored.", value=statistics.catch_ups
+        )
+        yield CounterMetricFamily(
+            "gateway_races_lost",
+            "Commits made anew because another gateway had written to the project first.",
+            value=statistics.races_lost,
+        )
         yield GaugeMetricFamily("gateway_hot_documents", "Open documents.", value=self._documents.count)
         yield GaugeMetricFamily(
             "gateway_hot_document_bytes", "Estimated memory of open documents.", value=self._documents.memory

@@ -1,7 +1,8 @@
 """The storage contract: every promise that a backend makes, in words.
 
-It has five parts: `FileLog`, `Turns`, `Housekeeping`, `Copies` and `AccessRecords`. A backend is a `Storage`, which is
-all of them; whoever needs one part alone asks for that. `tests/contract/` holds each promise against every backend.
+It has six parts: `FileLog`, `Following`, `Turns`, `Housekeeping`, `Copies` and `AccessRecords`. A backend is a
+`Storage`, which is all of them; whoever needs one part alone asks for that. `tests/contract/` holds each promise
+against every backend.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
@@ -46,6 +47,10 @@ CommitListener = Callable[[tuple[Commit, ...]], None]
 """Hears of every batch that became durable. It must not wait."""
 
 
+MessageListener = Callable[[str, str, bytes], None]
+"""Hears of a message: which gateway sent it, its topic, and what it says."""
+
+
 class FileLog(Protocol):
     """The log of files: what is written, what is heard of it, what is read back."""
 
@@ -64,7 +69,7 @@ class FileLog(Protocol):
         """
 
     def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
-        """Call `listener` with every batch from now on, of this server or another.
+        """Call `listener` with every batch from now on, of this gateway, and in followed projects of others.
 
         A listener that raises keeps nobody else from hearing of a batch, nor writes from being stored. The failure is
         logged, and `missed` is called with the batch: what is remembered of its projects may be stale.
@@ -135,6 +140,56 @@ class FileLog(Protocol):
 
     async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
         """Keep a snapshot beside the file's others; ignored where the log has no such version."""
+
+
+class Following(Protocol):
+    """Hearing of what other gateways store in the same database. Storage that one process has for itself hears of all
+    that is stored anyway."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways may serve the same database."""
+
+    async def follow(self, project: str) -> ProjectHead | None:
+        """Have the listeners hear of what other gateways store in a project, which need not exist yet.
+
+        Returns where it stands; the listeners hear of all after that. Each call is taken back by one of `unfollow`.
+        """
+
+    def unfollow(self, project: str) -> None:
+        """Take a call of `follow` back."""
+
+    async def catch_up(self, project: str) -> ProjectHead | None:
+        """When it returns, the listeners have heard of all that others stored in a followed project before the call.
+
+        Returns where the project stands; None if it does not exist.
+        """
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the listeners have heard of all that was stored in followed projects up to a second ago."""
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds that has not been known; 0 where nothing is followed."""
+
+    async def hold(self, job: str, seconds: float) -> bool:
+        """Whether this gateway is the one to do a job for the next so many seconds, by the clock of the database. Held
+        again before they are over, it stays so. For economy only: two may hold a job where one was stopped for long."""
+
+    async def due_turns(self, lease: float, grace: float) -> list[tuple[str, TurnHead]]:
+        """Some of the running turns, by project, in which nothing was stored for `lease` seconds, or where they are
+        settling for `grace` seconds. Time counts only while gateways call this. Of a database of one process: none,
+        since the process hears of every turn itself.
+        """
+
+    def tell(self, topic: str, message: bytes) -> None:
+        """Send a message to the other gateways of the database, soon and at best once: it is kept nowhere. A long one
+        is not sent."""
+
+    def hear(self, listener: MessageListener) -> None:
+        """Call `listener` with each message of another gateway: its name, the topic, the message; with the topic alone
+        empty where that gateway is no more."""
 
 
 class Turns(Protocol):
@@ -333,7 +388,7 @@ class AccessRecords(Protocol):
         """Delete some of the entries older than a time; returns how many, 0 when all is done."""
 
 
-class Storage(FileLog, Turns, Housekeeping, Copies, AccessRecords, Protocol):
+class Storage(FileLog, Following, Turns, Housekeeping, Copies, AccessRecords, Protocol):
     """Orders and keeps the changes of all projects.
 
     What holds for every backend:
@@ -344,7 +399,9 @@ class Storage(FileLog, Turns, Housekeeping, Copies, AccessRecords, Protocol):
        a change at or before S that was not there.
     4. *Time does not run backwards*: `last_modified` never decreases along a project's sequence.
     5. *Listeners first.* Commit listeners hear of a batch before the futures of its changes have results,
-       in commit order, each batch once.
+       in commit order, each batch once. Of what another gateway stored in a followed project they hear in the order of
+       the sequence, each version of a file once with its update; where that is much, of each file at least its newest
+       head, without an update.
     6. *All or nothing.* The changes of one `append` are stored together, next to each other, or not at all.
     7. *A failed change takes those with it that build on it.* Once a queued change of a `Line` was not stored, for
        whatever reason, no later change of that line is.
@@ -352,4 +409,14 @@ class Storage(FileLog, Turns, Housekeeping, Copies, AccessRecords, Protocol):
     """
 
 
-__all__ = ["AccessRecords", "CommitListener", "Copies", "FileLog", "Housekeeping", "Storage", "Turns"]
+__all__ = [
+    "AccessRecords",
+    "CommitListener",
+    "Copies",
+    "FileLog",
+    "Following",
+    "Housekeeping",
+    "MessageListener",
+    "Storage",
+    "Turns",
+]

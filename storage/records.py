@@ -390,6 +390,10 @@ class Statistics(Struct, frozen=True, gc=False):
     """The database and its write-ahead log."""
     log_bytes: int
     """Of these the write-ahead log."""
+    catch_ups: int = 0
+    """How often something was read that another gateway had stored."""
+    races_lost: int = 0
+    """How often another gateway was faster to write to a project."""
 
 
 class AccessToken(Struct, frozen=True, gc=False):

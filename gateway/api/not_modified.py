@@ -40,6 +40,8 @@ class NotModifiedPolls:
         self._paths_limit = paths_limit
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if not self._hub.fresh:  # what is remembered may be old by now
+            return self._app(scope, receive, send)
         if scope["type"] == "http" and scope["path"].startswith(_PREFIX) and not scope["query_string"]:
             started = time.perf_counter()
             if scope["method"] == "GET":

@@ -46,14 +46,14 @@ def parse_cursor(text: str) -> Cursor:
 async def position_of(storage: Storage, project: str, cursor: str | None, now: ProjectHead) -> Position:
     """Where a cursor is.
 
-    A cursor above `now`, which was heard of, is looked up in storage: the client may have it from a read of what was
-    durable and not yet heard of here, or from another server.
+    Where a cursor is above `now`, which was heard of, storage is asked: the client may have it from a read of what was
+    durable and not yet heard of here, or from another gateway.
     """
     if cursor is None:
         return Position(None)
     parsed = parse_cursor(cursor)
     if parsed.epoch == now.epoch and parsed.sequence > now.sequence:
-        now = await storage.project_head(project) or now
+        now = await storage.catch_up(project) or now
     if parsed.epoch != now.epoch or parsed.sequence > now.sequence:
         return Position(None, reset=True)
     if parsed.sequence != now.sequence:

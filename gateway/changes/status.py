@@ -182,6 +182,7 @@ class Changes:
         heads = await self._hub.files(watched, project, seen)
         ahead = [path for path in seen if versions[path] > _version(heads.get(path))]
         if ahead:  # durable, perhaps, and not yet heard of here
+            await self._storage.catch_up(project)
             newer = await self._storage.file_heads(project, ahead)
             heads |= {head.path: head for head in (newer[1] if newer else ())}
         changes = []

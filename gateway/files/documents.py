@@ -93,14 +93,33 @@ class Documents:
                 await former.settle()
                 continue
             self._outdated.discard(key)
-            document = await self._read(project, path)
+            await self._follow(project)
+            try:
+                document = await self._read(project, path)
+            except BaseException:
+                self._unfollow(project)
+                raise
             if key not in self._outdated and key not in self._undecided:
                 break
-        self._make_room(key, document.memory)
+            self._unfollow(project)
+        try:
+            self._make_room(key, document.memory)
+        except DocumentsExhausted:
+            self._unfollow(project)
+            raise
         self._open[key] = document
         self._memory += document.memory
         self._note_due(document)
         return document
+
+    async def _follow(self, project: str) -> None:
+        """Hear of what other gateways store in the project of an open document."""
+        if self._storage.shared:
+            await self._storage.follow(project)
+
+    def _unfollow(self, project: str) -> None:
+        if self._storage.shared:
+            self._storage.unfollow(project)
 
     async def _read(self, project: str, path: str) -> OpenDocument:
         stored = await self._storage.read_document(project, path)
@@ -279,9 +298,18 @@ class Documents:
             key = (committed.project.name, committed.head.path)
             document = self._open.get(key)
             if document is not None and committed.head.version > document.version:
-                self._close(key, document)
+                self._take_over(key, document, committed)
             elif key in self._opening:
                 self._outdated.add(key)
+
+    def _take_over(self, key: tuple[str, str], document: OpenDocument, committed: Committed) -> None:
+        """Keep a document up with what another gateway stored, where that is the next update, else close it."""
+        before = document.memory
+        if committed.update is None or not document.take_over(committed.update, committed.head):
+            self._close(key, document)
+            return
+        self._memory += document.memory - before
+        self._note_size(document)
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:
         """Close the documents of a batch that was not wholly heard of."""
@@ -306,6 +334,7 @@ class Documents:
 
     def _close(self, key: tuple[str, str], document: OpenDocument) -> None:
         del self._open[key]
+        self._unfollow(key[0])
         self._large.discard(key)
         self._memory -= document.memory
         if document.pending:

@@ -18,7 +18,7 @@ from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.scan import TooMuch
 from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
-from gateway.yjs.surrogates import name_pairs, part_pairs, second_halves
+from gateway.yjs.surrogates import name_pairs, names_pairs, part_pairs, second_halves
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, keep_pairs_whole, merge, run_yrs
 from storage import Committed, FileHead, Incarnation, Line, Version
 
@@ -212,6 +212,23 @@ class OpenDocument:
         else:
             self._levels_left -= prepared.types
         return self._taken_in(prepared, prepared.update if row == prepared.update else row, former)
+
+    def take_over(self, row: bytes, head: FileHead) -> bool:
+        """Apply the next row of the file's log, which another gateway stored; False where that cannot be done in one
+        step. The document must be discarded then.
+        """
+        if self.engaged or self.head is None or names_pairs(row):
+            return False
+        if (head.incarnation, head.version) != (self.incarnation, self.version + 1):
+            return False
+        try:
+            if self.admit(row, stored=True).incomplete:
+                return False
+        except (InvalidUpdate, Gap, TooMuch):
+            return False
+        self.head, self.version = head, head.version
+        self.size += len(row)
+        return True
 
     async def take_in(self, prepared: Prepared) -> Admitted:
         """The same with turns of the event loop between the parts of the update. Nobody else may write meanwhile.

@@ -20,6 +20,7 @@ from gateway.wire.problems import (
     VersionNotFound,
     WriteContention,
 )
+from gateway.wire.tags import EntityTags
 from gateway.workers.pool import LIGHT_UNITS, in_worker
 from gateway.yjs import roots
 from gateway.yjs.lib0 import Reader
@@ -63,15 +64,22 @@ class FileReader:
         watched = await self._hub.project(project)
         return {} if watched is None else await self._hub.files(watched, project, paths)
 
-    async def head(self, project: str, path: str, at_least: int = 0) -> FileHead:
+    async def head(self, project: str, path: str, at_least: int = 0, tags: EntityTags | None = None) -> FileHead:
         """The newest state of a file that exists.
 
         Args:
-            at_least: a version that the client has. It may have read what is durable and not yet heard of here.
+            at_least: a version that the client has. It may have read what is durable and not yet heard of here, or have
+                it from another gateway.
+            tags: what else it has of the file.
         """
         watched = await self._hub.require(project)
         head = await self._hub.file(watched, project, path)
+        if tags is not None and head is not None:
+            at_least = max(at_least, tags.newest(head.incarnation))
+            if tags.others(head.incarnation):
+                at_least = max(at_least, head.version + 1)
         if head is not None and head.version < at_least:
+            await self._storage.catch_up(project)
             head = await self._storage.file_head(project, path)
         return await self._require_live(project, path, head)
 

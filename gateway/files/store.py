@@ -18,12 +18,14 @@ from gateway.watch.hub import Hub
 from gateway.wire.files import Receipt
 from gateway.wire.problems import (
     DocumentTooLarge,
+    FileDeleted,
     FileExists,
     InvalidUpdateBody,
     MissingPredecessors,
     NestedTooDeeply,
     NotAText,
     Overloaded,
+    PreconditionFailed,
     Problem,
     WriteContention,
 )
@@ -47,6 +49,8 @@ from storage import (
 
 _ATTEMPTS = 32
 """How often a write is tried anew when another one came first."""
+_CATCH_UPS = 3
+"""How often it is tried anew where it builds on something that another gateway may have."""
 
 
 class Written(Struct, frozen=True, gc=False):
@@ -159,6 +163,7 @@ class Files(FileReader):
         self, project: str, updates: Mapping[str, bytes], author: str | None
     ) -> tuple[dict[str, Written], dict[str, Problem]]:
         """Merge an update into each of many files, all together or none: what was written, or what is refused."""
+        caught_up = 0
         for _ in range(_ATTEMPTS):
             documents = [await self._open(project, path) for path in updates]
             for document in documents:
@@ -168,12 +173,19 @@ class Files(FileReader):
                     await turns.enter_async_context(document.turn)
                 if not all(document.usable and not document.pending for document in documents):
                     continue
+                before = {document.path: document.version for document in documents}
                 refusals, edits = await self._admit_all(documents, updates)
                 try:
                     queued = None if refusals or not edits else self._documents.queue_updates(edits, author)
                 except DocumentTooLarge as refusal:
                     return {}, {refusal.path: refusal}
             if refusals:
+                refusing = [document for document in documents if document.path in refusals]
+                caught_up += 1
+                if caught_up <= _CATCH_UPS and any(
+                    [await self._catches_up(document, before[document.path]) for document in refusing]
+                ):
+                    continue
                 return {}, {path: await self._refuse(project, path, reason) for path, reason in refusals.items()}
             try:
                 committed = () if queued is None else await queued
@@ -278,16 +290,24 @@ class Files(FileReader):
 
         `edit` may take its time: whoever else writes to the file waits, so that the document does not move meanwhile.
         """
+        caught_up = 0
         for _ in range(_ATTEMPTS):
             document = await self._open(project, path)
+            before = document.version
             while preconditions and document.usable and document.pending:
                 await document.settle()  # a tag names a durable state; who waited too may have written by now
             try:
                 queued = await self._edit(document, edit, preconditions, author)
             except _Again:
                 continue
-            except (Gap, Refused):
+            except (Gap, PreconditionFailed, FileDeleted):
                 await document.settle()  # the state vector of the answer must be durable
+                caught_up += 1
+                if caught_up <= _CATCH_UPS and await self._catches_up(document, before):
+                    continue
+                raise
+            except Refused:
+                await document.settle()
                 raise
             if queued is None:
                 await document.settle()  # what it repeats must be durable before it is acknowledged
@@ -324,6 +344,16 @@ class Files(FileReader):
             if update is None and not document.pending and not _is_there(document.head):
                 update = EMPTY_UPDATE
             return None if update is None else self._documents.queue_update(document, update, author)
+
+    async def _catches_up(self, document: OpenDocument, before: Version) -> bool:
+        """Whether another gateway has stored something in a file that its document, at a version, did not have."""
+        if not self._storage.shared:
+            return False
+        if not document.usable:  # it was discarded: what is there now decides
+            head = await self._storage.file_head(document.project, document.path)
+            return head is not None and head.version != before
+        await self._storage.catch_up(document.project)
+        return not document.usable or document.version != before
 
     async def delete(
         self, project: str, path: str, preconditions: Preconditions, author: str | None = None

@@ -21,6 +21,10 @@ _WORTH_SQUASHING = 100
 document is built and written."""
 
 
+_LOOK_S = 60.0
+"""How often a gateway looks whether the one that squashes is still there."""
+
+
 class Squashed(Struct):
     """What has gone."""
 
@@ -43,6 +47,9 @@ class Retainer:
     async def run(self, interval: float) -> None:
         """Look at all files every `interval` seconds until cancelled."""
         while True:
+            if not await self._storage.hold(self.job.name, 2 * interval):
+                await asyncio.sleep(min(interval, _LOOK_S))
+                continue
             squashed = await self.squash_all(worth=_WORTH_SQUASHING)
             if squashed != Squashed():
                 _log.info("squashed", files=squashed.files, versions=squashed.versions, tombstones=squashed.tombstones)

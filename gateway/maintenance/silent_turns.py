@@ -12,6 +12,9 @@ from storage import Commit, CommittedTurn, Storage, TurnConflict, TurnHead
 
 _log = structlog.get_logger("gateway.maintenance")
 
+_HELD_S = 5.0
+"""When the gateway that ends silent turns has not been heard for so long, another one does."""
+
 
 class SilentTurns:
     """Ends running turns whose writers have been silent for the length of a lease, or after a result for a grace.
@@ -25,6 +28,7 @@ class SilentTurns:
     ) -> None:
         self._storage = storage
         self._leases = Leases(lease, grace)
+        self._times = lease, grace
         self._tick = min(1.0, lease / 8, max(grace / 4, 0.05))
         self._clock = clock
         self._looked = clock()
@@ -35,6 +39,8 @@ class SilentTurns:
         storage.listen(self._committed, self._missed)
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
+        if self._storage.shared:
+            return
         for committed in batch:
             if isinstance(committed, CommittedTurn):
                 self._leases.note(committed.project.name, committed.turn, self._now())
@@ -44,6 +50,8 @@ class SilentTurns:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        if self._storage.shared:
+            await self._run_for_all()
         await self.adopt_running()
         while True:
             await asyncio.sleep(self._tick)
@@ -51,6 +59,21 @@ class SilentTurns:
                 self._adopt_again = False
                 await self.adopt_running()
             await self.look()
+
+    async def _run_for_all(self) -> None:
+        """Where gateways share a database, one of them ends the silent turns of all, by the clock of the database."""
+        while True:
+            await asyncio.sleep(self._tick)
+            if await self._storage.hold(self.job.name, _HELD_S):
+                await self.look_for_all()
+
+    async def look_for_all(self) -> None:
+        """End the turns of all gateways in which nothing was stored for too long."""
+        for project, head in await self._storage.due_turns(*self._times):
+            try:
+                await self._end(project, head)
+            except Exception as error:  # it stays due: the next look tries again
+                self.job.failed(error, project=project, session=head.session_id, turn=head.turn_id)
 
     async def adopt_running(self) -> None:
         """Give a lease to every turn that is running already."""

@@ -25,7 +25,7 @@ from gateway.yjs.messages import (
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import read_row
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate
-from storage import FileHead, StorageError
+from storage import FileHead, ProjectHead, StorageError
 
 _log = structlog.get_logger("gateway.rooms")
 
@@ -64,6 +64,9 @@ class Keeper(Protocol):
     def turns(self) -> Turns:
         """For what walks over a whole document."""
 
+    def relay(self, room: "Room", states: tuple[AwarenessState, ...]) -> None:
+        """Tell the other gateways what clients of this one say of themselves."""
+
     def left(self, room: "Room") -> None:
         """A client has left, or all is written."""
 
@@ -87,6 +90,8 @@ class Room:
         of the file may begin here. None: the file was not looked at yet."""
         self.has_past = False
         """Whether the file had a life before, of which somebody may bring something."""
+        self.followed: asyncio.Future[ProjectHead | None] | None = None
+        """Done when what other gateways store is heard of here; None: there are no others."""
         self._version = 0
         """The newest version that was heard of."""
         self.over = False
@@ -151,9 +156,15 @@ class Room:
         except InvalidUpdate:
             connection.close(INVALID_UPDATE)
 
-    def tell_awareness(self, states: tuple[AwarenessState, ...]) -> None:
-        """Relay awareness to everybody, those who sent it included: it shows them that the connection lives."""
+    def tell_awareness(self, states: tuple[AwarenessState, ...], *, relayed: bool = False) -> None:
+        """Relay awareness to everybody, those who sent it included: it shows them that the connection lives.
+
+        Args:
+            relayed: it came from another gateway.
+        """
         if states:
+            if not relayed:
+                self._keeper.relay(self, states)
             message = awareness_message(states)
             for connection in self.connections:
                 connection.enqueue(message)

@@ -13,10 +13,18 @@ from gateway.rooms.close_codes import RESTART, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.file import RoomFile
 from gateway.rooms.room import Room
-from storage import Commit, Committed, Storage
+from gateway.yjs.messages import AwarenessMessage, AwarenessState, awareness_message, parse_message
+from storage import Commit, Committed, ProjectHead, Storage
 
 _AWARENESS_CHECK_S = 10.0
 _ANSWERS_BYTES = 32 * 2**20
+_WHO_IS_THERE = b"?"
+"""What a gateway that opens a room asks the others; no message of the protocol is so short."""
+
+
+def _topic(room: Room) -> str:
+    """The name of a room between gateways. No id of a project has a slash."""
+    return f"{room.project}/{room.path}"
 
 
 class Rooms:
@@ -54,7 +62,10 @@ class Rooms:
         self.answers: Answers[Room] = Answers(_ANSWERS_BYTES)
         self.turns = Turns()
         self.draining = False
+        self._gateways: dict[str, str] = {}
+        """Other gateways whose clients are in rooms here: each owns what it says."""
         storage.listen(self._committed, self._missed)
+        storage.hear(self._hear)
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -67,9 +78,14 @@ class Rooms:
         room = self._rooms.get((project, path))
         if room is None:
             room = self._rooms[project, path] = Room(self, RoomFile(self._files, project, path))
+            if self._storage.shared:
+                room.followed = asyncio.ensure_future(self._storage.follow(project))
+                self._storage.tell(_topic(room), _WHO_IS_THERE)
         room.connections[connection] = None  # before the file is read: nothing that is committed meanwhile is missed
         self.connections += 1
         try:
+            if room.followed is not None:
+                await asyncio.shield(room.followed)
             head = await self._storage.file_head(project, path)
         except BaseException:
             self.leave(room, connection)
@@ -100,13 +116,49 @@ class Rooms:
         if self._rooms.get(key) is not room:
             return False
         del self._rooms[key]
+        if room.followed is not None:
+            room.followed.add_done_callback(lambda done: self._unfollow(room.project, done))
         return True
+
+    def _unfollow(self, project: str, done: asyncio.Future[ProjectHead | None]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._storage.unfollow(project)
+
+    def relay(self, room: Room, states: tuple[AwarenessState, ...]) -> None:
+        """Tell the other gateways what clients of this one say of themselves."""
+        if self._storage.shared:
+            for state in states:
+                self._storage.tell(_topic(room), awareness_message((state,)))
+
+    def _hear(self, gateway: str, topic: str, message: bytes) -> None:
+        """Take what another gateway says of its clients; with no topic, that it is no more."""
+        owner = self._gateways.setdefault(gateway, gateway)
+        if not topic:
+            del self._gateways[gateway]
+            for room in self._rooms.values():
+                room.tell_awareness(room.awareness.withdraw(owner), relayed=True)
+            return
+        project, _, path = topic.partition("/")
+        room_ = self._rooms.get((project, path))
+        if room_ is None:
+            return
+        if message == _WHO_IS_THERE:
+            self.relay(room_, room_.awareness.states_but(self._gateways.values()))
+            return
+        said = parse_message(message)
+        if isinstance(said, AwarenessMessage):
+            now = asyncio.get_running_loop().time()
+            room_.tell_awareness(room_.awareness.receive(said.states, owner, now, bounded=False), relayed=True)
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
         for committed in batch:
             if isinstance(committed, Committed):
                 room = self._rooms.get((committed.project.name, committed.head.path))
-                if room is not None:
+                if room is None:
+                    continue
+                if committed.update is None and not committed.head.deleted:  # too much was stored by others to be told
+                    self._missed((committed,))
+                else:
                     room.committed(committed.head, committed.update)
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:

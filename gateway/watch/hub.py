@@ -8,6 +8,7 @@ from gateway.watch.answers import AnswerBudget
 from gateway.watch.project import WatchedProject
 from gateway.watch.waiters import Waiters
 from gateway.wire.problems import ProjectNotFound
+from gateway.wire.tags import EntityTags
 from storage import Commit, Committed, CommittedTurn, FileHead, Storage, TurnHead
 
 _PROJECTS = 4096
@@ -23,6 +24,11 @@ class Hub:
         self._budget = AnswerBudget(_ANSWER_BYTES, _ANSWER_BYTES_PER_PROJECT)
         self.waiters = waiters or Waiters()
         storage.listen(self._committed, self._missed)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether what is remembered was the newest up to a second ago."""
+        return self._storage.fresh
 
     def get(self, name: str) -> WatchedProject | None:
         """The project, if it is in memory."""
@@ -47,7 +53,7 @@ class Hub:
     def _missed(self, batch: tuple[Commit, ...]) -> None:
         """Forget the projects of a batch that was not wholly heard of, and let who waits on them look again."""
         for name in {committed.project.name for committed in batch}:
-            project = self._projects.pop(name, None)
+            project = self._let_go(name)
             if project is not None:
                 project.close()
                 self.waiters.wake_all(project)
@@ -73,18 +79,47 @@ class Hub:
         """The project, read from storage if need be; None if it does not exist."""
         watched = self._projects.get(name)
         if watched is not None and watched.head is not None:
+            if not self._storage.fresh:  # what is remembered may be old by now
+                await self._storage.catch_up(name)
             return watched
         # Watched before it is read: a commit between the read and the registration would go unheard.
         watched = self._watch(name)
-        head = await self._storage.project_head(name)
-        if self._projects.get(name) is not watched:  # somebody else found nothing, and let go of it
+        try:
+            head = await self._storage.follow(name)
+        except BaseException:
+            if self._projects.get(name) is watched and watched.head is None:
+                del self._projects[name]
+            raise
+        if self._projects.get(name) is not watched or watched.followed:
+            self._storage.unfollow(name)  # somebody else found nothing, or followed it
             return await self.project(name)
+        watched.followed = True
         if head is not None:
             watched.advance(head)
         if watched.head is None:
-            del self._projects[name]
+            self._let_go(name)
             return None
         return watched
+
+    def _let_go(self, name: str) -> WatchedProject | None:
+        """Forget a project, and follow it no longer."""
+        watched = self._projects.pop(name, None)
+        if watched is not None and watched.followed:
+            watched.followed = False
+            self._storage.unfollow(name)
+        return watched
+
+    async def require_as_of(self, name: str, tags: EntityTags | None) -> WatchedProject:
+        """The same, and at least as somebody knows it: tags of its turns, or its cursor, name places in its sequence.
+
+        Raises:
+            ProjectNotFound
+        """
+        project = await self.require(name)
+        assert project.head is not None
+        if tags is not None and tags.newest(project.head.epoch) > project.head.sequence:
+            await self._storage.catch_up(name)
+        return project
 
     def _watch(self, name: str) -> WatchedProject:
         watched = self._projects.get(name)
@@ -99,7 +134,7 @@ class Hub:
         for name, project in self._projects.items():
             if not project.members:
                 project.close()
-                del self._projects[name]
+                self._let_go(name)
                 return
 
     async def file(self, project: WatchedProject, name: str, path: str) -> FileHead | None:

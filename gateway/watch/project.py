@@ -58,6 +58,7 @@ class WatchedProject:
         "by_topic",
         "complete",
         "files",
+        "followed",
         "forgotten",
         "general",
         "head",
@@ -80,6 +81,8 @@ class WatchedProject:
         self.general: dict[Waiter, None] = {}
         self.members = 0
         """Requests that wait or stream, at this moment or between two waits."""
+        self.followed = False
+        """Whether storage was asked to tell what other gateways store."""
         self.forgotten = False
         """Whether the hub has made room: nothing is heard here any more."""
 

@@ -26,6 +26,8 @@ Form = Literal["update", "text", "json"]
 _ELEMENT = re.compile(r'[\s,]*(?:[Ww]/)?(?:"([^"]*)"[^\s,"]*|([^\s,"/]+))\s*(?:,|$)')
 _NO_ELEMENT = re.compile(r"[\s,]*")
 _ANY = "*"
+_DIGITS = 20
+"""No number has so many."""
 _MARKS: dict[Form, str] = {"update": "", "text": ".t", "json": ".j"}
 
 
@@ -61,6 +63,15 @@ class EntityTags(Struct, frozen=True):
     def match(self, tag: str | None) -> bool:
         """Whether one of the tags names the representation `tag` (without quotes; None: nothing is there)."""
         return tag is not None and (self.any or tag in self.tags)
+
+    def newest(self, life: str) -> int:
+        """The highest number that one of the tags has in a life of a file or a project; 0: none is of that life."""
+        numbers = [tag.split(".")[1] for tag in self.tags if tag.startswith(f"{life}.")]
+        return max((int(number) for number in numbers if len(number) < _DIGITS), default=0)
+
+    def others(self, life: str) -> bool:
+        """Whether there are tags, and none is of that life."""
+        return bool(self.tags) and not any(tag.startswith(f"{life}.") for tag in self.tags)
 
     def match_state(self, state: str | None) -> bool:
         """Whether one of the tags names a representation of `state`, in whatever form (None: nothing is there)."""

@@ -48,8 +48,20 @@ class Awareness:
         """Everybody's."""
         return tuple(present.state for present in self._present.values())
 
-    def receive(self, states: Iterable[AwarenessState], owner: Hashable, now: float) -> tuple[AwarenessState, ...]:
+    def states_but(self, owners: Iterable[Hashable]) -> tuple[AwarenessState, ...]:
+        """Everybody's, but for those that some owners spoke for last."""
+        others = list(owners)
+        return tuple(
+            present.state for present in self._present.values() if not any(present.owner is owner for owner in others)
+        )
+
+    def receive(
+        self, states: Iterable[AwarenessState], owner: Hashable, now: float, *, bounded: bool = True
+    ) -> tuple[AwarenessState, ...]:
         """Take what a connection says; returns what of it is news, to be told to all.
+
+        Args:
+            bounded: whether the limits of a connection hold; another gateway has held them already.
 
         Raises:
             TooMuchAwareness: nothing of it was taken.
@@ -58,7 +70,8 @@ class Awareness:
         for state in states:
             if self._is_news(state, news.get(state.client)):
                 news[state.client] = state
-        self._require_few([state for state in news.values() if state.state != _GONE], owner)
+        if bounded:
+            self._require_few([state for state in news.values() if state.state != _GONE], owner)
         for client, state in news.items():
             if state.state == _GONE:
                 self._present.pop(client, None)

@@ -39,6 +39,7 @@ _TOUCHED_TURN = (
     "result_error",
     "settling",
     "grown",
+    "written_ms",
 )
 _PLACES = {
     "change": "sequence bigint, file bigint, version bigint, last_modified bigint, size bigint, author text,"
@@ -72,6 +73,14 @@ _CONFLICT = {
 }
 
 
+AWAKE = (
+    "SELECT awake_ms + least(greatest((extract(epoch FROM clock_timestamp() - awake_at) * 1000)::bigint, 0), 2000)"
+    " FROM cluster"
+)
+"""For how many milliseconds gateways of the database have been up in all, whatever their own clocks say. They count it
+every second at least; what is longer than two is time in which none was up."""
+
+
 class _Statement:
     """A statement that is being put together, and its values."""
 
@@ -83,8 +92,12 @@ class _Statement:
         self.values.append(value)
         return f"${len(self.values)}"
 
-    def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows of a table where the project was moved."""
+    def insert(self, table: str, rows: Sequence[tuple[Any, ...]], *, computed: str = "", of: str = "") -> None:
+        """Insert rows of a table where the project was moved.
+
+        Args:
+            computed, of: a column more, and what it is in the database.
+        """
         if not rows:
             return
         columns = [column.split() for column in _PLACES[table].split(", ")]
@@ -94,8 +107,9 @@ class _Statement:
             for (_, type), values in zip(columns, zip(*rows, strict=True), strict=True)
         )
         self.parts.append(
-            f"{table}_rows AS (INSERT INTO {table} (project, {names}) SELECT moved.id, r.* FROM moved,"
-            f" unnest({arrays}) AS r WHERE true{_CONFLICT.get(table, '')})"
+            f"{table}_rows AS (INSERT INTO {table} (project, {names}{computed and ', ' + computed}) SELECT"
+            f" moved.id, r.*{of and ', ' + of} FROM moved,"
+            f" unnest({arrays}) AS r ({', '.join(name for name, _ in columns)}) WHERE true{_CONFLICT.get(table, '')})"
         )
 
 
@@ -235,6 +249,8 @@ def _store_turns(statement: _Statement, plan: Plan) -> None:
             )
             for each in planned
         ],
+        computed="written_ms",
+        of=f"CASE WHEN r.status = 'running' THEN ({AWAKE}) END",
     )
     statement.insert("prompt", [(each.id, to_text(each.prompt)) for each in planned if each.prompt is not None])
     states = [(each.id, each.output_state) for each in planned if each.output_state is not None]

@@ -1,6 +1,7 @@
 """`PostgresStorage`: the storage contract in a PostgreSQL database that any number of gateways share."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Self
 
 import structlog
 
-from storage.contract import CommitListener
+from storage.contract import CommitListener, MessageListener
 from storage.errors import BackupElsewhere, StorageClosed, StorageError, StorageUnavailable
 from storage.log import DONE_KEPT_MS, Clock, wall_clock
 from storage.portable import Record
-from storage.postgres import access, files, retention, transfer, turns
+from storage.postgres import access, files, retention, transfer, turns, upkeep
 from storage.postgres.batch import done_from_row
 from storage.postgres.database import FAILURES, Database, project_id, storage_error
 from storage.postgres.projects import Projects, TrackedProject
@@ -152,8 +153,30 @@ class PostgresStorage:
                 raise storage_error(error) from error
 
     @property
+    def shared(self) -> bool:
+        return True
+
+    @property
     def fresh(self) -> bool:
         return self._tail is not None and self._tail.fresh
+
+    @property
+    def lag(self) -> float:
+        return self._tail.lag if self._tail is not None else 0.0
+
+    async def hold(self, job: str, seconds: float) -> bool:
+        return await self._database.write(lambda connection: upkeep.hold(connection, self.node, job, seconds))
+
+    async def due_turns(self, lease: float, grace: float) -> list[tuple[str, TurnHead]]:
+        return await self._database.write(lambda connection: upkeep.due_turns(connection, lease, grace))
+
+    def tell(self, topic: str, message: bytes) -> None:
+        if self._tail is not None:
+            self._tail.tell(topic, message)
+
+    def hear(self, listener: MessageListener) -> None:
+        if self._tail is not None:
+            self._tail.hear(listener)
 
     async def project_head(self, project: str) -> ProjectHead | None:
         return await files.project_head(self._database, project)
@@ -432,6 +455,8 @@ class PostgresStorage:
             queued=writer.queued if writer else 0,
             database_bytes=self._tail.database_bytes if self._tail else 0,
             log_bytes=0,
+            catch_ups=self._projects.catch_ups,
+            races_lost=writer.races_lost if writer else 0,
         )
 
     @property
@@ -450,4 +475,6 @@ class PostgresStorage:
             await self._group.close()
         if self._tail is not None:
             await self._tail.close()
+            with contextlib.suppress(StorageError):  # else its time runs out
+                await self._database.write(lambda connection: upkeep.release(connection, self.node))
         await self._database.close()

@@ -5,12 +5,15 @@ that is lost, doubled or late costs latency and nothing else: every heartbeat as
 """
 
 import asyncio
+import base64
 import contextlib
+import json
 import logging
 import time
 
 import asyncpg
 
+from storage.contract import MessageListener
 from storage.postgres.database import LOST, Connection, Database
 from storage.postgres.projects import Projects, TrackedProject
 
@@ -21,6 +24,13 @@ _ANSWER_S = 1.0
 _FRESH_S = 1.0
 """For so long after a heartbeat was answered it is known that nothing older was missed."""
 _SIZE_S = 60.0
+_ALIVE_S = 1.0
+"""How often a gateway that has told anything says that it is there."""
+_GONE_S = 5.0
+"""A gateway that was not heard for so long is no more."""
+_MOST_MESSAGE = 7500
+"""Bytes of a message to others, as it is sent; a notification has no room for more than 8,000."""
+_MOST_MESSAGES = 1000
 _TOLD_TOGETHER = 200
 
 
@@ -43,6 +53,13 @@ class Tail:
         self._wake = asyncio.Event()
         self._unsaid: dict[int, int] = {}
         self._say = asyncio.Event()
+        self._messages = f"yjsm_{database_id}"
+        self._unsent: list[str] = []
+        self._told = False
+        self._alive_at = float("-inf")
+        self._listeners: list[MessageListener] = []
+        self._others: dict[str, float] = {}
+        """The gateways that told something, and when they were heard last."""
         self._tasks = [
             asyncio.create_task(self._beat(), name="tail"),
             asyncio.create_task(self._say_all(), name="tail-notify"),
@@ -70,6 +87,17 @@ class Tail:
         self._unsaid[tracked.id] = tracked.known.head.sequence
         self._say.set()
 
+    def tell(self, topic: str, message: bytes) -> None:
+        """Send a message to the other gateways, if it is not too long and not too many wait."""
+        text = json.dumps([self._node, topic, base64.b64encode(message).decode()])
+        if len(text) <= _MOST_MESSAGE and len(self._unsent) < _MOST_MESSAGES:
+            self._told = True
+            self._unsent.append(text)
+            self._say.set()
+
+    def hear(self, listener: MessageListener) -> None:
+        self._listeners.append(listener)
+
     async def close(self) -> None:
         for task in (*self._tasks, *self._catching_up):
             task.cancel()
@@ -85,13 +113,14 @@ class Tail:
             while True:
                 await self._say.wait()
                 self._say.clear()
-                while self._unsaid:
-                    some = [self._unsaid.popitem() for _ in range(min(len(self._unsaid), _TOLD_TOGETHER))]
-                    payload = f"{self._node} " + " ".join(f"{id}:{sequence}" for id, sequence in some)
+                while self._unsaid or self._unsent:
+                    channels, payloads = self._take_unsaid()
                     try:
                         if connection is None or connection.is_closed():
                             connection = await self._database.connect()
-                        await connection.execute("SELECT pg_notify($1, $2)", self._channel, payload)
+                        await connection.execute(
+                            "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)", channels, payloads
+                        )
                     except LOST:  # a hint: the others' heartbeats find what it would have told
                         if connection is not None:
                             connection.terminate()
@@ -99,6 +128,16 @@ class Tail:
         finally:
             if connection is not None:
                 connection.terminate()
+
+    def _take_unsaid(self) -> tuple[list[str], list[str]]:
+        """Channels and payloads of notifications that wait to be sent."""
+        payloads, self._unsent = self._unsent[:_TOLD_TOGETHER], self._unsent[_TOLD_TOGETHER:]
+        channels = [self._messages] * len(payloads)
+        if self._unsaid:
+            some = [self._unsaid.popitem() for _ in range(min(len(self._unsaid), _TOLD_TOGETHER))]
+            channels.append(self._channel)
+            payloads.append(f"{self._node} " + " ".join(f"{id}:{sequence}" for id, sequence in some))
+        return channels, payloads
 
     # Hearing
 
@@ -120,6 +159,7 @@ class Tail:
                 self._proven = started
                 for id, sequence in rows:
                     self._heard(id, sequence)
+                self._look_for_others(started)
                 await self._measure(connection)
             except LOST as error:
                 if not self._database.closed:
@@ -138,6 +178,7 @@ class Tail:
             connection = await self._database.connect()
             try:
                 await connection.add_listener(self._channel, self._notified)
+                await connection.add_listener(self._messages, self._received)
             except BaseException:
                 connection.terminate()
                 raise
@@ -163,6 +204,31 @@ class Tail:
         for each in told:
             id, _, sequence = each.partition(":")
             self._heard(int(id), int(sequence))
+
+    def _received(self, connection: Connection, pid: int, channel: str, payload: str) -> None:
+        node, topic, message = json.loads(payload)
+        if node == self._node:
+            return
+        self._others[node] = time.monotonic()
+        if topic:
+            self._pass_on(node, topic, base64.b64decode(message))
+
+    def _look_for_others(self, now: float) -> None:
+        """Say that this gateway is there, and find out which others are no more."""
+        if self._told and now - self._alive_at >= _ALIVE_S:
+            self._alive_at = now
+            self.tell("", b"")
+        for node, heard in list(self._others.items()):
+            if now - heard > _GONE_S:
+                del self._others[node]
+                self._pass_on(node, "", b"")
+
+    def _pass_on(self, node: str, topic: str, message: bytes) -> None:
+        for listener in self._listeners:
+            try:
+                listener(node, topic, message)
+            except Exception:
+                _log.exception("a listener failed with a message of another gateway")
 
     def _heard(self, id: int, sequence: int) -> None:
         tracked = self._projects.by_id(id)

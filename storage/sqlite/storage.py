@@ -8,7 +8,7 @@ from typing import Self
 
 import structlog
 
-from storage.contract import CommitListener
+from storage.contract import CommitListener, MessageListener
 from storage.errors import StorageError
 from storage.log import Clock, wall_clock
 from storage.portable import Record
@@ -134,6 +134,39 @@ class SQLiteStorage:
 
     def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
         self._writer.listen(listener, missed)
+
+    @property
+    def shared(self) -> bool:
+        return False
+
+    async def follow(self, project: str) -> ProjectHead | None:
+        return await self.project_head(project)
+
+    def unfollow(self, project: str) -> None:
+        pass
+
+    async def catch_up(self, project: str) -> ProjectHead | None:
+        return await self.project_head(project)
+
+    @property
+    def fresh(self) -> bool:
+        return True
+
+    @property
+    def lag(self) -> float:
+        return 0.0
+
+    async def hold(self, job: str, seconds: float) -> bool:
+        return True
+
+    async def due_turns(self, lease: float, grace: float) -> list[tuple[str, TurnHead]]:
+        return []
+
+    def tell(self, topic: str, message: bytes) -> None:
+        pass
+
+    def hear(self, listener: MessageListener) -> None:
+        pass
 
     async def project_head(self, project: str) -> ProjectHead | None:
         found = self._database.read(lambda connection: files.project_head(connection, project))

@@ -2,17 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.gateway.test_transfer import fill, picture, put, run
 from tests.support.postgres import PostgresServer
 from tests.support.server import GatewayProcess
-
-
-@pytest.fixture
-def database(postgres: PostgresServer) -> str:
-    """The URL of an empty database."""
-    return postgres.schema_url()
 
 
 def test_a_project_moves_from_sqlite_to_postgresql_and_back(database: str, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class ChangeRoutes:
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
         deleted = _wants_deleted(request)
         tags = if_none_match(request)
-        watched = await self._hub.require(project)
+        watched = await self._hub.require_as_of(project, tags)
         if tags is not None and tags.match(watched.cursor):
             return Response(status_code=304, headers={"ETag": f'"{watched.cursor}"'})
         prefix, after = request.query_params.get("prefix", ""), request.query_params.get("after", "")
@@ -153,10 +153,11 @@ class ChangeRoutes:
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
         view = view_of(request)
         filter_ = _filter_of(request).seen_by(view)
-        watched = await self._hub.require(project)
+        tags = if_none_match(request)
+        watched = await self._hub.require_as_of(project, tags)
         if prefers(header(request, b"accept"), (JSON, EVENTS)) == EVENTS:
             raise OpenStream(project, watched, filter_, _resumed(header(request, b"last-event-id") or since))
-        as_of, tags = watched.head, if_none_match(request)
+        as_of = watched.head
         if tags is not None and tags.match(watched.cursor):
             wait_for_change(request, wait, watched, as_of, filter_)
             return Response(status_code=304, headers={"ETag": f'"{watched.cursor}"', **empty_after_wait(request)})

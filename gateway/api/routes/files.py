@@ -151,7 +151,7 @@ class FileRoutes:
             return await self._read_past(request, project, path, at, wanted)
         watched = await self._hub.require(project)
         as_of = watched.head
-        head = await self._files.head(project, path, since or 0)
+        head = await self._files.head(project, path, since or 0, if_none_match(request))
         known = _is_known(request, head, wanted)
         if known or (since is not None and since == head.version):
             wait_for_change(request, wait, watched, as_of, ChangeFilter(turns=False, paths=frozenset([path])))

@@ -212,8 +212,9 @@ class TurnRoutes:
         """`GET S/turns/{turn_id}`."""
         project, session, turn = _turn_of(request)
         wait, after_block = parse_wait(request), whole_number(request, "after_block", least=0)
-        watched = await self._hub.require(project)
-        as_of, tags = watched.head, if_none_match(request)
+        tags = if_none_match(request)
+        watched = await self._hub.require_as_of(project, tags)
+        as_of = watched.head
         head = await self._turns.head(project, session, turn)
         if tags is not None and tags.match(_tag(watched, head)):
             wait_for_change(request, wait, watched, as_of, _filter_of(head))
@@ -242,8 +243,9 @@ class TurnRoutes:
         """`GET S/turns/{turn_id}/status`."""
         project, session, turn = _turn_of(request)
         wait = parse_wait(request)
-        watched = await self._hub.require(project)
-        as_of, tags = watched.head, if_none_match(request)
+        tags = if_none_match(request)
+        watched = await self._hub.require_as_of(project, tags)
+        as_of = watched.head
         head = await self._turns.head(project, session, turn)
         if tags is not None and tags.match(_tag(watched, head)):
             wait_for_change(request, wait, watched, as_of, _filter_of(head))

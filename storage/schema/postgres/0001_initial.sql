@@ -123,14 +123,14 @@ CREATE TABLE turn (
     result_error  text,
     settling      boolean NOT NULL,
     grown         boolean NOT NULL,
-    lease_until   bigint, -- in the time of `cluster.awake_ms`; of a running turn
+    written_ms    bigint, -- when it was written last, in the time of `cluster.awake_ms`; of a running turn
     PRIMARY KEY (project, id)
 );
 CREATE UNIQUE INDEX turn_by_name ON turn (project, session, name);
 CREATE INDEX turn_by_age ON turn (project, session, id);
 CREATE INDEX turn_by_sequence ON turn (project, sequence);
 CREATE INDEX running_turn ON turn (project, id) WHERE status = 'running';
-CREATE INDEX turn_by_lease ON turn (lease_until) WHERE status = 'running';
+CREATE INDEX silent_turn ON turn (written_ms) WHERE status = 'running';
 
 CREATE TABLE prompt (
     project bigint NOT NULL,

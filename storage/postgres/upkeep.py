@@ -1,0 +1,44 @@
+"""What one gateway of a database does for all: who, and which turns have been silent for too long."""
+
+from storage.postgres.batch import AWAKE
+from storage.postgres.database import Connection
+from storage.postgres.turns import TURN, turn_head_from_row
+from storage.records import TurnHead
+
+_TOGETHER = 100
+
+
+async def hold(connection: Connection, node: str, job: str, seconds: float) -> bool:
+    """Take a job, or keep it; False where another gateway has it."""
+    row = await connection.fetchrow(
+        "INSERT INTO upkeep (job, holder, until) VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))"
+        " ON CONFLICT (job) DO UPDATE SET holder = EXCLUDED.holder, until = EXCLUDED.until"
+        " WHERE upkeep.holder = EXCLUDED.holder OR upkeep.until < clock_timestamp() RETURNING 1",
+        job,
+        node,
+        seconds,
+    )
+    return row is not None
+
+
+async def release(connection: Connection, node: str) -> None:
+    """Let another gateway take what this one holds."""
+    await connection.execute("DELETE FROM upkeep WHERE holder = $1", node)
+
+
+async def due_turns(connection: Connection, lease: float, grace: float) -> list[tuple[str, TurnHead]]:
+    """Count the time that has passed, and find some of the turns that have been silent for too long."""
+    awake = await connection.fetchval(
+        f"UPDATE cluster SET awake_ms = ({AWAKE}), awake_at = clock_timestamp() RETURNING awake_ms"
+    )
+    # What was imported has not been written here: its time begins now.
+    await connection.execute("UPDATE turn SET written_ms = $1 WHERE status = 'running' AND written_ms IS NULL", awake)
+    rows = await connection.fetch(
+        f"SELECT p.name, {TURN} FROM turn t JOIN project p ON p.id = t.project WHERE t.status = 'running'"
+        " AND t.written_ms <= greatest($1::bigint, $2::bigint)"
+        " AND t.written_ms <= CASE WHEN t.settling THEN $2::bigint ELSE $1::bigint END ORDER BY t.written_ms LIMIT $3",
+        awake - int(lease * 1000),
+        awake - int(grace * 1000),
+        _TOGETHER,
+    )
+    return [(row[0], turn_head_from_row(row[1:])) for row in rows]
