@@ -1,0 +1,10 @@
+"""The exceptions of the client: a class for each `code` that a gateway answers with."""
+
+from typing import TYPE_CHECKING
+
+from yjs_gateway._own import share
+
+if TYPE_CHECKING:
+    from gateway.client.errors import *  # noqa: F403 - all of them are public
+else:
+    share("gateway.client.errors", globals())
