@@ -6,10 +6,10 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
-from gateway.files.heavy_edits import build_in_turns, open_stored
-from gateway.files.open_document import OpenDocument, is_snapshot_due
+from gateway.files.open_document import OpenDocument, build_in_turns, is_snapshot_due
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
+from gateway.yjs.heavy_edits import open_stored
 from gateway.yjs.nesting import DEEPEST, most_types
 from gateway.yjs.surrogates import second_halves, updates_of
 from gateway.yjs.updates import EMPTY_UPDATE, build_document

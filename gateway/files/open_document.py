@@ -2,24 +2,17 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import pycrdt
-
-from gateway.files.heavy_edits import Basis, build_in_turns, levels_left, parted_slices
 from gateway.pace import with_turns
 from gateway.workers.pool import run_in_worker
-from gateway.yjs.admission import is_complete
+from gateway.yjs.document import Admitted, Gap, LiveDocument, levels_left
 from gateway.yjs.halves import Halves
+from gateway.yjs.heavy_edits import Basis, parted_slices
 from gateway.yjs.nesting import DEEPEST
-from gateway.yjs.preparation import Prepared, prepare, prepare_together
-from gateway.yjs.put_text import edit_text
-from gateway.yjs.reconcile import restoring_update
+from gateway.yjs.preparation import Prepared
 from gateway.yjs.scan import TooMuch
-from gateway.yjs.state_vectors import read_state_vector
-from gateway.yjs.stored_form import to_wire
-from gateway.yjs.surrogates import name_pairs, names_pairs, part_pairs, second_halves
-from gateway.yjs.updates import Document, InvalidUpdate, build_document, keep_pairs_whole, merge, run_yrs
+from gateway.yjs.surrogates import names_pairs
+from gateway.yjs.updates import Document, InvalidUpdate, build_document, merge, run_yrs
 from storage import Committed, FileHead, Incarnation, Line, Version
 
 _MEMORY_PER_BYTE = 10
@@ -53,19 +46,6 @@ replays at most half of a document more: to replay some bytes of log takes about
 def is_snapshot_due(tail: int, snapshot_size: int) -> bool:
     """Whether so many bytes of log after a snapshot of so many bytes are enough for the next one."""
     return tail >= max(_SNAPSHOT_TAIL, snapshot_size // 2)
-
-
-class Gap(Exception):
-    """The whole update builds on something that the document does not have."""
-
-
-class Admitted(NamedTuple):
-    """What came of a client's update."""
-
-    row: bytes | None
-    """The row of the log that holds what the update adds; None where it adds nothing."""
-    incomplete: bool = False
-    """Whether a part of the update was left out: it builds on something that the document does not have."""
 
 
 class OpenDocument:
@@ -104,20 +84,9 @@ class OpenDocument:
         """Whether it holds a part of an update, and is about to hold the rest."""
         self.line = Line()
         """What is queued of this opening of the file: each update builds on the one before it."""
-        self._document = document
-        self._clocks = read_state_vector(document.get_state())
-        """The state vector of the document."""
-        self._halves = Halves() if halves is None else halves
-        """Where in its texts the second half of a surrogate pair is, or was."""
-        self._levels_left = levels
-        """So many shared types may be added before it must be looked at how deeply they are nested."""
+        self._document = LiveDocument(document, halves, levels)
         self._pending: asyncio.Future[tuple[Committed, ...]] | None = None
         self._queued = 0
-        self._emitted: list[bytes] = []
-        self._subscription = document.observe(self._keep)
-
-    def _keep(self, event: pycrdt.TransactionEvent) -> None:
-        self._emitted.append(event.update)
 
     @property
     def pending(self) -> bool:
@@ -160,7 +129,7 @@ class OpenDocument:
     @property
     def basis(self) -> Basis:
         """What there is to know of the document before it takes something in."""
-        return Basis(self._document.get_state(), self._halves, self.slice_work)
+        return Basis(self._document.state_vector(), self._document.halves, self.slice_work)
 
     def prepare(self, update: bytes, *, stored: bool = False) -> Prepared:
         """Look at a client's update: what of it the document can take in.
@@ -172,7 +141,7 @@ class OpenDocument:
             InvalidUpdate
             TooMuch: it is too much to be looked at in one step.
         """
-        return prepare(update, self._clocks, self._halves, stored=stored, most=self.light_work)
+        return self._document.prepare(update, stored=stored, most=self.light_work)
 
     def prepare_together(self, updates: Sequence[bytes]) -> Prepared:
         """The same of several updates as one.
@@ -180,7 +149,7 @@ class OpenDocument:
         Raises:
             Refused, InvalidUpdate, TooMuch
         """
-        return prepare_together(updates, self._clocks, self._halves, most=self.light_work)
+        return self._document.prepare_together(updates, most=self.light_work)
 
     def admit(self, update: bytes, *, stored: bool = False) -> Admitted:
         """Prepare an update and take it in, in one step.
@@ -199,19 +168,7 @@ class OpenDocument:
             InvalidUpdate, Gap
             TooMuch: it is too much for one step. The document is as it was.
         """
-        if len(prepared.slices) > 1:
-            raise TooMuch
-        if self.size > _LIGHT_WALKED and (prepared.parted or prepared.types > self._levels_left):
-            raise TooMuch
-        former = self._document
-        if prepared.parted:
-            self._replace(build_document([part_pairs(former.get_update(), prepared.parted)], former.client_id))
-        row = self._apply(prepared.update)
-        if prepared.types > self._levels_left:
-            self._levels_left = levels_left([self._document.get_update()])
-        else:
-            self._levels_left -= prepared.types
-        return self._taken_in(prepared, prepared.update if row == prepared.update else row, former)
+        return self._document.take_in(prepared, walk=self.size <= _LIGHT_WALKED)
 
     def take_over(self, row: bytes, head: FileHead) -> bool:
         """Apply the next row of the file's log, which another gateway stored; False where that cannot be done in one
@@ -239,57 +196,24 @@ class OpenDocument:
         Raises:
             InvalidUpdate, Gap
         """
-        former = self._document
-        if prepared.types > self._levels_left:
-            left = await run_in_worker(levels_left, [former.get_update(), *prepared.slices])
+        document = self._document
+        former = document.document
+        if prepared.types > document.levels_left:
+            left = await run_in_worker(levels_left, [document.encode(), *prepared.slices])
         else:
-            left = self._levels_left - prepared.types
+            left = document.levels_left - prepared.types
         self.changing = True
         if prepared.parted:
-            parted = await run_in_worker(parted_slices, former.get_update(), prepared.parted)
-            self._replace(await build_in_turns(parted, former.client_id))
-        emitted = [self._apply(each) async for each in with_turns(prepared.slices, 1)]
+            parted = await run_in_worker(parted_slices, document.encode(), prepared.parted)
+            document.replace(await build_in_turns(parted, document.client_id))
+        emitted = [document.apply(each) async for each in with_turns(prepared.slices, 1)]
         rows = [each for each in emitted if each is not None]
         row: bytes | None = prepared.update
         if emitted != prepared.slices:
             row = None if not rows else rows[0] if len(rows) == 1 else await run_in_worker(merge, rows)
         self.changing = False
-        self._levels_left = left
-        return self._taken_in(prepared, row, former)
-
-    def _apply(self, update: bytes) -> bytes | None:
-        """Apply a part of an update; returns what the document emits."""
-        self._emitted.clear()
-        run_yrs(lambda: self._document.apply_update(update))
-        return self._take_emitted()
-
-    def _taken_in(self, prepared: Prepared, row: bytes | None, former: Document) -> Admitted:
-        """Note what the document has now; returns the row of the log."""
-        if row is prepared.update:
-            for client, _, end in prepared.runs:
-                self._clocks[client] = end
-        else:
-            self._clocks = read_state_vector(self._document.get_state())
-            if not is_complete(prepared.runs, prepared.needs, self._clocks) or any(
-                end > self._clocks.get(client, 0) for client, _, end in prepared.runs
-            ):
-                raise InvalidUpdate("its structs build on each other in a circle")
-        if row is None:
-            if prepared.parted:  # no row names them: the log has these pairs whole
-                self._replace(former)
-            if prepared.incomplete:
-                raise Gap
-            return Admitted(None)
-        if prepared.parted:
-            self._halves.remove(prepared.parted)
-        if prepared.halves:
-            self._halves.update(prepared.halves)
-        return Admitted(name_pairs(row, prepared.parted), prepared.incomplete)
-
-    def _replace(self, document: Document) -> None:
-        self._document.unobserve(self._subscription)
-        self._document = document
-        self._subscription = document.observe(self._keep)
+        document.levels_left = left
+        return document.taken_in(prepared, row, former)
 
     def edit_text(self, root: str, text: str, *, make: bool = True) -> bytes | None:
         """Make the text of a root `text` by the smallest edit; returns the update, None where nothing changes.
@@ -300,13 +224,7 @@ class OpenDocument:
         """
         if self.size + len(text) > _LIGHT_BYTES:
             raise TooMuch
-        self._emitted.clear()
-        edit_text(self._document, root, text, make=make, encoded_size=self.size, most_steps=_LIGHT_STEPS)
-        row = self._take_emitted()
-        if row is not None:
-            self._halves.update(second_halves([row]))
-            self._clocks = read_state_vector(self._document.get_state())
-        return row
+        return self._document.edit_text(root, text, make=make, encoded_size=self.size, most_steps=_LIGHT_STEPS)
 
     def restore(self, old: bytes) -> bytes | None:
         """Make the content what it is in the whole document `old`, which is in the stored form.
@@ -319,18 +237,11 @@ class OpenDocument:
         """
         if self.size + len(old) > _LIGHT_RESTORED:
             raise TooMuch
-        update = restoring_update(to_wire(self._document.get_update()), to_wire(old), self._document.client_id)
+        update = self._document.restoring_update(old)
         return None if update is None else self.admit(update).row
 
-    def _take_emitted(self) -> bytes | None:
-        if not self._emitted:
-            return None
-        (update,) = self._emitted
-        self._emitted.clear()
-        return update
-
     def state_vector(self) -> bytes:
-        return self._document.get_state()
+        return self._document.state_vector()
 
     @property
     def client_id(self) -> int:
@@ -339,9 +250,7 @@ class OpenDocument:
 
     def encode(self, state_vector: bytes | None = None) -> bytes:
         """The whole document as an update, or what a replica with `state_vector` lacks."""
-        if state_vector is not None:
-            state_vector = keep_pairs_whole(state_vector, self._halves)
-        return run_yrs(lambda: self._document.get_update(state_vector))
+        return self._document.encode(state_vector)
 
     def measure(self, update: bytes) -> int:
         """The bytes of the encoded document, which holds `update` already but does not count it yet."""
@@ -368,4 +277,12 @@ class OpenDocument:
 
     def close(self) -> None:
         self.usable = False
-        self._document.unobserve(self._subscription)
+        self._document.close()
+
+
+async def build_in_turns(slices: Sequence[bytes], client_id: int) -> Document:
+    """A document of updates, with a turn of the event loop between them."""
+    document = build_document([], client_id)
+    async for each in with_turns(slices, 1):
+        run_yrs(lambda update=each: document.apply_update(update))  # type: ignore[misc]
+    return document

@@ -9,8 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.files.documents import Documents, DocumentsExhausted
-from gateway.files.heavy_edits import prepare_restoration, prepare_text, prepare_update, prepare_updates
-from gateway.files.open_document import Admitted, Gap, OpenDocument
+from gateway.files.open_document import OpenDocument
 from gateway.files.past_lives import PastLives
 from gateway.files.preconditions import Preconditions
 from gateway.files.reader import FileReader
@@ -32,6 +31,8 @@ from gateway.wire.problems import (
 from gateway.wire.values import Cursor, rfc3339
 from gateway.workers.pool import in_worker, run_in_worker
 from gateway.yjs import roots
+from gateway.yjs.document import Admitted, Gap
+from gateway.yjs.heavy_edits import prepare_restoration, prepare_text, prepare_update, prepare_updates
 from gateway.yjs.preparation import Prepared, Refused
 from gateway.yjs.roots import RootIsNotText
 from gateway.yjs.scan import TooMuch

@@ -1,7 +1,8 @@
 """Yjs as bytes: updates, state vectors, documents, and what yrs must not be shown. Pure: no clock, no I/O.
 
-Beside it only `gateway.files.open_document` and the documents of the client import pycrdt.
+Nothing else of the server imports pycrdt.
 
 May import: nothing.
-Names for others: `updates.merge`, `roots.read_text`, `stored_form.to_wire`, `text_edits.smallest_edits`.
+Names for others: `document.LiveDocument`, `updates.merge`, `roots.read_text`, `stored_form.to_wire`,
+`text_edits.smallest_edits`.
 """

@@ -8,9 +8,10 @@ import random
 import pycrdt
 import pytest
 
-from gateway.files.open_document import Admitted, Gap, OpenDocument
+from gateway.files.open_document import OpenDocument
 from gateway.files.store import _admit_in_turn
 from gateway.yjs.admission import complete_part, is_complete
+from gateway.yjs.document import Admitted, Gap
 from gateway.yjs.lib0 import var_bytes, var_uint
 from gateway.yjs.scan import scan
 from gateway.yjs.surrogates import updates_of
@@ -21,6 +22,10 @@ from tests.support.oracle import Oracle
 
 def _document() -> OpenDocument:
     return OpenDocument("project", "path", None, Incarnation("life"), build_document([]))
+
+
+def _text(document: OpenDocument) -> str:
+    return str(build_document([document.encode()]).get("content", type=pycrdt.Text))
 
 
 def _history(seed: int) -> list[bytes]:
@@ -51,13 +56,13 @@ def test_of_a_history_with_holes_is_taken_what_yjs_takes(oracle: Oracle, seed: i
     with contextlib.suppress(Gap):
         document.admit(merge(kept))
     answer = oracle._ask(make="read", updates=[_base64(update) for update in kept], roots={"content": "text"})
-    assert str(document._document.get("content", type=pycrdt.Text)) == answer["json"]["content"]
+    assert _text(document) == answer["json"]["content"]
     random_.shuffle(log)
     for update in log:  # what is missing comes, in any order, and again as a whole
         with contextlib.suppress(Gap):
             document.admit(update)
     document.admit(merge(log))
-    assert str(document._document.get("content", type=pycrdt.Text)) == oracle.text(log)
+    assert _text(document) == oracle.text(log)
 
 
 def _base64(update: bytes) -> str:
@@ -141,7 +146,7 @@ def test_one_by_one_none_is_lost_that_builds_on_a_later_one() -> None:
     assert row is not None
     assert not incomplete
     assert lacking == []
-    assert str(document._document.get("content", type=pycrdt.Text)) == "x" * 40
+    assert _text(document) == "x" * 40
     assert str(build_document([row]).get("content", type=pycrdt.Text)) == "x" * 40
     late = _update(_structs(1, 60, _after(1, 59, "x")))
     assert asyncio.run(_admit_in_turn(document, [late])) == (Admitted(None, incomplete=True), [0])

@@ -7,9 +7,8 @@ slices that the open document takes in one after another.
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from gateway.pace import with_turns
 from gateway.yjs.halves import Halves
-from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
+from gateway.yjs.nesting import DEEPEST, depth
 from gateway.yjs.preparation import Prepared, prepare, prepare_together
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
@@ -18,7 +17,7 @@ from gateway.yjs.slices import slices_of
 from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import part_pairs, second_halves, updates_of
-from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_update, run_yrs
+from gateway.yjs.updates import build_document, build_update
 
 _SLICE_WORK = 16 * 1024
 
@@ -49,14 +48,6 @@ def open_stored(rows: Sequence[bytes]) -> Opened:
     scanned = scan(whole)
     left = DEEPEST - (scanned.types if scanned.types < DEEPEST else depth(scanned))
     return Opened(slices_of(whole, scanned, {}, _SLICE_WORK, 0), len(whole), halves, left)
-
-
-async def build_in_turns(slices: Sequence[bytes], client_id: int) -> Document:
-    """A document of updates, with a turn of the event loop between them."""
-    document = build_document([], client_id)
-    async for each in with_turns(slices, 1):
-        run_yrs(lambda update=each: document.apply_update(update))  # type: ignore[misc]
-    return document
 
 
 def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:
@@ -95,18 +86,6 @@ def prepare_restoration(present: bytes, client_id: int, basis: Basis, old: bytes
     """
     update = restoring_update(to_wire(present), to_wire(old), client_id)
     return None if update is None else prepare_update(update, basis, False)
-
-
-def levels_left(updates: Sequence[bytes]) -> int:
-    """How many levels shared types may be nested more in the document that updates make.
-
-    Raises:
-        InvalidUpdate: they are nested too deeply.
-    """
-    try:
-        return DEEPEST - depth(scan(updates[0] if len(updates) == 1 else build_update(updates)))
-    except NestedTooDeeply as error:
-        raise InvalidUpdate(str(error)) from None
 
 
 def parted_slices(present: bytes, parted: Collection[Place]) -> Sequence[bytes]:
