@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import unicodedata
@@ -131,11 +132,13 @@ def test_changes_are_watched_as_they_happen(commands: Commands) -> None:
     with process, process.stdout:
         try:
             line = b""
-            for number in range(200):  # until it has begun to watch
+            for number in range(1000):  # until it has begun to watch
                 commands.write("b.md", f"version {number}")
                 if line := _line_within(process.stdout.fileno(), 0.1):
                     break
             assert json.loads(line.splitlines()[0])["path"] == "b.md"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
         finally:
             process.terminate()
 
