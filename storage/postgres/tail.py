@@ -66,7 +66,6 @@ class Tail:
         ]
         self._catching_up: set[asyncio.Task[None]] = set()
         self.database_bytes = 0
-        self.reconnects = 0
 
     @property
     def lag(self) -> float:
@@ -182,7 +181,6 @@ class Tail:
             except BaseException:
                 connection.terminate()
                 raise
-            self.reconnects += 1
             self._connection = connection
         return self._connection
 

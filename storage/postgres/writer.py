@@ -74,10 +74,6 @@ class Writer:
         self.changes = 0
         self.races_lost = 0
         """How often another gateway was faster."""
-        self.answers_lost = 0
-        """How often no answer came to a batch."""
-        self.found_stored = 0
-        """How often such a batch turned out to be stored."""
 
     @property
     def queued(self) -> int:
@@ -175,7 +171,6 @@ class Writer:
                 await asyncio.sleep(_PAUSE_S)
             except LOST as error:
                 if attempt.sent is not None and not attempt.lost:
-                    self.answers_lost += 1
                     attempt.lost = True
                 if loop.time() > deadline:
                     raise storage_error(error, certain=attempt.sent is None) from error
@@ -186,7 +181,6 @@ class Writer:
         if attempt.sent is not None:
             stored = await batches.was_stored(connection, attempt.sent, self._node, attempt.number)
             if stored:
-                self.found_stored += 1
                 return attempt.sent
             if stored is False:
                 attempt.sent, attempt.lost = None, False
@@ -220,7 +214,6 @@ class Writer:
         sent = attempt.sent
         assert sent is not None
         if await batches.was_stored(connection, sent, self._node, attempt.number):
-            self.found_stored += 1
             return sent
         attempt.sent, attempt.lost = None, False
         await self._projects.catch_up(tracked, connection)
