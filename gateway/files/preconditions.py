@@ -19,8 +19,10 @@ class Preconditions(Struct, frozen=True):
     tombstone: int | None = None
     """The version of the tombstone on which a new life of the file may begin; 0: on none."""
 
-    def __bool__(self) -> bool:
-        return self != _NONE
+    def may_still_fail(self, head: FileHead | None) -> bool:
+        """Whether what fits `head` may not fit a version after it: a life goes on, a tag does not."""
+        life_alone = self.if_match is None and self.if_none_match is None and self.if_unmodified_since is None
+        return self != _NONE and not (life_alone and head is not None and not head.deleted)
 
     def check(self, path: str, head: FileHead | None) -> None:
         """Raises FileDeleted if another life of the file is meant, PreconditionFailed if a tag does not fit."""

@@ -295,14 +295,16 @@ class Files(FileReader):
         for _ in range(_ATTEMPTS):
             document = await self._open(project, path)
             before = document.version
-            while preconditions and document.usable and document.pending:
-                await document.settle()  # a tag names a durable state; who waited too may have written by now
             try:
+                while document.usable and document.pending and preconditions.may_still_fail(document.head):
+                    preconditions.check(path, document.head)  # others may write without end: it will never fit again
+                    await document.settle()  # a tag names a durable state; who waited too may have written by now
                 queued = await self._edit(document, edit, preconditions, author)
             except _Again:
                 continue
-            except (Gap, PreconditionFailed, FileDeleted):
-                await document.settle()  # the state vector of the answer must be durable
+            except (Gap, PreconditionFailed, FileDeleted) as refusal:
+                if isinstance(refusal, Gap):
+                    await document.settle()  # the state vector of the answer must be durable
                 caught_up += 1
                 if caught_up <= _CATCH_UPS and await self._catches_up(document, before):
                     continue
@@ -331,7 +333,7 @@ class Files(FileReader):
     ) -> asyncio.Future[tuple[Committed, ...]] | None:
         """Edit a document when it is this writer's turn, and queue the update; None where nothing changes."""
         async with document.turn:
-            if not document.usable or (preconditions and document.pending):
+            if not document.usable or (document.pending and preconditions.may_still_fail(document.head)):
                 raise _Again
             preconditions.check(document.path, document.head)
             try:

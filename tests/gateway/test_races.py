@@ -1,16 +1,22 @@
 """Requests that are in flight at the same time: each is stored with what it builds on, or refused."""
 
+import asyncio
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pycrdt
 
+from storage.sqlite import SQLiteStorage
+from tests.gateway.test_retention import running
 from tests.support.oracle import Oracle
 from tests.support.server import GatewayProcess
+from tests.support.statements import HeldWrite
 
 _FILES = 300
+_PLAIN = {"Content-Type": "text/plain"}
 
 
 def typed(text: str) -> list[bytes]:
@@ -90,3 +96,25 @@ def test_what_builds_on_an_update_that_came_too_late_is_not_stored_without_it(
         text=True,
     )
     assert (verified.returncode, ", 0 faults" in verified.stdout) == (0, True), verified.stdout
+
+
+def test_a_write_whose_tag_cannot_fit_any_more_waits_for_nobody(tmp_path: Path) -> None:
+    """Where others write without end there is always something that is not durable yet."""
+
+    async def work() -> None:
+        async with running(tmp_path) as (storage, client):
+            stale = (await client.put("/files/a.md", content=b"one", headers=_PLAIN)).headers["ETag"]
+            await client.put("/files/a.md", content=b"two", headers=_PLAIN)
+            assert isinstance(storage, SQLiteStorage)
+            write = HeldWrite(storage)
+            await write.arm()
+            others = asyncio.create_task(client.put("/files/a.md", content=b"three", headers=_PLAIN))
+            await write.held()
+            late = client.put("/files/a.md", content=b"late", headers={**_PLAIN, "If-Match": stale})
+            refused = await asyncio.wait_for(late, 20)
+            assert (refused.status_code, refused.headers["X-Version"]) == (412, "2")
+            assert not others.done()
+            write.release()
+            assert (await others).json()["version"] == 3
+
+    asyncio.run(work())
