@@ -38,6 +38,8 @@ class Crowd:
         """How long each write took, in seconds, since somebody took them."""
         self.refused: Counter[str] = Counter()
         """Answers with a problem, by status and code."""
+        self.unanswered: list[str] = []
+        """Requests without an answer for a minute, and when they were given up."""
         self.done: Counter[str] = Counter()
         """What was done, by the kind of client."""
         self.shared = [f"shared/{number}.md" for number in range(max(2, clients // 16))]
@@ -109,7 +111,11 @@ class _Client:
         Raises:
             RuntimeError: it was another problem.
         """
-        answer = await self.http.request(method, url, **options)
+        try:
+            answer = await self.http.request(method, url, **options)
+        except httpx.ReadTimeout:
+            self.crowd.unanswered.append(f"{time.strftime('%H:%M:%S')} {method} {url} of {self.kind} {self.number}")
+            return None
         if answer.status_code < 400:
             return answer
         code = answer.json()["code"]

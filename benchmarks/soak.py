@@ -99,6 +99,8 @@ def _rows(soaked: _Run) -> Iterator[Row]:
         ours, theirs = one(getattr(each, name) for each in among), beside(getattr(each, name) for each in first)
         about = soaked.about if what == "memory, at most" else None
         yield compare(what, unit, [ours], "the first half", [max(theirs, 0.01)], aim=aim, details=about)
+    unanswered, asked = len(soaked.about["unanswered"]), sum(soaked.about["done"].values())
+    yield compare("no answer for a minute", "", [unanswered], "all that was done", [asked], aim=Aim("<=", 0, of="ours"))
 
 
 async def _soak(plan: Plan, seconds: float, clients: int) -> _Run:
@@ -142,6 +144,7 @@ async def _soak_on(plan: Plan, seconds: float, clients: int, database: Path) -> 
         "seconds": seconds,
         "done": dict(crowd.done),
         "refused": dict(crowd.refused),
+        "unanswered": crowd.unanswered,
         "heavy": told.splitlines(),
         "samples": [vars(sample) for sample in during],
         "left": [vars(sample) for sample in watch.samples],
