@@ -208,14 +208,15 @@ def _assemble(
     metrics = Metrics(storage, documents, hub.waiters, rooms, workers, jobs, settings.bounds)
     metrics.add(connections)
     file_routes = FileRoutes(files, hub, body_limit=settings.body_limit)
-    feed = Feed(storage, hub)
+    versions = Versions(storage, files)
+    feed = Feed(storage, hub, versions)
     questions = Changes(storage, hub, paths_limit=settings.paths_limit)
     changes = ChangeRoutes(questions, feed, hub, body_limit=settings.body_limit)
     sync = SyncRoutes(
         Sync(files, questions, paths_limit=settings.paths_limit, answer_limit=settings.sync_bytes),
         body_limit=settings.body_limit,
     )
-    history = HistoryRoutes(Versions(storage, files), body_limit=settings.body_limit)
+    history = HistoryRoutes(versions, body_limit=settings.body_limit)
     turns = Turns(storage, hub, lease=settings.turn_lease, grace=settings.turn_grace, line_limit=settings.body_limit)
     turn_routes = TurnRoutes(
         turns,

@@ -129,6 +129,12 @@ class FileLog(Protocol):
     ) -> tuple[FileHead, list[VersionRecord]] | None:
         """Up to `limit` versions below `before` (default: all), newest first; None if the file never existed."""
 
+    async def version_at(self, project: str, path: str, sequence: int) -> Version | None:
+        """The version that a file had just after `sequence`, which may be a tombstone; 0 where the file had none.
+
+        None where that is not known any more: it was squashed, or the project was imported
+        later."""
+
     async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
         """One row of the log; None where it was squashed, or never was."""
 

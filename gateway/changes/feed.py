@@ -1,9 +1,11 @@
 """The change feed: what changed in a project after a cursor, in order, compact."""
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
+from gateway.changes.as_text import AsText
 from gateway.changes.cursors import Position, change_type_since, position_of
+from gateway.files.history import Versions
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
@@ -43,9 +45,10 @@ class _Page(Struct, frozen=True):
 class Feed:
     """Reads the change feed of all projects."""
 
-    def __init__(self, storage: Storage, hub: Hub) -> None:
+    def __init__(self, storage: Storage, hub: Hub, versions: Versions) -> None:
         self._storage = storage
         self._hub = hub
+        self._versions = versions
 
     async def project(self, name: str) -> WatchedProject:
         """The project where it stands now.
@@ -62,10 +65,19 @@ class Feed:
             InvalidCursor, ProjectNotFound
         """
         page = await self._page(project, filter_, since, limit)
-        changes = [entry for _, entry in page.entries]
-        if page.reset:
-            return FeedAnswer(changes, page.cursor, page.more, reset=True)
-        return FeedAnswer(changes, page.cursor, page.more)
+        return _answer(page, [entry for _, entry in page.entries])
+
+    async def read_text(
+        self, project: str, filter_: ChangeFilter, since: str | None, limit: int, *, most_bytes: int, root: str
+    ) -> FeedAnswer:
+        """The same with what changed in the text of a root: at most `most_bytes` of differences.
+
+        Raises:
+            InvalidCursor, ProjectNotFound
+        """
+        page = await self._page(project, filter_, since, limit)
+        as_text = AsText(self._storage, self._versions, most_bytes, root)
+        return _answer(page, await as_text.of(project, [entry for _, entry in page.entries], page.asked))
 
     async def events(self, project: str, filter_: ChangeFilter, since: str | None) -> tuple[bytes, str, bool]:
         """The feed after a cursor as server-sent events; the cursor after them; whether there is more already.
@@ -123,6 +135,10 @@ class Feed:
             return TurnFeedEntry(head.session_id, head.turn_id, head.status, head.block_count, time)
         change_type = await change_type_since(self._storage, project, head, since)
         return FileFeedEntry(head.path, rfc3339(head.last_modified), head.version, change_type)
+
+
+def _answer(page: _Page, changes: list[FeedEntry]) -> FeedAnswer:
+    return FeedAnswer(changes, page.cursor, page.more, reset=True if page.reset else UNSET)
 
 
 def known_events(project: WatchedProject, filter_: ChangeFilter, since: str | None) -> bytes | None:

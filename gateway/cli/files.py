@@ -1,5 +1,5 @@
 """The commands for people on the files of a gateway: `ls`, `cat`, `put`, `rm`, `mv`, `restore`, `status`, `watch`,
-`pull`, `push`, `history`. Human output by default, with `--json` one value, or one a line where there is no end.
+`pull`, `push`, `history`, `log`. Human output by default, with `--json` one value, or one a line where many come.
 
 A command is a coroutine that is given what it works on, and whether it is to print JSON; `on_project` and `in_folder`
 add the options that say where that is.
@@ -21,6 +21,7 @@ from gateway.cli.options import Json, Token, with_options
 if TYPE_CHECKING:
     from gateway.client import Project
     from gateway.client.folder.sync import Difference, FolderSync, Outcome, Progress
+    from gateway.wire.changes import FeedEntry
 
 T = TypeVar("T")
 
@@ -96,7 +97,7 @@ def in_folder(
 
 def add_to(main: typer.Typer) -> None:
     """Add the commands."""
-    for command in (ls, cat, put, rm, mv, restore, status, watch, pull, push, history):
+    for command in (ls, cat, put, rm, mv, restore, status, watch, pull, push, history, log):
         main.command()(command)
 
 
@@ -271,6 +272,53 @@ async def history(
     )
 
 
+@on_project
+async def log(
+    files: "Project",
+    json: bool,
+    prefix: Annotated[str, typer.Argument(help="Only files whose path begins with this.")] = "",
+    since: Annotated[
+        str | None, typer.Option(help="A cursor: what changed after it. Left out: all that there is.")
+    ] = None,
+) -> None:
+    """Print what changed in the texts since a cursor, with authors, and the turns. Last comes the next cursor.
+
+    With --json one entry a line, and the cursor in the last one.
+    """
+    more = True
+    while more:
+        answer = await files.changes_as_text(since, prefix=prefix)
+        if answer.reset is True and not json:
+            _echo("the cursor is of another life of the project: this is all that there is")
+        for entry in answer.changes:
+            if json:
+                print_json(entry, indent=0)
+            else:
+                _print_entry(entry)
+        since, more = answer.cursor, answer.more
+    if json:
+        print_json({"cursor": since}, indent=0)
+    else:
+        _echo(f"cursor {since}")
+
+
+def _print_entry(entry: "FeedEntry") -> None:
+    """A file with what changed, or a turn."""
+    from gateway.wire.changes import TurnFeedEntry
+
+    if isinstance(entry, TurnFeedEntry):
+        prompt = entry.prompt if isinstance(entry.prompt, str) else ""
+        _echo(f"turn {entry.turn_id} {entry.status}: {prompt.partition(chr(10))[0]}")
+        return
+    authors = ", ".join(entry.authors or ()) or "somebody"
+    known = "?" if entry.from_version is None else entry.from_version
+    _echo(f"{entry.path} {entry.change_type} by {authors}, version {known} to {entry.version}")
+    if entry.diff is None:
+        _echo("  no difference: it is too long, or no text")
+    for line in str(entry.diff or "").split("\n")[:-1]:
+        typer.echo("\t".join(map(_printable, line.split("\t"))))
+
+
 def _show_differences(differences: Sequence["Difference"], json: bool) -> None:
     if json:
         print_json(differences)
@@ -397,7 +445,11 @@ def print_json(value: Any, indent: int = 2) -> None:
 def _echo(line: str, *, err: bool = False) -> None:
     """Print a line with names of others in it: what would steer a terminal, or turn the order of its characters, is
     printed as an escape."""
-    typer.echo("".join(f"\\u{ord(each):04x}" if _steers(each) else each for each in line), err=err)
+    typer.echo(_printable(line), err=err)
+
+
+def _printable(text: str) -> str:
+    return "".join(f"\\u{ord(each):04x}" if _steers(each) else each for each in text)
 
 
 def _steers(character: str) -> bool:

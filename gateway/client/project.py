@@ -127,6 +127,33 @@ class Project(SessionRequests):
         answer = await self._sender.send("GET", f"{self._path}/changes", wait=wait, params=params, headers=headers)
         return decoded_with_etag_if_changed(answer, FeedAnswer)
 
+    async def changes_as_text(
+        self,
+        since: str | None = None,
+        *,
+        limit: int | None = None,
+        kinds: Iterable[str] | None = None,
+        prefix: str = "",
+        paths: Sequence[str] = (),
+        root: str | None = None,
+        max_bytes: int | None = None,
+    ) -> FeedAnswer:
+        """A stretch of the change feed, each file with what changed in its text, each turn with its prompt.
+
+        Args:
+            root: the name of the text, `content` unless said.
+            max_bytes: of all differences together; past it an entry has none.
+        """
+        params = {
+            **feed.filters(kinds, prefix, paths),
+            "since": since,
+            "limit": limit,
+            "diff": "text",
+            "root": root,
+            "max_bytes": max_bytes,
+        }
+        return decoded(await self._sender.send("GET", f"{self._path}/changes", params=params), FeedAnswer)
+
     def follow(
         self,
         since: str | None = None,

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, Written
 from gateway.wire.files import History, TextDifference, TextEdit, VersionEntry
-from gateway.wire.problems import FileNotFound, NotAText, ProjectNotFound
+from gateway.wire.problems import FileDeleted, FileNotFound, NotAText, ProjectNotFound
 from gateway.wire.values import rfc3339
 from gateway.workers.pool import compare_in_worker, in_worker
 from gateway.yjs.diff import Difference, Work, differences
@@ -27,6 +27,8 @@ _SCANS = 16
 _CELLS = 2**28
 """How much is compared for one difference of two texts: about 30 ms."""
 _CONTEXT = 3
+_NOTHING = "/dev/null"
+"""What `diff -u` and `git diff` call the side on which there is no file."""
 _HEAVY_CHARACTERS = 20_000
 """The longest texts that are compared here; longer ones go to a worker process."""
 
@@ -80,8 +82,36 @@ class Versions:
     async def unified_diff(self, project: str, path: str, older: int, newer: int, root: str) -> str:
         """What changed in the text of a root between two versions, as `diff -u` writes it."""
         texts = await self._texts(project, path, older, newer, root)
-        names = (f"{path} (version {older})", f"{path} (version {newer})")
-        return await _compare(_unified, texts, names)
+        return await _compare(_unified, texts, (_name(path, older), _name(path, newer)))
+
+    async def news_of(self, project: str, path: str, older: int, newer: int, root: str) -> str:
+        """The same for somebody who knows the older version: before a file was there, and after its deletion, it has no
+        text, and its name is `/dev/null`.
+
+        Raises:
+            NotAText: the newer version has no such root, and has others.
+        """
+        old, old_name = await self._text_or_nothing(project, path, older, root, absent=True)
+        new, new_name = await self._text_or_nothing(project, path, newer, root, absent=False)
+        return await _compare(_unified, (old, new), (old_name, new_name))
+
+    async def authors(self, project: str, path: str, older: int, newer: int) -> list[str]:
+        """Who wrote the versions after `older`, up to `newer`, in the order of their first version; of the newest
+        1,000 of these at most."""
+        records = await self._read(project, path, newer + 1, min(newer - older, _SCAN_ROWS))
+        authors = (record.author for record in reversed(records) if record.version > older)
+        return list(dict.fromkeys(author for author in authors if author is not None))
+
+    async def _text_or_nothing(
+        self, project: str, path: str, version: int, root: str, *, absent: bool
+    ) -> tuple[str, str]:
+        """The text of a version and how a difference calls it."""
+        if version == 0:
+            return "", _NOTHING
+        try:
+            return await self._text(project, path, version, root, absent=absent), _name(path, version)
+        except FileDeleted:
+            return "", _NOTHING
 
     async def text_difference(self, project: str, path: str, older: int, newer: int, root: str) -> TextDifference:
         """The same as ranges."""
@@ -90,15 +120,17 @@ class Versions:
         return TextDifference(older, newer, edits)
 
     async def _texts(self, project: str, path: str, older: int, newer: int, root: str) -> tuple[str, str]:
-        read = functools.partial(read_text, root=root, absent=True)
+        return (
+            await self._text(project, path, older, root, absent=True),
+            await self._text(project, path, newer, root, absent=True),
+        )
+
+    async def _text(self, project: str, path: str, version: int, root: str, *, absent: bool) -> str:
+        content = await self._files.read_at(project, path, version)
         try:
-            old, new = [
-                await in_worker(read, [(await self._files.read_at(project, path, version)).update])
-                for version in (older, newer)
-            ]
+            return await in_worker(functools.partial(read_text, root=root, absent=absent), [content.update])
         except RootIsNotText as error:
             raise NotAText(str(error), error.roots) from None
-        return old, new
 
     async def restore(
         self, project: str, path: str, version: int, preconditions: Preconditions, author: str | None
@@ -106,6 +138,10 @@ class Versions:
         """Make the content of a file what it was at a version, as a new edit; a deleted file comes back with it."""
         content = await self._files.read_at(project, path, version)
         return await self._files.restore(project, path, content.update, preconditions, author)
+
+
+def _name(path: str, version: int) -> str:
+    return f"{path} (version {version})"
 
 
 def _joins(newer: VersionRecord, older: VersionRecord, seconds: float) -> bool:

@@ -46,6 +46,12 @@ class FileFeedEntry(Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     last_modified: str
     version: int
     change_type: ChangeType
+    from_version: int | UnsetType | None = UNSET
+    """With `diff=text`: the version that the client has, 0 for none; null where that is not known any more."""
+    authors: list[str] | UnsetType = UNSET
+    """With `diff=text`: who wrote what came after it, as far as that was said."""
+    diff: str | UnsetType | None = UNSET
+    """With `diff=text`: what changed in the text, as `diff -u` writes it. null: past `max_bytes`, or it is no text."""
 
 
 class TurnFeedEntry(Struct, frozen=True, gc=False, tag_field="kind", tag="turn"):
@@ -56,6 +62,8 @@ class TurnFeedEntry(Struct, frozen=True, gc=False, tag_field="kind", tag="turn")
     status: TurnStatus
     block_count: int
     last_updated: str
+    prompt: str | UnsetType = UNSET
+    """With `diff=text`: its beginning."""
 
 
 FeedEntry = FileFeedEntry | TurnFeedEntry

@@ -159,6 +159,33 @@ async def existed_at(database: Database, project: str, path: str, sequence: int)
     return row is not None
 
 
+async def version_at(connection: Connection, project: str, path: str, sequence: int) -> Version | None:
+    file = await _file(connection, project, path)
+    if file is None:
+        return Version(0)
+    id, base, head = file
+    if head.sequence <= sequence:
+        return head.version
+    # Of the versions that were imported only the newest one has a sequence that counts here.
+    row = await connection.fetchrow(
+        "SELECT version FROM change WHERE project = $1 AND file = $2 AND version >= $4 AND sequence <= $3"
+        " ORDER BY version DESC LIMIT 1",
+        project_id(project),
+        id,
+        sequence,
+        base,
+    )
+    if row is None:
+        return Version(0) if base <= 1 else None
+    known = await connection.fetchval(
+        "SELECT sequence > 0 FROM change WHERE project = $1 AND file = $2 AND version = $3",
+        project_id(project),
+        id,
+        row[0],
+    )
+    return Version(row[0]) if known else None
+
+
 async def read_increment(database: Database, project: str, path: str, after: int, most_bytes: int) -> Increment | None:
     # The file's row, its row of the log at `after`, and those behind it, unless they are too many bytes.
     rows = await database.fetch(

@@ -266,6 +266,10 @@ class PostgresStorage:
         bound = None if before is None else min(before, _HIGHEST)
         return await self._database.read(lambda connection: files.read_history(connection, project, path, bound, limit))
 
+    async def version_at(self, project: str, path: str, sequence: int) -> Version | None:
+        bound = min(sequence, _HIGHEST)
+        return await self._database.read(lambda connection: files.version_at(connection, project, path, bound))
+
     async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
         bound = min(version, _HIGHEST)
         return await self._database.read(lambda connection: files.read_version(connection, project, path, bound))

@@ -161,6 +161,40 @@ def existed_at(connection: sqlite3.Connection, project: str, path: str, sequence
     return row is not None
 
 
+def version_at(connection: sqlite3.Connection, project: str, path: str, sequence: int) -> Version | None:
+    file = _file(connection, project, path)
+    if file is None:
+        return Version(0)
+    id, base, head = file
+    if head.sequence <= sequence:
+        return head.version
+    # The sequence rises with the version: halve what lies between.
+    low, high = max(base, 1) - 1, head.version - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        found = _sequence_of(connection, path, id, middle)
+        if found is not None and found > sequence:
+            high = middle - 1
+        else:
+            low = middle
+    if low < max(base, 1):
+        return Version(0) if low == 0 else None
+    return None if _sequence_of(connection, path, id, low) is None else Version(low)
+
+
+def _sequence_of(connection: sqlite3.Connection, path: str, file: int, version: int) -> int | None:
+    """The sequence of a row of the log; None where it is not known."""
+    row = connection.execute(
+        "SELECT file, version, sequence, sequence_check FROM file_update WHERE file = ? AND version = ?",
+        (file, version),
+    ).fetchone()
+    if row is None or row[2] is None:
+        return None
+    if not is_intact(row):
+        raise DataDamaged(path, DAMAGED, version)
+    return int(row[2])
+
+
 def read_increment(
     connection: sqlite3.Connection, project: str, path: str, after: int, most_bytes: int
 ) -> Increment | None:

@@ -139,10 +139,16 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
             (*values, row_checksum(*values)),
         )
     connection.executemany(
-        "INSERT INTO file_update (file, version, last_modified, size, author, checksum, row_check, body)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO file_update (file, version, last_modified, size, author, checksum, row_check, body, sequence,"
+        " sequence_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (*values, row_checksum(*values), row.body)
+            (
+                *values,
+                row_checksum(*values),
+                row.body,
+                row.sequence,
+                row_checksum(row.file.id, row.version, row.sequence),
+            )
             for row in plan.rows
             for values in [(row.file.id, row.version, row.last_modified, row.size, row.author, row.checksum)]
         ],

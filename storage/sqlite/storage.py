@@ -286,6 +286,10 @@ class SQLiteStorage:
 
         return self._database.read(query) if limit <= _NEAR_READ_ROWS else await self._database.read_long(query)
 
+    async def version_at(self, project: str, path: str, sequence: int) -> Version | None:
+        bound = min(sequence, _HIGHEST)
+        return self._database.read(lambda connection: files.version_at(connection, project, path, bound))
+
     async def read_version(self, project: str, path: str, version: int) -> StoredUpdate | None:
         return self._database.read(
             lambda connection: files.read_version(connection, project, path, min(version, _HIGHEST))

@@ -149,6 +149,8 @@ class _Import:
         self._name = name
         self._project = self._file = self._session = self._turn = 0
         self._session_name = ""
+        self._newest = 0, 0
+        """The newest version of the file, and its sequence."""
         self._base = 0
         """The oldest version of the file that can be had."""
         self._size = 0
@@ -164,6 +166,7 @@ class _Import:
                     self._add_file(record)
                 case VersionRow(update=body):
                     told = _fields(record, but=("update",))
+                    told |= self._place(record)
                     self._insert("file_update", file=self._file, **told, checksum=self._checksum(record), body=body)
                 case SessionRecord(session_id=name):
                     told = _fields(record, but=("session_id",))
@@ -185,6 +188,13 @@ class _Import:
             return None
         return squashed_checksum(record.update) if record.version == self._base else checksum(record.update)
 
+    def _place(self, record: VersionRow) -> dict[str, object]:
+        """The sequence of a row of the log with its checksum: known of the file's newest version alone."""
+        version, sequence = self._newest
+        if record.version != version:
+            return {}
+        return {"sequence": sequence, "sequence_check": row_checksum(self._file, version, sequence)}
+
     def _insert(self, table: str, **values: object) -> int:
         """Insert a row with its checksum; returns its id."""
         named = {**values, "session": self._session_name} if table == "turn" else values
@@ -202,6 +212,7 @@ class _Import:
 
     def _add_file(self, record: FileRecord) -> None:
         self._base = record.base_version
+        self._newest = record.version, record.sequence
         told = _fields(record, but=("lives",)) | {"base_check": row_checksum(record.base_version)}
         self._file = self._insert("file", project=self._project, incarnation=new_incarnation(), **told)
         for life in record.lives:

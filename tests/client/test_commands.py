@@ -380,6 +380,18 @@ def test_a_gateway_that_is_not_there_is_said_in_a_line(commands: Commands) -> No
     assert not commands.local(".yjs-gateway").exists()
 
 
+def test_the_log_tells_what_changed_in_the_texts_since_a_cursor(commands: Commands) -> None:
+    commands.write("a.md", "one\n\ttwo\n")
+    *_, last = commands("log").splitlines()
+    commands.write("a.md", "one\n\ttwo\x1b[2J\n")
+    found = commands("log", "--since", last.removeprefix("cursor "))
+    assert found.splitlines()[0] == "a.md modified by somebody, version 1 to 2"
+    assert [line for line in found.splitlines() if line[:1] in "+-"][2:] == ["-\ttwo", "+\ttwo\\u001b[2J"]
+    entry, cursor = map(json.loads, commands("log", "--since", last.removeprefix("cursor "), "--json").splitlines())
+    assert (entry["path"], entry["from_version"]) == ("a.md", 1)
+    assert commands("log", "--since", cursor["cursor"]) == f"cursor {cursor['cursor']}\n"
+
+
 def test_names_that_would_steer_a_terminal_are_printed_as_escapes(commands: Commands) -> None:
     commands.edit("new\x1b[2J.md", "x")
     commands.edit("\u202etxt.exe", "x")

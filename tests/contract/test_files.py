@@ -46,6 +46,37 @@ def _version(head: FileHead | None) -> Version:
     return Version(0) if head is None else head.version
 
 
+def test_the_version_at_any_sequence_is_known(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            expected: list[tuple[int, int]] = [(0, 0)]  # of "a" by sequence
+            random_ = random.Random(7)
+            for _ in range(60):
+                if random_.random() < 0.5:
+                    other = await _append(storage, "b")
+                    expected.append((other.project.sequence, expected[-1][1]))
+                elif random_.random() < 0.8 or expected[-1][1] == 0:
+                    own = await _append(storage, "a")
+                    expected.append((own.project.sequence, own.head.version))
+                else:
+                    head = await storage.file_head("p", "a")
+                    own = await (_append if head is None or head.deleted else _delete)(storage, "a")
+                    expected.append((own.project.sequence, own.head.version))
+            assert [(at, await storage.version_at("p", "a", at)) for at, _ in expected] == expected
+            assert await storage.version_at("p", "a", 2**70) == expected[-1][1]
+            assert await storage.version_at("p", "never", 5) == 0
+            live = await _append(storage, "a")
+            previous = await storage.version_at("p", "a", live.project.sequence - 1)
+            assert await storage.squash("p", "a", live.head.version, b"whole")
+            while await storage.purge("p", "a"):
+                pass
+            assert previous == live.head.version - 1
+            assert await storage.version_at("p", "a", live.project.sequence - 1) is None
+            assert await storage.version_at("p", "a", live.project.sequence) == live.head.version
+
+    run(work())
+
+
 def test_versions_are_counted_without_gaps_across_deletion_and_rebirth(open_storage: Open, run: Run) -> None:
     async def work() -> None:
         async with open_storage() as storage:

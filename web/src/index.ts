@@ -20,7 +20,14 @@ export { PollingManager, type PollingManagerOptions, pollingManager, type Regist
 export type { PollTransport } from './polling/project-feed.js'
 export type { PollCallbacks, PollContext, Polled, PollFunction, Subscription } from './polling/subscription.js'
 export { type PollerOptions, TurnPoller, type TurnPollerOptions } from './polling/turn-poller.js'
-export { Project, type StatusQuestion, type SyncAnswer, type SyncChange, type WriteOptions } from './project.js'
+export {
+  Project,
+  type StatusQuestion,
+  type SyncAnswer,
+  type SyncChange,
+  type TextOptions,
+  type WriteOptions
+} from './project.js'
 export type { GatewayRequest, RequestOptions, Sender } from './request.js'
 export type { HeldOptions, PageOptions } from './sessions.js'
 export type { Token } from './token.js'

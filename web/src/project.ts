@@ -53,6 +53,14 @@ export interface WriteOptions extends RequestOptions {
   incarnation?: string | null
 }
 
+/** What changed, as text. */
+export interface TextOptions {
+  /** The name of the text, `content` unless said. */
+  root?: string
+  /** Of all differences together; past it an entry has none. */
+  maxBytes?: number
+}
+
 /** A changed file, with what the client lacks of it. */
 export interface SyncChange extends FileChange {
   update?: Uint8Array
@@ -159,6 +167,19 @@ export class Project extends SessionRequests {
     const params = { ...feedParams(filter), since, limit, wait }
     const request = { ...given(signal), wait, headers: { 'If-None-Match': quoted(tag) }, params }
     return decodedWithETagIfChanged(await this.client.send('GET', `${this.path}/changes`, request))
+  }
+
+  /** A stretch of the change feed, each file with what changed in its text (of a root), each turn with its prompt. */
+  async changesAsText({
+    since,
+    limit,
+    root,
+    maxBytes,
+    signal,
+    ...filter
+  }: FeedFilter & RequestOptions & TextOptions & { since?: string | null; limit?: number } = {}): Promise<FeedAnswer> {
+    const params = { ...feedParams(filter), since, limit, diff: 'text', root, max_bytes: maxBytes }
+    return decoded(await this.client.send('GET', `${this.path}/changes`, { ...given(signal), params }))
   }
 
   /**

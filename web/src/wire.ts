@@ -74,6 +74,12 @@ export interface FileFeedEntry {
   last_modified: string
   version: number
   change_type: ChangeType
+  /** With `changesAsText`: the version that the client has, 0 for none; null where that is not known any more. */
+  from_version?: number | null
+  /** With `changesAsText`: who wrote what came after it, as far as that was said. */
+  authors?: string[]
+  /** With `changesAsText`: what changed, as `diff -u` writes it. null: past `maxBytes`, or it is no text. */
+  diff?: string | null
 }
 
 /** A turn that changed: its newest state. */
@@ -81,6 +87,8 @@ export interface TurnFeedEntry extends TurnState {
   kind: 'turn'
   session_id: string
   turn_id: string
+  /** With `changesAsText`: its beginning. */
+  prompt?: string
 }
 
 export type FeedEntry = FileFeedEntry | TurnFeedEntry

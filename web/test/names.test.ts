@@ -36,6 +36,7 @@ const METHODS: Record<Method, (project: Project, name: string) => unknown> = {
   allDeleted: (project, name) => project.allDeleted({ prefix: name }),
   status: (project, name) => project.status({ paths: [name], versions: { [name]: 1 }, since: name }),
   changes: (project, name) => project.changes({ paths: [name], prefix: name, since: name, tag: 'x' }),
+  changesAsText: (project, name) => project.changesAsText({ paths: [name], prefix: name, since: name, root: name }),
   follow: (project, name) => project.follow({ paths: [name], prefix: name }).next(),
   readUpdate: (project, name) => project.readUpdate(name),
   readText: (project, name) => project.readText(name, { root: name }),

@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
+from gateway.api.routes.files import root_of
 from gateway.changes.cursors import parse_cursor
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
@@ -42,6 +43,11 @@ _LIMIT = 1000
 _MOST = 10_000
 _KINDS = ("file", "turn")
 _STRING = {"type": "string"}
+_DIFFS, _MOST_DIFFS = 100, 1000
+"""How many entries an answer with differences has."""
+_DIFF_BYTES, _MOST_DIFF_BYTES = 256 * 1024, 4 * 2**20
+_DIFF = {"enum": ["text"]}
+_BYTES_SCHEMA = {"type": "integer", "minimum": 0, "maximum": _MOST_DIFF_BYTES}
 _LIMIT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": _MOST}
 
 
@@ -140,6 +146,11 @@ class ChangeRoutes:
             Parameter("prefix", "Only files whose path begins so.", _STRING),
             Parameter("path", "Only this file; may be repeated.", {"type": "array", "items": _STRING}),
             Parameter("If-None-Match", "The cursor that is known, as a tag.", _STRING, "header"),
+            Parameter("diff", "`text`: each file with what changed in its text, each turn with its prompt.", _DIFF),
+            Parameter("root", "With `diff`: the name of the text; `content` unless said.", _STRING),
+            Parameter(
+                "max_bytes", f"With `diff`: of all differences together; {_DIFF_BYTES} unless said.", _BYTES_SCHEMA
+            ),
             Parameter("ticket", "Stands for the credential where no header can be sent.", _STRING),
             Parameter("Last-Event-ID", "Where a stream goes on; beats `since`.", _STRING, "header"),
         ),
@@ -150,18 +161,26 @@ class ChangeRoutes:
         """`GET P/changes`: a poll, a long poll, or a stream of events."""
         project = project_id(request)
         wait, since = parse_wait(request), request.query_params.get("since")
-        limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
+        as_text = _as_text(request)
+        most, usual = (_MOST, _LIMIT) if as_text is None else (_MOST_DIFFS, _DIFFS)
+        limit = whole_number(request, "limit", least=1, most=most) or usual
         view = view_of(request)
         filter_ = _filter_of(request).seen_by(view)
         tags = if_none_match(request)
         watched = await self._hub.require_as_of(project, tags)
         if prefers(header(request, b"accept"), (JSON, EVENTS)) == EVENTS:
+            if as_text is not None:
+                raise InvalidParameter("diff", "a stream has no differences: poll, or wait")
             raise OpenStream(project, watched, filter_, _resumed(header(request, b"last-event-id") or since))
         as_of = watched.head
         if tags is not None and tags.match(watched.cursor):
             wait_for_change(request, wait, watched, as_of, filter_)
             return Response(status_code=304, headers={"ETag": f'"{watched.cursor}"', **empty_after_wait(request)})
-        answer = await self._feed.read(project, filter_, since, limit)
+        if as_text is None:
+            answer = await self._feed.read(project, filter_, since, limit)
+        else:
+            root, most_bytes = as_text
+            answer = await self._feed.read_text(project, filter_, since, limit, most_bytes=most_bytes, root=root)
         news = bool(answer.changes or answer.reset or answer.more)
         if not news:
             wait_for_change(request, wait, watched, as_of, filter_)
@@ -198,6 +217,17 @@ def _wants_deleted(request: Request) -> bool:
     if wanted not in ("true", "false"):
         raise InvalidParameter("deleted", "it is true or false")
     return wanted == "true"
+
+
+def _as_text(request: Request) -> tuple[str, int] | None:
+    """The root of which differences are wanted, and how many bytes of them; None: none are."""
+    wanted = request.query_params.get("diff")
+    if wanted is None:
+        return None
+    if wanted != "text":
+        raise InvalidParameter("diff", "it is text")
+    most_bytes = whole_number(request, "max_bytes", least=0, most=_MOST_DIFF_BYTES)
+    return root_of(request), _DIFF_BYTES if most_bytes is None else most_bytes
 
 
 def _filter_of(request: Request) -> ChangeFilter:
