@@ -254,8 +254,10 @@ def _plot(soaked: _Run, clients: int) -> str:
         parts += _frame(title, scale, most)
         parts.append(_dashed(_x(soaked.samples[-1].minute, most), scale.top))
         for place, (name, label, color) in enumerate(lines):
-            places = [_x(sample.minute, most) for sample in samples]
-            parts.append(_line(zip(places, map(scale.y, values[name]), strict=True), color))
+            drawn = [(sample.minute, value) for sample, value in zip(samples, values[name], strict=True)]
+            if title.endswith("ms"):  # where nothing was timed there is no time
+                drawn = [(minute, value) for minute, value in drawn if value > 0]
+            parts.append(_line([(_x(minute, most), scale.y(value)) for minute, value in drawn], color))
             if label:
                 x = _WIDTH - _RIGHT - 130 * (len(lines) - place)
                 parts.append(f'<rect x="{x}" y="{scale.top - 13}" width="10" height="10" fill="{color}"/>')
