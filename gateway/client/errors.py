@@ -11,8 +11,8 @@ GatewayError
     ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · TokenNotFound · SessionNotFound · TurnNotFound
     ├── 405 MethodNotAllowed
     ├── 408 RequestTimeout
-    ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
-    │       · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
+    ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · EditNotApplicable · NestedTooDeeply
+    │       · WriteContention · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
     ├── 410 FileDeleted
     ├── 412 PreconditionFailed
     ├── 413 BodyTooLarge · DocumentTooLarge · PromptTooLarge · TooManyPaths
@@ -181,6 +181,22 @@ class NotAText(ProblemAnswer):
     def roots(self) -> dict[str, str]:
         """By name the kind of each root that holds something: text, array, map or xml."""
         return self.details.roots or {}
+
+
+class EditNotApplicable(ProblemAnswer):
+    """One of the edits does not fit the text; none was made."""
+
+    code = "edit_not_applicable"
+
+    @property
+    def index(self) -> int:
+        """Which of the edits, from 0."""
+        return self.details.index or 0
+
+    @property
+    def found(self) -> int:
+        """How often its old text was found: an edit needs exactly one."""
+        return self.details.found or 0
 
 
 class NestedTooDeeply(ProblemAnswer):

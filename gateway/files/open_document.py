@@ -10,6 +10,7 @@ from gateway.yjs.halves import Halves
 from gateway.yjs.heavy_edits import Basis, parted_slices
 from gateway.yjs.nesting import DEEPEST
 from gateway.yjs.preparation import Prepared
+from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import TooMuch
 from gateway.yjs.surrogates import names_pairs
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, merge, run_yrs
@@ -215,16 +216,16 @@ class OpenDocument:
         document.levels_left = left
         return document.taken_in(prepared, row, former)
 
-    def edit_text(self, root: str, text: str, *, make: bool = True) -> bytes | None:
-        """Make the text of a root `text` by the smallest edit; returns the update, None where nothing changes.
+    def edit_text(self, root: str, revision: Revision, *, make: bool = True) -> bytes | None:
+        """Revise the text of a root; returns the update, None where nothing changes.
 
         Raises:
-            RootIsNotText: the document is as it was.
+            RootIsNotText, EditNotApplicable: the document is as it was.
             TooMuch: it is too much for one step. The document is as it was.
         """
-        if self.size + len(text) > _LIGHT_BYTES:
+        if self.size + revision.size > _LIGHT_BYTES:
             raise TooMuch
-        return self._document.edit_text(root, text, make=make, encoded_size=self.size, most_steps=_LIGHT_STEPS)
+        return self._document.edit_text(root, revision, make=make, encoded_size=self.size, most_steps=_LIGHT_STEPS)
 
     def restore(self, old: bytes) -> bytes | None:
         """Make the content what it is in the whole document `old`, which is in the stored form.

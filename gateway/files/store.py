@@ -3,20 +3,22 @@
 import asyncio
 import base64
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
-from gateway.files.documents import Documents, DocumentsExhausted
+from gateway.files.documents import Documents, DocumentsExhausted, stored_rows
 from gateway.files.open_document import OpenDocument
 from gateway.files.past_lives import PastLives
 from gateway.files.preconditions import Preconditions
 from gateway.files.reader import FileReader
 from gateway.watch.hub import Hub
 from gateway.wire.files import Receipt
+from gateway.wire.headers import file_headers
 from gateway.wire.problems import (
     DocumentTooLarge,
+    EditNotApplicable,
     FileDeleted,
     FileExists,
     InvalidUpdateBody,
@@ -26,14 +28,18 @@ from gateway.wire.problems import (
     Overloaded,
     PreconditionFailed,
     Problem,
+    VersionAhead,
+    VersionNotFound,
     WriteContention,
 )
 from gateway.wire.values import Cursor, rfc3339
 from gateway.workers.pool import in_worker, run_in_worker
-from gateway.yjs import roots
+from gateway.yjs import edit_requests, roots
+from gateway.yjs.base_edits import edit_version
 from gateway.yjs.document import Admitted, Gap
 from gateway.yjs.heavy_edits import prepare_restoration, prepare_text, prepare_update, prepare_updates
 from gateway.yjs.preparation import Prepared, Refused
+from gateway.yjs.revisions import NewText, Revision
 from gateway.yjs.roots import RootIsNotText
 from gateway.yjs.scan import TooMuch
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, merge_rows
@@ -44,6 +50,7 @@ from storage import (
     DeleteFile,
     FileHead,
     Storage,
+    StoredDocument,
     Version,
     VersionConflict,
 )
@@ -52,6 +59,8 @@ _ATTEMPTS = 32
 """How often a write is tried anew when another one came first."""
 _CATCH_UPS = 3
 """How often it is tried anew where it builds on something that another gateway may have."""
+_LIGHT_BASE = 64 * 1024
+"""How large an older version and its revision may be together where the edits are found in one step."""
 
 
 class Written(Struct, frozen=True, gc=False):
@@ -63,12 +72,16 @@ class Written(Struct, frozen=True, gc=False):
     created: bool = False
     state_vector: bytes | None = None
     """What the gateway has now, where a part of the update was left out: that part builds on something missing."""
+    merged: bool = False
+    """Whether the file had moved on from the version that the write means."""
 
     def receipt(self) -> Receipt:
         """As it stands on the wire."""
         head = self.head
         cursor = str(Cursor(self.epoch, head.sequence))
         receipt = Receipt(head.path, head.version, rfc3339(head.last_modified), cursor, self.changed)
+        if self.merged:
+            return msgspec.structs.replace(receipt, merged=True)
         if self.state_vector is None:
             return receipt
         state_vector = base64.urlsafe_b64encode(self.state_vector).decode().rstrip("=")
@@ -259,12 +272,82 @@ class Files(FileReader):
         """
 
         async def edit(document: OpenDocument) -> bytes | None:
-            try:
-                return await _edit_text(document, root, text, make=make)
-            except RootIsNotText as error:
-                raise NotAText(str(error), error.roots) from None
+            with _problems_of_texts():
+                return await _edit_text(document, root, NewText(text), make=make)
 
         return await self._write(project, path, edit, preconditions, author)
+
+    async def revise(
+        self,
+        project: str,
+        path: str,
+        root: str,
+        revision: Revision,
+        base_version: int | None,
+        preconditions: Preconditions,
+        author: str | None = None,
+        *,
+        make: bool = False,
+    ) -> Written:
+        """Revise the text of a root of a file that exists. What others wrote since the base version stays.
+
+        A repetition of a revision with a base version adds nothing.
+
+        Args:
+            base_version: the version that is meant; 0: there is no file; None: the present text is meant.
+            make: whether to make the root where it is not there and others are.
+        """
+        base = await self._base(project, path, base_version) if base_version else None
+        moved = False
+
+        async def edit(document: OpenDocument) -> bytes | None:
+            nonlocal moved
+            there = _is_there(document.head) or document.pending
+            if base_version == 0:
+                if there:
+                    raise PreconditionFailed(
+                        f"{path!r} exists", {} if document.head is None else file_headers(document.head)
+                    )
+            elif not there:
+                await self._require_live(project, path, document.head)
+            if base is not None and base.incarnation != document.incarnation:
+                raise FileDeleted(path, _headers(document.head))
+            moved = base is not None and base.version != document.version
+            with _problems_of_texts():
+                if base is None or not moved:
+                    return await _edit_text(document, root, revision, make=make)
+                return await self._edit_version(document, base, root, revision, make=make)
+
+        written = await self._write(project, path, edit, preconditions, author)
+        return msgspec.structs.replace(written, merged=True) if moved else written
+
+    async def _base(self, project: str, path: str, version: int) -> StoredDocument:
+        """What builds the version that a revision means."""
+        try:
+            return await self.stored_at(project, path, version)
+        except VersionNotFound as problem:
+            head = await self._storage.file_head(project, path)
+            if head is not None and version > head.version:
+                raise VersionAhead(path, version, head.version) from None
+            raise PreconditionFailed(f"the base version is not available: {problem.detail}", _headers(head)) from None
+
+    async def _edit_version(
+        self, document: OpenDocument, base: StoredDocument, root: str, revision: Revision, *, make: bool
+    ) -> bytes | None:
+        """Revise a text in an older version of a document whose turn is held, and merge that into the document."""
+        await document.settle()  # the request that this one repeats may not be durable yet
+        rows = stored_rows(base)
+        following = await self._storage.read_version(document.project, document.path, base.version + 1)
+        meant = f"{base.incarnation}\0{base.version}"
+        arguments = (rows, None if following is None else following.body, meant, root, revision, make)
+        light = sum(map(len, rows)) + revision.size <= _LIGHT_BASE
+        update = edit_version(*arguments) if light else await run_in_worker(edit_version, *arguments)
+        if update is None:
+            return None
+        try:
+            return (await _admit(document, update)).row
+        except Gap:
+            raise PreconditionFailed("the base is not a part of the file any more") from None
 
     async def restore(
         self, project: str, path: str, old: bytes, preconditions: Preconditions, author: str | None = None
@@ -407,6 +490,10 @@ def _written(committed: Committed) -> Written:
     return Written(head, committed.project.epoch, changed=True, created=head.version == head.born_version)
 
 
+def _headers(head: FileHead | None) -> dict[str, str]:
+    return {} if head is None else file_headers(head)
+
+
 def _is_there(head: FileHead | None) -> bool:
     return head is not None and not head.deleted
 
@@ -447,12 +534,22 @@ async def _admit_together(document: OpenDocument, updates: Sequence[bytes]) -> t
         return Admitted(None, incomplete=True), prepared.lacking
 
 
-async def _edit_text(document: OpenDocument, root: str, text: str, *, make: bool) -> bytes | None:
+@contextlib.contextmanager
+def _problems_of_texts() -> Iterator[None]:
     try:
-        return document.edit_text(root, text, make=make)
+        yield
+    except RootIsNotText as error:
+        raise NotAText(str(error), error.roots) from None
+    except edit_requests.EditNotApplicable as error:
+        raise EditNotApplicable(error.index, error.found, str(error)) from None
+
+
+async def _edit_text(document: OpenDocument, root: str, revision: Revision, *, make: bool) -> bytes | None:
+    try:
+        return document.edit_text(root, revision, make=make)
     except TooMuch:
         present = (document.encode(), document.client_id, document.size)
-        prepared = await run_in_worker(prepare_text, *present, document.basis, root, text, make)
+        prepared = await run_in_worker(prepare_text, *present, document.basis, root, revision, make)
         return None if prepared is None else (await _take_in(document, prepared)).row
 
 

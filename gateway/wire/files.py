@@ -23,6 +23,8 @@ class Receipt(Struct, frozen=True, gc=False):
     """True where a part of the update was left out: it builds on something that the gateway lacks."""
     state_vector: str | UnsetType = UNSET
     """With `incomplete`: what the gateway has now, base64url."""
+    merged: bool | UnsetType = UNSET
+    """With a base version: true where the file had moved on, so that the text is not the one that was sent."""
 
     @property
     def known_state(self) -> bytes | None:
@@ -105,6 +107,30 @@ class TextDifference(Struct, frozen=True, gc=False, rename={"older": "from", "ne
 
 class RestoreRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     version: Annotated[int, Meta(ge=1, le=LARGEST_INTEGER)]
+
+
+class RequestedEdit(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Either `old` and `new`, or `start`, `end` and `text`."""
+
+    old: str | UnsetType = UNSET
+    """A text that must be there exactly once."""
+    new: str | UnsetType = UNSET
+    """What replaces it."""
+    all: bool = False
+    """Replace every occurrence of `old`."""
+    start: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)] | UnsetType = UNSET
+    """The range to be replaced, in UTF-16 code units."""
+    end: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)] | UnsetType = UNSET
+    text: str | UnsetType = UNSET
+    """What replaces the range."""
+
+
+class EditRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    edits: Annotated[list[RequestedEdit], Meta(min_length=1, max_length=1000)]
+    """All mean the same text: that of the base version, else the present one."""
+    base_version: Annotated[int, Meta(ge=1, le=LARGEST_INTEGER)] | None = None
+    root: str | None = None
+    """The name of the root `Y.Text`; `content` unless said otherwise."""
 
 
 class MoveRequest(Struct, frozen=True, gc=False, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):

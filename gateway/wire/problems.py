@@ -7,8 +7,8 @@ Problem
 ├── 403 OriginNotAllowed · Forbidden
 ├── 404 NotFound · ProjectNotFound · FileNotFound · VersionNotFound · TokenNotFound · SessionNotFound · TurnNotFound
 ├── 405 MethodNotAllowed
-├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · NestedTooDeeply · WriteContention
-│       · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
+├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · EditNotApplicable · NestedTooDeeply
+│       · WriteContention · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
 ├── 410 FileDeleted
 ├── 412 PreconditionFailed
 ├── 413 BodyTooLarge · DocumentTooLarge · PromptTooLarge · TooManyPaths
@@ -67,6 +67,10 @@ class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
     """With 503 and 507: true where nothing was stored, false where it may have been."""
     offset: int | UnsetType = UNSET
     """With `output_conflict`: how many bytes of the stream are stored."""
+    index: int | UnsetType = UNSET
+    """With `edit_not_applicable`: which of the edits, from 0."""
+    found: int | UnsetType = UNSET
+    """With `edit_not_applicable`: how often the old text was found."""
 
 
 class Problem(Exception):
@@ -263,6 +267,20 @@ class NotAText(Problem):
 
     def details(self) -> ProblemDetails:
         return msgspec.structs.replace(super().details(), roots=self._roots)
+
+
+class EditNotApplicable(Problem):
+    """One of several edits does not fit the text; none was made."""
+
+    status, code, title = 409, "edit_not_applicable", "The edit does not fit the text"
+
+    def __init__(self, index: int, found: int, reason: str) -> None:
+        super().__init__(f"edit {index}: {reason}")
+        self._index = index
+        self._found = found
+
+    def details(self) -> ProblemDetails:
+        return msgspec.structs.replace(super().details(), index=self._index, found=self._found)
 
 
 class NestedTooDeeply(Problem):

@@ -14,6 +14,7 @@ from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
 from gateway.yjs.preparation import Prepared, prepare, prepare_together
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
+from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
@@ -135,18 +136,20 @@ class LiveDocument:
         self._document = document
         self._subscription = document.observe(self._keep)
 
-    def edit_text(self, root: str, text: str, *, make: bool, encoded_size: int, most_steps: int) -> bytes | None:
-        """Make the text of a root `text` by the smallest edit; returns the update, None where nothing changes.
+    def edit_text(
+        self, root: str, revision: Revision, *, make: bool, encoded_size: int, most_steps: int
+    ) -> bytes | None:
+        """Revise the text of a root; returns the update, None where nothing changes.
 
         Args:
             As those of `put_text.edit_text`.
 
         Raises:
-            RootIsNotText: the document is as it was.
+            RootIsNotText, EditNotApplicable: the document is as it was.
             TooMuch: it is too much for one step. The document is as it was.
         """
         self._emitted.clear()
-        edit_text(self._document, root, text, make=make, encoded_size=encoded_size, most_steps=most_steps)
+        edit_text(self._document, root, revision, make=make, encoded_size=encoded_size, most_steps=most_steps)
         row = self._take_emitted()
         if row is not None:
             self.halves.update(second_halves([row]))

@@ -12,6 +12,7 @@ from gateway.yjs.nesting import DEEPEST, depth
 from gateway.yjs.preparation import Prepared, prepare, prepare_together
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
+from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import Place, scan
 from gateway.yjs.slices import slices_of
 from gateway.yjs.state_vectors import read_state_vector
@@ -63,17 +64,17 @@ def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
 
 
 def prepare_text(
-    present: bytes, client_id: int, encoded_size: int, basis: Basis, root: str, text: str, make: bool
+    present: bytes, client_id: int, encoded_size: int, basis: Basis, root: str, revision: Revision, make: bool
 ) -> Prepared | None:
-    """The edit that makes the text of a root `text` in the whole document `present`; None where nothing changes.
+    """The edit that revises the text of a root in the whole document `present`; None where nothing changes.
 
     Raises:
-        RootIsNotText
+        RootIsNotText, EditNotApplicable
     """
     document = build_document([present], client_id)
     emitted: list[bytes] = []
     subscription = document.observe(lambda event: emitted.append(event.update))
-    edit_text(document, root, text, make=make, encoded_size=encoded_size)
+    edit_text(document, root, revision, make=make, encoded_size=encoded_size)
     document.unobserve(subscription)
     return prepare_update(emitted[0], basis, True) if emitted else None
 

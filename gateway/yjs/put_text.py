@@ -1,11 +1,11 @@
-"""Makes the text of a root another one, in a document that may be a copy of the one that people have open. Pure."""
+"""Revises the text of a root, in a document that may be a copy of the one that people have open. Pure."""
 
 import pycrdt
 
-from gateway.yjs.diff import common_prefix, common_suffix
+from gateway.yjs.revisions import NewText, Revision
 from gateway.yjs.roots import require_text
 from gateway.yjs.scan import TooMuch
-from gateway.yjs.text_edits import apply_edits, most_edits, most_pieces, smallest_edits
+from gateway.yjs.text_edits import apply_edits, most_edits, most_pieces
 from gateway.yjs.updates import Document
 
 _CELLS = 2**24
@@ -13,9 +13,9 @@ _CELLS = 2**24
 
 
 def edit_text(
-    document: Document, root: str, text: str, *, make: bool, encoded_size: int, most_steps: int | None = None
+    document: Document, root: str, revision: Revision, *, make: bool, encoded_size: int, most_steps: int | None = None
 ) -> None:
-    """Make the text of a root `text` by the smallest edit.
+    """Revise the text of a root.
 
     Args:
         make: whether to make the root where it is not there and others are.
@@ -23,24 +23,18 @@ def edit_text(
         most_steps: over how many pieces of the text yrs may walk; None: the work is not bounded.
 
     Raises:
-        RootIsNotText
+        RootIsNotText, EditNotApplicable: the document is as it was.
         TooMuch: the work would be more than that. The document is as it was.
     """
     require_text(document, root, absent=make)
-    if not text and root not in document.keys():  # noqa: SIM118 - not a dict
+    if revision == NewText("") and root not in document.keys():  # noqa: SIM118 - not a dict
         return
     target = document.get(root, type=pycrdt.Text)
     present = str(target)
-    if most_steps is not None and _cells(present, text) > _CELLS:
+    if most_steps is not None and revision.work(present) > _CELLS:
         raise TooMuch
-    edits = smallest_edits(present, text, most_edits(present, encoded_size))
+    edits = revision.edits(present, most_edits(present, encoded_size))
     if most_steps is not None and len(edits) * (most_pieces(present, encoded_size) + len(edits)) > most_steps:
         raise TooMuch
     with document.transaction():
         apply_edits(target, edits)
-
-
-def _cells(old: str, new: str) -> int:
-    start = common_prefix(old, new)
-    end = start + common_suffix(old, new, start)
-    return (len(old) - end) * (len(new) - end)

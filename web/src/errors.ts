@@ -37,6 +37,7 @@ export const PROBLEM_CODES = [
   'version_ahead',
   'file_exists',
   'not_a_text',
+  'edit_not_applicable',
   'write_contention',
   'sync_refused',
   'turn_finished',

@@ -17,7 +17,14 @@ export interface Receipt {
   incomplete?: boolean
   /** With `incomplete`: what the gateway has now, base64url. */
   state_vector?: string
+  /** With a base version: true where the file had moved on, so that the text is not the one that was sent. */
+  merged?: boolean
 }
+
+/** Replace `old`, which must be in the text exactly once (with `all`: every occurrence), or a range in UTF-16 code units. */
+export type RequestedEdit =
+  | { old: string; new: string; all?: boolean }
+  | { start: number; end: number; text: string }
 
 export interface FileEntry {
   path: string
@@ -234,6 +241,10 @@ export interface ProblemDetails {
   certain?: boolean
   /** With `output_conflict`: how many bytes of the stream are stored. */
   offset?: number
+  /** With `edit_not_applicable`: which of the edits, from 0. */
+  index?: number
+  /** With `edit_not_applicable`: how often its old text was found. */
+  found?: number
 }
 
 /** Whether a turn has ended. */

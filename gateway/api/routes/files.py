@@ -2,6 +2,7 @@
 
 import contextlib
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,12 +30,13 @@ from gateway.http.requests import (
 from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
-from gateway.wire.files import MoveRequest, Receipt
+from gateway.wire.files import EditRequest, MoveRequest, Receipt, RequestedEdit
 from gateway.wire.headers import file_headers, version_headers
 from gateway.wire.media_types import JSON, OCTETS, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,
+    EditNotApplicable,
     FileDeleted,
     FileExists,
     FileNotFound,
@@ -57,6 +59,8 @@ from gateway.wire.problems import (
 )
 from gateway.wire.tags import Form, version_tag
 from gateway.wire.values import has_unseen
+from gateway.yjs.edit_requests import ReplaceRange, ReplaceText
+from gateway.yjs.revisions import NewText, Replacements
 from storage import FileHead
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"
@@ -81,7 +85,15 @@ ROOT = Parameter("root", "The name of the root `Y.Text`; `content` unless said o
 _VERSION = {"type": "integer", "minimum": 0}
 
 
+BASE_VERSION = Parameter(
+    "base_version",
+    "The version that the text was made of: what others have written since stays. 0: there is no file.",
+    _VERSION,
+)
+PREFER = Parameter("Prefer", "`return=representation`: answer with the text.", {"type": "string"}, "header")
+
 _WRITTEN = {200: {JSON: Receipt}, 201: {JSON: Receipt}}
+_REVISED = {200: {JSON: Receipt, TEXT: str}, 201: {JSON: Receipt, TEXT: str}}
 _WRITE = (
     InvalidPath,
     InvalidParameter,
@@ -215,16 +227,16 @@ class FileRoutes:
         "PUT",
         FILE_PATH,
         name="putText",
-        summary="Make the text of a root this, by the smallest edit.",
+        summary="Replace the text of a root by the smallest edit; with `base_version`, as an edit of that version.",
         scope="write",
-        parameters=(ROOT, *CONDITIONS),
+        parameters=(ROOT, BASE_VERSION, *CONDITIONS, PREFER),
         body={TEXT: str},
         headers=FILE_HEADERS,
-        answers=_WRITTEN,
-        problems=(*_WRITE, InvalidText, NotAText, UnsupportedMediaType),
+        answers=_REVISED,
+        problems=(*_WRITE, InvalidText, NotAText, ProjectNotFound, FileNotFound, VersionAhead, UnsupportedMediaType),
     )
     async def put(self, request: Request) -> Response:
-        """`PUT P/files/{path}`: make the text this."""
+        """`PUT P/files/{path}`: replace the text."""
         project, path = project_id(request), file_path(request)
         require_media_type(request, TEXT)
         conditions = preconditions(request)
@@ -233,10 +245,59 @@ class FileRoutes:
             text = body.decode()
         except UnicodeDecodeError as error:
             raise InvalidText(str(error)) from None
-        written = await self._files.put_text(
-            project, path, text, root_of(request), conditions, author_of(request), make="root" in request.query_params
-        )
-        return _noted(request, written)
+        root, author, make = root_of(request), author_of(request), "root" in request.query_params
+        base = whole_number(request, "base_version", least=0)
+        if base is None:
+            written = await self._files.put_text(project, path, text, root, conditions, author, make=make)
+        else:
+            revision = NewText(text)
+            written = await self._files.revise(project, path, root, revision, base, conditions, author, make=make)
+        return await self._revised(request, project, written, root)
+
+    @operation(
+        "POST",
+        "/api/projects/{project}/edits/{path:file}",
+        name="editText",
+        summary="Replace parts of the text of a root, all or none; with `base_version`, as edits of that version.",
+        scope="write",
+        parameters=(*CONDITIONS, PREFER),
+        body={JSON: EditRequest},
+        headers=FILE_HEADERS,
+        answers={200: {JSON: Receipt, TEXT: str}},
+        problems=(
+            *_WRITE,
+            InvalidBody,
+            NotAText,
+            EditNotApplicable,
+            ProjectNotFound,
+            FileNotFound,
+            VersionAhead,
+            UnsupportedMediaType,
+        ),
+    )
+    async def edit(self, request: Request) -> Response:
+        """`POST P/edits/{path}`: replace parts of the text."""
+        project, path = project_id(request), file_path(request)
+        require_media_type(request, JSON)
+        conditions, author = preconditions(request), author_of(request)
+        asked = decode_json(await read_body(request, self._body_limit), EditRequest)
+        root = _DEFAULT_ROOT if asked.root is None else checked_root(asked.root)
+        revision = Replacements(tuple(_replacement(index, each) for index, each in enumerate(asked.edits)))
+        written = await self._files.revise(project, path, root, revision, asked.base_version, conditions, author)
+        return await self._revised(request, project, written, root)
+
+    async def _revised(self, request: Request, project: str, written: Written, root: str) -> Response:
+        """The receipt of a revision, or with `Prefer: return=representation` (RFC 7240) the text after it."""
+        noted = _noted(request, written)
+        if not _prefers_representation(request):
+            return noted
+        content = await self._files.read_at(project, written.head.path, written.head.version)
+        headers = {
+            **version_headers(content.incarnation, content.version, content.last_modified, 0, "text"),
+            "Preference-Applied": "return=representation",
+        }
+        text = await self._files.text_of(content, root)
+        return Response(text, status_code=noted.status_code, headers=headers, media_type=TEXT)
 
     @operation(
         "DELETE",
@@ -308,8 +369,33 @@ def _wanted_format(request: Request) -> Form:
     raise InvalidParameter("format", f"it is one of {', '.join(_FORMATS)}")
 
 
+def _replacement(index: int, edit: RequestedEdit) -> ReplaceText | ReplaceRange:
+    """One of the edits of a body.
+
+    Raises:
+        InvalidBody
+    """
+    match edit:
+        case RequestedEdit(str(old), str(new), every, msgspec.UNSET, msgspec.UNSET, msgspec.UNSET):
+            return ReplaceText(old, new, every)
+        case RequestedEdit(
+            old=msgspec.UNSET, new=msgspec.UNSET, all=False, start=int(start), end=int(end), text=str(text)
+        ):
+            return ReplaceRange(start, end, text)
+    raise InvalidBody(f"edits[{index}]: either `old` and `new`, or `start`, `end` and `text` are expected")
+
+
+def _prefers_representation(request: Request) -> bool:
+    preferences = (header(request, b"prefer") or "").split(",")
+    return any(each.split(";")[0].replace(" ", "").lower() == "return=representation" for each in preferences)
+
+
 def root_of(request: Request) -> str:
-    root = request.query_params.get("root", _DEFAULT_ROOT)
+    return checked_root(request.query_params.get("root", _DEFAULT_ROOT))
+
+
+def checked_root(root: str) -> str:
+    """Raises InvalidParameter if a root may not be called so."""
     if len(root.encode("utf-8", "surrogatepass")) > _LONGEST_ROOT:
         raise InvalidParameter("root", f"it has more than {_LONGEST_ROOT} bytes")
     return root
