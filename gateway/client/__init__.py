@@ -18,6 +18,7 @@ from gateway.client.polling.project_stream import Transport
 from gateway.client.polling.subscription import Polled, Subscription
 from gateway.client.polling.turn_poller import TurnFailed, TurnPoller
 from gateway.client.project import Project
+from gateway.wire.files import RequestedEdit
 
 __all__ = [
     "DocumentChange",
@@ -33,6 +34,7 @@ __all__ = [
     "PollingManager",
     "ProblemAnswer",
     "Project",
+    "RequestedEdit",
     "StopReason",
     "Subscription",
     "Transport",

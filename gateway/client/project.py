@@ -26,11 +26,13 @@ from gateway.wire.changes import FeedAnswer, StatusAnswer, StatusQuestion, SyncA
 from gateway.wire.files import (
     DeletedFile,
     DeletedListing,
+    EditRequest,
     FileEntry,
     FileListing,
     History,
     MoveRequest,
     Receipt,
+    RequestedEdit,
     RestoreRequest,
     TextDifference,
 )
@@ -233,11 +235,51 @@ class Project(SessionRequests):
         return await self._write("PATCH", self._file(path), headers, update)
 
     async def put_text(
-        self, path: str, text: str, *, root: str | None = None, if_match: str | None = None, create: bool = False
+        self,
+        path: str,
+        text: str,
+        *,
+        root: str | None = None,
+        base_version: int | None = None,
+        if_match: str | None = None,
+        create: bool = False,
     ) -> WithETag[Receipt]:
-        """Make the text of a file this, by the smallest edit: who types at the same time loses nothing."""
+        """Replace the text of a file by the smallest edit.
+
+        Without `base_version` or `if_match` this removes what others have written since the text was read.
+
+        Args:
+            base_version: the version that `text` was made of; what others have written since stays. 0: only if there is
+                no such file.
+            if_match: the tag of that version; raises PreconditionFailed if the file has changed since.
+        """
         headers = {**_TEXT, **_conditions(if_match, create, None)}
-        return await self._write("PUT", self._file(path), headers, text.encode(), root=root)
+        params = {"root": root, "base_version": base_version}
+        return await self._write("PUT", self._file(path), headers, text.encode(), params)
+
+    async def edit_text(
+        self,
+        path: str,
+        edits: Sequence[RequestedEdit],
+        *,
+        root: str | None = None,
+        base_version: int | None = None,
+        if_match: str | None = None,
+    ) -> WithETag[Receipt]:
+        """Replace parts of the text of a file, all or none.
+
+        Args:
+            base_version: the version whose text the edits mean; without it they mean the present text, and a repetition
+                of the request may edit once more.
+
+        Raises:
+            EditNotApplicable: one of them does not fit the text.
+        """
+        headers = {**_JSON, **_conditions(if_match, False, None)}
+        body = msgspec.json.encode(EditRequest(list(edits), base_version, root))
+        return await self._write(
+            "POST", f"{self._path}/edits/{quoted_path(path)}", headers, body, repeatable=base_version is not None
+        )
 
     async def delete(self, path: str, *, if_match: str | None = None, incarnation: str | None = None) -> None:
         """Delete a file."""
@@ -314,11 +356,18 @@ class Project(SessionRequests):
         return f"{self._path}/history/{quoted_path(path)}"
 
     async def _write(
-        self, method: str, path: str, headers: Mapping[str, str | None], body: bytes, root: str | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str | None],
+        body: bytes,
+        params: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool = True,
     ) -> WithETag[Receipt]:
         conditional = bool(headers.get("If-Match") or headers.get("If-None-Match"))
         answer = await self._sender.send(
-            method, path, headers=headers, params={"root": root}, content=body, repeatable=not conditional
+            method, path, headers=headers, params=params, content=body, repeatable=repeatable and not conditional
         )
         return decoded_with_etag(answer, Receipt)
 

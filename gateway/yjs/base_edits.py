@@ -12,7 +12,7 @@ import pycrdt
 
 from gateway.yjs.revisions import Revision
 from gateway.yjs.roots import require_text
-from gateway.yjs.structs import read_state_vector
+from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.text_edits import Edit, apply_edits, most_edits
 from gateway.yjs.updates import Document, apply_row, build_document

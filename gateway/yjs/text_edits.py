@@ -156,15 +156,15 @@ def _apply_halves(text: pycrdt.Text | pycrdt.XmlText, edits: Sequence[Edit], pie
     if not edits:
         return
     middle = len(edits) // 2
-    edit, moved = edits[middle], 0
+    edit, moved, inserted = edits[middle], 0, 0
     ranges = list(pieces.ranges(edit.start, edit.end))
     position = ranges[0][0] if ranges else pieces.position(edit.start)
-    for start, end in reversed(ranges):
-        _delete(text, shift + start, shift + end, pieces)
-        moved -= end - start
-    if edit.text:
+    if edit.text:  # before anything is deleted: yrs would insert behind that, where others may be inserting too
         text.insert(shift + position, edit.text)
-        moved += len(edit.text.encode())
+        moved = inserted = len(edit.text.encode())
+    for start, end in reversed(ranges):
+        _delete(text, shift + inserted + start, shift + inserted + end, pieces)
+        moved -= end - start
     _apply_halves(text, edits[middle + 1 :], pieces, shift + moved)
     _apply_halves(text, edits[:middle], pieces, shift)
 

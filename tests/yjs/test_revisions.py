@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.yjs.base_edits import edit_version
 from gateway.yjs.revisions import NewText
-from gateway.yjs.structs import read_state_vector
+from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.text_edits import apply_edits, smallest_edits
 from gateway.yjs.updates import build_document
 from tests.support.server import GatewayProcess, url_of

@@ -25,6 +25,7 @@ import type {
   History,
   ProblemDetails,
   Receipt,
+  RequestedEdit,
   StatusAnswer,
   TextDifference
 } from './wire.js'
@@ -59,6 +60,10 @@ export interface TextOptions {
   root?: string
   /** Of all differences together; past it an entry has none. */
   maxBytes?: number
+/** Which version an edit was made of. */
+export interface BaseVersion {
+  /** What others have written since this version stays. 0 (of `putText`): only if there is no such file. */
+  baseVersion?: number
 }
 
 /** A changed file, with what the client lacks of it. */
@@ -244,13 +249,27 @@ export class Project extends SessionRequests {
     return this.write('PATCH', this.file(path), options, UPDATE_BODY, { body: bytes(update), keepalive })
   }
 
-  /** Make the text of a file this, by the smallest edit: who types at the same time loses nothing. */
+  /**
+   * Replace the text of a file by the smallest edit. Without `baseVersion` or `ifMatch` this removes what others have
+   * written since the text was read.
+   */
   async putText(
     path: string,
     text: string,
-    { root, ...options }: WriteOptions & { root?: string } = {}
+    { root, baseVersion, ...options }: WriteOptions & BaseVersion & { root?: string } = {}
   ): Promise<WithETag<Receipt>> {
-    return this.write('PUT', this.file(path), options, TEXT_BODY, { body: text, params: { root } })
+    const params = { root, base_version: baseVersion }
+    return this.write('PUT', this.file(path), options, TEXT_BODY, { body: text, params })
+  }
+
+  /** Replace parts of the text of a file, all or none. Throws ProblemAnswer `edit_not_applicable` where one does not fit. */
+  async editText(
+    path: string,
+    edits: RequestedEdit[],
+    { root, baseVersion, ...options }: Omit<WriteOptions, 'create'> & BaseVersion & { root?: string } = {}
+  ): Promise<WithETag<Receipt>> {
+    const body = JSON.stringify({ edits, base_version: baseVersion, root })
+    return this.write('POST', `${this.path}/edits/${encodedPath(path)}`, options, JSON_BODY, { body })
   }
 
   /** Delete a file. */

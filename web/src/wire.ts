@@ -22,9 +22,7 @@ export interface Receipt {
 }
 
 /** Replace `old`, which must be in the text exactly once (with `all`: every occurrence), or a range in UTF-16 code units. */
-export type RequestedEdit =
-  | { old: string; new: string; all?: boolean }
-  | { start: number; end: number; text: string }
+export type RequestedEdit = { old: string; new: string; all?: boolean } | { start: number; end: number; text: string }
 
 export interface FileEntry {
   path: string

@@ -2,12 +2,12 @@
 
 import contextlib
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.files.reader import Content
+from gateway.files.revisions import NewText, replacements
 from gateway.files.store import Files, Written
 from gateway.http.permission import access_of, note, view_of, visible_path
 from gateway.http.requests import (
@@ -30,7 +30,7 @@ from gateway.http.requests import (
 from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
-from gateway.wire.files import EditRequest, MoveRequest, Receipt, RequestedEdit
+from gateway.wire.files import EditRequest, MoveRequest, Receipt
 from gateway.wire.headers import file_headers, version_headers
 from gateway.wire.media_types import JSON, OCTETS, TEXT
 from gateway.wire.problems import (
@@ -59,8 +59,6 @@ from gateway.wire.problems import (
 )
 from gateway.wire.tags import Form, version_tag
 from gateway.wire.values import has_unseen
-from gateway.yjs.edit_requests import ReplaceRange, ReplaceText
-from gateway.yjs.revisions import NewText, Replacements
 from storage import FileHead
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"
@@ -282,7 +280,7 @@ class FileRoutes:
         conditions, author = preconditions(request), author_of(request)
         asked = decode_json(await read_body(request, self._body_limit), EditRequest)
         root = _DEFAULT_ROOT if asked.root is None else checked_root(asked.root)
-        revision = Replacements(tuple(_replacement(index, each) for index, each in enumerate(asked.edits)))
+        revision = replacements(asked.edits)
         written = await self._files.revise(project, path, root, revision, asked.base_version, conditions, author)
         return await self._revised(request, project, written, root)
 
@@ -367,22 +365,6 @@ def _wanted_format(request: Request) -> Form:
         if wanted == form:
             return form
     raise InvalidParameter("format", f"it is one of {', '.join(_FORMATS)}")
-
-
-def _replacement(index: int, edit: RequestedEdit) -> ReplaceText | ReplaceRange:
-    """One of the edits of a body.
-
-    Raises:
-        InvalidBody
-    """
-    match edit:
-        case RequestedEdit(str(old), str(new), every, msgspec.UNSET, msgspec.UNSET, msgspec.UNSET):
-            return ReplaceText(old, new, every)
-        case RequestedEdit(
-            old=msgspec.UNSET, new=msgspec.UNSET, all=False, start=int(start), end=int(end), text=str(text)
-        ):
-            return ReplaceRange(start, end, text)
-    raise InvalidBody(f"edits[{index}]: either `old` and `new`, or `start`, `end` and `text` are expected")
 
 
 def _prefers_representation(request: Request) -> bool:
