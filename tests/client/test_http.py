@@ -12,6 +12,7 @@ import pytest
 from gateway.client.answers import WithETag
 from gateway.client.errors import (
     BlockConflict,
+    EditNotApplicable,
     FileDeleted,
     FileExists,
     FileNotFound,
@@ -28,7 +29,7 @@ from gateway.client.http import GatewayClient
 from gateway.client.policy import PollSettings
 from gateway.client.project import Project
 from gateway.wire.changes import FeedAnswer, FileFeedEntry, TurnFeedEntry
-from gateway.wire.files import Receipt
+from gateway.wire.files import Receipt, RequestedEdit
 from tests.client.proxy import FaultyProxy
 from tests.support.agent_stream import STREAM
 from tests.support.server import GatewayProcess
@@ -111,6 +112,22 @@ def test_the_past_can_be_read_compared_and_restored(shared_gateway: GatewayProce
         assert (await project.read_text("a.md")).value == "one\n"
 
     run(shared_gateway, scenario, author="Zoë")
+
+
+def test_an_edit_of_an_old_version_is_merged_and_parts_of_a_text_are_replaced(shared_gateway: GatewayProcess) -> None:
+    async def scenario(project: Project) -> None:
+        first = (await project.put_text("a.md", "milk\nbread\n", base_version=0)).value
+        await project.put_text("a.md", "milk\nbread\nbutter\n", base_version=first.version)
+        merged = (await project.put_text("a.md", "oat milk\nbread\n", base_version=first.version)).value
+        assert merged.merged is True
+        edits = [RequestedEdit(old="bread", new="rye"), RequestedEdit(start=0, end=3, text="soy")]
+        assert (await project.edit_text("a.md", edits, base_version=merged.version)).value.version == 4
+        assert (await project.read_text("a.md")).value == "soy milk\nrye\nbutter\n"
+        with pytest.raises(EditNotApplicable) as refused:
+            await project.edit_text("a.md", [RequestedEdit(old="r", new="x")])
+        assert (refused.value.index, refused.value.found) == (0, 2)
+
+    run(shared_gateway, scenario)
 
 
 def test_many_files_are_pushed_and_pulled_in_one(shared_gateway: GatewayProcess) -> None:

@@ -85,6 +85,23 @@ describe('files', () => {
     expect(textOf(pulled?.update ?? null)).toBe('there')
   })
 
+  test('an edit of an old version is merged, and parts of a text are replaced', async () => {
+    const project = gateway.project()
+    const { value: first } = await project.putText('merged.md', 'milk\nbread\n')
+    await project.putText('merged.md', 'milk\nbread\nbutter\n', { baseVersion: first.version })
+    const { value: merged } = await project.putText('merged.md', 'oat milk\nbread\n', { baseVersion: first.version })
+    expect(merged.merged).toBe(true)
+    await project.editText('merged.md', [
+      { old: 'bread', new: 'rye' },
+      { start: 0, end: 3, text: 'soy' }
+    ])
+    expect((await project.readText('merged.md')).value).toBe('soy milk\nrye\nbutter\n')
+    await expect(project.editText('merged.md', [{ old: 'absent', new: 'x' }])).rejects.toMatchObject({
+      code: 'edit_not_applicable',
+      details: { index: 0, found: 0 }
+    })
+  })
+
   test('have a past, and go back to it', async () => {
     const project = gateway.project()
     await project.putText('a.md', 'one\n')

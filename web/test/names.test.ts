@@ -43,6 +43,7 @@ const METHODS: Record<Method, (project: Project, name: string) => unknown> = {
   readJson: (project, name) => project.readJson(name),
   appendUpdate: (project, name) => project.appendUpdate(name, new Uint8Array()),
   putText: (project, name) => project.putText(name, '', { root: name }),
+  editText: (project, name) => project.editText(name, []),
   delete: (project, name) => project.delete(name),
   move: (project, name) => project.move(name, name),
   sync: (project, name) => project.sync({ [name]: new Uint8Array() }, { paths: [name] }),
