@@ -60,6 +60,8 @@ export interface TextOptions {
   root?: string
   /** Of all differences together; past it an entry has none. */
   maxBytes?: number
+}
+
 /** Which version an edit was made of. */
 export interface BaseVersion {
   /** What others have written since this version stays. 0 (of `putText`): only if there is no such file. */
