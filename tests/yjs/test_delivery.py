@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from gateway.app import create_app
-from gateway.files.documents import stored_parts
+from gateway.files.documents import stored_rows
 from gateway.settings import Settings
 from gateway.yjs.updates import prove_snapshot
 from storage import Snapshot, Version
@@ -104,7 +104,7 @@ def _take_snapshots(gateway: GatewayProcess, chance: random.Random) -> None:
                 at = Version(chance.randint(1, head.version))
                 stored = await storage.read_document("demo", head.path, at_version=at)
                 if stored is not None and stored.updates:
-                    body = prove_snapshot(stored_parts(stored))
+                    body = prove_snapshot(stored_rows(stored))
                     await storage.put_snapshot("demo", head.path, Snapshot(stored.version, body))
 
     assert gateway.stop() == 0
