@@ -8,13 +8,19 @@ The second line of each, without an aim, is against one that answers 204 without
 The gateway remembers its answer to a status question until the project changes. That helps whoever asks again in the
 same words while nobody writes, and not the first one who asks. So status is measured both ways: "first time" are
 questions that mean the same and whose bytes the gateway has not seen before (the white space differs).
+
+The rows "with a JWT" and "with a token" ask a gateway that demands credentials. The raw callable reads the same
+request.
 """
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+
+import jwt
 
 from benchmarks.documents import keystrokes
 from benchmarks.harness import Aim, Plan, Row, folder, take_turns
@@ -23,6 +29,7 @@ from benchmarks.servers import Server, baseline, gateway
 
 _PROJECT = "/api/projects/demo"
 _FILES = 100
+_SECRET = "a secret that the backend and the gateway share"
 _CONNECTIONS = 16
 _SPACES = (b", ", b" ,")
 
@@ -30,33 +37,55 @@ _SPACES = (b", ", b" ,")
 def run(plan: Plan) -> Iterator[Row]:
     """Measure."""
     with ExitStack() as stack:
-        ours = stack.enter_context(gateway(stack.enter_context(folder()) / "gateway.db"))
+        open_to_all = stack.enter_context(gateway(stack.enter_context(folder()) / "gateway.db"))
+        asking = stack.enter_context(
+            gateway(stack.enter_context(folder()) / "gateway.db", GATEWAY_AUTH="required", GATEWAY_JWT_KEY=_SECRET)
+        )
         silent = stack.enter_context(baseline("silent"))
-        questions = _questions(ours)
-        replays = [stack.enter_context(_replay(fetch(ours, next(ask())))) for _, ask, _ in questions]
-        for (what, ask, aim), replay in zip(questions, replays, strict=True):
-            yield from _compared(plan, what, ask, aim, {"ours": ours, "replay": replay, "silent": silent})
+        questions = [(open_to_all, *question) for question in _questions(open_to_all)]
+        for name, credential in (("a JWT", _jwt()), ("a token", _token(asking))):
+            found = _questions(asking, authorization=f"Bearer {credential}")[:3]
+            questions += [(asking, f"{what}, with {name}", ask, aim) for what, ask, aim in found]
+        for ours, what, ask, aim in questions:
+            with _replay(fetch(ours, next(ask()))) as replay:
+                yield from _compared(plan, what, ask, aim, {"ours": ours, "replay": replay, "silent": silent})
+
+
+def _jwt() -> str:
+    """What an application's backend signs for a writer of the project."""
+    claims = {"sub": "ann", "exp": time.time() + 86_400, "yjs_gateway": {"projects": {"demo": "write"}}}
+    return jwt.encode(claims, _SECRET, algorithm="HS256")
+
+
+def _token(asking: Server) -> str:
+    """A token of the gateway for the same."""
+    admin = {"sub": "root", "exp": time.time() + 600, "yjs_gateway": {"admin": True}}
+    signed = jwt.encode(admin, _SECRET, algorithm="HS256")
+    body = json.dumps({"name": "ann", "projects": {"demo": "write"}}).encode()
+    made = request("POST", "/api/tokens", body, content_type="application/json", authorization=f"Bearer {signed}")
+    token: str = fetch(asking, made).json()["token"]
+    return token
 
 
 _Ask = Callable[[], Iterator[bytes]]
 """Makes requests without end."""
 
 
-def _questions(ours: Server) -> list[tuple[str, _Ask, float]]:
-    """What is asked, in words and as requests, and the aim."""
+def _questions(ours: Server, **headers: str) -> list[tuple[str, _Ask, float]]:
+    """What is asked, in words and as requests, and the aim. `headers` go with each request."""
     (update,) = keystrokes(1)
     paths = [f"docs/chapter-{number:03}.md" for number in range(_FILES)]
     for path in paths:
-        written = fetch(ours, request("PATCH", f"{_PROJECT}/files/{path}", update))
+        written = fetch(ours, request("PATCH", f"{_PROJECT}/files/{path}", update, **headers))
     tag, cursor = written.header("etag"), written.json()["cursor"]
-    poll = request("GET", f"{_PROJECT}/files/{paths[-1]}", if_none_match=tag)
+    poll = request("GET", f"{_PROJECT}/files/{paths[-1]}", if_none_match=tag, **headers)
     by_cursor, by_versions = {"since": cursor, "paths": paths[:20]}, {"versions": dict.fromkeys(paths, 1)}
     return [
         ("304 of a file", partial(itertools.repeat, poll), 0.85),
-        ("status by cursor, asked again", partial(itertools.repeat, _status(by_cursor)), 0.9),
-        ("status by cursor, first time", partial(_in_new_words, by_cursor), 0.9),
-        ("status of 100 versions, asked again", partial(itertools.repeat, _status(by_versions)), 0.6),
-        ("status of 100 versions, first time", partial(_in_new_words, by_versions), 0.6),
+        ("status by cursor, asked again", partial(itertools.repeat, _status(by_cursor, **headers)), 0.9),
+        ("status by cursor, first time", partial(_in_new_words, by_cursor, **headers), 0.9),
+        ("status of 100 versions, asked again", partial(itertools.repeat, _status(by_versions, **headers)), 0.6),
+        ("status of 100 versions, first time", partial(_in_new_words, by_versions, **headers), 0.6),
     ]
 
 
@@ -77,13 +106,13 @@ def _compared(plan: Plan, what: str, ask: _Ask, aim: float, servers: dict[str, S
     yield compare_rates("", taken["ours"], "raw ASGI, 204", taken["silent"])
 
 
-def _status(question: object) -> bytes:
+def _status(question: object, **headers: str) -> bytes:
     body = json.dumps(question).encode()
-    return request("POST", f"{_PROJECT}/files/status", body, content_type="application/json")
+    return request("POST", f"{_PROJECT}/files/status", body, content_type="application/json", **headers)
 
 
-def _in_new_words(question: object) -> Iterator[bytes]:
+def _in_new_words(question: object, **headers: str) -> Iterator[bytes]:
     """The same question again and again, each time as bytes that were not sent before, of the same length."""
-    *parts, rest = _status(question).split(_SPACES[0], 20)
+    *parts, rest = _status(question, **headers).split(_SPACES[0], 20)
     for spaces in itertools.product(_SPACES, repeat=len(parts)):
         yield b"".join(itertools.chain.from_iterable(zip(parts, spaces, strict=True))) + rest

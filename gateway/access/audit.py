@@ -98,7 +98,8 @@ class Audit:
                 await self._forget()
                 swept = time.monotonic()
             try:
-                await asyncio.wait_for(self._noted.wait(), _SWEEP_S)
+                async with asyncio.timeout(_SWEEP_S):  # before Python 3.12 wait_for may swallow a cancellation
+                    await self._noted.wait()
             except TimeoutError:
                 continue
             self._noted.clear()
