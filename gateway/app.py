@@ -135,6 +135,8 @@ class Gateway:
                 jobs[retainer.job] = lambda: retainer.run(self.settings.retention_interval)
             if self.settings.asks_for_credentials:
                 jobs |= {Job("tokens"): guard.keep_uses, Job("audit"): audit.keep}
+                if not settings.database.startswith("sqlite:"):  # which one gateway alone has open
+                    jobs[Job("revocations")] = guard.hear_revocations
             self._app = _assemble(
                 self.settings,
                 self.connections,

@@ -21,6 +21,9 @@ _REMEMBERED = 16_384
 _REMEMBERED_VIEWS = 1024
 _LONGEST_SLEEP_S = 3600.0
 _STORE_USES_S = 60.0
+_HEAR_REVOCATIONS_S = 0.5
+_WEB_TOKEN = "jwt"
+"""What the credential of a JSON Web Token is called, alone or before a colon and its `jti`."""
 
 End = Literal["expired", "revoked"]
 
@@ -168,6 +171,9 @@ class Tokens(Protocol):
     async def token(self, identifier: str) -> AccessToken | None:
         """A token by its id."""
 
+    async def tokens(self) -> list[AccessToken]:
+        """Every token."""
+
     async def note_use(self, used: Mapping[str, int]) -> None:
         """Note when tokens were used last, in milliseconds since 1970, by id."""
 
@@ -267,7 +273,7 @@ class Guard:
         if self._web_tokens is None:
             raise Unauthenticated("the credential is no token of this gateway")
         claims = await self._web_tokens.check(text)
-        identifier = "jwt" if claims.identifier is None else f"jwt:{claims.identifier[:100]}"
+        identifier = _WEB_TOKEN if claims.identifier is None else f"{_WEB_TOKEN}:{claims.identifier[:100]}"
         return Access(
             claims.subject,
             claims.grant,
@@ -286,7 +292,7 @@ class Guard:
 
     def _note(self, access: Access, hour: int) -> None:
         access.used_hour = hour
-        if access.credential is not None and not access.credential.startswith("jwt"):
+        if access.credential is not None and not _is_web_token(access.credential):
             self._used[access.credential] = hour * 3_600_000
 
     def revoke(self, identifier: str) -> None:
@@ -306,7 +312,22 @@ class Guard:
             with contextlib.suppress(Exception):  # it is told by the hour, and asked for by nobody in a hurry
                 await self.store_uses()
 
+    async def hear_revocations(self) -> None:
+        """Look, for ever, whether another gateway on the same database has revoked a token that is known here."""
+        while True:
+            await asyncio.sleep(_HEAR_REVOCATIONS_S)
+            known = {each.credential for each in list(self._alive) if each.ended is None}
+            if not any(each is not None and not _is_web_token(each) for each in known):
+                continue
+            for token in await self._tokens.tokens():
+                if token.revoked is not None and token.id in known:
+                    self.revoke(token.id)
+
     async def store_uses(self) -> None:
         used, self._used = self._used, {}
         if used:
             await self._tokens.note_use(used)
+
+
+def _is_web_token(credential: str) -> bool:
+    return credential == _WEB_TOKEN or credential.startswith(f"{_WEB_TOKEN}:")

@@ -39,6 +39,9 @@ class _Tokens:
             self.before_answer()
         return found
 
+    async def tokens(self) -> list[AccessToken]:
+        return list(self.stored.values())
+
     async def note_use(self, used: Mapping[str, int]) -> None:
         self.used.update(used)
 
@@ -165,6 +168,24 @@ def test_a_token_that_is_revoked_while_it_is_looked_up_does_not_count() -> None:
         scene.tokens.before_answer = revoke
         await scene.refused(credential)
         assert scene.tokens.asked == 2
+
+    _run(work())
+
+
+def test_a_token_that_another_gateway_revokes_ends_within_a_second() -> None:
+    async def work() -> None:
+        scene = _Scene()
+        credential, other = scene.tokens.add(), scene.tokens.add()
+        access, kept = await scene.guard.check(credential), await scene.guard.check(other)
+        ended = asyncio.Event()
+        access.watch(ended.set)
+        job = asyncio.create_task(scene.guard.hear_revocations())
+        assert access.credential is not None
+        token = scene.tokens.stored[access.credential]
+        scene.tokens.stored[token.id] = msgspec.structs.replace(token, revoked=Milliseconds(1))
+        await ended.wait()
+        job.cancel()
+        assert (access.ended, kept.ended, scene.guard.known(credential)) == ("revoked", None, None)
 
     _run(work())
 

@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from tests.access.conftest import Subject, bearer, told
+from tests.access.keys import SECRET
 from tests.live.clients import EventStream, event_stream
+from tests.support.postgres import PostgresServer
 from tests.support.server import GatewayProcess
 
 
@@ -240,3 +242,20 @@ def test_settings_that_let_everybody_in_are_refused_and_not_shown(tmp_path: Path
     refused = _command("serve", "--port", "0", **settings)
     assert refused.returncode == 2
     assert secret not in refused.stdout + refused.stderr
+
+
+def test_a_token_that_one_gateway_revokes_counts_at_no_other(postgres: PostgresServer) -> None:
+    settings = {"GATEWAY_AUTH": "required", "GATEWAY_JWT_KEY": SECRET}
+    url = postgres.schema_url()
+    with (
+        GatewayProcess(url, **settings) as first,
+        GatewayProcess(url, **settings) as second,
+        Subject(first, "demo", bearer("root", admin=True)) as admin,
+    ):
+        admin.write("a.md", "x")
+        made = _create(admin, first, name="reader", projects={"demo": "read"})
+        with Subject(second, "demo", made["token"]) as reader, event_stream(reader) as stream:
+            stream.until_ready()
+            admin.delete(f"{first.url}/api/tokens/{made['id']}")
+            assert json.loads(stream.next("expired").data) == {"reason": "revoked"}
+            assert told(reader.get("/files")) == (401, "unauthenticated")
