@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+Trace = Callable[[str, tuple[Any, ...]], None]
 
 
 class Connection(Protocol):
@@ -56,8 +57,8 @@ class Connection(Protocol):
 
 CONNECT_S = 2.0
 WRITE_S = 5.0
-"""How long one statement of a batch may take, and how long a batch waits for a database that is away."""
-_READ_S = 30.0
+"""How long a batch waits for a database that is away."""
+_STATEMENT_S = 30.0
 _READERS, _WRITERS = 8, 4
 
 LOST = (
@@ -114,8 +115,11 @@ class Database:
         self.closed = False
 
     @classmethod
-    async def open(cls, url: str, *, read_only: bool = False) -> Self:
+    async def open(cls, url: str, *, read_only: bool = False, trace: Trace | None = None) -> Self:
         """Connect, and create the schema or bring it up to date.
+
+        Args:
+            trace: is called with every statement of the pools, and its values.
 
         Raises:
             NotAGatewayDatabase, SchemaTooNew, SchemaTooOld: it is left as it is.
@@ -123,8 +127,8 @@ class Database:
         """
         try:
             await _prepare(url, read_only=read_only)
-            readers = await _pool(url, _READERS, _READ_S, read_only=read_only)
-            writers = await _pool(url, _WRITERS, WRITE_S, read_only=read_only)
+            readers = await _pool(url, _READERS, read_only=read_only, trace=trace)
+            writers = await _pool(url, _WRITERS, read_only=read_only, trace=trace)
         except (*FAILURES, ValueError) as error:
             raise _opening_error(url, error) from error
         return cls(url, readers, writers)
@@ -191,8 +195,8 @@ class Database:
         connection = await pool.acquire(timeout=CONNECT_S * 2)
         try:
             yield connection
-        except LOST:
-            connection.terminate()
+        except (asyncio.CancelledError, *LOST):
+            connection.terminate()  # what it was doing may still go on
             raise
         finally:
             with contextlib.suppress(*LOST):
@@ -218,16 +222,21 @@ async def _keep(connection: Connection) -> None:
     """Nothing to put back: no session of ours changes its settings."""
 
 
-async def _pool(url: str, size: int, seconds: float, *, read_only: bool) -> asyncpg.Pool:
+async def _pool(url: str, size: int, *, read_only: bool, trace: Trace | None) -> asyncpg.Pool:
+    async def watch(connection: Any) -> None:
+        if trace is not None:
+            connection.add_query_logger(lambda ran: trace(ran.query, ran.args or ()))
+
     settings = {**_SETTINGS, "default_transaction_read_only": "on"} if read_only else _SETTINGS
     return await asyncpg.create_pool(
         url,
-        min_size=1,
+        min_size=0,
         max_size=size,
         timeout=CONNECT_S,
-        command_timeout=seconds,
+        command_timeout=_STATEMENT_S,
         server_settings=settings,
         reset=_keep,
+        init=watch,
         max_inactive_connection_lifetime=0,
     )
 

@@ -15,7 +15,7 @@ from storage.log import DONE_KEPT_MS, Clock, wall_clock
 from storage.portable import Record
 from storage.postgres import access, files, retention, transfer, turns, upkeep
 from storage.postgres.batch import done_from_row
-from storage.postgres.database import FAILURES, Database, project_id, storage_error
+from storage.postgres.database import FAILURES, Database, Trace, project_id, storage_error
 from storage.postgres.projects import Projects, TrackedProject
 from storage.postgres.tail import Tail
 from storage.postgres.text import to_text
@@ -73,7 +73,13 @@ class PostgresStorage:
 
     @classmethod
     async def open(
-        cls, url: str, *, clock: Clock = wall_clock, queued_changes: int = 10_000, queued_bytes: int = 64 * 2**20
+        cls,
+        url: str,
+        *,
+        clock: Clock = wall_clock,
+        queued_changes: int = 10_000,
+        queued_bytes: int = 64 * 2**20,
+        trace: Trace | None = None,
     ) -> Self:
         """Open a database beside others that have it open; its schema is created or brought up to date.
 
@@ -81,11 +87,12 @@ class PostgresStorage:
             url: `postgresql://user:password@host:5432/database`; several hosts are separated by commas.
             clock: milliseconds since 1970.
             queued_changes, queued_bytes: bounds of what may wait to be written.
+            trace: is called with the statements that read and write, and their values.
 
         Raises:
             NotAGatewayDatabase, SchemaTooNew, DatabaseRefused, StorageUnavailable
         """
-        database = await Database.open(url)
+        database = await Database.open(url, trace=trace)
         storage = cls(database, secrets.token_hex(8), clock)
         row = await database.fetch_row("SELECT database FROM cluster")
         assert row is not None

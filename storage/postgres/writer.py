@@ -25,6 +25,8 @@ _BATCH_BYTES = 8 * 2**20
 _CONTENDED_S = 1.0
 """For so long after another gateway wrote to a project, its row is locked first."""
 _PAUSE_S = 0.02
+_TRY_S = 3.0
+"""How long one try may take: a connection that is silent is given up then, and another one is asked."""
 
 
 class _Attempt:
@@ -155,7 +157,7 @@ class Writer:
         tracked.forget_rows()
         while True:
             try:
-                async with self._database.acquire(self._database.writers) as connection:
+                async with asyncio.timeout(_TRY_S), self._database.acquire(self._database.writers) as connection:
                     made = await self._try(connection, tracked, attempt)
                 if made is not None:
                     return made

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import Watched
+
 _WHY_NOT = "PostgreSQL is not installed (Debian's package postgresql): nothing that needs it is tested"
 
 
@@ -63,7 +65,9 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(self._command(program, *arguments), capture_output=True, cwd=self.folder, check=False)
         if done.returncode:
-            raise RuntimeError(f"{program} failed: {done.stderr.decode()}")
+            log = self.folder / "log"
+            told = log.read_text()[-2000:] if log.exists() else ""
+            raise RuntimeError(f"{program} failed: {done.stderr.decode()}{told}")
 
     def start(self, *options: str) -> None:
         """Start it, and wait until it takes connections."""
@@ -80,9 +84,15 @@ class PostgresServer:
     def kill(self) -> None:
         """End it and all that works for it at once, as a power failure does."""
         pid = int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for each in (pid, *map(int, children)):
+        os.kill(pid, signal.SIGSTOP)  # it makes no more children
+        pids = [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()), pid]
+        watched = [Watched(each) for each in pids]
+        for each in pids:
             os.kill(each, signal.SIGKILL)
+        for process in watched:
+            assert process.has_ended()
+            process.close()
+        (self.folder / "data" / "postmaster.pid").unlink()  # its process may not have been reaped yet
 
     def schema_url(self) -> str:
         """The URL of an empty schema of its own: a database as a gateway sees it."""
@@ -129,4 +139,5 @@ def postgres_server() -> Iterator[PostgresServer]:
         try:
             yield server
         finally:
-            server.stop("immediate")
+            if (server.folder / "data" / "postmaster.pid").exists():
+                server.kill()

@@ -1,0 +1,286 @@
+"""What holds when the connection to PostgreSQL, or another gateway, is not what it should be."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import asyncpg
+import pytest
+
+from storage import AppendUpdate, Commit, Committed, StorageUnavailable, Version, VersionConflict
+from storage.postgres import PostgresStorage, writer
+from storage.postgres.database import project_id
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.postgres import PostgresServer
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture
+def run() -> Run:
+    return lambda work: asyncio.run(asyncio.wait_for(work, 60))
+
+
+@contextlib.asynccontextmanager
+async def _opened(url: str, **options: Any) -> AsyncIterator[PostgresStorage]:
+    storage = await PostgresStorage.open(url, **options)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+@contextlib.asynccontextmanager
+async def _behind_a_proxy(server: PostgresServer, url: str) -> AsyncIterator[tuple[PostgresStorage, CuttingProxy]]:
+    async with (
+        CuttingProxy(server.port) as proxy,
+        _opened(url.replace(f":{server.port}/", f":{proxy.port}/")) as storage,
+    ):
+        yield storage, proxy
+
+
+async def _append(storage: PostgresStorage, path: str, version: int, body: bytes = b"x") -> Committed:
+    (committed,) = await storage.append("p", (AppendUpdate(path, Version(version), body),))
+    return committed
+
+
+async def _until(holds: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    """Ask until something holds in the database, where there is no event for it."""
+    while not await holds():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+def test_a_batch_whose_answer_was_lost_is_found_and_not_stored_twice(
+    postgres: PostgresServer, database: str, run: Run
+) -> None:
+    async def work() -> None:
+        async with _opened(database) as other, _behind_a_proxy(postgres, database) as (storage, proxy):
+            heard: list[Commit] = []
+            storage.listen(heard.extend)
+            await _append(storage, "a", 0)
+            for version in range(2, 12, 2):
+                await _append(storage, "a", version - 1)  # so that the next one is a statement that is known
+                proxy.swallowing = True
+                storing = asyncio.ensure_future(_append(storage, "a", version))
+
+                async def stored(version: int = version) -> bool:
+                    head = await other.file_head("p", "a")
+                    return head is not None and head.version == version + 1
+
+                await _until(stored)
+                proxy.cut()
+                proxy.swallowing = False
+                assert (await storing).head.version == version + 1
+            assert [update.version async for update in other.updates("p", "a")] == list(range(1, 12))
+            assert [commit.project.sequence for commit in heard] == list(range(1, 12))
+
+    run(work())
+
+
+def test_what_could_not_be_sent_waits_for_the_database_and_is_stored(
+    postgres: PostgresServer, database: str, run: Run
+) -> None:
+    async def work() -> None:
+        async with _behind_a_proxy(postgres, database) as (storage, proxy):
+            await _append(storage, "a", 0)
+            proxy.refusing = True
+            proxy.cut()
+            storing = asyncio.ensure_future(_append(storage, "a", 1))
+            await asyncio.sleep(0.3)
+            assert not storing.done()
+            proxy.refusing = False
+            assert (await storing).head.version == 2
+            assert await storage.file_head("p", "a") == (await storing).head
+
+    run(work())
+
+
+def test_a_write_that_was_never_sent_certainly_is_not_stored(
+    postgres: PostgresServer, database: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "WRITE_S", 0.3)
+
+    async def work() -> None:
+        async with _behind_a_proxy(postgres, database) as (storage, proxy):
+            await _append(storage, "a", 0)
+            proxy.refusing = True
+            proxy.cut()
+            with pytest.raises(StorageUnavailable):  # on the connection that was there
+                await _append(storage, "a", 1)
+            with pytest.raises(StorageUnavailable) as failed:
+                await _append(storage, "a", 1)
+            assert failed.value.certain
+            with pytest.raises(StorageUnavailable):
+                await storage.file_head("p", "a")
+            proxy.refusing = False
+            assert (await _append(storage, "a", 1)).head.version == 2
+
+    run(work())
+
+
+def test_a_write_that_was_sent_may_be_stored_and_the_listeners_hear_of_it(
+    postgres: PostgresServer, database: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "WRITE_S", 0.3)
+
+    async def work() -> None:
+        async with _opened(database) as other, _behind_a_proxy(postgres, database) as (storage, proxy):
+            heard: list[Commit] = []
+            storage.listen(heard.extend)
+            await _append(storage, "a", 0)
+            await _append(storage, "a", 1)
+            proxy.swallowing = True
+            storing = asyncio.ensure_future(_append(storage, "a", 2))
+
+            async def stored() -> bool:
+                head = await other.file_head("p", "a")
+                return head is not None and head.version == 3
+
+            await _until(stored)
+            proxy.refusing = True
+            proxy.cut()
+            with pytest.raises(StorageUnavailable) as failed:
+                await storing
+            assert not failed.value.certain
+            proxy.refusing = proxy.swallowing = False
+            with pytest.raises(VersionConflict) as conflict:
+                await _append(storage, "a", 2)
+            assert conflict.value.found == 3
+            assert [commit.project.sequence for commit in heard] == [1, 2, 3]
+
+    run(work())
+
+
+def test_a_silent_connection_is_noticed_and_what_was_missed_is_heard(
+    postgres: PostgresServer, database: str, run: Run
+) -> None:
+    async def work() -> None:
+        async with _opened(database) as other, _behind_a_proxy(postgres, database) as (storage, proxy):
+            heard: list[int] = []
+            news = asyncio.Event()
+
+            def hear(batch: tuple[Commit, ...]) -> None:
+                heard.extend(commit.project.sequence for commit in batch)
+                news.set()
+
+            storage.listen(hear)
+            await _append(other, "a", 0)
+            assert (await storage.follow("p")) == await other.project_head("p")
+            await _append(other, "a", 1)
+            await news.wait()
+
+            async def fresh() -> bool:
+                return storage.fresh
+
+            async def stale() -> bool:
+                return not storage.fresh
+
+            await _until(fresh)
+            proxy.block()
+
+            await _until(stale)
+            assert storage.lag > 1
+            with pytest.raises(StorageUnavailable):
+                await storage.ready()
+            for version in range(2, 12):
+                await _append(other, "a", version)
+            assert heard == [2]
+            proxy.unblock()
+            while heard[-1] < 12:
+                news.clear()
+                await news.wait()
+            assert heard == list(range(2, 13))
+            await _until(fresh)
+            await storage.ready()
+
+    run(work())
+
+
+def test_connections_that_are_cut_again_and_again_lose_and_double_nothing(
+    postgres: PostgresServer, database: str, run: Run
+) -> None:
+    async def work() -> None:
+        async with _behind_a_proxy(postgres, database) as (storage, proxy), _opened(database) as other:
+            heard: list[int] = []
+            other.listen(lambda batch: heard.extend(commit.project.sequence for commit in batch))
+            await other.follow("p")
+            done = asyncio.Event()
+
+            async def cut() -> None:
+                while not done.is_set():
+                    await asyncio.sleep(0.05)
+                    proxy.swallowing = True
+                    await asyncio.sleep(0.01)
+                    proxy.cut()
+                    proxy.swallowing = False
+
+            async def write(path: str, node: PostgresStorage) -> int:
+                version = 0
+                for _ in range(40):
+                    try:
+                        version = (await _append(node, path, version)).head.version
+                    except StorageUnavailable:  # too many cuts in a row
+                        assert node is storage
+                        head = await other.file_head("p", path)
+                        version = 0 if head is None else head.version
+                return version
+
+            cutting = asyncio.create_task(cut())
+            paths = [(f"{number}", storage if number % 2 else other) for number in range(6)]
+            versions = await asyncio.gather(*(write(path, node) for path, node in paths))
+            done.set()
+            await cutting
+            await other.catch_up("p")
+            for (path, _), version in zip(paths, versions, strict=True):
+                assert [update.version async for update in other.updates("p", path)] == list(range(1, version + 1))
+            head = await other.project_head("p")
+            assert head is not None
+            assert head.sequence == sum(versions)
+            assert heard == list(range(1, head.sequence + 1))
+
+    run(work())
+
+
+def test_of_two_gateways_that_write_at_one_moment_each_hears_the_same(
+    postgres: PostgresServer, database: str, run: Run
+) -> None:
+    async def work() -> None:
+        async with _opened(database) as first, _opened(database) as second:
+            heard: tuple[list[Any], list[Any]] = ([], [])
+            for node, mine in zip((first, second), heard, strict=True):
+                node.listen(lambda batch, mine=mine: mine.extend((c.head.path, c.head.version) for c in batch))  # type: ignore[misc]
+                await node.follow("p")
+            await _append(first, "a", 0)
+            await second.catch_up("p")
+            blocker = await asyncpg.connect(database)
+            for version in range(1, 15):
+                # Both are about to store when neither has heard of the other.
+                transaction = blocker.transaction()
+                await transaction.start()
+                await blocker.execute("SELECT 1 FROM project WHERE id = $1 FOR UPDATE", project_id("p"))
+                storing = [
+                    asyncio.ensure_future(node.append("p", (AppendUpdate("a", Version(version), b"x"),)))
+                    for node in (first, second)
+                ]
+                other = asyncio.ensure_future(_append(second, f"of {version}", 0))
+
+                async def waiting() -> bool:
+                    return bool(
+                        await blocker.fetchval(
+                            "SELECT count(*) >= 2 FROM pg_locks WHERE NOT granted AND locktype <> ''"
+                        )
+                    )
+
+                await _until(waiting)
+                await transaction.rollback()
+                results = await asyncio.gather(*storing, return_exceptions=True)
+                assert sorted(isinstance(result, VersionConflict) for result in results) == [False, True]
+                assert (await other).head.version == 1
+                await first.catch_up("p")
+                await second.catch_up("p")
+            await blocker.close()
+            assert heard[0] == heard[1]
+            assert len(heard[0]) == len(set(heard[0])) == 29
+
+    run(work())

@@ -1,0 +1,182 @@
+"""What a gateway asks of PostgreSQL: how many statements, and how each finds its rows."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import httpx
+
+from gateway.app import Gateway
+from gateway.settings import Settings
+from storage import (
+    AppendUpdate,
+    CreateSession,
+    CreateTurn,
+    DeleteFile,
+    Milliseconds,
+    NewBlock,
+    Once,
+    Retention,
+    Snapshot,
+    Storage,
+    UpdateTurn,
+    Version,
+)
+from storage.opening import StorageLimits
+from storage.postgres import PostgresStorage
+
+_LARGE = ("change", "file", "past_life", "snapshot", "turn", "prompt", "block", "session", "done", "project", "writer")
+_DANGLING = re.compile(r"^SELECT r\.project, count\(\*\) FROM ")
+"""Of `verify`, which reads whole tables to find what belongs nowhere."""
+_WHOLE = re.compile(r"^(DELETE FROM snapshot$|UPDATE cluster)")
+
+Statements = list[tuple[str, tuple[Any, ...]]]
+
+
+@contextlib.asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[tuple[PostgresStorage, Statements]]:
+    statements: Statements = []
+    storage = await PostgresStorage.open(url, trace=lambda query, values: statements.append((query, values)))
+    try:
+        yield storage, statements
+    finally:
+        await storage.close()
+
+
+async def _use_everything(storage: PostgresStorage) -> None:
+    """Every call of the contract that reads or writes rows of projects."""
+    for version in range(4):
+        await storage.append("p", (AppendUpdate("a", Version(version), b"x", "ann"),))
+    await storage.append("p", (DeleteFile("a", Version(4)), AppendUpdate("b", Version(0), b"y")))
+    await storage.append("p", (AppendUpdate("a", Version(5), b"x"),))
+    await storage.put_snapshot("p", "a", Snapshot(Version(6), b"whole"))
+    await storage.create_session("p", CreateSession("s", None, Once("k", b"")))
+    turn = (await storage.write_turn("p", CreateTurn("s", "t", "prompt"))).turn
+    blocks = (NewBlock("text", b"1"),)
+    await storage.write_turn("p", UpdateTurn("s", "t", turn.sequence, "running", blocks=blocks))
+    for read in (
+        storage.project_head("p"),
+        storage.file_head("p", "a"),
+        storage.file_heads("p", ["a", "b"]),
+        storage.list_files("p", prefix="a", limit=10),
+        storage.list_files("p", limit=10),
+        storage.list_tombstones("p", limit=10),
+        storage.files_changed_since("p", 2, limit=5),
+        storage.files_changed_since("p", 0),
+        storage.changes_since("p", 3, limit=5),
+        storage.existed_at("p", "a", 2),
+        storage.read_increment("p", "a", 6, most_bytes=100),
+        storage.read_document("p", "a"),
+        storage.read_document("p", "a", at_version=3),
+        storage.past_lives("p", "a", limit=5),
+        storage.read_history("p", "a", limit=5),
+        storage.read_version("p", "a", 2),
+        storage.tombstone_floor("p"),
+        storage.base_version("p", "a"),
+        storage.done("p", "k"),
+        storage.session("p", "s"),
+        storage.sessions("p", limit=5),
+        storage.turn_head("p", "s", "t"),
+        storage.turns("p", "s", limit=5, prompt_length=10),
+        storage.read_turn("p", "s", "t"),
+        storage.read_blocks("p", "s", "t", after_block=0, limit=5, most_bytes=100),
+        storage.output_state("p", "s", "t"),
+        storage.due_turns(10, 10),
+        storage.catch_up("p"),
+        storage.snapshots("p", "a"),
+        storage.squash("p", "a", 6, b"whole"),
+        storage.purge("p", "a"),
+        storage.forget_tombstones(0),
+        storage.hold("job", 1),
+    ):
+        await read
+    for rows in (
+        storage.projects(),
+        storage.files("p"),
+        storage.updates("p", "a"),
+        storage.running_turns(),
+        storage.turn_rows("p"),
+        storage.squash_points(Retention(versions=1, since=Milliseconds(1)), worth=1),
+    ):
+        async for _ in rows:
+            pass
+
+
+def test_no_statement_reads_a_whole_table(database: str) -> None:
+    async def work() -> list[str]:
+        async with _opened(database) as (storage, statements):
+            await _use_everything(storage)
+            connection = await asyncpg.connect(database)
+            # Tables are small here: what could be searched by an index is, where nothing else is allowed.
+            await connection.execute("SET enable_seqscan = off")
+            found = []
+            for query, values in list(statements):
+                if not query.startswith(("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")) or _WHOLE.match(query):
+                    continue
+                plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {query}", *values))
+                if any(f"Seq Scan on {table} " in plan for table in _LARGE):
+                    found.append(f"{query}\n{plan}")
+            await connection.close()
+            assert len({query for query, _ in statements}) > 40
+            return found
+
+    assert asyncio.run(work()) == []
+
+
+def test_a_batch_is_one_statement_and_an_unheard_change_is_read_by_one(database: str) -> None:
+    async def work() -> None:
+        async with _opened(database) as (storage, statements), _opened(database) as (other, theirs):
+            await storage.append("p", (AppendUpdate("a", Version(0), b"x"),))
+            await other.follow("p")
+            for version in range(1, 20):
+                statements.clear()
+                await storage.append("p", (AppendUpdate("a", Version(version), b"x"),))
+                assert [query[:4] for query, _ in statements] == ["WITH"]
+            statements.clear()
+            waiting = [storage.append("p", (AppendUpdate(f"{n}", Version(0), b"x"),)) for n in range(200)]
+            await asyncio.gather(*waiting)
+            assert sum(query.startswith("WITH") for query, _ in statements) <= 3
+            await other.catch_up("p")
+            heard = asyncio.Event()
+            other.listen(lambda batch: heard.set())
+            theirs.clear()
+            await storage.append("p", (AppendUpdate("a", Version(20), b"x"),))
+            await heard.wait()
+            assert len(theirs) == 1
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_an_unchanged_poll_runs_no_statement(database: str) -> None:
+    async def work() -> None:
+        async with _opened(database) as (storage, statements):
+
+            @contextlib.asynccontextmanager
+            async def opened(url: str, limits: StorageLimits) -> AsyncIterator[Storage]:
+                yield storage
+
+            app = Gateway(Settings(database="sqlite:///unused.db"), opened)
+            transport = httpx.ASGITransport(app=app)
+            async with (
+                app.running(),
+                httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/api/projects/p") as client,
+            ):
+                plain = {"Content-Type": "text/plain"}
+                receipt = (await client.put("/files/a.md", content="x", headers=plain)).raise_for_status().json()
+                tag = (await client.get("/files/a.md")).headers["ETag"]
+                question = {"since": receipt["cursor"], "versions": {"a.md": 1}}
+                await client.post("/files/status", json=question)
+                while not storage.fresh:  # noqa: ASYNC110 - the heartbeat is on its way
+                    await asyncio.sleep(0.01)
+                statements.clear()
+                for _ in range(20):
+                    answer = await client.get("/files/a.md", headers={"If-None-Match": tag})
+                    assert answer.status_code == 304
+                    assert (await client.post("/files/status", json=question)).json()["changes"] == []
+                reads = [query for query, _ in statements if "upkeep" not in query and "cluster" not in query]
+                assert [query for query in reads if "written_ms" not in query and query[:6] in ("SELECT", "WITH")] == []
+
+    asyncio.run(asyncio.wait_for(work(), 60))
