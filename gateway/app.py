@@ -21,6 +21,7 @@ from gateway.api.routes.access import AccessRoutes
 from gateway.api.routes.changes import ChangeRoutes
 from gateway.api.routes.files import FileRoutes
 from gateway.api.routes.history import HistoryRoutes
+from gateway.api.routes.presence import PresenceRoutes
 from gateway.api.routes.sync import SyncRoutes
 from gateway.api.routes.system import SystemRoutes
 from gateway.api.routes.turns import TurnRoutes
@@ -45,6 +46,8 @@ from gateway.maintenance.retention import Retainer
 from gateway.maintenance.silent_turns import SilentTurns
 from gateway.maintenance.snapshots import Maintenance
 from gateway.metrics import Metrics
+from gateway.presence.presence import Presence
+from gateway.presence.writers import Writers
 from gateway.rooms.endpoint import RoomEndpoint
 from gateway.rooms.rooms import Rooms
 from gateway.settings import Settings
@@ -119,7 +122,8 @@ class Gateway:
                 size_limit=self.settings.document_bytes,
             )
             files = Files(storage, documents, hub)
-            rooms = _open_rooms(self.settings, storage, files, documents)
+            presence = Presence(storage, hub)
+            rooms = _open_rooms(self.settings, storage, files, documents, presence)
             self._draining = [hub.drain, rooms.drain]
             silent = SilentTurns(storage, self.settings.turn_lease, self.settings.turn_grace)
             maintenance = Maintenance(storage, documents)
@@ -127,7 +131,7 @@ class Gateway:
             jobs = {
                 silent.job: silent.run,
                 maintenance.job: maintenance.run,
-                Job("awareness"): rooms.expire_awareness,
+                Job("awareness"): presence.expire,
                 memory.job: memory.run,
             }
             if not self.settings.retention.keeps_all:
@@ -146,6 +150,7 @@ class Gateway:
                 hub,
                 documents,
                 files,
+                presence,
                 rooms,
                 workers,
                 tuple(jobs),
@@ -182,11 +187,12 @@ def _workers(settings: Settings) -> contextlib.AbstractAsyncContextManager[Worke
     return worker_processes(processes=settings.workers, queue=settings.worker_queue, seconds=settings.worker_seconds)
 
 
-def _open_rooms(settings: Settings, storage: Storage, files: Files, documents: Documents) -> Rooms:
+def _open_rooms(settings: Settings, storage: Storage, files: Files, documents: Documents, presence: Presence) -> Rooms:
     return Rooms(
         storage,
         files,
         documents,
+        presence,
         window=settings.room_window_ms / 1000,
         queue_limit=settings.room_queue_bytes,
         inbox_limit=settings.body_limit,
@@ -203,19 +209,21 @@ def _assemble(
     hub: Hub,
     documents: Documents,
     files: Files,
+    presence: Presence,
     rooms: Rooms,
     workers: Workers,
     jobs: Sequence[Job],
 ) -> ASGIApp:
     metrics = Metrics(storage, documents, hub.waiters, rooms, workers, jobs, settings.bounds)
     metrics.add(connections)
-    file_routes = FileRoutes(files, hub, body_limit=settings.body_limit)
+    file_routes = FileRoutes(files, hub, Writers(presence), body_limit=settings.body_limit)
     versions = Versions(storage, files)
     feed = Feed(storage, hub, versions)
     questions = Changes(storage, hub, paths_limit=settings.paths_limit)
     changes = ChangeRoutes(questions, feed, hub, body_limit=settings.body_limit)
     sync = SyncRoutes(
         Sync(files, questions, paths_limit=settings.paths_limit, answer_limit=settings.sync_bytes),
+        presence,
         body_limit=settings.body_limit,
     )
     history = HistoryRoutes(versions, body_limit=settings.body_limit)
@@ -241,12 +249,13 @@ def _assemble(
     )
     tickets = Tickets()
     access = AccessRoutes(storage, guard, tickets, audit, body_limit=settings.body_limit)
-    for each in (file_routes, changes, turn_routes, sync, history, access, system):
+    here = PresenceRoutes(presence, hub)
+    for each in (file_routes, changes, turn_routes, sync, history, here, access, system):
         operations += operations_of(each)
     room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))
     app = router(operations, [room], default=Pages(enabled=settings.demo))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
-    app = LongPolls(app, hub.waiters, feed, metrics.requests, heartbeat=settings.stream_heartbeat)
+    app = LongPolls(app, hub.waiters, feed, presence, metrics.requests, heartbeat=settings.stream_heartbeat)
     app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.api.operation import Operation
 from gateway.wire.media_types import JSON, OCTETS
+from gateway.wire.presence import LARGEST_CLIENT
 from gateway.wire.problems import (
     Forbidden,
     HeadTooLarge,
@@ -35,6 +36,7 @@ _PATH_PARAMETERS = {
     "session": {"type": "string", "minLength": 1},
     "turn": {"type": "string", "minLength": 1},
     "token": {"type": "string", "minLength": 1},
+    "client_id": {"type": "integer", "minimum": 0, "maximum": LARGEST_CLIENT},
 }
 _PLAIN: dict[Any, dict[str, Any]] = {
     bytes: {"type": "string", "format": "binary"},

@@ -74,6 +74,8 @@ class Written(Struct, frozen=True, gc=False):
     """What the gateway has now, where a part of the update was left out: that part builds on something missing."""
     merged: bool = False
     """Whether the file had moved on from the version that the write means."""
+    update: bytes | None = None
+    """What was stored, as the log has it."""
 
     def receipt(self) -> Receipt:
         """As it stands on the wire."""
@@ -487,7 +489,8 @@ class Files(FileReader):
 
 def _written(committed: Committed) -> Written:
     head = committed.head
-    return Written(head, committed.project.epoch, changed=True, created=head.version == head.born_version)
+    created = head.version == head.born_version
+    return Written(head, committed.project.epoch, changed=True, created=created, update=committed.update)
 
 
 def _headers(head: FileHead | None) -> dict[str, str]:

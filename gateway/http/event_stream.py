@@ -11,6 +11,7 @@ from gateway.access.guard import Access
 from gateway.asgi import run_at_once
 from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
+from gateway.presence.presence import Presence
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.project import Waiter, WatchedProject
 from gateway.watch.waiters import Waiters
@@ -62,11 +63,20 @@ class EventStreams:
         heartbeat: after how many silent seconds the cursor comes alone.
     """
 
-    def __init__(self, waiters: Waiters, feed: Feed, heartbeat: float) -> None:
+    def __init__(self, waiters: Waiters, feed: Feed, presence: Presence, heartbeat: float) -> None:
         self.waiters = waiters
         self.feed = feed
+        self._presence = presence
         self.heartbeat = heartbeat
         self._groups: dict[tuple[WatchedProject, ChangeFilter], _FanOutGroup] = {}
+
+    def presence_position(self, project: str, filter_: ChangeFilter) -> int:
+        """Where the presence of a project stands; 0 for whom it is not told."""
+        return self._presence.position_of(project) if filter_.presence else 0
+
+    def presence_events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
+        """Who is in which file, for whom it is told, where that changed after a position; the position after it."""
+        return self._presence.events(project, filter_, since) if filter_.presence else (b"", 0)
 
     def wait(self, group: "_FanOutGroup") -> None:
         """Let a group that knows all there is wait for more, together with one that wants the same."""
@@ -74,7 +84,7 @@ class EventStreams:
         present = self._groups.get(key)
         if present is None:
             self._groups[key] = group
-        elif present.is_open and group.is_up_to_date:
+        elif present.is_open and group.is_up_to_date and present.presence_since == group.presence_since:
             present.add(group)
             return
         group.wait()
@@ -102,6 +112,7 @@ class EventStream:
         "_streams",
         "filter",
         "group",
+        "presence_since",
         "project",
         "project_name",
         "since",
@@ -118,6 +129,7 @@ class EventStream:
         self.project = opened.project
         self.filter = opened.filter
         self.since: str | None = opened.since
+        self.presence_since = 0
         self.group: _FanOutGroup | None = None
         access.watch(self._expire)
         self.catch_up()
@@ -151,7 +163,7 @@ class EventStream:
             await self._write(_retry())
         sent = more = False
         as_of = None
-        while more or not sent or self.project.forgotten or self.project.head is not as_of:
+        while more or not sent or self.project.forgotten or self.project.head is not as_of or self._lacks_presence():
             if self._streams.waiters.draining:
                 return False
             if self.project.forgotten:
@@ -159,6 +171,10 @@ class EventStream:
             as_of = self.project.head
             events, cursor, more = await self._streams.feed.events(self.project_name, self.filter, self.since)
             self.since = cursor
+            told, self.presence_since = self._streams.presence_events(
+                self.project_name, self.filter, self.presence_since
+            )
+            events += told
             if not self._ready and not more:
                 self._ready = True
                 events += b'id: %b\nevent: ready\ndata: {"cursor":"%b"}\n\n' % ((cursor.encode(),) * 2)
@@ -166,6 +182,9 @@ class EventStream:
                 await self._write(events or _cursor_alone(cursor))
                 sent = True
         return True
+
+    def _lacks_presence(self) -> bool:
+        return self._streams.presence_position(self.project_name, self.filter) > self.presence_since
 
     async def _follow_anew(self) -> None:
         """Take a place with what the hub knows of the project now: it has forgotten what it knew."""
@@ -229,6 +248,7 @@ class _FanOutGroup:
         "_was_up_to_date",
         "filter",
         "members",
+        "presence_since",
         "project",
         "project_name",
         "since",
@@ -243,6 +263,7 @@ class _FanOutGroup:
         self.project_name = first.project_name
         self.filter = first.filter
         self.since = first.since
+        self.presence_since = first.presence_since
         self.members: dict[EventStream, None] = {}
         first.join(self)
 
@@ -286,39 +307,46 @@ class _FanOutGroup:
     async def _tell_all(self) -> None:
         """Send all members what is new; the cursor alone where nothing is."""
         project, told, as_of = self.project, False, None
-        while not told or project.forgotten or project.head is not as_of:
+        while not told or project.forgotten or project.head is not as_of or self._lacks_presence():
             as_of = project.head
             if self._streams.waiters.draining or project.forgotten:
                 self._close()
                 return
             try:
                 events, cursor, more = await self._streams.feed.events(self.project_name, self.filter, self.since)
+                presence, position = self._streams.presence_events(self.project_name, self.filter, self.presence_since)
+                events += presence
                 if events or not told:
-                    await self._tell(events or _cursor_alone(cursor), cursor)
+                    await self._tell(events or _cursor_alone(cursor), cursor, position)
                     told = True
             except Exception:
                 _log.exception("event streams are on their own", project=self.project_name)
                 self._close()
                 return
-            self.since = cursor
+            self.since, self.presence_since = cursor, position
             if more:
                 as_of = None
         if self.members:
             self._streams.wait(self)
 
-    async def _tell(self, events: bytes, cursor: str) -> None:
+    def _lacks_presence(self) -> bool:
+        return self._streams.presence_position(self.project_name, self.filter) > self.presence_since
+
+    async def _tell(self, events: bytes, cursor: str, position: int) -> None:
         for number, stream in enumerate(list(self.members)):
             if number and number % _TOLD_TOGETHER == 0:
                 await asyncio.sleep(0)
             if stream.group is self and (begun := stream.tell(events)) is not None:
-                self._part_with(stream, cursor, begun)
+                self._part_with(stream, cursor, position, begun)
 
-    def _part_with(self, stream: EventStream, since: str | None, begun: Awaitable[None] | None = None) -> None:
+    def _part_with(
+        self, stream: EventStream, since: str | None, position: int, begun: Awaitable[None] | None = None
+    ) -> None:
         """Let a stream catch up by itself from where it is."""
-        stream.since = since
+        stream.since, stream.presence_since = since, position
         self.remove(stream)
         stream.catch_up(begun)
 
     def _close(self) -> None:
         for stream in list(self.members):
-            self._part_with(stream, self.since)
+            self._part_with(stream, self.since, self.presence_since)

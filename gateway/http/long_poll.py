@@ -18,6 +18,7 @@ from gateway.http.event_stream import EventStream, EventStreams, describe_stream
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.http.waits import SECONDS_LEFT, OpenStream, WaitForChange
+from gateway.presence.presence import Presence
 from gateway.watch.project import Waiter
 from gateway.watch.waiters import TooManyWaiters, Waiters
 from gateway.wire.headers import COMMON_HEADERS
@@ -40,12 +41,19 @@ class LongPolls:
     """ASGI in front of the application: takes the requests that wait for a change, and the event streams."""
 
     def __init__(
-        self, app: ASGIApp, waiters: Waiters, feed: Feed, metrics: RequestMetrics, *, heartbeat: float
+        self,
+        app: ASGIApp,
+        waiters: Waiters,
+        feed: Feed,
+        presence: Presence,
+        metrics: RequestMetrics,
+        *,
+        heartbeat: float,
     ) -> None:
         self._app = app
         self._waiters = waiters
         self._metrics = metrics
-        self._streams = EventStreams(waiters, feed, heartbeat)
+        self._streams = EventStreams(waiters, feed, presence, heartbeat)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not _may_wait(scope):
@@ -180,9 +188,8 @@ class _PendingRequest:
         if asked.project is not self.project:
             self._waiters.change_place(self.project, asked.project)
             self.project = asked.project
-        stale = (
-            asked.project.forgotten or asked.project.head is not asked.as_of
-        )  # something came while the handler looked
+        # Something came while the handler looked.
+        stale = asked.project.forgotten or asked.project.head is not asked.as_of or asked.moved()
         if stale or not self._access.counts:
             self._wake()
             return

@@ -3,6 +3,8 @@
 A request that waits keeps nothing of the handlers alive; when something changed, it walks through them again.
 """
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import Struct
 from starlette.requests import Request
@@ -29,6 +31,7 @@ class WaitForChange(Exception):
         filter_: ChangeFilter,
         seconds: float,
         body: bytes = b"",
+        moved: Callable[[], bool] = lambda: False,
     ) -> None:
         self.project = project
         self.as_of = as_of
@@ -37,6 +40,8 @@ class WaitForChange(Exception):
         self.seconds = seconds
         self.body = body
         """What the request is to bring when it walks through the handlers again."""
+        self.moved = moved
+        """Whether there is news since the handler looked, of what is not in the project's sequence."""
 
 
 class OpenStream(Exception):
@@ -76,16 +81,19 @@ def wait_for_change(
     as_of: ProjectHead | None,
     filter_: ChangeFilter,
     question: Struct | None = None,
+    moved: Callable[[], bool] = lambda: False,
 ) -> None:
     """Raises WaitForChange if a request that nothing is new for has time left; returns if it must be answered now.
 
     Args:
         question: what the body said. Only that is kept while the request waits, not the body as it came.
+        moved: asked once, when the request is about to wait: whether there is news since the handler looked, of what is
+            not in the project's sequence.
     """
     seconds = request.scope.get(SECONDS_LEFT, wait)
     if seconds > 0:
         body = b"" if question is None else msgspec.json.encode(question)
-        raise WaitForChange(project, as_of, filter_, seconds, body)
+        raise WaitForChange(project, as_of, filter_, seconds, body, moved)
 
 
 def empty_after_wait(request: Request) -> dict[str, str]:

@@ -61,6 +61,7 @@ class Connection:
         "read_only",
         "refused",
         "sent",
+        "subject",
     )
 
     def __init__(
@@ -69,6 +70,7 @@ class Connection:
         limit: int,
         *,
         author: str | None = None,
+        subject: str | None = None,
         read_only: bool = False,
         note: Callable[[int], None] = lambda version: None,
     ) -> None:
@@ -76,6 +78,8 @@ class Connection:
         """Called with each version that what it sent has made."""
         self.author = author
         """Who types here, for the history."""
+        self.subject = subject
+        """Whose credential it has."""
         self.read_only = read_only
         """Whether what it adds is refused."""
         self._send = send

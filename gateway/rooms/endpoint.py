@@ -56,13 +56,16 @@ class RoomEndpoint:
         access: Access | None = scope.get("gateway.access", OPEN)
         view = None if access is None else access.view(project)
         author, read_only = _author(scope, access, view), view is None or not view.may("write")
+        subject = None if access is None else access.subject
         audit: Audit | None = scope.get("gateway.audit")
 
         def note(version: int) -> None:
             if audit is not None:
                 audit.note("write", access, project=project, path=path, version=version)
 
-        connection = Connection(send, self._rooms.queue_limit, author=author, read_only=read_only, note=note)
+        connection = Connection(
+            send, self._rooms.queue_limit, author=author, subject=subject, read_only=read_only, note=note
+        )
         try:
             fault = _name_fault(scope, project, path)
             if fault is not None:
@@ -167,10 +170,9 @@ async def _heed(room: Room, connection: Connection, frame: bytes) -> None:
         case SyncMessage(step, update):
             await room.submit(connection, update, is_step_2=step == "step_2")
         case AwarenessMessage(states):
-            now = asyncio.get_running_loop().time()
-            room.tell_awareness(room.awareness.receive(states, connection, now))
+            room.presence.receive(states, connection, subject=connection.subject)
         case QueryAwareness():
-            connection.enqueue(awareness_message(room.awareness.states()))
+            connection.enqueue(awareness_message(room.presence.awareness.states()))
 
 
 @contextlib.contextmanager

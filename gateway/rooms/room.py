@@ -8,12 +8,12 @@ import structlog
 
 from gateway.files.past_lives import has_past
 from gateway.files.preconditions import Preconditions
+from gateway.presence.presence import Presence
 from gateway.rooms.answers import Answers, Turns
 from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_UPDATE, TOO_LARGE, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.file import RoomFile
 from gateway.wire.problems import DocumentTooLarge, FileDeleted, Problem
-from gateway.yjs.awareness import Awareness
 from gateway.yjs.messages import (
     AwarenessState,
     awareness_message,
@@ -64,9 +64,6 @@ class Keeper(Protocol):
     def turns(self) -> Turns:
         """For what walks over a whole document."""
 
-    def relay(self, room: "Room", states: tuple[AwarenessState, ...]) -> None:
-        """Tell the other gateways what clients of this one say of themselves."""
-
     def left(self, room: "Room") -> None:
         """A client has left, or all is written."""
 
@@ -77,13 +74,13 @@ class Keeper(Protocol):
 class Room:
     """One file that clients are connected to."""
 
-    def __init__(self, keeper: Keeper, file: RoomFile) -> None:
+    def __init__(self, keeper: Keeper, file: RoomFile, presence: Presence) -> None:
         self._keeper = keeper
         self._file = file
         self.project = file.project
         self.path = file.path
         self.connections: dict[Connection, None] = {}
-        self.awareness = Awareness()
+        self.presence = presence.join(file.project, file.path, self.tell_awareness)
         self.incarnation: str | None = None
         self.tombstone: int | None = None
         """The version of the tombstone that was there when the room was opened, 0 if none was: on this one a new life
@@ -156,24 +153,18 @@ class Room:
         except InvalidUpdate:
             connection.close(INVALID_UPDATE)
 
-    def tell_awareness(self, states: tuple[AwarenessState, ...], *, relayed: bool = False) -> None:
-        """Relay awareness to everybody, those who sent it included: it shows them that the connection lives.
-
-        Args:
-            relayed: it came from another gateway.
-        """
-        if states:
-            if not relayed:
-                self._keeper.relay(self, states)
-            message = awareness_message(states)
-            for connection in self.connections:
-                connection.enqueue(message)
+    def tell_awareness(self, states: tuple[AwarenessState, ...]) -> None:
+        """Relay awareness to everybody, those who sent it included: it shows them that the connection lives."""
+        message = awareness_message(states)
+        for connection in self.connections:
+            connection.enqueue(message)
 
     async def greet(self, connection: Connection) -> None:
         """Ask a new client for what the gateway lacks, and tell it who is there."""
         connection.enqueue(sync_step_1(await self._file.state_vector()))
-        if len(self.awareness):
-            connection.enqueue(awareness_message(self.awareness.states()))
+        states = self.presence.awareness.states()
+        if states:
+            connection.enqueue(awareness_message(states))
 
     async def answer_step_1(self, connection: Connection, state_vector: bytes) -> None:
         """Send a client what it lacks, and from then on every version after that."""

@@ -8,23 +8,15 @@ import asyncio
 
 from gateway.files.documents import Documents
 from gateway.files.store import Files
+from gateway.presence.presence import Presence
 from gateway.rooms.answers import Answers, Turns
 from gateway.rooms.close_codes import RESTART, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.file import RoomFile
 from gateway.rooms.room import Room
-from gateway.yjs.messages import AwarenessMessage, AwarenessState, awareness_message, parse_message
 from storage import Commit, Committed, ProjectHead, Storage
 
-_AWARENESS_CHECK_S = 10.0
 _ANSWERS_BYTES = 32 * 2**20
-_WHO_IS_THERE = b"?"
-"""What a gateway that opens a room asks the others; no message of the protocol is so short."""
-
-
-def _topic(room: Room) -> str:
-    """The name of a room between gateways. No id of a project has a slash."""
-    return f"{room.project}/{room.path}"
 
 
 class Rooms:
@@ -42,6 +34,7 @@ class Rooms:
         storage: Storage,
         files: Files,
         documents: Documents,
+        presence: Presence,
         *,
         window: float,
         queue_limit: int,
@@ -51,6 +44,7 @@ class Rooms:
         self._files = files
         self._documents = documents
         self._storage = storage
+        self._presence = presence
         self._rooms: dict[tuple[str, str], Room] = {}
         self._connection_limit = connection_limit
         self.window = window
@@ -62,10 +56,7 @@ class Rooms:
         self.answers: Answers[Room] = Answers(_ANSWERS_BYTES)
         self.turns = Turns()
         self.draining = False
-        self._gateways: dict[str, str] = {}
-        """Other gateways whose clients are in rooms here: each owns what it says."""
         storage.listen(self._committed, self._missed)
-        storage.hear(self._hear)
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -77,10 +68,9 @@ class Rooms:
             return None
         room = self._rooms.get((project, path))
         if room is None:
-            room = self._rooms[project, path] = Room(self, RoomFile(self._files, project, path))
+            room = self._rooms[project, path] = Room(self, RoomFile(self._files, project, path), self._presence)
             if self._storage.shared:
                 room.followed = asyncio.ensure_future(self._storage.follow(project))
-                self._storage.tell(_topic(room), _WHO_IS_THERE)
         room.connections[connection] = None  # before the file is read: nothing that is committed meanwhile is missed
         self.connections += 1
         try:
@@ -101,7 +91,7 @@ class Rooms:
         if room.connections.pop(connection, connection) is connection:
             return
         self.connections -= 1
-        room.tell_awareness(room.awareness.withdraw(connection))
+        room.presence.withdraw(connection)
         self.left(room)
 
     def left(self, room: Room) -> None:
@@ -116,6 +106,7 @@ class Rooms:
         if self._rooms.get(key) is not room:
             return False
         del self._rooms[key]
+        self._presence.part(room.presence, room.tell_awareness)
         if room.followed is not None:
             room.followed.add_done_callback(lambda done: self._unfollow(room.project, done))
         return True
@@ -123,32 +114,6 @@ class Rooms:
     def _unfollow(self, project: str, done: asyncio.Future[ProjectHead | None]) -> None:
         if not done.cancelled() and done.exception() is None:
             self._storage.unfollow(project)
-
-    def relay(self, room: Room, states: tuple[AwarenessState, ...]) -> None:
-        """Tell the other gateways what clients of this one say of themselves."""
-        if self._storage.shared:
-            for state in states:
-                self._storage.tell(_topic(room), awareness_message((state,)))
-
-    def _hear(self, gateway: str, topic: str, message: bytes) -> None:
-        """Take what another gateway says of its clients; with no topic, that it is no more."""
-        owner = self._gateways.setdefault(gateway, gateway)
-        if not topic:
-            del self._gateways[gateway]
-            for room in self._rooms.values():
-                room.tell_awareness(room.awareness.withdraw(owner), relayed=True)
-            return
-        project, _, path = topic.partition("/")
-        room_ = self._rooms.get((project, path))
-        if room_ is None:
-            return
-        if message == _WHO_IS_THERE:
-            self.relay(room_, room_.awareness.states_but(self._gateways.values()))
-            return
-        said = parse_message(message)
-        if isinstance(said, AwarenessMessage):
-            now = asyncio.get_running_loop().time()
-            room_.tell_awareness(room_.awareness.receive(said.states, owner, now, bounded=False), relayed=True)
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
         for committed in batch:
@@ -169,14 +134,6 @@ class Rooms:
                 if room is not None:
                     self.forget(room)
                     room.close_all(TRY_LATER)
-
-    async def expire_awareness(self) -> None:
-        """Withdraw, now and then, the awareness of clients that are silent. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(_AWARENESS_CHECK_S)
-            now = asyncio.get_running_loop().time()
-            for room in list(self._rooms.values()):
-                room.tell_awareness(room.awareness.expire(now))
 
     def drain(self) -> None:
         """Send every client away, to another server or to this one when it is back."""

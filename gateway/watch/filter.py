@@ -12,6 +12,8 @@ class ChangeFilter(Struct, frozen=True):
 
     files: bool = True
     turns: bool = True
+    presence: bool = False
+    """Who is in the files, too."""
     prefix: str = ""
     paths: frozenset[str] | None = None
     """Only these files; None: all."""
@@ -25,9 +27,10 @@ class ChangeFilter(Struct, frozen=True):
         """The one file or turn that it is about; None if it is about more."""
         if self.turn is not None:
             return turn_topic(*self.turn)
-        if self.files and not self.turns and self.paths is not None and len(self.paths) == 1 and not self.prefix:
-            return file_topic(next(iter(self.paths)))
-        return None
+        if self.turns or self.files == self.presence or self.paths is None or len(self.paths) != 1 or self.prefix:
+            return None
+        (path,) = self.paths
+        return presence_topic(path) if self.presence else file_topic(path)
 
     @property
     def size(self) -> int:
@@ -39,11 +42,17 @@ class ChangeFilter(Struct, frozen=True):
         """Whether a change is part of it."""
         if isinstance(head, TurnHead):
             return self.turns and self.turn in (None, (head.session_id, head.turn_id))
+        return self.files and self._has(head.path)
+
+    def shows_presence(self, path: str) -> bool:
+        """Whether who is in a file is part of it."""
+        return self.presence and self._has(path)
+
+    def _has(self, path: str) -> bool:
         return (
-            self.files
-            and head.path.startswith(self.prefix)
-            and (self.paths is None or head.path in self.paths)
-            and (self.visible is None or head.path in self.visible)
+            path.startswith(self.prefix)
+            and (self.paths is None or path in self.paths)
+            and (self.visible is None or path in self.visible)
         )
 
     def seen_by(self, view: View) -> "ChangeFilter":
@@ -55,6 +64,7 @@ class ChangeFilter(Struct, frozen=True):
             self,
             files=self.files and view.may("read"),
             turns=self.turns and view.sees_turns,
+            presence=self.presence and view.may("read"),
             paths=paths,
             visible=view.paths if paths is None else None,
         )
@@ -62,6 +72,10 @@ class ChangeFilter(Struct, frozen=True):
 
 def file_topic(path: str) -> str:
     return f"file:{path}"
+
+
+def presence_topic(path: str) -> str:
+    return f"presence:{path}"
 
 
 def turn_topic(session_id: str, turn_id: str) -> str:

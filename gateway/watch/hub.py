@@ -58,6 +58,12 @@ class Hub:
                 project.close()
                 self.waiters.wake_all(project)
 
+    def presence_changed(self, name: str, path: str) -> None:
+        """Wake those who wait to hear who is in a file."""
+        project = self._projects.get(name)
+        if project is not None and project.members:
+            self.waiters.wake(project.take_presence_waiters(path))
+
     def drain(self) -> None:
         """Answer everybody who waits, now and from now on: the gateway is about to stop."""
         self.waiters.drain(self._projects.values())

@@ -6,7 +6,7 @@ Bounded, and to be forgotten at any time.
 from collections.abc import Callable
 
 from gateway.watch.answers import AnswerBudget, RememberedAnswers
-from gateway.watch.filter import ChangeFilter, file_topic, turn_topic
+from gateway.watch.filter import ChangeFilter, file_topic, presence_topic, turn_topic
 from storage import FileHead, ProjectHead, TurnHead
 
 _FILES_PER_PROJECT = 16_384
@@ -133,6 +133,13 @@ class WatchedProject:
         if len(self.turns) >= _TURNS_PER_PROJECT:
             del self.turns[next(iter(self.turns))]
         self.turns[key] = KnownTurn(head)
+
+    def take_presence_waiters(self, path: str) -> list[Waiter]:
+        """Those who wait to hear who is in a file; they do not wait any more."""
+        wanting = [waiter for waiter in self.general if waiter.filter.shows_presence(path)]
+        for waiter in wanting:
+            del self.general[waiter]
+        return [*self.by_topic.pop(presence_topic(path), ()), *wanting]
 
     def take_waiters(self, head: FileHead | TurnHead) -> list[Waiter]:
         """Those who wait for this change; they do not wait any more."""

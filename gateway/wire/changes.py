@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gateway.wire.presence import PresenceAnswer, PresenceQuestion
 from gateway.wire.values import LARGEST_INTEGER
 from storage import TurnStatus
 
@@ -93,6 +94,8 @@ class SyncRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """All of `updates` or none."""
     max_bytes: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)] = 4 * 2**20
     """How many bytes of updates may come back."""
+    presence: dict[str, PresenceQuestion] = {}
+    """By file: what the client says of itself there."""
 
 
 class SyncChange(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -117,3 +120,5 @@ class SyncAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
     more: bool
     """True where `max_bytes` was reached: ask again from `cursor`."""
     reset: bool | UnsetType = UNSET
+    presence: dict[str, PresenceAnswer] | UnsetType = UNSET
+    """Who is in the files that `presence` asked about, but those where that is what the client has."""

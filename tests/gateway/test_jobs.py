@@ -108,13 +108,13 @@ def test_a_job_that_ends_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_readiness_tells_of_a_job_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gateway.app import create_app
-    from gateway.rooms.rooms import Rooms
+    from gateway.presence.presence import Presence
     from gateway.settings import Settings
 
-    async def fail(rooms: Rooms) -> None:
+    async def fail(presence: Presence) -> None:
         raise LookupError("no such room")
 
-    monkeypatch.setattr(Rooms, "expire_awareness", fail)
+    monkeypatch.setattr(Presence, "expire", fail)
 
     async def work() -> None:
         gateway = create_app(Settings(database=f"sqlite:///{tmp_path / 'gateway.db'}"))

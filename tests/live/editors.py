@@ -126,6 +126,11 @@ class Editor:
         """Until it sees just these."""
         self._do("until_others", others=[{"name": name} for name in sorted(names)])
 
+    def cursors(self) -> list[list[str]]:
+        """Who of the others has a cursor, and the text that it selects."""
+        cursors: list[list[str]] = self._do("cursors")
+        return cursors
+
     def lose(self, count: int) -> None:
         self._do("lose", count=count)
 

@@ -83,6 +83,12 @@ const requests = {
   },
   until_others: (editor, { others }) => editor.until(() => JSON.stringify(editor.others()) === JSON.stringify(others)),
   say: (editor, { state }) => editor.provider.awareness.setLocalState(state),
+  // Who of the others has a cursor, and the text that it selects.
+  cursors: (editor) => editor.others().filter(({ cursor }) => cursor).map(({ user, cursor }) => {
+    const [from, to] = [cursor.anchor, cursor.head].map((position) => Y.createAbsolutePositionFromRelativePosition(
+      Y.createRelativePositionFromJSON(position), editor.doc).index)
+    return [user.name, editor.text.toString().slice(from, to)]
+  }),
   // Loses the next messages that would go out.
   lose: (editor, { count }) => {
     const socket = editor.provider.ws

@@ -42,6 +42,8 @@ from gateway.wire.problems import (
 _LIMIT = 1000
 _MOST = 10_000
 _KINDS = ("file", "turn")
+"""What is told unless something else is asked for."""
+_PRESENCE = "presence"
 _STRING = {"type": "string"}
 _DIFFS, _MOST_DIFFS = 100, 1000
 """How many entries an answer with differences has."""
@@ -142,7 +144,7 @@ class ChangeRoutes:
             Parameter("since", "The cursor that was followed so far; left out: from the start.", _STRING),
             Parameter("limit", f"At most so many; {_LIMIT} unless said.", _LIMIT_SCHEMA),
             Parameter("wait", "Seconds to wait for a change where there is none.", WAIT_SCHEMA),
-            Parameter("kinds", "`file`, `turn` or both, separated by a comma.", _STRING),
+            Parameter("kinds", "`file`, `turn` or both, separated by a comma; in a stream `presence`, too.", _STRING),
             Parameter("prefix", "Only files whose path begins so.", _STRING),
             Parameter("path", "Only this file; may be repeated.", {"type": "array", "items": _STRING}),
             Parameter("If-None-Match", "The cursor that is known, as a tag.", _STRING, "header"),
@@ -232,12 +234,13 @@ def _as_text(request: Request) -> tuple[str, int] | None:
 
 def _filter_of(request: Request) -> ChangeFilter:
     kinds = request.query_params.get("kinds", ",".join(_KINDS)).split(",")
-    if not set(kinds) <= set(_KINDS):
-        raise InvalidParameter("kinds", f"they are {' and '.join(_KINDS)}, separated by a comma")
+    if not set(kinds) <= {*_KINDS, _PRESENCE}:
+        raise InvalidParameter("kinds", f"they are {', '.join(_KINDS)} and {_PRESENCE}, separated by a comma")
     paths = request.query_params.getlist("path")
     filter_ = ChangeFilter(
         files="file" in kinds,
         turns="turn" in kinds,
+        presence=_PRESENCE in kinds,
         prefix=request.query_params.get("prefix", ""),
         paths=frozenset(map(checked_path, paths)) if paths else None,
     )

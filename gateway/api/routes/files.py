@@ -28,6 +28,7 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change
+from gateway.presence.writers import Writers
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.wire.files import EditRequest, MoveRequest, Receipt
@@ -107,9 +108,10 @@ _WRITE = (
 class FileRoutes:
     """The requests on one file."""
 
-    def __init__(self, files: Files, hub: Hub, *, body_limit: int) -> None:
+    def __init__(self, files: Files, hub: Hub, writers: Writers, *, body_limit: int) -> None:
         self._files = files
         self._hub = hub
+        self._writers = writers
         self._body_limit = body_limit
 
     @operation(
@@ -286,6 +288,7 @@ class FileRoutes:
 
     async def _revised(self, request: Request, project: str, written: Written, root: str) -> Response:
         """The receipt of a revision, or with `Prefer: return=representation` (RFC 7240) the text after it."""
+        self._writers.show(project, written, author_of(request), root, access_of(request.scope).subject)
         noted = _noted(request, written)
         if not _prefers_representation(request):
             return noted

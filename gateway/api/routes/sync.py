@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from gateway.api.operation import operation
 from gateway.api.routes.files import AUTHOR, author_of
+from gateway.api.routes.presence import check_presence, say_presence
 from gateway.changes.sync import Sync
 from gateway.http.permission import note, require, view_of
 from gateway.http.requests import (
@@ -17,6 +18,7 @@ from gateway.http.requests import (
     read_body,
     require_media_type,
 )
+from gateway.presence.presence import Presence
 from gateway.wire.changes import SyncAnswer, SyncRequest
 from gateway.wire.files import Receipt
 from gateway.wire.media_types import JSON, MSGPACK
@@ -39,8 +41,9 @@ from gateway.wire.problems import (
 class SyncRoutes:
     """Push and pull."""
 
-    def __init__(self, sync: Sync, *, body_limit: int) -> None:
+    def __init__(self, sync: Sync, presence: Presence, *, body_limit: int) -> None:
         self._sync = sync
+        self._presence = presence
         self._body_limit = body_limit
 
     @operation(
@@ -76,10 +79,13 @@ class SyncRoutes:
         asked = decode_msgpack(body, SyncRequest) if packed else decode_json(body, SyncRequest)
         if asked.updates:
             require(request, "write")
+        said = check_presence(request, asked.presence)
         answer = await self._sync.exchange(project, asked, author_of(request), view_of(request).paths)
         for path, result in answer.results.items():
             if isinstance(result, Receipt) and result.changed:
                 note(request, "write", path=path, version=result.version)
+        if asked.presence:
+            answer = msgspec.structs.replace(answer, presence=say_presence(request, self._presence, said))
         offers = (MSGPACK, JSON) if packed else (JSON, MSGPACK)
         if prefers(header(request, b"accept"), offers) == MSGPACK:
             return Response(msgspec.msgpack.encode(answer), media_type=MSGPACK)

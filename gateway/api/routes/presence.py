@@ -1,0 +1,181 @@
+"""Who is in a file: read it, wait for it to change, say that one is there oneself."""
+
+import contextlib
+from collections.abc import Mapping
+
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
+from gateway.http.permission import access_of, view_of
+from gateway.http.requests import (
+    checked_path,
+    decode_json,
+    file_path,
+    if_none_match,
+    json_bytes,
+    project_id,
+    read_body,
+    require_media_type,
+)
+from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change
+from gateway.presence.presence import LONGEST_STATE, Presence, encode_state
+from gateway.watch.filter import ChangeFilter
+from gateway.watch.hub import Hub
+from gateway.wire.media_types import JSON
+from gateway.wire.presence import LARGEST_CLIENT, PresenceAnswer, PresenceQuestion, PresenceState
+from gateway.wire.problems import (
+    BodyTooLarge,
+    FileNotFound,
+    InvalidBody,
+    InvalidParameter,
+    InvalidPath,
+    Overloaded,
+    ProjectNotFound,
+    UnsupportedMediaType,
+)
+
+_FILE = "/api/projects/{project}/presence/{path:file}"
+_CLIENT = "/api/projects/{project}/presence/{path:file}/{client_id}"
+_STATES_LIMIT = 2 * LONGEST_STATE
+"""Bytes of the body: a state written with escapes and spaces may be longer than as it is kept."""
+
+
+class PresenceRoutes:
+    """The requests on who is in a file."""
+
+    def __init__(self, presence: Presence, hub: Hub) -> None:
+        self._presence = presence
+        self._hub = hub
+
+    @operation(
+        "GET",
+        _FILE,
+        name="readPresence",
+        summary="Who is in a file.",
+        scope="read",
+        parameters=(
+            Parameter("wait", "Seconds to wait for another answer than the one of `If-None-Match`.", WAIT_SCHEMA),
+            Parameter("If-None-Match", "The tag of the last answer.", {"type": "string"}, "header"),
+        ),
+        headers=("ETag",),
+        answers={200: {JSON: PresenceAnswer}, 304: {}},
+        problems=(InvalidParameter, InvalidPath, ProjectNotFound, FileNotFound, Overloaded),
+    )
+    async def read(self, request: Request) -> Response:
+        """`GET P/presence/{path}`."""
+        project, path = project_id(request), file_path(request)
+        wait, tags = parse_wait(request), if_none_match(request)
+        watched = await self._hub.require(project)
+        answer = self._presence.answer(project, path)
+        headers = {"ETag": f'"{answer.version}"'}
+        if tags is None or not tags.match(answer.version):
+            return Response(json_bytes(answer), headers=headers, media_type=JSON)
+        position = self._presence.position(project, path)
+        wait_for_change(
+            request,
+            wait,
+            watched,
+            watched.head,
+            ChangeFilter(files=False, turns=False, presence=True, paths=frozenset([path])),
+            moved=lambda: self._presence.position(project, path) != position,
+        )
+        return Response(status_code=304, headers={**headers, **empty_after_wait(request)})
+
+    @operation(
+        "PUT",
+        _CLIENT,
+        name="putPresence",
+        summary="Say that a client is in a file, for some seconds; the answer is everybody who is.",
+        scope="read",
+        body={JSON: PresenceState},
+        headers=("ETag",),
+        answers={200: {JSON: PresenceAnswer}},
+        problems=(
+            InvalidParameter,
+            InvalidPath,
+            InvalidBody,
+            ProjectNotFound,
+            FileNotFound,
+            BodyTooLarge,
+            UnsupportedMediaType,
+            Overloaded,
+        ),
+    )
+    async def put(self, request: Request) -> Response:
+        """`PUT P/presence/{path}/{client_id}`."""
+        project, path, client = project_id(request), file_path(request), _client(request)
+        require_media_type(request, JSON)
+        said = decode_json(await read_body(request, _STATES_LIMIT), PresenceState)
+        await self._hub.require(project)
+        _require_own(request, self._presence, project, path, client)
+        subject = access_of(request.scope).subject
+        self._presence.say(project, path, client, said.state, seconds=said.ttl, clock=said.clock, subject=subject)
+        answer = self._presence.answer(project, path)
+        return Response(json_bytes(answer), headers={"ETag": f'"{answer.version}"'}, media_type=JSON)
+
+    @operation(
+        "DELETE",
+        _CLIENT,
+        name="deletePresence",
+        summary="Say that a client is not in a file any more.",
+        scope="read",
+        answers={204: {}},
+        problems=(InvalidParameter, InvalidPath, ProjectNotFound, FileNotFound),
+    )
+    async def delete(self, request: Request) -> Response:
+        """`DELETE P/presence/{path}/{client_id}`."""
+        project, path, client = project_id(request), file_path(request), _client(request)
+        await self._hub.require(project)
+        _require_own(request, self._presence, project, path, client)
+        self._presence.leave(project, path, client)
+        return Response(status_code=204)
+
+
+def _client(request: Request) -> int:
+    text: str = request.path_params["client_id"]
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= LARGEST_CLIENT):
+        raise InvalidParameter("client_id", f"it is a whole number from 0 to {LARGEST_CLIENT}: that of the Y.Doc")
+    return int(text)
+
+
+def _require_own(request: Request, presence: Presence, project: str, path: str, client: int) -> None:
+    """Raises InvalidParameter where another subject speaks for a client."""
+    speaker = presence.speaker(project, path, client)
+    if speaker is not None and speaker != access_of(request.scope).subject:
+        raise InvalidParameter("client_id", f"another subject speaks for the client {client}")
+
+
+def check_presence(request: Request, asked: Mapping[str, PresenceQuestion]) -> dict[str, PresenceQuestion]:
+    """What a request says and asks of presence, without files that do not exist for who asks.
+
+    Raises:
+        InvalidPath, BodyTooLarge
+    """
+    for question in asked.values():
+        if question.state is not None:
+            encode_state(question.state)
+    return {path: question for path, question in asked.items() if view_of(request).sees(checked_path(path))}
+
+
+def say_presence(
+    request: Request, presence: Presence, said: Mapping[str, PresenceQuestion]
+) -> dict[str, PresenceAnswer]:
+    """Take what a request says of presence, as far as there is room for it and nobody else speaks for the client;
+    returns who is where, but where that is known."""
+    project, subject = project_id(request), access_of(request.scope).subject
+    answers = {}
+    for path, question in said.items():
+        client = question.client_id
+        if client is not UNSET and presence.speaker(project, path, client) in (None, subject):
+            if question.state is None:
+                presence.leave(project, path, client)
+            else:
+                with contextlib.suppress(Overloaded):
+                    ttl, clock = question.ttl, question.clock
+                    presence.say(project, path, client, question.state, seconds=ttl, clock=clock, subject=subject)
+        answer = presence.answer(project, path)
+        if answer.version != question.version:
+            answers[path] = answer
+    return answers

@@ -1,0 +1,228 @@
+"""Who is in the files of all projects. Rooms are told at once, all others twenty times a second at most."""
+
+import asyncio
+import os
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from gateway.presence.file_presence import FilePresence, News
+from gateway.watch.filter import ChangeFilter
+from gateway.watch.hub import Hub
+from gateway.wire.presence import PresenceAnswer, PresenceEvent
+from gateway.wire.problems import BodyTooLarge, Overloaded
+from gateway.yjs.messages import AwarenessState
+from storage import Storage
+
+LONGEST_STATE = 64 * 1024
+"""Bytes of what a client may say of itself over HTTP, as JSON."""
+_CLIENTS_PER_FILE = 1000
+_ALL_STATES = 64 * 2**20
+"""Characters of all states from which on none are taken over HTTP."""
+_CHECK_S = 5.0
+_TOLD_EVERY_S = 0.05
+_REMEMBERED_S = 60.0
+"""For how long it is known that a file was left by everybody: a slow stream is still to be told."""
+_RELAYED_S = 75.0
+"""After how long a client of another gateway is withdrawn of which nothing was heard, not even that it has left."""
+_WHO_IS_THERE = b"?"
+"""What a gateway asks the others of a file."""
+
+_Relayed = list[tuple[int, int, str, str | None]]
+
+
+class Presence:
+    """The presence of all files."""
+
+    def __init__(self, storage: Storage, hub: Hub) -> None:
+        self._storage = storage
+        self._hub = hub
+        self._files: dict[tuple[str, str], FilePresence] = {}
+        self._of_project: dict[str, dict[FilePresence, None]] = {}
+        self._run = os.urandom(5).hex()
+        """Versions of another run of the gateway are not mistaken for ones of this run."""
+        self._position = 0
+        self._positions: dict[str, int] = {}
+        """Where each project stands."""
+        self._size = 0
+        self._untold: dict[FilePresence, None] = {}
+        self._gateways: dict[str, str] = {}
+        """Other gateways, each of which owns what it says of its clients."""
+        storage.hear(self._hear)
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    # Rooms
+
+    def join(self, project: str, path: str, listener: News) -> FilePresence:
+        """The presence of a file, for somebody who is told at once of all that is said there."""
+        key = (project, path)
+        file = self._files.get(key)
+        if file is None:
+            file = self._open(key)
+            if self._storage.shared:
+                self._storage.tell(_topic(file), _WHO_IS_THERE)
+        file.listeners[listener] = None
+        return file
+
+    def part(self, file: FilePresence, listener: News) -> None:
+        """Tell somebody nothing more."""
+        file.listeners.pop(listener, None)
+
+    # HTTP
+
+    def answer(self, project: str, path: str) -> PresenceAnswer:
+        """Everybody who is in a file."""
+        file = self._files.get((project, path))
+        return PresenceAnswer([], self._version_at(0)) if file is None else file.answer()
+
+    def position(self, project: str, path: str) -> int:
+        """Where a file stands in the order of what was said: another number once it is another answer."""
+        file = self._files.get((project, path))
+        return 0 if file is None else file.position
+
+    def say(
+        self,
+        project: str,
+        path: str,
+        client: int,
+        state: dict[str, Any],
+        *,
+        seconds: float,
+        clock: int | UnsetType = UNSET,
+        subject: str | None = None,
+    ) -> None:
+        """Take what a client says of itself in a file.
+
+        Raises:
+            BodyTooLarge, Overloaded
+        """
+        text = encode_state(state)
+        file = self._files.get((project, path)) or self._open((project, path))
+        if self._size + len(text) > _ALL_STATES or (
+            len(file.awareness) >= _CLIENTS_PER_FILE and file.awareness.get(client) is None
+        ):
+            raise Overloaded("too many clients say where they are; try again later")
+        file.say(client, text, None if clock is UNSET else clock, seconds, subject)
+
+    def leave(self, project: str, path: str, client: int) -> None:
+        """Withdraw a client from a file, if it is there."""
+        file = self._files.get((project, path))
+        if file is not None:
+            file.leave(client)
+
+    def speaker(self, project: str, path: str, client: int) -> str | None:
+        """The subject that speaks for a client in a file; None: nobody, or one without a name."""
+        file = self._files.get((project, path))
+        present = None if file is None else file.awareness.get(client)
+        return None if present is None else present.subject
+
+    # Event streams
+
+    def position_of(self, project: str) -> int:
+        """Where a project stands in the order of what was said: of what came later nobody was told before."""
+        return self._positions.get(project, 0)
+
+    def events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
+        """The files in which something was said after a position, as server-sent events; the position after them."""
+        events = []
+        for file in list(self._of_project.get(project, ())):
+            if file.position > since and (since or len(file.awareness)) and filter_.shows_presence(file.path):
+                answer = file.answer()
+                event = PresenceEvent(file.path, answer.clients, answer.version)
+                events.append(b"event: presence\ndata: %b\n\n" % msgspec.json.encode(event))
+        return b"".join(events), max(since, self.position_of(project))
+
+    # What happens in a file
+
+    def version(self, file: FilePresence) -> str:
+        return self._version_at(file.position)
+
+    def _version_at(self, position: int) -> str:
+        return f"{self._run}.{position}"
+
+    def note(self, file: FilePresence, size: int, *, visible: bool) -> None:
+        self._size += size
+        if not visible:
+            return
+        self._position += 1
+        file.position, file.changed = self._position, self.now()
+        self._positions[file.project] = self._position
+        if not self._untold:
+            asyncio.get_running_loop().call_later(_TOLD_EVERY_S, self._tell)
+        self._untold[file] = None
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, {}
+        for file in untold:
+            self._hub.presence_changed(file.project, file.path)
+
+    def _open(self, key: tuple[str, str]) -> FilePresence:
+        file = self._files[key] = FilePresence(self, *key)
+        self._of_project.setdefault(key[0], {})[file] = None
+        return file
+
+    async def expire(self) -> None:
+        """Withdraw, now and then, the clients that are silent, and forget files that nobody is in. Runs until
+        cancelled."""
+        while True:
+            await asyncio.sleep(_CHECK_S)
+            for file in list(self._files.values()):
+                file.expire()
+                if not len(file.awareness) and not file.listeners and self.now() - file.changed > _REMEMBERED_S:
+                    self._forget(file)
+
+    def _forget(self, file: FilePresence) -> None:
+        del self._files[file.project, file.path]
+        files = self._of_project[file.project]
+        del files[file]
+        if not files:
+            del self._of_project[file.project]
+            self._positions.pop(file.project, None)
+
+    # Other gateways
+
+    def relay(self, file: FilePresence, states: tuple[AwarenessState, ...]) -> None:
+        if self._storage.shared:
+            subjects = {present.state.client: present.subject for present in file.awareness}
+            for state in states:
+                said: _Relayed = [(state.client, state.clock, state.state, subjects.get(state.client))]
+                self._storage.tell(_topic(file), msgspec.msgpack.encode(said))
+
+    def _hear(self, gateway: str, topic: str, message: bytes) -> None:
+        """Take what another gateway says of its clients; with no topic, that it is no more."""
+        owner = self._gateways.setdefault(gateway, gateway)
+        if not topic:
+            del self._gateways[gateway]
+            for file in list(self._files.values()):
+                file.withdraw(owner, relayed=True)
+            return
+        project, _, path = topic.partition("/")
+        known = self._files.get((project, path))
+        if message == _WHO_IS_THERE:
+            if known is not None:
+                self.relay(known, known.awareness.states_but(self._gateways.values()))
+            return
+        for client, clock, state, subject in msgspec.msgpack.decode(message, type=_Relayed):
+            known = known or self._open((project, path))
+            states = (AwarenessState(client, clock, state),)
+            known.receive(states, owner, seconds=_RELAYED_S, subject=subject, relayed=True)
+
+
+def _topic(file: FilePresence) -> str:
+    """The name of a file between gateways. No id of a project has a slash."""
+    return f"{file.project}/{file.path}"
+
+
+def encode_state(state: dict[str, Any]) -> str:
+    """What a client says of itself as JSON.
+
+    Raises:
+        BodyTooLarge
+    """
+    text = msgspec.json.encode(state)
+    if len(text) > LONGEST_STATE:
+        raise BodyTooLarge(LONGEST_STATE)
+    return text.decode()
