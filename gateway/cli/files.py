@@ -144,8 +144,11 @@ async def put(
     json: bool,
     file: Annotated[Path, typer.Argument(help="The file with the text; - for stdin.", allow_dash=True)],
     path: Annotated[str | None, typer.Argument(help="The path at the gateway; the file's name unless said.")] = None,
+    base: Annotated[
+        int | None, typer.Option(help="The version that the text was made of; 0: there is no such file.", min=0)
+    ] = None,
 ) -> None:
-    """Make the text of a file this, by the smallest edit."""
+    """Make the text of a file this, by the smallest edit. With --base, what others wrote since that version stays."""
     if path is None and str(file) == "-":
         raise typer.BadParameter("text from stdin needs a path")
     try:
@@ -154,11 +157,12 @@ async def put(
         _fail(f"{file} is not UTF-8 text (byte {fault.start})")
     except OSError as fault:
         _fail(f"{file}: {fault.strerror}")
-    receipt = (await files.put_text(path or file.name, text)).value
+    receipt = (await files.put_text(path or file.name, text, base_version=base)).value
     if json:
         print_json(receipt)
     else:
-        _echo(f"{receipt.path}: version {receipt.version}{'' if receipt.changed else ', unchanged'}")
+        merged = ", merged" if receipt.merged is True else ""
+        _echo(f"{receipt.path}: version {receipt.version}{merged}{'' if receipt.changed else ', unchanged'}")
 
 
 @on_project

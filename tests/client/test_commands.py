@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gateway.client import GatewayClient
 from gateway.client.answers import WithETag
 from gateway.client.errors import NoAnswer
 from gateway.client.folder.files import Folder, FolderState
@@ -88,6 +89,17 @@ def test_files_are_put_listed_printed_moved_and_removed(commands: Commands) -> N
     assert commands.json("mv", path, "b.md")["path"] == "b.md"
     assert commands("rm", "b.md") == "b.md: deleted\n"
     assert commands.json("ls") == []
+
+
+def test_a_text_with_its_base_keeps_what_others_wrote_since(commands: Commands) -> None:
+    commands.run("put", "-", "list.md", given=b"milk\nbread\n")
+    commands.write("list.md", "milk\nbread\nbutter\n")
+    result = commands.run("put", "-", "list.md", "--base", "1", given=b"Monday:\nmilk\nbread\n")
+    assert result.stdout == b"list.md: version 3, merged\n"
+    assert commands("cat", "list.md") == "Monday:\nmilk\nbread\nbutter\n"
+    refused = commands.run("put", "-", "list.md", "--base", "0", given=b"another", code=1)
+    assert b"precondition_failed" in refused.stderr
+    assert commands.run("put", "-", "new.md", "--base", "0", given=b"new").stdout == b"new.md: version 1\n"
 
 
 def test_what_was_deleted_is_listed_and_comes_back(commands: Commands) -> None:
@@ -191,6 +203,32 @@ def test_an_edit_here_is_never_overwritten_and_push_merges_it(commands: Commands
     assert commands("push", "work") == "merged: a.md\n"
     assert commands.local("a.md").read_text() == commands.read("a.md") == "one here\ntwo\nthree there\n"
     assert commands("pull", "work") == commands("push", "work") == "up to date\n"
+
+
+def test_a_push_is_one_request_also_where_it_merges(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands.write("a.md", "one\ntwo\n")
+    commands("pull", "work")
+    commands.edit("a.md", "one\ntwo\nhere\n")
+    commands.write("a.md", "there\none\ntwo\n")
+    folder = Folder(commands.local(""))
+    state = folder.load_state()
+    assert state is not None
+    sent: list[tuple[str, dict[str, Any]]] = []
+    send = GatewayClient.send
+
+    async def noted(client: GatewayClient, method: str, path: str, **options: Any) -> Any:
+        sent.append((method, options.get("params") or {}))
+        return await send(client, method, path, **options)
+
+    async def push() -> list[Outcome]:
+        async with GatewayClient(commands.environment["GATEWAY_URL"]) as client:
+            return await FolderSync(folder, client.project(commands.project), state, lambda *_: None).push()
+
+    monkeypatch.setattr(GatewayClient, "send", noted)
+    assert asyncio.run(push()) == [Outcome("a.md", "merged")]
+    assert [method for method, _ in sent] == ["PUT", "GET"]  # and the merged text
+    assert sent[0][1]["base_version"] == 1
+    assert commands.local("a.md").read_text() == commands.read("a.md") == "there\none\ntwo\nhere\n"
 
 
 Meeting = Callable[[Commands], None]

@@ -1,14 +1,13 @@
 """A folder and a project, brought together by `pull` and `push`: only what changed moves, and nothing is overwritten.
 
-A file that changed on both sides is a conflict for `pull`, which keeps what is here. For `push` it is none: the edit is
-made in the version that it was made of, as a Yjs update, and the gateway merges it with what others did meanwhile.
+A file that changed on both sides is a conflict for `pull`, which keeps what is here. For `push` it is none: it names
+the version that was edited, and the gateway merges the edit with what others did meanwhile.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal
 
-import pycrdt
 from msgspec import Struct
 
 from gateway.client import GatewayError, Project
@@ -16,7 +15,6 @@ from gateway.client.answers import WithETag
 from gateway.client.errors import FileDeleted, FileNotFound, NotAText, PreconditionFailed, ProjectNotFound
 from gateway.client.folder.files import Folder, FolderState, KnownFile, UnsafePath
 from gateway.wire.changes import FileChange, StatusAnswer
-from gateway.yjs.text_edits import apply_edits, smallest_edits
 
 Action = Literal["pulled", "pushed", "merged", "deleted here", "deleted there", "conflict", "left out"]
 Side = Literal["same", "new", "edited", "deleted"]
@@ -24,7 +22,6 @@ Progress = Callable[[int, int], None]
 """Told how many files of how many are done."""
 
 _AT_ONCE = 8
-_ROOT = "content"
 
 
 class Outcome(Struct, frozen=True, omit_defaults=True):
@@ -231,11 +228,16 @@ class FolderSync:
         except UnicodeDecodeError as fault:
             return Outcome(path, "left out", f"it is not UTF-8 text (byte {fault.start})")
         try:
-            written = await self._project.put_text(
-                path, text, if_match=None if known is None else known.tag, create=known is None
-            )
-        except (PreconditionFailed, FileDeleted, FileNotFound):
-            return await (self._meet(path, content) if known is None else self._merge(path, known, text))
+            written = await self._project.put_text(path, text, base_version=0 if known is None else known.version)
+        except (FileDeleted, FileNotFound):
+            return self._unresolved(path, Outcome(path, "conflict", "deleted there, edited here; it is kept"))
+        except PreconditionFailed:
+            if known is None:
+                return await self._meet(path, content)
+            detail = "the version that was edited is not kept any more; what is here is kept"
+            return self._unresolved(path, Outcome(path, "conflict", detail))
+        if written.value.merged is True:
+            return await self._take_merged(path, content)
         self._remember(path, written, content, written.value.version)
         return Outcome(path, "pushed")
 
@@ -263,21 +265,14 @@ class FolderSync:
             return None
         return self._unresolved(path, Outcome(path, "conflict", "another file is there; what is here is kept"))
 
-    async def _merge(self, path: str, known: KnownFile, text: str) -> Outcome:
-        """The same edit in the version that it was made of; the gateway merges it with the edits since."""
-        life = known.tag.partition(".")[0]
-        try:
-            base = await self._project.read_update(path, at_version=known.version)
-            if base.incarnation != life or base.update is None:
-                raise _AnotherLife
-            await self._project.append_update(path, edit_update(base.update, text), incarnation=life)
-            merged = await self._project.read_text(path)
-        except (FileDeleted, FileNotFound, _AnotherLife):
-            return self._unresolved(path, Outcome(path, "conflict", "deleted there, edited here; it is kept"))
+    async def _take_merged(self, path: str, pushed: bytes) -> Outcome:
+        """The gateway merged what was pushed with the edits of others: the folder gets the merged text."""
+        merged = await self._project.read_text(path)
         content = merged.value.encode()
-        if self._folder.read(path) != text.encode():
+        if self._folder.read(path) != pushed:
             return self._unresolved(path, Outcome(path, "conflict", "edited again while it was pushed; push once more"))
-        self._folder.write(path, content)
+        if content != pushed:
+            self._folder.write(path, content)
         self._remember(path, merged, content)
         return Outcome(path, "merged")
 
@@ -302,20 +297,6 @@ class FolderSync:
 def _concerns_all(error: GatewayError) -> bool:
     """Whether an error would meet every other file as well: the gateway is not there, is full, or wants credentials."""
     return error.status is None or error.status in (401, 407, 421, 429, 502, 503, 504, 507)
-
-
-class _AnotherLife(Exception):
-    """The file was deleted and created again since the edit began."""
-
-
-def edit_update(base: bytes, text: str) -> bytes:
-    """The smallest edit of a document's text, as an update that builds on the document."""
-    doc: pycrdt.Doc[Any] = pycrdt.Doc()
-    doc.apply_update(base)
-    before = doc.get_state()
-    content = doc.get(_ROOT, type=pycrdt.Text)
-    apply_edits(content, smallest_edits(str(content), text))
-    return doc.get_update(before)
 
 
 def conflicts(outcomes: Iterable[Outcome]) -> bool:
