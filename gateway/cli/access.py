@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Url = Annotated[str | None, typer.Option(help="A gateway that runs: http://host:8000.", envvar="GATEWAY_URL")]
+Url = Annotated[str | None, typer.Option(help="URL of a running gateway: http://host:8000.", envvar="GATEWAY_URL")]
 Database = Annotated[
-    str | None, typer.Option(help="The database of a gateway that does not run: sqlite:///file.db (GATEWAY_DATABASE).")
+    str | None, typer.Option(help="Database URL of a stopped gateway: sqlite:///file.db (GATEWAY_DATABASE).")
 ]
 
-tokens = typer.Typer(name="token", help="Tokens: who may do what.", no_args_is_help=True)
+tokens = typer.Typer(name="token", help="Create, list and revoke access tokens.", no_args_is_help=True)
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -34,17 +34,22 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 @tokens.command("create")
 def create(
-    name: Annotated[str, typer.Option(help="What the token is for; also its subject, unless that is given.")],
+    name: Annotated[str, typer.Option(help="Name of the token; also its subject, unless --subject is given.")],
     project: Annotated[
-        list[str] | None, typer.Option(help="A project that it grants; `*` at the end matches. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="A project that the token grants access to; a trailing `*` matches any suffix. May be repeated."
+        ),
     ] = None,
     scope: Annotated[str, typer.Option(help="read, write, admin, turns; several with spaces between.")] = "read",
     path: Annotated[
-        list[str] | None, typer.Option(help="Only this folder (docs/) or file of the projects. May be repeated.")
+        list[str] | None, typer.Option(help="Grant only this folder (docs/) or file of the projects. May be repeated.")
     ] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="Grant everything: all projects, tokens, the audit.")] = False,
-    subject: Annotated[str | None, typer.Option(help="Who asks with it: the author of what it writes.")] = None,
-    expires: Annotated[str | None, typer.Option(help="After how long it ends: 12h, 30d.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="Grant all projects, tokens and the audit log.")] = False,
+    subject: Annotated[
+        str | None, typer.Option(help="The subject: the author of everything written with the token.")
+    ] = None,
+    expires: Annotated[str | None, typer.Option(help="Lifetime of the token: 12h, 30d.")] = None,
     url: Url = None,
     token: Token = None,
     database: Database = None,
@@ -128,16 +133,16 @@ def revoke(
 
 
 def audit(
-    project: Annotated[str | None, typer.Option(help="Only what happened in this project.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Only what this subject did.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only what happened since: 2026-11-29T12:00:00Z.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many entries.", min=1, max=1000)] = 100,
+    project: Annotated[str | None, typer.Option(help="Only entries of this project.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only entries of this subject.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only entries since this time: 2026-11-29T12:00:00Z.")] = None,
+    limit: Annotated[int, typer.Option(help="Maximum number of entries.", min=1, max=1000)] = 100,
     url: Url = None,
     token: Token = None,
     database: Database = None,
     json: Json = False,
 ) -> None:
-    """Show who did what, newest first: time, subject, credential, action, project, path, version."""
+    """Show the audit log, newest first: time, subject, credential, action, project, path, version."""
 
     async def ask(client: "GatewayClient") -> Any:
         return (await client.audit(project=project, subject=subject, since=since, limit=limit)).entries

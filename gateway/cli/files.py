@@ -36,7 +36,7 @@ _MARKS = {"same": " ", "new": "A", "edited": "M", "deleted": "D"}
 class Target(Struct, frozen=True):
     """The options of every command: where the project is, and how to print."""
 
-    url: Annotated[str | None, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")] = None
+    url: Annotated[str | None, typer.Option(help="URL of the gateway: http://host:8000.", envvar="GATEWAY_URL")] = None
     project: Annotated[str | None, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")] = None
     token: Token = None
     json: Json = False
@@ -105,8 +105,8 @@ def add_to(main: typer.Typer) -> None:
 async def ls(
     files: "Project",
     json: bool,
-    prefix: Annotated[str, typer.Argument(help="Only paths that begin with this.")] = "",
-    deleted: Annotated[bool, typer.Option("--deleted", help="List the files that were deleted.")] = False,
+    prefix: Annotated[str, typer.Argument(help="Only paths with this prefix.")] = "",
+    deleted: Annotated[bool, typer.Option("--deleted", help="List deleted files.")] = False,
 ) -> None:
     """List the files: version, time, stored bytes, path. With --deleted: version, time, who deleted the file, path."""
     if deleted:
@@ -128,7 +128,7 @@ async def cat(
     files: "Project",
     json: bool,
     path: FilePath,
-    version: Annotated[int | None, typer.Option(help="As it was at this version.")] = None,
+    version: Annotated[int | None, typer.Option(help="Read the file at this version.")] = None,
 ) -> None:
     """Print the text of a file."""
     text = await files.read_text(path, at_version=version)
@@ -142,13 +142,13 @@ async def cat(
 async def put(
     files: "Project",
     json: bool,
-    file: Annotated[Path, typer.Argument(help="The file with the text; - for stdin.", allow_dash=True)],
-    path: Annotated[str | None, typer.Argument(help="The path at the gateway; the file's name unless said.")] = None,
+    file: Annotated[Path, typer.Argument(help="The file to upload; - for stdin.", allow_dash=True)],
+    path: Annotated[str | None, typer.Argument(help="The path at the gateway (default: the name of the file).")] = None,
     base: Annotated[
         int | None, typer.Option(help="The version that the text was made of; 0: there is no such file.", min=0)
     ] = None,
 ) -> None:
-    """Make the text of a file this, by the smallest edit. With --base, what others wrote since that version stays."""
+    """Upload a local file (or stdin) as a minimal edit. With --base, what others wrote since that version stays."""
     if path is None and str(file) == "-":
         raise typer.BadParameter("text from stdin needs a path")
     try:
@@ -184,10 +184,10 @@ async def rm(
 async def mv(
     files: "Project",
     json: bool,
-    source: Annotated[str, typer.Argument(help="The path that the file has.", metavar="FROM")],
-    target: Annotated[str, typer.Argument(help="The path that it is to have.", metavar="TO")],
+    source: Annotated[str, typer.Argument(help="The present path.", metavar="FROM")],
+    target: Annotated[str, typer.Argument(help="The new path.", metavar="TO")],
 ) -> None:
-    """Give a file another path."""
+    """Rename or move a file."""
     receipt = (await files.move(source, target)).value
     if json:
         print_json(receipt)
@@ -201,10 +201,10 @@ async def restore(
     json: bool,
     path: FilePath,
     version: Annotated[
-        int | None, typer.Option(help="The version; of a deleted file the last one unless said.", min=1)
+        int | None, typer.Option(help="The version (default for a deleted file: its last version).", min=1)
     ] = None,
 ) -> None:
-    """Make the content of a file what it was at a version, or bring a deleted file back."""
+    """Restore a file to an earlier version, or restore a deleted file."""
     wanted = version or await _last_before_deletion(files, path)
     receipt = (await files.restore(path, wanted)).value
     if json:
@@ -227,9 +227,9 @@ async def _last_before_deletion(files: "Project", path: str) -> int:
 async def watch(
     files: "Project",
     json: bool,
-    prefix: Annotated[str, typer.Argument(help="Only paths that begin with this.")] = "",
+    prefix: Annotated[str, typer.Argument(help="Only paths with this prefix.")] = "",
 ) -> None:
-    """Print every change of a file from now on, until interrupted."""
+    """Print changes as they happen, until interrupted."""
     with contextlib.suppress(asyncio.CancelledError):  # which is how an interrupt comes
         await _watch(files, json, prefix)
 
@@ -255,7 +255,7 @@ async def history(
     files: "Project",
     json: bool,
     path: FilePath,
-    limit: Annotated[int, typer.Option(help="At most so many, newest first.", min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(help="Maximum number of entries, newest first.", min=1, max=1000)] = 20,
 ) -> None:
     """List the versions of a file: version, time, stored bytes, author."""
     versions = (await files.history(path, limit=limit)).versions
@@ -280,12 +280,10 @@ async def history(
 async def log(
     files: "Project",
     json: bool,
-    prefix: Annotated[str, typer.Argument(help="Only files whose path begins with this.")] = "",
-    since: Annotated[
-        str | None, typer.Option(help="A cursor: what changed after it. Left out: all that there is.")
-    ] = None,
+    prefix: Annotated[str, typer.Argument(help="Only files with this path prefix.")] = "",
+    since: Annotated[str | None, typer.Option(help="A cursor; show changes after it (default: everything).")] = None,
 ) -> None:
-    """Print what changed in the texts since a cursor, with authors, and the turns. Last comes the next cursor.
+    """Print text diffs and turns since a cursor, with authors, and finally the next cursor.
 
     With --json one entry a line, and the cursor in the last one.
     """
@@ -332,7 +330,7 @@ def _show_differences(differences: Sequence["Difference"], json: bool) -> None:
 
 @in_folder("Looking", _show_differences, saved=False)
 async def status(sync: "FolderSync", json: bool, directory: Directory = Path(".")) -> Sequence["Difference"]:
-    """Say which files differ between a folder and the project: A new, M edited, D deleted; here, then there."""
+    """Show differences (like `git status --short`): A new, M modified, D deleted; local, then remote."""
     return await sync.differences()
 
 
@@ -368,7 +366,7 @@ def _show_outcomes(moved: _Moved, json: bool) -> None:
 
 @in_folder("Pulling", _show_outcomes)
 async def pull(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
-    """Bring what changed in the project into a folder. An edit made there is never overwritten.
+    """Download changes of the project into a folder. Local edits are never overwritten.
 
     Files that .gitignore names are left alone. What was pulled is kept in DIR/.yjs-gateway. Exits with 1 if there is a
     conflict.
@@ -378,7 +376,7 @@ async def pull(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
 
 @in_folder("Pushing", _show_outcomes)
 async def push(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
-    """Bring what changed in a folder into the project, merged with what others did there meanwhile.
+    """Upload changes of a folder to the project, merged with changes of others.
 
     Files that .gitignore names, links and what is not UTF-8 text are left out. Exits with 1 if there is a conflict.
     """

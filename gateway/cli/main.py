@@ -26,7 +26,7 @@ main = typer.Typer(
     add_completion=False,
 )
 
-turns = typer.Typer(name="turn", help="What a coding agent is doing.", no_args_is_help=True)
+turns = typer.Typer(name="turn", help="Record the output of coding agents.", no_args_is_help=True)
 main.add_typer(turns)
 main.add_typer(access_commands.tokens)
 
@@ -34,20 +34,20 @@ file_commands.add_to(main)
 main.command()(access_commands.audit)
 
 Database = Annotated[
-    str | None, typer.Option(help="Where the data is: sqlite:///file.db or postgresql://… (GATEWAY_DATABASE).")
+    str | None, typer.Option(help="Database URL: sqlite:///file.db or postgresql://… (GATEWAY_DATABASE).")
 ]
 
 
 @main.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on (GATEWAY_HOST).")] = None,
-    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one (GATEWAY_PORT).")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on; 0 picks a free port (GATEWAY_PORT).")] = None,
     database: Database = None,
     same: Annotated[
-        bool, typer.Option("--same", help="The database is the original, not a copy (GATEWAY_SAME_DATABASE).")
+        bool, typer.Option("--same", help="Treat the database as the original, not as a copy (GATEWAY_SAME_DATABASE).")
     ] = False,
 ) -> None:
-    """Run the gateway until it is told to stop (SIGTERM, SIGINT)."""
+    """Run the gateway until SIGTERM or SIGINT."""
     from gateway.server.process import run_server
 
     if not run_server(settings_of(host=host, port=port, database=database, same_database=same or None)):
@@ -56,7 +56,7 @@ def serve(
 
 @main.command()
 def verify(database: Database = None) -> None:
-    """Derive every file again from its log and compare; check every turn. Exits with 1 and names what differs.
+    """Check database integrity by replaying every file's log, and check every turn. Exit code 1 if anything differs.
 
     A gateway may be serving the database meanwhile.
     """
@@ -75,16 +75,16 @@ def verify(database: Database = None) -> None:
 def compact(
     database: Database = None,
     retain_versions: Annotated[
-        int | None, typer.Option(help="Keep the newest so many versions of a file (GATEWAY_RETAIN_VERSIONS).")
+        int | None, typer.Option(help="Keep the newest N versions of each file (GATEWAY_RETAIN_VERSIONS).")
     ] = None,
     retain_days: Annotated[
-        float | None, typer.Option(help="Keep the versions of so many days (GATEWAY_RETAIN_DAYS).")
+        float | None, typer.Option(help="Keep versions of the last N days (GATEWAY_RETAIN_DAYS).")
     ] = None,
     retain_tombstone_days: Annotated[
-        float | None, typer.Option(help="Keep deleted files for so many days (GATEWAY_RETAIN_TOMBSTONE_DAYS).")
+        float | None, typer.Option(help="Keep deleted files for N days (GATEWAY_RETAIN_TOMBSTONE_DAYS).")
     ] = None,
 ) -> None:
-    """Squash the versions that need not be kept, drop all snapshots, give unused space back to the disk.
+    """Squash versions that are not retained, drop all snapshots, and return free space to the OS.
 
     Without limits on what is kept nothing is lost. The gateway must not be running.
     """
@@ -105,9 +105,9 @@ def compact(
 
 @main.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="The database file to be made.")], database: Database = None
+    file: Annotated[Path, typer.Argument(help="The database file to create.")], database: Database = None
 ) -> None:
-    """Copy the database as it is now into a file, and verify the copy. The gateway may go on.
+    """Copy the database to a file and verify the copy. The gateway may be running.
 
     When the copy is served one day, its projects begin a new epoch: clients that know more than it holds start over.
     """
@@ -124,10 +124,10 @@ def backup(
 @main.command()
 def export(
     project: Annotated[str, typer.Argument(help="The project.")],
-    file: Annotated[Path, typer.Argument(help="The file to be made.")],
+    file: Annotated[Path, typer.Argument(help="The file to create.")],
     database: Database = None,
 ) -> None:
-    """Write a project with its whole history into one portable file. The gateway may go on."""
+    """Write a project with its whole history to one portable file. The gateway may be running."""
 
     from gateway.maintenance.backup import export_project
     from storage.opening import open_storage_read_only
@@ -141,11 +141,11 @@ def export(
 
 @main.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A file that `export` made.")],
-    project: Annotated[str | None, typer.Option(help="The project to be made; left out, its name is kept.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file made by `export`.")],
+    project: Annotated[str | None, typer.Option(help="The project to create (default: the name in the file).")] = None,
     database: Database = None,
 ) -> None:
-    """Read a project from a portable file, all of it or nothing. The gateway must not be running."""
+    """Read a project from a portable file, completely or not at all. The gateway must be stopped."""
 
     from gateway.maintenance.backup import import_project
     from storage.opening import open_storage
@@ -179,13 +179,14 @@ class Agent(StrEnum):
 class TurnOptions(Struct, frozen=True):
     """The options of the commands that write a turn."""
 
-    url: Annotated[str, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")]
+    url: Annotated[str, typer.Option(help="URL of the gateway: http://host:8000.", envvar="GATEWAY_URL")]
     project: Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")]
-    session: Annotated[str | None, typer.Option(help="The session; left out, one is created.")] = None
-    turn: Annotated[str | None, typer.Option(help="The turn; left out, one is created.")] = None
-    prompt: Annotated[str, typer.Option(help="The prompt of a turn that is created.")] = ""
+    session: Annotated[str | None, typer.Option(help="The session (default: create one).")] = None
+    turn: Annotated[str | None, typer.Option(help="The turn (default: create one).")] = None
+    prompt: Annotated[str, typer.Option(help="The prompt, if a turn is created.")] = ""
     agent: Annotated[
-        Agent, typer.Option("--agent", "--dialect", help="How the agent tells what it does; auto: its first line says.")
+        Agent,
+        typer.Option("--agent", "--dialect", help="Format of the agent's output; auto: detected from its first line."),
     ] = Agent.AUTO
     token: Token = None
     author: Author = None
@@ -229,7 +230,7 @@ def pipe(options: TurnOptions) -> None:
 @_on_turn
 def run_agent(
     options: TurnOptions,
-    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The agent and its arguments.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The agent's command and its arguments.")],
 ) -> None:
     """Run an agent, make what it prints the output of a turn, and pass it on: turn run --agent codex -- codex exec …
 

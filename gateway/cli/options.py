@@ -11,7 +11,7 @@ from msgspec import NODEFAULT, Struct
 S = TypeVar("S", bound=Struct)
 
 Token = Annotated[str | None, typer.Option(help="Sent as Authorization: Bearer.", envvar="GATEWAY_TOKEN")]
-Author = Annotated[str | None, typer.Option(help="Who writes, for the history.")]
+Author = Annotated[str | None, typer.Option(help="Author, for the history.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

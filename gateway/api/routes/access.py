@@ -119,8 +119,8 @@ class AccessRoutes:
         scope="admin",
         parameters=(
             Parameter("since", "Only what happened at this time or later (RFC 3339).", _STRING),
-            Parameter("project", "Only what happened in this project.", _STRING),
-            Parameter("subject", "Only what this subject did.", _STRING),
+            Parameter("project", "Only entries of this project.", _STRING),
+            Parameter("subject", "Only entries of this subject.", _STRING),
             Parameter("before", "Only entries with a lower number: `next` of the page before.", _NUMBER),
             Parameter("limit", f"At most so many; {_LIMIT} unless said.", {**_NUMBER, "maximum": _MOST}),
         ),
