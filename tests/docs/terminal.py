@@ -31,7 +31,9 @@ _DEFAULT_PORT = "8000"
 _INTERRUPT = "^C"
 _COMMENTS = {"js": "// ", "python": "# "}
 
-_IDENTIFIER = re.compile(r"\b[0-9a-f]{10}\b|\b[0-9a-hjkmnp-tv-z]{26}\b|\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_IDENTIFIER = re.compile(
+    r"\bygw_[0-9a-z]{12}_[\w-]{43}(?![\w-])|\b[0-9a-f]{10}\b|\b[0-9a-hjkmnp-tv-z]{26}\b|\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+)
 _INCOMPARABLE = re.compile(
     r'(?<="size":)\d+|(?<=content-length: )\d+|\b\d+(?= bytes)|(?<="state_vector":")[\w-]+|(?<="update":")[\w+/=]+|'
     r"(?<=^Data in ).*|(?<=^retry: )\d+|\b\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT",
