@@ -37,8 +37,8 @@ class Documents:
         self._opening: dict[tuple[str, str], asyncio.Task[OpenDocument]] = {}
         self._outdated: set[tuple[str, str]] = set()
         """Files that changed while their document was being opened."""
-        self._undecided: dict[tuple[str, str], OpenDocument] = {}
-        """Closed documents of which updates are still queued."""
+        self._in_flight: dict[tuple[str, str], OpenDocument] = {}
+        """Closed documents of which updates are still in flight."""
         self._memory = 0
         self._large: set[tuple[str, str]] = set()
         """The open documents that take, or took, a large share of the memory."""
@@ -89,8 +89,8 @@ class Documents:
         key = (project, path)
         client_of_request.set(None)  # of this task: others wait for the document, too
         while True:
-            if (former := self._undecided.get(key)) is not None:
-                await former.settle()
+            if (former := self._in_flight.get(key)) is not None:
+                await former.drain()
                 continue
             self._outdated.discard(key)
             await self._follow(project)
@@ -99,7 +99,7 @@ class Documents:
             except BaseException:
                 self._unfollow(project)
                 raise
-            if key not in self._outdated and key not in self._undecided:
+            if key not in self._outdated and key not in self._in_flight:
                 break
             self._unfollow(project)
         try:
@@ -250,10 +250,10 @@ class Documents:
 
     def _update_done(self, document: OpenDocument, place: int, future: asyncio.Future[tuple[Committed, ...]]) -> None:
         failed = future.cancelled() or future.exception() is not None
-        document.decided(None if failed else future.result()[place].head)
+        document.committed(None if failed else future.result()[place].head)
         key = (document.project, document.path)
-        if self._undecided.get(key) is document and not document.pending:
-            del self._undecided[key]
+        if self._in_flight.get(key) is document and not document.pending:
+            del self._in_flight[key]
         if failed:
             self.discard(document)
         else:
@@ -282,13 +282,13 @@ class Documents:
         if self._open.get(key) is document:
             self._close(key, document)
 
-    async def settle(self, project: str, path: str) -> None:
-        """Wait until what is being written to a file, or queued, is decided."""
-        document = self._open.get((project, path)) or self._undecided.get((project, path))
+    async def drain(self, project: str, path: str) -> None:
+        """Wait until what is being written to a file, or queued, is committed or has failed."""
+        document = self._open.get((project, path)) or self._in_flight.get((project, path))
         if document is not None:
             async with document.turn:
                 pass
-            await document.settle()
+            await document.drain()
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
         """A change that did not come through a file's document (a deletion, another server's) makes it outdated."""
@@ -338,7 +338,7 @@ class Documents:
         self._large.discard(key)
         self._memory -= document.memory
         if document.pending:
-            self._undecided[key] = document
+            self._in_flight[key] = document
         document.close()
 
 

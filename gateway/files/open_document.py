@@ -266,13 +266,13 @@ class OpenDocument:
         self._queued += 1
         self._pending = future
 
-    def decided(self, head: FileHead | None) -> None:
+    def committed(self, head: FileHead | None) -> None:
         """Note that the oldest queued update is durable, as `head`, or failed."""
         self._queued -= 1
         self.head = head or self.head
 
-    async def settle(self) -> None:
-        """Wait until nothing that is queued now is undecided. Does not raise for a write that failed."""
+    async def drain(self) -> None:
+        """Wait until nothing that is queued now is in flight. Does not raise for a write that failed."""
         if self._pending is not None:
             await asyncio.wait([self._pending])
 

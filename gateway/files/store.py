@@ -183,7 +183,7 @@ class Files(FileReader):
         for _ in range(_ATTEMPTS):
             documents = [await self._open(project, path) for path in updates]
             for document in documents:
-                await document.settle()
+                await document.drain()
             async with contextlib.AsyncExitStack() as turns:
                 for document in sorted(documents, key=lambda each: each.path):  # in one order: nobody waits for ever
                     await turns.enter_async_context(document.turn)
@@ -337,7 +337,7 @@ class Files(FileReader):
         self, document: OpenDocument, base: StoredDocument, root: str, revision: Revision, *, make: bool
     ) -> bytes | None:
         """Revise a text in an older version of a document whose turn is held, and merge that into the document."""
-        await document.settle()  # the request that this one repeats may not be durable yet
+        await document.drain()  # the request that this one repeats may not be durable yet
         rows = stored_rows(base)
         following = await self._storage.read_version(document.project, document.path, base.version + 1)
         meant = f"{base.incarnation}\0{base.version}"
@@ -383,22 +383,22 @@ class Files(FileReader):
             try:
                 while document.usable and document.pending and preconditions.may_still_fail(document.head):
                     preconditions.check(path, document.head)  # others may write without end: it will never fit again
-                    await document.settle()  # a tag names a durable state; who waited too may have written by now
+                    await document.drain()  # a tag names a durable state; who waited too may have written by now
                 queued = await self._edit(document, edit, preconditions, author)
             except _Again:
                 continue
             except (Gap, PreconditionFailed, FileDeleted) as refusal:
                 if isinstance(refusal, Gap):
-                    await document.settle()  # the state vector of the answer must be durable
+                    await document.drain()  # the state vector of the answer must be durable
                 caught_up += 1
                 if caught_up <= _CATCH_UPS and await self._catches_up(document, before):
                     continue
                 raise
             except Refused:
-                await document.settle()
+                await document.drain()
                 raise
             if queued is None:
-                await document.settle()  # what it repeats must be durable before it is acknowledged
+                await document.drain()  # what it repeats must be durable before it is acknowledged
                 if document.usable and not document.pending and document.head is not None and _is_there(document.head):
                     return Written(document.head, await self._epoch(project), changed=False)
                 continue
@@ -448,7 +448,7 @@ class Files(FileReader):
     ) -> FileHead:
         """Put a tombstone on a file; returns its head."""
         for _ in range(_ATTEMPTS):
-            await self._documents.settle(project, path)
+            await self._documents.drain(project, path)
             head = await self._storage.file_head(project, path)
             preconditions.check(path, head)
             head = await self._require_live(project, path, head)
@@ -462,8 +462,8 @@ class Files(FileReader):
     async def move(self, project: str, source: str, target: str, author: str | None = None) -> Written:
         """Delete `source` and create `target` with its content, as one."""
         for _ in range(_ATTEMPTS):
-            await self._documents.settle(project, source)
-            await self._documents.settle(project, target)
+            await self._documents.drain(project, source)
+            await self._documents.drain(project, target)
             content = await self.read_whole(project, source)
             present = await self._storage.file_head(project, target)
             if present is not None and not present.deleted:
