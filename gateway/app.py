@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 
 import structlog
-from starlette.routing import WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.audit import Audit
@@ -32,6 +32,9 @@ from gateway.changes.sync import Sync
 from gateway.files.documents import Documents
 from gateway.files.history import Versions
 from gateway.files.store import Files
+from gateway.graphql.door import PATH as GRAPHQL_PATH
+from gateway.graphql.door import GraphQLDoor
+from gateway.graphql.services import Services
 from gateway.http.across_sites import AcrossSites
 from gateway.http.authentication import Authentication
 from gateway.http.bodies import BoundedBodies
@@ -253,7 +256,21 @@ def _assemble(
     for each in (file_routes, changes, turn_routes, sync, history, here, access, system):
         operations += operations_of(each)
     room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))
-    app = router(operations, [room], default=Pages(enabled=settings.demo))
+    services = Services(
+        hub,
+        files,
+        versions,
+        questions,
+        feed,
+        turns,
+        prompt_limit=settings.prompt_limit,
+        answer_bytes=settings.turn_answer_bytes,
+        body_limit=settings.body_limit,
+        heartbeat=settings.stream_heartbeat,
+    )
+    graphql = GraphQLDoor(services, guard if settings.asks_for_credentials else None)
+    doors = [room, Route(GRAPHQL_PATH, graphql), WebSocketRoute(GRAPHQL_PATH, graphql)]
+    app = router(operations, doors, default=Pages(enabled=settings.demo))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = LongPolls(app, hub.waiters, feed, presence, metrics.requests, heartbeat=settings.stream_heartbeat)
     app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)

@@ -1,7 +1,8 @@
 # Sourced by the scripts beside it: sets up what they need, and does nothing where that is there already.
 #
-#   setup_python [GROUP …]   .venv with this project, editable, and its dependency groups (pyproject.toml)
+#   setup_python [GROUP …]   .venv with this project and its extra graphql, editable, and its dependency groups
 #   setup_yjs                the npm packages of tests/yjs; without Node.js it says what that means, and goes on
+#   setup_graphql            the same of tests/graphql
 #   setup_web                the same for web/
 #
 # Afterwards $PROJECT is the project's folder and $BIN the programs of .venv. The working directory stays the caller's.
@@ -17,7 +18,7 @@ setup_python() {
     _say "installing ($group) into .venv"
     if [ "$group" = base ]; then
       _upgrade_pip
-      _pip install --editable "$PROJECT"
+      _pip install --editable "$PROJECT[graphql]"
     else
       (cd "$PROJECT" && _pip install --group "$group")
     fi
@@ -26,6 +27,8 @@ setup_python() {
 }
 
 setup_yjs() { _npm_install tests/yjs "the tests with Yjs will be skipped"; }
+
+setup_graphql() { _npm_install tests/graphql "the tests with stock clients of GraphQL will be skipped"; }
 
 setup_web() { _npm_install web "the TypeScript client is neither checked nor tested"; }
 

@@ -18,6 +18,7 @@ from gateway.wire.problems import (
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
+    NotInstalled,
     OriginNotAllowed,
     Overloaded,
     Problem,
@@ -51,6 +52,7 @@ _OF_NO_OPERATION = (
     RequestTimeout,
     HostNotAllowed,
     HeadTooLarge,
+    NotInstalled,
 )
 
 

@@ -21,6 +21,7 @@ GatewayError
     ├── 422 KeyReused
     ├── 431 HeadTooLarge
     ├── 500 InternalError · DataDamaged
+    ├── 501 NotInstalled
     ├── 503 Overloaded · StorageUnavailable · ShuttingDown
     └── 507 StorageFull
 """
@@ -273,6 +274,12 @@ class HeadTooLarge(ProblemAnswer):
 
 class InternalError(ProblemAnswer):
     code = "internal"
+
+
+class NotInstalled(ProblemAnswer):
+    """The gateway lacks an extra of its package."""
+
+    code = "not_installed"
 
 
 class DataDamaged(ProblemAnswer):

@@ -31,10 +31,15 @@ def compressed(app: ASGIApp) -> ASGIApp:
     compressor = CompressMiddleware(_in_pieces(app), minimum_size=_COMPRESS_FROM_BYTES, zstd_level=3)
 
     def choose(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        short = scope["type"] != "http" or scope["method"] not in _COMPRESSED_METHODS
+        short = scope["type"] != "http" or scope["method"] not in _COMPRESSED_METHODS or _wants_events(scope)
         return (app if short else compressor)(scope, receive, send)
 
     return choose
+
+
+def _wants_events(scope: Scope) -> bool:
+    """Whether the answer may be a stream of events: these are short, and a compressor each takes much memory."""
+    return any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
 
 
 def _in_pieces(app: ASGIApp) -> ASGIApp:

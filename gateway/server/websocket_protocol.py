@@ -20,7 +20,7 @@ from gateway.settings import ConnectionLimits
 _log = structlog.get_logger("gateway.http")
 _server_log = logging.getLogger("uvicorn.error")
 
-_FINAL_BINARY, _FINAL_CLOSE = 0x82, 0x88
+_FINAL_TEXT, _FINAL_BINARY, _FINAL_CLOSE = 0x81, 0x82, 0x88
 _CLOSE_1009 = re.compile(rb"\x88[\x02-\x7d]\x03\xf1.*\Z", re.DOTALL)
 """The frame by which `websockets` refuses a message over the limit. After it stock providers come back and send the
 same, for ever."""
@@ -122,14 +122,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._flow.owe(self._flow.get_write_buffer_size() - waiting)
 
     async def send(self, message: Message) -> None:  # type: ignore[override]
-        """A binary message in one frame (RFC 6455 §5.2), if nothing is in its way; uvicorn sends all else.
+        """A message in one frame (RFC 6455 §5.2), if nothing is in its way; uvicorn sends all else.
 
         The general way through the state machine of `websockets` takes three times as long.
         """
-        data = message.get("bytes")
-        if data is not None and self._accepted and not self._flow.blocked and not self._flow.is_closing():
-            self._flow.write(_head(len(data)) + data)
-            return
+        if self._accepted and not self._flow.blocked and not self._flow.is_closing():
+            data, text = message.get("bytes"), message.get("text")
+            if data is not None:
+                self._flow.write(_head(_FINAL_BINARY, len(data)) + data)
+                return
+            if text is not None:
+                data = text.encode()
+                self._flow.write(_head(_FINAL_TEXT, len(data)) + data)
+                return
         if self._flow.is_closing():
             raise ClientDisconnected
         if message["type"] == "websocket.close":
@@ -242,10 +247,10 @@ class _Flow:
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()
 
 
-def _head(length: int) -> bytes:
+def _head(first: int, length: int) -> bytes:
     """The head of a server's frame: not masked."""
     if length < 126:
-        return bytes((_FINAL_BINARY, length))
+        return bytes((first, length))
     if length < 2**16:
-        return pack("!BBH", _FINAL_BINARY, 126, length)
-    return pack("!BBQ", _FINAL_BINARY, 127, length)
+        return pack("!BBH", first, 126, length)
+    return pack("!BBQ", first, 127, length)

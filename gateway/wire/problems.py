@@ -16,6 +16,7 @@ Problem
 ├── 422 KeyReused
 ├── 431 HeadTooLarge
 ├── 500 StoredDataDamaged
+├── 501 NotInstalled
 ├── 503 Overloaded · Unavailable · ShuttingDown
 └── 507 StorageIsFull
 """
@@ -440,6 +441,17 @@ class HeadTooLarge(Problem):
 
 class StoredDataDamaged(Problem):
     status, code, title = 500, "data_damaged", "The stored data is damaged"
+
+
+class NotInstalled(Problem):
+    """What is asked for is an extra of the package."""
+
+    status, code, title = 501, "not_installed", "This part of the gateway is not installed"
+
+    def __init__(self, extra: str) -> None:
+        super().__init__(
+            f"install the extra `{extra}` (pip install 'yjs-gateway[{extra}]') and start the gateway again"
+        )
 
 
 class Overloaded(Problem):

@@ -58,6 +58,7 @@ export const PROBLEM_CODES = [
   'forbidden',
   'origin_not_allowed',
   'internal',
+  'not_installed',
   'data_damaged',
   'overloaded',
   'storage_unavailable',

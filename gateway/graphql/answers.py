@@ -1,0 +1,69 @@
+"""Results as they stand on the wire (GraphQL §7): data, and errors with the codes of the gateway's problems."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import structlog
+from graphql import GraphQLError
+from strawberry.types import ExecutionResult
+
+from gateway.http.requests import json_bytes
+from gateway.wire.problems import Problem, problem_from_storage
+from storage import StorageError
+
+_log = structlog.get_logger("gateway.graphql")
+
+_IN_EXTENSIONS = frozenset(("type", "title", "detail"))
+"""Members of a problem that the error says otherwise, or not."""
+
+
+def result_bytes(result: ExecutionResult) -> bytes:
+    """A result; without `data` where nothing was executed."""
+    answer: dict[str, Any] = {}
+    if result.errors:
+        answer["errors"] = [formatted(error) for error in result.errors]
+    if not is_request_error(result):
+        answer["data"] = result.data
+    return json_bytes(answer)
+
+
+def is_request_error(result: ExecutionResult) -> bool:
+    """Whether nothing was executed: an error of execution names the field."""
+    return result.data is None and bool(result.errors) and not any(error.path for error in result.errors or ())
+
+
+def errors_bytes(errors: Iterable[GraphQLError]) -> bytes:
+    """Errors alone, as a list."""
+    return json_bytes([formatted(error) for error in errors])
+
+
+def problem_result(problem: Problem) -> bytes:
+    """A result that is a problem and nothing else."""
+    return json_bytes({"errors": [formatted(GraphQLError(problem.detail, original_error=problem))]})
+
+
+def formatted(error: GraphQLError) -> dict[str, Any]:
+    """An error; what went wrong within the gateway is logged and not told."""
+    told: dict[str, Any] = dict(error.formatted)
+    original = error.original_error
+    while isinstance(original, GraphQLError):
+        original = original.original_error
+    if original is None:
+        return told
+    problem = _problem(original)
+    details = problem.details()
+    told["message"] = details.detail
+    told["extensions"] = {
+        name: value for name, value in msgspec.to_builtins(details).items() if name not in _IN_EXTENSIONS
+    }
+    return told
+
+
+def _problem(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, StorageError):
+        return problem_from_storage(error)
+    _log.error("GraphQL request failed", exc_info=error)
+    return Problem("the failure was logged; please report it")

@@ -1,0 +1,55 @@
+"""The door `/api/graphql`, which imports what it is made of at the first request: Strawberry is an extra, and large."""
+
+import asyncio
+import importlib
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.access.guard import Guard
+from gateway.graphql.services import Services
+from gateway.wire.problems import NotInstalled
+
+PATH = "/api/graphql"
+_MODULE = "gateway.graphql.endpoint"
+_EXTRA = "strawberry"
+
+
+class GraphQLDoor:
+    """The ASGI endpoint of HTTP requests and WebSockets.
+
+    Args:
+        guard: checks credentials that come within a WebSocket; None where nobody is asked for one.
+    """
+
+    def __init__(self, services: Services, guard: Guard | None) -> None:
+        self._services = services
+        self._guard = guard
+        self._endpoint: Any = None
+        self._opening = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises NotInstalled where the extra is missing."""
+        try:
+            if self._endpoint is None:
+                await self._open()
+        except NotInstalled:
+            if scope["type"] == "http":
+                raise
+            await receive()  # websocket.connect
+            await send({"type": "websocket.close", "code": 1011})
+            return
+        app: ASGIApp = self._endpoint.http if scope["type"] == "http" else self._endpoint.websocket
+        await app(scope, receive, send)
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if self._endpoint is not None:
+                return
+            try:
+                module = await asyncio.to_thread(importlib.import_module, _MODULE)
+            except ModuleNotFoundError as error:
+                if (error.name or "").partition(".")[0] != _EXTRA:
+                    raise
+                raise NotInstalled("graphql") from None
+            self._endpoint = module.Endpoint(self._services, self._guard)

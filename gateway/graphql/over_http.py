@@ -1,0 +1,172 @@
+"""`POST|GET /api/graphql`: GraphQL over HTTP, and results as server-sent events (graphql-sse, distinct connections)."""
+
+import asyncio
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from gateway.access.guard import Access
+from gateway.graphql.answers import is_request_error, problem_result, result_bytes
+from gateway.graphql.caller import Caller
+from gateway.graphql.execution import Asker, Executions, Member, Payload, Question
+from gateway.graphql.schema import schema
+from gateway.http.permission import access_of
+from gateway.http.requests import decode_json, header, header_bytes, prefers, read_body, require_media_type
+from gateway.wire.headers import SAFETY_HEADERS
+from gateway.wire.media_types import EVENTS, JSON
+from gateway.wire.problems import InvalidBody, InvalidParameter, MethodNotAllowed, Unauthenticated
+
+RESULT = "application/graphql-response+json"
+_OFFERS = (JSON, RESULT, EVENTS)
+_READS = frozenset([OperationType.QUERY])
+_ALL = frozenset([OperationType.QUERY, OperationType.MUTATION])
+_CONDITIONS = (b"if-match", b"if-unmodified-since", b"x-incarnation", b"idempotency-key")
+"""Headers under which a write is not to be done, or not again, and which mutations do not know."""
+_EVENT_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    *((name.lower().encode(), value.encode()) for name, value in SAFETY_HEADERS.items()),
+]
+
+
+class _Body(Struct):
+    """GraphQL over HTTP §5.4."""
+
+    query: str | UnsetType | None = UNSET
+    variables: dict[str, Any] | UnsetType | None = UNSET
+    operationName: str | UnsetType | None = UNSET  # noqa: N815
+
+
+class OverHttp:
+    """The ASGI endpoint of HTTP requests."""
+
+    def __init__(self, executions: Executions) -> None:
+        self._executions = executions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["gateway.route"] = scope["path"]
+        access = access_of(scope)
+        request = Request(scope, receive)
+        question = await self._question(request)
+        asker = Asker(access, scope.get("gateway.audit"), header_bytes(request, b"x-author"))
+        accept = header(request, b"accept")
+        media_type = prefers(accept, (RESULT, *_OFFERS) if RESULT in (accept or "") else _OFFERS)
+        if media_type == EVENTS:
+            await _EventStream(self._executions, access, send).serve(question, asker, receive)
+            return
+        response = await self._answer(question, asker, request.method, media_type)
+        await response(scope, receive, send)
+
+    async def _question(self, request: Request) -> Question:
+        if request.method in ("GET", "HEAD"):
+            body = _of_query(request)
+        elif request.method == "POST":
+            for name in _CONDITIONS:
+                if header_bytes(request, name) is not None:
+                    raise InvalidParameter(name.decode(), "GraphQL requests do not know this header")
+            require_media_type(request, JSON)
+            body = decode_json(await read_body(request, self._executions.services.body_limit), _Body)
+        else:
+            raise MethodNotAllowed(request.method, ["GET", "HEAD", "POST"])
+        if not isinstance(body.query, str):
+            raise InvalidBody("`query` is missing")
+        return Question(body.query, _given(body.variables), _given(body.operationName))
+
+    async def _answer(self, question: Question, asker: Asker, method: str, media_type: str) -> Response:
+        caller = Caller(self._executions.services, asker.access, asker.audit, asker.named)
+        try:
+            result: ExecutionResult = await schema.execute(
+                question.query,
+                variable_values=question.variables,
+                context_value=caller,
+                operation_name=question.operation_name,
+                allowed_operation_types=_ALL if method == "POST" else _READS,
+            )
+        except (MissingQueryError, CannotGetOperationTypeError) as error:
+            detail = error.as_http_error_reason() if isinstance(error, CannotGetOperationTypeError) else "no query"
+            return Response(problem_result(InvalidBody(detail)), _refused(media_type), media_type=media_type)
+        except InvalidOperationTypeError as error:
+            if error.operation_type is OperationType.MUTATION:
+                raise MethodNotAllowed(method, ["POST"]) from None
+            raise InvalidBody("subscriptions are answered with `Accept: text/event-stream`, or by WebSocket") from None
+        status = _refused(media_type) if is_request_error(result) else 200
+        return Response(result_bytes(result), status, media_type=media_type)
+
+
+def _refused(media_type: str) -> int:
+    """The status where nothing was executed: what is plain JSON says so by its content alone (§6.4.1)."""
+    return 200 if media_type == JSON else 400
+
+
+def _of_query(request: Request) -> _Body:
+    given = request.query_params
+    variables: Any = UNSET
+    if given.get("variables"):
+        variables = decode_json(given["variables"].encode("utf-8", "surrogatepass"), dict[str, Any])
+    return _Body(given.get("query"), variables, given.get("operationName"))
+
+
+def _given(value: Any) -> Any:
+    return None if value is UNSET else value
+
+
+class _EventStream:
+    """The results for one client, as events."""
+
+    def __init__(self, executions: Executions, access: Access, send: Send) -> None:
+        self._executions = executions
+        self._access = access
+        self._send = send
+        self._member: Member | None = None
+        self._last: asyncio.Task[None] | None = None
+
+    async def serve(self, question: Question, asker: Asker, receive: Receive) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": _EVENT_HEADERS})
+        self._access.watch(self._expire)
+        self._member = self._executions.start(question, asker, self)
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass  # it comes when the client leaves, and when the answer is complete
+        finally:
+            self._access.unwatch(self._expire)
+            self._executions.leave(self._member)
+            if self._last is not None:
+                await asyncio.wait([self._last])
+
+    def _expire(self) -> None:
+        if self._member is not None and self._member.execution is not None:
+            self._member.leave()
+            self._last = asyncio.create_task(self._send_expired())
+
+    async def _send_expired(self) -> None:
+        problem = Unauthenticated(
+            f"the credential has {'been revoked' if self._access.ended == 'revoked' else 'expired'}"
+        )
+        await self.send_result(Payload(problem_result(problem)))
+        await self.send_end(complete=True)
+
+    async def send_result(self, payload: Payload) -> None:
+        message: Message | None = payload.frames.get("event")
+        if message is None:
+            body = b"event: next\ndata: %b\n\n" % payload.body
+            message = payload.frames["event"] = {"type": "http.response.body", "body": body, "more_body": True}
+        await self._send(message)
+
+    async def send_errors(self, errors: bytes) -> None:
+        await self.send_result(Payload(b'{"errors":%b}' % errors))
+        await self.send_end(complete=True)
+
+    async def send_end(self, *, complete: bool) -> None:
+        body = b"event: complete\ndata:\n\n" if complete else b""
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def send_heartbeat(self) -> None:
+        await self._send({"type": "http.response.body", "body": b":\n\n", "more_body": True})

@@ -1,0 +1,208 @@
+"""Queries and mutations: the same projects, files and turns as by the HTTP API, with the same problems."""
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from pycrdt import Doc, Text
+
+from tests.access.conftest import Subject, bearer
+from tests.graphql.asking import PATH, Asker
+from tests.support.server import GatewayProcess
+
+
+def _put(project: httpx.Client, path: str, text: str) -> int:
+    return int(project.put(f"/files/{path}", content=text).json()["version"])
+
+
+def test_a_file_is_read_as_by_the_http_api(asker: Asker, project: httpx.Client, name: str) -> None:
+    _put(project, "a.md", "one")
+    _put(project, "a.md", "one two")
+    query = """query ($id: String!) { project(id: $id) { cursor file(path: "a.md") {
+        path version text whole: update increment: update(fromVersion: 1) incarnation lastModified size
+        history { versions { version author deleted } next } } } }"""
+    found = asker.data(query, id=name)["project"]
+    status = project.post("/files/status", json={}).json()
+    document = project.get("/files/a.md")
+    assert found["cursor"] == status["cursor"]
+    assert (found["file"]["version"], found["file"]["text"]) == (2, "one two")
+    assert base64.b64decode(found["file"]["whole"]) == document.content
+    increment = project.get("/files/a.md", params={"from_version": 1}).content
+    assert base64.b64decode(found["file"]["increment"]) == increment
+    assert found["file"]["incarnation"] == document.headers["x-incarnation"]
+    assert [entry["version"] for entry in found["file"]["history"]["versions"]] == [2, 1]
+
+
+def test_what_is_not_there_is_null(asker: Asker, project: httpx.Client, name: str) -> None:
+    query = 'query ($id: String!) { project(id: $id) { file(path: "no.md") { version } session(id: "x") { id } } }'
+    assert asker.data(query, id=name) == {"project": None}
+    _put(project, "a.md", "one")
+    assert asker.data(query, id=name) == {"project": {"file": None, "session": None}}
+
+
+def test_files_are_listed_in_pages(asker: Asker, project: httpx.Client, name: str) -> None:
+    for number in range(5):
+        _put(project, f"docs/{number}.md", str(number))
+    _put(project, "other.md", "")
+    query = """query ($id: String!, $after: String!) { project(id: $id) {
+        files(prefix: "docs/", limit: 2, after: $after) { files { path text } next cursor } } }"""
+    found, after = [], ""
+    while after is not None:
+        page = asker.data(query, id=name, after=after)["project"]["files"]
+        found += [(file["path"], file["text"]) for file in page["files"]]
+        after = page["next"]
+    assert found == [(f"docs/{number}.md", str(number)) for number in range(5)]
+
+
+def test_text_and_edits_with_a_base_version_merge(asker: Asker, project: httpx.Client, name: str) -> None:
+    put = """mutation ($p: String!, $text: String!, $base: Int) {
+        putText(project: $p, path: "a.md", text: $text, baseVersion: $base) { version changed merged cursor } }"""
+    assert asker.data(put, p=name, text="one\ntwo\n")["putText"]["version"] == 1
+    assert asker.data(put, p=name, text="ONE\ntwo\n", base=1)["putText"]["merged"] is False
+    assert asker.data(put, p=name, text="one\nTWO\n", base=1)["putText"]["merged"] is True
+    edit = """mutation ($p: String!, $edits: [Edit!]!, $base: Int) {
+        edit(project: $p, path: "a.md", edits: $edits, baseVersion: $base) { version } }"""
+    asker.data(edit, p=name, edits=[{"old": "two", "new": "2"}], base=1)
+    asker.data(edit, p=name, edits=[{"start": 0, "end": 0, "text": "# "}])
+    assert project.get("/files/a.md", params={"format": "text"}).text.startswith("# ONE\n")
+    assert asker.error(edit, p=name, edits=[{"old": "nowhere", "new": ""}]) == "edit_not_applicable"
+    assert asker.error(edit, p=name, edits=[{"old": "x", "start": 1}]) == "invalid_body"
+
+
+def test_an_update_is_merged_and_a_file_moved_and_deleted(asker: Asker, project: httpx.Client, name: str) -> None:
+    doc = Doc({"content": Text("typed")})
+    append = """mutation ($p: String!, $update: Base64!) {
+        appendUpdate(project: $p, path: "a.md", update: $update) { version changed incomplete stateVector } }"""
+    update = base64.b64encode(doc.get_update()).decode()
+    assert asker.data(append, p=name, update=update)["appendUpdate"] == {
+        "version": 1,
+        "changed": True,
+        "incomplete": False,
+        "stateVector": None,
+    }
+    assert asker.data(append, p=name, update=update)["appendUpdate"]["changed"] is False
+    assert asker.error(append, p=name, update=base64.b64encode(b"\x01\x02").decode()) == "invalid_update"
+    move = 'mutation ($p: String!) { move(project: $p, source: "a.md", target: "b.md") { path version } }'
+    assert asker.data(move, p=name)["move"] == {"path": "b.md", "version": 1}
+    delete = 'mutation ($p: String!) { delete(project: $p, path: "b.md") { path version } }'
+    assert asker.data(delete, p=name)["delete"] == {"path": "b.md", "version": 2}
+    assert asker.error(delete, p=name) == "file_deleted"
+
+
+def test_turns_are_created_read_and_ended(asker: Asker, project: httpx.Client, name: str) -> None:
+    made = asker.data('mutation ($p: String!) { createSession(project: $p, title: "t") { id title } }', p=name)
+    session = made["createSession"]["id"]
+    create = """mutation ($p: String!, $s: String!) {
+        createTurn(project: $p, session: $s, prompt: "Do it") { id status prompt blockCount } }"""
+    turn = asker.data(create, p=name, s=session)["createTurn"]
+    assert (turn["status"], turn["prompt"], turn["blockCount"]) == ("pending", "Do it", 0)
+    url = f"/sessions/{session}/turns/{turn['id']}"
+    project.post(f"{url}/blocks", json={"blocks": [{"type": "text", "content": {"n": n}} for n in range(3)]})
+    read = """query ($p: String!, $s: String!, $t: String!) { project(id: $p) {
+        session(id: $s) { title turns { turns { id } next } }
+        turn(session: $s, id: $t) { status prompt blocks(after: 1) { index type content } } } }"""
+    found = asker.data(read, p=name, s=session, t=turn["id"])["project"]
+    assert [block["content"]["n"] for block in found["turn"]["blocks"]] == [1, 2]
+    assert found["session"] == {"title": "t", "turns": {"turns": [{"id": turn["id"]}], "next": None}}
+    end = """mutation ($p: String!, $s: String!, $t: String!, $status: String!) {
+        setTurnStatus(project: $p, session: $s, id: $t, status: $status) { status } }"""
+    assert asker.error(end, p=name, s=session, t=turn["id"], status="odd") == "invalid_parameter"
+    ended = asker.data(end, p=name, s=session, t=turn["id"], status="completed")
+    assert ended["setTurnStatus"]["status"] == "completed"
+    assert asker.error(end, p=name, s=session, t=turn["id"], status="running") == "turn_finished"
+
+
+def test_a_request_that_is_too_much_is_refused(asker: Asker, project: httpx.Client, name: str) -> None:
+    _put(project, "a.md", "one")
+    deep = "{project" + "{project" * 11 + "{id}" + "}" * 12
+    assert any("depth" in error["message"] for error in asker.ask(deep)["errors"])
+    aliases = "{" + " ".join(f'a{n}: project(id: "{name}") {{ cursor }}' for n in range(51)) + "}"
+    assert "aliases" in asker.ask(aliases)["errors"][0]["message"]
+    tokens = "{" + f'project(id: "{name}") {{ cursor }} ' * 400 + "}"
+    assert "token" in asker.ask(tokens)["errors"][0]["message"]
+    introspection = "{__schema{types{fields{type{fields{type{fields{type{fields{name}}}}}}}}}}"
+    assert asker.ask(introspection)["errors"]
+
+
+def test_documents_of_one_request_are_bounded(asker: Asker, project: httpx.Client, name: str) -> None:
+    for number in range(101):
+        _put(project, f"{number:03}.md", "x")
+    query = "query ($p: String!, $n: Int!) { project(id: $p) { files(limit: $n) { files { path text } } } }"
+    assert len(asker.data(query, p=name, n=100)["project"]["files"]["files"]) == 100
+    refused = asker.ask(query, p=name, n=101)
+    assert {error["extensions"]["code"] for error in refused["errors"]} == {"too_complex"}
+    heads = "query ($p: String!) { project(id: $p) { files { files { path version } } } }"
+    assert len(asker.data(heads, p=name)["project"]["files"]["files"]) == 101
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+def test_other_methods_are_refused(asker: Asker, method: str) -> None:
+    answer = asker.request(method, PATH, json={"query": "{__typename}"})
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_a_mutation_is_not_done_by_get_nor_under_a_condition(asker: Asker, name: str) -> None:
+    mutation = f'mutation {{ putText(project: "{name}", path: "a.md", text: "x") {{ version }} }}'
+    assert asker.get(PATH, params={"query": mutation}).status_code == 405
+    answer = asker.post(PATH, json={"query": mutation}, headers={"If-Match": '"x"'})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")
+    assert asker.post(PATH, content=json.dumps({"query": mutation})).status_code == 415
+    assert asker.data("query ($p: String!) { project(id: $p) { id } }", p=name) == {"project": None}
+
+
+def test_the_audit_of_graphql_over_http_passes(shared_gateway: GatewayProcess, stock_clients: Path) -> None:
+    command = ["node", "audit.mjs", f"{shared_gateway.url}/api/graphql"]
+    ran = subprocess.run(command, cwd=stock_clients, capture_output=True, text=True, timeout=120, check=True)
+    audits = json.loads(ran.stdout)
+    assert len(audits) > 50
+    assert [audit for audit in audits if audit["status"] != "ok"] == []
+
+
+def test_what_is_not_granted_does_not_exist(guarded: GatewayProcess, name: str) -> None:
+    with Subject(guarded, name, bearer("owner", projects={name: "write"})) as owner:
+        owner.write("docs/a.md", "open")
+        owner.write("secret.md", "hidden")
+    query = """query ($p: String!) { project(id: $p) { files { files { path } } a: file(path: "docs/a.md") { text }
+        b: file(path: "secret.md") { text } } }"""
+    reader = bearer("ann", projects={name: {"scope": "read", "paths": ["docs/"]}})
+    with Asker(guarded.url, reader) as asker:
+        found = asker.data(query, p=name)["project"]
+        assert found == {"files": {"files": [{"path": "docs/a.md"}]}, "a": {"text": "open"}, "b": None}
+        put = 'mutation ($p: String!) { putText(project: $p, path: "docs/a.md", text: "x") { version } }'
+        assert asker.error(put, p=name) == "forbidden"
+        turn = 'query ($p: String!) { project(id: $p) { turn(session: "s", id: "t") { status } } }'
+        assert asker.error(turn, p=name) == "forbidden"
+    with Asker(guarded.url, bearer("bob", projects={name: {"scope": "write", "paths": ["docs/"]}})) as asker:
+        for path in ("secret.md", "never.md"):
+            for mutation in (
+                'putText(project: $p, path: $path, text: "x") { version }',
+                'edit(project: $p, path: $path, edits: [{start: 0, end: 0, text: "x"}]) { version }',
+                'appendUpdate(project: $p, path: $path, update: "AAA=") { version }',
+                'move(project: $p, source: $path, target: "docs/b.md") { version }',
+                'move(project: $p, source: "docs/a.md", target: $path) { version }',
+                "delete(project: $p, path: $path) { version }",
+            ):
+                code = asker.error(f"mutation ($p: String!, $path: String!) {{ {mutation} }}", p=name, path=path)
+                assert code == "file_not_found", mutation
+        created = "mutation ($p: String!) { createSession(project: $p) { id } }"
+        assert asker.error(created, p=name) == "forbidden"
+    with Asker(guarded.url, bearer("eve", projects={"other": "admin"})) as asker:
+        assert asker.data(query, p=name) == {"project": None}
+        assert asker.error(put, p=name) == "project_not_found"
+    with Asker(guarded.url) as asker:
+        assert asker.post(PATH, json={"query": "{__typename}"}).status_code == 401
+
+
+def test_the_author_is_who_asks(guarded: GatewayProcess, name: str) -> None:
+    put = """mutation ($p: String!, $t: String!) { putText(project: $p, path: "a.md", text: $t) { version } }"""
+    for subject, scope in (("ann", "write"), ("app", "admin")):
+        with Asker(guarded.url, bearer(subject, projects={name: scope})) as asker:
+            asker.headers["X-Author"] = "someone"
+            asker.data(put, p=name, t=subject)
+    with Asker(guarded.url, bearer("ann", projects={name: "read"})) as asker:
+        history = 'query ($p: String!) { project(id: $p) { file(path: "a.md") { history { versions { author } } } } }'
+        versions = asker.data(history, p=name)["project"]["file"]["history"]["versions"]
+        assert [entry["author"] for entry in versions] == ["someone", "ann"]
