@@ -1,0 +1,157 @@
+/** Credentials in a real browser: npm's y-websocket with its token as parameter, and a ticket for `EventSource`. */
+import { createHmac } from 'node:crypto'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { build } from 'esbuild'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { HAS_BROWSER, startBrowser } from './support/browser.js'
+import { GatewayProcess } from './support/gateway.js'
+
+const SECRET = 'a secret of an application, 32 bytes or more'
+const PAGE = '<!doctype html><meta charset="utf-8"><title>an application</title><body></body>'
+/** The page of the application: the stock provider, and what the test asks of it. */
+const SCRIPT = `
+import * as Y from 'yjs'
+import { WebsocketProvider } from 'y-websocket'
+window.open_ = (server, token) => {
+  const doc = new Y.Doc()
+  const provider = new WebsocketProvider(server, 'a.md', doc, { params: { token }, disableBc: true })
+  const text = doc.getText('content')
+  const ended = new Promise((resolve) => provider.on('closed', ({ code }) => resolve(code)))
+  const until = (wanted) => new Promise((resolve) => {
+    const look = () => text.toString().includes(wanted) && resolve(text.toString())
+    doc.on('update', look)
+    look()
+  })
+  return window.editor = { doc, provider, text, ended, until }
+}
+`
+
+interface Editor {
+  provider: {
+    synced: boolean
+    params: Record<string, string>
+    connect(): void
+    once(name: string, f: () => void): void
+  }
+  text: { insert(at: number, text: string): void; length: number; toString(): string }
+  ended: Promise<number>
+  until(wanted: string): Promise<string>
+}
+
+declare global {
+  interface Window {
+    editor: Editor
+    open_(server: string, token: string): Editor
+  }
+}
+
+function sign(seconds: number, grant: object, subject = 'ann'): string {
+  const claims = { sub: subject, exp: Date.now() / 1000 + seconds, yjs_gateway: grant }
+  const parts = [{ alg: 'HS256', typ: 'JWT' }, claims].map((part) => Buffer.from(JSON.stringify(part)))
+  const signed = parts.map((part) => part.toString('base64url')).join('.')
+  return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`
+}
+
+describe.skipIf(!HAS_BROWSER)('an application in Chromium', { timeout: 60_000 }, () => {
+  let application: Server
+  let gateway: GatewayProcess
+  let browser: Browser
+  let script: string
+  let origin: string
+
+  beforeAll(async () => {
+    application = createServer((_, response) => response.setHeader('Content-Type', 'text/html').end(PAGE))
+    await new Promise<void>((resolve) => application.listen(0, '127.0.0.1', resolve))
+    origin = `http://127.0.0.1:${(application.address() as AddressInfo).port}`
+    gateway = new GatewayProcess({
+      GATEWAY_AUTH: 'required',
+      GATEWAY_JWT_KEY: SECRET,
+      GATEWAY_CORS_ORIGINS: origin
+    })
+    await gateway.start()
+    browser = await startBrowser()
+    const { outputFiles } = await build({
+      stdin: { contents: SCRIPT, resolveDir: import.meta.dirname },
+      bundle: true,
+      write: false,
+      format: 'iife'
+    })
+    script = outputFiles[0]?.text ?? ''
+  })
+
+  afterAll(async () => {
+    await browser.close()
+    await gateway.stop()
+    application.close()
+  })
+
+  /** A page of the application with the stock provider. */
+  async function open(project: string, token: string): Promise<Page> {
+    const page = await (await browser.newContext()).newPage()
+    await page.goto(origin)
+    await page.addScriptTag({ content: script })
+    const server = `${gateway.url.replace('http', 'ws')}/api/projects/${project}/ws`
+    await page.evaluate(([server, token]) => void window.open_(server ?? '', token ?? ''), [server, token])
+    return page
+  }
+
+  const type = (page: Page, text: string) =>
+    page.evaluate((text) => window.editor.text.insert(window.editor.text.length, text), text)
+  const until = (page: Page, text: string) => page.evaluate((text) => window.editor.until(text), text)
+
+  test('two edit with their tokens as parameters, one of which ends while its owner types', async () => {
+    const project = `p-${crypto.randomUUID()}`
+    const grant = { projects: { [project]: 'write' } }
+    const ann = await open(project, sign(6, grant))
+    const bob = await open(project, sign(600, grant, 'bob'))
+    await type(ann, 'before ')
+    await until(bob, 'before ')
+    expect(await ann.evaluate(() => window.editor.ended)).toBe(4401)
+    await type(ann, 'while it had ended ')
+    await ann.evaluate(
+      (token) => {
+        window.editor.provider.params = { token }
+        window.editor.provider.connect()
+      },
+      sign(600, grant)
+    )
+    await type(ann, 'and after')
+    expect(await until(bob, 'and after')).toBe('before while it had ended and after')
+  })
+
+  test.each([
+    ['a wrong token', () => 'ygw_wrong', 4401],
+    ['a token for another project', () => sign(600, { projects: { other: 'write' } }), 4403]
+  ])('%s is refused for good', async (_, token, code) => {
+    const page = await open(`p-${crypto.randomUUID()}`, token())
+    expect(await page.evaluate(() => window.editor.ended)).toBe(code)
+  })
+
+  test('EventSource opens with a ticket, once, and hears when the credential ends', async () => {
+    const project = `p-${crypto.randomUUID()}`
+    const token = sign(6, { projects: { [project]: 'write' } })
+    const page = await open(project, token)
+    await type(page, 'text')
+    const url = `${gateway.url}/api/projects/${project}`
+    const heard = await page.evaluate(
+      async ([url, token]) => {
+        const headers = { Authorization: `Bearer ${token}` }
+        while (!(await fetch(`${url}/files/a.md`, { headers })).ok) await new Promise((done) => setTimeout(done, 50))
+        const { ticket } = await (await fetch(`${url}/tickets`, { method: 'POST', headers })).json()
+        const source = new EventSource(`${url}/changes?ticket=${ticket}`)
+        const heard: string[] = []
+        return new Promise<string[]>((resolve) => {
+          for (const name of ['change', 'ready', 'expired']) source.addEventListener(name, () => heard.push(name))
+          source.onerror = () => {
+            // It comes back by itself, with the ticket that was used up: 401, after which it gives up.
+            if (source.readyState === EventSource.CLOSED) resolve(heard)
+          }
+        })
+      },
+      [url, token]
+    )
+    expect(heard).toEqual(['change', 'ready', 'expired'])
+  })
+})
