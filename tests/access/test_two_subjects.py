@@ -183,7 +183,7 @@ class TwoSubjects(RuleBasedStateMachine):
         changes = operation["operationId"] in ("deleteFile", "putText", "appendUpdate", "restore", "moveFile", "sync")
         if changes and self._sees(subject, project, path):
             return  # `change` does that
-        names = {"project": project, "session": session, "turn": turn, "token": "none"}
+        names = {"project": project, "session": session, "turn": turn, "token": "none", "client_id": "7"}
         headers, content = self._body(operation["operationId"], path)
         query = data.draw(st.sampled_from(self._queries(operation["operationId"], path)))
         url = self.gateway.url + template.format(path=path, **names)
