@@ -13,50 +13,7 @@ from typing import TYPE_CHECKING
 from yjs_gateway._own import share
 
 if TYPE_CHECKING:
-    from gateway.client import (
-        DocumentChange,
-        DocumentMirror,
-        DocumentPoller,
-        FileContent,
-        GatewayClient,
-        GatewayError,
-        MirrorReset,
-        NoAnswer,
-        Polled,
-        PollingManager,
-        PollSettings,
-        ProblemAnswer,
-        Project,
-        StopReason,
-        Subscription,
-        Transport,
-        TurnFailed,
-        TurnPoller,
-        UnexpectedAnswer,
-        WithETag,
-    )
+    from gateway.client import *  # noqa: F403 - its public names
+    from gateway.client import __all__ as __all__
 else:
     share("gateway.client", globals())
-
-__all__ = [
-    "DocumentChange",
-    "DocumentMirror",
-    "DocumentPoller",
-    "FileContent",
-    "GatewayClient",
-    "GatewayError",
-    "MirrorReset",
-    "NoAnswer",
-    "PollSettings",
-    "Polled",
-    "PollingManager",
-    "ProblemAnswer",
-    "Project",
-    "StopReason",
-    "Subscription",
-    "Transport",
-    "TurnFailed",
-    "TurnPoller",
-    "UnexpectedAnswer",
-    "WithETag",
-]

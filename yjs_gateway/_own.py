@@ -35,7 +35,7 @@ def share(name: str, namespace: dict[str, Any]) -> None:
     public = members.get("__all__") or [
         each for each, value in members.items() if isinstance(value, type) and value.__module__ == module.__name__
     ]
-    namespace.update({each: members[each] for each in public})
+    namespace.update({each: members[each] for each in public}, __all__=[*namespace.get("__all__", ()), *public])
 
 
 @functools.cache
