@@ -248,6 +248,24 @@ class TwoSubjects(RuleBasedStateMachine):
                 ):
                     self._check(subject, _all_of(answer))
 
+    @rule(subject=_SUBJECTS)
+    def query(self, subject: str) -> None:
+        """By GraphQL: all files of all projects, and some by name."""
+        client = self.clients[subject, self.shared]
+        for project in (self.shared, *self.own.values()):
+            named = [path for each, path in self.paths[-10:] if each == project]
+            fields = ["files { files { path text } cursor }"]
+            fields += [
+                f"f{n}: file(path: {json.dumps(path)}) {{ version text history {{ versions {{ version author }} }} }}"
+                for n, path in enumerate(named)
+            ]
+            query = f"{{ project(id: {json.dumps(project)}) {{ {' '.join(fields)} }} }}"
+            answer = client.post(f"{self.gateway.url}/graphql", json={"query": query})
+            self._check(subject, _all_of(answer), query)
+            found = (answer.json().get("data") or {}).get("project") or {}
+            assert project != self.shared or found["files"]["files"], answer.text
+            assert all(found.get(f"f{n}") is None or self._sees(subject, project, p) for n, p in enumerate(named))
+
     @rule(subject=_SUBJECTS, data=st.data())
     def poll(self, subject: str, data: st.DataObject) -> None:
         """The newest tag of something tells nobody who may not read it whether it is still the newest."""
