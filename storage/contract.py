@@ -291,6 +291,11 @@ class Housekeeping(Protocol):
         """Squash some of the files that were deleted before a time to their tombstones, and raise the floors of their
         projects; returns the projects and paths, none when all is done. Their version counters stay."""
 
+    async def begin_new_lives(self) -> int:
+        """Give every project a new epoch, every file a new incarnation: to be called when the database was set back to
+        an earlier time, so that nobody takes new changes for those that they know. Returns how many projects there are.
+        """
+
     async def reclaim(self) -> int:
         """Give unused space back to the file system; returns the bytes freed."""
 

@@ -121,6 +121,46 @@ def backup(
     _run(work, settings_of(database=database))
 
 
+@main.command("begin-new-lives")
+def begin_new_lives(database: Database = None) -> None:
+    """Say that a PostgreSQL database was set back to an earlier time: every client starts over.
+
+    Without it a client that knows what was lost would take new changes for those. Gateways may be serving the database.
+    A SQLite database that was set back or copied is noticed when it is opened.
+    """
+    from storage.opening import open_storage
+
+    async def work(settings: "Settings") -> None:
+        async with open_storage(settings.database, settings.storage_limits) as storage:
+            typer.echo(f"{await storage.begin_new_lives()} projects begin new lives")
+
+    _run(work, settings_of(database=database))
+
+
+@main.command()
+def copy(
+    to: Annotated[str, typer.Option("--to", help="The URL of the database to copy into.")],
+    source: Annotated[str | None, typer.Option("--from", help="The URL of the database (GATEWAY_DATABASE).")] = None,
+) -> None:
+    """Copy every project and token of a database into another one, of whatever kind, and verify it.
+
+    A gateway may go on reading from the first; what is written there meanwhile may be missing. A project that is in the
+    second one already is left as it is.
+    """
+    from gateway.maintenance.backup import copy_database
+    from storage.opening import open_storage, open_storage_read_only
+
+    async def work(settings: "Settings") -> int:
+        target = settings_of(database=to)
+        async with (
+            open_storage_read_only(settings.database) as storage,
+            open_storage(target.database, target.storage_limits) as other,
+        ):
+            return await copy_database(storage, other, typer.echo)
+
+    raise typer.Exit(1 if _run(work, settings_of(database=source)) else 0)
+
+
 @main.command()
 def export(
     project: Annotated[str, typer.Argument(help="The project.")],

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from gateway.maintenance.import_check import checked
 from gateway.maintenance.verify import Report, verify_storage
@@ -95,6 +95,31 @@ async def import_project(storage: Storage, source: Path, name: str | None, repor
     except OSError as error:
         raise NotCopied(f"{source}: {error.strerror}") from None
     report(f"project {name}: {files} files, up to change {head.sequence}")
+
+
+async def copy_database(source: Storage, target: Storage, report: Report) -> int:
+    """Copy the projects and tokens of a storage that another one does not have, and verify that one; returns how many
+    faults it has.
+
+    Raises:
+        NotCopied, StorageError
+    """
+    present = {head.name async for head in target.projects()}
+    with TemporaryDirectory() as folder:
+        async for head in source.projects():
+            if head.name in present:
+                report(f"project {head.name}: is there already")
+                continue
+            file = Path(folder) / "project"
+            await export_project(source, head.name, file, lambda said: None)
+            await import_project(target, file, head.name, report)
+            file.unlink()
+    known = {token.id for token in await target.tokens()}
+    added = [token for token in await source.tokens() if token.id not in known]
+    for token in added:
+        await target.add_token(token)
+    report(f"{len(added)} tokens")
+    return await verify_storage(target, report)
 
 
 def _require_free(target: Path) -> None:

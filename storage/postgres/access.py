@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable, Mapping
 
-from storage.postgres.database import Connection, Database
+from storage.checksums import DAMAGED, is_intact, row_checksum
+from storage.errors import DataDamaged
+from storage.postgres.database import Connection, Database, Row
 from storage.postgres.text import from_text, from_text_or_none, to_text, to_text_or_none
 from storage.records import AccessToken, AuditEntry, Milliseconds
 
-_TOKEN = "name, digest, title, subject, granted, created, expires, last_used, revoked"
+_CHECKED = "name, digest, title, subject, granted, created, expires, revoked"
+_TOKEN = f"{_CHECKED}, row_check, last_used"
+_AUDIT = "time, action, subject, credential, project, path, version, detail"
 _FORGOTTEN_TOGETHER = 1000
 
 
 async def add_token(connection: Connection, token: AccessToken) -> None:
-    await connection.execute(
-        f"INSERT INTO access_token ({_TOKEN}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    checked = (
         token.id,
         token.digest,
         to_text(token.name),
@@ -20,31 +23,50 @@ async def add_token(connection: Connection, token: AccessToken) -> None:
         to_text(token.grant),
         token.created,
         token.expires,
-        token.last_used,
         token.revoked,
+    )
+    await connection.execute(
+        f"INSERT INTO access_token ({_TOKEN}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        *checked,
+        row_checksum(*checked),
+        token.last_used,
     )
 
 
 async def token(database: Database, identifier: str) -> AccessToken | None:
     row = await database.fetch_row(f"SELECT {_TOKEN} FROM access_token WHERE name = $1", to_text(identifier))
-    return None if row is None else _token(*row)
+    return None if row is None else _token(row)
 
 
-def _token(id: str, digest: bytes, name: str, subject: str, grant: str, *times: Milliseconds) -> AccessToken:
-    return AccessToken(id, digest, from_text(name), from_text(subject), from_text(grant), *times)
+def _token(row: Row) -> AccessToken:
+    name, digest, title, subject, grant, created, expires, revoked, _, last_used = row
+    if not is_intact(tuple(row)[:-1]):
+        raise DataDamaged(None, DAMAGED, what=f"token {name!r}")
+    told = from_text(title), from_text(subject), from_text(grant)
+    return AccessToken(name, digest, *told, created, expires, last_used, revoked)
 
 
 async def tokens(database: Database) -> list[AccessToken]:
-    return [_token(*row) for row in await database.fetch(f"SELECT {_TOKEN} FROM access_token ORDER BY added_at, name")]
+    return [_token(row) for row in await database.fetch(f"SELECT {_TOKEN} FROM access_token ORDER BY added_at, name")]
 
 
 async def revoke_token(connection: Connection, identifier: str, now: Milliseconds) -> AccessToken | None:
     row = await connection.fetchrow(
-        f"UPDATE access_token SET revoked = coalesce(revoked, $2) WHERE name = $1 RETURNING {_TOKEN}",
+        f"SELECT {_TOKEN} FROM access_token WHERE name = $1 FOR UPDATE", to_text(identifier)
+    )
+    if row is None:
+        return None
+    found = _token(row)
+    if found.revoked is not None:
+        return found
+    checked = (*tuple(row)[:7], now)
+    changed = await connection.fetchrow(
+        f"UPDATE access_token SET revoked = $2, row_check = $3 WHERE name = $1 RETURNING {_TOKEN}",
         to_text(identifier),
         now,
+        row_checksum(*checked),
     )
-    return None if row is None else _token(*row)
+    return None if changed is None else _token(changed)
 
 
 async def note_use(connection: Connection, used: Mapping[str, int]) -> None:
@@ -57,55 +79,52 @@ async def note_use(connection: Connection, used: Mapping[str, int]) -> None:
 
 
 async def note_audit(connection: Connection, entries: Iterable[AuditEntry]) -> None:
+    rows = [
+        (
+            each.time,
+            to_text(each.action),
+            to_text_or_none(each.subject),
+            to_text_or_none(each.credential),
+            to_text_or_none(each.project),
+            to_text_or_none(each.path),
+            each.version,
+            to_text_or_none(each.detail),
+        )
+        for each in entries
+    ]
     await connection.executemany(
-        "INSERT INTO audit (time, action, subject, credential, project, path, version, detail)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        [
-            (
-                each.time,
-                to_text(each.action),
-                to_text_or_none(each.subject),
-                to_text_or_none(each.credential),
-                to_text_or_none(each.project),
-                to_text_or_none(each.path),
-                each.version,
-                to_text_or_none(each.detail),
-            )
-            for each in entries
-        ],
+        f"INSERT INTO audit ({_AUDIT}, row_check) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        [(*row, row_checksum(*row)) for row in rows],
     )
 
 
 async def audit(
     database: Database, since: int, project: str | None, subject: str | None, before: int | None, limit: int
 ) -> list[AuditEntry]:
-    conditions, values = ["time >= $1"], [since, limit]
+    conditions: list[str] = ["time >= $1"]
+    values: list[int | str] = [since, limit]
     for column, value in (("project", project), ("subject", subject)):
         if value is not None:
-            values.append(to_text(value))  # type: ignore[arg-type]
+            values.append(to_text(value))
             conditions.append(f"{column} = ${len(values)}")
     if before is not None:
         values.append(before)
         conditions.append(f"id < ${len(values)}")
     rows = await database.fetch(
-        "SELECT time, action, subject, credential, project, path, version, detail, id FROM audit"
-        f" WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT $2",
+        f"SELECT {_AUDIT}, row_check, id FROM audit WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT $2",
         *values,
     )
-    return [
-        AuditEntry(
-            time,
-            from_text(action),
-            from_text_or_none(who),
-            from_text_or_none(credential),
-            from_text_or_none(name),
-            from_text_or_none(path),
-            version,
-            from_text_or_none(detail),
-            number,
-        )
-        for time, action, who, credential, name, path, version, detail, number in rows
-    ]
+    return [_entry(row) for row in rows]
+
+
+def _entry(row: Row) -> AuditEntry:
+    time, action, who, credential, project, path, version, detail, _, number = row
+    if not is_intact(tuple(row)[:-1]):
+        raise DataDamaged(None, DAMAGED, what=f"entry {number} of the audit")
+    who, credential, project, path = map(from_text_or_none, (who, credential, project, path))
+    return AuditEntry(
+        time, from_text(action), who, credential, project, path, version, from_text_or_none(detail), number
+    )
 
 
 async def forget_audit(connection: Connection, before: Milliseconds) -> int:

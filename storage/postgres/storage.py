@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Self
@@ -55,6 +56,7 @@ from storage.records import (
 _log = structlog.get_logger("storage")
 
 _PAGE_ROWS = 1000
+_TIDY_S = 600.0
 _HIGHEST = 2**63 - 1
 """The largest integer of the database: a greater version or sequence exists nowhere."""
 
@@ -68,6 +70,7 @@ class PostgresStorage:
         self.node = node
         """What this gateway is called among those of the database."""
         self._projects = Projects(database)
+        self._tidied_at = time.monotonic()
         self._group: Writer | None = None
         self._tail: Tail | None = None
 
@@ -175,7 +178,12 @@ class PostgresStorage:
         return await self._database.write(lambda connection: upkeep.hold(connection, self.node, job, seconds))
 
     async def due_turns(self, lease: float, grace: float) -> list[tuple[str, TurnHead]]:
-        return await self._database.write(lambda connection: upkeep.due_turns(connection, lease, grace))
+        due = await self._database.write(lambda connection: upkeep.due_turns(connection, lease, grace))
+        if time.monotonic() - self._tidied_at > _TIDY_S:
+            self._tidied_at = time.monotonic()
+            before = self._clock() - DONE_KEPT_MS
+            await self._database.write(lambda connection: upkeep.tidy(connection, before))
+        return due
 
     def tell(self, topic: str, message: bytes) -> None:
         if self._tail is not None:
@@ -450,6 +458,9 @@ class PostgresStorage:
 
     async def forget_audit(self, before: Milliseconds) -> int:
         return await self._database.write(lambda connection: access.forget_audit(connection, before))
+
+    async def begin_new_lives(self) -> int:
+        return await self._database.write(upkeep.begin_new_lives)
 
     async def reclaim(self) -> int:
         return 0  # the database's own vacuum does it, again and again

@@ -1,11 +1,13 @@
 """What one gateway of a database does for all: who, and which turns have been silent for too long."""
 
+from storage.log import new_epoch
 from storage.postgres.batch import AWAKE
 from storage.postgres.database import Connection
 from storage.postgres.turns import TURN, turn_head_from_row
-from storage.records import TurnHead
+from storage.records import TurnHead, new_incarnation
 
 _TOGETHER = 100
+_TIDIED_TOGETHER = 10_000
 
 
 async def hold(connection: Connection, node: str, job: str, seconds: float) -> bool:
@@ -42,3 +44,32 @@ async def due_turns(connection: Connection, lease: float, grace: float) -> list[
         _TOGETHER,
     )
     return [(row[0], turn_head_from_row(row[1:])) for row in rows]
+
+
+async def tidy(connection: Connection, before: int) -> None:
+    """Forget some of what came of changes with a key before a time, and which batches gateways stored long ago."""
+    await connection.execute(
+        "DELETE FROM done WHERE (project, key) IN (SELECT project, key FROM done WHERE done_at < $1 LIMIT $2)",
+        before,
+        _TIDIED_TOGETHER,
+    )
+    await connection.execute("DELETE FROM writer WHERE wrote_at < now() - interval '1 day'")
+
+
+async def begin_new_lives(connection: Connection) -> int:
+    """Give every project a new epoch, every file a new incarnation; returns how many projects there are. Gateways that
+    serve the database notice, since each project moves: they forget what they know of it."""
+    projects = await connection.fetch("SELECT id FROM project ORDER BY id")
+    for (project,) in projects:
+        await connection.execute(
+            "UPDATE project SET sequence = sequence + 1, epoch = $2 WHERE id = $1", project, new_epoch()
+        )
+        for table, key in (("file", "id"), ("past_life", "file, born_version")):
+            rows = await connection.fetch(f"SELECT {key} FROM {table} WHERE project = $1", project, timeout=3600)
+            condition = " AND ".join(f"{name} = ${place}" for place, name in enumerate(key.split(", "), 3))
+            await connection.executemany(
+                f"UPDATE {table} SET incarnation = $2 WHERE project = $1 AND {condition}",
+                [(project, new_incarnation(), *row) for row in rows],
+                timeout=3600,
+            )
+    return len(projects)

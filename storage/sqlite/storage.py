@@ -45,7 +45,7 @@ from storage.records import (
 )
 from storage.sqlite import access, files, retention, transfer, turns
 from storage.sqlite.database import Database, dangling
-from storage.sqlite.identity import Opening, require_own_log
+from storage.sqlite.identity import Opening, begin_new_lives, require_own_log
 from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.once import find_done
 from storage.sqlite.row_checks import SCANNED, damaged_rows
@@ -499,6 +499,14 @@ class SQLiteStorage:
 
     async def import_project(self, name: str, records: Iterable[Record]) -> ProjectHead:
         return await self._database.write(lambda connection: transfer.import_project(connection, name, records))
+
+    async def begin_new_lives(self) -> int:
+        def begin(connection: sqlite3.Connection) -> int:
+            begin_new_lives(connection)
+            self._writer.forget_rows()
+            return int(connection.execute("SELECT count(*) FROM project").fetchone()[0])
+
+        return await self._database.write(begin)
 
     async def reclaim(self) -> int:
         before = self._database_bytes()

@@ -94,6 +94,10 @@ class GroupCommitWriter:
         self._wake.set()
         return request.future
 
+    def forget_rows(self) -> None:
+        """Forget what is known of rows. To be called in the writer's thread."""
+        self._log.forget()
+
     async def close(self) -> None:
         """Write what was queued, then stop."""
         self._closing = True

@@ -2,71 +2,29 @@
 
 import copy
 import http.client
-import os
-import shutil
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.live.clients import Waiting, event_stream, name_of, names, put, wait_for_figure
 from tests.live.editors import Editor
+from tests.support.nginx import CONFIGURATION, running_nginx
 from tests.support.server import GatewayProcess
 
-_CONFIGURATION = Path(__file__).parent.parent.parent / "docs" / "nginx.conf"
-_AROUND = """
-{user}
-error_log stderr notice;
-pid {folder}/nginx.pid;
-daemon off;
-events {{ }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/gateway.conf;
-}}
-"""
 _WAIT = 50
 
 
 @pytest.fixture(scope="module")
 def behind_nginx(shared_gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """The shared gateway, as it is reached through nginx."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        pytest.skip("nginx is not installed")
-    folder = tmp_path_factory.mktemp("nginx")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    configuration = _CONFIGURATION.read_text(encoding="utf-8")
-    for written, used in (("listen 8080;", f"listen 127.0.0.1:{port};"), (":8000;", f":{shared_gateway.port};")):
-        assert configuration.count(written) == 1
-        configuration = configuration.replace(written, used)
-    (folder / "gateway.conf").write_text(configuration, encoding="utf-8")
-    user = "user root;" if os.geteuid() == 0 else ""  # else its workers may not enter the folder
-    (folder / "nginx.conf").write_text(_AROUND.format(folder=folder, user=user), encoding="utf-8")
-    command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as nginx:
-        assert nginx.stderr is not None
-        log = []
-        for line in nginx.stderr:
-            log.append(line)
-            if "start worker process " in line:
-                break
-        else:
-            raise AssertionError("nginx did not start:\n" + "".join(log))
+    configuration = CONFIGURATION.read_text(encoding="utf-8")
+    assert configuration.count(":8000;") == 1
+    configuration = configuration.replace(":8000;", f":{shared_gateway.port};")
+    with running_nginx(tmp_path_factory.mktemp("nginx"), configuration) as url:
         through = copy.copy(shared_gateway)
-        through.url = f"http://127.0.0.1:{port}"
+        through.url = url
         yield through
-        nginx.terminate()
-        nginx.communicate()
 
 
 @pytest.fixture

@@ -170,9 +170,10 @@ CREATE TABLE done (
     done_at     bigint NOT NULL,
     PRIMARY KEY (project, key)
 );
-CREATE INDEX done_by_age ON done (project, done_at);
+CREATE INDEX done_by_age ON done (done_at);
 
--- Tokens of the gateway, and who did what. `digest` is the SHA-256 of a token's secret, which is stored nowhere.
+-- Tokens of the gateway, and who did what. `digest` is the SHA-256 of a token's secret, which is stored nowhere. Each row
+-- has a checksum of its values (without the last use): what was changed grants nothing.
 CREATE TABLE access_token (
     name      text PRIMARY KEY,
     digest    bytea  NOT NULL,
@@ -183,6 +184,7 @@ CREATE TABLE access_token (
     expires   bigint,
     last_used bigint,
     revoked   bigint,
+    row_check bigint NOT NULL,
     added_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE TABLE audit (
@@ -194,7 +196,8 @@ CREATE TABLE audit (
     project    text,
     path       text,
     version    bigint,
-    detail     text
+    detail     text,
+    row_check  bigint NOT NULL
 );
 CREATE INDEX audit_by_time ON audit (time);
 CREATE INDEX audit_by_project ON audit (project, id);

@@ -1,0 +1,58 @@
+"""Two gateways behind nginx, with the configuration that the documentation gives."""
+
+import copy
+import re
+from pathlib import Path
+
+import httpx
+
+from tests.live.clients import figure, put
+from tests.live.editors import Editor
+from tests.live.test_rooms import Edit
+from tests.postgres.conftest import Nodes
+from tests.support.nginx import CONFIGURATION, running_nginx
+
+_UPSTREAM = re.compile(r"^upstream yjs_gateway \{.*?^\}\n", re.MULTILINE | re.DOTALL)
+
+
+def _configuration(nodes: Nodes) -> str:
+    several = (CONFIGURATION.parent / "nginx-gateways.conf").read_text(encoding="utf-8")
+    for written, node in zip((":8000 ", ":8001 "), nodes, strict=True):
+        assert several.count(written) == 1
+        several = several.replace(written, f":{node.port} ")
+    whole, count = _UPSTREAM.subn(lambda _: several, CONFIGURATION.read_text(encoding="utf-8"))
+    assert count == 1
+    return whole
+
+
+def _commits(nodes: Nodes) -> list[float]:
+    return [figure(node, "gateway_commits_total") for node in nodes]
+
+
+def test_a_project_stays_with_a_gateway_until_that_is_killed(nodes: Nodes, tmp_path: Path, open_editor: Edit) -> None:
+    with running_nginx(tmp_path, _configuration(nodes)) as url:
+        projects = [httpx.Client(base_url=f"{url}/api/projects/p{number}", timeout=60) for number in range(8)]
+        homes = []
+        for client in projects:
+            before = _commits(nodes)
+            for number in range(5):
+                put(client, f"{number}.md", "x")
+            served = [after > then for after, then in zip(_commits(nodes), before, strict=True)]
+            assert sorted(served) == [False, True]
+            homes.append(served.index(True))
+        assert set(homes) == {0, 1}
+        through = copy.copy(nodes[0])
+        through.url = url
+        editors: list[Editor] = [open_editor(through, f"p{number}", "room.md").synced() for number in range(8)]
+        for editor in editors:
+            editor.insert("before ")
+        nodes[0].kill()
+        for number, client in enumerate(projects):
+            listing = client.get("/files").raise_for_status().json()
+            assert {entry["path"] for entry in listing["files"]} >= {f"{name}.md" for name in range(5)}
+            put(client, "after.md", "x")
+            editors[number].insert("after ", at=7)
+        for number, client in enumerate(projects):
+            other = open_editor(nodes[1], f"p{number}", "room.md").synced()
+            other.until_text("before after ")
+            client.close()
