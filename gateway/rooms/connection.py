@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Send
 
-from gateway.asgi import run_at_once
+from gateway.asgi import WriteFrame, binary_frame, run_at_once
 from gateway.rooms.close_codes import RESTART, TRY_LATER
 
 _ASK_AGAIN_S = 1.0
@@ -55,6 +55,7 @@ class Connection:
         "_send",
         "_sender",
         "_synced",
+        "_write_frame",
         "author",
         "note",
         "questions",
@@ -69,6 +70,7 @@ class Connection:
         send: Send,
         limit: int,
         *,
+        write_frame: WriteFrame | None = None,
         author: str | None = None,
         subject: str | None = None,
         read_only: bool = False,
@@ -83,6 +85,7 @@ class Connection:
         self.read_only = read_only
         """Whether what it adds is refused."""
         self._send = send
+        self._write_frame = write_frame
         self._last = b""
         self._limit = limit
         self._receiver = asyncio.current_task()
@@ -111,12 +114,18 @@ class Connection:
         """Whether what it says still counts. What was received before its client left, or the gateway stops, does."""
         return self._closing in (0, RESTART)
 
-    def enqueue(self, message: bytes) -> None:
-        """Send a message: now, or after those that wait. Past the bound the client is too slow, and is closed."""
+    def enqueue(self, message: bytes, frame: bytes | None = None) -> None:
+        """Send a message: now, or after those that wait. Past the bound the client is too slow, and is closed.
+
+        Args:
+            frame: the message as `binary_frame` has it, where it goes to many.
+        """
         if self._closing or self._gone:
             return
         self.sent += len(message)
         if self._sender is None:
+            if self._write_frame is not None and self._write_frame(frame or binary_frame(message)):
+                return
             rest = run_at_once(self._send({"type": "websocket.send", "bytes": message}))
             if rest is not None:
                 self._start_sending(rest)
@@ -128,10 +137,13 @@ class Connection:
         self._bytes += len(message)
         self._start_sending()
 
-    def deliver(self, version: int, message: bytes) -> None:
+    def deliver(self, version: int, message: bytes, frame: bytes) -> None:
         """Send a version, unless the client is still to be sent the document: that will hold it."""
         if self._synced:
-            self.enqueue(message)
+            if self._sender is None and self._write_frame is not None and self._write_frame(frame):
+                self.sent += len(message)  # the way of nearly all, without `enqueue`
+            else:
+                self.enqueue(message, frame)
         elif self._held is not None:
             self._held.append((version, message))
             self._held_bytes += len(message)

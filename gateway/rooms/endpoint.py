@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.grants import View, is_name
 from gateway.access.guard import OPEN, Access
-from gateway.asgi import encoding_fault
+from gateway.asgi import encoding_fault, frame_writer
 from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INVALID_UPDATE, TRY_LATER, UNAUTHENTICATED
 from gateway.rooms.connection import Connection
 from gateway.rooms.room import Room
@@ -64,7 +64,13 @@ class RoomEndpoint:
                 audit.note("write", access, project=project, path=path, version=version)
 
         connection = Connection(
-            send, self._rooms.queue_limit, author=author, subject=subject, read_only=read_only, note=note
+            send,
+            self._rooms.queue_limit,
+            write_frame=frame_writer(scope),
+            author=author,
+            subject=subject,
+            read_only=read_only,
+            note=note,
         )
         try:
             fault = _name_fault(scope, project, path)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
+from gateway.asgi import binary_frame
 from gateway.files.past_lives import has_past
 from gateway.files.preconditions import Preconditions
 from gateway.presence.presence import Presence
@@ -156,8 +157,9 @@ class Room:
     def tell_awareness(self, states: tuple[AwarenessState, ...]) -> None:
         """Relay awareness to everybody, those who sent it included: it shows them that the connection lives."""
         message = awareness_message(states)
+        frame = binary_frame(message)
         for connection in self.connections:
-            connection.enqueue(message)
+            connection.enqueue(message, frame)
 
     async def greet(self, connection: Connection) -> None:
         """Ask a new client for what the gateway lacks, and tell it who is there."""
@@ -198,8 +200,9 @@ class Room:
         self.incarnation, self._version = head.incarnation, head.version
         self._keeper.answers.forget(self)
         message = sync_update(to_wire(read_row(update)[0]))
+        frame = binary_frame(message)
         for connection in self.connections:
-            connection.deliver(head.version, message)
+            connection.deliver(head.version, message, frame)
 
     def end(self) -> None:
         """Send everybody away for good: the file was deleted."""

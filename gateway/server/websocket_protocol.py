@@ -14,13 +14,14 @@ from starlette.types import Message
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from gateway.asgi import FRAMES, binary_frame, text_frame
 from gateway.rooms.close_codes import TOO_LARGE
 from gateway.settings import ConnectionLimits
 
 _log = structlog.get_logger("gateway.http")
 _server_log = logging.getLogger("uvicorn.error")
 
-_FINAL_TEXT, _FINAL_BINARY, _FINAL_CLOSE = 0x81, 0x82, 0x88
+_FINAL_CLOSE = 0x88
 _CLOSE_1009 = re.compile(rb"\x88[\x02-\x7d]\x03\xf1.*\Z", re.DOTALL)
 """The frame by which `websockets` refuses a message over the limit. After it stock providers come back and send the
 same, for ever."""
@@ -121,20 +122,33 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self._flow.is_closing():
             self._flow.owe(self._flow.get_write_buffer_size() - waiting)
 
+    async def run_asgi(self) -> None:
+        """Run the application, which may write whole frames meanwhile."""
+        extensions = cast(dict[str, Any], self.scope["extensions"])
+        extensions[FRAMES] = {"write": self.write_frame}
+        try:
+            await super().run_asgi()
+        finally:
+            del extensions[FRAMES]  # the scope would keep the connection, and the connection keeps the scope
+
+    def write_frame(self, frame: bytes) -> bool:
+        """As `gateway.asgi.WriteFrame`."""
+        flow = self._flow
+        if not self._accepted or flow.blocked or flow.refused or flow.transport.is_closing():
+            return False
+        flow.transport.write(frame)
+        return True
+
     async def send(self, message: Message) -> None:  # type: ignore[override]
         """A message in one frame (RFC 6455 §5.2), if nothing is in its way; uvicorn sends all else.
 
         The general way through the state machine of `websockets` takes three times as long.
         """
-        if self._accepted and not self._flow.blocked and not self._flow.is_closing():
-            data, text = message.get("bytes"), message.get("text")
-            if data is not None:
-                self._flow.write(_head(_FINAL_BINARY, len(data)) + data)
-                return
-            if text is not None:
-                data = text.encode()
-                self._flow.write(_head(_FINAL_TEXT, len(data)) + data)
-                return
+        data, text = message.get("bytes"), message.get("text")
+        if data is not None and self.write_frame(binary_frame(data)):
+            return
+        if text is not None and self.write_frame(text_frame(text)):
+            return
         if self._flow.is_closing():
             raise ClientDisconnected
         if message["type"] == "websocket.close":
@@ -165,7 +179,7 @@ class _Flow:
     """
 
     def __init__(self, transport: asyncio.Transport, pong_bytes: int) -> None:
-        self._transport = transport
+        self.transport = transport
         self._pong_bytes = pong_bytes
         self._reading = True
         self._paused = False
@@ -181,33 +195,33 @@ class _Flow:
         self._ending: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+        return getattr(self.transport, name)
 
     def write(self, data: bytes) -> None:
         if self.refused:
             return
         refusal = _CLOSE_1009.search(data) if self.answering else None
         if refusal is None:
-            self._transport.write(data)
+            self.transport.write(data)
         else:
             self._refuse(data[: refusal.start()])
 
     def _refuse(self, before: bytes) -> None:
         reason = b"the message is too large"
         frame = pack("!BBH", _FINAL_CLOSE, 2 + len(reason), TOO_LARGE) + reason
-        self._transport.write(before + frame)
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self.transport.write(before + frame)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self.refused, self._paused, self._owed = True, False, 0
         self._regulate()
-        self._ending = asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
+        self._ending = asyncio.get_running_loop().call_later(_LINGER_S, self.transport.abort)
 
     def close(self) -> None:
         if not self.refused:
-            self._transport.close()
+            self.transport.close()
 
     def is_closing(self) -> bool:
-        return self.refused or self._transport.is_closing()
+        return self.refused or self.transport.is_closing()
 
     def lost(self) -> None:
         if self._ending is not None:
@@ -239,18 +253,9 @@ class _Flow:
         self._regulate()
 
     def _regulate(self) -> None:
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             return
         wanted = not self._paused and not self._taking_turns and self._owed <= self._pong_bytes
         if wanted != self._reading:
             self._reading = wanted
-            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
-
-
-def _head(first: int, length: int) -> bytes:
-    """The head of a server's frame: not masked."""
-    if length < 126:
-        return bytes((first, length))
-    if length < 2**16:
-        return pack("!BBH", first, 126, length)
-    return pack("!BBQ", first, 127, length)
+            (self.transport.resume_reading if wanted else self.transport.pause_reading)()
