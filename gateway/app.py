@@ -31,6 +31,7 @@ from gateway.changes.status import Changes
 from gateway.changes.sync import Sync
 from gateway.files.documents import Documents
 from gateway.files.history import Versions
+from gateway.files.quotas import Quotas
 from gateway.files.store import Files
 from gateway.graphql.door import PATH as GRAPHQL_PATH
 from gateway.graphql.door import GraphQLDoor
@@ -41,6 +42,7 @@ from gateway.http.bodies import BoundedBodies
 from gateway.http.connections import Connections
 from gateway.http.long_poll import LongPolls
 from gateway.http.middleware import Boundary, compressed
+from gateway.http.rate_limits import RateLimiter
 from gateway.http.requests import json_bytes
 from gateway.http.responses import send_problem
 from gateway.maintenance.jobs import Job, running
@@ -123,6 +125,7 @@ class Gateway:
                 storage,
                 memory_limit=self.settings.hot_document_bytes,
                 size_limit=self.settings.document_bytes,
+                quotas=Quotas(storage, files=settings.project_files, bytes_=settings.project_bytes),
             )
             files = Files(storage, documents, hub)
             presence = Presence(storage, hub)
@@ -277,8 +280,11 @@ def _assemble(
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)
     app = bodies
+    if settings.rate_requests or settings.rate_bytes or settings.rate_connections:
+        app = RateLimiter(app, settings.rate_limits, metrics.requests)
     if settings.asks_for_credentials:
-        app = Authentication(app, guard, tickets, audit, metrics.requests)
+        failures = settings.rate_failures
+        app = Authentication(app, guard, tickets, audit, metrics.requests, failures=failures)
     if settings.cors_origins:
         app = cors(app, settings.cors_origins)
     return AcrossSites(app, metrics.requests, (settings.host, *settings.hosts), settings.cors_origins)

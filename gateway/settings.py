@@ -7,6 +7,7 @@ from msgspec import Struct
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.access.rates import RateLimits
 from storage import Milliseconds, Retention
 from storage.opening import StorageLimits, check_url
 
@@ -103,6 +104,20 @@ class Settings(BaseSettings):
     jwks_url: str = Field("", description="Where the application's public keys are (JWKS), instead of one key.")
     jwt_audience: str = Field("", description="The `aud` that a JWT has to name.")
     jwt_issuer: str = Field("", description="The `iss` that a JWT has to name.")
+    rate_requests: int = Field(
+        0, ge=0, description="Maximum requests per minute of one subject, or of one address without one; `0`: no limit."
+    )
+    rate_bytes: int = Field(
+        0, ge=0, description="Maximum bytes that one subject, or one address, may write per minute; `0`: no limit."
+    )
+    rate_connections: int = Field(
+        0, ge=0, description="Maximum WebSockets and event streams of one subject, or one address; `0`: no limit."
+    )
+    rate_failures: int = Field(
+        600, ge=0, description="Maximum refused credentials per minute from one address; `0`: no limit."
+    )
+    project_bytes: int = Field(0, ge=0, description="Maximum stored bytes of the files of a project; `0`: no limit.")
+    project_files: int = Field(0, ge=0, description="Maximum number of files in a project; `0`: no limit.")
     audit_days: float = Field(365, ge=0, description="Days that the audit is kept; `0` keeps it forever.")
     demo: bool = Field(True, description="Serve the demo application at `/`.")
     body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="Maximum size of a request body.")
@@ -234,6 +249,11 @@ class Settings(BaseSettings):
             FixedKey(self.jwt_key, self.jwt_algorithms) if self.jwt_key else KeySet(self.jwks_url, self.jwt_algorithms)
         )
         return JsonWebTokens(keys, audience=self.jwt_audience or None, issuer=self.jwt_issuer or None)
+
+    @property
+    def rate_limits(self) -> RateLimits:
+        """The bounds of what one client asks for."""
+        return RateLimits(self.rate_requests, self.rate_bytes, self.rate_connections, self.rate_failures)
 
     @property
     def asks_for_credentials(self) -> bool:

@@ -19,11 +19,12 @@ GatewayError
     ├── 415 UnsupportedMediaType
     ├── 421 HostNotAllowed
     ├── 422 KeyReused
+    ├── 429 RateLimited
     ├── 431 HeadTooLarge
     ├── 500 InternalError · DataDamaged
     ├── 501 NotInstalled
     ├── 503 Overloaded · StorageUnavailable · ShuttingDown
-    └── 507 StorageFull
+    └── 507 StorageFull · QuotaExceeded
 """
 
 import base64
@@ -268,6 +269,12 @@ class KeyReused(ProblemAnswer):
     code = "idempotency_key_reused"
 
 
+class RateLimited(ProblemAnswer):
+    """Too much was asked for: `retry_after_s` says when to come again."""
+
+    code = "rate_limited"
+
+
 class HeadTooLarge(ProblemAnswer):
     code = "head_too_large"
 
@@ -296,6 +303,12 @@ class StorageUnavailable(ProblemAnswer):
 
 class ShuttingDown(ProblemAnswer):
     code = "shutting_down"
+
+
+class QuotaExceeded(ProblemAnswer):
+    """The project has as many files or bytes as it may; deletions are still done."""
+
+    code = "quota_exceeded"
 
 
 class StorageFull(ProblemAnswer):

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 
 from gateway.files.open_document import OpenDocument, build_in_turns, is_snapshot_due
+from gateway.files.quotas import Quotas
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
 from gateway.yjs.heavy_edits import open_stored
@@ -29,8 +30,11 @@ class DocumentsExhausted(Exception):
 class Documents:
     """The open documents of all files. `due` names the files whose next snapshot is due, for maintenance to take."""
 
-    def __init__(self, storage: Storage, *, memory_limit: int, size_limit: int = 32 * 2**20) -> None:
+    def __init__(
+        self, storage: Storage, *, memory_limit: int, size_limit: int = 32 * 2**20, quotas: Quotas | None = None
+    ) -> None:
         self._storage = storage
+        self.quotas = Quotas(storage, files=0, bytes_=0) if quotas is None else quotas
         self._size_limit = size_limit
         self._memory_limit = memory_limit
         self._open: dict[tuple[str, str], OpenDocument] = {}
@@ -229,6 +233,12 @@ class Documents:
         """The same for several documents of one project, to be stored together or not at all."""
         try:
             self._require_small(edits)
+            added = [
+                (document.path, len(row))
+                for document, row in edits
+                if row[:1] != _NO_STRUCTS or document.head is None or document.head.deleted
+            ]
+            self.quotas.require(edits[0][0].project, added)
             changes = tuple(
                 AppendUpdate(document.path, document.version, update, author, document.line, document.incarnation)
                 for document, update in edits

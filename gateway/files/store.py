@@ -179,6 +179,7 @@ class Files(FileReader):
         self, project: str, updates: Mapping[str, bytes], author: str | None
     ) -> tuple[dict[str, Written], dict[str, Problem]]:
         """Merge an update into each of many files, all together or none: what was written, or what is refused."""
+        await self._documents.quotas.look(project)
         caught_up = 0
         for _ in range(_ATTEMPTS):
             documents = [await self._open(project, path) for path in updates]
@@ -376,6 +377,7 @@ class Files(FileReader):
 
         `edit` may take its time: whoever else writes to the file waits, so that the document does not move meanwhile.
         """
+        await self._documents.quotas.look(project)
         caught_up = 0
         for _ in range(_ATTEMPTS):
             document = await self._open(project, path)

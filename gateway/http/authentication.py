@@ -4,6 +4,7 @@ What it finds stands in the scope: `gateway.access` is the `Access`, None where 
 credential does not count is answered here; of a WebSocket `gateway.refusal` says why, and its endpoint closes it.
 """
 
+import math
 from collections.abc import Awaitable
 from urllib.parse import unquote_to_bytes
 
@@ -11,10 +12,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.audit import Audit
 from gateway.access.guard import Access, Guard
+from gateway.access.rates import Rate
 from gateway.access.tickets import Tickets
+from gateway.http.rate_limits import address_of
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
-from gateway.wire.problems import Problem, Unauthenticated
+from gateway.wire.problems import Problem, RateLimited, Unauthenticated
 
 _SCHEME = b"bearer "
 _BEARER = "bearer."
@@ -23,11 +26,14 @@ _BEARER = "bearer."
 class Authentication:
     """ASGI in front of the application."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, tickets: Tickets, audit: Audit, metrics: RequestMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, guard: Guard, tickets: Tickets, audit: Audit, metrics: RequestMetrics, *, failures: int = 0
+    ) -> None:
         self._app = app
         self._guard = guard
         self._tickets = tickets
         self._audit = audit
+        self._failures = Rate(failures) if failures else None
         self._metrics = metrics
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -56,6 +62,17 @@ class Authentication:
             await self._app(scope, receive, send)
 
     async def _access(self, header: bytes | None, scope: Scope) -> Access | None:
+        address = address_of(scope)
+        if self._failures is not None and (wait := self._failures.wait(address)) > 0:
+            raise RateLimited("refused credentials", self._failures.quota, math.ceil(wait))
+        try:
+            return await self._find_access(header, scope)
+        except Unauthenticated:
+            if self._failures is not None:
+                self._failures.take(address)
+            raise
+
+    async def _find_access(self, header: bytes | None, scope: Scope) -> Access | None:
         given = _take_from_query(scope) if scope["query_string"] else {}
         if header is not None:
             return await self._guard.check(_of_header(header))

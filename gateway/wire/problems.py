@@ -14,11 +14,12 @@ Problem
 ├── 413 BodyTooLarge · DocumentTooLarge · PromptTooLarge · TooManyPaths
 ├── 415 UnsupportedMediaType
 ├── 422 KeyReused
+├── 429 RateLimited
 ├── 431 HeadTooLarge
 ├── 500 StoredDataDamaged
 ├── 501 NotInstalled
 ├── 503 Overloaded · Unavailable · ShuttingDown
-└── 507 StorageIsFull
+└── 507 StorageIsFull · QuotaExceeded
 """
 
 import base64
@@ -432,6 +433,19 @@ class KeyReused(Problem):
         super().__init__("a different request used this Idempotency-Key within the last 24 hours; nothing was stored")
 
 
+class RateLimited(Problem):
+    status, code, title = 429, "rate_limited", "Too many requests"
+
+    def __init__(self, what: str, quota: int, seconds: int) -> None:
+        window = "" if what == "connections" else " in a minute"
+        headers = {
+            "Retry-After": str(seconds),
+            "RateLimit": f'"{what}";r=0;t={seconds}',
+            "RateLimit-Policy": f'"{what}";q={quota}' + (";w=60" if window else ""),
+        }
+        super().__init__(f"{quota} {what} are allowed{window}; try again in {seconds} s", headers)
+
+
 class HeadTooLarge(Problem):
     status, code, title = 431, "head_too_large", "Request header too large"
 
@@ -476,6 +490,15 @@ class ShuttingDown(Problem):
     def __init__(self, *, certain: bool = True) -> None:
         super().__init__("try again later", {"Retry-After": "2"})
         self.certain = certain
+
+
+class QuotaExceeded(Problem):
+    """Deletions are still done."""
+
+    status, code, title = 507, "quota_exceeded", "The project is full"
+
+    def __init__(self, project: str, what: str, limit: int) -> None:
+        super().__init__(f"the project {project!r} may have at most {limit} {what}; delete files first")
 
 
 class StorageIsFull(Problem):

@@ -52,6 +52,7 @@ export const PROBLEM_CODES = [
   'too_many_paths',
   'unsupported_media_type',
   'idempotency_key_reused',
+  'rate_limited',
   'head_too_large',
   'host_not_allowed',
   'unauthenticated',
@@ -63,6 +64,7 @@ export const PROBLEM_CODES = [
   'overloaded',
   'storage_unavailable',
   'shutting_down',
+  'quota_exceeded',
   'storage_full'
 ] as const
 

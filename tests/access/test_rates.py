@@ -1,0 +1,141 @@
+"""Limits of what one client asks for, and of what a project may hold."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pycrdt
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from gateway.access.rates import Rate
+from tests.access.conftest import Subject, bearer, told
+from tests.access.keys import SECRET
+from tests.live.clients import event_stream
+from tests.live.editors import raw_client
+from tests.support.server import GatewayProcess
+
+
+def test_a_bucket_gives_a_minutes_worth_and_fills_evenly() -> None:
+    now = 0.0
+    rate = Rate(60, lambda: now)
+    for _ in range(60):
+        assert rate.wait("a") == 0
+        rate.take("a")
+    assert rate.wait("a") == pytest.approx(1)
+    assert rate.wait("b") == 0
+    now += 30
+    assert rate.left("a") == pytest.approx(30)
+    now += 3600
+    assert rate.left("a") == 60
+
+
+def test_a_debt_is_paid_before_more_is_given() -> None:
+    now = 0.0
+    rate = Rate(100, lambda: now)
+    rate.take("a", 300)
+    assert rate.wait("a") == pytest.approx(0.6 * 201)
+    now += 121
+    assert rate.wait("a") == 0
+    assert Rate(10, lambda: now).wait("a", 1000) == 0  # more than a minute brings is given where nothing was taken
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    settings: dict[str, Any] = {
+        "GATEWAY_AUTH": "required",
+        "GATEWAY_JWT_KEY": SECRET,
+        "GATEWAY_RATE_REQUESTS": 30,
+        "GATEWAY_RATE_BYTES": 20_000,
+        "GATEWAY_RATE_CONNECTIONS": 2,
+        "GATEWAY_RATE_FAILURES": 20,
+        "GATEWAY_PROJECT_FILES": 3,
+        "GATEWAY_PROJECT_BYTES": 4000,
+    }
+    with GatewayProcess(tmp_path_factory.mktemp("limited") / "gateway.db", **settings) as gateway:
+        yield gateway
+
+
+def _ann(gateway: GatewayProcess, name: str, subject: str) -> Subject:
+    return Subject(gateway, name, bearer(subject, projects={name: "write"}))
+
+
+def test_a_subject_that_asks_too_often_is_told_when_to_come_again(limited: GatewayProcess, name: str) -> None:
+    with _ann(limited, name, "often") as often, _ann(limited, name, "seldom") as seldom:
+        often.write("a.md", "x")
+        answers = [often.get("/files") for _ in range(40)]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert 5 <= len(refused) < 40
+        assert told(refused[0]) == (429, "rate_limited")
+        assert int(refused[0].headers["Retry-After"]) in range(1, 61)
+        assert refused[0].headers["RateLimit-Policy"] == '"requests";q=30;w=60'
+        assert refused[0].headers["RateLimit"].startswith('"requests";r=0;t=')
+        assert seldom.get("/files").status_code == 200
+
+
+def test_a_subject_that_writes_too_much_may_still_read(limited: GatewayProcess, name: str) -> None:
+    with _ann(limited, name, "much") as much:
+        assert much.put("/files/a.md", content=b"x" * 30_000, headers={"Content-Type": "text/plain"}).status_code == 507
+        refused = much.write("b.md", "x")
+        assert (told(refused), "bytes" in refused.json()["detail"]) == ((429, "rate_limited"), True)
+        assert told(much.get("/files")) == (404, "project_not_found")
+
+
+def test_a_subject_has_so_many_connections_and_no_more(limited: GatewayProcess, name: str) -> None:
+    with _ann(limited, name, "many") as many:
+        many.write("a.md", "x")
+        token = many.headers["Authorization"].removeprefix("Bearer ")
+        with event_stream(many) as stream, raw_client(limited, name, "a.md", query=f"?token={token}") as client:
+            stream.until_ready()
+            client.receive_sync("step_1")
+            assert told(many.get("/changes", headers={"Accept": "text/event-stream"})) == (429, "rate_limited")
+            url = f"{limited.project(name)}/ws/a.md?token={token}".replace("http", "ws", 1)
+            with connect(url) as third, pytest.raises(ConnectionClosed) as closed:
+                third.recv(60)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1013
+
+
+def test_an_address_that_guesses_is_not_listened_to_any_more(tmp_path: Path, name: str) -> None:
+    settings = {"GATEWAY_AUTH": "required", "GATEWAY_JWT_KEY": SECRET, "GATEWAY_RATE_FAILURES": "20"}
+    with GatewayProcess(tmp_path / "gateway.db", **settings) as gateway, _ann(gateway, name, "known") as known:
+        known.write("a.md", "x")
+        with httpx.Client(base_url=gateway.project(name)) as stranger:
+            statuses = [
+                stranger.get("/files", headers={"Authorization": f"Bearer ygw_{number}"}).status_code
+                for number in range(40)
+            ]
+        assert set(statuses[:20]) == {401}
+        assert 429 in statuses[20:]
+        assert known.get("/files").status_code == 200  # a credential that is known is not a guess
+
+
+def test_a_full_project_takes_no_more_until_something_is_deleted(limited: GatewayProcess, name: str) -> None:
+    with _ann(limited, name, "files") as ann:
+        for number in range(3):
+            assert ann.write(f"{number}.md", "x").status_code == 201
+        assert told(ann.write("3.md", "x")) == (507, "quota_exceeded")
+        document: pycrdt.Doc[Any] = pycrdt.Doc()
+        document.get("content", type=pycrdt.Text).insert(0, "x")
+        update = base64.b64encode(document.get_update()).decode()
+        results = ann.post("/sync", json={"updates": {"3.md": update, "0.md": update}}).json()["results"]
+        assert [results[path].get("code") for path in ("3.md", "0.md")] == ["quota_exceeded", None]
+        atomic = ann.post("/sync", json={"updates": {"3.md": update, "0.md": update}, "atomic": True})
+        assert told(atomic)[0] in (409, 507)
+        assert ann.write("0.md", "another").status_code == 200
+        assert ann.post("/files/move", json={"from": "0.md", "to": "moved.md"}).status_code == 201
+        assert ann.delete("/files/1.md").status_code == 204
+        assert ann.write("3.md", "x").status_code == 201
+
+
+def test_a_project_holds_so_many_bytes_and_no_more(limited: GatewayProcess, name: str) -> None:
+    with _ann(limited, name, "bytes") as ann:
+        assert ann.write("a.md", "x" * 3000).status_code == 201
+        assert told(ann.write("b.md", "y" * 3000)) == (507, "quota_exceeded")
+        assert told(ann.write("a.md", "x" * 6000)) == (507, "quota_exceeded")
+        assert ann.write("a.md", "x" * 3100).status_code == 200
+        assert ann.delete("/files/a.md").status_code == 204
+        assert ann.write("b.md", "y" * 3000).status_code == 201
