@@ -23,6 +23,8 @@ from gateway.wire.problems import (
     Overloaded,
     Problem,
     ProblemDetails,
+    QuotaExceeded,
+    RateLimited,
     RequestTimeout,
     ShuttingDown,
     StorageIsFull,
@@ -160,9 +162,9 @@ def _by_status(operation: Operation, template: str) -> dict[int, list[type[Probl
     if "{project}" in template:
         common = (InvalidProject, *common, StoredDataDamaged)
     if operation.method != "GET":
-        common = (*common, InvalidParameter, Overloaded, StorageIsFull)
+        common = (*common, InvalidParameter, Overloaded, StorageIsFull, QuotaExceeded)
     if operation.scope is not None:
-        common = (*common, Unauthenticated, Forbidden)
+        common = (*common, Unauthenticated, Forbidden, RateLimited)
     by_status: dict[int, list[type[Problem]]] = {}
     for problem in dict.fromkeys((*common, *operation.problems)):
         by_status.setdefault(problem.status, []).append(problem)

@@ -32,7 +32,14 @@ def _known(gateway: GatewayProcess) -> dict[str, str]:
         session = client.post("/sessions", json={}).raise_for_status().json()["id"]
         turn = client.post(f"/sessions/{session}/turns", json={"prompt": ""}).raise_for_status().json()["id"]
         made = client.post(f"{gateway.url}/api/tokens", json={"name": "known", "admin": True}).raise_for_status().json()
-    return {"project": _KNOWN_PROJECT, "path": "a.md", "session": session, "turn": turn, "token": made["id"]}
+    return {
+        "project": _KNOWN_PROJECT,
+        "path": "a.md",
+        "session": session,
+        "turn": turn,
+        "token": made["id"],
+        "client_id": "7",
+    }
 
 
 def test_every_answer_is_as_described(shared_gateway: GatewayProcess) -> None:
@@ -62,6 +69,8 @@ _BODIES = {
     "createToken": ("application/json", b'{"name": "a", "admin": true}'),
     "putText": ("text/plain", b"text"),
     "appendUpdate": ("application/octet-stream", b"\0\0"),
+    "editText": ("application/json", b'{"edits": [{"old": "text", "new": "another"}]}'),
+    "putPresence": ("application/json", b'{"state": {}}'),
     "moveFile": ("application/json", b'{"from": "a.md", "to": "b.md"}'),
     "fileStatus": ("application/json", b"{}"),
     "sync": ("application/json", b"{}"),
