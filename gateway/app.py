@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import structlog
 from starlette.routing import Route, WebSocketRoute
@@ -23,6 +22,7 @@ from gateway.api.routes.changes import ChangeRoutes
 from gateway.api.routes.files import FileRoutes
 from gateway.api.routes.history import HistoryRoutes
 from gateway.api.routes.presence import PresenceRoutes
+from gateway.api.routes.readers import ReaderRoutes
 from gateway.api.routes.sync import SyncRoutes
 from gateway.api.routes.system import SystemRoutes
 from gateway.api.routes.turns import TurnRoutes
@@ -54,6 +54,7 @@ from gateway.maintenance.snapshots import Maintenance
 from gateway.metrics import Metrics
 from gateway.presence.presence import Presence
 from gateway.presence.writers import Writers
+from gateway.readers.opening import Readers, open_readers
 from gateway.rooms.endpoint import RoomEndpoint
 from gateway.rooms.rooms import Rooms
 from gateway.settings import Settings
@@ -64,9 +65,6 @@ from gateway.wire.problems import ShuttingDown
 from gateway.workers.pool import Workers, worker_processes
 from storage import Storage, StorageError
 from storage.opening import StorageLimits, open_storage
-
-if TYPE_CHECKING:
-    from gateway.mcp.endpoint import McpEndpoint
 
 _log = structlog.get_logger("gateway.app")
 
@@ -134,12 +132,26 @@ class Gateway:
             files = Files(storage, documents, hub)
             presence = Presence(storage, hub)
             rooms = _open_rooms(self.settings, storage, files, documents, presence)
-            mcp = _open_mcp(self.settings)
-            self._draining = [hub.drain, rooms.drain, *([] if mcp is None else [mcp.drain])]
+            self._draining = [hub.drain, rooms.drain]
             silent = SilentTurns(storage, self.settings.turn_lease, self.settings.turn_grace)
             maintenance = Maintenance(storage, documents)
             memory = FreeMemory()
+            versions = Versions(storage, files)
+            feed = Feed(storage, hub, versions)
+            readers = await open_readers(
+                storage,
+                hub,
+                feed,
+                versions,
+                files,
+                vapid_key=settings.vapid_key,
+                push_contact=settings.push_contact,
+                push_hosts=settings.push_hosts,
+                hook_hosts=settings.hook_hosts,
+                limit=settings.readers,
+            )
             jobs = {
+                readers.deliveries.job: readers.deliveries.run,
                 silent.job: silent.run,
                 maintenance.job: maintenance.run,
                 Job("awareness"): presence.expire,
@@ -162,18 +174,21 @@ class Gateway:
                 documents,
                 files,
                 presence,
+                versions,
+                feed,
+                readers,
                 rooms,
-                mcp,
                 workers,
                 tuple(jobs),
             )
             try:
-                async with running(jobs), contextlib.nullcontext() if mcp is None else mcp.running():
+                async with running(jobs):
                     yield storage
             finally:
                 self._app = _unavailable
                 await rooms.close()
                 await audit.close()
+                await readers.close()
                 documents.close()
 
 
@@ -193,14 +208,6 @@ async def _open_guard(settings: Settings, storage: Storage) -> Guard:
         print(f"A token of scope admin, shown this once: {text}", flush=True)
         print("Make others with it: yjs-gateway token create --token TOKEN --url URL ...", flush=True)
     return Guard(storage, web_tokens)
-
-
-def _open_mcp(settings: Settings) -> "McpEndpoint | None":
-    if not settings.mcp:
-        return None
-    from gateway.mcp.endpoint import McpEndpoint  # the package that it stands on takes seconds to import
-
-    return McpEndpoint(body_limit=settings.body_limit)
 
 
 def _workers(settings: Settings) -> contextlib.AbstractAsyncContextManager[Workers]:
@@ -230,16 +237,17 @@ def _assemble(
     documents: Documents,
     files: Files,
     presence: Presence,
+    versions: Versions,
+    feed: Feed,
+    readers: Readers,
     rooms: Rooms,
-    mcp: "McpEndpoint | None",
     workers: Workers,
     jobs: Sequence[Job],
 ) -> ASGIApp:
     metrics = Metrics(storage, documents, hub.waiters, rooms, workers, jobs, settings.bounds)
     metrics.add(connections)
     file_routes = FileRoutes(files, hub, Writers(presence), body_limit=settings.body_limit)
-    versions = Versions(storage, files)
-    feed = Feed(storage, hub, versions)
+    metrics.add(readers)
     questions = Changes(storage, hub, paths_limit=settings.paths_limit)
     changes = ChangeRoutes(questions, feed, hub, body_limit=settings.body_limit)
     sync = SyncRoutes(
@@ -271,7 +279,8 @@ def _assemble(
     tickets = Tickets()
     access = AccessRoutes(storage, guard, tickets, audit, body_limit=settings.body_limit)
     here = PresenceRoutes(presence, hub)
-    for each in (file_routes, changes, turn_routes, sync, history, here, access, system):
+    reader_routes = ReaderRoutes(readers.registry, readers.key.public, body_limit=settings.body_limit)
+    for each in (file_routes, changes, turn_routes, sync, history, here, access, reader_routes, system):
         operations += operations_of(each)
     room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))
     services = Services(
@@ -288,13 +297,9 @@ def _assemble(
     )
     graphql = GraphQLDoor(services, guard if settings.asks_for_credentials else None)
     doors = [room, Route(GRAPHQL_PATH, graphql), WebSocketRoute(GRAPHQL_PATH, graphql)]
-    if mcp is not None:
-        doors.append(Route("/mcp", mcp))
     app = router(operations, doors, default=Pages(enabled=settings.demo))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = LongPolls(app, hub.waiters, feed, presence, metrics.requests, heartbeat=settings.stream_heartbeat)
-    if mcp is not None:
-        mcp.ask(app)
     app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)

@@ -1,6 +1,5 @@
 """Every setting of the gateway: its default, its meaning; the environment variable `GATEWAY_<NAME>` sets it."""
 
-import importlib.util
 import ipaddress
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -121,9 +120,6 @@ class Settings(BaseSettings):
     project_files: int = Field(0, ge=0, description="Maximum number of files in a project; `0`: no limit.")
     audit_days: float = Field(365, ge=0, description="Days that the audit is kept; `0` keeps it forever.")
     demo: bool = Field(True, description="Serve the demo application at `/`.")
-    mcp: bool = Field(
-        False, description="Serve the Model Context Protocol at `/mcp`; requires the extra `mcp` of the package."
-    )
     body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="Maximum size of a request body.")
     bodies_bytes: int = Field(
         256 * MEBIBYTE, ge=1024, description="Maximum bytes of all request bodies in progress, in total."
@@ -198,6 +194,26 @@ class Settings(BaseSettings):
         ge=1024,
         description="Approximate maximum size of one response when a turn is read; longer turns are paged.",
     )
+    hook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts of webhooks that may have a private address and be reached without TLS, separated by "
+        "commas; `*` allows all.",
+    )
+    push_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Push services that browsers' subscriptions may name, separated by commas. Left out, those of "
+        "Chrome, Edge, Firefox and Safari.",
+    )
+    vapid_key: str = Field(
+        "",
+        repr=False,
+        description="The private key (PEM, P-256) by which push services know the gateway. Left out, one is made "
+        "at the first start and kept in the database.",
+    )
+    push_contact: str = Field(
+        "", description="A `mailto:` or `https:` URL of the operator, which push services are told."
+    )
+    readers: int = Field(10_000, ge=0, description="Maximum number of webhooks and push subscriptions of a project.")
     retain_versions: int = Field(0, ge=0, description="Keep the newest N versions of each file (`0` = keep all).")
     retain_days: float = Field(
         0,
@@ -226,7 +242,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="Format of log lines: `text` or `json`.")
 
-    @field_validator("cors_origins", "hosts", "jwt_algorithms", mode="before")
+    @field_validator("cors_origins", "hosts", "jwt_algorithms", "hook_hosts", "push_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -235,13 +251,6 @@ class Settings(BaseSettings):
     @classmethod
     def _check_database(cls, value: str) -> str:
         return check_url(value)
-
-    @field_validator("mcp")
-    @classmethod
-    def _check_mcp(cls, value: bool) -> bool:
-        if value and importlib.util.find_spec("mcp") is None:
-            raise ValueError("the Model Context Protocol needs another package: pip install 'yjs-gateway[mcp]'")
-        return value
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:

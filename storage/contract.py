@@ -1,8 +1,8 @@
 """The storage contract: every promise that a backend makes, in words.
 
-It has six parts: `FileLog`, `Following`, `Turns`, `Housekeeping`, `Copies` and `AccessRecords`. A backend is a
-`Storage`, which is all of them; whoever needs one part alone asks for that. `tests/contract/` holds each promise
-against every backend.
+It has seven parts: `FileLog`, `Following`, `Turns`, `Housekeeping`, `Copies`, `AccessRecords` and `ReaderRecords`. A
+backend is a `Storage`, which is all of them; whoever needs one part alone asks for that. `tests/contract/` holds each
+promise against every backend.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
@@ -25,6 +25,10 @@ from storage.records import (
     Increment,
     Milliseconds,
     ProjectHead,
+    Reader,
+    ReaderFigures,
+    ReaderStage,
+    ReaderStep,
     Retention,
     Sequence,
     SessionHead,
@@ -399,7 +403,50 @@ class AccessRecords(Protocol):
         """Delete some of the entries older than a time; returns how many, 0 when all is done."""
 
 
-class Storage(FileLog, Following, Turns, Housekeeping, Copies, AccessRecords, Protocol):
+class ReaderRecords(Protocol):
+    """Readers with a place of their own, and what the gateway keeps for good. In no project's sequence."""
+
+    async def put_reader(self, reader: Reader) -> bool:
+        """Store a reader, in place of one of the same kind and name. False: there is no such project."""
+
+    async def reader(self, project: str, kind: str, name: str) -> Reader | None:
+        """A reader; None if there is none."""
+
+    async def readers(self, project: str, kind: str, *, after: str = "", limit: int) -> list[Reader]:
+        """Up to `limit` readers of a kind, by name, after the name `after`."""
+
+    async def delete_reader(self, project: str, kind: str, name: str) -> bool:
+        """Forget a reader; returns whether there was one."""
+
+    async def count_readers(self, project: str) -> int:
+        """How many readers a project has."""
+
+    async def reader_projects(self) -> list[str]:
+        """The projects that have readers, by name."""
+
+    async def idle_readers(self, project: str | None, *, limit: int) -> list[Reader]:
+        """Up to `limit` of the readers that wait for their project to move on, and it has; None: of all projects."""
+
+    async def due_readers(self, now: Milliseconds, *, limit: int) -> list[Reader]:
+        """Up to `limit` of the readers whose time has come, the longest due first."""
+
+    async def next_due(self) -> Milliseconds | None:
+        """When the next reader is due; None: none is."""
+
+    async def hasten(self, stage: ReaderStage, project: str | None, now: Milliseconds) -> int:
+        """Let the readers in a stage be due now; returns how many were to wait longer. None: of all projects."""
+
+    async def note_steps(self, steps: Collection[ReaderStep]) -> None:
+        """Note what became of readers, all of it or nothing; not of one that was put again or forgotten since."""
+
+    async def reader_figures(self) -> list[ReaderFigures]:
+        """How many readers there are, by kind, and how far behind."""
+
+    async def keep(self, name: str, value: str) -> str:
+        """Keep a value for good, unless there is one under this name: returns that which is kept."""
+
+
+class Storage(FileLog, Following, Turns, Housekeeping, Copies, AccessRecords, ReaderRecords, Protocol):
     """Orders and keeps the changes of all projects.
 
     What holds for every backend:
@@ -428,6 +475,7 @@ __all__ = [
     "Following",
     "Housekeeping",
     "MessageListener",
+    "ReaderRecords",
     "Storage",
     "Turns",
 ]

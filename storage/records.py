@@ -428,3 +428,54 @@ class AuditEntry(Struct, frozen=True, gc=False):
     detail: str | None = None
     number: int = 0
     """Counts up; filled in by storage."""
+
+
+ReaderStage = Literal["idle", "pause", "retry", "sending", "ended"]
+"""What a reader waits for: that its project moves on, a pause, a time, an answer, nothing any more."""
+
+
+class Reader(Struct, frozen=True, gc=False):
+    """Who is sent what happens in a project, and up to where it was sent."""
+
+    project: str
+    kind: str
+    name: str
+    """Of its kind in its project."""
+    revision: str
+    """Another one each time that it is put: a step of an earlier one is no step any more."""
+    settings: str
+    """JSON of the gateway. Storage keeps it as it is."""
+    cursor: str
+    """Up to where all was sent that it wants."""
+    looked: int
+    """The sequence of the project when it was looked at last."""
+    state: str
+    """JSON of the gateway. Storage keeps it as it is."""
+    due: Milliseconds | None
+    """When to look at it next; None: when its project moves on, or never where it has ended."""
+    stage: ReaderStage
+    intact: bool = True
+    """False: it is not what was written."""
+
+
+class ReaderStep(Struct, frozen=True, gc=False):
+    """What became of a reader."""
+
+    reader: Reader
+    cursor: str
+    looked: int
+    state: str
+    due: Milliseconds | None
+    stage: ReaderStage
+
+
+class ReaderFigures(Struct, frozen=True, gc=False):
+    """The readers of one kind."""
+
+    kind: str
+    count: int
+    ended: int
+    behind: int
+    """Those whose project has moved on since they were looked at."""
+    furthest: int
+    """By how many changes the one furthest behind is."""

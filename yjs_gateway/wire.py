@@ -1,4 +1,4 @@
-"""The structs that requests take and answers are: of files, who is in them, what changed, of sessions and turns."""
+"""The structs that requests take and answers are: of files, of what changed, of sessions and turns."""
 
 from typing import TYPE_CHECKING
 
@@ -7,9 +7,8 @@ from yjs_gateway._own import share
 if TYPE_CHECKING:
     from gateway.wire.changes import *  # noqa: F403
     from gateway.wire.files import *  # noqa: F403
-    from gateway.wire.presence import *  # noqa: F403
     from gateway.wire.problems import *  # noqa: F403
     from gateway.wire.turns import *  # noqa: F403
 else:
-    for each in ("changes", "files", "presence", "problems", "turns"):
+    for each in ("changes", "files", "problems", "turns"):
         share(f"gateway.wire.{each}", globals())

@@ -33,12 +33,15 @@ from gateway.wire.problems import (
     Unavailable,
 )
 
+_READER_NAME = {"type": "string", "pattern": r"^[A-Za-z0-9._~-]{1,128}$"}
 _PATH_PARAMETERS = {
     "project": {"type": "string", "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$"},
     "path": {"type": "string", "minLength": 1, "maxLength": 1024},
     "session": {"type": "string", "minLength": 1},
     "turn": {"type": "string", "minLength": 1},
     "token": {"type": "string", "minLength": 1},
+    "hook": _READER_NAME,
+    "client": _READER_NAME,
     "client_id": {"type": "integer", "minimum": 0, "maximum": LARGEST_CLIENT},
 }
 _PLAIN: dict[Any, dict[str, Any]] = {

@@ -42,6 +42,17 @@ class _Page(Struct, frozen=True):
         return self.asked.cursor(self.began, sequence, more=self.more or sequence < self.sequence)
 
 
+class Batch(Struct, frozen=True, gc=False):
+    """What a reader is sent at once."""
+
+    changes: list[FeedEntry]
+    cursor: str
+    sequence: int
+    """How far was looked."""
+    more: bool
+    since: Position
+
+
 class Feed:
     """Reads the change feed of all projects."""
 
@@ -104,7 +115,20 @@ class Feed:
             watched.answers.keep_events(filter_, since, events, page.cursor)
         return events, page.cursor, page.more
 
-    async def _page(self, project: str, filter_: ChangeFilter, since: str | None, limit: int) -> _Page:
+    async def batch(
+        self, project: str, filter_: ChangeFilter, since: str, limit: int, until: int | None = None
+    ) -> "Batch":
+        """What changed after a cursor, for a reader that is sent it: up to a sequence, where one is given.
+
+        Raises:
+            InvalidCursor, ProjectNotFound
+        """
+        page = await self._page(project, filter_, since, limit, until)
+        return Batch([entry for _, entry in page.entries], page.cursor, page.sequence, page.more, page.asked)
+
+    async def _page(
+        self, project: str, filter_: ChangeFilter, since: str | None, limit: int, until: int | None = None
+    ) -> _Page:
         watched = await self._hub.require(project)
         assert watched.head is not None
         asked = await position_of(self._storage, project, since, watched.head)
@@ -119,6 +143,8 @@ class Feed:
             now, heads = answer
             first = first or now
             for head in heads:
+                if until is not None and head.sequence > until:
+                    return _Page(list(entries.values()), asked, first, until, more=False)
                 if len(entries) == limit:
                     return _Page(list(entries.values()), asked, first, after, more=True)
                 after = head.sequence

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.cli import access as access_commands
 from gateway.cli import files as file_commands
+from gateway.cli import hooks as hook_commands
 from gateway.cli.options import Author, Token, with_options
 from gateway.cli.settings import settings_of
 
@@ -29,6 +30,7 @@ main = typer.Typer(
 turns = typer.Typer(name="turn", help="Record the output of coding agents.", no_args_is_help=True)
 main.add_typer(turns)
 main.add_typer(access_commands.tokens)
+main.add_typer(hook_commands.hooks)
 
 file_commands.add_to(main)
 main.command()(access_commands.audit)
@@ -195,33 +197,6 @@ def import_(
             await import_project(storage, file, project, typer.echo)
 
     _run(work, settings_of(database=database))
-
-
-@main.command()
-def mcp(
-    url: Annotated[str, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")],
-    project: Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")],
-    token: Token = None,
-    author: Author = None,
-) -> None:
-    """Serve the files of a project by the Model Context Protocol on stdin and stdout: a coding agent runs this.
-
-    Without a token that says who writes, the agent writes as --author.
-    """
-    from gateway.client import GatewayError
-
-    try:
-        from gateway.mcp.stdio import serve_stdio
-    except ModuleNotFoundError as error:
-        if error.name not in ("mcp", "mcp_types"):
-            raise
-        typer.echo("error: another package is needed: pip install 'yjs-gateway[mcp]'", err=True)
-        raise typer.Exit(2) from None
-    try:
-        asyncio.run(serve_stdio(url, project, token=token, author=author))
-    except GatewayError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 @main.command()

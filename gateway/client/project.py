@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET
 
 from gateway.client import feed
 from gateway.client.answers import (
@@ -20,6 +19,7 @@ from gateway.client.answers import (
     tag_of,
 )
 from gateway.client.errors import UnexpectedAnswer, problem_from
+from gateway.client.hooks import HookRequests
 from gateway.client.paths import checked_path, project_path, quoted_path
 from gateway.client.policy import PollSettings
 from gateway.client.sessions import SessionRequests
@@ -37,7 +37,6 @@ from gateway.wire.files import (
     RestoreRequest,
     TextDifference,
 )
-from gateway.wire.presence import PresenceAnswer, PresenceState
 from gateway.wire.problems import ProblemDetails
 
 _JSON = {"Content-Type": "application/json"}
@@ -46,7 +45,7 @@ _UPDATE = {"Content-Type": "application/octet-stream"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 
 
-class Project(SessionRequests):
+class Project(SessionRequests, HookRequests):
     """All requests on a project. Made by `GatewayClient.project`. Every method raises GatewayError."""
 
     def __init__(self, sender: Sender, name: str) -> None:
@@ -323,27 +322,6 @@ class Project(SessionRequests):
             raise UnexpectedAnswer(answer.status_code, str(error)) from error
         return msgspec.structs.replace(synced, results={path: _result(each) for path, each in synced.results.items()})
 
-    # Who is in a file
-
-    async def presence(self, path: str, *, tag: str | None = None, wait: float = 0) -> WithETag[PresenceAnswer | None]:
-        """Who is in a file; None if `tag` names the present state."""
-        params, headers = {"wait": wait or None}, {"If-None-Match": quoted(tag)}
-        answer = await self._sender.send("GET", self._presence(path), wait=wait, params=params, headers=headers)
-        return decoded_with_etag_if_changed(answer, PresenceAnswer)
-
-    async def put_presence(
-        self, path: str, client_id: int, state: Mapping[str, Any], *, ttl: float = 30, clock: int | None = None
-    ) -> WithETag[PresenceAnswer]:
-        """Say that a client is in a file, for `ttl` seconds; returns who is."""
-        said = PresenceState(dict(state), ttl, UNSET if clock is None else clock)
-        path = f"{self._presence(path)}/{client_id}"
-        answer = await self._sender.send("PUT", path, headers=_JSON, content=msgspec.json.encode(said))
-        return decoded_with_etag(answer, PresenceAnswer)
-
-    async def delete_presence(self, path: str, client_id: int) -> None:
-        """Say that a client is not in a file any more."""
-        await self._sender.send("DELETE", f"{self._presence(path)}/{client_id}")
-
     # The past
 
     async def history(
@@ -374,9 +352,6 @@ class Project(SessionRequests):
 
     def _file(self, path: str) -> str:
         return f"{self._path}/files/{quoted_path(path)}"
-
-    def _presence(self, path: str) -> str:
-        return f"{self._path}/presence/{quoted_path(path)}"
 
     def _past(self, path: str) -> str:
         return f"{self._path}/history/{quoted_path(path)}"

@@ -53,6 +53,8 @@ class FileFeedEntry(Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     """With `diff=text`: who wrote what came after it, as far as that was said."""
     diff: str | UnsetType | None = UNSET
     """With `diff=text`: what changed in the text, as `diff -u` writes it. null: past `max_bytes`, or it is no text."""
+    update: bytes | UnsetType = UNSET
+    """In a message to a webhook that includes updates: what `from_version` lacks; 0: the whole document."""
 
 
 class TurnFeedEntry(Struct, frozen=True, gc=False, tag_field="kind", tag="turn"):

@@ -204,6 +204,13 @@ class TokenNotFound(Problem):
         super().__init__("there is no token of this id")
 
 
+class HookNotFound(Problem):
+    status, code, title = 404, "hook_not_found", "The webhook does not exist"
+
+    def __init__(self, hook: str) -> None:
+        super().__init__(f"there is no webhook {hook[:200]!r} in this project")
+
+
 class SessionNotFound(Problem):
     status, code, title = 404, "session_not_found", "The session does not exist"
 
@@ -498,7 +505,7 @@ class QuotaExceeded(Problem):
     status, code, title = 507, "quota_exceeded", "The project is full"
 
     def __init__(self, project: str, what: str, limit: int) -> None:
-        super().__init__(f"the project {project!r} may have at most {limit} {what}; delete files first")
+        super().__init__(f"the project {project!r} may have at most {limit} {what}; delete some first")
 
 
 class StorageIsFull(Problem):

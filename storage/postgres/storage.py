@@ -14,7 +14,7 @@ from storage.contract import CommitListener, MessageListener
 from storage.errors import BackupElsewhere, StorageClosed, StorageError, StorageUnavailable
 from storage.log import DONE_KEPT_MS, Clock, wall_clock
 from storage.portable import Record
-from storage.postgres import access, files, retention, transfer, turns, upkeep
+from storage.postgres import access, files, readers, retention, transfer, turns, upkeep
 from storage.postgres.batch import done_from_row
 from storage.postgres.database import FAILURES, Database, Trace, project_id, storage_error
 from storage.postgres.projects import Projects, TrackedProject
@@ -35,6 +35,10 @@ from storage.records import (
     Increment,
     Milliseconds,
     ProjectHead,
+    Reader,
+    ReaderFigures,
+    ReaderStage,
+    ReaderStep,
     Retention,
     Sequence,
     SessionHead,
@@ -461,6 +465,45 @@ class PostgresStorage:
 
     async def begin_new_lives(self) -> int:
         return await self._database.write(upkeep.begin_new_lives)
+
+    async def put_reader(self, reader: Reader) -> bool:
+        return await self._database.write(lambda connection: readers.put_reader(connection, reader))
+
+    async def reader(self, project: str, kind: str, name: str) -> Reader | None:
+        return await readers.reader(self._database, project, kind, name)
+
+    async def readers(self, project: str, kind: str, *, after: str = "", limit: int) -> list[Reader]:
+        return await readers.readers(self._database, project, kind, after, limit)
+
+    async def delete_reader(self, project: str, kind: str, name: str) -> bool:
+        return await self._database.write(lambda connection: readers.delete_reader(connection, project, kind, name))
+
+    async def count_readers(self, project: str) -> int:
+        return await readers.count_readers(self._database, project)
+
+    async def reader_projects(self) -> list[str]:
+        return await readers.reader_projects(self._database)
+
+    async def idle_readers(self, project: str | None, *, limit: int) -> list[Reader]:
+        return await readers.idle_readers(self._database, project, limit)
+
+    async def due_readers(self, now: Milliseconds, *, limit: int) -> list[Reader]:
+        return await readers.due_readers(self._database, now, limit)
+
+    async def next_due(self) -> Milliseconds | None:
+        return await readers.next_due(self._database)
+
+    async def hasten(self, stage: ReaderStage, project: str | None, now: Milliseconds) -> int:
+        return await self._database.write(lambda connection: readers.hasten(connection, stage, project, now))
+
+    async def note_steps(self, steps: Collection[ReaderStep]) -> None:
+        await self._database.write(lambda connection: readers.note_steps(connection, steps))
+
+    async def reader_figures(self) -> list[ReaderFigures]:
+        return await readers.reader_figures(self._database)
+
+    async def keep(self, name: str, value: str) -> str:
+        return await self._database.write(lambda connection: readers.keep(connection, name, value))
 
     async def reclaim(self) -> int:
         return 0  # the database's own vacuum does it, again and again

@@ -26,6 +26,10 @@ from storage.records import (
     Increment,
     Milliseconds,
     ProjectHead,
+    Reader,
+    ReaderFigures,
+    ReaderStage,
+    ReaderStep,
     Retention,
     Sequence,
     SessionHead,
@@ -43,7 +47,7 @@ from storage.records import (
     Version,
     VersionRecord,
 )
-from storage.sqlite import access, files, retention, transfer, turns
+from storage.sqlite import access, files, readers, retention, transfer, turns
 from storage.sqlite.database import Database, dangling
 from storage.sqlite.identity import Opening, begin_new_lives, require_own_log
 from storage.sqlite.lock import DatabaseLock
@@ -507,6 +511,47 @@ class SQLiteStorage:
             return int(connection.execute("SELECT count(*) FROM project").fetchone()[0])
 
         return await self._database.write(begin)
+
+    async def put_reader(self, reader: Reader) -> bool:
+        return await self._database.write(lambda connection: readers.put_reader(connection, reader))
+
+    async def reader(self, project: str, kind: str, name: str) -> Reader | None:
+        return self._database.read(lambda connection: readers.reader(connection, project, kind, name))
+
+    async def readers(self, project: str, kind: str, *, after: str = "", limit: int) -> list[Reader]:
+        return await self._database.read_long(
+            lambda connection: readers.readers(connection, project, kind, after, limit)
+        )
+
+    async def delete_reader(self, project: str, kind: str, name: str) -> bool:
+        return await self._database.write(lambda connection: readers.delete_reader(connection, project, kind, name))
+
+    async def count_readers(self, project: str) -> int:
+        return self._database.read(lambda connection: readers.count_readers(connection, project))
+
+    async def reader_projects(self) -> list[str]:
+        return await self._database.read_long(lambda connection: readers.reader_projects(connection))
+
+    async def idle_readers(self, project: str | None, *, limit: int) -> list[Reader]:
+        return await self._database.read_long(lambda connection: readers.idle_readers(connection, project, limit))
+
+    async def due_readers(self, now: Milliseconds, *, limit: int) -> list[Reader]:
+        return await self._database.read_long(lambda connection: readers.due_readers(connection, now, limit))
+
+    async def next_due(self) -> Milliseconds | None:
+        return self._database.read(lambda connection: readers.next_due(connection))
+
+    async def hasten(self, stage: ReaderStage, project: str | None, now: Milliseconds) -> int:
+        return await self._database.write(lambda connection: readers.hasten(connection, stage, project, now))
+
+    async def note_steps(self, steps: Collection[ReaderStep]) -> None:
+        await self._database.write(lambda connection: readers.note_steps(connection, steps))
+
+    async def reader_figures(self) -> list[ReaderFigures]:
+        return await self._database.read_long(lambda connection: readers.reader_figures(connection))
+
+    async def keep(self, name: str, value: str) -> str:
+        return await self._database.write(lambda connection: readers.keep(connection, name, value))
 
     async def reclaim(self) -> int:
         before = self._database_bytes()

@@ -29,6 +29,7 @@ def _known(gateway: GatewayProcess) -> dict[str, str]:
     with gateway.client(_KNOWN_PROJECT) as client:
         for _ in range(2):
             client.put("/files/a.md", content=b"text", headers={"Content-Type": "text/plain"}).raise_for_status()
+        client.put("/hooks/ci", json={"url": "https://receiver.invalid/"}).raise_for_status()
         session = client.post("/sessions", json={}).raise_for_status().json()["id"]
         turn = client.post(f"/sessions/{session}/turns", json={"prompt": ""}).raise_for_status().json()["id"]
         made = client.post(f"{gateway.url}/api/tokens", json={"name": "known", "admin": True}).raise_for_status().json()
@@ -39,6 +40,8 @@ def _known(gateway: GatewayProcess) -> dict[str, str]:
         "turn": turn,
         "token": made["id"],
         "client_id": "7",
+        "hook": "ci",
+        "client": "browser",
     }
 
 
@@ -71,6 +74,14 @@ _BODIES = {
     "appendUpdate": ("application/octet-stream", b"\0\0"),
     "editText": ("application/json", b'{"edits": [{"old": "text", "new": "another"}]}'),
     "putPresence": ("application/json", b'{"state": {}}'),
+    "putHook": ("application/json", b'{"url": "https://receiver.invalid/"}'),
+    "replayHook": ("application/json", b'{"since": "0.0"}'),
+    "putPush": (
+        "application/json",
+        b'{"subscription": {"endpoint": "https://updates.push.services.mozilla.com/wpush/v2/x", "keys": {"p256dh":'
+        b' "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",'
+        b' "auth": "BTBZMqHH6r4Tts7J_aSIgg"}}}',
+    ),
     "moveFile": ("application/json", b'{"from": "a.md", "to": "b.md"}'),
     "fileStatus": ("application/json", b"{}"),
     "sync": ("application/json", b"{}"),

@@ -19,15 +19,7 @@ _RUN_ELSEWHERE = frozenset(
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "README.md",
-        "docs/api.md",
-        "docs/live.md",
-        "docs/client.md",
-        "docs/mcp.md",
-        "docs/storage.md",
-        "docs/turns.md",
-    ],
+    ["README.md", "docs/api.md", "docs/live.md", "docs/client.md", "docs/storage.md", "docs/turns.md", "docs/push.md"],
 )
 def test_every_command_works_and_prints_what_is_shown(
     name: str, tmp_path: Path, request: pytest.FixtureRequest

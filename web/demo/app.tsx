@@ -5,7 +5,6 @@ import { GatewayProvider } from '../src/react/index.js'
 import { Chat } from './chat.js'
 import { Editor } from './editor.js'
 import { FileTree } from './file-tree.js'
-import { askForToken } from './token.js'
 import { Traffic } from './traffic.js'
 import { TrafficPanel } from './traffic-panel.js'
 
@@ -18,7 +17,7 @@ const TRANSPORTS: Record<ProviderTransport, string> = {
 }
 
 const traffic = new Traffic()
-const client = new GatewayClient('', { fetch: traffic.fetch, token: askForToken() })
+const client = new GatewayClient('', { fetch: traffic.fetch })
 /** Which project: `/?project=name`, so that two pages can be given the same one. */
 const project = new URLSearchParams(location.search).get('project') ?? 'demo'
 

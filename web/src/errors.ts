@@ -29,6 +29,7 @@ export const PROBLEM_CODES = [
   'file_not_found',
   'version_not_found',
   'token_not_found',
+  'hook_not_found',
   'session_not_found',
   'turn_not_found',
   'method_not_allowed',

@@ -1,0 +1,411 @@
+"""Sends each reader what happens in its project: in order, at least once, compacted while it cannot be reached.
+
+The log of the project is the queue, and a reader a row in the database. Of the readers that have nothing to be sent
+nothing is in memory but the names of their projects.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from gateway.changes.cursors import parse_cursor
+from gateway.changes.feed import Batch, Feed
+from gateway.maintenance.jobs import Job
+from gateway.readers.door import Door, Sent
+from gateway.readers.reader import (
+    ReaderSettings,
+    ReaderState,
+    encoded,
+    newest_time,
+    send_time,
+    settings_of,
+    state_of,
+)
+from gateway.watch.filter import ChangeFilter
+from gateway.watch.hub import Hub
+from gateway.wire.problems import InvalidCursor
+from gateway.wire.readers import LastAnswer
+from gateway.wire.values import rfc3339
+from storage import FINISHED, Commit, CommittedTurn, Milliseconds, Reader, ReaderFigures, ReaderStep, Storage
+
+RETRIES_S = (5, 300, 1800, 7200, 18_000, 36_000, 86_400, 86_400, 86_400)
+"""The pauses after failed attempts; after the last one the reader has ended."""
+
+_PAGE = 100
+_AT_ONCE, _AT_ONCE_PER_HOST = 64, 8
+_WAITING_PER_HOST = 1000
+_REMEMBERED_BATCHES = 16
+_LEASE_MS = 10 * 60 * 1000
+"""What is being sent is left alone for so long, if it is not heard of."""
+_BUSY_MS = 1000
+_FAILED_MS = 60_000
+_CONNECTED_MS = 20_000
+"""So long after a change a client that is connected has been told of it, or its connection is known to be dead."""
+_HELD_S, _LOOK_MS = 5.0, 1000
+_FIGURES_S = 5.0
+
+
+class Clock(Protocol):
+    """The time, and waiting for it."""
+
+    def now(self) -> int:
+        """Milliseconds since 1970."""
+
+    async def wait(self, news: asyncio.Event, until: int | None) -> None:
+        """Wait for news, or until a time."""
+
+
+class WallClock:
+    """The clock of the machine."""
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    async def wait(self, news: asyncio.Event, until: int | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if until is None else max((until - self.now()) / 1000, 0.001)):
+                await news.wait()
+
+
+class _Message:
+    """What is to be sent to a reader."""
+
+    __slots__ = ("batch", "reader", "settings", "state")
+
+    def __init__(self, reader: Reader, settings: ReaderSettings, state: ReaderState, batch: Batch) -> None:
+        self.reader, self.settings, self.state, self.batch = reader, settings, state, batch
+
+    @property
+    def host(self) -> str:
+        return _host(self.settings)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return _key(self.reader)
+
+
+class Deliveries:
+    """The job that sends.
+
+    Args:
+        doors: by kind of reader.
+        connected: whether a client of a project has an event stream or a room open.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        hub: Hub,
+        feed: Feed,
+        doors: Mapping[str, Door],
+        connected: Callable[[str, str], bool],
+        clock: Clock | None = None,
+    ) -> None:
+        self.job = Job("readers")
+        self.delivered: dict[str, int] = dict.fromkeys(doors, 0)
+        """By kind the messages that were taken since the start."""
+        self.failed: dict[str, int] = dict.fromkeys(doors, 0)
+        """By kind the attempts that failed since the start."""
+        self.figures: list[ReaderFigures] = []
+        """Of a moment ago."""
+        self._figures_at = float("-inf")
+        self._storage = storage
+        self._hub = hub
+        self._feed = feed
+        self._doors = doors
+        self._connected = connected
+        self._clock = clock or WallClock()
+        self._projects: set[str] = set()
+        """Those that have readers."""
+        self._moved: set[str] = set()
+        """Of these the ones with news."""
+        self._urgent: set[str] = set()
+        """Of these the ones in which a turn has ended."""
+        self._look_at_all = True
+        self._news = asyncio.Event()
+        self._sending: dict[tuple[str, str, str], str] = {}
+        """To whom something is being sent or waits to be, and where that is."""
+        self._waiting: dict[str, deque[_Message]] = {}
+        """By receiver."""
+        self._busy: dict[str, int] = {}
+        """How many messages are on the way, by receiver."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._results: list[ReaderStep] = []
+        self._storing = asyncio.Lock()
+        self._batches: OrderedDict[object, Batch] = OrderedDict()
+        storage.listen(self._committed, self._missed)
+
+    def _committed(self, commits: tuple[Commit, ...]) -> None:
+        for commit in commits:
+            name = commit.project.name
+            if name in self._projects:
+                self._moved.add(name)
+                if isinstance(commit, CommittedTurn) and commit.turn.status in FINISHED:
+                    self._urgent.add(name)
+                self._news.set()
+
+    def _missed(self, commits: tuple[Commit, ...]) -> None:
+        self._look_at_all = True
+        self._news.set()
+
+    def wake(self, project: str) -> None:
+        """Look at the readers of a project: one was put, or is to be sent something again."""
+        self._projects.add(project)
+        self._moved.add(project)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        held = False
+        try:
+            while True:
+                self._news.clear()
+                if self._storage.shared:
+                    # What the other gateways store is not heard of here: whoever holds the job looks every second.
+                    if not await self._storage.hold(self.job.name, _HELD_S):
+                        held = False
+                        await self._clock.wait(self._news, self._clock.now() + _LOOK_MS)
+                        continue
+                    self._look_at_all = True
+                if not held:
+                    held, self._look_at_all = True, True
+                    await self._storage.hasten("sending", None, Milliseconds(self._clock.now()))
+                    self._projects |= set(await self._storage.reader_projects())
+                await self._round()
+                due = await self._storage.next_due()
+                if self._storage.shared:
+                    due = Milliseconds(min(due or 2**62, self._clock.now() + _LOOK_MS))
+                await self._clock.wait(self._news, due)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._sending.clear()
+            self._waiting.clear()
+
+    async def _round(self) -> None:
+        """Look at all readers for which there may be something to do by now."""
+        moved, self._moved = self._moved, set()
+        urgent, self._urgent = self._urgent, set()
+        everything, self._look_at_all = self._look_at_all, False
+        for finished in urgent:
+            await self._storage.hasten("pause", finished, Milliseconds(self._clock.now()))
+        places: list[str | None] = [None] if everything else [*sorted(moved)]
+        for project in places:
+            while readers := await self._storage.idle_readers(project, limit=_PAGE):
+                await self._look(readers)
+        while readers := await self._storage.due_readers(Milliseconds(self._clock.now()), limit=_PAGE):
+            await self._look(readers)
+        self._batches.clear()
+        await self._read_figures()
+
+    async def _read_figures(self) -> None:
+        now = time.monotonic()
+        if now - self._figures_at >= _FIGURES_S:
+            self._figures_at = now
+            self.figures = await self._storage.reader_figures()
+
+    async def read_figures(self) -> list[ReaderFigures]:
+        """How many readers there are, and how far behind."""
+        self.figures = await self._storage.reader_figures()
+        return self.figures
+
+    async def _look(self, readers: list[Reader]) -> None:
+        """Decide what becomes of each of some readers: it is noted before anything is sent."""
+        steps: list[ReaderStep] = []
+        messages: list[_Message] = []
+        ended: dict[str, str | None] = {}
+        for reader in readers:
+            try:
+                planned = await self._plan(reader, ended)
+            except Exception as error:
+                self.job.failed(error, project=reader.project, reader=f"{reader.kind} {reader.name}")
+                planned = _step(reader, due=self._clock.now() + _FAILED_MS)
+            if isinstance(planned, _Message):
+                messages.append(planned)
+                due = Milliseconds(self._clock.now() + _LEASE_MS)
+                state, looked = encoded(planned.state), planned.batch.sequence
+                steps.append(ReaderStep(reader, reader.cursor, looked, state, due, "sending"))
+            else:
+                steps.append(planned)
+        async with self._storing:
+            await self._storage.note_steps(steps)
+        for message in messages:
+            self._sending[message.key] = message.host
+            self._waiting.setdefault(message.host, deque()).append(message)
+        self._start_sending()
+
+    def _start_sending(self) -> None:
+        """Send what waits, as far as there is room: a receiver that hangs holds up few others."""
+        for host in list(self._waiting):
+            waiting = self._waiting.pop(host)
+            while waiting and len(self._tasks) < _AT_ONCE and self._busy.get(host, 0) < _AT_ONCE_PER_HOST:
+                self._busy[host] = self._busy.get(host, 0) + 1
+                task = asyncio.create_task(self._send(waiting.popleft()))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            if waiting:  # behind the other hosts
+                self._waiting[host] = waiting
+
+    async def _plan(self, reader: Reader, ended: dict[str, str | None]) -> ReaderStep | _Message:
+        now = self._clock.now()
+        if not reader.intact:
+            return _step(reader, state=ReaderState(ended="its row in the database is damaged"), stage="ended")
+        settings, state = settings_of(reader), state_of(reader)
+        why = await self._ended(settings, now, ended)
+        if why is not None:
+            return _step(reader, state=replace(state, ended=why), stage="ended")
+        if _key(reader) in self._sending or len(self._waiting.get(_host(settings), ())) >= _WAITING_PER_HOST:
+            return _step(reader, due=now + _BUSY_MS)
+        door = self._doors[reader.kind]
+        until = _until(reader.cursor, state.pending)
+        batch = await self._batch(reader, settings, until, door.most_changes)
+        if until is not None and not batch.changes and not batch.since.reset:
+            # All of what was to be sent has changed again since: it is told with what came after.
+            reader, state, until = replace(reader, cursor=batch.cursor), replace(state, pending=None), None
+            batch = await self._batch(reader, settings, None, door.most_changes)
+        if not batch.changes and not batch.since.reset:
+            state = replace(state, pending=None, news_at=None)
+            due = now if batch.more else None
+            return _step(reader, cursor=batch.cursor, looked=batch.sequence, state=state, due=due)
+        if until is None and not batch.since.reset:
+            at = send_time(batch.changes, state, settings.quiet_seconds, door.spacing_seconds, now)
+            if reader.kind == "push" and self._connected(reader.project, reader.name):
+                at = newest_time(batch.changes, now) + _CONNECTED_MS
+                if at <= now:
+                    state = replace(state, news_at=None)
+                    return _step(reader, cursor=batch.cursor, looked=batch.sequence, state=state)
+            if at > now:
+                state = state if state.news_at is not None else replace(state, news_at=now)
+                return _step(reader, looked=batch.sequence, state=state, due=at, stage="pause")
+        return _Message(reader, settings, replace(state, pending=batch.cursor), batch)
+
+    async def _ended(self, settings: ReaderSettings, now: int, known: dict[str, str | None]) -> str | None:
+        """Why the credential by which a reader was made counts no more; None: it does, or nobody was asked for one."""
+        owner = settings.owner
+        if owner.expires is not None and owner.expires * 1000 <= now:
+            return "the credential by which it was made has expired"
+        identifier = owner.credential
+        if identifier is None or identifier.startswith("jwt"):
+            return None
+        if identifier not in known:
+            token = await self._storage.token(identifier)
+            gone = token is None or token.revoked is not None
+            known[identifier] = "the token by which it was made was revoked" if gone else None
+        return known[identifier]
+
+    async def _batch(self, reader: Reader, settings: ReaderSettings, until: int | None, most: int) -> Batch:
+        """What there is to be sent; read once for all readers that want the same from the same place."""
+        filter_ = settings.change_filter
+        head = (await self._hub.require(reader.project)).head
+        key = (reader.project, filter_, settings.filter.turns, reader.cursor, until, most, head)
+        batch = self._batches.get(key)
+        if batch is None:
+            batch = await self._read(reader, filter_, until, most)
+            wanted = [entry for entry in batch.changes if settings.wants(entry)]
+            batch = self._batches[key] = replace(batch, changes=wanted)
+            if len(self._batches) > _REMEMBERED_BATCHES:
+                self._batches.popitem(last=False)
+        return batch
+
+    async def _read(self, reader: Reader, filter_: ChangeFilter, until: int | None, most: int) -> Batch:
+        return await self._feed.batch(reader.project, filter_, reader.cursor, most, until)
+
+    async def _send(self, message: _Message) -> None:
+        try:
+            try:
+                door = self._doors[message.reader.kind]
+                sent = await door.send(message.reader, message.settings, message.batch, self._clock.now())
+            except Exception as error:
+                reader = message.reader
+                self.job.failed(error, project=reader.project, reader=f"{reader.kind} {reader.name}")
+                sent = Sent(False, error=f"{type(error).__name__}: {error}")
+            self._results.append(self._outcome(message, sent))
+        finally:
+            self._busy[message.host] -= 1
+            if not self._busy[message.host]:
+                del self._busy[message.host]
+        await self._store_results(message)
+
+    def _outcome(self, message: _Message, sent: Sent) -> ReaderStep:
+        """What is to be noted of an attempt."""
+        reader, state, batch, now = message.reader, message.state, message.batch, self._clock.now()
+        answer = LastAnswer(rfc3339(now), UNSET if sent.status is None else sent.status, sent.error or UNSET)
+        if sent.delivered:
+            self.delivered[reader.kind] += 1
+            done = ReaderState(sent_at=now, answer=answer)
+            due = now if batch.more else None
+            return _step(reader, cursor=batch.cursor, looked=batch.sequence, state=done, due=due)
+        self.failed[reader.kind] += 1
+        attempts = state.attempts + 1
+        ended = sent.ended
+        if ended is None and attempts > len(RETRIES_S):
+            ended = f"{attempts} attempts failed"
+        state = replace(state, attempts=attempts, answer=answer, ended=ended)
+        if ended is not None:
+            return _step(reader, looked=batch.sequence, state=state, stage="ended")
+        pause = max(RETRIES_S[attempts - 1], sent.retry_after or 0)
+        return _step(reader, looked=batch.sequence, state=state, due=now + int(pause * 1000))
+
+    async def _store_results(self, message: _Message) -> None:
+        """Store what became of messages: all that came while others were stored, together."""
+        try:
+            async with self._storing:
+                results, self._results = self._results, []
+                if results:
+                    await self._storage.note_steps(results)
+        except Exception as error:  # it is sent once more when its lease is over
+            self.job.failed(error, project=message.reader.project)
+        finally:
+            self._sending.pop(message.key, None)
+            # The project may have moved on while it was sent.
+            self._moved.add(message.reader.project)
+            self._news.set()
+            asyncio.get_running_loop().call_soon(self._start_sending)
+
+
+def _step(
+    reader: Reader,
+    *,
+    cursor: str | None = None,
+    looked: int | None = None,
+    state: ReaderState | None = None,
+    due: int | None = None,
+    stage: str | None = None,
+) -> ReaderStep:
+    """What becomes of a reader; with a time and no stage it waits for that, with neither for its project to move on."""
+    return ReaderStep(
+        reader,
+        reader.cursor if cursor is None else cursor,
+        reader.looked if looked is None else looked,
+        reader.state if state is None else encoded(state),
+        None if due is None else Milliseconds(due),
+        stage or ("idle" if due is None else "retry"),  # type: ignore[arg-type]
+    )
+
+
+def _key(reader: Reader) -> tuple[str, str, str]:
+    return reader.project, reader.kind, reader.name
+
+
+def _host(settings: ReaderSettings) -> str:
+    """Where the messages of a reader go."""
+    url = settings.hook.url if settings.hook is not None else settings.push.endpoint if settings.push else ""
+    return url.split("/", 3)[2] if url.count("/") > 1 else url
+
+
+def _until(cursor: str, pending: str | None) -> int | None:
+    """The sequence up to which a message goes that is sent again."""
+    if pending is None:
+        return None
+    try:
+        since, until = parse_cursor(cursor), parse_cursor(pending)
+    except InvalidCursor:
+        return None
+    return until.sequence if since.epoch == until.epoch else None
