@@ -130,6 +130,7 @@ class _EventStream:
 
     async def serve(self, question: Question, asker: Asker, receive: Receive) -> None:
         await self._send({"type": "http.response.start", "status": 200, "headers": _EVENT_HEADERS})
+        await self.send_heartbeat()  # the head goes out with the first part of the body
         self._access.watch(self._expire)
         self._member = self._executions.start(question, asker, self)
         try:
