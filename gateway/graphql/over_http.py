@@ -43,6 +43,7 @@ class _Body(Struct):
     query: str | UnsetType | None = UNSET
     variables: dict[str, Any] | UnsetType | None = UNSET
     operationName: str | UnsetType | None = UNSET  # noqa: N815
+    extensions: dict[str, Any] | UnsetType | None = UNSET
 
 
 class OverHttp:

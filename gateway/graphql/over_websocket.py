@@ -34,6 +34,7 @@ class _Payload(Struct):
     query: str
     variables: dict[str, Any] | None = None
     operationName: str | None = None  # noqa: N815
+    extensions: dict[str, Any] | None = None
 
 
 class _Message(Struct):
