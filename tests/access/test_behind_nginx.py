@@ -1,9 +1,5 @@
 """Behind nginx that asks the application about each request, with the lines of the README, and with cookies."""
 
-import os
-import shutil
-import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
@@ -17,7 +13,7 @@ from websockets.sync.client import connect
 from tests.access.conftest import bearer, told
 from tests.docs.markdown import PROJECT, code_blocks
 from tests.live.clients import event_stream
-from tests.live.test_nginx import _AROUND
+from tests.support.nginx import CONFIGURATION, running_nginx
 from tests.support.server import GatewayProcess
 
 _SESSIONS = {"1": ("ann", {"demo": "write"}), "2": ("bob", {"demo": {"scope": "read", "paths": ["docs/"]}})}
@@ -40,45 +36,26 @@ class _Application(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def published(guarded: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """The gateway as it is reached through nginx."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        pytest.skip("nginx is not installed")
-    folder = tmp_path_factory.mktemp("nginx")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     application = ThreadingHTTPServer(("127.0.0.1", 0), _Application)
     threading.Thread(target=application.serve_forever, daemon=True).start()
     (lines,) = [block.lines for block in code_blocks(PROJECT / "README.md") if block.language == "nginx"]
-    configuration = (PROJECT / "docs" / "nginx.conf").read_text(encoding="utf-8")
+    configuration = CONFIGURATION.read_text(encoding="utf-8")
     plain = "    location /api/ {\n        proxy_pass http://yjs_gateway;\n    }\n"
     for written, used in (
         (plain, "\n".join(lines) + "\n"),
-        ("listen 8080;", f"listen 127.0.0.1:{port};"),
         (":8000;", f":{guarded.port};"),
         (":3000;", f":{application.server_address[1]};"),
     ):
         assert configuration.count(written) == 1, written
         configuration = configuration.replace(written, used)
-    (folder / "gateway.conf").write_text(configuration, encoding="utf-8")
-    user = "user root;" if os.geteuid() == 0 else ""
-    (folder / "nginx.conf").write_text(_AROUND.format(folder=folder, user=user), encoding="utf-8")
-    command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as nginx:
-        assert nginx.stderr is not None
-        log = []
-        for line in nginx.stderr:
-            log.append(line)
-            if "start worker processes" in line:
-                break
-        else:
-            raise AssertionError("nginx did not start:\n" + "".join(log))
-        outside = GatewayProcess(guarded.database)
-        outside.url, outside.port = f"http://127.0.0.1:{port}", port
-        yield outside
-        nginx.terminate()
-        nginx.communicate()
-    application.shutdown()
-    application.server_close()
+    try:
+        with running_nginx(tmp_path_factory.mktemp("nginx"), configuration) as url:
+            outside = GatewayProcess(guarded.database)
+            outside.url = url
+            yield outside
+    finally:
+        application.shutdown()
+        application.server_close()
 
 
 def _client(published: GatewayProcess, session: str | None, **headers: str) -> httpx.Client:
