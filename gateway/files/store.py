@@ -393,7 +393,10 @@ class Files(FileReader):
                 if isinstance(refusal, Gap):
                     await document.drain()  # the state vector of the answer must be durable
                 caught_up += 1
-                if caught_up <= _CATCH_UPS and await self._catches_up(document, before):
+                if caught_up <= _CATCH_UPS and (
+                    not document.usable  # another gateway's version came in the place of one that was queued
+                    or await self._catches_up(document, before)
+                ):
                     continue
                 raise
             except Refused:
