@@ -1,0 +1,18 @@
+"""A short hunt with each kind of fault; `python -m tests.postgres.hunt` is for long ones."""
+
+import asyncio
+
+import pytest
+
+from tests.postgres.hunt import hunt
+from tests.support.postgres import postgres_server
+
+_SECONDS = 4
+
+
+@pytest.mark.parametrize("faults", [("kill", "cut", "stop"), ("crash", "hole")], ids="-".join)
+def test_nothing_is_lost_doubled_or_stale_while_things_fail(faults: tuple[str, ...]) -> None:
+    with postgres_server() as server:
+        over = asyncio.run(hunt(server, _SECONDS, faults, seed=1))
+    assert over.found == []
+    assert over.counts["receipts"] > 10
