@@ -1,5 +1,6 @@
 """The commands for people on the files of a gateway: `ls`, `cat`, `put`, `rm`, `mv`, `restore`, `status`, `watch`,
-`pull`, `push`, `history`, `log`. Human output by default, with `--json` one value, or one a line where many come.
+`pull`, `push`, `live`, `history`, `log`. Human output by default, with `--json` one value, or one a line where many
+come.
 
 A command is a coroutine that is given what it works on, and whether it is to print JSON; `on_project` and `in_folder`
 add the options that say where that is.
@@ -20,6 +21,7 @@ from gateway.cli.options import Json, Token, with_options
 
 if TYPE_CHECKING:
     from gateway.client import Project
+    from gateway.client.folder.files import Folder, FolderState
     from gateway.client.folder.sync import Difference, FolderSync, Outcome, Progress
     from gateway.wire.changes import FeedEntry
 
@@ -97,7 +99,7 @@ def in_folder(
 
 def add_to(main: typer.Typer) -> None:
     """Add the commands."""
-    for command in (ls, cat, put, rm, mv, restore, status, watch, pull, push, history, log):
+    for command in (ls, cat, put, rm, mv, restore, status, watch, pull, push, live, history, log):
         main.command()(command)
 
 
@@ -350,13 +352,17 @@ async def _moved(move: Callable[[], Awaitable["list[Outcome]"]]) -> _Moved:
         return _Moved(stopped.outcomes, str(stopped.reason))
 
 
+def _said(outcome: "Outcome") -> str:
+    return f"{outcome.action}: {outcome.path}{f' ({outcome.detail})' if outcome.detail else ''}"
+
+
 def _show_outcomes(moved: _Moved, json: bool) -> None:
     from gateway.client.folder.sync import conflicts
 
     if json:
         print_json(moved.outcomes)
     for each in () if json else moved.outcomes:
-        _echo(f"{each.action}: {each.path}{f' ({each.detail})' if each.detail else ''}")
+        _echo(_said(each))
     if moved.fault is not None:
         _fail(moved.fault)
     if not moved.outcomes and not json:
@@ -385,14 +391,74 @@ async def push(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
     return await _moved(sync.push)
 
 
-def _run_in_folder(
-    target: Target, directory: Path, doing: str, work: Callable[["FolderSync"], Awaitable[T]], saved: bool
-) -> T:
-    """Do it with a folder and its project; where the folder belongs is known after the first time."""
+def _run_live(target: Target, arguments: dict[str, Any]) -> None:
+    directory: Path = arguments["directory"]
+    with _opened(target, directory) as opened:
+        if not opened.target.url or not opened.target.project:
+            opened.target.run(_nothing)  # says what is missing
+        with _locked(opened.folder):
+            opened.folder.save_state(opened.state)
+            opened.folder.drop_leftovers()
+            opened.target.run(lambda files: _live(files, opened, directory))
+
+
+async def _nothing(files: "Project") -> None: ...
+
+
+async def _live(files: "Project", opened: "_Opened", directory: Path) -> None:
+    import signal
+
+    from gateway.client.folder.live import LiveFolder
+
+    task = asyncio.current_task()
+    assert task is not None
+    if sys.platform != "win32":
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def tell(outcome: "Outcome") -> None:
+        if opened.target.json:
+            print_json(outcome, indent=0)
+        else:
+            _echo(_said(outcome))
+        sys.stdout.flush()
+
+    def ready(count: int) -> None:
+        if opened.target.json:
+            print_json({"live": str(directory), "files": count}, indent=0)
+        else:
+            _echo(f"live: {directory}, {count} file{'' if count == 1 else 's'}")
+        sys.stdout.flush()
+
+    with contextlib.suppress(asyncio.CancelledError):  # which is how an interrupt comes
+        await LiveFolder(opened.folder, files, opened.state, tell, ready).run()
+
+
+def _keep_equal(directory: Directory) -> None:
+    """Keep a folder and the project equal in both directions, until interrupted.
+
+    What is saved in the folder is merged into the project, what changes there is written into the folder. Files that
+    .gitignore names, links and what is not UTF-8 text are left out. Prints what became of each file.
+    """
+
+
+live = with_options(Target, _keep_equal, _run_live, given=0)
+live.__name__ = "live"
+
+
+class _Opened(Struct, frozen=True):
+    """A folder, what is known of it, and the options with the gateway and the project that it belongs to."""
+
+    folder: "Folder"
+    state: "FolderState"
+    target: Target
+
+
+@contextlib.contextmanager
+def _opened(target: Target, directory: Path) -> Iterator[_Opened]:
+    """A folder and what is known of it; where the folder belongs is known after the first time."""
     import msgspec
 
     from gateway.client.folder.files import Folder, FolderState
-    from gateway.client.folder.sync import FolderSync
 
     folder = Folder(directory)
     try:
@@ -406,20 +472,46 @@ def _run_in_folder(
             f" delete {directory}/.yjs-gateway to use it with another one"
         )
     state = kept or FolderState(url or "", project or "")
-    before = msgspec.json.encode(state)
-
-    async def with_folder(files: "Project") -> T:
-        with _progress(doing) as progress:
-            try:
-                return await work(FolderSync(folder, files, state, progress))
-            finally:
-                if saved and msgspec.json.encode(state) != before:  # a first time that found nothing ties nothing
-                    folder.save_state(state)
-
     try:
-        return msgspec.structs.replace(target, url=url, project=project).run(with_folder)
+        yield _Opened(folder, state, msgspec.structs.replace(target, url=url, project=project))
     except OSError as fault:
         _fail(f"{fault.filename or directory}: {fault.strerror}")
+
+
+@contextlib.contextmanager
+def _locked(folder: "Folder") -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(folder.locked())
+        except BlockingIOError:
+            _fail(f"another process is at work on {folder.root}")
+        yield
+
+
+def _run_in_folder(
+    target: Target, directory: Path, doing: str, work: Callable[["FolderSync"], Awaitable[T]], saved: bool
+) -> T:
+    """Do it with a folder and its project."""
+    import msgspec
+
+    from gateway.client.folder.sync import FolderSync
+
+    with _opened(target, directory) as opened:
+        folder, state = opened.folder, opened.state
+        before = msgspec.json.encode(state)
+        if saved and state.unanswered:
+            _fail(f"`live` was killed while it was sending a file; `yjs-gateway live {directory}` takes it up again")
+
+        async def with_folder(files: "Project") -> T:
+            with _progress(doing) as progress:
+                try:
+                    return await work(FolderSync(folder, files, state, progress))
+                finally:
+                    if saved and msgspec.json.encode(state) != before:  # a first time that found nothing ties nothing
+                        folder.save_state(state)
+
+        with _locked(folder) if saved and folder.has_state() else contextlib.nullcontext():
+            return opened.target.run(with_folder)
 
 
 @contextlib.contextmanager

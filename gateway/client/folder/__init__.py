@@ -1,5 +1,5 @@
-"""A folder on a disk and a project, brought together: pull, push and status.
+"""A folder on a disk and a project, brought together: pull, push, status and live.
 
 May import: client, wire, yjs.
-Names for others: `sync.FolderSync`, `files.Folder`.
+Names for others: `sync.FolderSync`, `live.LiveFolder`, `files.Folder`.
 """

@@ -1,8 +1,10 @@
 """A folder of files on this machine, and what was last known of each: walking, ignoring, reading, replacing."""
 
+import contextlib
 import hashlib
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,13 @@ from pathspec import GitIgnoreSpec
 
 from gateway.wire.values import path_fault
 
+if sys.platform != "win32":
+    import fcntl
+
 STATE_FOLDER = ".yjs-gateway"
 _STATE = "state.json"
+_JOURNAL = "journal.jsonl"
+_LOCK = "lock"
 _NEVER = frozenset([".git", "git~1", STATE_FOLDER, "yjs-ga~1"])
 """Folders of these names are nobody else's business: what the gateway would put there is not taken either. (The names
 with `~1` are the short names that Windows gives them.)"""
@@ -28,6 +35,9 @@ def _belongs_to_others(segment: str) -> bool:
     return _UNSEEN.sub("", segment).partition(":")[0].rstrip(" .").casefold() in _NEVER
 
 
+_Stamp = tuple[int, int, int] | None
+
+
 class KnownFile(Struct, frozen=True):
     """A file as both sides had it."""
 
@@ -37,6 +47,14 @@ class KnownFile(Struct, frozen=True):
     size: int
     mtime_ns: int
     """With `size`: where both are the same the file was not touched, and is not read."""
+
+
+class SentText(Struct, frozen=True):
+    """A text that was sent to the gateway, whose answer has not come."""
+
+    base: int
+    """The version that it was made of, 0 for none."""
+    text: str
 
 
 class FolderState(Struct):
@@ -49,6 +67,22 @@ class FolderState(Struct):
     files: dict[str, KnownFile] = {}
     unresolved: dict[str, int] = {}
     """Files whose change at the gateway could not be taken: the version that is known of each, 0 for none."""
+    unanswered: dict[str, SentText] = {}
+    """What was sent last of each file where it is not known what became of it. To send exactly that again is harmless;
+    to send another text with the same base would insert twice what both texts have."""
+
+
+class _Entry(Struct, frozen=True, omit_defaults=True):
+    """A line of the journal: what became known of a file since `state.json` was written."""
+
+    path: str
+    known: KnownFile | None = None
+    """None, unless `sent` is there: nothing is known any more."""
+    sent: SentText | None = None
+    """This is about to be sent."""
+    renamed: str | None = None
+    """A file in `.yjs-gateway` that is about to become the file. Where it is still there, that did not happen, and
+    `known` is not true."""
 
 
 class UnsafePath(ValueError):
@@ -62,7 +96,8 @@ class Folder:
         self.root = root
         self.unreadable: dict[str, str] = {}
         """Folders in it that could not be looked into at the last walk, and why."""
-        self._rules: dict[str, GitIgnoreSpec | None] = {}
+        self._rules: dict[str, tuple[_Stamp, GitIgnoreSpec | None]] = {}
+        """The rules of each folder that was asked about, and which state of its `.gitignore` has them."""
 
     # What was known
 
@@ -73,22 +108,100 @@ class Folder:
             msgspec.DecodeError
         """
         try:
-            return msgspec.json.decode((self.root / STATE_FOLDER / _STATE).read_bytes(), type=FolderState)
+            state = msgspec.json.decode((self.root / STATE_FOLDER / _STATE).read_bytes(), type=FolderState)
         except FileNotFoundError:
             return None
+        for entry in self._journal():
+            if entry.sent is not None:
+                state.unanswered[entry.path] = entry.sent
+            elif entry.renamed is None or not (self.root / STATE_FOLDER / entry.renamed).exists():
+                state.unanswered.pop(entry.path, None)
+                if entry.known is None:
+                    state.files.pop(entry.path, None)
+                else:
+                    state.files[entry.path] = entry.known
+        return state
+
+    def _journal(self) -> Iterator[_Entry]:
+        try:
+            lines = (self.root / STATE_FOLDER / _JOURNAL).read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return
+        for line in lines[:-1]:  # behind the last line feed is what was cut off
+            yield msgspec.json.decode(line, type=_Entry)
 
     def save_state(self, state: FolderState) -> None:
         """Keep the state."""
         self._replace(self.root / STATE_FOLDER / _STATE, msgspec.json.format(msgspec.json.encode(state)))
+        (self.root / STATE_FOLDER / _JOURNAL).unlink(missing_ok=True)  # if this fails, its lines say the same once more
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others away from the state (where the system has `flock`).
+
+        Raises:
+            BlockingIOError: somebody else has it.
+        """
+        (self.root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        with open(self.root / STATE_FOLDER / _LOCK, "a") as file:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+    def drop_leftovers(self) -> None:
+        """Delete what a process that was killed was about to put into its place. The state must have been loaded and
+        saved before."""
+        for file in (self.root / STATE_FOLDER).glob(f"{tempfile.gettempprefix()}*"):
+            file.unlink(missing_ok=True)
+
+    # The journal: what is known, between two times that the state is saved
+
+    def note_sent(self, path: str, sent: SentText) -> None:
+        """A text is about to be sent."""
+        self._note(_Entry(path, sent=sent))
+
+    def note(self, path: str, known: KnownFile | None) -> None:
+        """What is known of a file now."""
+        self._note(_Entry(path, known))
+
+    def has_state(self) -> bool:
+        """Whether the folder was pulled, pushed or live before."""
+        return (self.root / STATE_FOLDER).is_dir()
+
+    def has_journal(self) -> bool:
+        """Whether anything was noted since the state was saved."""
+        return (self.root / STATE_FOLDER / _JOURNAL).exists()
+
+    def _note(self, entry: _Entry) -> None:
+        with open(self.root / STATE_FOLDER / _JOURNAL, "ab", buffering=0) as file:
+            file.write(msgspec.json.encode(entry) + b"\n")
 
     # Which files there are
 
     def paths(self) -> Iterator[str]:
         """The files that are not ignored. Links are left out: what they lead to may be anything."""
         self.unreadable.clear()
-        return self._walk(self.root, "")
+        return (path for path, _ in self._walk(self.root, ""))
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
+    def sizes_and_times(self, prefix: str = "") -> dict[str, tuple[int, int]]:
+        """The files that are not ignored, all or those of a folder (`a/b/`): size and time in ns of each."""
+        found: dict[str, tuple[int, int]] = {}
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the folder is gone
+            for path, entry in self._walk(self.root / prefix, prefix):
+                with contextlib.suppress(FileNotFoundError):
+                    about = entry.stat(follow_symlinks=False)
+                    found[path] = about.st_size, about.st_mtime_ns
+        return found
+
+    def is_of_others(self, path: str) -> bool:
+        """Whether it is in Git's folder, or in the one of the state."""
+        return any(map(_belongs_to_others, path.split(os.sep)))
+
+    def forget_rules(self) -> None:
+        """A `.gitignore` was changed: read them again."""
+        self._rules = {}
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as fault:
@@ -104,7 +217,7 @@ class Folder:
                 if not self._is_matched(path + "/"):
                     yield from self._walk(Path(entry.path), path + "/")
             elif entry.is_file() and not self._is_matched(path):
-                yield path
+                yield path, entry
 
     def ignores(self, path: str) -> bool:
         """Whether a `.gitignore` of the folder names a file, or a folder that it is in."""
@@ -128,12 +241,23 @@ class Folder:
 
     def _rules_of(self, folder: str) -> GitIgnoreSpec | None:
         if folder not in self._rules:
+            place = self.root / folder / ".gitignore"
+            stamp = _stamp(place)
             try:
-                lines = (self.root / folder / ".gitignore").read_text(encoding="utf-8", errors="replace").splitlines()
-                self._rules[folder] = GitIgnoreSpec.from_lines(lines)
+                lines = place.read_text(encoding="utf-8", errors="replace").splitlines()
+                self._rules[folder] = stamp, GitIgnoreSpec.from_lines(lines)
             except (FileNotFoundError, NotADirectoryError):
-                self._rules[folder] = None
-        return self._rules[folder]
+                self._rules[folder] = stamp, None
+        return self._rules[folder][1]
+
+    def ignores_now(self, path: str) -> bool:
+        """As `ignores`, also where a `.gitignore` was changed since it was read."""
+        folder = path
+        while folder:
+            folder = folder.rpartition("/")[0]
+            if folder in self._rules and self._rules[folder][0] != _stamp(self.root / folder / ".gitignore"):
+                del self._rules[folder]
+        return self.ignores(path)
 
     # One file
 
@@ -177,7 +301,18 @@ class Folder:
     def write(self, path: str, content: bytes) -> None:
         """Replace a file as a whole: nobody sees half of it."""
         place = self.place(path)
-        self._replace(place, content, mode=place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask())
+        self._replace(place, content, mode=_mode(place))
+
+    def prepare(self, path: str, content: bytes) -> Path:
+        """Write what is to become a file beside all files, durably; `put_in_place` follows."""
+        return self._aside(content, _mode(self.place(path)))
+
+    def put_in_place(self, path: str, prepared: Path, known: KnownFile) -> None:
+        """Replace a file by one that was prepared, and note what is known then: both or neither, whatever happens."""
+        place = self.place(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self._note(_Entry(path, known, renamed=prepared.name))
+        os.replace(prepared, place)
 
     def remove(self, path: str) -> None:
         """Delete a file, and the folders that are empty without it."""
@@ -195,6 +330,14 @@ class Folder:
 
     def _replace(self, place: Path, content: bytes, mode: int = 0o600) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._aside(content, mode)
+        try:
+            os.replace(aside, place)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+    def _aside(self, content: bytes, mode: int) -> Path:
         (self.root / STATE_FOLDER).mkdir(exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=self.root / STATE_FOLDER)
         try:
@@ -203,10 +346,24 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, mode)
-            os.replace(name, place)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+        return Path(name)
+
+
+def _mode(place: Path) -> int:
+    """The mode of the file that is replaced, or of a new one."""
+    return place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask()
+
+
+def _stamp(place: Path) -> _Stamp:
+    """What tells one state of a file from another; None: there is no file."""
+    try:
+        about = place.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def sha256(content: bytes) -> str:

@@ -16,7 +16,7 @@ from gateway.client.errors import FileDeleted, FileNotFound, NotAText, Precondit
 from gateway.client.folder.files import Folder, FolderState, KnownFile, UnsafePath
 from gateway.wire.changes import FileChange, StatusAnswer
 
-Action = Literal["pulled", "pushed", "merged", "deleted here", "deleted there", "conflict", "left out"]
+Action = Literal["pulled", "pushed", "merged", "deleted here", "deleted there", "conflict", "left out", "waiting"]
 Side = Literal["same", "new", "edited", "deleted"]
 Progress = Callable[[int, int], None]
 """Told how many files of how many are done."""
@@ -121,7 +121,7 @@ class FolderSync:
         except OSError as fault:
             reason = fault.strerror or str(fault)
         except GatewayError as fault:
-            if _concerns_all(fault):
+            if concerns_all(fault):
                 raise
             reason = str(fault)
         outcome = Outcome(path, "left out", reason)
@@ -294,7 +294,7 @@ class FolderSync:
         return outcome
 
 
-def _concerns_all(error: GatewayError) -> bool:
+def concerns_all(error: GatewayError) -> bool:
     """Whether an error would meet every other file as well: the gateway is not there, is full, or wants credentials."""
     return error.status is None or error.status in (401, 407, 421, 429, 502, 503, 504, 507)
 

@@ -1,0 +1,594 @@
+"""A folder and a project that are kept equal in both directions, while this runs.
+
+What is saved in the folder is sent with the version that it was made of, so that the gateway merges it with what others
+did; what others do is written beside and renamed. One path is worked on by one task at a time, and every time all that
+is known about it is looked at again: events only say where to look, in any order and however often.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import stat
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from watchfiles import Change, awatch
+
+from gateway.client import GatewayError, PollSettings, Project
+from gateway.client.answers import WithETag
+from gateway.client.errors import (
+    FileDeleted,
+    FileNotFound,
+    NotAText,
+    PreconditionFailed,
+    ProjectNotFound,
+    VersionAhead,
+)
+from gateway.client.folder.files import Folder, FolderState, KnownFile, SentText, UnsafePath, sha256
+from gateway.client.folder.merging import merged, united
+from gateway.client.folder.sync import Action, Outcome, concerns_all
+from gateway.client.policy import is_retried, retry_delay_ms
+from gateway.wire.changes import FileFeedEntry
+
+_AT_ONCE = 8
+_STEP_MS = 10
+"""Events that follow each other within so long are looked at together …"""
+_BATCH_MS = 50
+"""… but not later than this."""
+_QUIET_S = 0.02
+"""A file that was written within the last so many seconds may be half of what is being written."""
+_EMPTIED_S = 0.1
+"""One that was emptied is about to be written."""
+_MISSING_S = 0.3
+"""A file that is missing for so long was deleted; for less, it was replaced in two steps, as editors do."""
+_LOOK_AGAIN_S = 1.0
+"""After events everything is looked at once more: events are lost where a folder is made and filled at once."""
+_NO_PROJECT_S = 1.0
+"""A project that does not exist yet is looked for so often."""
+_KEEP_S = 1.0
+_SETTINGS = PollSettings(retry_delays_ms=(100, 200, 400, 1_000, 2_000, 4_000, 8_000), retry_for_ever=True)
+
+Tell = Callable[[Outcome], None]
+
+
+class LiveFolder:
+    """Keeps a folder and a project equal. What it knows is in `state`, and in the folder's journal at any time.
+
+    Args:
+        tell: is called with what became of a file.
+        ready: is called once, when both sides are equal for the first time, with how many files there are.
+    """
+
+    def __init__(
+        self, folder: Folder, project: Project, state: FolderState, tell: Tell, ready: Callable[[int], None]
+    ) -> None:
+        self._folder = folder
+        self._project = project
+        self.state = state
+        self._tell = tell
+        self._ready: Callable[[int], None] | None = ready
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._queued: set[str] = set()
+        self._busy: set[str] = set()
+        self._again: set[str] = set()
+        """What was marked while it was worked on."""
+        self._there: dict[str, int | None] = {}
+        """Files of which the gateway has another version, as far as is known; None: of these versions say nothing."""
+        self._missing: dict[str, float] = {}
+        """When a known file was found missing."""
+        self._later: dict[str, asyncio.TimerHandle] = {}
+        self._left_out: dict[str, tuple[str, tuple[int, int] | None]] = {}
+        """Why a file was left out, and its size and time then."""
+        self._failed: set[str] = set()
+        """Files that could not be read or written, and are tried once more."""
+        self._listing_wanted = asyncio.Event()
+        self._rest = asyncio.Event()
+        """Set while there is nothing to do."""
+        self._project_exists = asyncio.Event()
+        self._listed = asyncio.Event()
+        """Set when it was looked at once what the gateway has."""
+        self._gate = asyncio.Event()
+        """Clear while the gateway is not asked."""
+        self._gate.set()
+        self._attempts = 0
+        self._scan_wanted = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keep both equal until cancelled.
+
+        Raises:
+            GatewayError: one that no retry changes, and that concerns every file.
+            OSError: the folder cannot be watched, or its state cannot be kept.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch())
+                await asyncio.sleep(0)  # from here on the folder is watched: now look at what is there
+                for path in self.state.unanswered:
+                    self._mark(path)
+                await self._scan()
+                group.create_task(self._follow())
+                group.create_task(self._scan_after_events())
+                group.create_task(self._list_when_wanted())
+                group.create_task(self._keep())
+                for _ in range(_AT_ONCE):
+                    group.create_task(self._work())
+        except* (GatewayError, OSError) as faults:
+            raise _first(faults) from None
+        finally:
+            for timer in self._later.values():
+                timer.cancel()
+            self._folder.save_state(self.state)
+
+    # Where to look
+
+    def _mark(self, path: str) -> None:
+        self._rest.clear()
+        if path in self._busy:
+            self._again.add(path)
+        elif path not in self._queued:
+            self._queued.add(path)
+            self._queue.put_nowait(path)
+
+    def _mark_later(self, path: str, delay_s: float) -> None:
+        def now() -> None:
+            self._later.pop(path, None)
+            self._mark(path)
+
+        self._rest.clear()
+        if path not in self._later:
+            self._later[path] = asyncio.get_running_loop().call_later(delay_s, now)
+
+    async def _watch(self) -> None:
+        root = self._folder.root.resolve()
+
+        def concerns(_: Change, name: str) -> bool:
+            return not self._folder.is_of_others(name[len(str(root)) + 1 :])
+
+        async for changes in awatch(
+            root, watch_filter=concerns, debounce=_BATCH_MS, step=_STEP_MS, ignore_permission_denied=True
+        ):
+            self._seen({Path(name).relative_to(root).as_posix() for _, name in changes})
+
+    def _seen(self, paths: set[str]) -> None:
+        """Something happened to these, which are files, folders, links, or gone."""
+        gone: set[str] = set()
+        if any(path.rpartition("/")[2] == ".gitignore" for path in paths):
+            self._folder.forget_rules()
+            self._listing_wanted.set()  # what was ignored so far is at the gateway, perhaps
+        for path in paths:
+            try:
+                mode = os.lstat(self._folder.root / path).st_mode
+            except OSError:
+                gone.add(path)
+                continue
+            if stat.S_ISDIR(mode):
+                if not self._folder.ignores(path + "/"):
+                    self._mark_all(self._folder.sizes_and_times(path + "/"))
+            elif (stat.S_ISREG(mode) or path in self.state.files) and not self._folder.ignores(path):
+                self._mark(path)
+        if gone:
+            self._mark_all(path for path in self.state.files if _is_within(path, gone))
+        self._scan_wanted.set()
+
+    def _mark_all(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            if not self._folder.ignores(path):
+                self._mark(path)
+
+    async def _scan_after_events(self) -> None:
+        while True:
+            await self._scan_wanted.wait()
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            self._scan_wanted.clear()
+            await self._scan()
+
+    async def _scan(self) -> None:
+        """Look at all files."""
+        found = await asyncio.to_thread(self._folder.sizes_and_times)
+        known = self.state.files
+        for path, size_and_time in found.items():
+            entry, left_out = known.get(path), self._left_out.get(path)
+            as_known = entry is not None and (entry.size, entry.mtime_ns) == size_and_time
+            if not as_known and (left_out is None or left_out[1] != size_and_time):
+                self._mark(path)
+        self._mark_all(path for path in list(known) if path not in found)
+        for path in list(self._there):
+            self._mark(path)
+
+    async def _follow(self) -> None:
+        """Mark what changes at the gateway."""
+        while True:
+            try:
+                since = await self._list_there()
+                self._listed.set()
+                async for answer in self._project.follow(since, kinds=["file"], settings=_SETTINGS):
+                    if answer.reset is True:  # the gateway was restored: versions say nothing any more
+                        await self._list_there(all_of_them=True)
+                    for change in answer.changes:
+                        assert isinstance(change, FileFeedEntry)
+                        self._changed_there(change.path, change.version, there=change.change_type != "deleted")
+            except ProjectNotFound:  # the first file that is sent makes it, from here or from elsewhere
+                self._listed.set()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_NO_PROJECT_S):
+                        await self._project_exists.wait()
+                self._project_exists.clear()
+
+    async def _list_when_wanted(self) -> None:
+        while True:
+            await self._listing_wanted.wait()
+            self._listing_wanted.clear()
+            with contextlib.suppress(ProjectNotFound):
+                await self._list_there()
+
+    async def _list_there(self, *, all_of_them: bool = False) -> str:
+        """Mark what differs at the gateway from what is known; returns the cursor of the listing."""
+        while True:
+            before = set(self.state.files)
+            try:
+                listing = (await self._project.status()).value
+                break
+            except GatewayError as fault:
+                if not is_retried(fault.status):
+                    raise
+                await asyncio.sleep(self._backoff_s(fault))
+        self._attempts = 0
+        for each in listing.changes:
+            self._changed_there(each.path, None if all_of_them else each.version)
+        for path in before.difference(each.path for each in listing.changes):
+            self._changed_there(path, None)
+        return listing.cursor
+
+    def _changed_there(self, path: str, version: int | None, *, there: bool = True) -> None:
+        known = self.state.files.get(path)
+        if _is_old(version, known) or self._folder.ignores(path):
+            return
+        if not there and known is None and path not in self._busy:
+            return  # it was deleted from here, or never was here
+        self._there[path] = version
+        self._mark(path)
+
+    def _backoff_s(self, fault: GatewayError) -> float:
+        self._attempts += 1
+        delay_s = retry_delay_ms(_SETTINGS, self._attempts, random.random(), fault.retry_after_s) / 1000
+        return max(delay_s, fault.backoff_s or 0)
+
+    # What to do
+
+    async def _work(self) -> None:
+        while True:
+            path = await self._queue.get()
+            self._queued.discard(path)
+            self._busy.add(path)
+            try:
+                await self._gate.wait()
+                await self._attempt(path)
+            finally:
+                self._busy.discard(path)
+            if path in self._again:
+                self._again.discard(path)
+                self._mark(path)
+            if not (self._queued or self._busy or self._later):
+                self._rest.set()
+
+    async def _keep(self) -> None:
+        """Say when both are equal for the first time, and keep the state now and then, so that the journal is short."""
+        if not (self._queued or self._busy):
+            self._rest.set()
+        await self._listed.wait()
+        while True:
+            await self._rest.wait()
+            if self._ready is not None:
+                self._ready(len(self.state.files))
+                self._ready = None
+            if self._folder.has_journal():
+                self._folder.save_state(self.state)
+            await asyncio.sleep(_KEEP_S)
+
+    async def _attempt(self, path: str) -> None:
+        """Bring one file forward, or say why not."""
+        try:
+            await self._bring(path)
+            self._attempts = 0
+            self._left_out.pop(path, None)
+            self._failed.discard(path)
+            return
+        except (UnsafePath, _NoText) as fault:
+            reason = str(fault)
+        except OSError as fault:
+            reason = fault.strerror or str(fault)
+            if path not in self._failed:  # what is in its way may be about to go: a folder that becomes a file
+                self._failed.add(path)
+                self._mark_later(path, _LOOK_AGAIN_S)
+                return
+        except GatewayError as fault:
+            if is_retried(fault.status):
+                self._pause(path, fault)
+                self._again.add(path)
+                return
+            if concerns_all(fault):
+                raise
+            self._unanswered(path, None)
+            reason = str(fault)
+        told = self._left_out.get(path, ("", None))[0]
+        self._left_out[path] = reason, self._size_and_time(path)
+        if told != reason:
+            self._tell(Outcome(path, "left out", reason))
+
+    def _pause(self, path: str, fault: GatewayError) -> None:
+        """The gateway is away: nobody asks it for a while."""
+        if self._gate.is_set():
+            self._gate.clear()
+            asyncio.get_running_loop().call_later(self._backoff_s(fault), self._gate.set)
+            if self._attempts == 1:
+                self._tell(Outcome(path, "waiting", str(fault)))
+
+    def _size_and_time(self, path: str) -> tuple[int, int] | None:
+        try:
+            about = (self._folder.root / path).stat()
+        except OSError:
+            return None
+        return about.st_size, about.st_mtime_ns
+
+    async def _bring(self, path: str) -> None:
+        """Look at one file on both sides, and do what is due."""
+        if self._folder.ignores_now(path):
+            self._there.pop(path, None)
+            return
+        if path in self.state.unanswered:
+            await self._send(path, self.state.unanswered[path])
+            self._mark(path)
+            return
+        known = self.state.files.get(path)
+        if _is_old(self._there.get(path), known):
+            del self._there[path]
+        content = await self._read_when_quiet(path, known)
+        if content is not None:
+            self._missing.pop(path, None)
+        if content is None and known is not None:
+            await self._bring_deletion(path, known)
+        elif content is not None and (known is None or sha256(content) != known.sha256):
+            base = 0 if known is None else known.version
+            await self._send(path, SentText(base, _text_of(content)))
+        elif path in self._there:
+            await self._take(path)
+        elif content is not None and known is not None:
+            about, now = self._look(path)
+            if about is not None and now == content:  # touched, or written as it was
+                self._remember(path, msgspec.structs.replace(known, size=about.st_size, mtime_ns=about.st_mtime_ns))
+
+    async def _read_when_quiet(self, path: str, known: KnownFile | None) -> bytes | None:
+        """The content of a file that nobody is writing just now."""
+        while True:
+            try:
+                found = self._folder.place(path).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            if not stat.S_ISREG(found.st_mode):
+                return None
+            if known is not None and (found.st_size, found.st_mtime_ns) == (known.size, known.mtime_ns):
+                return self._folder.read(path)
+            age_s = time.time() - found.st_mtime
+            needed_s = _QUIET_S if found.st_size else _EMPTIED_S
+            if not 0 <= age_s < needed_s:
+                return self._folder.read(path)
+            await asyncio.sleep(needed_s - age_s)
+
+    # From here to there
+
+    async def _bring_deletion(self, path: str, known: KnownFile) -> None:
+        since = self._missing.setdefault(path, time.monotonic())
+        left_s = _MISSING_S - (time.monotonic() - since)
+        if left_s > 0:
+            self._mark_later(path, left_s)
+            return
+        self._missing.pop(path, None)
+        try:
+            await self._project.delete(path, if_match=known.tag)
+        except PreconditionFailed:  # it was changed there meanwhile: it comes back
+            self._there[path] = None
+            self._mark(path)
+        except (FileDeleted, FileNotFound):
+            pass
+        else:
+            self._tell(Outcome(path, "deleted there"))
+        self._remember(path, None)
+
+    async def _send(self, path: str, sent: SentText) -> None:
+        """Send a text that was made of a version. What others did since comes back with it."""
+        self._unanswered(path, sent)
+        try:
+            written = await self._project.put_text(path, sent.text, base_version=sent.base)
+        except (FileDeleted, FileNotFound):  # deleted there, edited here: it is there again, with all that is here
+            self._remember(path, None)
+            self._mark(path)
+        except (PreconditionFailed, VersionAhead):
+            await self._unite(path, sent.text)
+        else:
+            self._project_exists.set()
+            if written.value.merged is True:
+                theirs = await self._project.read_text(path)
+                await self._land(
+                    path, sent.text, theirs, theirs.value, "merged" if theirs.value != sent.text else "pushed"
+                )
+            else:
+                await self._land(path, sent.text, written, sent.text, "pushed" if written.value.changed else None)
+
+    async def _unite(self, path: str, ours: str) -> None:
+        """Both sides have a file of this name, and no base is known: it gets the lines of both."""
+        try:
+            theirs = await self._project.read_text(path)
+        except (FileDeleted, FileNotFound):
+            self._remember(path, None)
+            self._mark(path)
+            return
+        await self._land(path, ours, theirs, theirs.value, None, united(ours, theirs.value))
+
+    async def _land(
+        self,
+        path: str,
+        shown: str,
+        answer: WithETag[Any],
+        theirs: str,
+        action: Action | None,
+        wanted: str | None = None,
+    ) -> None:
+        """A version of the gateway has all of what the folder showed: show it, with what was saved here meanwhile.
+
+        Args:
+            theirs: the text of that version, which `answer` names.
+            wanted: what to show instead.
+        """
+        while True:
+            about, now = self._look(path)
+            if now is None or about is None:
+                target = None
+            elif now == shown.encode():
+                target = (theirs if wanted is None else wanted).encode()
+            else:
+                target = merged(shown, _text_of(now), theirs if wanted is None else wanted).encode()
+            known = _known(answer, theirs.encode(), about if now == theirs.encode() else None)
+            if target == now:
+                self._remember(path, known)
+                break
+            assert target is not None
+            if await self._replace(path, now, target, known):
+                break
+        if action is not None:
+            self._tell(Outcome(path, action))
+        if now is None or target != theirs.encode():
+            self._mark(path)
+
+    # From there to here
+
+    async def _take(self, path: str) -> None:
+        """Show what the gateway has in the place of what is known."""
+        asked = self._there.pop(path)
+        known = self.state.files.get(path)
+        try:
+            theirs = await self._project.read_text(path)
+            content = theirs.value.encode()
+            about, now = self._look(path)
+            if now == content:
+                self._remember(path, _known(theirs, content, about))
+            elif not self._is_as_known(now, known):  # saved meanwhile: that is sent first
+                self._there[path] = asked
+                self._mark(path)
+            elif await self._replace(path, now, content, _known(theirs, content, None)):
+                self._tell(Outcome(path, "pulled"))
+            else:
+                self._there[path] = asked
+                self._mark(path)
+        except (FileDeleted, FileNotFound):
+            self._take_deletion(path, known)
+        except (OSError, UnsafePath, GatewayError) as fault:
+            if not isinstance(fault, NotAText):
+                self._there[path] = asked
+            raise
+
+    def _take_deletion(self, path: str, known: KnownFile | None) -> None:
+        _, now = self._look(path)
+        if known is not None and now is not None and not self._is_as_known(now, known):
+            self._mark(path)  # edited here: it will be there again
+            return
+        if known is not None and now is not None:
+            self._folder.remove(path)
+            self._tell(Outcome(path, "deleted here"))
+        if known is not None:
+            self._remember(path, None)
+
+    def _is_as_known(self, content: bytes | None, known: KnownFile | None) -> bool:
+        if content is None or known is None:
+            return content is None and known is None
+        return sha256(content) == known.sha256
+
+    async def _replace(self, path: str, expected: bytes | None, content: bytes, known: KnownFile) -> bool:
+        """Replace a file, unless it is not what is expected any more.
+
+        Args:
+            known: what is known then; without a time where the content is to be shown as that of a version.
+        """
+        prepared = await asyncio.to_thread(self._folder.prepare, path, content)
+        try:
+            if self._folder.read(path) != expected:
+                return False
+            if sha256(content) == known.sha256:
+                about = prepared.stat()
+                known = msgspec.structs.replace(known, size=about.st_size, mtime_ns=about.st_mtime_ns)
+            try:
+                self._folder.put_in_place(path, prepared, known)
+            except OSError:
+                self._folder.note(path, self.state.files.get(path))
+                raise
+        finally:
+            prepared.unlink(missing_ok=True)
+        self._set(path, known)
+        return True
+
+    # What is known
+
+    def _look(self, path: str) -> tuple[os.stat_result | None, bytes | None]:
+        """A file: what is told about it is no younger than its content."""
+        try:
+            about = self._folder.place(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None, None
+        return about, self._folder.read(path)
+
+    def _remember(self, path: str, known: KnownFile | None) -> None:
+        if self.state.files.get(path) != known or path in self.state.unanswered:
+            self._folder.note(path, known)
+        self._set(path, known)
+
+    def _set(self, path: str, known: KnownFile | None) -> None:
+        self.state.unanswered.pop(path, None)
+        if known is None:
+            self.state.files.pop(path, None)
+        else:
+            self.state.files[path] = known
+
+    def _unanswered(self, path: str, sent: SentText | None) -> None:
+        """Note what is sent, or that it was refused."""
+        if sent is None:
+            self._remember(path, self.state.files.get(path))
+        elif self.state.unanswered.get(path) != sent:
+            self._folder.note_sent(path, sent)
+            self.state.unanswered[path] = sent
+
+
+class _NoText(Exception):
+    """The content of a file is no text."""
+
+
+def _text_of(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as fault:
+        raise _NoText(f"it is not UTF-8 text (byte {fault.start})") from None
+
+
+def _known(answer: WithETag[Any], content: bytes, about: os.stat_result | None) -> KnownFile:
+    """A version of the gateway, which has this content; and size and time of the file that shows it, if one does."""
+    assert answer.tag is not None
+    assert answer.version is not None
+    size, mtime_ns = (-1, 0) if about is None else (about.st_size, about.st_mtime_ns)
+    return KnownFile(answer.version, answer.tag, sha256(content), size, mtime_ns)
+
+
+def _is_old(version: int | None, known: KnownFile | None) -> bool:
+    return version is not None and known is not None and version <= known.version
+
+
+def _is_within(path: str, folders: set[str]) -> bool:
+    """Whether a path is one of these, or in one of them."""
+    return path in folders or any(path[:end] in folders for end, each in enumerate(path) if each == "/")
+
+
+def _first(faults: BaseExceptionGroup[Any]) -> BaseException:
+    first: BaseException = faults.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,40 @@
+"""Texts that two sides have changed, as one text. Nothing that either side wrote is lost. Pure."""
+
+from difflib import SequenceMatcher
+from typing import Any
+
+import pycrdt
+
+from gateway.yjs.text_edits import apply_edits, smallest_edits
+
+_ROOT = "content"
+
+
+def merged(base: str, ours: str, theirs: str) -> str:
+    """Both sides' edits of a text, merged as Yjs merges them: insertions stay, what one side deleted is gone."""
+    if ours in (base, theirs):
+        return theirs
+    if theirs == base:
+        return ours
+    origin: pycrdt.Doc[Any] = pycrdt.Doc()
+    origin.get(_ROOT, type=pycrdt.Text).insert(0, base)
+    start = origin.get_update()
+    for text in (ours, theirs):
+        side: pycrdt.Doc[Any] = pycrdt.Doc()
+        side.apply_update(start)
+        apply_edits(side.get(_ROOT, type=pycrdt.Text), smallest_edits(base, text))
+        origin.apply_update(side.get_update())
+    return str(origin.get(_ROOT, type=pycrdt.Text))
+
+
+def united(ours: str, theirs: str) -> str:
+    """Two texts of which no common base is known: the lines of both, those that both have once."""
+    left, right = theirs.splitlines(keepends=True), ours.splitlines(keepends=True)
+    lines: list[str] = []
+    for kind, start, end, new_start, new_end in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        chosen = left[start:end] if kind == "equal" else [*left[start:end], *right[new_start:new_end]]
+        for line in chosen:
+            if lines and not lines[-1].endswith("\n"):
+                lines[-1] += "\n"
+            lines.append(line)
+    return "".join(lines)

@@ -1,0 +1,443 @@
+"""`yjs-gateway live`: folders and a project that are kept equal, with a real gateway, a real Git, and kill -9."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.client.folder.merging import merged, united
+from tests.support.server import GatewayProcess
+
+FILES = int(os.environ.get("GATEWAY_TEST_LIVE_FILES", "200"))
+"""How many files the checkout has."""
+_PATIENCE_S = 120
+_changed = threading.Condition()
+"""Notified with every line that a process prints."""
+
+
+class Live:
+    """`yjs-gateway live` in a process of its own. `kill` is `kill -9`."""
+
+    def __init__(self, folder: Path, url: str, project: str) -> None:
+        self.folder = folder
+        self._environment = {**os.environ, "GATEWAY_URL": url, "GATEWAY_PROJECT": project}
+        self.lines: list[str] = []
+
+    def start(self) -> Self:
+        self.folder.mkdir(exist_ok=True)
+        self.lines = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "live", str(self.folder)],
+            env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, args=(self._process, self.lines), daemon=True)
+        self._reader.start()
+        wait_until(lambda: any(line.startswith("live: ") for line in self.lines) or not self._reader.is_alive())
+        assert any(line.startswith("live: ") for line in self.lines), "".join(self.lines)
+        return self
+
+    def _read(self, process: "subprocess.Popen[str]", lines: list[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            with _changed:
+                lines.append(line)
+                _changed.notify_all()
+        with _changed:
+            _changed.notify_all()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """It does nothing meanwhile: an editor that reads a file and saves it does not know what comes in between."""
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._end()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        assert self._end() == 0, "".join(self.lines)
+
+    def _end(self) -> int:
+        code = self._process.wait(_PATIENCE_S)
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            if kind is None:
+                self.stop()
+            else:
+                print("".join(self.lines[-50:]))
+                self.kill()
+
+    def write(self, path: str, text: str) -> None:
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_text(text)
+
+    def read(self, path: str) -> str | None:
+        try:
+            return (self.folder / path).read_text()
+        except FileNotFoundError:
+            return None
+
+    def files(self) -> dict[str, bytes]:
+        return tree(self.folder)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, without those of Git and of the state."""
+    found = {}
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in (".git", ".yjs-gateway")]
+        for name in names:
+            file = Path(place) / name
+            with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                found[file.relative_to(folder).as_posix()] = file.read_bytes()
+    return found
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Look after every line that some process prints."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        with _changed:
+            if holds():
+                return
+            assert time.monotonic() < deadline, "it never came"
+            _changed.wait(0.25)  # the last line may have come before what it tells was looked at
+
+
+class Scene:
+    """A gateway with a project, and folders that are kept equal to it."""
+
+    def __init__(self, gateway: GatewayProcess, folder: Path) -> None:
+        self.gateway = gateway
+        self.project = f"live-{uuid.uuid4().hex[:12]}"
+        self.other = gateway.client(self.project)
+        self._folder = folder
+
+    def live(self, name: str) -> Live:
+        return Live(self._folder / name, self.gateway.url, self.project)
+
+    def write(self, path: str, text: str, **params: Any) -> None:
+        """Write as somebody else, without a folder."""
+        headers = {"Content-Type": "text/plain"}
+        assert self.other.put(f"files/{path}", content=text.encode(), headers=headers, params=params).is_success
+
+    def read(self, path: str) -> str | None:
+        answer = self.other.get(f"files/{path}", params={"format": "text"})
+        return answer.text if answer.is_success else None
+
+    def paths(self) -> set[str]:
+        return {entry["path"] for entry in self.other.get("files", params={"limit": 1000}).json()["files"]}
+
+    def history(self, path: str) -> list[dict[str, Any]]:
+        versions: list[dict[str, Any]] = self.other.get(f"history/{path}").json()["versions"]
+        return versions
+
+
+@pytest.fixture
+def scene(shared_gateway: GatewayProcess, tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(shared_gateway, tmp_path)
+    with scene.other:
+        yield scene
+
+
+def test_a_save_is_in_the_project_and_in_the_other_folder_and_the_other_way_round(scene: Scene) -> None:
+    left, right = scene.live("left"), scene.live("right")
+    left.folder.mkdir()
+    left.write("notes/a.md", "one\n")
+    with left, right:
+        assert right.read("notes/a.md") == scene.read("notes/a.md") == "one\n"
+        right.write("notes/a.md", "one\ntwo\n")
+        left.write("new.md", "new\n")
+        left.write("empty.md", "")
+        wait_until(lambda: left.read("notes/a.md") == "one\ntwo\n" and right.read("new.md") == "new\n")
+        wait_until(lambda: right.read("empty.md") == "")
+        scene.write("notes/a.md", "zero\none\ntwo\n")
+        wait_until(lambda: left.read("notes/a.md") == right.read("notes/a.md") == "zero\none\ntwo\n")
+        (left.folder / "notes" / "a.md").unlink()
+        wait_until(lambda: right.read("notes/a.md") is None)
+        assert not (right.folder / "notes").exists()
+        wait_until(lambda: scene.paths() == {"new.md", "empty.md"})
+
+
+def test_edits_of_one_file_in_two_folders_and_elsewhere_are_merged_without_conflict_copies(scene: Scene) -> None:
+    rounds, lines = 12, [f"line {number}\n" for number in range(3)]
+    scene.write("a.md", "".join(lines))
+    expected = set(lines)
+
+    def insert(live: Live, line: str, place: Callable[[list[str]], int]) -> None:
+        present = (live.read("a.md") or "").splitlines(keepends=True)
+        present.insert(place(present), line)
+        live.write("a.md", "".join(present))
+        expected.add(line)
+
+    with scene.live("left") as left, scene.live("right") as right:
+        for number in range(rounds):
+            with left.paused(), right.paused():
+                insert(left, f"left {number}\n", lambda present: present.index("line 1\n"))
+                insert(right, f"right {number}\n", lambda present: len(present))
+                scene.write("a.md", f"there {number}\n{scene.read('a.md')}")
+            expected.add(f"there {number}\n")
+            said = f"left {number}\n"
+            wait_until(lambda said=said: said in (scene.read("a.md") or ""))  # type: ignore[misc]
+        wait_until(lambda: left.read("a.md") == right.read("a.md") == scene.read("a.md"))
+        wait_until(lambda: set((scene.read("a.md") or "").splitlines(keepends=True)) == expected)
+        wait_until(lambda: left.read("a.md") == right.read("a.md") == scene.read("a.md"))
+        assert sorted((scene.read("a.md") or "").splitlines(keepends=True)) == sorted(expected)
+        assert left.files().keys() == right.files().keys() == {"a.md"}
+
+
+def test_editors_that_replace_a_file_do_not_delete_it(scene: Scene) -> None:
+    scene.write("a.md", "one\n")
+    with scene.live("work") as live:
+        file = live.folder / "a.md"
+        file.rename(live.folder / "a.md~")  # as vim does
+        file.write_text("one\ntwo\n")
+        (live.folder / "a.md~").unlink()
+        wait_until(lambda: scene.read("a.md") == "one\ntwo\n")
+        (live.folder / ".a.md.tmp").write_text("one\ntwo\nthree\n")  # as others do
+        (live.folder / ".a.md.tmp").replace(file)
+        wait_until(lambda: scene.read("a.md") == "one\ntwo\nthree\n")
+        live.write("last.md", "x")
+        wait_until(lambda: scene.read("last.md") == "x")
+    assert [each["version"] for each in scene.history("a.md") if not each.get("deleted")] == [3, 2, 1]
+
+
+def test_what_is_ignored_or_no_text_stays_where_it_is(scene: Scene) -> None:
+    scene.write("there.log", "there")
+    with scene.live("work") as live:
+        assert live.read("there.log") == "there"
+        live.write(".gitignore", "build/\n*.tmp\n")
+        live.write("build/deep/out.md", "out")
+        live.write("a.tmp", "x")
+        (live.folder / "picture.png").write_bytes(b"\x89PNG\xff")
+        (live.folder / "link.md").symlink_to("there.log")
+        live.write("a.md", "x")
+        scene.write("b.tmp", "there")
+        scene.write(".git/hooks/pre-commit", "rm -rf /")
+        scene.write("c.md", "there")
+        wait_until(lambda: live.read("c.md") == "there" and scene.read("a.md") == "x")
+        wait_until(lambda: "left out: picture.png (it is not UTF-8 text (byte 0))\n" in live.lines)
+        assert scene.paths() == {".gitignore", "a.md", "b.tmp", "c.md", "there.log", ".git/hooks/pre-commit"}
+        assert live.read("b.tmp") is None
+        assert not (live.folder / ".git").exists()
+        live.write(".gitignore", "build/\n")
+        wait_until(lambda: live.read("b.tmp") == "there" and scene.read("a.tmp") == "x")
+    assert sum("picture.png" in line for line in live.lines) == 1
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=Zoë", "-c", "user.email=zoe@example.org", "-c", "commit.gpgsign=false"]
+    result = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def repository(folder: Path, files: int) -> None:
+    """Two branches: `main`, and `other` that moves a tree, rewrites and deletes parts, and makes a folder a file."""
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    for number in range(files):
+        file = folder / f"src/part{number % 10}/module{number}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"line {each} of {number}\n" for each in range(20)))
+    (folder / "swap").mkdir()
+    (folder / "swap" / "inner.md").write_text("inner\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "main")
+    git(folder, "checkout", "-q", "-b", "other")
+    git(folder, "mv", "src/part1", "lib")
+    git(folder, "rm", "-q", "-r", "src/part2")
+    for file in sorted((folder / "src" / "part3").iterdir()):  # as a formatter does
+        file.write_text("# formatted\n" + file.read_text().replace("line", "row"))
+    git(folder, "rm", "-q", "-r", "swap")
+    (folder / "swap").write_text("a file now\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "other")
+    git(folder, "checkout", "-q", "main")
+
+
+def test_a_checkout_moves_between_branches_and_every_side_with_it(scene: Scene, tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    repository(tmp_path / "work", FILES)
+    with scene.live("work") as work, scene.live("copy") as copy:
+        for step in (["checkout", "-q", "other"], ["checkout", "-q", "main"]):
+            git(work.folder, *step)
+            expected = work.files()
+            wait_until(lambda expected=expected: copy.files() == expected)  # type: ignore[misc]
+            assert git(work.folder, "status", "--porcelain") == "?? .yjs-gateway/\n"
+        before = work.files()
+        for file in (work.folder / "src" / "part4").iterdir():
+            file.write_text(file.read_text() + "edited\n")
+        edited = work.files()
+        wait_until(lambda: copy.files() == edited)
+        git(work.folder, "stash", "-q")
+        wait_until(lambda: copy.files() == before)
+        git(work.folder, "stash", "pop", "-q")
+        wait_until(lambda: copy.files() == edited)
+        assert work.files() == edited
+        assert not [line for line in work.lines + copy.lines if line.startswith(("left out: src", "error"))]
+    assert scene.paths() == edited.keys()
+
+
+def test_it_starts_again_where_it_was_whenever_it_was_killed(scene: Scene) -> None:
+    live, number = scene.live("work"), 0
+    scene.write("a.md", "".join(f"first {each}\n" for each in range(3)))
+    expected = {f"first {each}" for each in range(3)}
+    live.start()
+    for moment in range(6):
+        for _ in range(4):
+            number += 1
+            with live.paused():
+                live.write("a.md", (live.read("a.md") or "") + f"here {number}\n")
+                scene.write("a.md", f"there {number}\n{scene.read('a.md')}")
+            expected |= {f"here {number}", f"there {number}"}
+            lines = len(live.lines)
+            if moment % 3:
+                wait_until(lambda lines=lines: len(live.lines) > lines)  # type: ignore[misc]
+        live.kill()
+        number += 1
+        live.write("a.md", (live.read("a.md") or "") + f"here {number}\n")
+        scene.write("a.md", f"there {number}\n{scene.read('a.md')}")
+        live.write(f"new{moment}.md", "new")
+        expected |= {f"here {number}", f"there {number}"}
+        live.start()
+    with live_until_stopped(live):
+        wait_until(lambda: live.read("a.md") == scene.read("a.md") and set(lines_of(scene)) == expected)
+        assert sorted(lines_of(scene)) == sorted(expected)  # each once
+        wait_until(lambda: scene.paths() == live.files().keys() == {"a.md", *(f"new{each}.md" for each in range(6))})
+
+
+def lines_of(scene: Scene) -> list[str]:
+    return (scene.read("a.md") or "").splitlines()
+
+
+class live_until_stopped:  # noqa: N801
+    """What runs already is stopped at the end."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def __enter__(self) -> Live:
+        return self._live
+
+    def __exit__(self, *exception: Any) -> None:
+        self._live.__exit__(*exception)
+
+
+def test_a_gateway_that_is_killed_is_waited_for(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "gateway.db") as gateway:
+        scene = Scene(gateway, tmp_path)
+        with scene.other, scene.live("left") as left, scene.live("right") as right:
+            left.write("a.md", "one\n")
+            wait_until(lambda: right.read("a.md") == "one\n")
+            for number in range(2):
+                gateway.kill()
+                left.write("a.md", f"left {number}\n{left.read('a.md')}")
+                right.write("a.md", f"{right.read('a.md')}right {number}\n")
+                right.write(f"new{number}.md", "new")
+                wait_until(lambda: left.lines[-1].startswith("waiting: "))
+                gateway.start()
+                wait_until(
+                    lambda number=number: (
+                        left.read("a.md") == right.read("a.md")  # type: ignore[misc]
+                        and f"left {number}\n" in (left.read("a.md") or "")
+                        and f"right {number}\n" in (left.read("a.md") or "")
+                        and left.read(f"new{number}.md") == "new"
+                    )
+                )
+            assert left.read("a.md") == "left 1\nleft 0\none\nright 0\nright 1\n"
+
+
+def test_two_files_of_one_name_get_the_lines_of_both(scene: Scene) -> None:
+    live = scene.live("work")
+    live.folder.mkdir()
+    live.write("a.md", "same\nhere\n")
+    scene.write("a.md", "there\nsame\n")
+    with live:
+        wait_until(lambda: live.read("a.md") == scene.read("a.md") == "there\nsame\nhere\n")
+
+
+def test_a_file_that_one_side_deletes_and_the_other_edits_stays(scene: Scene) -> None:
+    live = scene.live("work")
+    scene.write("a.md", "a\n")
+    scene.write("b.md", "b\n")
+    with live:
+        pass
+    live.write("a.md", "a edited\n")
+    scene.other.delete("files/a.md")
+    (live.folder / "b.md").unlink()
+    scene.write("b.md", "b edited\n")
+    with live:
+        wait_until(lambda: scene.read("a.md") == "a edited\n" and live.read("b.md") == "b edited\n")
+
+
+def test_a_folder_has_one_that_keeps_it(scene: Scene) -> None:
+    with scene.live("work") as live:
+        for command in ("live", "push", "pull"):
+            result = subprocess.run(
+                [sys.executable, "-m", "gateway", command, str(live.folder)],
+                env={**os.environ, "GATEWAY_URL": scene.gateway.url, "GATEWAY_PROJECT": scene.project},
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert (result.returncode, "another process" in result.stderr) == (1, True)
+
+
+LINES = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "d\n"]), max_size=8).map("".join)
+
+
+@given(LINES, st.lists(st.tuples(st.booleans(), st.integers(0, 30)), max_size=8))
+def test_a_merge_has_what_either_side_inserted(base: str, insertions: list[tuple[bool, int]]) -> None:
+    ours, theirs = base, base
+    for number, (is_ours, place) in enumerate(insertions):
+        word = f"<{number}>"
+        if is_ours:
+            ours = ours[:0] + word + ours if place == 0 else ours + word
+        else:
+            theirs = word + theirs if place == 0 else theirs + word
+    both = merged(base, ours, theirs)
+    for number in range(len(insertions)):
+        assert both.count(f"<{number}>") == 1
+    assert len(both) == len(ours) + len(theirs) - len(base)
+
+
+@given(LINES, LINES)
+def test_united_texts_have_the_lines_of_both_in_their_order(ours: str, theirs: str) -> None:
+    both = united(ours, theirs).splitlines()
+    for side in (ours, theirs):
+        rest = iter(both)
+        assert all(line in rest for line in side.splitlines())
+    assert len(both) <= len(ours.splitlines()) + len(theirs.splitlines())
+    assert united(ours, ours) == ours
