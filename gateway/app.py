@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import structlog
 from starlette.routing import Route, WebSocketRoute
@@ -13,7 +14,6 @@ from gateway.access.grants import ALL
 from gateway.access.guard import Guard
 from gateway.access.records import make_token
 from gateway.access.tickets import Tickets
-from gateway.api.demo_pages import Pages
 from gateway.api.not_modified import NotModifiedPolls
 from gateway.api.openapi import describe
 from gateway.api.operation import Operation, operations_of
@@ -43,6 +43,7 @@ from gateway.http.bodies import BoundedBodies
 from gateway.http.connections import Connections
 from gateway.http.long_poll import LongPolls
 from gateway.http.middleware import Boundary, compressed
+from gateway.http.pages import Pages
 from gateway.http.rate_limits import RateLimiter
 from gateway.http.requests import json_bytes
 from gateway.http.responses import send_problem
@@ -68,6 +69,8 @@ from storage.opening import StorageLimits, open_storage
 
 _log = structlog.get_logger("gateway.app")
 
+_FOLDER = Path(__file__).parent
+_PAGES = {"/": _FOLDER / "demo", "/graphiql": _FOLDER / "graphiql"}
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
 
 
@@ -297,7 +300,7 @@ def _assemble(
     )
     graphql = GraphQLDoor(services, guard if settings.asks_for_credentials else None)
     doors = [room, Route(GRAPHQL_PATH, graphql), WebSocketRoute(GRAPHQL_PATH, graphql)]
-    app = router(operations, doors, default=Pages(enabled=settings.demo))
+    app = router(operations, doors, default=Pages(_PAGES if settings.demo else {}))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = LongPolls(app, hub.waiters, feed, presence, metrics.requests, heartbeat=settings.stream_heartbeat)
     app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)

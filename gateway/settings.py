@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     project_bytes: int = Field(0, ge=0, description="Maximum stored bytes of the files of a project; `0`: no limit.")
     project_files: int = Field(0, ge=0, description="Maximum number of files in a project; `0`: no limit.")
     audit_days: float = Field(365, ge=0, description="Days that the audit is kept; `0` keeps it forever.")
-    demo: bool = Field(True, description="Serve the demo application at `/`.")
+    demo: bool = Field(True, description="Serve the demo application at `/` and GraphiQL at `/graphiql`.")
     body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="Maximum size of a request body.")
     bodies_bytes: int = Field(
         256 * MEBIBYTE, ge=1024, description="Maximum bytes of all request bodies in progress, in total."

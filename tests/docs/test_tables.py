@@ -77,7 +77,14 @@ def test_every_folder_has_its_line_in_the_architecture() -> None:
     listed = [row.split("`")[1] for row in table(_ARCHITECTURE, "Folder")]
     folders = {
         f"{file.parent.relative_to(PROJECT).as_posix()}/"
-        for pattern in ("gateway/**/*.py", "storage/**/*.py", "yjs_gateway/*.py", "web/src/**/*.ts", "web/demo/*.tsx")
+        for pattern in (
+            "gateway/**/*.py",
+            "storage/**/*.py",
+            "yjs_gateway/*.py",
+            "web/src/**/*.ts",
+            "web/demo/*.tsx",
+            "web/graphiql/*.tsx",
+        )
         for file in PROJECT.glob(pattern)
     }
     assert sorted(listed) == sorted(folders)

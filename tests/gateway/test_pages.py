@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support.server import GatewayProcess
 
@@ -19,11 +20,14 @@ def test_the_demo_is_served_where_no_route_is(shared_gateway: GatewayProcess) ->
         assert client.get("/demo.js", headers={"If-None-Match": script.headers["etag"]}).status_code == 304
 
 
-def test_each_answer_of_the_page_has_a_nonce_of_its_own_and_is_not_stored(shared_gateway: GatewayProcess) -> None:
+@pytest.mark.parametrize("index", ["/", "/graphiql"])
+def test_each_answer_of_the_page_has_a_nonce_of_its_own_and_is_not_stored(
+    shared_gateway: GatewayProcess, index: str
+) -> None:
     with httpx.Client(base_url=shared_gateway.url, verify=False) as client:
         nonces = set()
         for headers in ({}, {}, {"If-None-Match": "*"}, {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}):
-            page = client.get("/", headers=headers)
+            page = client.get(index, headers=headers)
             assert page.status_code == 200
             assert page.headers["cache-control"] == "no-store"
             assert not {"etag", "last-modified"} & {*page.headers}
@@ -35,7 +39,7 @@ def test_each_answer_of_the_page_has_a_nonce_of_its_own_and_is_not_stored(shared
 
 def test_no_page_may_have_inline_styles_or_scripts(shared_gateway: GatewayProcess) -> None:
     with httpx.Client(base_url=shared_gateway.url, verify=False) as client:
-        for path in ("/", "/index.html", "/demo.js", "/demo.css"):
+        for path in ("/", "/index.html", "/demo.js", "/demo.css", "/graphiql", "/graphiql/graphiql.js"):
             page = client.get(path)
             assert "unsafe" not in page.headers["content-security-policy"]
             policy = _policy(page)
@@ -52,6 +56,8 @@ def test_what_is_no_page_is_not_found_as_before(shared_gateway: GatewayProcess) 
     with httpx.Client(base_url=shared_gateway.url, verify=False) as client:
         for method, path in [
             ("GET", "/none"),
+            ("GET", "/graphiql/none"),
+            ("GET", "/graphiql.js"),
             ("POST", "/"),
             ("GET", "/api/projects/demo.js/none"),
             ("GET", "/api/"),
@@ -71,5 +77,6 @@ def test_what_is_no_page_is_not_found_as_before(shared_gateway: GatewayProcess) 
 
 def test_the_demo_can_be_left_out(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "gateway.db", GATEWAY_DEMO="false") as gateway:
-        answer = httpx.get(gateway.url, verify=False)
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        for path in ("/", "/demo.js", "/graphiql", "/graphiql/graphiql.js"):
+            answer = httpx.get(f"{gateway.url}{path}", verify=False)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
