@@ -23,6 +23,7 @@ QUESTIONS = (
     "sync",
     "browser",
     "stalls",
+    "subscribers",
     "soak",
 )
 

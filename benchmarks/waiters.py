@@ -131,7 +131,7 @@ def _measure(plan: Plan, count: int, kind: type[_Gateway] | type[_Smallest], str
         fetch(held.server, request("GET", "/healthz" if kind is _Gateway else "/waiting"))
         before = held.server.resident_bytes()
         stack.enter_context(on_core(CLIENT_CORE))
-        crowd = stack.enter_context(_Crowd(held.server.port, count))
+        crowd = stack.enter_context(Crowd(held.server.port, count))
         _wait_again(held, crowd, count, streams=streams)
         bytes_each = (held.server.resident_bytes() - before) / count
         idle = _idle_percent(held.server, plan.size(16.0 if streams else 3.0, 0.1))
@@ -147,7 +147,7 @@ def _measure(plan: Plan, count: int, kind: type[_Gateway] | type[_Smallest], str
     return _Held(bytes_each, idle, first, median, last)
 
 
-def _wait_again(held: _Gateway | _Smallest, crowd: "_Crowd", count: int, *, streams: bool) -> None:
+def _wait_again(held: _Gateway | _Smallest, crowd: "Crowd", count: int, *, streams: bool) -> None:
     """Let all ask, and return when the server holds them."""
     crowd.send(held.question())
     if streams:
@@ -173,7 +173,7 @@ def _idle_percent(server: Server, seconds: float) -> float:
     return (server.cpu_seconds() - cpu) / (time.perf_counter() - started) * 100
 
 
-class _Crowd:
+class Crowd:
     """Clients, each with a connection."""
 
     def __init__(self, port: int, count: int) -> None:
