@@ -285,7 +285,7 @@ def _assemble(
     reader_routes = ReaderRoutes(readers.registry, readers.key.public, body_limit=settings.body_limit)
     for each in (file_routes, changes, turn_routes, sync, history, here, access, reader_routes, system):
         operations += operations_of(each)
-    room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms))
+    room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms, hub.waiters.connected))
     services = Services(
         hub,
         files,

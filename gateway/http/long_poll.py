@@ -32,6 +32,8 @@ _JSON_HEADERS = [
     *((name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()),
 ]
 
+_FOLLOWER = "gateway.follower"
+"""Key of the scope: of an event stream, which client of which project follows."""
 _CUT_S = 54.8
 """Proxies end a silent request after 60 s; a deadline may be a tick late."""
 _CUT_JITTER = 0.1
@@ -64,9 +66,11 @@ class LongPolls:
         pending = await self._ask(scope, receive, send)
         if pending is None:
             return
+        name, client = scope.pop(_FOLLOWER, ("", None))
         try:
-            while (await receive())["type"] != "http.disconnect":
-                pass  # it comes when the client leaves, and when the answer is complete
+            with self._waiters.connected.held(name, client):
+                while (await receive())["type"] != "http.disconnect":
+                    pass  # it comes when the client leaves, and when the answer is complete
         finally:
             self._waiters.leave(pending.project, pending.question_bytes)
             await pending.end()
@@ -92,6 +96,7 @@ class LongPolls:
         scope.pop("path_params", None)  # as it came; the router finds them again
         if isinstance(asked, WaitForChange):
             return _PendingRequest(self._app, self._waiters, self._metrics, asked, scope, send)
+        scope[_FOLLOWER] = asked.project_name, asked.client
         return EventStream(self._streams, asked, scope.get("gateway.access", OPEN), send)
 
     async def _refuse(self, asked: WaitForChange | OpenStream, scope: Scope, send: Send) -> None:

@@ -3,8 +3,9 @@
 import base64
 import binascii
 import functools
+import json
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -13,8 +14,6 @@ from gateway.asgi import encoding_fault
 from gateway.files.preconditions import Preconditions
 from gateway.http.permission import access_of, visible_path
 from gateway.wire.headers import parse_http_date
-from gateway.wire.json import decode_json as decode_json
-from gateway.wire.json import json_bytes as json_bytes
 from gateway.wire.media_types import OCTETS, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
@@ -216,6 +215,18 @@ async def read_body(request: Request, limit: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+def decode_json(body: bytes, shape: type[T]) -> T:
+    """A JSON body of a shape.
+
+    Raises:
+        InvalidBody
+    """
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidBody(str(error)) from None
+
+
 def decode_msgpack(body: bytes, shape: type[T]) -> T:
     """A msgpack body of a shape.
 
@@ -276,3 +287,10 @@ def _parse_quality(parameters: list[str]) -> float:
             except ValueError:
                 return 0.0
     return 1.0
+
+
+def json_bytes(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # JavaScript has texts with half a character in them, and writes that half as an escape
+        return json.dumps(value, separators=(",", ":")).encode()

@@ -47,11 +47,20 @@ class WaitForChange(Exception):
 class OpenStream(Exception):
     """The request is for an event stream of `filter_`, from a position on."""
 
-    def __init__(self, project_name: str, project: WatchedProject, filter_: ChangeFilter, since: str | None) -> None:
+    def __init__(
+        self,
+        project_name: str,
+        project: WatchedProject,
+        filter_: ChangeFilter,
+        since: str | None,
+        client: str | None = None,
+    ) -> None:
         self.project_name = project_name
         self.project = project
         self.filter = filter_
         self.since = since
+        self.client = client
+        """Who follows, by the name that it has for push messages."""
 
 
 def parse_wait(request: Request) -> float:

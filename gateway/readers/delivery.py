@@ -211,11 +211,6 @@ class Deliveries:
             self._figures_at = now
             self.figures = await self._storage.reader_figures()
 
-    async def read_figures(self) -> list[ReaderFigures]:
-        """How many readers there are, and how far behind."""
-        self.figures = await self._storage.reader_figures()
-        return self.figures
-
     async def _look(self, readers: list[Reader]) -> None:
         """Decide what becomes of each of some readers: it is noted before anything is sent."""
         steps: list[ReaderStep] = []

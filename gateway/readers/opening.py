@@ -14,7 +14,6 @@ from gateway.readers.outside import Hosts, Outside, is_local
 from gateway.readers.registry import HOOK, PUSH, Registry
 from gateway.readers.web_push import VapidKey, WebPush
 from gateway.readers.webhooks import Webhooks
-from gateway.watch.connected import Connected
 from gateway.watch.hub import Hub
 from storage import Storage
 
@@ -36,13 +35,11 @@ class Readers(Collector):
         deliveries: Deliveries,
         registry: Registry,
         key: VapidKey,
-        connected: Connected,
         outside: tuple[Outside, ...],
     ) -> None:
         self.deliveries = deliveries
         self.registry = registry
         self.key = key
-        self.connected = connected
         self._outside = outside
 
     def collect(self) -> Iterator[Metric]:
@@ -98,12 +95,12 @@ async def open_readers(
         ValueError: `vapid_key` is none.
     """
     key = VapidKey(vapid_key or await storage.keep("vapid key", VapidKey.make()), push_contact)
-    clock, connected = clock or WallClock(), Connected()
+    clock = clock or WallClock()
     hooks = Outside(Hosts(hook_hosts))
     push_hosts = push_hosts or _PUSH_HOSTS
     named = Hosts(tuple(filter(is_local, push_hosts)))
     push = Outside(named, only=Hosts(push_hosts))
     doors: dict[str, Door] = {HOOK: Webhooks(storage, versions, files, hooks), PUSH: WebPush(push, key)}
-    deliveries = Deliveries(storage, hub, feed, doors, connected, clock)
+    deliveries = Deliveries(storage, hub, feed, doors, hub.waiters.connected, clock)
     registry = Registry(storage, hub, hooks, push, limit=limit, wake=deliveries.wake, now=clock.now)
-    return Readers(deliveries, registry, key, connected, (hooks, push))
+    return Readers(deliveries, registry, key, (hooks, push))

@@ -1,5 +1,5 @@
 """A door: y-websocket rooms over files.
 
-May import: access, asgi, files, presence, wire, workers, yjs, storage.
+May import: access, asgi, files, presence, wire, watch, workers, yjs, storage.
 Names for others: `rooms.Rooms`, `endpoint.RoomEndpoint`.
 """

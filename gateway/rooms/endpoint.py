@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
+from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from gateway.access.audit import Audit
@@ -14,6 +15,7 @@ from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INV
 from gateway.rooms.connection import Connection
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
+from gateway.watch.connected import Connected
 from gateway.wire.problems import FileDeleted, InvalidStateVector, Problem, Unauthenticated
 from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.awareness import TooMuchAwareness
@@ -45,8 +47,9 @@ _LONGEST_REASON = 123
 class RoomEndpoint:
     """The ASGI endpoint of every room."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, connected: Connected) -> None:
         self._rooms = rooms
+        self._connected = connected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -57,6 +60,7 @@ class RoomEndpoint:
         view = None if access is None else access.view(project)
         author, read_only = _author(scope, access, view), view is None or not view.may("write")
         subject = None if access is None else access.subject
+        client = QueryParams(scope["query_string"]).get("client")
         audit: Audit | None = scope.get("gateway.audit")
 
         def note(version: int) -> None:
@@ -81,7 +85,7 @@ class RoomEndpoint:
             elif view is None or not view.sees(path):
                 connection.close(FORBIDDEN, "the credential does not reach that far")
             else:
-                await self._serve_while_it_counts(access, project, path, connection, receive)
+                await self._serve_while_it_counts(access, project, path, client, connection, receive)
                 return
             await _until_disconnected(receive)
         except asyncio.CancelledError:
@@ -91,14 +95,15 @@ class RoomEndpoint:
             await connection.end()
 
     async def _serve_while_it_counts(
-        self, access: Access, project: str, path: str, connection: Connection, receive: Receive
+        self, access: Access, project: str, path: str, client: str | None, connection: Connection, receive: Receive
     ) -> None:
         def end() -> None:
             connection.close(UNAUTHENTICATED, access.ended or "expired")
 
         access.watch(end)
         try:
-            await self._serve(project, path, connection, receive)
+            with self._connected.held(project, client):
+                await self._serve(project, path, connection, receive)
         finally:
             access.unwatch(end)
 

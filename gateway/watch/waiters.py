@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from gateway.watch.connected import Connected
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.project import Waiter, WatchedProject
 
@@ -40,6 +41,8 @@ class Waiters:
         self.wakes = 0
         """How often somebody was woken, for a change or at the deadline."""
         self.draining = False
+        self.connected = Connected()
+        """Which clients have an event stream or a room open, of those that say who they are."""
         self._woken: deque[Waiter] = deque()
         self._ticks: list[int] = []
         self._deadlines: dict[int, dict[Waiter, None]] = {}

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from gateway.files.history import Versions
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
 from gateway.readers.opening import Readers, open_readers
+from gateway.watch.connected import Connected
 from gateway.watch.hub import Hub
 from gateway.wire.readers import Hook, HookRequest
-from storage import CreateSession, CreateTurn, Storage, UpdateTurn
+from storage import CreateSession, CreateTurn, Reader, Storage, UpdateTurn
 from storage.sqlite import SQLiteStorage
 
 
@@ -55,8 +56,11 @@ class VirtualClock:
 class Place:
     """A storage, what reads and writes it, and its readers at work."""
 
-    def __init__(self, storage: Storage, clock: VirtualClock, files: Files, readers: Readers) -> None:
+    def __init__(
+        self, storage: Storage, clock: VirtualClock, files: Files, readers: Readers, connected: Connected
+    ) -> None:
         self.storage, self.clock, self.files, self.readers = storage, clock, files, readers
+        self.connected = connected
         self._turns = 0
 
     async def put(self, path: str, text: str, project: str = "demo") -> str:
@@ -82,6 +86,24 @@ class Place:
 
     async def read(self, name: str) -> Hook:
         return await self.readers.registry.hook("demo", name)
+
+    async def stored(self, kind: str, name: str) -> Reader:
+        """The row of a reader."""
+        reader = await self.storage.reader("demo", kind, name)
+        assert reader is not None
+        return reader
+
+    async def pushed(self, cursor: str) -> None:
+        """Returns once the subscription is where the cursor is."""
+        await self.until(lambda reader: reader.cursor == cursor)
+
+    async def until(self, holds: Callable[[Reader], bool]) -> None:
+        """Returns once something holds of the subscription."""
+        async with asyncio.timeout(30):
+            while True:
+                if holds(await self.stored("push", "client")):
+                    return
+                await asyncio.sleep(0.01)
 
     async def settled(self, name: str, **expected: Any) -> Hook:
         """The hook, once it is as expected."""
@@ -114,7 +136,7 @@ async def place(folder: Path, clock: VirtualClock | None = None, **options: Any)
     )
     work = asyncio.create_task(readers.deliveries.run())
     try:
-        yield Place(storage, clock, files, readers)
+        yield Place(storage, clock, files, readers, hub.waiters.connected)
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)

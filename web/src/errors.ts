@@ -8,7 +8,7 @@
  *         ├── MissingPredecessors
  *         └── NotAText
  */
-import { fromBase64UrlEncoded } from 'lib0/buffer'
+import { fromBase64Url } from './base64.js'
 import type { ProblemDetails } from './wire.js'
 
 /** Every `code` of a problem. A newer gateway may have others. */
@@ -128,7 +128,7 @@ export class MissingPredecessors extends ProblemAnswer {
   override name = 'MissingPredecessors'
 
   get stateVector(): Uint8Array {
-    return fromBase64UrlEncoded(this.details.state_vector ?? '')
+    return fromBase64Url(this.details.state_vector ?? '')
   }
 }
 

@@ -20,6 +20,8 @@ export interface FollowOptions extends FeedFilter, RequestOptions {
   /** Where to begin; left out: with all that exists. */
   since?: string | null
   transport?: FeedTransport
+  /** Of server-sent events: the id of this browser (`enablePush`), which gets no push messages meanwhile. */
+  client?: string
 }
 
 const WAIT_S = 50
@@ -83,7 +85,7 @@ async function* events(client: Sender, path: string, options: FollowOptions): As
   try {
     silence.allow(READY_MS)
     const headers = { Accept: 'text/event-stream', 'Last-Event-ID': options.since }
-    const request = { signal: silence.signal, headers, params: feedParams(options) }
+    const request = { signal: silence.signal, headers, params: { ...feedParams(options), client: options.client } }
     const answer = await client.open(path, request)
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/event-stream') || answer.body === null) {
       throw new UnexpectedAnswer(answer.status, 'it is no event stream')

@@ -1,5 +1,5 @@
 /** One project: its files, its changes, its past, its sessions. */
-import { fromBase64, toBase64 } from 'lib0/buffer'
+
 import {
   decoded,
   decodedWithETag,
@@ -10,6 +10,7 @@ import {
   type WithETag,
   withETag
 } from './answers.js'
+import { fromBase64, toBase64, toBase64Url } from './base64.js'
 import { type ProblemAnswer, problemFrom } from './errors.js'
 import { type FeedFilter, type FollowOptions, feedParams, follow } from './feed.js'
 import { checkedPath, encodedPath, projectPath } from './names.js'
@@ -215,7 +216,7 @@ export class Project extends SessionRequests {
   ): Promise<FileContent> {
     const params = {
       from_version: fromVersion,
-      state_vector: stateVector && base64Url(stateVector),
+      state_vector: stateVector && toBase64Url(stateVector),
       at_version: atVersion,
       wait
     }
@@ -378,10 +379,6 @@ function conditional({ ifMatch, create, incarnation }: WriteOptions): Record<str
 /** Bytes as a body: not shared with other threads, which `fetch` refuses. */
 function bytes(update: Uint8Array): Uint8Array<ArrayBuffer> {
   return update.buffer instanceof ArrayBuffer ? (update as Uint8Array<ArrayBuffer>) : new Uint8Array(update)
-}
-
-function base64Url(data: Uint8Array): string {
-  return toBase64(data).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '')
 }
 
 interface EncodedSyncAnswer extends Omit<SyncAnswer, 'results' | 'changes'> {

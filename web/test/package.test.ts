@@ -45,6 +45,8 @@ test('the package is imported from an empty project; React is needed for the hoo
     expect.arrayContaining(['GatewayClient', 'PollingManager', 'pollingManager', 'TurnPoller', 'DocumentPoller'])
   )
   expect(importing('yjs-gateway/provider')).toEqual(['HttpProvider'])
+  expect(importing('yjs-gateway/push')).toEqual(['enablePush'])
+  expect(importing('yjs-gateway/service-worker')).toEqual(['handlePush'])
   expect(() => importing('yjs-gateway/react')).toThrow()
   for (const peer of ['react', '@tanstack/react-query', '@types/react', 'csstype']) addPeer(peer)
   expect(importing('yjs-gateway/react')).toEqual(

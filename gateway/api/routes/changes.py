@@ -153,6 +153,7 @@ class ChangeRoutes:
             Parameter(
                 "max_bytes", f"With `diff`: of all differences together; {_DIFF_BYTES} unless said.", _BYTES_SCHEMA
             ),
+            Parameter("client", "Of a stream: who follows, and needs no push messages meanwhile.", _STRING),
             Parameter("ticket", "Stands for the credential where no header can be sent.", _STRING),
             Parameter("Last-Event-ID", "Where a stream goes on; beats `since`.", _STRING, "header"),
         ),
@@ -171,9 +172,10 @@ class ChangeRoutes:
         tags = if_none_match(request)
         watched = await self._hub.require_as_of(project, tags)
         if prefers(header(request, b"accept"), (JSON, EVENTS)) == EVENTS:
+            client = request.query_params.get("client")
             if as_text is not None:
                 raise InvalidParameter("diff", "a stream has no differences: poll, or wait")
-            raise OpenStream(project, watched, filter_, _resumed(header(request, b"last-event-id") or since))
+            raise OpenStream(project, watched, filter_, _resumed(header(request, b"last-event-id") or since), client)
         as_of = watched.head
         if tags is not None and tags.match(watched.cursor):
             wait_for_change(request, wait, watched, as_of, filter_)

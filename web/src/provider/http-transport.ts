@@ -1,7 +1,7 @@
-import { fromBase64UrlEncoded } from 'lib0/buffer'
 import { uuidv4 } from 'lib0/random'
 import * as Y from 'yjs'
 import { type FileContent, incarnationOf } from '../answers.js'
+import { fromBase64Url } from '../base64.js'
 import { GatewayError, isProblem } from '../errors.js'
 import { isRetried } from '../policy.js'
 import type { PollingManager } from '../polling/manager.js'
@@ -152,7 +152,7 @@ export class HttpTransport implements Transport {
   private async write(update: Uint8Array, { signal, keepalive }: WriteContext): Promise<Uint8Array | null> {
     const { project, path, incarnation } = this.carried
     const { value: receipt, tag } = await project.appendUpdate(path, update, { incarnation, signal, keepalive })
-    const lacking = receipt.state_vector === undefined ? null : fromBase64UrlEncoded(receipt.state_vector)
+    const lacking = receipt.state_vector === undefined ? null : fromBase64Url(receipt.state_vector)
     if (signal.aborted) return lacking
     this.succeeded('push')
     if (tag === null || !this.isSameLife(incarnationOf(tag))) return lacking
