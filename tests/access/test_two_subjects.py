@@ -183,10 +183,10 @@ class TwoSubjects(RuleBasedStateMachine):
         changes = operation["operationId"] in ("deleteFile", "putText", "appendUpdate", "restore", "moveFile", "sync")
         if changes and self._sees(subject, project, path):
             return  # `change` does that
-        names = {"project": project, "session": session, "turn": turn, "token": "none", "client_id": "7"}
+        names = _Names({"project": project, "session": session, "turn": turn, "token": "none", "client_id": "7"})
         headers, content = self._body(operation["operationId"], path)
         query = data.draw(st.sampled_from(self._queries(operation["operationId"], path)))
-        url = self.gateway.url + template.format(path=path, **names)
+        url = self.gateway.url + template.format_map(names | {"path": path})
         client = self.clients[subject, self.shared]
         answer = client.request(method.upper(), url, params=query, content=content, headers=headers)
         asked = str(answer.request.url) + str(content) + str(headers)
@@ -195,7 +195,7 @@ class TwoSubjects(RuleBasedStateMachine):
             never = f"{path.rpartition('/')[0]}/{secrets.token_hex(8)}.md".lstrip("/")
             headers, content = self._body(operation["operationId"], never)
             query = {name: value.replace(path, never) for name, value in query.items()}
-            url = self.gateway.url + template.format(path=never, **names)
+            url = self.gateway.url + template.format_map(names | {"path": never})
             other = client.request(method.upper(), url, params=query, content=content, headers=headers)
             assert (answer.status_code, answer.text.replace(path, never)) == (other.status_code, other.text)
 
@@ -296,6 +296,16 @@ class TwoSubjects(RuleBasedStateMachine):
     def nothing_crosses_by_the_standing_streams(self) -> None:
         for subject, stream in getattr(self, "streams", {}).items():
             self._check(subject, stream.text)
+
+
+class _Names(dict[str, str]):
+    """The names in the template of a path; of what this machine makes none of, one that is not there."""
+
+    def __missing__(self, name: str) -> str:
+        return "none"
+
+    def __or__(self, other: Any) -> "_Names":
+        return _Names({**self, **other})
 
 
 def _base64(data: bytes) -> str:
