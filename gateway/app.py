@@ -13,6 +13,7 @@ from gateway.access.audit import Audit
 from gateway.access.grants import ALL
 from gateway.access.guard import Guard
 from gateway.access.records import make_token
+from gateway.access.sessions import ApplicationSessions
 from gateway.access.tickets import Tickets
 from gateway.api.not_modified import NotModifiedPolls
 from gateway.api.openapi import describe
@@ -165,6 +166,8 @@ class Gateway:
                 jobs[retainer.job] = lambda: retainer.run(self.settings.retention_interval)
             if self.settings.asks_for_credentials:
                 jobs |= {Job("tokens"): guard.keep_uses, Job("audit"): audit.keep}
+                if settings.authorize_url:
+                    jobs[Job("sessions")] = guard.keep_sessions
                 if not settings.database.startswith("sqlite:"):  # which one gateway alone has open
                     jobs[Job("revocations")] = guard.hear_revocations
             self._app = _assemble(
@@ -205,12 +208,13 @@ async def _open_guard(settings: Settings, storage: Storage) -> Guard:
     if not settings.asks_for_credentials and not settings.is_local:
         _log.warning("anybody who reaches this address may read and write everything (GATEWAY_AUTH=none)")
     web_tokens = settings.web_tokens()
-    if settings.asks_for_credentials and web_tokens is None and not await storage.tokens():
+    has_others = web_tokens is not None or settings.authorize_url
+    if settings.asks_for_credentials and not has_others and not await storage.tokens():
         token, text = make_token("admin", "admin", ALL, None)
         await storage.add_token(token)
         print(f"A token of scope admin, shown this once: {text}", flush=True)
         print("Make others with it: yjs-gateway token create --token TOKEN --url URL ...", flush=True)
-    return Guard(storage, web_tokens)
+    return Guard(storage, web_tokens, ApplicationSessions(settings.authorize_url) if settings.authorize_url else None)
 
 
 def _workers(settings: Settings) -> contextlib.AbstractAsyncContextManager[Workers]:

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
         (), description="The algorithms of JWTs that count, separated by commas; left out, the usual one of the key."
     )
     jwks_url: str = Field("", description="Where the application's public keys are (JWKS), instead of one key.")
+    authorize_url: str = Field(
+        "", description="Where your application says whose a token or a cookie is, and what that grants."
+    )
     jwt_audience: str = Field("", description="The `aud` that a JWT has to name.")
     jwt_issuer: str = Field("", description="The `iss` that a JWT has to name.")
     rate_requests: int = Field(

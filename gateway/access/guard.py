@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, Need, View, parse_grant
 from gateway.access.tokens import digests_match, is_token, parse_token
-from gateway.wire.problems import Forbidden, ProjectNotFound, Unauthenticated
+from gateway.wire.problems import Forbidden, ProjectNotFound, Unauthenticated, Unavailable
 from storage import AccessToken
 
 LONGEST_CREDENTIAL = 8192
@@ -22,6 +22,9 @@ _REMEMBERED_VIEWS = 1024
 _LONGEST_SLEEP_S = 3600.0
 _STORE_USES_S = 60.0
 _HEAR_REVOCATIONS_S = 0.5
+_KEEP_SESSIONS_S, _ASK_BEFORE_S = 0.25, 1.0
+_SESSION = "session"
+"""What the credential of a session of the application is called."""
 _WEB_TOKEN = "jwt"
 """What the credential of a JSON Web Token is called, alone or before a colon and its `jti`."""
 
@@ -135,6 +138,20 @@ class Access:
             self._timer.cancel()
             self._timer = None
 
+    def extend(self, expires: float) -> None:
+        """Let the credential count for longer: the application was asked again."""
+        self.expires = expires
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.ended is None and self._watchers:
+            self._set_timer()
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody is connected with it."""
+        return bool(self._watchers)
+
     def end(self, why: End) -> None:
         """Let the credential count no more, and tell those who are connected with it."""
         if self.ended is not None:
@@ -184,11 +201,18 @@ class WebTokens(Protocol):
     async def check(self, token: str) -> Claims: ...
 
 
+class Sessions(Protocol):
+    """Asks an application about its sessions."""
+
+    async def check(self, kind: str, value: str) -> Claims: ...
+
+
 class Guard:
     """Knows the credentials that were shown lately.
 
     Args:
         web_tokens: None where the application has none.
+        sessions: None where the application is not asked.
         clock: seconds since 1970.
         limit: how many credentials are remembered.
     """
@@ -197,12 +221,16 @@ class Guard:
         self,
         tokens: Tokens,
         web_tokens: WebTokens | None = None,
+        sessions: Sessions | None = None,
         *,
         clock: Callable[[], float] = time.time,
         limit: int = _REMEMBERED,
     ) -> None:
         self._tokens = tokens
         self._web_tokens = web_tokens
+        self._sessions = sessions
+        self._asked: weakref.WeakKeyDictionary[Access, tuple[str, str]] = weakref.WeakKeyDictionary()
+        """What the application was asked for an access."""
         self._clock = clock
         self._limit = limit
         self._known: dict[bytes, Access] = {}
@@ -250,6 +278,54 @@ class Guard:
         self._remember(credential, access)
         return access
 
+    @property
+    def knows_cookies(self) -> bool:
+        """Whether a cookie may be a credential."""
+        return self._sessions is not None
+
+    async def check_cookie(self, cookie: bytes) -> Access:
+        """The access that a session of the application proves; the same exceptions."""
+        key = b"cookie " + cookie
+        access = self.known(key)
+        if access is None:
+            access = await self._check_session("cookie", cookie.decode("latin-1"))
+            self._remember(key, access)
+        return access
+
+    async def _check_session(self, kind: str, value: str) -> Access:
+        assert self._sessions is not None
+        claims = await self._sessions.check(kind, value)
+        access = Access(
+            claims.subject,
+            claims.grant,
+            credential=_SESSION,
+            name=claims.name,
+            expires=claims.expires,
+            clock=self._clock,
+        )
+        self._asked[access] = (kind, value)
+        return access
+
+    async def keep_sessions(self) -> None:
+        """Ask the application again, for ever, about the sessions that somebody is connected with, before what it said
+        counts no more. One that it does not know any more, or that grants something else, ends then."""
+        while True:
+            await asyncio.sleep(_KEEP_SESSIONS_S)
+            now = self._clock()
+            due = [
+                (access, asked)
+                for access, asked in list(self._asked.items())
+                if access.is_watched and access.counts and (access.expires or now) - now < _ASK_BEFORE_S
+            ]
+            await asyncio.gather(*(self._ask_again(access, *asked) for access, asked in due))
+
+    async def _ask_again(self, access: Access, kind: str, value: str) -> None:
+        assert self._sessions is not None
+        with contextlib.suppress(Unauthenticated, Unavailable):
+            claims = await self._sessions.check(kind, value)
+            if access.ended is None and (claims.subject, claims.grant) == (access.subject, access.grant):
+                access.extend(claims.expires)
+
     async def _check_token(self, text: str) -> Access:
         parsed = parse_token(text)
         if parsed is None:
@@ -270,6 +346,8 @@ class Guard:
         return Access(token.subject, grant, credential=identifier, name=token.name, expires=expires, clock=self._clock)
 
     async def _check_web_token(self, text: str) -> Access:
+        if self._sessions is not None and (self._web_tokens is None or text.count(".") != 2):
+            return await self._check_session("token", text)
         if self._web_tokens is None:
             raise Unauthenticated("the credential is no token of this gateway")
         claims = await self._web_tokens.check(text)
@@ -330,4 +408,4 @@ class Guard:
 
 
 def _is_web_token(credential: str) -> bool:
-    return credential == _WEB_TOKEN or credential.startswith(f"{_WEB_TOKEN}:")
+    return credential in (_WEB_TOKEN, _SESSION) or credential.startswith(f"{_WEB_TOKEN}:")

@@ -79,11 +79,20 @@ class Authentication:
         if b"ticket" in given:
             return self._of_ticket(given[b"ticket"], scope)
         if scope["type"] == "http":
-            return None
+            return await self._of_cookie(scope)
         for protocol in scope.get("subprotocols", ()):
             if protocol.startswith(_BEARER):
                 return await self._guard.check(str(protocol).removeprefix(_BEARER).encode("latin-1", "replace"))
-        return await self._guard.check(given[b"token"]) if b"token" in given else None
+        if b"token" in given:
+            return await self._guard.check(given[b"token"])
+        return await self._of_cookie(scope)
+
+    async def _of_cookie(self, scope: Scope) -> Access | None:
+        """Whom the application knows by the cookies, where it is asked."""
+        if not self._guard.knows_cookies:
+            return None
+        cookies = [value for name, value in scope["headers"] if name == b"cookie"]
+        return await self._guard.check_cookie(b"; ".join(cookies)) if cookies else None
 
     def _of_ticket(self, ticket: bytes, scope: Scope) -> Access:
         parts = scope["path"].split("/", 4)
