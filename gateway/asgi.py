@@ -1,5 +1,5 @@
-"""What we add to ASGI: sending without a task, one frame for many, whether a path was UTF-8, and whether a body is
-there already.
+"""What we add to ASGI: sending without a task, one frame for many, headers by name, whether a path was UTF-8, and
+whether a body is there already.
 
 `send` of ASGI is a coroutine: for each of a thousand who are sent the same it would take a task and a turn of the
 loop. It nearly always ends without waiting; where it waits, since the client is slow, it is finished all the same.
@@ -20,6 +20,24 @@ T = TypeVar("T")
 
 BODY_IS_HERE = "gateway.body_is_here"
 """In the scope of a request whose whole body had come in before the application was called."""
+
+
+NAMED_HEADERS = "gateway.headers"
+"""In a scope: its headers by name, once somebody has asked for one. Not to be kept while a request waits."""
+
+
+def named_headers(scope: Scope) -> dict[bytes, bytes]:
+    """The headers of a request by their lower-case names; lines of the same name make one list."""
+    named: dict[bytes, bytes] | None = scope.get(NAMED_HEADERS)
+    if named is None:
+        lines: list[tuple[bytes, bytes]] = scope["headers"]
+        named = dict(lines)
+        if len(named) != len(lines):
+            named.clear()
+            for name, line in lines:
+                named[name] = named[name] + b", " + line if name in named else line
+        scope[NAMED_HEADERS] = named
+    return named
 
 
 FRAMES = "yjs-gateway.frames"

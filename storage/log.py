@@ -58,7 +58,9 @@ Result = tuple[Commit, ...] | StorageError
 
 DONE_KEPT_MS = 24 * 3600 * 1000
 """For how long it is known what came of a change that bore a key."""
-_TURN_CHANGES = (CreateSession, CreateTurn, UpdateTurn)
+_FILE_CHANGES = (AppendUpdate, DeleteFile)
+"""Told apart from changes of turns by these, as the most frequent is the first: to find that a struct is of none of
+some classes takes much longer than that it is of one."""
 _KNOWN_LENGTHS = 64
 """Of so many of its newest blocks it is remembered how long they are: those are the ones that grow."""
 
@@ -151,7 +153,7 @@ def needs(known: KnownProject, requests: Iterable[Request]) -> Needs:
     keys: dict[str, None] = {}
     for request in requests:
         for change in request:
-            if isinstance(change, AppendUpdate | DeleteFile):
+            if isinstance(change, _FILE_CHANGES):
                 if change.path not in known.files:
                     paths[change.path] = None
                 continue
@@ -170,7 +172,12 @@ def needs(known: KnownProject, requests: Iterable[Request]) -> Needs:
                 sessions[change.session_id] = None
             if isinstance(change, CreateTurn) and (change.session_id, change.turn_id) not in known.turns:
                 turns[change.session_id, change.turn_id] = None
+    if not (paths or sessions or turns or lengths or keys):
+        return _NOTHING
     return Needs(list(paths), list(sessions), list(turns), list(lengths), list(keys))
+
+
+_NOTHING = Needs([], [], [], [], [])
 
 
 class VersionRow(Struct, gc=False):
@@ -287,7 +294,7 @@ class Plan:
         project = self.known.head.name
         expected: dict[str, int] = {}
         for change in request:
-            if isinstance(change, _TURN_CHANGES):
+            if not isinstance(change, _FILE_CHANGES):
                 conflict = self._turn_conflict(project, change)
                 if conflict is not None:
                     return conflict
@@ -344,7 +351,7 @@ class Plan:
             Sequence(old.sequence + 1),
             Milliseconds(max(old.last_modified, self._now)),
         )
-        if not isinstance(change, _TURN_CHANGES):
+        if isinstance(change, _FILE_CHANGES):
             return self._add_version(head, change)
         if isinstance(change, CreateSession):
             session = SessionHead(change.session_id, change.title, head.sequence, head.last_modified)

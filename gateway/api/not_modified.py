@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.asgi import named_headers
 from gateway.http.permission import view_in
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.requests import accepted_form
@@ -40,15 +41,15 @@ class NotModifiedPolls:
         self._paths_limit = paths_limit
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if not self._hub.fresh:  # what is remembered may be old by now
-            return self._app(scope, receive, send)
-        if scope["type"] == "http" and scope["path"].startswith(_PREFIX) and not scope["query_string"]:
+        method = scope.get("method")
+        asks = (method == "GET" or method == "POST") and not scope["query_string"]
+        if asks and scope["path"].startswith(_PREFIX) and self._hub.fresh:  # else what is remembered may be old by now
             started = time.perf_counter()
-            if scope["method"] == "GET":
+            if method == "GET":
                 unchanged = self._not_modified(scope)
                 if unchanged is not None:
                     return self._say_not_modified(*unchanged, started, send)
-            elif scope["method"] == "POST" and _STATUS_PATH(scope["path"]):
+            elif _STATUS_PATH(scope["path"]):
                 return self._look_at_status(started, scope, receive, send)
         return self._app(scope, receive, send)  # which may wait for long: not in a frame of this module
 
@@ -71,12 +72,8 @@ class NotModifiedPolls:
 
     def _not_modified(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]]] | None:
         """The route and the headers of the 304, if the request names the newest state of a file or a turn."""
-        tag = accept = None
-        for name, value in scope["headers"]:
-            if name == b"if-none-match":
-                tag = value
-            elif name == b"accept":
-                accept = value if accept is None else accept + b"," + value
+        named = named_headers(scope)
+        tag = named.get(b"if-none-match")
         if tag is None:
             return None
         parts = scope["path"].split("/", 5)
@@ -88,7 +85,7 @@ class NotModifiedPolls:
             route, known = _FILE_ROUTE, project.files.get(parts[5])
             if known is None or known.head.deleted or not view.sees(parts[5]):
                 return None
-            form = accepted_form(accept)
+            form = accepted_form(named.get(b"accept"))
             answer = known.not_modified.get(form) or _file_not_modified(known, form)
         elif parts[4] == "sessions":
             route, turn = _known_turn(project, parts[5])
@@ -121,13 +118,8 @@ _decode_question = msgspec.json.Decoder(StatusQuestion).decode
 
 def _is_json(scope: Scope) -> bool:
     """Whether the body is said to be plain JSON. All other types are looked at elsewhere."""
-    found = False
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            found = value == b"application/json"
-        elif name == b"content-encoding":
-            return False
-    return found
+    named = named_headers(scope)
+    return named.get(b"content-type") == b"application/json" and b"content-encoding" not in named
 
 
 def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool:

@@ -12,7 +12,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.audit import Audit
-from gateway.access.grants import Need
+from gateway.access.grants import EVERYTHING, Need
+from gateway.access.guard import OPEN
+from gateway.asgi import named_headers
 from gateway.http.permission import access_of
 from gateway.wire.problems import Forbidden, InvalidParameter, MethodNotAllowed, Problem
 
@@ -105,6 +107,7 @@ class _Endpoint:
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
+        self._of_project = operation.project
         self._is_write = operation.method != "GET"
         self._query = [parameter.name for parameter in operation.parameters if parameter.place == "query"]
         known = {parameter.name.lower().encode() for parameter in operation.parameters if parameter.place == "header"}
@@ -126,7 +129,10 @@ class _Endpoint:
         if needed is None:
             return
         access = access_of(scope)
-        project = scope["path_params"]["project"] if self._operation.project else None
+        project = scope["path_params"]["project"] if self._of_project else None
+        if access is OPEN:
+            scope["gateway.view"] = EVERYTHING
+            return
         try:
             if project is None:
                 access.require_admin()
@@ -149,9 +155,10 @@ class _Endpoint:
             seen.add(name)
 
     def _require_known_headers(self, scope: Scope) -> None:
-        for name, _ in scope["headers"]:
-            if name in self._unknown_headers:
-                raise InvalidParameter(name.decode("latin-1"), "this request does not know this header")
+        named = named_headers(scope)
+        if not self._unknown_headers.isdisjoint(named):
+            name = next(name for name in named if name in self._unknown_headers)
+            raise InvalidParameter(name.decode("latin-1"), "this request does not know this header")
 
 
 class Resource:

@@ -1,11 +1,11 @@
 """The router of the API, what a path may be in it, and what pages of other origins may send and read (CORS)."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Router
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.operation import Operation, routes_of
 
@@ -44,7 +44,36 @@ def router(operations: Sequence[Operation], others: Sequence[BaseRoute], *, defa
 
     `{path:file}` in the path of a route is a file's path.
     """
-    return Router([*routes_of(operations), *others], redirect_slashes=False, default=default)
+    return _ByKind(routes_of(operations), others, default)
+
+
+class _ByKind:
+    """Looks first among the routes of what a request of a project is about (`files`, `sessions` …): all others cannot
+    fit. What none of these takes is the business of Starlette's router, which knows them all."""
+
+    def __init__(self, routes: Sequence[Route], others: Sequence[BaseRoute], default: ASGIApp) -> None:
+        self._all = Router([*routes, *others], redirect_slashes=False, default=default)
+        self._routes: dict[str, list[Route]] = {}
+        for route in routes:
+            parts = route.path.split("/", 5)
+            if (
+                route.methods
+                and parts[:4] == ["", "api", "projects", "{project}"]
+                and len(parts) > 4
+                and "{" not in parts[4]
+            ):
+                self._routes.setdefault(parts[4], []).append(route)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http" and not scope.get("root_path"):
+            path: str = scope["path"]
+            method: str = scope["method"]
+            parts = path.split("/", 5)
+            for route in self._routes.get(parts[4], ()) if len(parts) > 4 else ():
+                if method in route.methods and (found := route.path_regex.match(path)) is not None:  # type: ignore[operator]
+                    scope["path_params"] = found.groupdict()  # all are texts
+                    return route.app(scope, receive, send)
+        return self._all(scope, receive, send)
 
 
 def cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:

@@ -209,8 +209,10 @@ class Documents:
         """Raises DocumentTooLarge where an update makes a document larger than it may be. One that only deletes never
         does."""
         for document, update in edits:
+            if document.size + len(update) <= self._size_limit:
+                continue
             before = document.memory
-            too_large = document.size + len(update) > self._size_limit and document.measure(update) > self._size_limit
+            too_large = document.measure(update) > self._size_limit
             if document.usable:
                 self._memory += document.memory - before
             if too_large and update[:1] != _NO_STRUCTS:

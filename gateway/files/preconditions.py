@@ -21,11 +21,15 @@ class Preconditions(Struct, frozen=True):
 
     def may_still_fail(self, head: FileHead | None) -> bool:
         """Whether what fits `head` may not fit a version after it: a life goes on, a tag does not."""
+        if self is UNCONDITIONAL:
+            return False
         life_alone = self.if_match is None and self.if_none_match is None and self.if_unmodified_since is None
-        return self != _NONE and not (life_alone and head is not None and not head.deleted)
+        return self != UNCONDITIONAL and not (life_alone and head is not None and not head.deleted)
 
     def check(self, path: str, head: FileHead | None) -> None:
         """Raises FileDeleted if another life of the file is meant, PreconditionFailed if a tag does not fit."""
+        if self is UNCONDITIONAL:
+            return
         live = head if head is not None and not head.deleted else None
         if self.incarnation is not None and (live is None or live.incarnation != self.incarnation):
             raise FileDeleted(path, None if head is None else file_headers(head))
@@ -49,4 +53,5 @@ class Preconditions(Struct, frozen=True):
         return since is not None and live is not None and live.last_modified // 1000 > since
 
 
-_NONE = Preconditions()
+UNCONDITIONAL = Preconditions()
+"""Nothing is demanded."""

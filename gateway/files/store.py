@@ -136,7 +136,7 @@ class Files(FileReader):
             written = await self._write(project, path, admit, preconditions, author)
         except Gap as gap:
             raise await self._refuse(project, path, gap) from None
-        return msgspec.structs.replace(written, state_vector=state_vector)
+        return written if state_vector is None else msgspec.structs.replace(written, state_vector=state_vector)
 
     async def append_together(
         self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions, author: str | None

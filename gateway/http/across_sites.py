@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.asgi import named_headers
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.wire.problems import HostNotAllowed, MalformedRequest, OriginNotAllowed, Problem
@@ -42,24 +43,18 @@ class AcrossSites:
         """Values of `Host` that were found to be allowed."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        host = origin = site = None
-        count = 0
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host, count = value, count + 1
-            elif name == b"origin":
-                origin = value
-            elif name == b"sec-fetch-site":
-                site = value
-        problem = None if count == 1 and host in self._known else self._fault_of_host(scope, host, count)
+        named = named_headers(scope)
+        host, origin, site = named.get(b"host"), named.get(b"origin"), named.get(b"sec-fetch-site")
+        problem = None if host in self._known else self._fault_of_host(scope, host)  # two of them make no known one
         if problem is None and (origin is not None or site is not None):
             problem = self._fault_of_origin(scope, host, origin, site)
         if problem is None:
             return self._app(scope, receive, send)
         return self._refuse(problem, scope, receive, send)
 
-    def _fault_of_host(self, scope: Scope, host: bytes | None, count: int) -> Problem | None:
+    def _fault_of_host(self, scope: Scope, host: bytes | None) -> Problem | None:
         """RFC 9112 §3.2: a request has one `Host`; one of HTTP/1.0 may have none, and no browser sends such."""
+        count = sum(name == b"host" for name, _ in scope["headers"])
         if count != 1 or host is None:
             return None if count == 0 and scope.get("http_version") == "1.0" else MalformedRequest()
         if self._any_host:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.grants import View
 from gateway.access.guard import OPEN, Access
+from gateway.asgi import NAMED_HEADERS
 from gateway.changes.feed import Feed
 from gateway.http.event_stream import EventStream, EventStreams, describe_stream, refuse_stream
 from gateway.http.request_metrics import RequestMetrics
@@ -94,6 +95,7 @@ class LongPolls:
             await self._refuse(asked, scope, send)
             return None
         scope.pop("path_params", None)  # as it came; the router finds them again
+        scope.pop(NAMED_HEADERS, None)
         if isinstance(asked, WaitForChange):
             return _PendingRequest(self._app, self._waiters, self._metrics, asked, scope, send)
         scope[_FOLLOWER] = asked.project_name, asked.client

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.asgi import encoding_fault
-from gateway.files.preconditions import Preconditions
+from gateway.asgi import encoding_fault, named_headers
+from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.http.permission import access_of, visible_path
 from gateway.wire.headers import parse_http_date
 from gateway.wire.media_types import OCTETS, TEXT
@@ -126,6 +126,8 @@ def preconditions(request: Request) -> Preconditions:
     Raises:
         InvalidParameter
     """
+    if _CONDITIONS.isdisjoint(named_headers(request.scope)):
+        return UNCONDITIONAL
     if_match, unmodified = header(request, b"if-match"), header(request, b"if-unmodified-since")
     return Preconditions(
         if_match=None if if_match is None else EntityTags.parse(if_match, "If-Match"),
@@ -135,19 +137,18 @@ def preconditions(request: Request) -> Preconditions:
     )
 
 
+_CONDITIONS = frozenset((b"if-match", b"if-none-match", b"if-unmodified-since", b"x-incarnation"))
+
+
 def header(request: Request, name: bytes) -> str | None:
     """A header by its lower-case name, without decoding the others; lines of the same name make one list."""
-    value = header_bytes(request, name)
+    value = named_headers(request.scope).get(name)
     return None if value is None else value.decode("latin-1")
 
 
 def header_bytes(request: Request, name: bytes) -> bytes | None:
     """The same as it came."""
-    value: bytes | None = None
-    for found, line in request.scope["headers"]:
-        if found == name:
-            value = line if value is None else value + b", " + line
-    return value
+    return named_headers(request.scope).get(name)
 
 
 def once(request: Request, body: bytes) -> Once | None:
@@ -178,6 +179,8 @@ def require_media_type(request: Request, wanted: str) -> None:
     if encoding.lower() != "identity":
         raise UnsupportedMediaType(f"{encoding}-encoded", wanted)
     found = header(request, b"content-type")
+    if found == wanted:
+        return
     if found is None:
         length = header(request, b"content-length") or "0"
         if request.method == "POST" and (length != "0" or header(request, b"transfer-encoding") is not None):
@@ -198,12 +201,19 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         BodyTooLarge: as soon as that is known.
     """
-    length = header(request, b"content-length")
+    length = header_bytes(request, b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise BodyTooLarge(limit)
-    chunks, size, more = [], 0, True
+    message = await request.receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):  # most come as one
+        whole: bytes = message.get("body", b"")
+        if len(whole) > limit:
+            raise BodyTooLarge(limit)
+        return whole
+    chunks: list[bytes] = []
+    size, more = 0, True
     while more:
-        message = await request.receive()
+        message = message or await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
@@ -211,7 +221,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         if size > limit:
             raise BodyTooLarge(limit)
         chunks.append(chunk)
-        more = message.get("more_body", False)
+        more, message = message.get("more_body", False), {}
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

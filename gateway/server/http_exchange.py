@@ -15,6 +15,8 @@ BODY_HELD = 64 * 2**10
 """How much of a body may wait for the application before the socket is not read any more."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _WITHOUT_BODY = (204, 304)
+_OF_THE_CONNECTION = frozenset((b"connection", b"transfer-encoding"))
+"""Headers that the exchange writes itself."""
 
 
 class Wire(Protocol):
@@ -166,17 +168,17 @@ class Exchange:
             raise RuntimeError(f"{message['type']!r} is not expected here")
 
     def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        all_headers = [*self._wire.default_headers, *headers]
+        named = dict(all_headers)
+        said = named.get(b"content-length")
+        length = None if said is None else int(said)
+        if not _OF_THE_CONNECTION.isdisjoint(named):
+            if named.get(b"connection", b"").lower() == b"close":
+                self.keep_alive = False
+            all_headers = [each for each in all_headers if each[0] not in _OF_THE_CONNECTION]
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        length: int | None = None
-        for name, value in (*self._wire.default_headers, *headers):
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"connection":
-                self.keep_alive = self.keep_alive and value.lower() != b"close"
-                continue
-            elif name == b"transfer-encoding":
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
+        if all_headers:
+            lines.append(b"\r\n".join(map(b": ".join, all_headers)) + b"\r\n")
         if length is None and status not in _WITHOUT_BODY and self._scope["method"] != "HEAD":
             if self._scope["http_version"] == "1.1":
                 self._chunked = True
@@ -186,7 +188,8 @@ class Exchange:
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         head = b"".join(lines)
-        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+        count = len(lines) + max(0, len(all_headers) - 1)
+        if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
             raise RuntimeError("a header has a line break in it")
         self._head = head + b"\r\n"
         self._left = 0 if status in _WITHOUT_BODY or self._scope["method"] == "HEAD" else length

@@ -18,6 +18,7 @@ from starlette.types import Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from gateway.asgi import named_headers
 from gateway.http.connections import Connections
 from gateway.server.http_exchange import BODY_HELD, Exchange
 from gateway.wire.headers import COMMON_HEADERS
@@ -57,7 +58,6 @@ class HttpProtocol(asyncio.Protocol):
         "_fed",
         "_head_size",
         "_headers",
-        "_headers_size",
         "_lingers",
         "_loop",
         "_parser",
@@ -108,7 +108,6 @@ class HttpProtocol(asyncio.Protocol):
         # Of the request that is being read:
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._headers_size = 0
         self._head_size = 0
         self._body_left: int | None = None
         """How many bytes of its body are to come; None outside of a body whose length was said."""
@@ -197,7 +196,8 @@ class HttpProtocol(asyncio.Protocol):
             end = self._end_of_part(data, start)
             part = data if end - start == len(data) else data[start:end]
             start = end
-            self._fed = (self._fed + part[-3:])[-3:]
+            if self._body_left is None:
+                self._fed = (self._fed + part[-3:])[-3:]
             begins = exchange is None and not self._head_size
             if exchange is None:
                 self._head_size += len(part)
@@ -246,7 +246,6 @@ class HttpProtocol(asyncio.Protocol):
             raise httptools.HttpParserError("the end of the request before was not where it should be")
         self._url = b""
         self._headers = []
-        self._headers_size = 0
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -254,9 +253,15 @@ class HttpProtocol(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._exchange is not None:  # it is a trailer
             return
-        self._headers.append((name.lower(), value))
-        self._headers_size += len(name) + len(value)
-        if len(self._headers) > _HEADERS_LIMIT or self._headers_size > _HEADERS_BYTES:
+        headers = self._headers
+        headers.append((name.lower(), value))
+        if len(headers) > _HEADERS_LIMIT or self._head_size > _HEADERS_BYTES:
+            self._require_small_headers()
+
+    def _require_small_headers(self) -> None:
+        """Where a head is large or has many headers, look at what it consists of."""
+        size = sum(len(name) + len(value) for name, value in self._headers)
+        if len(self._headers) > _HEADERS_LIMIT or size > _HEADERS_BYTES:
             raise HeadTooLarge(f"{_HEADERS_LIMIT} headers of {_HEADERS_BYTES} bytes together")
 
     def on_headers_complete(self) -> None:
@@ -280,13 +285,10 @@ class HttpProtocol(asyncio.Protocol):
             "raw_path": self._config.root_path.encode("ascii") + path,
             "query_string": query,
         }
-        expects_continue, length = False, None
-        for name, value in self._headers:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"expect":
-                expects_continue = value.lower() == b"100-continue" and version == "1.1"
-        self._body_left = length
+        named = named_headers(scope)
+        length = named.get(b"content-length")
+        expects_continue = named.get(b"expect", b"").lower() == b"100-continue" and version == "1.1"
+        self._body_left = None if length is None else int(length)
         self._head_size = 0
         self._deadline = None
         self._exchange = Exchange(

@@ -17,6 +17,10 @@ COMMON_HEADERS = {**CACHE_HEADERS, **SAFETY_HEADERS}
 """Headers of every answer."""
 
 
+FILE_HEADER_NAMES = ("ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation")
+"""Those of `version_headers`, in their order."""
+
+
 @functools.lru_cache(4096)
 def http_date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)

@@ -17,18 +17,16 @@ def uint(data: bytes, at: int) -> tuple[int, int]:
         return value, at + 1
     value &= 0x7F
     shift = 7
-    while True:
-        at += 1
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
+    for place in range(at + 1, at + 10):
+        byte = data[place]
         if byte < 0x80:
-            break
+            value |= byte << shift
+            if value > LARGEST_INTEGER:
+                break
+            return value, place + 1
+        value |= (byte & 0x7F) << shift
         shift += 7
-        if shift > 63:
-            break
-    if value > LARGEST_INTEGER or shift > 63:
-        raise MalformedUpdate("an integer is out of range")
-    return value, at + 1
+    raise MalformedUpdate("an integer is out of range")
 
 
 def var_bytes(data: bytes) -> bytes:

@@ -105,16 +105,24 @@ def _scan(data: bytes, left_units: int) -> Scan:
     runs: list[tuple[int, int, int]] = []
     needs: dict[int, int] = {}
     make = tuple.__new__
-    clients, at = uint(data, 0)
+    if (clients := data[0]) < 0x80:  # numbers that nearly always are one byte take no call
+        at = 1
+    else:
+        clients, at = uint(data, 0)
     if clients > left_units:
         raise TooMuch
     seen: set[int] = set()
     for _ in range(clients):
-        count, at = uint(data, at)
+        if (count := data[at]) < 0x80:
+            at += 1
+        else:
+            count, at = uint(data, at)
         left_units -= count + 1
         if left_units < 0:
             raise TooMuch
+        start = at
         client, at = uint(data, at)
+        own = data[start:at]  # most of what it builds on is of the same client, in the same bytes
         clock, at = uint(data, at)
         if client in seen:
             raise MalformedUpdate("a client comes twice")
@@ -135,13 +143,19 @@ def _scan(data: bytes, left_units: int) -> Scan:
                     run = clock + length
             else:
                 if info & 0x80:
-                    place, at = uint(data, at)
+                    if data.startswith(own, at):
+                        place, at = client, at + len(own)
+                    else:
+                        place, at = uint(data, at)
                     other, at = uint(data, at)
                     left = (place, other)
                     if other > needs.get(place, -1):
                         needs[place] = other
                 if info & 0x40:
-                    place, at = uint(data, at)
+                    if data.startswith(own, at):
+                        place, at = client, at + len(own)
+                    else:
+                        place, at = uint(data, at)
                     other, at = uint(data, at)
                     right = (place, other)
                     if other > needs.get(place, -1):
@@ -152,7 +166,10 @@ def _scan(data: bytes, left_units: int) -> Scan:
                         needs[parent[0]] = parent[1]
                 content = at
                 if kind == STRING:
-                    size, at = uint(data, at)
+                    if (size := data[at]) < 0x80:
+                        at += 1
+                    else:
+                        size, at = uint(data, at)
                     text = data[at : at + size]
                     if len(text) < size:
                         raise IndexError
@@ -180,10 +197,14 @@ def _scan(data: bytes, left_units: int) -> Scan:
     if left_units < 0:
         raise TooMuch
     delete_set = at
-    deletes, at = read_deletes(data, at, left_units)
-    for client, _, end in deletes:
-        if end > needs.get(client, -1) + 1:
-            needs[client] = end - 1
+    deletes: list[tuple[int, int, int]] = []
+    if data[at] == 0:
+        at += 1
+    else:
+        deletes, at = read_deletes(data, at, left_units)
+        for client, _, end in deletes:
+            if end > needs.get(client, -1) + 1:
+                needs[client] = end - 1
     if at != len(data):
         raise MalformedUpdate("there are bytes after the end")
     return Scan(structs, odd, types, delete_set, deletes, runs, needs)
