@@ -48,7 +48,8 @@ async def _kept_while_waiting(kind: str) -> list[Any]:
         pass
 
     feed: Any = SimpleNamespace(events=None)
-    waiting = LongPolls(handler, Waiters(), feed, RequestMetrics(), heartbeat=60)
+    presence: Any = SimpleNamespace()
+    waiting = LongPolls(handler, Waiters(), feed, presence, RequestMetrics(), heartbeat=60)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     request = asyncio.create_task(waiting(scope, receive, send))
     await held.wait()
