@@ -184,7 +184,7 @@ def test_a_save_is_in_the_project_and_in_the_other_folder_and_the_other_way_roun
         wait_until(lambda: left.read("notes/a.md") == right.read("notes/a.md") == "zero\none\ntwo\n")
         (left.folder / "notes" / "a.md").unlink()
         wait_until(lambda: right.read("notes/a.md") is None)
-        assert not (right.folder / "notes").exists()
+        wait_until(lambda: not (right.folder / "notes").exists())
         wait_until(lambda: scene.paths() == {"new.md", "empty.md"})
 
 
