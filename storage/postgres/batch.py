@@ -7,9 +7,12 @@ hangs on the row that it moved. If another gateway was faster, it moves none, an
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from storage.checksums import DAMAGED, checksum, is_intact
+from storage.errors import DataDamaged
 from storage.log import DONE_KEPT_MS, KnownFile, KnownProject, KnownTurn, Needs, Plan
-from storage.postgres.database import Connection, project_id
-from storage.postgres.files import HEAD
+from storage.postgres.database import Connection, Row, project_id
+from storage.postgres.files import HEAD, head_from_row, project_check
+from storage.postgres.row_checks import checks_of
 from storage.postgres.text import from_text, from_text_or_none, to_text, to_text_or_none
 from storage.postgres.turns import TURN, turn_head_from_row
 from storage.records import Done, FileHead
@@ -24,6 +27,7 @@ _TOUCHED_FILE = (
     "born_version",
     "born_sequence",
     "deleted_at",
+    "row_check",
 )
 _TOUCHED_TURN = (
     "status",
@@ -40,6 +44,7 @@ _TOUCHED_TURN = (
     "settling",
     "grown",
     "written_ms",
+    "row_check",
 )
 _PLACES = {
     "change": "sequence bigint, file bigint, version bigint, last_modified bigint, size bigint, author text,"
@@ -53,7 +58,8 @@ _PLACES = {
     " result_status text, result_error text, settling boolean, grown boolean",
     "prompt": "turn bigint, body text",
     "output_state": "turn bigint, body bytea",
-    "block": "turn bigint, position bigint, type text, created_at bigint, content bytea, told_from bigint",
+    "block": "turn bigint, position bigint, type text, created_at bigint, content bytea, told_from bigint,"
+    " checksum bigint",
     "done": "key text, digest bytea, session text, turn text, block_count bigint, done_at bigint",
 }
 """The columns that a batch writes, but for the project."""
@@ -67,12 +73,13 @@ def _overwrite(key: str, columns: Iterable[str]) -> str:
 _CONFLICT = {
     "file": _overwrite("id", _TOUCHED_FILE),
     "turn": _overwrite("id", _TOUCHED_TURN),
-    "output_state": _overwrite("turn", ["body"]),
-    "block": _overwrite("turn, position", ["content"]),
-    "done": _overwrite("key", ["digest", "session", "turn", "block_count", "done_at"]),
+    "output_state": _overwrite("turn", ["body", "row_check"]),
+    "block": _overwrite("turn, position", ["content", "checksum"]),
+    "done": _overwrite("key", ["digest", "session", "turn", "block_count", "done_at", "row_check"]),
 }
 
 
+DONE = "key, digest, session, turn, block_count, done_at, row_check"
 AWAKE = (
     "SELECT awake_ms + least(greatest((extract(epoch FROM clock_timestamp() - awake_at) * 1000)::bigint, 0), 2000)"
     " FROM cluster"
@@ -101,6 +108,9 @@ class _Statement:
         if not rows:
             return
         columns = [column.split() for column in _PLACES[table].split(", ")]
+        checks = checks_of(table, [name for name, _ in columns], list(rows))
+        rows = [(*row, check) for row, check in zip(rows, checks, strict=True)]
+        columns.append(["row_check", "bigint"])
         names = ", ".join(name for name, _ in columns)
         arrays = ", ".join(
             f"{self.value(list(values))}::{type}[]"
@@ -149,14 +159,14 @@ def _move_project(statement: _Statement, plan: Plan) -> None:
     if known.id:
         statement.parts.append(
             f"moved AS (UPDATE project SET sequence = {value(head.sequence)}, last_modified ="
-            f" {value(head.last_modified)} WHERE id = {value(known.id)} AND sequence = {value(known.head.sequence)}"
-            " RETURNING id)"
+            f" {value(head.last_modified)}, row_check = {value(project_check(head))} WHERE id ="
+            f" {value(known.id)} AND sequence = {value(known.head.sequence)} RETURNING id)"
         )
         return
     statement.parts.append(
-        "moved AS (INSERT INTO project (id, name, epoch, sequence, last_modified)"
+        "moved AS (INSERT INTO project (id, name, epoch, sequence, last_modified, row_check)"
         f" VALUES ({value(project_of(plan))}, {value(head.name)}, {value(head.epoch)}, {value(head.sequence)},"
-        f" {value(head.last_modified)}) ON CONFLICT (id) DO NOTHING RETURNING id)"
+        f" {value(head.last_modified)}, {value(project_check(head))}) ON CONFLICT (id) DO NOTHING RETURNING id)"
     )
 
 
@@ -257,10 +267,12 @@ def _store_turns(statement: _Statement, plan: Plan) -> None:
     statement.insert("output_state", states)
     # Of a block that is there only its content changes: the rest of its row is not looked at.
     blocks: list[tuple[object, ...]] = [
-        (each.id, index, "text", 0, content, None) for each in planned for index, content in each.grown.items()
+        (each.id, index, "text", 0, content, None, checksum(content))
+        for each in planned
+        for index, content in each.grown.items()
     ]
     blocks += [
-        (each.id, index, block.type, block.created_at, block.content, block.told_from)
+        (each.id, index, block.type, block.created_at, block.content, block.told_from, checksum(block.content))
         for each in planned
         for index, block in each.blocks.items()
     ]
@@ -307,17 +319,15 @@ async def load(connection: Connection, known: KnownProject, missing: Needs, now:
             project,
             missing.paths,
         )
-        known.files.update({row[1]: KnownFile(row[0], FileHead(*row[1:])) for row in rows})
+        known.files.update({row[1]: KnownFile(row[0], head_from_row(row[1:])) for row in rows})
     if missing.keys:
         rows = await connection.fetch(
-            "SELECT key, digest, session, turn, block_count, done_at FROM done WHERE project = $1"
-            " AND key = ANY($2::text[]) AND done_at > $3",
+            f"SELECT {DONE} FROM done WHERE project = $1 AND key = ANY($2::text[]) AND done_at > $3",
             project,
             list(map(to_text, missing.keys)),
             now - DONE_KEPT_MS,
         )
-        for key, *columns in rows:
-            known.done[from_text(key)] = done_from_row(columns)
+        known.done.update({from_text(row[0]): done_from_row(row) for row in rows})
     if missing.sessions:
         rows = await connection.fetch(
             "SELECT name, id FROM session WHERE project = $1 AND name = ANY($2::text[])",
@@ -350,6 +360,13 @@ async def load(connection: Connection, known: KnownProject, missing: Needs, now:
             grown.lengths[index] = length
 
 
-def done_from_row(columns: Sequence[Any]) -> Done:
-    digest, session, turn, block_count, done_at = columns
+def done_from_row(row: Row) -> Done:
+    """What came of a change with a key, from the columns of `DONE`.
+
+    Raises:
+        DataDamaged
+    """
+    key, digest, session, turn, block_count, done_at, _ = row
+    if not is_intact(tuple(row)):
+        raise DataDamaged(None, DAMAGED, what=f"what came of the key {from_text(key)!r}")
     return Done(digest, from_text(session), from_text_or_none(turn), block_count, done_at)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from storage.checksums import DAMAGED, Chain, StoredRow, check_row, checksum
+from storage.checksums import DAMAGED, Chain, StoredRow, check_row, checksum, is_intact, row_checksum
 from storage.errors import DataDamaged
 from storage.paths import path_after_prefix
 from storage.postgres.database import Connection, Database, Row, project_id
@@ -23,32 +23,61 @@ from storage.records import (
 )
 
 HEAD = (
-    "f.path, f.version, f.incarnation, f.sequence, f.last_modified, f.size, f.deleted, f.born_version, f.born_sequence"
+    "f.path, f.version, f.incarnation, f.sequence, f.last_modified, f.size, f.deleted, f.born_version, f.born_sequence,"
+    " f.row_check"
 )
-_LOG = "c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.body"
-_PROJECT = "p.name, p.epoch, p.sequence, p.last_modified"
+_LOG = "c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.body, c.row_check"
+_PROJECT = "p.name, p.epoch, p.sequence, p.last_modified, p.row_check"
 _SCANNED_CHANGES = 1000
 """Where more changes than these lie after a position, the files are read instead of the log."""
 
 
 def stored_row(row: tuple[Any, ...]) -> StoredRow:
     """A row of the log from the columns of `_LOG`."""
-    file, version, last_modified, size, author, check, body = row
-    return StoredRow(file, version, last_modified, size, from_text_or_none(author), check, body)
+    file, version, last_modified, size, author, check, body, row_check = row
+    intact = row_check == row_checksum(file, version, last_modified, size, author, check)
+    return StoredRow(file, version, last_modified, size, from_text_or_none(author), check, body, intact)
+
+
+def head_from_row(row: tuple[Any, ...]) -> FileHead:
+    """A head from the columns of `HEAD`.
+
+    Raises:
+        DataDamaged
+    """
+    if not is_intact(tuple(row)):
+        raise DataDamaged(row[0], "its newest state is not what was written")
+    return FileHead(*row[:9])
+
+
+def project_check(head: ProjectHead) -> int:
+    """The checksum of a project's row."""
+    return row_checksum(head.name, head.epoch, head.sequence, head.last_modified)
+
+
+def project_from_row(row: tuple[Any, ...]) -> ProjectHead:
+    """A project's head from the columns of `_PROJECT`.
+
+    Raises:
+        DataDamaged
+    """
+    if not is_intact(tuple(row)):
+        raise DataDamaged(None, DAMAGED, what=f"project {row[0]!r}")
+    return ProjectHead(*row[:4])
 
 
 async def project_head(database: Database, name: str) -> ProjectHead | None:
     row = await database.fetch_row(
         f"SELECT {_PROJECT} FROM project p WHERE p.id = $1 AND p.name = $2", project_id(name), name
     )
-    return None if row is None else ProjectHead(*row)
+    return None if row is None else project_from_row(row)
 
 
 async def file_head(database: Database, project: str, path: str) -> FileHead | None:
     row = await database.fetch_row(
         f"SELECT {HEAD} FROM file f WHERE f.project = $1 AND f.path = $2", project_id(project), path
     )
-    return None if row is None else FileHead(*row)
+    return None if row is None else head_from_row(row)
 
 
 async def file_heads(
@@ -90,8 +119,8 @@ async def list_tombstones(
     )
     if not rows:
         return None
-    found = [Tombstone(FileHead(*row[4:13]), from_text_or_none(row[13])) for row in rows if row[4] is not None]
-    return ProjectHead(*rows[0][:4]), found
+    found = [Tombstone(head_from_row(row[5:15]), from_text_or_none(row[15])) for row in rows if row[5] is not None]
+    return project_from_row(rows[0][:5]), found
 
 
 def _between(prefix: str, after: str) -> tuple[str, list[str]]:
@@ -119,7 +148,7 @@ async def _with_head(
     )
     if not rows:
         return None
-    return ProjectHead(*rows[0][:4]), [FileHead(*row[4:]) for row in rows if row[4] is not None]
+    return project_from_row(rows[0][:5]), [head_from_row(row[5:15]) for row in rows if row[5] is not None]
 
 
 async def files_changed_since(
@@ -144,7 +173,7 @@ async def _file(connection: Connection, project: str, path: str) -> tuple[int, i
         project_id(project),
         path,
     )
-    return None if row is None else (row[0], row[1], FileHead(*row[2:]))
+    return None if row is None else (row[0], row[1], head_from_row(row[2:]))
 
 
 async def existed_at(database: Database, project: str, path: str, sequence: int) -> bool:
@@ -202,7 +231,7 @@ async def read_increment(database: Database, project: str, path: str, after: int
     if not rows:
         return None
     id, base, size, first = rows[0][:4]
-    head = FileHead(*rows[0][4:13])
+    head = head_from_row(rows[0][4:14])
     if head.deleted or not max(head.born_version, base) <= after <= head.version:
         return None
     chain = Chain(path, id, after, size)
@@ -210,7 +239,7 @@ async def read_increment(database: Database, project: str, path: str, after: int
         raise chain.damage(DAMAGED)
     if head.size - size > most_bytes:
         return None
-    bodies = tuple([chain.take(stored_row(row[13:])) for row in rows if row[13] is not None])
+    bodies = tuple([chain.take(stored_row(row[14:])) for row in rows if row[14] is not None])
     chain.require_end(head.version)
     return Increment(head, Version(after), bodies)
 
@@ -286,7 +315,8 @@ async def _past_life(
 ) -> tuple[Version, Incarnation]:
     """The first version, and the name, of the life of which a version is."""
     life = await connection.fetchrow(
-        "SELECT born_version, incarnation FROM past_life WHERE project = $1 AND file = $2 AND born_version <= $3"
+        "SELECT file, born_version, incarnation, born_sequence, died_sequence, row_check FROM past_life"
+        " WHERE project = $1 AND file = $2 AND born_version <= $3"
         " ORDER BY born_version DESC LIMIT 1",
         project_id(project),
         file,
@@ -294,7 +324,9 @@ async def _past_life(
     )
     if life is None:
         raise DataDamaged(path, "the life of which it is has no row", version)
-    return Version(life[0]), Incarnation(life[1])
+    if not is_intact(tuple(life)):
+        raise DataDamaged(path, "a former life of it is not what was written")
+    return Version(life[1]), Incarnation(life[2])
 
 
 async def _snapshot(
@@ -359,18 +391,22 @@ async def read_history(
         return None
     id, oldest, head = file
     rows = await connection.fetch(
-        "SELECT version, last_modified, size, author, body IS NULL FROM change WHERE project = $1 AND file = $2"
-        " AND version < $3 AND version >= $4 ORDER BY version DESC LIMIT $5",
+        "SELECT file, version, last_modified, size, author, checksum, row_check FROM change WHERE project = $1"
+        " AND file = $2 AND version < $3 AND version >= $4 ORDER BY version DESC LIMIT $5",
         project_id(project),
         id,
         head.version + 1 if before is None else before,
         oldest,
         limit,
     )
-    return head, [
-        VersionRecord(version, time, size, from_text_or_none(author), deleted)
-        for version, time, size, author, deleted in rows
-    ]
+    return head, [_version_record(path, row) for row in rows]
+
+
+def _version_record(path: str, row: Row) -> VersionRecord:
+    if not is_intact(tuple(row)):
+        raise DataDamaged(path, DAMAGED, row[1])
+    _, version, time, size, author, check, _ = row
+    return VersionRecord(version, time, size, from_text_or_none(author), check is None)
 
 
 async def read_version(connection: Connection, project: str, path: str, version: int) -> StoredUpdate | None:
@@ -408,7 +444,7 @@ async def projects_after(database: Database, name: str, limit: int) -> list[Proj
     rows = await database.fetch(
         f"SELECT {_PROJECT} FROM project p WHERE p.name > $1 ORDER BY p.name LIMIT $2", name, limit
     )
-    return [ProjectHead(*row) for row in rows]
+    return [ProjectHead(*row[:4]) for row in rows]  # whatever they hold: `verify` reads them
 
 
 async def files_after(database: Database, project: str, path: str, limit: int) -> list[FileHead]:
@@ -418,7 +454,7 @@ async def files_after(database: Database, project: str, path: str, limit: int) -
         path,
         limit,
     )
-    return [FileHead(*row) for row in rows]
+    return [FileHead(*row[:9]) for row in rows]  # whatever they hold: `verify` reads them
 
 
 async def updates_after(

@@ -4,14 +4,13 @@ from msgspec import Struct
 
 from storage.log import KnownFile, KnownProject, KnownTurn
 from storage.postgres.database import Connection
-from storage.postgres.files import HEAD
+from storage.postgres.files import HEAD, head_from_row, project_from_row
 from storage.postgres.turns import SESSION, TURN, session_from_row, turn_head_from_row
 from storage.records import (
     Commit,
     Committed,
     CommittedSession,
     CommittedTurn,
-    Epoch,
     FileHead,
     Milliseconds,
     ProjectHead,
@@ -34,8 +33,8 @@ class News(Struct, frozen=True):
 
 
 _CHANGES = f"""
-SELECT p.epoch, p.sequence, p.last_modified, c.sequence, c.version, c.last_modified, c.size, c.body IS NULL,
-    CASE WHEN octet_length(c.body) <= {_MOST_BODY} THEN c.body END, f.id,
+SELECT p.epoch, p.sequence, p.last_modified, p.row_check, c.sequence, c.version, c.last_modified, c.size,
+    c.body IS NULL, CASE WHEN octet_length(c.body) <= {_MOST_BODY} THEN c.body END, f.id,
     coalesce(l.incarnation, f.incarnation), coalesce(l.born_version, f.born_version),
     coalesce(l.born_sequence, f.born_sequence), {HEAD}
 FROM project p
@@ -71,21 +70,21 @@ async def _read(connection: Connection, project: int, name: str, known: KnownPro
     rows = await connection.fetch(_CHANGES, project, since)
     if not rows:
         return None
-    head = ProjectHead(name, Epoch(rows[0][0]), Sequence(rows[0][1]), Milliseconds(rows[0][2]))
+    head = project_from_row((name, *rows[0][:4]))
     if head.sequence <= since:
         return News(head, (), {}, {})
     commits: list[Commit] = []
     files: dict[str, KnownFile] = {}
     if len(rows) > _MOST_CHANGES:
         for id, *columns in await connection.fetch(_FILES, project, since):
-            file = FileHead(*columns)
+            file = head_from_row(tuple(columns))
             _require(file.sequence, head)
             files[file.path] = KnownFile(id, file)
             commits.append(Committed(_at(head, file.sequence, file.last_modified), file))
-    elif rows[0][3] is not None:
+    elif rows[0][4] is not None:
         for row in rows:
-            sequence, version, time, size, deleted, body, id, incarnation, born_version, born_sequence = row[3:13]
-            path = row[13]
+            sequence, version, time, size, deleted, body, id, incarnation, born_version, born_sequence = row[4:14]
+            path = head_from_row(row[14:24]).path
             file = FileHead(path, version, incarnation, sequence, time, size, deleted, born_version, born_sequence)
             files[path] = KnownFile(id, file)
             commits.append(Committed(_at(head, sequence, time), file, body))

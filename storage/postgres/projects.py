@@ -8,6 +8,7 @@ from typing import Any
 from storage.contract import CommitListener
 from storage.log import KnownProject, new_project
 from storage.postgres.database import Connection, Database, project_id
+from storage.postgres.files import project_from_row
 from storage.postgres.news import read_news
 from storage.records import AppendUpdate, Change, Commit, CreateTurn, ProjectHead, TurnChange, UpdateTurn
 
@@ -138,12 +139,12 @@ class Projects:
         """Know where a project stands. Its lock is held."""
         if not tracked.loaded:
             row = await connection.fetchrow(
-                "SELECT name, epoch, sequence, last_modified FROM project WHERE id = $1", tracked.id
+                "SELECT name, epoch, sequence, last_modified, row_check FROM project WHERE id = $1", tracked.id
             )
             if row is not None:
                 if row[0] != tracked.name:
                     raise RuntimeError(f"the projects {row[0]!r} and {tracked.name!r} have one id")
-                tracked.known = KnownProject(tracked.id, ProjectHead(*row))
+                tracked.known = KnownProject(tracked.id, project_from_row(row))
             tracked.loaded = True
 
     async def catch_up(self, tracked: TrackedProject, connection: Connection) -> None:

@@ -3,7 +3,7 @@
 Every step compares what it finds before it changes anything: two gateways may take the same one.
 """
 
-from storage.checksums import DAMAGED, squashed_checksum
+from storage.checksums import DAMAGED, is_intact, row_checksum, squashed_checksum
 from storage.errors import DataDamaged
 from storage.postgres.database import Connection, project_id
 from storage.records import Retention, SquashPoint, Version
@@ -71,21 +71,27 @@ async def _oldest_kept(
 async def squash(connection: Connection, project: str, path: str, version: int, body: bytes | None) -> bool:
     """Make a version the oldest one. False where it is no version, or older than the oldest."""
     row = await connection.fetchrow(
-        "SELECT f.id, c.body IS NULL FROM file f JOIN change c ON c.project = f.project AND c.file = f.id"
-        " AND c.version = $3 WHERE f.project = $1 AND f.path = $2 AND f.base_version < $3 FOR NO KEY UPDATE OF f",
+        "SELECT c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.row_check"
+        " FROM file f JOIN change c ON c.project = f.project AND c.file = f.id AND c.version = $3"
+        " WHERE f.project = $1 AND f.path = $2 AND f.base_version < $3 FOR NO KEY UPDATE OF f",
         project_id(project),
         path,
         version,
     )
-    if row is None or row[1] != (body is None):
+    if row is None or (row[5] is None) != (body is None):
         return False
+    if not is_intact(tuple(row)):
+        raise DataDamaged(path, DAMAGED, version)
     key = project_id(project), row[0], version
     if body is not None:
+        check = squashed_checksum(body)
         await connection.execute(
-            "UPDATE change SET body = $4, checksum = $5 WHERE project = $1 AND file = $2 AND version = $3",
+            "UPDATE change SET body = $4, checksum = $5, row_check = $6"
+            " WHERE project = $1 AND file = $2 AND version = $3",
             *key,
             body,
-            squashed_checksum(body),
+            check,
+            row_checksum(*row[:5], check),
         )
     await connection.execute(
         "UPDATE file SET base_version = $3, deleted_at = CASE WHEN version > $3 THEN deleted_at END"

@@ -15,9 +15,10 @@ from storage.errors import BackupElsewhere, StorageClosed, StorageError, Storage
 from storage.log import DONE_KEPT_MS, Clock, wall_clock
 from storage.portable import Record
 from storage.postgres import access, files, readers, retention, transfer, turns, upkeep
-from storage.postgres.batch import done_from_row
+from storage.postgres.batch import DONE, done_from_row
 from storage.postgres.database import FAILURES, Database, Trace, project_id, storage_error
 from storage.postgres.projects import Projects, TrackedProject
+from storage.postgres.row_checks import damaged_rows
 from storage.postgres.tail import Tail
 from storage.postgres.text import to_text
 from storage.postgres.writer import Writer
@@ -303,13 +304,12 @@ class PostgresStorage:
 
     async def done(self, project: str, key: str) -> Done | None:
         row = await self._database.fetch_row(
-            "SELECT digest, session, turn, block_count, done_at FROM done"
-            " WHERE project = $1 AND key = $2 AND done_at > $3",
+            f"SELECT {DONE} FROM done WHERE project = $1 AND key = $2 AND done_at > $3",
             project_id(project),
             to_text(key),
             self._clock() - DONE_KEPT_MS,
         )
-        return None if row is None else done_from_row(tuple(row))
+        return None if row is None else done_from_row(row)
 
     async def session(self, project: str, session_id: str) -> SessionHead | None:
         return await turns.session(self._database, project, session_id)
@@ -364,7 +364,7 @@ class PostgresStorage:
             after = page[-1][0]
 
     async def dangling(self) -> list[str]:
-        return await self._database.read(transfer.dangling)
+        return await self._database.read(transfer.dangling) + await self._database.read(damaged_rows)
 
     async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
         await self._database.write(lambda connection: files.put_snapshot(connection, project, path, snapshot))

@@ -22,6 +22,7 @@ from storage.portable import (
 )
 from storage.postgres.database import Connection, project_id
 from storage.postgres.files import stored_row
+from storage.postgres.row_checks import DAMAGED_ROW, checks_of, damaged_rows
 from storage.postgres.text import from_text, from_text_or_none, to_text, to_text_or_none
 from storage.records import Milliseconds, ProjectHead, Sequence, new_incarnation
 
@@ -41,6 +42,8 @@ async def export_project(connection: Connection, project: str, take: Callable[[R
     )
     if row is None:
         return
+    for damaged in await damaged_rows(connection, project_id(project)):
+        raise DataDamaged(None, DAMAGED, what=damaged.removesuffix(f" {DAMAGED_ROW}"))
     sequence, last_modified, floor = row
     told = ProjectRecord(project, sequence, last_modified, floor, exported_at=time.time_ns() // 1_000_000)
     together: list[Record] = [told]
@@ -94,7 +97,7 @@ async def _files(connection: Connection, project: int) -> AsyncIterator[Record]:
         base = columns[-1]
         yield FileRecord(*(path, *columns, tuple(LifeRecord(*life) for life in lives)))
         rows = connection.cursor(
-            "SELECT file, version, last_modified, size, author, checksum, body FROM change"
+            "SELECT file, version, last_modified, size, author, checksum, body, row_check FROM change"
             " WHERE project = $1 AND file = $2 AND version >= $3 ORDER BY version",
             project,
             id,
@@ -212,13 +215,14 @@ class _Import:
                     self._add_turn(record)
                 case BlockRecord():
                     self._insert(
-                        "block (project, turn, position, type, created_at, content, told_from)",
+                        "block (project, turn, position, type, created_at, content, told_from, checksum)",
                         _IMPORTED + self._turns,
                         record.index,
                         record.type,
                         record.created_at,
                         record.content,
                         record.told_from,
+                        checksum(record.content),
                     )
 
     async def store(self, connection: Connection) -> None:
@@ -229,7 +233,12 @@ class _Import:
         self._pending.clear()
 
     def _insert(self, target: str, *values: object) -> None:
-        self._pending.setdefault(target, []).append((self._project, *values))
+        """Note a row to be stored: `target` is its table and columns, of which the first is the project."""
+        table, _, names = target.partition(" ")
+        columns = names.strip("()").split(", ")
+        row = (self._project, *values)
+        (check,) = checks_of(table, columns, [row])
+        self._pending.setdefault(f"{table} ({', '.join(columns)}, row_check)", []).append((*row, check))
 
     def _add_project(self, record: ProjectRecord) -> None:
         epoch = new_epoch()

@@ -2,30 +2,56 @@
 
 from typing import Any
 
-from storage.postgres.database import Connection, Database, project_id
+from storage.checksums import DAMAGED, checksum, is_intact
+from storage.errors import DataDamaged
+from storage.postgres.database import Connection, Database, Row, project_id
+from storage.postgres.files import project_from_row
 from storage.postgres.text import from_text, from_text_or_none, to_text
 from storage.records import BlockRow, ProjectHead, SessionHead, StoredBlock, StoredTurn, TurnHead, TurnRows
 
 TURN = (
     "t.session, t.name, t.status, t.block_count, t.sequence, t.last_updated, t.created_at, t.started_at,"
-    " t.completed_at, t.error, t.size, t.output_offset, t.result_status, t.result_error, t.settling, t.grown"
+    " t.completed_at, t.error, t.size, t.output_offset, t.result_status, t.result_error, t.settling, t.grown,"
+    " t.row_check"
 )
-SESSION = "s.name, s.title, s.sequence, s.created_at"
+SESSION = "s.name, s.title, s.sequence, s.created_at, s.row_check"
 _HIGHEST = 2**63 - 1
 _PAGE_ROWS = 1000
 
 
 def turn_head_from_row(row: tuple[Any, ...]) -> TurnHead:
-    """A head from the columns of `TURN`."""
-    session, name, *columns = row
+    """A head from the columns of `TURN`.
+
+    Raises:
+        DataDamaged
+    """
+    if not is_intact(tuple(row)):
+        raise DataDamaged(None, DAMAGED, what=f"turn {row[0]}/{row[1]}")
+    return _turn_head(row)
+
+
+def _turn_head(row: tuple[Any, ...]) -> TurnHead:
+    """The same, whatever the row holds."""
+    session, name, *columns, _ = row
     columns[7] = from_text_or_none(columns[7])
     columns[11] = from_text_or_none(columns[11])
     return TurnHead(from_text(session), from_text(name), *columns)
 
 
 def session_from_row(row: tuple[Any, ...]) -> SessionHead:
-    """A session from the columns of `SESSION`."""
-    name, title, sequence, created_at = row
+    """A session from the columns of `SESSION`.
+
+    Raises:
+        DataDamaged
+    """
+    if not is_intact(tuple(row)):
+        raise DataDamaged(None, DAMAGED, what=f"session {row[0]}")
+    return _session(row)
+
+
+def _session(row: tuple[Any, ...]) -> SessionHead:
+    """The same, whatever the row holds."""
+    name, title, sequence, created_at, _ = row
     return SessionHead(from_text(name), from_text_or_none(title), sequence, created_at)
 
 
@@ -97,9 +123,11 @@ async def read_turn(
     if found is None:
         return None
     id, head = found
-    prompt = await connection.fetchval(
-        "SELECT body FROM prompt WHERE project = $1 AND turn = $2", project_id(project), id
+    prompt = await connection.fetchrow(
+        "SELECT turn, body, row_check FROM prompt WHERE project = $1 AND turn = $2", project_id(project), id
     )
+    if prompt is None or not is_intact(tuple(prompt)):
+        raise DataDamaged(None, DAMAGED, what=f"the prompt of turn {session}/{name}")
     told_from = await connection.fetchval(
         "SELECT told_from FROM block WHERE project = $1 AND turn = $2 AND position = $3",
         project_id(project),
@@ -108,7 +136,7 @@ async def read_turn(
     )
     start = after_block if told_from is None else told_from
     blocks = await _blocks(connection, project, id, start, None, most_bytes, after_block)
-    return StoredTurn(head, from_text(prompt), tuple(blocks))
+    return StoredTurn(head, from_text(prompt[1]), tuple(blocks))
 
 
 async def read_blocks(
@@ -140,25 +168,35 @@ async def _blocks(
             break
         end = position
     rows = await connection.fetch(
-        "SELECT position, type, content, created_at FROM block WHERE project = $1 AND turn = $2"
+        "SELECT turn, position, type, created_at, told_from, row_check, checksum, content FROM block"
+        " WHERE project = $1 AND turn = $2"
         " AND position BETWEEN $3 AND $4 ORDER BY position",
         project_id(project),
         turn,
         start,
         end,
     )
-    return [StoredBlock(*row) for row in rows]
+    return [_block(row) for row in rows]
+
+
+def _block(row: Row) -> StoredBlock:
+    _, position, type, created_at, _, _, check, content = row
+    if not is_intact(tuple(row)[:6]) or check != checksum(content):
+        raise DataDamaged(None, DAMAGED, what=f"block {position} of a turn")
+    return StoredBlock(position, type, content, created_at)
 
 
 async def output_state(database: Database, project: str, session: str, name: str) -> bytes:
     row = await database.fetch_row(
-        "SELECT o.body FROM turn t JOIN output_state o ON o.project = t.project AND o.turn = t.id"
+        "SELECT o.turn, o.body, o.row_check FROM turn t JOIN output_state o ON o.project = t.project AND o.turn = t.id"
         " WHERE t.project = $1 AND t.session = $2 AND t.name = $3",
         project_id(project),
         to_text(session),
         to_text(name),
     )
-    return b"" if row is None else row[0]
+    if row is not None and not is_intact(tuple(row)):
+        raise DataDamaged(None, DAMAGED, what=f"what is known of the output of turn {session}/{name}")
+    return b"" if row is None else row[1]
 
 
 async def running_turns_after(
@@ -197,11 +235,11 @@ async def turn_rows_after(
             row[1],
         )
         found = TurnRows(
-            session_from_row(row[2:6]),
-            turn_head_from_row(row[8:]),
+            _session(row[2:7]),
+            _turn_head(row[9:]),
             True,
-            row[6],
             row[7],
+            row[8],
             tuple(BlockRow(*block) for block in blocks),
         )
         page.append(((row[0], row[1]), found))
@@ -215,7 +253,8 @@ async def turns_changed_since(
     database: Database, project: str, sequence: int, limit: int | None
 ) -> tuple[ProjectHead, list[TurnHead]] | None:
     rows = await database.fetch(
-        f"SELECT p.name, p.epoch, p.sequence, p.last_modified, t.* FROM project p LEFT JOIN LATERAL (SELECT {TURN}"
+        "SELECT p.name, p.epoch, p.sequence, p.last_modified, p.row_check, t.* FROM project p"
+        f" LEFT JOIN LATERAL (SELECT {TURN}"
         " FROM turn t WHERE t.project = p.id AND t.sequence > $3 ORDER BY t.sequence LIMIT $4) t ON true"
         " WHERE p.id = $1 AND p.name = $2 ORDER BY t.sequence",
         project_id(project),
@@ -225,4 +264,4 @@ async def turns_changed_since(
     )
     if not rows:
         return None
-    return ProjectHead(*rows[0][:4]), [turn_head_from_row(row[4:]) for row in rows if row[4] is not None]
+    return project_from_row(rows[0][:5]), [turn_head_from_row(row[5:]) for row in rows if row[5] is not None]

@@ -1,10 +1,13 @@
 """What one gateway of a database does for all: who, and which turns have been silent for too long."""
 
+from storage.checksums import row_checksum
 from storage.log import new_epoch
 from storage.postgres.batch import AWAKE
 from storage.postgres.database import Connection
+from storage.postgres.files import project_check, project_from_row
+from storage.postgres.row_checks import CHECKED
 from storage.postgres.turns import TURN, turn_head_from_row
-from storage.records import TurnHead, new_incarnation
+from storage.records import ProjectHead, Sequence, TurnHead, new_incarnation
 
 _TOGETHER = 100
 _TIDIED_TOGETHER = 10_000
@@ -59,17 +62,40 @@ async def tidy(connection: Connection, before: int) -> None:
 async def begin_new_lives(connection: Connection) -> int:
     """Give every project a new epoch, every file a new incarnation; returns how many projects there are. Gateways that
     serve the database notice, since each project moves: they forget what they know of it."""
-    projects = await connection.fetch("SELECT id FROM project ORDER BY id")
-    for (project,) in projects:
+    projects = await connection.fetch(
+        "SELECT id, name, epoch, sequence, last_modified, row_check FROM project ORDER BY id"
+    )
+    for id, *row in projects:
+        old = project_from_row(tuple(row))
+        new = ProjectHead(old.name, new_epoch(), Sequence(old.sequence + 1), old.last_modified)
         await connection.execute(
-            "UPDATE project SET sequence = sequence + 1, epoch = $2 WHERE id = $1", project, new_epoch()
+            "UPDATE project SET sequence = $2, epoch = $3, row_check = $4 WHERE id = $1",
+            id,
+            new.sequence,
+            new.epoch,
+            project_check(new),
         )
-        for table, key in (("file", "id"), ("past_life", "file, born_version")):
-            rows = await connection.fetch(f"SELECT {key} FROM {table} WHERE project = $1", project, timeout=3600)
-            condition = " AND ".join(f"{name} = ${place}" for place, name in enumerate(key.split(", "), 3))
-            await connection.executemany(
-                f"UPDATE {table} SET incarnation = $2 WHERE project = $1 AND {condition}",
-                [(project, new_incarnation(), *row) for row in rows],
-                timeout=3600,
-            )
+        for table, key in (("file", ("id",)), ("past_life", ("file", "born_version"))):
+            await _rename_lives(connection, id, table, key)
     return len(projects)
+
+
+async def _rename_lives(connection: Connection, project: int, table: str, key: tuple[str, ...]) -> None:
+    """Give each row of a table a new incarnation. What is damaged stays so."""
+    columns = CHECKED[table]
+    rows = await connection.fetch(
+        f"SELECT {', '.join(key)}, row_check, {', '.join(columns)} FROM {table} WHERE project = $1",
+        project,
+        timeout=3600,
+    )
+    place = columns.index("incarnation")
+    changed = []
+    for row in rows:
+        own, check, values = row[: len(key)], row[len(key)], list(row[len(key) + 1 :])
+        if check == row_checksum(*values):
+            values[place] = new_incarnation()
+            changed.append((project, values[place], row_checksum(*values), *own))
+    condition = " AND ".join(f"{name} = ${place}" for place, name in enumerate(key, 4))
+    await connection.executemany(
+        f"UPDATE {table} SET incarnation = $2, row_check = $3 WHERE project = $1 AND {condition}", changed, timeout=3600
+    )

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from storage.errors import StorageClosed, StorageError, StorageOverloaded
+from storage.errors import DataDamaged, StorageClosed, StorageError, StorageOverloaded
 from storage.log import Clock, Plan, Result, break_lines, needs, plan
 from storage.postgres import batch as batches
 from storage.postgres.database import CONTENTION, LOST, WRITE_S, Connection, Database, storage_error
@@ -138,6 +138,11 @@ class Writer:
         """Store a batch; never raises."""
         try:
             made = await self._store(tracked, requests)
+        except DataDamaged as error:
+            if len(requests) > 1:  # who writes elsewhere is not concerned
+                return [result for each in requests for result in await self._commit(tracked, [each])]
+            break_lines(requests[0].changes)
+            return [error]
         except Exception as error:  # the requests are told; writing must outlive any of them
             if not isinstance(error, StorageError):
                 _log.exception("a batch failed")

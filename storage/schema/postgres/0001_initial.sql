@@ -1,4 +1,5 @@
--- Every key begins with the project, so that a project lies on one shard where a database has several.
+-- Every key begins with the project, so that a project lies on one shard where a database has several. `row_check` is the
+-- checksum of a row's values (storage/postgres/row_checks.py): a value that was changed is noticed when the row is read.
 
 -- One row: what holds for the whole database.
 CREATE TABLE cluster (
@@ -16,7 +17,8 @@ CREATE TABLE project (
     epoch           text   NOT NULL,
     sequence        bigint NOT NULL,
     last_modified   bigint NOT NULL,
-    tombstone_floor bigint NOT NULL DEFAULT 0
+    tombstone_floor bigint NOT NULL DEFAULT 0,
+    row_check       bigint NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01);
 CREATE INDEX project_by_name ON project (name);
 
@@ -45,6 +47,7 @@ CREATE TABLE file (
     born_sequence bigint  NOT NULL,
     base_version  bigint  NOT NULL DEFAULT 0, -- the oldest version that can be had; 0: nothing was folded
     deleted_at    bigint,                     -- of a file that was deleted, as long as it can be restored
+    row_check bigint NOT NULL,
     PRIMARY KEY (project, id)
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX file_by_path ON file (project, path);
@@ -64,6 +67,7 @@ CREATE TABLE change (
     author        text,
     checksum      bigint,
     body          bytea,
+    row_check bigint NOT NULL,
     PRIMARY KEY (project, sequence)
 );
 ALTER TABLE change ALTER COLUMN body SET STORAGE EXTERNAL;
@@ -77,6 +81,7 @@ CREATE TABLE past_life (
     incarnation   text   NOT NULL,
     born_sequence bigint NOT NULL,
     died_sequence bigint NOT NULL,
+    row_check bigint NOT NULL,
     PRIMARY KEY (project, file, born_version)
 );
 
@@ -100,6 +105,7 @@ CREATE TABLE session (
     title      text,
     sequence   bigint NOT NULL,
     created_at bigint NOT NULL,
+    row_check bigint NOT NULL,
     PRIMARY KEY (project, id)
 );
 CREATE UNIQUE INDEX session_by_name ON session (project, name);
@@ -124,6 +130,7 @@ CREATE TABLE turn (
     settling      boolean NOT NULL,
     grown         boolean NOT NULL,
     written_ms    bigint, -- when it was written last, in the time of `cluster.awake_ms`; of a running turn
+    row_check bigint NOT NULL,
     PRIMARY KEY (project, id)
 );
 CREATE UNIQUE INDEX turn_by_name ON turn (project, session, name);
@@ -136,6 +143,7 @@ CREATE TABLE prompt (
     project bigint NOT NULL,
     turn    bigint NOT NULL,
     body    text   NOT NULL,
+    row_check bigint NOT NULL,
     PRIMARY KEY (project, turn)
 );
 
@@ -144,6 +152,7 @@ CREATE TABLE output_state (
     project bigint NOT NULL,
     turn    bigint NOT NULL,
     body    bytea  NOT NULL,
+    row_check bigint NOT NULL,
     PRIMARY KEY (project, turn)
 );
 
@@ -155,6 +164,8 @@ CREATE TABLE block (
     created_at bigint NOT NULL,
     content    bytea  NOT NULL,
     told_from  bigint,
+    checksum   bigint NOT NULL, -- of the content
+    row_check  bigint NOT NULL,
     PRIMARY KEY (project, turn, position)
 );
 ALTER TABLE block ALTER COLUMN content SET STORAGE EXTERNAL;
@@ -168,6 +179,7 @@ CREATE TABLE done (
     turn        text,
     block_count bigint NOT NULL,
     done_at     bigint NOT NULL,
+    row_check bigint NOT NULL,
     PRIMARY KEY (project, key)
 );
 CREATE INDEX done_by_age ON done (done_at);

@@ -1,0 +1,63 @@
+"""Which values of a row its checksum covers, in the form in which they are stored; and finding rows that do not fit."""
+
+from storage.checksums import checksum, row_checksum
+from storage.postgres.database import Connection, Row
+
+CHECKED = {
+    "project": ("name", "epoch", "sequence", "last_modified"),
+    "file": (
+        *("path", "version", "incarnation", "sequence", "last_modified", "size", "deleted", "born_version"),
+        "born_sequence",
+    ),
+    "change": ("file", "version", "last_modified", "size", "author", "checksum"),
+    "past_life": ("file", "born_version", "incarnation", "born_sequence", "died_sequence"),
+    "session": ("name", "title", "sequence", "created_at"),
+    "turn": (
+        *("session", "name", "status", "block_count", "sequence", "last_updated", "created_at", "started_at"),
+        *("completed_at", "error", "size", "output_offset", "result_status", "result_error", "settling", "grown"),
+    ),
+    "prompt": ("turn", "body"),
+    "output_state": ("turn", "body"),
+    "block": ("turn", "position", "type", "created_at", "told_from"),
+    "done": ("key", "digest", "session", "turn", "block_count", "done_at"),
+}
+"""By table the columns, in their order. The content of a block, which may grow, has a checksum of its own."""
+_KEYS = {
+    "project": "id",
+    "file": "project, id",
+    "change": "project, sequence",
+    "past_life": "project, file, born_version",
+    "session": "project, id",
+    "turn": "project, id",
+    "prompt": "project, turn",
+    "output_state": "project, turn",
+    "block": "project, turn, position",
+    "done": "project, key",
+}
+_PAGE_ROWS = 1000
+DAMAGED_ROW = "is not what was written"
+
+
+def checks_of(table: str, columns: list[str], rows: list[Row]) -> list[int]:
+    """The checksum of each of some rows, of which these columns are to be stored."""
+    places = [columns.index(name) for name in CHECKED[table]]
+    return [row_checksum(*[row[place] for place in places]) for row in rows]
+
+
+async def damaged_rows(connection: Connection, project: int | None = None) -> list[str]:
+    """The rows, of one project or of all, that are not what was written, in words; inside a read transaction."""
+    found = []
+    for table, columns in CHECKED.items():
+        content = "checksum, content" if table == "block" else "0, ''::bytea"
+        rows = connection.cursor(
+            f"SELECT {_KEYS[table]}, {content}, row_check, {', '.join(columns)} FROM {table}"
+            f" WHERE $1::bigint IS NULL OR {_KEYS[table].split(',')[0]} = $1 ORDER BY {_KEYS[table]}",
+            project,
+            prefetch=_PAGE_ROWS,
+        )
+        keys = _KEYS[table].count(",") + 1
+        async for row in rows:
+            key, (body_check, body, check), values = row[:keys], row[keys : keys + 3], row[keys + 3 :]
+            if check != row_checksum(*values) or (table == "block" and body_check != checksum(body)):
+                found.append(f"a row of {table} ({_KEYS[table]}: {', '.join(map(str, key))}) {DAMAGED_ROW}")
+    return found
