@@ -1,14 +1,15 @@
-"""The structs that requests take and answers are: of files, of what changed, of sessions and turns."""
+"""The structs that requests take and answers are: of files, changes, sessions and turns, tokens and the audit."""
 
 from typing import TYPE_CHECKING
 
 from yjs_gateway._own import share
 
 if TYPE_CHECKING:
+    from gateway.wire.access import *  # noqa: F403
     from gateway.wire.changes import *  # noqa: F403
     from gateway.wire.files import *  # noqa: F403
     from gateway.wire.problems import *  # noqa: F403
     from gateway.wire.turns import *  # noqa: F403
 else:
-    for each in ("changes", "files", "problems", "turns"):
+    for each in ("access", "changes", "files", "problems", "turns"):
         share(f"gateway.wire.{each}", globals())

@@ -18,6 +18,7 @@ from gateway.client.polling.project_stream import Transport
 from gateway.client.polling.subscription import Polled, Subscription
 from gateway.client.polling.turn_poller import TurnFailed, TurnPoller
 from gateway.client.project import Project
+from gateway.client.token import Token
 from gateway.wire.files import RequestedEdit
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "RequestedEdit",
     "StopReason",
     "Subscription",
+    "Token",
     "Transport",
     "TurnFailed",
     "TurnPoller",
