@@ -181,6 +181,12 @@ class Database:
         except FAILURES as error:
             raise storage_error(error) from error
 
+    async def visit_connections(self, visit: Callable[[sqlite3.Connection], object]) -> None:
+        """Call `visit` with each connection, in the thread of its own: for traces and query plans."""
+        visit(self._near)
+        await self._reader.run(visit)
+        await self._writer.run(visit)
+
     async def close(self) -> None:
         self._near.close()
         await self._reader.close()

@@ -133,6 +133,10 @@ class SQLiteStorage:
             raise TypeError("the storage was opened for reading only")
         return self._group
 
+    async def visit_connections(self, visit: Callable[[sqlite3.Connection], object]) -> None:
+        """Call `visit` with each connection to the database, in the thread of its own: for traces and query plans."""
+        await self._database.visit_connections(visit)
+
     def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
         return self._writer.append(project, changes)
 

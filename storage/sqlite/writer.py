@@ -110,7 +110,13 @@ class GroupCommitWriter:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._queue:
-                    await self._commit(self._next_batch())
+                    batch = self._next_batch()
+                    try:
+                        await self._commit(batch)
+                    except Exception:
+                        failure = StorageUnavailable("the writer has stopped", certain=False)
+                        self._answer(batch, [failure] * len(batch))
+                        raise
                 if self._closing:
                     return
         except Exception:

@@ -14,6 +14,7 @@ from gateway.app import create_app
 from gateway.settings import Settings
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
+from storage.sqlite.database import Database
 from tests.support.statements import HeldWrite, StatementRecorder, record_statements
 
 _PLAIN = {"Content-Type": "text/plain"}
@@ -203,27 +204,26 @@ def test_a_read_never_sees_half_a_batch_nor_waits_for_it(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR])
-def test_a_batch_that_the_disk_refuses_leaves_nothing_and_the_next_one_is_right(tmp_path: Path, code: int) -> None:
+def test_a_batch_that_the_disk_refuses_leaves_nothing_and_the_next_one_is_right(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work() -> None:
-        async with _gateway(tmp_path) as (client, _, storage):
-            database = storage._database
+        async with _gateway(tmp_path) as (client, _, _):
             failing = True
-            run = database._writer.run
+            write = Database.write
 
-            async def fail(function: Callable[[sqlite3.Connection], Any]) -> Any:
+            async def fail(database: Database, function: Callable[[sqlite3.Connection], Any]) -> Any:
                 def broken(connection: sqlite3.Connection) -> Any:
                     if failing:
-                        connection.execute("BEGIN IMMEDIATE")
                         connection.execute("UPDATE project SET sequence = sequence + 7")
-                        connection.execute("ROLLBACK")
                         error = sqlite3.OperationalError("injected")
                         error.sqlite_errorcode = code
                         raise error
                     return function(connection)
 
-                return await run(broken)
+                return await write(database, broken)
 
-            database._writer.run = fail
+            monkeypatch.setattr(Database, "write", fail)
             refused = await asyncio.gather(
                 *(client.put(f"/files/{n}.md", content=b"refused", headers=_PLAIN) for n in range(5)),
                 client.put("/files/new.md", content=b"refused", headers=_PLAIN),

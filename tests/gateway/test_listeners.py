@@ -16,6 +16,7 @@ from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
 from storage import AppendUpdate, Commit, Committed, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
+from storage.sqlite.database import Database
 
 _NOW = Preconditions()
 
@@ -117,10 +118,11 @@ def test_a_storage_that_writes_no_more_is_not_ready(tmp_path: Path, monkeypatch:
         storage = await SQLiteStorage.open(tmp_path / "gateway.db")
         await storage.ready()
 
-        def fail() -> None:
+        def fail(*arguments: object) -> None:
             raise RuntimeError("a fault")
 
-        monkeypatch.setattr(storage._writer, "_next_batch", fail)
+        monkeypatch.setattr(Database, "write", fail)
+        monkeypatch.setattr("storage.sqlite.writer.break_lines", fail)  # and what follows a failure fails as well
         waiting = storage.append("p", (AppendUpdate("f", Version(0), b"\0\0"),))
         with pytest.raises(StorageUnavailable):
             await waiting

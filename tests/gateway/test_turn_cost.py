@@ -12,7 +12,7 @@ from gateway.app import Gateway
 from gateway.settings import Settings
 from storage import CreateSession, CreateTurn, NewBlock, Storage, UpdateTurn
 from storage.opening import StorageLimits
-from storage.sqlite import SQLiteStorage, turns
+from storage.sqlite import SQLiteStorage
 from tests.support.statements import record_statements
 
 _TURN = "/api/projects/p/sessions/s/turns/t"
@@ -91,7 +91,12 @@ def test_no_query_of_turns_scans_a_table(tmp_path: Path) -> None:
         assert len(statements) > 12
         for statement in statements:
             if statement.startswith("SELECT"):
-                steps = [row[3] for row in storage._database._near.execute(f"EXPLAIN QUERY PLAN {statement}")]
+                steps: list[str] = []
+                await storage.visit_connections(
+                    lambda connection, asked=statement, steps=steps: steps.extend(  # type: ignore[misc]
+                        row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {asked}")
+                    )
+                )
                 assert not [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step], statement
         await storage.close()
 
@@ -109,16 +114,16 @@ def test_blocks_after_the_last_known_are_found_without_reading_the_others(tmp_pa
             steps += 1
             return 0
 
-        def read(after: int) -> int:
+        async def read(after: int) -> int:
             nonlocal steps
             steps = 0
-            storage._database._near.set_progress_handler(count, 1)
-            found = storage._database.read(lambda c: turns.read_blocks(c, "p", "s", "t", after, 5, 10**9))
-            storage._database._near.set_progress_handler(None, 1)
-            assert len(found) == 5
+            await storage.visit_connections(lambda connection: connection.set_progress_handler(count, 1))
+            found = await storage.read_blocks("p", "s", "t", after_block=after, limit=5, most_bytes=10**9)
+            await storage.visit_connections(lambda connection: connection.set_progress_handler(None, 1))
+            assert found is not None
             return steps
 
-        assert read(4995) <= 2 * read(0)
+        assert await read(4995) <= 2 * await read(0)
         await storage.close()
 
     asyncio.run(work())

@@ -37,10 +37,7 @@ class StatementRecorder:
 async def record_statements(storage: SQLiteStorage) -> StatementRecorder:
     """A recorder on the writer, on the reader in its thread and on the reader in the loop's."""
     recorder = StatementRecorder()
-    database = storage._database
-    recorder.attach(database._near)
-    await database._writer.run(recorder.attach)
-    await database._reader.run(recorder.attach)
+    await storage.visit_connections(recorder.attach)
     return recorder
 
 
@@ -54,12 +51,19 @@ class HeldWrite:
 
     async def arm(self) -> None:
         """Hold the next commit."""
-        await self._storage._database._writer.run(lambda connection: connection.set_trace_callback(self._trace))
+        await self._storage.visit_connections(self._attach)
 
-    def _trace(self, statement: str) -> None:
-        if statement == "COMMIT" and not self._released.is_set():
-            self._held.set()
-            self._released.wait(30)
+    def _attach(self, connection: sqlite3.Connection) -> None:
+        writing = False
+
+        def trace(statement: str) -> None:
+            nonlocal writing
+            writing = writing or statement == "BEGIN IMMEDIATE"
+            if writing and statement == "COMMIT" and not self._released.is_set():
+                self._held.set()
+                self._released.wait(30)
+
+        connection.set_trace_callback(trace)
 
     async def held(self) -> None:
         """Wait until a batch stands before its commit."""
