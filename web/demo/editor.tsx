@@ -9,6 +9,8 @@ import type { HttpProvider, ProviderTransport } from '../src/provider/index.js'
 import { useDocument, useFiles } from '../src/react/index.js'
 import { History } from './history.js'
 
+const COLORS = ['#2f81b7', '#8250df', '#bf3989', '#1a7f37', '#9a6700', '#cf222e']
+
 const CLOSED = {
   deleted: 'This file was deleted.',
   'incarnation-changed': 'This file was deleted, and another one is under its path.',
@@ -70,12 +72,19 @@ function saying(closed: boolean, synced: boolean, status: string | null, unsaved
   return unsaved ? 'saving' : 'saved'
 }
 
+/** What the others see beside the cursor of who has no name here. */
+function guest(client: number) {
+  const color = COLORS[client % COLORS.length]
+  return { name: `Guest ${client % 1000}`, color, colorLight: `${color}33` }
+}
+
 /** CodeMirror on the text of a document. */
 function TextEditor({ provider }: { provider: HttpProvider }) {
   const place = useRef<HTMLDivElement>(null)
   useEffect(() => {
     if (place.current === null) return
     const text = provider.doc.getText('content')
+    provider.awareness.setLocalStateField('user', guest(provider.doc.clientID))
     const extensions = [
       basicSetup,
       keymap.of(yUndoManagerKeymap),

@@ -4,11 +4,11 @@ import { GatewayError, NoAnswer, UnexpectedAnswer } from './errors.js'
 import { checkedPath } from './names.js'
 import { DEFAULT_SETTINGS, FastLoop, isRetried, retryDelayMs } from './policy.js'
 import { given, type RequestOptions, type Sender } from './request.js'
-import type { FeedAnswer, FeedEntry } from './wire.js'
+import type { FeedAnswer, FeedEntry, PresenceEvent } from './wire.js'
 
 /** What is to be seen of the feed; left out: all of it. */
 export interface FeedFilter {
-  kinds?: readonly ('file' | 'turn')[]
+  kinds?: readonly ('file' | 'turn' | 'presence')[]
   prefix?: string
   paths?: readonly string[]
 }
@@ -22,6 +22,8 @@ export interface FollowOptions extends FeedFilter, RequestOptions {
   transport?: FeedTransport
   /** Of server-sent events: the id of this browser (`enablePush`), which gets no push messages meanwhile. */
   client?: string
+  /** Told who is in a file where that changes, if `kinds` has `presence` and the feed comes as server-sent events. */
+  onPresence?: (event: PresenceEvent) => void
 }
 
 const WAIT_S = 50
@@ -90,7 +92,7 @@ async function* events(client: Sender, path: string, options: FollowOptions): As
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/event-stream') || answer.body === null) {
       throw new UnexpectedAnswer(answer.status, 'it is no event stream')
     }
-    yield* readEvents(answer.body, silence)
+    yield* readEvents(answer.body, silence, options.onPresence)
   } catch (error) {
     if (options.signal?.aborted) throw options.signal.reason
     throw error instanceof GatewayError ? error : new NoAnswer(`the event stream broke off: ${error}`, { cause: error })
@@ -127,8 +129,12 @@ class SilenceLimit {
   }
 }
 
-async function* readEvents(body: ReadableStream<Uint8Array>, silence: SilenceLimit): AsyncGenerator<FeedAnswer, void> {
-  const parser = new EventParser()
+async function* readEvents(
+  body: ReadableStream<Uint8Array>,
+  silence: SilenceLimit,
+  onPresence: FollowOptions['onPresence']
+): AsyncGenerator<FeedAnswer, void> {
+  const parser = new EventParser(onPresence)
   const decoder = new TextDecoder()
   const reader = body.getReader()
   try {
@@ -153,6 +159,8 @@ class EventParser {
   private kind = ''
   private data: string[] = []
   private id: string | null = null
+
+  constructor(private readonly onPresence: FollowOptions['onPresence']) {}
 
   /** What the end of the stream is thrown as. */
   ended(): NoAnswer {
@@ -184,6 +192,7 @@ class EventParser {
   private *dispatch(): Generator<FeedAnswer> {
     this.ready ||= this.kind === 'ready'
     this.reset ||= this.kind === 'reset'
+    if (this.kind === 'presence') this.onPresence?.(JSON.parse(this.data.join('\n')) as PresenceEvent)
     if (this.id !== null) {
       const changes = this.kind === 'change' ? [JSON.parse(this.data.join('\n')) as FeedEntry] : []
       yield { changes, cursor: this.id, more: changes.length > 0, ...(this.reset ? { reset: true } : {}) }

@@ -24,6 +24,7 @@ import type {
   FileEntry,
   FileListing,
   History,
+  PresenceAnswer,
   ProblemDetails,
   Receipt,
   RequestedEdit,
@@ -304,6 +305,34 @@ export class Project extends SessionRequests {
     return synced(await decoded(answer))
   }
 
+  // Who is in a file
+
+  /** Who is in a file; null if `tag` names the present state. */
+  async presence(path: string, { tag, wait, signal }: HeldOptions = {}): Promise<WithETag<PresenceAnswer | null>> {
+    const request = { ...given(signal), wait, headers: { 'If-None-Match': quoted(tag) }, params: { wait } }
+    return decodedWithETagIfChanged(await this.client.send('GET', this.present(path), request))
+  }
+
+  /** Say that a client is in a file, for `ttl` seconds; returns who is. */
+  async putPresence(
+    path: string,
+    clientId: number,
+    state: Record<string, unknown>,
+    { ttl, clock, signal }: RequestOptions & { ttl?: number; clock?: number } = {}
+  ): Promise<WithETag<PresenceAnswer>> {
+    const request = { ...given(signal), headers: JSON_BODY, body: JSON.stringify({ state, ttl, clock }) }
+    return decodedWithETag(await this.client.send('PUT', `${this.present(path)}/${clientId}`, request))
+  }
+
+  /** Say that a client is not in a file any more. */
+  async deletePresence(
+    path: string,
+    clientId: number,
+    options: RequestOptions & { keepalive?: boolean } = {}
+  ): Promise<void> {
+    await this.client.send('DELETE', `${this.present(path)}/${clientId}`, options)
+  }
+
   // The past
 
   /** A page of versions, newest first; with `groupS`, neighbours of one author within so many seconds joined. */
@@ -349,6 +378,10 @@ export class Project extends SessionRequests {
 
   private file(path: string): string {
     return `${this.path}/files/${encodedPath(path)}`
+  }
+
+  private present(path: string): string {
+    return `${this.path}/presence/${encodedPath(path)}`
   }
 
   private past(path: string): string {

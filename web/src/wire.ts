@@ -212,6 +212,30 @@ export interface OutputReceipt extends TurnState {
   result?: TurnStatus
 }
 
+/** Somebody who is in a file. */
+export interface PresenceClient {
+  client_id: number
+  clock: number
+  /** The awareness state, as editors use it. */
+  state: unknown
+  /** Whose credential said so; null where nobody is asked for one. */
+  subject: string | null
+  /** Seconds until it is withdrawn, unless it is said again. */
+  expires_in: number
+}
+
+/** Everybody who is in a file. */
+export interface PresenceAnswer {
+  clients: PresenceClient[]
+  /** Another one whenever somebody came, left or said something else. */
+  version: string
+}
+
+/** The same, as an event of the feed. */
+export interface PresenceEvent extends PresenceAnswer {
+  path: string
+}
+
 export interface Health {
   status: 'ok' | 'degraded'
   /** Of `/readyz`: what was looked at, and `ok` or what is wrong with it. */

@@ -319,7 +319,101 @@ test('a provider ends with its document', async () => {
   expect(destroyed).toHaveBeenCalledOnce()
 })
 
+/** What the others of a file say to one of them. */
+function others(provider: HttpProvider): unknown[] {
+  const states = [...provider.awareness.getStates()].filter(([client]) => client !== provider.doc.clientID)
+  return states.map(([, state]) => state.user?.name ?? null).sort()
+}
+
+async function untilOthersAre(provider: HttpProvider, ...names: string[]): Promise<void> {
+  await vi.waitFor(() => expect(others(provider)).toEqual(names), PATIENCE)
+}
+
+/** Where nothing tells that somebody has come, it is asked for. */
+function quickly(transport: ProviderTransport): HttpProviderOptions {
+  return transport === 'long-poll' ? { transport, interval: 20 } : { transport }
+}
+
+describe.each(TRANSPORTS)('awareness by %s', (transport) => {
+  const quick = quickly(transport)
+
+  test('is one with that of every other transport', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'text')
+    const one = open(project.name, 'a.md', quick)
+    one.awareness.setLocalState({ user: { name: 'ann' } })
+    const rest = TRANSPORTS.map((each) => open(project.name, 'a.md', quickly(each)))
+    for (const [index, each] of rest.entries()) each.awareness.setLocalState({ user: { name: `bob ${index}` } })
+    await untilOthersAre(one, 'bob 0', 'bob 1', 'bob 2', 'bob 3', 'bob 4')
+    for (const [index, each] of rest.entries()) {
+      const wanted = rest.map((_, other) => `bob ${other}`).filter((_, other) => other !== index)
+      await untilOthersAre(each, 'ann', ...wanted)
+    }
+    one.awareness.setLocalStateField('user', { name: 'zoe' })
+    for (const each of rest) await vi.waitFor(() => expect(others(each)).toContain('zoe'), PATIENCE)
+    for (const each of rest) each.destroy()
+    await untilOthersAre(one)
+    const late = open(project.name, 'a.md', quick)
+    late.awareness.setLocalState({ user: { name: 'late' } })
+    await untilOthersAre(late, 'zoe')
+    await untilOthersAre(one, 'late')
+  })
+
+  // In a room y-websocket waits for them to say it again, which they do every 15 s.
+  test.skipIf(transport === 'websocket')(
+    'forgets the others while it is not connected, and finds them again',
+    async () => {
+      const project = gateway.project()
+      await project.putText('a.md', 'text')
+      const one = open(project.name, 'a.md', quick)
+      const other = open(project.name, 'a.md', quick)
+      one.awareness.setLocalState({ user: { name: 'ann' } })
+      other.awareness.setLocalState({ user: { name: 'bob' } })
+      await untilOthersAre(one, 'bob')
+      await untilOthersAre(other, 'ann')
+      one.disconnect()
+      await untilOthersAre(one)
+      await untilOthersAre(other)
+      one.connect()
+      await untilOthersAre(one, 'bob')
+      await untilOthersAre(other, 'ann')
+    }
+  )
+})
+
 describe('awareness', () => {
+  test.each(['auto', 'sse', 'long-poll', 'poll'] as const)(
+    'costs nothing by %s where nobody asks',
+    async (transport) => {
+      const project = gateway.project()
+      await project.putText('a.md', 'text')
+      const network = new Network()
+      const provider = open(project.name, 'a.md', { transport, fetch: network.fetch })
+      await synced(provider)
+      provider.doc.getText('content').insert(0, 'typed')
+      await provider.flush()
+      expect(network.requests.filter((each) => each.includes('presence'))).toEqual([])
+    }
+  )
+
+  test('shows an agent that writes by PUT, at the place that it wrote', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'one three')
+    const provider = open(project.name, 'a.md', { transport: 'sse' })
+    provider.awareness.setLocalState({})
+    await synced(provider)
+    const headers = { 'Content-Type': 'text/plain', 'X-Author': 'agent-7' }
+    await fetch(`${project.url}/files/a.md`, { method: 'PUT', body: 'one and three', headers })
+    await untilTextIs(provider, 'one and three')
+    await untilOthersAre(provider, 'agent-7')
+    const [agent] = [...provider.awareness.getStates().values()].filter((state) => state.user !== undefined)
+    const [from, to] = [agent?.cursor.anchor, agent?.cursor.head].map(
+      (position) =>
+        Y.createAbsolutePositionFromRelativePosition(Y.createRelativePositionFromJSON(position), provider.doc)?.index
+    )
+    expect(text(provider).toString().slice(from, to)).toBe('and ')
+  })
+
   test.each(['auto', 'sse', 'long-poll', 'poll', 'websocket'] as const)(
     'is there by %s, and goes with it',
     (transport) => {

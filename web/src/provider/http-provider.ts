@@ -8,6 +8,7 @@ import type { PollTransport } from '../polling/project-feed.js'
 import { Project } from '../project.js'
 import type { Sender } from '../request.js'
 import { HttpTransport } from './http-transport.js'
+import { SharedAwareness } from './shared-awareness.js'
 import type { Carried, Closed, ConnectionStatus, Transport, TransportListener } from './transport.js'
 import { WebsocketTransport } from './websocket-transport.js'
 
@@ -52,8 +53,6 @@ export type HttpProviderEvents = {
  * not exist yet comes into being with the first edit.
  */
 export class HttpProvider extends ObservableV2<HttpProviderEvents> {
-  /** Who is in the file, as editors tell of it. In a room it is that of all; elsewhere it stays in this client. */
-  readonly awareness: Awareness
   synced = false
   status: ConnectionStatus = 'disconnected'
   /** Why it has stopped for good; null if it has not. */
@@ -61,6 +60,11 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   private readonly transport: Transport
   private readonly carried: Carried
   private readonly ownsAwareness: boolean
+  private readonly ownAwareness: Awareness
+  /** Shares the awareness where the transport does not. */
+  private readonly shared: SharedAwareness | null
+  private isConnected = false
+  private usesAwareness: boolean
 
   /**
    * @param url where the gateway is, or a client for it, whose credentials are then used.
@@ -79,7 +83,10 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     checkedPath(path)
     this.carried = { project: new Project(client, project), path, doc, incarnation: options.incarnation ?? null }
     this.ownsAwareness = options.awareness === undefined
-    this.awareness = options.awareness ?? (options.transport === 'websocket' ? new Awareness(doc) : localAwareness(doc))
+    const isRoom = options.transport === 'websocket'
+    this.ownAwareness = options.awareness ?? (isRoom ? new Awareness(doc) : quietAwareness(doc))
+    this.usesAwareness = !this.ownsAwareness
+    this.shared = isRoom ? null : this.makeShared(options)
     this.transport = this.makeTransport(options)
     doc.on('update', this.docUpdated)
     doc.on('destroy', this.docDestroyed)
@@ -91,6 +98,18 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     return this.carried.incarnation
   }
 
+  /**
+   * Who is in the file, as editors tell of it: shared with all clients of the file. Without a room that takes requests,
+   * which begin when somebody asks for the awareness.
+   */
+  get awareness(): Awareness {
+    if (!this.usesAwareness) {
+      this.usesAwareness = true
+      if (this.isConnected) this.shared?.connect()
+    }
+    return this.ownAwareness
+  }
+
   /** Whether there are edits that the gateway has not acknowledged. */
   get unsaved(): boolean {
     return this.transport.unsaved
@@ -100,11 +119,15 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   connect(): void {
     if (this.closed !== null && this.closed.reason !== 'refused') return
     this.closed = null
+    this.isConnected = true
     this.transport.connect()
+    if (this.usesAwareness) this.shared?.connect()
   }
 
   /** Neither ask nor send until `connect`. Edits are kept. */
   disconnect(): void {
+    this.isConnected = false
+    this.shared?.disconnect()
     this.transport.disconnect()
   }
 
@@ -122,8 +145,10 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   override destroy(): void {
     this.doc.off('update', this.docUpdated)
     this.doc.off('destroy', this.docDestroyed)
+    this.isConnected = false
+    this.shared?.disconnect()
     this.transport.destroy()
-    if (this.ownsAwareness) this.awareness.destroy()
+    if (this.ownsAwareness) this.ownAwareness.destroy()
     this.emit('destroy', [this])
     super.destroy()
   }
@@ -141,10 +166,15 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     }
     const { settings } = manager
     return new WebsocketTransport(this.carried, this.listener(), {
-      awareness: this.awareness,
+      awareness: this.ownAwareness,
       settings,
       WebSocket: options.WebSocket
     })
+  }
+
+  private makeShared({ transport = 'auto', manager = pollingManager, interval }: HttpProviderOptions): SharedAwareness {
+    const how = transport === 'websocket' ? 'poll' : transport
+    return new SharedAwareness(this.carried, this.ownAwareness, { manager, transport: how, interval })
   }
 
   private listener(): TransportListener {
@@ -163,6 +193,8 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
       failed: (error) => this.emit('connection-error', [error, this]),
       closed: (closed) => {
         this.closed = closed
+        this.isConnected = false
+        this.shared?.disconnect()
         this.emit('connection-close', [closed, this])
       }
     }
@@ -175,8 +207,8 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   private readonly docDestroyed = (): void => this.destroy()
 }
 
-/** An awareness that nobody else hears of: its timer, which tells others that one is still there, is not needed. */
-function localAwareness(doc: Y.Doc): Awareness {
+/** An awareness without a timer: who shares it tells others that one is still there, and hears who has left. */
+function quietAwareness(doc: Y.Doc): Awareness {
   const awareness = new Awareness(doc)
   clearInterval(awareness._checkInterval)
   return awareness

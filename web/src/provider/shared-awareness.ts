@@ -1,0 +1,190 @@
+import * as encoding from 'lib0/encoding'
+import { uuidv4 } from 'lib0/random'
+import { type Awareness, applyAwarenessUpdate, removeAwarenessStates } from 'y-protocols/awareness'
+import { isProblem } from '../errors.js'
+import { retryDelayMs } from '../policy.js'
+import type { PollingManager } from '../polling/manager.js'
+import { joinFeed, type PollTransport } from '../polling/project-feed.js'
+import type { Polled, Subscription } from '../polling/subscription.js'
+import type { PresenceAnswer } from '../wire.js'
+import type { Carried } from './transport.js'
+
+export interface SharedAwarenessOptions {
+  manager: PollingManager
+  transport: PollTransport
+  interval: number | undefined
+}
+
+/** What is said within so many milliseconds is sent as one. */
+const BATCH_MS = 100
+const TTL_S = 60
+const RENEW_MS = 25_000
+
+interface Change {
+  added: number[]
+  updated: number[]
+  removed: number[]
+}
+
+/** Shares an awareness with the other clients of a file without a room: by the requests on who is in it. */
+export class SharedAwareness {
+  private readonly key: string
+  private subscription: Subscription<PresenceAnswer | null> | null = null
+  private leaveFeed: () => void = () => undefined
+  private tag: string | null = null
+  /** The clients that the gateway told of. */
+  private others = new Set<number>()
+  private timer: ReturnType<typeof setTimeout> | undefined
+  private saying: AbortController | null = null
+  /** Whether something is to be said that is not on its way. */
+  private unsaid = false
+  /** Whether the gateway was told that this client is there. */
+  private present = false
+  private attempts = 0
+
+  constructor(
+    private readonly carried: Carried,
+    private readonly awareness: Awareness,
+    private readonly options: SharedAwarenessOptions
+  ) {
+    this.key = `presence ${carried.project.url} ${carried.path} ${uuidv4()}`
+  }
+
+  connect(): void {
+    if (this.subscription !== null) return
+    const { manager, transport, interval } = this.options
+    const { project, path } = this.carried
+    this.subscription = manager.register<PresenceAnswer | null>(this.key, ({ signal }) => this.ask(signal), interval, {
+      onResult: (answer) => this.take(answer)
+    })
+    this.leaveFeed = joinFeed(
+      manager,
+      project,
+      transport,
+      this.key,
+      () => false,
+      (event) => {
+        if (event.path === path) this.take(event)
+      }
+    )
+    this.awareness.on('update', this.updated)
+    if (this.awareness.getLocalState() !== null) this.say(BATCH_MS)
+  }
+
+  /** Leave the file: the others are told, and not seen any more. */
+  disconnect(): void {
+    if (this.subscription === null) return
+    this.awareness.off('update', this.updated)
+    this.leaveFeed()
+    this.subscription.unregister()
+    this.subscription = null
+    clearTimeout(this.timer)
+    this.saying?.abort()
+    this.saying = null
+    this.unsaid = false
+    this.forget([...this.others])
+    this.tag = null
+    if (this.present) this.leave()
+  }
+
+  private readonly updated = ({ added, updated, removed }: Change, origin: unknown): void => {
+    const own = this.awareness.clientID
+    if (origin !== this && [...added, ...updated, ...removed].includes(own)) this.say(BATCH_MS)
+  }
+
+  // What this client says
+
+  private say(delay: number): void {
+    this.unsaid = true
+    if (this.saying !== null) return
+    clearTimeout(this.timer)
+    this.timer = setTimeout(() => void this.send(), delay)
+  }
+
+  private async send(): Promise<void> {
+    const { project, path } = this.carried
+    const { clientID } = this.awareness
+    const state = this.awareness.getLocalState()
+    this.unsaid = false
+    if (state === null) {
+      if (this.present) this.leave()
+      return
+    }
+    this.saying = new AbortController()
+    const { signal } = this.saying
+    let next = RENEW_MS
+    try {
+      const clock = this.awareness.meta.get(clientID)?.clock ?? 0
+      const { value, tag } = await project.putPresence(path, clientID, state, { ttl: TTL_S, clock, signal })
+      if (signal.aborted) return
+      this.present = true
+      this.attempts = 0
+      this.tag = tag
+      this.take(value)
+    } catch {
+      if (signal.aborted) return
+      this.attempts += 1
+      next = retryDelayMs(this.options.manager.settings, this.attempts, Math.random())
+    }
+    this.saying = null
+    this.timer = setTimeout(() => void this.send(), this.unsaid ? BATCH_MS : next)
+  }
+
+  private leave(): void {
+    const { project, path } = this.carried
+    this.present = false
+    project.deletePresence(path, this.awareness.clientID, { keepalive: true }).catch(() => undefined)
+  }
+
+  // What the others say
+
+  private async ask(signal: AbortSignal): Promise<Polled<PresenceAnswer | null>> {
+    const { project, path } = this.carried
+    try {
+      const { value, tag, backoffS } = await project.presence(path, { tag: this.tag, signal })
+      this.tag = tag
+      if (value === null) this.renew()
+      return { value, changed: value !== null, backoffS }
+    } catch (error) {
+      if (!isProblem(error, 'project_not_found', 'file_not_found')) throw error
+      return { value: null, changed: false } // the first write makes the project
+    }
+  }
+
+  private take(answer: PresenceAnswer | null): void {
+    if (answer === null || this.subscription === null) return
+    const { awareness } = this
+    const clients = answer.clients.filter(({ client_id }) => client_id !== awareness.clientID)
+    const known = this.others
+    this.others = new Set(clients.map(({ client_id }) => client_id))
+    this.forget([...known].filter((client) => !this.others.has(client)))
+    applyAwarenessUpdate(awareness, encoded(clients), this)
+    this.renew()
+  }
+
+  /** The others are still there, whether or not they have said something new: the gateway tells who has left. */
+  private renew(): void {
+    for (const client of this.others) {
+      const meta = this.awareness.meta.get(client)
+      if (meta !== undefined) meta.lastUpdated = Date.now()
+    }
+  }
+
+  private forget(clients: number[]): void {
+    for (const client of clients) this.others.delete(client)
+    removeAwarenessStates(this.awareness, clients, this)
+    for (const client of clients) this.awareness.meta.delete(client) // what it says when it is back is news
+  }
+}
+
+/** States as y-protocols has them. */
+function encoded(clients: PresenceAnswer['clients']): Uint8Array {
+  const encoder = encoding.createEncoder()
+  encoding.writeVarUint(encoder, clients.length)
+  for (const { client_id, clock, state } of clients) {
+    encoding.writeVarUint(encoder, client_id)
+    encoding.writeVarUint(encoder, clock)
+    encoding.writeVarString(encoder, JSON.stringify(state))
+  }
+  return encoding.toUint8Array(encoder)
+}
