@@ -8,7 +8,19 @@ from typing import Any
 import asyncpg
 import pytest
 
-from storage import AppendUpdate, Commit, Committed, StorageUnavailable, Version, VersionConflict
+from storage import (
+    AppendUpdate,
+    Commit,
+    Committed,
+    CreateSession,
+    CreateTurn,
+    NotAGatewayDatabase,
+    SchemaTooNew,
+    StorageUnavailable,
+    UpdateTurn,
+    Version,
+    VersionConflict,
+)
 from storage.postgres import PostgresStorage, writer
 from storage.postgres.database import project_id
 from tests.support.cutting_proxy import CuttingProxy
@@ -282,5 +294,76 @@ def test_of_two_gateways_that_write_at_one_moment_each_hears_the_same(
             await blocker.close()
             assert heard[0] == heard[1]
             assert len(heard[0]) == len(set(heard[0])) == 29
+
+    run(work())
+
+
+def test_time_does_not_run_backwards_where_the_clocks_of_gateways_differ(
+    postgres: PostgresServer, database: str, run: Run
+) -> None:
+    hour = 3_600_000
+    now = 1_700_000_000_000
+
+    async def work() -> None:
+        async with (
+            _opened(database, clock=lambda: now + hour) as ahead,
+            _opened(database, clock=lambda: now - hour) as behind,
+        ):
+            times = []
+            for version in range(10):
+                node = (behind, ahead)[version % 2]
+                times.append((await _append(node, "a", version)).head.last_modified)
+            assert times == sorted(times)
+            await ahead.create_session("p", CreateSession("s", None))
+            turn = (await ahead.write_turn("p", CreateTurn("s", "t", ""))).turn
+            await ahead.write_turn("p", UpdateTurn("s", "t", turn.sequence, "running"))
+            assert await behind.due_turns(60, 60) == []  # whatever the clocks say
+            assert [head.turn_id for _, head in await behind.due_turns(0, 0)] == ["t"]
+
+    run(work())
+
+
+def test_one_gateway_holds_a_job_until_it_is_gone(postgres: PostgresServer, database: str, run: Run) -> None:
+    async def work() -> None:
+        async with _opened(database) as first:
+            async with _opened(database) as second:
+                assert await second.hold("job", 60)
+                assert not await first.hold("job", 60)
+                assert await second.hold("job", 60)
+                assert await first.hold("other", 60)
+            assert await first.hold("job", 60)
+
+    run(work())
+
+
+def test_gateways_that_start_at_one_moment_make_one_schema(postgres: PostgresServer, database: str, run: Run) -> None:
+    async def work() -> None:
+        opened = await asyncio.gather(*(PostgresStorage.open(database) for _ in range(4)))
+        for version, node in enumerate(opened):
+            await _append(node, "a", version)
+        for node in opened:
+            await node.close()
+
+    run(work())
+
+
+def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(
+    postgres: PostgresServer, database: str, run: Run
+) -> None:
+    async def work() -> None:
+        async with _opened(database) as storage:
+            await _append(storage, "a", 0)
+        connection = await asyncpg.connect(database)
+        await connection.execute("UPDATE cluster SET schema = 999")
+        with pytest.raises(SchemaTooNew) as refused:
+            await PostgresStorage.open(database)
+        assert refused.value.found == 999
+        with pytest.raises(SchemaTooNew):
+            await PostgresStorage.open_read_only(database)
+        assert await connection.fetchval("SELECT count(*) FROM file") == 1
+        await connection.execute("DROP TABLE cluster")
+        with pytest.raises(NotAGatewayDatabase):
+            await PostgresStorage.open(database)
+        await connection.close()
 
     run(work())
