@@ -1,6 +1,6 @@
 # Sourced by the scripts beside it: sets up what they need, and does nothing where that is there already.
 #
-#   setup_python [GROUP …]   .venv with this project and its extra graphql, editable, and its dependency groups
+#   setup_python [GROUP …]   .venv with this project and its extras, editable, and its dependency groups
 #   setup_yjs                the npm packages of tests/yjs; without Node.js it says what that means, and goes on
 #   setup_graphql            the same of tests/graphql
 #   setup_web                the same for web/
@@ -18,7 +18,7 @@ setup_python() {
     _say "installing ($group) into .venv"
     if [ "$group" = base ]; then
       _upgrade_pip
-      _pip install --editable "$PROJECT[graphql]"
+      _pip install --editable "$PROJECT[graphql,postgres]"
     else
       (cd "$PROJECT" && _pip install --group "$group")
     fi
