@@ -58,6 +58,7 @@ from gateway.presence.presence import Presence
 from gateway.presence.writers import Writers
 from gateway.readers.opening import Readers, open_readers
 from gateway.rooms.endpoint import RoomEndpoint
+from gateway.rooms.hocuspocus import HocuspocusEndpoint
 from gateway.rooms.rooms import Rooms
 from gateway.settings import Settings
 from gateway.turns.store import Turns
@@ -73,6 +74,7 @@ _log = structlog.get_logger("gateway.app")
 _FOLDER = Path(__file__).parent
 _PAGES = {"/": _FOLDER / "demo", "/graphiql": _FOLDER / "graphiql"}
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
+_HOCUSPOCUS_PATH = "/api/projects/{project}/hocuspocus"
 
 
 class Gateway:
@@ -290,6 +292,7 @@ def _assemble(
     for each in (file_routes, changes, turn_routes, sync, history, here, access, reader_routes, system):
         operations += operations_of(each)
     room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms, hub.waiters.connected))
+    hocuspocus = WebSocketRoute(_HOCUSPOCUS_PATH, HocuspocusEndpoint(rooms))
     services = Services(
         hub,
         files,
@@ -303,7 +306,7 @@ def _assemble(
         heartbeat=settings.stream_heartbeat,
     )
     graphql = GraphQLDoor(services, guard if settings.asks_for_credentials else None)
-    doors = [room, Route(GRAPHQL_PATH, graphql), WebSocketRoute(GRAPHQL_PATH, graphql)]
+    doors = [room, hocuspocus, Route(GRAPHQL_PATH, graphql), WebSocketRoute(GRAPHQL_PATH, graphql)]
     app = router(operations, doors, default=Pages(_PAGES if settings.demo else {}))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = LongPolls(app, hub.waiters, feed, presence, metrics.requests, heartbeat=settings.stream_heartbeat)

@@ -254,8 +254,17 @@ class Files(FileReader):
         return await self._past_lives.hold_any_of_vector(await self._open(project, path), state_vector)
 
     async def state_vector(self, project: str, path: str) -> bytes:
-        """What the gateway has of a file, as a Yjs state vector; that of an empty document where there is no file."""
-        return (await self._open(project, path)).state_vector()
+        """What is stored of a file, as a Yjs state vector; that of an empty document where there is no file.
+
+        A client that has nothing beyond it may take all that it has for stored.
+        """
+        for _ in range(_ATTEMPTS):
+            document = await self._open(project, path)
+            state_vector = document.state_vector()
+            await document.drain()
+            if document.usable:
+                return state_vector
+        raise WriteContention(path)
 
     async def put_text(
         self,

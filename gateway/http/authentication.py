@@ -2,10 +2,13 @@
 
 What it finds stands in the scope: `gateway.access` is the `Access`, None where there was no credential. A request whose
 credential does not count is answered here; of a WebSocket `gateway.refusal` says why, and its endpoint closes it.
+`gateway.check` is for the credential that a protocol over WebSockets has in a message.
 """
 
+import functools
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +21,8 @@ from gateway.http.rate_limits import address_of
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.wire.problems import Problem, RateLimited, Unauthenticated
+
+T = TypeVar("T")
 
 _SCHEME = b"bearer "
 _BEARER = "bearer."
@@ -40,6 +45,8 @@ class Authentication:
         if scope["type"] not in ("http", "websocket"):
             return self._app(scope, receive, send)
         scope["gateway.audit"] = self._audit
+        if scope["type"] == "websocket":
+            scope["gateway.check"] = functools.partial(self._check, address_of(scope))
         credential = None
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -61,12 +68,28 @@ class Authentication:
         else:
             await self._app(scope, receive, send)
 
+    async def _check(self, address: str, credential: bytes) -> Access:
+        """The access of a credential that comes in a message, bound and noted as those of requests are.
+
+        Raises:
+            Unauthenticated, RateLimited, Unavailable
+        """
+        try:
+            return await self._bounded(address, self._guard.check(credential))
+        except Unauthenticated as problem:
+            self._note_refusal(address, problem)
+            raise
+
     async def _access(self, header: bytes | None, scope: Scope) -> Access | None:
-        address = address_of(scope)
+        return await self._bounded(address_of(scope), self._find_access(header, scope))
+
+    async def _bounded(self, address: str, check: Coroutine[Any, Any, T]) -> T:
+        """Let a credential be checked, unless the address had too many refused lately."""
         if self._failures is not None and (wait := self._failures.wait(address)) > 0:
+            check.close()
             raise RateLimited("refused credentials", self._failures.quota, math.ceil(wait))
         try:
-            return await self._find_access(header, scope)
+            return await check
         except Unauthenticated:
             if self._failures is not None:
                 self._failures.take(address)
@@ -102,10 +125,12 @@ class Authentication:
             raise Unauthenticated("the ticket was used already, is too old, or is of another project")
         return access
 
+    def _note_refusal(self, address: str, problem: Problem) -> None:
+        self._audit.note_refusal(None, None, f"{problem.detail}; from {address or 'somewhere'}")
+
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
         if isinstance(problem, Unauthenticated):
-            client = scope.get("client")
-            self._audit.note_refusal(None, None, f"{problem.detail}; from {client[0] if client else 'somewhere'}")
+            self._note_refusal(address_of(scope), problem)
         if scope["type"] == "http":
             self._metrics.count(scope["method"], "none", problem.status, 0.0)
             await send_problem(problem, send)

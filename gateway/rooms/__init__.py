@@ -1,5 +1,6 @@
-"""A door: y-websocket rooms over files.
+"""A door: rooms over files, in the protocols of y-websocket and of Hocuspocus.
 
 May import: access, asgi, files, presence, wire, watch, workers, yjs, storage.
-Names for others: `rooms.Rooms`, `endpoint.RoomEndpoint`.
+Names for others: `rooms.Rooms`, `endpoint.RoomEndpoint`,
+`hocuspocus.HocuspocusEndpoint`.
 """

@@ -7,62 +7,29 @@ from collections.abc import Awaitable, Callable
 from starlette.types import Send
 
 from gateway.asgi import WriteFrame, binary_frame, run_at_once
-from gateway.rooms.close_codes import RESTART, TRY_LATER
+from gateway.rooms.close_codes import FORBIDDEN, RESTART, TRY_LATER
+from gateway.rooms.member import Member
+from gateway.yjs.messages import permission_denied
 
-_ASK_AGAIN_S = 1.0
-_ASK_SELDOM_S = 30.0
 _CLOSE_S = 5.0
 """How long a connection that does not read may take to hear why it is closed."""
 
 
-class Questions:
-    """When a client is asked for what is missing: at once, then at most once a second, then less and less often."""
-
-    __slots__ = ("_interval", "_next", "pending")
-
-    def __init__(self) -> None:
-        self._next = 0.0
-        self._interval = _ASK_AGAIN_S
-        self.pending: asyncio.Task[None] | None = None
-        """Asks the next question."""
-
-    async def due(self) -> None:
-        """Wait until the next question may be asked."""
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._next - loop.time()))
-        self._next = loop.time() + self._interval
-        self._interval = min(2 * self._interval, _ASK_SELDOM_S)
-
-    def answered(self) -> None:
-        """Note that nothing is missing any more."""
-        self._interval = _ASK_AGAIN_S
-
-
-class Connection:
+class Connection(Member):
     """One client of a room: what is sent to it, in order. The task that opened it receives."""
 
     __slots__ = (
         "_bytes",
         "_closing",
         "_gone",
-        "_held",
-        "_held_bytes",
         "_last",
-        "_limit",
         "_queue",
         "_reason",
         "_receiver",
         "_send",
         "_sender",
-        "_synced",
         "_write_frame",
-        "author",
-        "note",
-        "questions",
-        "read_only",
-        "refused",
         "sent",
-        "subject",
     )
 
     def __init__(
@@ -76,18 +43,14 @@ class Connection:
         read_only: bool = False,
         note: Callable[[int], None] = lambda version: None,
     ) -> None:
+        self._begin(limit)
         self.note = note
-        """Called with each version that what it sent has made."""
         self.author = author
-        """Who types here, for the history."""
         self.subject = subject
-        """Whose credential it has."""
         self.read_only = read_only
-        """Whether what it adds is refused."""
         self._send = send
         self._write_frame = write_frame
         self._last = b""
-        self._limit = limit
         self._receiver = asyncio.current_task()
         self._sender: asyncio.Task[None] | None = None
         """Sends what is queued; there is none while nothing is."""
@@ -96,14 +59,8 @@ class Connection:
         self._closing = 0
         self._reason = ""
         self._gone = False
-        self._synced = False
-        self._held: list[tuple[int, bytes]] | None = None
-        self._held_bytes = 0
-        self.questions = Questions()
         self.sent = 0
         """Bytes of messages so far, sent or waiting to be."""
-        self.refused = False
-        """Whether it sent what is no update: nothing of it is tried any more."""
 
     @property
     def closing(self) -> bool:
@@ -138,30 +95,15 @@ class Connection:
         self._start_sending()
 
     def deliver(self, version: int, message: bytes, frame: bytes) -> None:
-        """Send a version, unless the client is still to be sent the document: that will hold it."""
-        if self._synced:
-            if self._sender is None and self._write_frame is not None and self._write_frame(frame):
-                self.sent += len(message)  # the way of nearly all, without `enqueue`
-            else:
-                self.enqueue(message, frame)
-        elif self._held is not None:
-            self._held.append((version, message))
-            self._held_bytes += len(message)
-            if self._held_bytes > self._limit:
-                self.close(TRY_LATER)
+        """As `Member.deliver`."""
+        if self._synced and self._sender is None and self._write_frame is not None and self._write_frame(frame):
+            self.sent += len(message)  # the way of nearly all, without `enqueue`
+        else:
+            super().deliver(version, message, frame)
 
-    def hold(self) -> None:
-        """Let versions wait while the document is read for the client: in order, or a replica would have holes."""
-        if not self._synced:
-            self._held, self._held_bytes = [], 0
-
-    def release(self, version: int) -> None:
-        """Send the versions that came after `version`, of which the client was sent the document; from now on all."""
-        held, self._held = self._held or [], None
-        self._synced = True
-        for held_version, message in held:
-            if held_version > version:
-                self.enqueue(message)
+    def refuse_addition(self, reason: str) -> None:
+        """Say so, and send it away: stock clients of y-websocket do not heed what is said."""
+        self.close(FORBIDDEN, reason, permission_denied(reason))
 
     def close(self, code: int, reason: str = "", last: bytes = b"") -> None:
         """Send nothing more but `last`, and end the connection. The first code counts."""
@@ -173,8 +115,7 @@ class Connection:
 
     def _drop(self) -> None:
         self._queue.clear()
-        self._held = None
-        self._synced = False
+        self._forget_versions()
 
     def _give_up(self) -> None:
         """The client does not even take the close frame: end it without."""
@@ -212,8 +153,7 @@ class Connection:
         """Send nothing more: the task that receives is about to end."""
         self._receiver = None
         self._gone = True
-        if self.questions.pending is not None:
-            self.questions.pending.cancel()
+        self._ask_nothing_more()
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait([self._sender])

@@ -13,6 +13,7 @@ from gateway.access.guard import OPEN, Access
 from gateway.asgi import encoding_fault, frame_writer
 from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INVALID_UPDATE, TRY_LATER, UNAUTHENTICATED
 from gateway.rooms.connection import Connection
+from gateway.rooms.member import Member
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
 from gateway.watch.connected import Connected
@@ -44,6 +45,22 @@ _LONGEST_REASON = 123
 """Bytes (RFC 6455 §5.5.1)."""
 
 
+class Work:
+    """What was done of what one client says, since everybody else had a turn."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    async def done(self, size: int, listeners: int) -> None:
+        """Note a message, with the bytes of it and of its answers; where it was enough, let everybody else go on."""
+        self._done += _WORK_PER_MESSAGE + size + _WORK_PER_LISTENER * listeners
+        if self._done >= _WORK_IN_A_TURN:
+            await asyncio.sleep(0)
+            self._done = 0
+
+
 class RoomEndpoint:
     """The ASGI endpoint of every room."""
 
@@ -58,7 +75,7 @@ class RoomEndpoint:
         project, path = scope["path_params"]["project"], scope["path_params"]["path"]
         access: Access | None = scope.get("gateway.access", OPEN)
         view = None if access is None else access.view(project)
-        author, read_only = _author(scope, access, view), view is None or not view.may("write")
+        author, read_only = author_of(scope, access, view), view is None or not view.may("write")
         subject = None if access is None else access.subject
         client = QueryParams(scope["query_string"]).get("client")
         audit: Audit | None = scope.get("gateway.audit")
@@ -81,7 +98,7 @@ class RoomEndpoint:
             if fault is not None:
                 connection.close(INVALID_PATH, fault)
             elif access is None:
-                connection.close(*_refusal(scope))
+                connection.close(*refusal_of(scope))
             elif view is None or not view.sees(path):
                 connection.close(FORBIDDEN, "the credential does not reach that far")
             else:
@@ -109,23 +126,19 @@ class RoomEndpoint:
 
     async def _serve(self, project: str, path: str, connection: Connection, receive: Receive) -> None:
         room = None
-        with _closing_on_problems(connection):
+        with closing_on_problems(connection):
             room = await self._rooms.join(project, path, connection)
         if room is None:
             await _until_disconnected(receive)
             return
         try:
             await _greet(room, connection)
-            work = 0
+            work = Work()
             while (message := await receive())["type"] != "websocket.disconnect":
                 frame, sent = message.get("bytes") or b"", connection.sent
                 if connection.accepts_updates:
                     await self._take(room, connection, frame)
-                work += _WORK_PER_MESSAGE + len(frame) + connection.sent - sent
-                work += _WORK_PER_LISTENER * len(room.connections)
-                if work >= _WORK_IN_A_TURN:
-                    await asyncio.sleep(0)
-                    work = 0
+                await work.done(len(frame) + connection.sent - sent, len(room.connections))
         finally:
             self._rooms.leave(room, connection)
 
@@ -133,20 +146,20 @@ class RoomEndpoint:
         """Do what a frame of a client says. What is none of the protocol is ignored: an application may send what only
         its other clients know, and whatever is wrong with one message, the edits after it count."""
         try:
-            with _closing_on_problems(connection):
-                await _heed(room, connection, frame)
+            with closing_on_problems(connection):
+                await heed(room, connection, parse_message(frame))
         except (UnknownMessage, MalformedMessage, TooMuchAwareness):
             self._rooms.ignored += 1
 
 
-def _refusal(scope: Scope) -> tuple[int, str]:
+def refusal_of(scope: Scope) -> tuple[int, str]:
     """The code and the reason with which a client is sent away whose credential does not count."""
     problem: Problem = scope.get("gateway.refusal") or Unauthenticated()
     code = UNAUTHENTICATED if isinstance(problem, Unauthenticated) else TRY_LATER
     return code, problem.detail.encode()[:_LONGEST_REASON].decode(errors="ignore")
 
 
-def _author(scope: Scope, access: Access | None, view: View | None) -> str | None:
+def author_of(scope: Scope, access: Access | None, view: View | None) -> str | None:
     """Who types: the subject, or whom an application's backend or a proxy names."""
     if access is None or view is None:
         return None
@@ -170,12 +183,13 @@ async def _until_disconnected(receive: Receive) -> None:
 
 
 async def _greet(room: Room, connection: Connection) -> None:
-    with _closing_on_problems(connection):
+    with closing_on_problems(connection):
         await room.greet(connection)
 
 
-async def _heed(room: Room, connection: Connection, frame: bytes) -> None:
-    match parse_message(frame):
+async def heed(room: Room, connection: Member, message: SyncMessage | AwarenessMessage | QueryAwareness) -> None:
+    """Do what a client says of its document."""
+    match message:
         case SyncMessage("step_1", state_vector):
             await room.answer_step_1(connection, state_vector)
         case SyncMessage(step, update):
@@ -187,7 +201,7 @@ async def _heed(room: Room, connection: Connection, frame: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _closing_on_problems(connection: Connection) -> Iterator[None]:
+def closing_on_problems(connection: Member) -> Iterator[None]:
     """Whatever is wrong with one client's message ends its connection, and nobody else's."""
     try:
         yield

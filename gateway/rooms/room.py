@@ -11,15 +11,13 @@ from gateway.files.past_lives import has_past
 from gateway.files.preconditions import Preconditions
 from gateway.presence.presence import Presence
 from gateway.rooms.answers import Answers, Turns
-from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_UPDATE, TOO_LARGE, TRY_LATER
-from gateway.rooms.connection import Connection
+from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, TOO_LARGE, TRY_LATER
 from gateway.rooms.file import RoomFile
+from gateway.rooms.member import Member
 from gateway.wire.problems import DocumentTooLarge, FileDeleted, Problem
 from gateway.yjs.messages import (
     AwarenessState,
     awareness_message,
-    permission_denied,
-    sync_step_1,
     sync_step_2,
     sync_update,
 )
@@ -41,8 +39,10 @@ _WORK_PER_UPDATE = 512
 class _Received(NamedTuple):
     """An update of a client."""
 
-    connection: Connection
+    connection: Member
     update: bytes
+    receipt: int
+    """What its client is told of it once it is stored."""
     is_step_2: bool
     """Whether it answers a sync step 1: it holds all that the client has and the gateway had not."""
 
@@ -80,7 +80,7 @@ class Room:
         self._file = file
         self.project = file.project
         self.path = file.path
-        self.connections: dict[Connection, None] = {}
+        self.connections: dict[Member, None] = {}
         self.presence = presence.join(file.project, file.path, self.tell_awareness)
         self.incarnation: str | None = None
         self.tombstone: int | None = None
@@ -125,34 +125,39 @@ class Room:
 
     # What connections say
 
-    async def submit(self, connection: Connection, update: bytes, *, is_step_2: bool) -> None:
+    async def submit(self, connection: Member, update: bytes, *, is_step_2: bool) -> None:
         """Take an update of a client, to be written soon. Waits while too much is waiting already."""
+        receipt = connection.received(is_step_2=is_step_2)
         if update == EMPTY_UPDATE:
+            connection.stored(receipt, whole=True, is_step_2=is_step_2)
             return
         if self.has_past and await self._file.is_past(update):
             connection.close(FILE_DELETED, "it holds what is of an earlier life of the file")
             return
         if connection.read_only:
-            await self._refuse_addition(connection, update)
+            if not await self._refuse_addition(connection, update):
+                connection.stored(receipt, whole=True, is_step_2=is_step_2)
             return
         while self._inbox and self._inbox_bytes + len(update) > self._keeper.inbox_limit:
             self._room_in_inbox.clear()
             await self._room_in_inbox.wait()
         if self.over:
             return
-        self._inbox.append(_Received(connection, update, is_step_2))
+        self._inbox.append(_Received(connection, update, receipt, is_step_2))
         self._inbox_bytes += len(update)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
 
-    async def _refuse_addition(self, connection: Connection, update: bytes) -> None:
-        """Send away a client that adds something and may not. What adds nothing, as the answer of a client that is up
-        to date, is right."""
+    async def _refuse_addition(self, connection: Member, update: bytes) -> bool:
+        """Refuse what a client adds that may not. What adds nothing, as the answer of a client that is up to date, is
+        right: False."""
         try:
-            if await self._file.lacks(update):
-                connection.close(FORBIDDEN, _READ_ONLY, permission_denied(_READ_ONLY))
+            if not await self._file.lacks(update):
+                return False
+            connection.refuse_addition(_READ_ONLY)
         except InvalidUpdate:
             connection.close(INVALID_UPDATE)
+        return True
 
     def tell_awareness(self, states: tuple[AwarenessState, ...]) -> None:
         """Relay awareness to everybody, those who sent it included: it shows them that the connection lives."""
@@ -161,14 +166,27 @@ class Room:
         for connection in self.connections:
             connection.enqueue(message, frame)
 
-    async def greet(self, connection: Connection) -> None:
+    def tell_stateless(self, payload: str) -> None:
+        """Relay what is of no document to those whose protocol has such messages."""
+        for connection in self.connections:
+            connection.tell_stateless(payload)
+
+    async def greet(self, connection: Member) -> None:
         """Ask a new client for what the gateway lacks, and tell it who is there."""
-        connection.enqueue(sync_step_1(await self._file.state_vector()))
+        await self.ask(connection)
+        self.introduce(connection)
+
+    async def ask(self, connection: Member) -> None:
+        """Ask a client for what the gateway lacks."""
+        connection.ask(await self._file.state_vector())
+
+    def introduce(self, connection: Member) -> None:
+        """Tell a new client who is there."""
         states = self.presence.awareness.states()
         if states:
             connection.enqueue(awareness_message(states))
 
-    async def answer_step_1(self, connection: Connection, state_vector: bytes) -> None:
+    async def answer_step_1(self, connection: Member, state_vector: bytes) -> None:
         """Send a client what it lacks, and from then on every version after that."""
         if self.has_past and await self._file.is_replica_of_past(state_vector):
             connection.close(FILE_DELETED, "it holds what is of an earlier life of the file")
@@ -280,19 +298,21 @@ class Room:
     def _heed(self, batch: list[_Received], lacking: tuple[int, ...]) -> None:
         """Ask for the rest those of whose updates a part was left out."""
         incomplete = {batch[index].connection for index in lacking}
-        for received in batch:
+        for index, received in enumerate(batch):
+            whole = index not in lacking
+            received.connection.stored(received.receipt, whole=whole, is_step_2=received.is_step_2)
             if received.is_step_2 and received.connection not in incomplete:
                 received.connection.questions.answered()
         for connection in incomplete:
             if not connection.questions.pending:
                 connection.questions.pending = asyncio.create_task(self._ask(connection))
 
-    async def _ask(self, connection: Connection) -> None:
+    async def _ask(self, connection: Member) -> None:
         """Ask a client for what the gateway lacks. Later again, if the client cannot tell: others may bring it."""
         try:
             await connection.questions.due()
             if not self.over:
-                connection.enqueue(sync_step_1(await self._file.state_vector()))
+                await self.ask(connection)
         except (Problem, StorageError):
             connection.close(TRY_LATER)
         finally:

@@ -11,8 +11,8 @@ from gateway.files.store import Files
 from gateway.presence.presence import Presence
 from gateway.rooms.answers import Answers, Turns
 from gateway.rooms.close_codes import RESTART, TRY_LATER
-from gateway.rooms.connection import Connection
 from gateway.rooms.file import RoomFile
+from gateway.rooms.member import Member
 from gateway.rooms.room import Room
 from storage import Commit, Committed, ProjectHead, Storage
 
@@ -58,12 +58,17 @@ class Rooms:
         self.draining = False
         storage.listen(self._committed, self._missed)
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for one connection more."""
+        return self.connections >= self._connection_limit
+
     def __len__(self) -> int:
         return len(self._rooms)
 
-    async def join(self, project: str, path: str, connection: Connection) -> Room | None:
+    async def join(self, project: str, path: str, connection: Member) -> Room | None:
         """Put a connection into the room of a file; None (and the connection closes) where there is no room for it."""
-        if self.draining or self.connections >= self._connection_limit:
+        if self.draining or self.full:
             connection.close(RESTART if self.draining else TRY_LATER)
             return None
         room = self._rooms.get((project, path))
@@ -86,7 +91,7 @@ class Rooms:
             return None
         return room
 
-    def leave(self, room: Room, connection: Connection) -> None:
+    def leave(self, room: Room, connection: Member) -> None:
         """Take a connection out of its room."""
         if room.connections.pop(connection, connection) is connection:
             return

@@ -13,6 +13,7 @@ _RUN_ELSEWHERE = frozenset(
         "scripts/test",  # by .ci/run; see below
         "npm install yjs",  # the terminal has the packages of tests/yjs
         "npm install y-websocket ws",
+        "npm install @hocuspocus/provider ws",
     ]
 )
 

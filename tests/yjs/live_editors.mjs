@@ -1,6 +1,8 @@
-// Editors: Y.Docs behind stock y-websocket providers. Reads one JSON request a line from stdin, writes one JSON answer a
-// line to stdout, in whatever order they come: {"id", "do", "editor", …} → {"id", "value"} or {"id", "error"}.
+// Editors: Y.Docs behind stock providers, of y-websocket and of Hocuspocus. Reads one JSON request a line from stdin,
+// writes one JSON answer a line to stdout, in whatever order they come: {"id", "do", "editor", …} → {"id", "value"} or
+// {"id", "error"}.
 import * as Y from 'yjs'
+import { HocuspocusProvider, HocuspocusProviderWebsocket } from '@hocuspocus/provider'
 import { WebsocketProvider } from 'y-websocket'
 import WebSocket from 'ws'
 import { createInterface } from 'node:readline'
@@ -8,20 +10,24 @@ import { createInterface } from 'node:readline'
 const editors = new Map()
 
 class Editor {
-  constructor ({ editor, server, room, client, state, text, params, protocols }) {
+  constructor (request) {
+    const { editor, client, state, text } = request
     this.name = editor
     this.doc = new Y.Doc()
     if (client) this.doc.clientID = client
     this.text = this.doc.getText('content')
     if (text) this.text.insert(0, text)
+    this.watchers = new Set()
+    this.open(request, () => { for (const watcher of this.watchers) watcher() }, state)
+  }
+
+  open ({ server, room, params, protocols }, notify, state) {
     this.provider = new WebsocketProvider(server, room, this.doc, {
       WebSocketPolyfill: WebSocket, disableBc: true, maxBackoffTime: 100, connect: false,
       params: params ?? {}, protocols: protocols ?? []
     })
     this.closes = []
     this.ended = null // the code that the provider takes as final
-    this.watchers = new Set()
-    const notify = () => { for (const watcher of this.watchers) watcher() }
     this.provider.on('connection-close', (event) => { if (event) this.closes.push(event.code) })
     this.provider.on('closed', ({ code }) => { this.ended = code })
     for (const name of ['connection-close', 'closed', 'synced', 'status']) this.provider.on(name, notify)
@@ -52,8 +58,59 @@ class Editor {
   }
 }
 
+const sockets = new Map()
+
+class HocuspocusEditor extends Editor {
+  open ({ server, room, socket, token, session }, notify, state) {
+    if (!sockets.has(socket)) {
+      sockets.set(socket, new HocuspocusProviderWebsocket({
+        url: server, WebSocketPolyfill: WebSocket, delay: 100, minDelay: 50, maxDelay: 200
+      }))
+    }
+    this.token = token
+    this.told = [] // reasons, of permissions denied and of documents closed
+    this.stateless = []
+    this.renewals = -1
+    this.provider = new HocuspocusProvider({
+      websocketProvider: sockets.get(socket),
+      name: room,
+      document: this.doc,
+      sessionAwareness: session ?? false,
+      token: async () => { this.renewals += 1; return this.token },
+      onAuthenticationFailed: ({ reason }) => this.told.push(['denied', reason]),
+      onClose: ({ event }) => { if (event.code === 1000) this.told.push(['closed', event.reason]) },
+      onStateless: ({ payload }) => this.stateless.push(payload)
+    })
+    for (const name of ['status', 'synced', 'authenticated', 'authenticationFailed', 'close']) this.provider.on(name, notify)
+    for (const name of ['unsyncedChanges', 'stateless']) this.provider.on(name, notify)
+    this.provider.awareness.on('change', notify)
+    this.doc.on('afterTransaction', notify)
+    if (state !== undefined) this.provider.awareness.setLocalState(state)
+    this.provider.attach()
+  }
+}
+
 const requests = {
-  open: (editor, request) => { editors.set(request.editor, new Editor(request)) },
+  open: (editor, request) => {
+    editors.set(request.editor, new (request.socket === undefined ? Editor : HocuspocusEditor)(request))
+  },
+  // Hocuspocus
+  until_saved: (editor) => editor.until(() => editor.provider.synced && !editor.provider.hasUnsyncedChanges),
+  unsaved: (editor) => editor.provider.unsyncedChanges,
+  until_scope: (editor, { scope }) => editor.until(() => editor.provider.authorizedScope === scope),
+  until_told: async (editor) => { await editor.until(() => editor.told.length > 0); return editor.told.shift() },
+  until_renewed: (editor, { times }) => editor.until(() => editor.renewals >= times && editor.provider.isAuthenticated),
+  send_token: (editor, { token }) => { editor.token = token; return editor.provider.sendToken() },
+  next_token: (editor, { token }) => { editor.token = token },
+  attach_again: (editor) => { editor.provider.detach(); editor.provider.attach() },
+  send_stateless: (editor, { payload }) => editor.provider.sendStateless(payload),
+  broadcast: (editor, { frame }) => editor.provider.configuration.websocketProvider.send(Buffer.from(frame, 'base64')),
+  until_stateless: async (editor) => { await editor.until(() => editor.stateless.length); return editor.stateless.shift() },
+  force_sync: (editor) => editor.provider.forceSync(),
+  sockets: () => sockets.size,
+  cut_socket: (editor) => editor.provider.configuration.websocketProvider.webSocket.terminate(),
+  close_sockets: () => { for (const socket of sockets.values()) socket.destroy(); sockets.clear() },
+  // Both
   synced: (editor) => editor.until(() => editor.provider.synced),
   unsynced: (editor) => editor.until(() => !editor.provider.wsconnected),
   read: (editor) => editor.text.toString(),

@@ -1,0 +1,379 @@
+"""`WS P/hocuspocus`: Hocuspocus' protocol, many documents on one socket. Each document is a member of its room."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.types import Receive, Scope, Send
+
+from gateway.access.audit import Audit
+from gateway.access.guard import OPEN, Access
+from gateway.asgi import frame_writer
+from gateway.rooms.close_codes import (
+    FILE_DELETED,
+    FORBIDDEN,
+    INVALID_PATH,
+    INVALID_UPDATE,
+    RESTART,
+    TOO_LARGE,
+    TRY_LATER,
+    UNAUTHENTICATED,
+)
+from gateway.rooms.connection import Connection
+from gateway.rooms.endpoint import SUBPROTOCOL, Work, author_of, closing_on_problems, heed, refusal_of
+from gateway.rooms.member import Member
+from gateway.rooms.room import Room
+from gateway.rooms.rooms import Rooms
+from gateway.wire.problems import Problem, Unauthenticated
+from gateway.wire.values import path_fault, valid_project_id
+from gateway.yjs.awareness import TooMuchAwareness
+from gateway.yjs.hocuspocus import (
+    CloseMessage,
+    StatelessMessage,
+    TokenMessage,
+    addressed,
+    authenticated,
+    parse,
+    path_of,
+    permission_denied,
+    split_frame,
+    stateless,
+    sync_status,
+    token_request,
+)
+from gateway.yjs.hocuspocus import close as close_message
+from gateway.yjs.messages import MalformedMessage, SyncMessage, UnknownMessage
+
+_MOST_DOCUMENTS = 1000
+"""On one socket."""
+_RENEW_S = 15.0
+"""How long before its credential ends a client is asked for another one."""
+_REASONS = {
+    UNAUTHENTICATED: "there is no credential that counts",
+    FORBIDDEN: "the credential does not reach that far",
+    FILE_DELETED: "the file was deleted",
+    TOO_LARGE: "the document would be too large",
+    INVALID_UPDATE: "the update is invalid",
+}
+
+Check = Callable[[bytes], Awaitable[Access]]
+
+
+class HocuspocusDocument(Member):
+    """One document on a socket: a client of the document's room.
+
+    A provider counts what it has sent and is not stored. Connecting, or a forced sync, sets the count to 1, for the
+    sync step 2 that answers ours; each update adds 1; each `SyncStatus` takes 1 away. So each of these is answered
+    once, after the commit, and a sync step 2 that we ask for beside that is not.
+    """
+
+    __slots__ = (
+        "_access",
+        "_address",
+        "_answered",
+        "_asked",
+        "_closing",
+        "_due",
+        "_left",
+        "_renewal",
+        "_round",
+        "_socket",
+        "_unpaid",
+        "room",
+    )
+
+    def __init__(self, name: str, socket: Connection, limit: int, left: Callable[["HocuspocusDocument"], None]) -> None:
+        self._begin(limit)
+        self._address = addressed(name)
+        self._socket = socket
+        self._left = left
+        self._access: Access | None = None
+        self._renewal: asyncio.TimerHandle | None = None
+        self._closing = 0
+        self._round = 1
+        """Counts how often the provider has set its count."""
+        self._asked = self._answered = 0
+        """Sync steps 1 sent, and steps 2 that have answered them."""
+        self._due = 0
+        """Which of those answers the provider counts."""
+        self._unpaid = 0
+        """Updates that are stored in part, until the client has answered with the rest."""
+        self.room: Room | None = None
+
+    # What it may do
+
+    def allow(self, access: Access, *, author: str | None, read_only: bool, note: Callable[[int], None]) -> None:
+        """Begin, or go on, with a credential."""
+        renewed = access is not self._access
+        if renewed:
+            self._forget_access()
+            self._access = access
+        self.author, self.subject, self.read_only, self.note = author, access.subject, read_only, note
+        self._send(authenticated(read_only=read_only))
+        if not renewed:
+            return
+        access.watch(self._end_access)
+        if access.expires is not None and access.credential is not None:
+            left = access.expires - time.time()
+            loop = asyncio.get_running_loop()
+            self._renewal = loop.call_later(max(left / 2, left - _RENEW_S, 0.0), self._ask_for_token)
+
+    def _ask_for_token(self) -> None:
+        self._send(token_request())
+
+    def _end_access(self) -> None:
+        assert self._access is not None
+        self.close(UNAUTHENTICATED, f"the credential has {'expired' if self._access.ended == 'expired' else 'ended'}")
+
+    def _forget_access(self) -> None:
+        if self._access is not None:
+            self._access.unwatch(self._end_access)
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
+
+    def end(self) -> None:
+        """It has left its room, or is about to."""
+        self._closing = self._closing or RESTART
+        self._forget_access()
+        self._forget_versions()
+        self._ask_nothing_more()
+
+    # As a client of its room
+
+    @property
+    def closing(self) -> bool:
+        return self._closing != 0 or self._socket.closing
+
+    def enqueue(self, message: bytes, frame: bytes | None = None) -> None:
+        """As `Member.enqueue`; `frame` is of a message without a name, and of no use here."""
+        self._send(message)
+
+    def _send(self, message: bytes) -> None:
+        if not self._closing:
+            self._socket.enqueue(self._address + message)
+
+    def close(self, code: int, reason: str = "", last: bytes = b"") -> None:
+        """End the document for good; the socket, with all its documents, where the client is to come back: a provider
+        connects again by itself only then."""
+        if self._closing:
+            return
+        if code in (RESTART, TRY_LATER):
+            self._socket.close(code, reason)
+            return
+        told = f"{code}: {reason or _REASONS[code]}"
+        if code in (UNAUTHENTICATED, FORBIDDEN):
+            self._send(permission_denied(told))
+        self._send(close_message(told))
+        self._closing = code
+        self._forget_versions()
+        asyncio.get_running_loop().call_soon(self._left, self)  # the room may be telling all of its clients just now
+
+    def refuse_addition(self, reason: str) -> None:
+        """Say that it is not stored: the provider's count stays, and the document stays readable."""
+        self._send(sync_status(saved=False))
+
+    def tell_stateless(self, payload: str) -> None:
+        self._send(stateless(payload))
+
+    # What is stored
+
+    def ask(self, state_vector: bytes) -> None:
+        self._asked += 1
+        super().ask(state_vector)
+
+    def begin_round(self) -> None:
+        """The provider has sent its sync step 1, and counts from 1."""
+        self._round += 1
+        self._unpaid = 0
+        self._due = 0
+
+    def ask_for_all(self) -> None:
+        """What answers the question that follows is what the provider counts."""
+        self._due = self._asked + 1
+
+    def received(self, *, is_step_2: bool) -> int:
+        if is_step_2:
+            self._answered += 1
+            return self._round if self._answered == self._due else 0
+        return self._round
+
+    def stored(self, receipt: int, *, whole: bool, is_step_2: bool) -> None:
+        paid = 0
+        if receipt and receipt == self._round:
+            if whole:
+                paid = 1
+            else:
+                self._unpaid += 1
+        if whole and is_step_2:
+            paid, self._unpaid = paid + self._unpaid, 0
+        for _ in range(paid):
+            self._send(sync_status(saved=True))
+
+
+class HocuspocusEndpoint:
+    """The ASGI endpoint of Hocuspocus' protocol."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        chosen = {"subprotocol": SUBPROTOCOL} if SUBPROTOCOL in scope.get("subprotocols", ()) else {}
+        await send({"type": "websocket.accept", **chosen})
+        socket = Connection(send, self._rooms.queue_limit, write_frame=frame_writer(scope))
+        client = _Client(self._rooms, socket, scope)
+        try:
+            await client.serve(receive)
+        except asyncio.CancelledError:
+            if not socket.closing:
+                raise  # the server ends us, not the connection itself
+        finally:
+            client.leave_all()
+            await socket.end()
+
+
+class _Client:
+    """One socket, and the documents that are open on it."""
+
+    def __init__(self, rooms: Rooms, socket: Connection, scope: Scope) -> None:
+        self._rooms = rooms
+        self._socket = socket
+        self._scope = scope
+        self._project: str = scope["path_params"]["project"]
+        self._documents: dict[str, HocuspocusDocument] = {}
+
+    async def serve(self, receive: Receive) -> None:
+        work = Work()
+        while (message := await receive())["type"] != "websocket.disconnect":
+            frame, sent = message.get("bytes") or b"", self._socket.sent
+            listeners = await self._take(frame) if self._socket.accepts_updates else 0
+            await work.done(len(frame) + self._socket.sent - sent, listeners)
+
+    def leave_all(self) -> None:
+        for name in list(self._documents):
+            self._leave(name)
+
+    async def _take(self, frame: bytes) -> int:
+        """Do what a frame says; returns how many listen to its document. What is none of the protocol is ignored, as is
+        what is said of a document that is not open: a provider says it again in its sync, once it is."""
+        try:
+            name, message = split_frame(frame)
+            document = self._documents.get(name)
+            if document is not None and document.closing and not self._socket.closing:
+                self._leave(name)
+                document = None
+            if document is None or document.room is None:
+                await self._begin(name, message)
+                return 0
+            with closing_on_problems(document):
+                await self._heed(name, document, document.room, message)
+            return len(document.room.connections)
+        except (UnknownMessage, MalformedMessage, TooMuchAwareness):
+            self._rooms.ignored += 1
+            return 0
+
+    async def _begin(self, name: str, message: bytes) -> None:
+        """Open a document with the credential of its first message."""
+        token = parse(message)
+        if not isinstance(token, TokenMessage):
+            raise UnknownMessage("the document is not open")
+        path = path_of(name)
+        access = await self._access(token.token)
+        refusal = access if isinstance(access, str) else self._refusal(path, access)
+        if isinstance(access, str) or refusal is not None:
+            self._socket.enqueue(addressed(name) + permission_denied(refusal or ""))
+            return
+        document = HocuspocusDocument(name, self._socket, self._rooms.queue_limit, lambda gone: self._gone(name, gone))
+        self._documents[name] = document
+        self._allow(document, path, access)
+        with closing_on_problems(document):
+            document.room = await self._rooms.join(self._project, path, document)
+        if document.room is None:
+            self._documents.pop(name, None)
+            document.end()
+        elif self._documents.get(name) is not document:  # its credential ended meanwhile
+            self._rooms.leave(document.room, document)
+        else:
+            document.room.introduce(document)
+
+    async def _heed(self, name: str, document: HocuspocusDocument, room: Room, message: bytes) -> None:
+        match parse(message):
+            case TokenMessage(token):
+                await self._renew(name, document, token)
+            case CloseMessage():
+                self._leave(name)
+            case StatelessMessage(payload, "all"):
+                room.tell_stateless(payload)
+            case StatelessMessage():
+                pass  # for a hook of the application's own server
+            case SyncMessage("step_1", state_vector):
+                document.begin_round()
+                await room.answer_step_1(document, state_vector)
+                document.ask_for_all()
+                await room.ask(document)
+            case said:
+                await heed(room, document, said)
+
+    async def _renew(self, name: str, document: HocuspocusDocument, token: str) -> None:
+        path = path_of(name)
+        access = await self._access(token)
+        if isinstance(access, str):
+            document.close(UNAUTHENTICATED, access.partition(": ")[2])
+        elif (view := access.view(self._project)) is None or not view.sees(path):
+            document.close(FORBIDDEN)
+        else:
+            self._allow(document, path, access)
+
+    def _allow(self, document: HocuspocusDocument, path: str, access: Access) -> None:
+        view = access.view(self._project)
+        audit: Audit | None = self._scope.get("gateway.audit")
+
+        def note(version: int) -> None:
+            if audit is not None:
+                audit.note("write", access, project=self._project, path=path, version=version)
+
+        author = author_of(self._scope, access, view)
+        document.allow(access, author=author, read_only=view is None or not view.may("write"), note=note)
+
+    async def _access(self, token: str) -> Access | str:
+        """What a token proves; without one, what the request that opened the socket did. Else why it is nothing."""
+        check: Check | None = self._scope.get("gateway.check")
+        if check is None:
+            return OPEN
+        if not token:
+            access: Access | None = self._scope["gateway.access"]
+            if access is not None and access.counts:
+                return access
+            code, reason = refusal_of(self._scope)
+            return f"{code}: {reason}"
+        try:
+            return await check(token.encode())
+        except Unauthenticated as problem:
+            return f"{UNAUTHENTICATED}: {problem.detail}"
+        except Problem as problem:
+            return f"{TRY_LATER}: {problem.detail}"
+
+    def _refusal(self, path: str, access: Access) -> str | None:
+        """Why a document is not opened."""
+        fault = path_fault(path) if valid_project_id(self._project) else "not a project"
+        if fault is not None:
+            return f"{INVALID_PATH}: {fault}"
+        view = access.view(self._project)
+        if view is None or not view.sees(path):
+            return f"{FORBIDDEN}: {_REASONS[FORBIDDEN]}"
+        if len(self._documents) >= _MOST_DOCUMENTS:
+            return f"{TRY_LATER}: more than {_MOST_DOCUMENTS} documents on one socket"
+        if self._rooms.full:
+            return f"{TRY_LATER}: too many documents are open"
+        return None
+
+    def _gone(self, name: str, document: HocuspocusDocument) -> None:
+        if self._documents.get(name) is document:
+            self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        document = self._documents.pop(name)
+        document.end()
+        if document.room is not None:
+            self._rooms.leave(document.room, document)

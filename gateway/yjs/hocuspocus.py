@@ -1,0 +1,128 @@
+"""Messages of Hocuspocus' protocol (npm `@hocuspocus/provider` 4) as bytes. Pure.
+
+A frame is the name of a document and a message. Sync and awareness are the messages of y-websocket; the others are
+here. The name that a provider sends may have the id of a session after a NUL: several providers of one document on one
+socket are told apart by it.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from gateway.yjs.lib0 import MalformedUpdate, Reader, var_bytes, var_uint
+from gateway.yjs.messages import (
+    SYNC,
+    AwarenessMessage,
+    MalformedMessage,
+    QueryAwareness,
+    SyncMessage,
+    UnknownMessage,
+    parse_message,
+)
+
+AUTH, SYNC_REPLY, STATELESS, BROADCAST, CLOSE, SYNC_STATUS = 2, 4, 5, 6, 7, 8
+TOKEN, PERMISSION_DENIED, AUTHENTICATED = range(3)
+LONGEST_NAME = 4096
+"""Bytes, with the id of the session: of a longer one it is not even told that it is none."""
+
+
+class TokenMessage(Struct, frozen=True):
+    """The credential of a client; empty: it has none to show."""
+
+    token: str
+
+
+class StatelessMessage(Struct, frozen=True):
+    """What an application says beside the document. `to`: its server's hook, or everybody in the document."""
+
+    payload: str
+    to: Literal["server", "all"]
+
+
+class CloseMessage(Struct, frozen=True):
+    """The client leaves the document; the socket stays."""
+
+
+Message = SyncMessage | AwarenessMessage | QueryAwareness | TokenMessage | StatelessMessage | CloseMessage
+
+
+def split_frame(frame: bytes) -> tuple[str, bytes]:
+    """The name, and the message for the document of that name.
+
+    Raises:
+        UnknownMessage, MalformedMessage
+    """
+    if len(frame) < 2:
+        raise UnknownMessage("it has no name")  # a pong of the protocol is one byte
+    try:
+        reader = Reader(frame)
+        name = reader.text()
+    except MalformedUpdate as error:
+        raise MalformedMessage(str(error)) from None
+    if reader.position > LONGEST_NAME:
+        raise MalformedMessage("the name is too long")
+    return name, frame[reader.position :]
+
+
+def path_of(name: str) -> str:
+    """The document that a name is of, without the session."""
+    return name.partition("\0")[0]
+
+
+def parse(message: bytes) -> Message:
+    """A message of a client, without the name.
+
+    Raises:
+        UnknownMessage, MalformedMessage, MalformedStateVector
+    """
+    if not message:
+        raise UnknownMessage("it is empty")
+    try:
+        reader = Reader(message)
+        match reader.unsigned():
+            case 2:
+                if reader.unsigned() != TOKEN:
+                    raise UnknownMessage("only a server says that")
+                return TokenMessage(reader.text())
+            case 4:
+                return parse_message(var_uint(SYNC) + message[reader.position :])
+            case 5:
+                return StatelessMessage(reader.text(), "server")
+            case 6:
+                return StatelessMessage(reader.text(), "all")
+            case 7:
+                return CloseMessage()
+            case _:
+                return parse_message(message)
+    except MalformedUpdate as error:
+        raise MalformedMessage(str(error)) from None
+
+
+def addressed(name: str) -> bytes:
+    """What a frame for the document of a name begins with; the message follows."""
+    return var_bytes(name.encode())
+
+
+def token_request() -> bytes:
+    return var_uint(AUTH) + var_uint(TOKEN)
+
+
+def permission_denied(reason: str) -> bytes:
+    return var_uint(AUTH) + var_uint(PERMISSION_DENIED) + var_bytes(reason.encode())
+
+
+def authenticated(*, read_only: bool) -> bytes:
+    return var_uint(AUTH) + var_uint(AUTHENTICATED) + var_bytes(b"readonly" if read_only else b"read-write")
+
+
+def stateless(payload: str) -> bytes:
+    return var_uint(STATELESS) + var_bytes(payload.encode())
+
+
+def close(reason: str) -> bytes:
+    return var_uint(CLOSE) + var_bytes(reason.encode())
+
+
+def sync_status(*, saved: bool) -> bytes:
+    """Whether one update of the client is stored."""
+    return var_uint(SYNC_STATUS) + var_uint(int(saved))
