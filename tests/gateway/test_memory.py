@@ -25,8 +25,8 @@ def test_memory_is_trimmed_once_much_is_free_and_no_more_becomes_free() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="asks glibc")
 def test_the_c_library_tells_what_is_free() -> None:
     map_large_buffers()
-    before = free_bytes()
     pieces = [bytes(100_000) for _ in range(1000)]
+    before = free_bytes()
     pieces = pieces[::2]
     free = free_bytes()
     assert free - before > 40 * _MB
