@@ -54,6 +54,9 @@ class Sender(Protocol):
 
     url: str
 
+    async def identity(self, path: str) -> dict[str, str]:
+        """The headers that say who is asking."""
+
     async def send(
         self,
         method: str,

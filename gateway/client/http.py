@@ -155,6 +155,15 @@ class GatewayClient:
             raise error_from(answer)
         return answer
 
+    async def identity(self, path: str) -> dict[str, str]:
+        """The headers that say who is asking, for a connection that is no request."""
+        request = self._http.build_request("GET", path)
+        if self._http.auth is not None:
+            flow = self._http.auth.async_auth_flow(request)
+            request = await anext(flow)
+            await flow.aclose()
+        return {name: request.headers[name] for name in ("Authorization", "X-Author") if name in request.headers}
+
     async def open(self, path: str, *, headers: Mapping[str, str | None], params: Mapping[str, Any]) -> httpx.Response:
         """GET an answer without end: only its head is read, and the caller closes it and limits its time.
 

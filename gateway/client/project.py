@@ -22,6 +22,7 @@ from gateway.client.errors import UnexpectedAnswer, problem_from
 from gateway.client.hooks import HookRequests
 from gateway.client.paths import checked_path, project_path, quoted_path
 from gateway.client.policy import PollSettings
+from gateway.client.room import Room
 from gateway.client.sessions import SessionRequests
 from gateway.wire.changes import FeedAnswer, StatusAnswer, StatusQuestion, SyncAnswer, SyncRequest
 from gateway.wire.files import (
@@ -321,6 +322,10 @@ class Project(SessionRequests, HookRequests):
         except msgspec.DecodeError as error:
             raise UnexpectedAnswer(answer.status_code, str(error)) from error
         return msgspec.structs.replace(synced, results={path: _result(each) for path, each in synced.results.items()})
+
+    def room(self, path: str) -> Room:
+        """The room of a file, for pycrdt's `Provider`. It connects when its `async with` begins."""
+        return Room(self._sender, f"{self._path}/ws/{quoted_path(path)}", path)
 
     # The past
 

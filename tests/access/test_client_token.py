@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import httpx
+import pycrdt
 import pytest
 
 from gateway.client import GatewayClient
@@ -97,3 +98,19 @@ def test_the_feed_goes_on_over_the_end_of_tokens(guarded: GatewayProcess, name: 
 @pytest.mark.parametrize("token", ["", "ygw_a_b", "a.b.c", "a..c", "a.e30.c", "a.bnVsbA.c"])
 def test_a_token_that_does_not_say_when_it_ends_does_not_end(token: str) -> None:
     assert expiry_of(token) == float("inf")
+
+
+def test_a_room_is_entered_with_the_clients_token(guarded: GatewayProcess, name: str) -> None:
+    async def work() -> None:
+        async with GatewayClient(guarded.url, token=lambda: bearer(projects={name: "write"})) as client:
+            await client.project(name).put_text("a.md", "text")
+            doc: pycrdt.Doc[Any] = pycrdt.Doc()
+            async with client.project(name).room("a.md") as room, pycrdt.Provider(doc, room) as provider:
+                async with asyncio.timeout(60):
+                    await provider.synced.wait()
+            assert str(doc.get("content", type=pycrdt.Text)) == "text"
+        async with GatewayClient(guarded.url, token="ygw_wrong") as client, client.project(name).room("a.md") as room:
+            with pytest.raises(NoAnswer, match="4401"):
+                await room.recv()
+
+    asyncio.run(work())
