@@ -39,6 +39,22 @@ class Provider(Editor):
         count: int = self._do("unsaved")
         return count
 
+    def keep_typing(self, text: str) -> None:
+        """Type a key of `text` whenever all is saved, over and over."""
+        self._do("keep_typing", text=text)
+
+    @property
+    def saved(self) -> str:
+        """Its text when all was saved last."""
+        text: str = self._do("saved")
+        return text
+
+    def until_saved_length(self, length: int) -> None:
+        self._do("until_saved_length", length=length)
+
+    def stop_typing(self) -> None:
+        self._do("stop_typing")
+
     def until_scope(self, scope: str) -> None:
         self._do("until_scope", scope=scope)
 

@@ -96,6 +96,21 @@ const requests = {
   },
   // Hocuspocus
   until_saved: (editor) => editor.until(() => editor.provider.synced && !editor.provider.hasUnsyncedChanges),
+  // Types on whenever all is saved, until `stop_typing`; `saved` is the text at the last such moment.
+  keep_typing: (editor, { text }) => {
+    editor.saved = ''
+    let at = 0
+    editor.onSaved = () => {
+      if (!editor.provider.synced || editor.provider.hasUnsyncedChanges) return
+      editor.saved = editor.text.toString()
+      setImmediate(() => { if (editor.onSaved) editor.text.insert(editor.text.length, text[at++ % text.length]) })
+    }
+    editor.provider.on('unsyncedChanges', editor.onSaved)
+    editor.onSaved()
+  },
+  saved: (editor) => editor.saved,
+  until_saved_length: (editor, { length }) => editor.until(() => editor.saved.length >= length),
+  stop_typing: (editor) => { editor.provider.off('unsyncedChanges', editor.onSaved); editor.onSaved = undefined },
   unsaved: (editor) => editor.provider.unsyncedChanges,
   until_scope: (editor, { scope }) => editor.until(() => editor.provider.authorizedScope === scope),
   until_told: async (editor) => { await editor.until(() => editor.told.length > 0); return editor.told.shift() },
