@@ -1,5 +1,6 @@
 """How much a project may hold: files, and bytes of what is stored of them (GATEWAY_PROJECT_FILES, _BYTES)."""
 
+import asyncio
 from collections.abc import Iterable
 
 from gateway.wire.problems import QuotaExceeded
@@ -14,8 +15,10 @@ class _Holding:
     def __init__(self) -> None:
         self.files: dict[str, int] = {}
         self.bytes = 0
-        self.heard: set[str] | None = set()
-        """The files that were heard of while the others are read; None: all are known."""
+        self.heard: set[str] | None = None
+        """The files that were heard of, while the others are read."""
+        self.read = asyncio.Event()
+        """All are known."""
 
     def put(self, path: str, size: int | None) -> None:
         """A file has so many bytes now; None: it was deleted."""
@@ -46,16 +49,27 @@ class Quotas:
 
     async def look(self, project: str) -> None:
         """Learn what a project holds, before something is added to it."""
-        if project in self._known or not (self._files or self._bytes):
+        if not (self._files or self._bytes):
+            return
+        known = self._known.get(project)
+        if known is not None:
+            await known.read.wait()
             return
         while len(self._known) >= _PROJECTS:
             del self._known[next(iter(self._known))]
         holding = self._known[project] = _Holding()  # known before it is read: what is committed meanwhile is heard of
-        assert holding.heard is not None
-        async for head in self._storage.files(project):
-            if head.path not in holding.heard and not head.deleted:
-                holding.put(head.path, head.size)
-        holding.heard = None
+        heard = holding.heard = set()
+        try:
+            async for head in self._storage.files(project):
+                if head.path not in heard and not head.deleted:
+                    holding.put(head.path, head.size)
+        except BaseException:
+            if self._known.get(project) is holding:
+                del self._known[project]
+            raise
+        finally:
+            holding.heard = None
+            holding.read.set()
 
     def require(self, project: str, additions: Iterable[tuple[str, int]]) -> None:
         """Raises QuotaExceeded where files (by path, with the bytes that are added to each) do not fit any more."""

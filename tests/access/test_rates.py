@@ -1,6 +1,7 @@
 """Limits of what one client asks for, and of what a project may hold."""
 
 import base64
+import concurrent.futures
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,13 @@ def test_a_project_holds_so_many_bytes_and_no_more(limited: GatewayProcess, name
         assert ann.write("a.md", "x" * 3100).status_code == 200
         assert ann.delete("/files/a.md").status_code == 204
         assert ann.write("b.md", "y" * 3000).status_code == 201
+
+
+def test_many_first_writes_at_once_are_counted_too(limited: GatewayProcess, name: str) -> None:
+    with (
+        _ann(limited, name, "at-once") as ann,
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+    ):
+        statuses = set(pool.map(lambda number: ann.write(f"{number}.md", "x").status_code, range(8)))
+        assert statuses <= {201, 507}  # what is not stored yet is not counted
+        assert told(ann.write("last.md", "x")) == (507, "quota_exceeded")
