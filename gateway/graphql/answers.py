@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 import structlog
 from graphql import GraphQLError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionResult
 
 from gateway.http.requests import json_bytes
-from gateway.wire.problems import Problem, problem_from_storage
+from gateway.wire.problems import InvalidBody, Problem, problem_from_storage
 from storage import StorageError
 
 _log = structlog.get_logger("gateway.graphql")
@@ -65,5 +66,9 @@ def _problem(error: Exception) -> Problem:
         return error
     if isinstance(error, StorageError):
         return problem_from_storage(error)
+    if isinstance(error, CannotGetOperationTypeError):
+        return InvalidBody(error.as_http_error_reason())
+    if isinstance(error, InvalidOperationTypeError):
+        return InvalidBody("a mutation is done by POST")
     _log.error("GraphQL request failed", exc_info=error)
     return Problem("the failure was logged; please report it")

@@ -37,7 +37,6 @@ T = TypeVar("T")
 
 _TOLD_TOGETHER = 100
 """One turn of the loop for all would let everybody else wait for it."""
-_ANY = frozenset(OperationType)
 
 
 class Question(Struct, frozen=True):
@@ -49,9 +48,11 @@ class Question(Struct, frozen=True):
 
 
 class Asker(Struct, frozen=True):
-    """Who asks it."""
+    """Who asks it, and how."""
 
     access: Access
+    may_write: bool = True
+    """Whether mutations are done: a GET of any page must not write."""
     audit: Audit | None = None
     named: bytes | None = None
     """The `X-Author` of the request."""
@@ -196,12 +197,13 @@ class Execution:
     async def _execute(self) -> None:
         asker, question = self._asker, self._question
         caller = Caller(self._executions.services, asker.access, asker.audit, asker.named, self)
+        refused = frozenset() if asker.may_write else frozenset([OperationType.MUTATION])
         results = await schema.stream(
             question.query,
             variable_values=question.variables,
             context_value=caller,
             operation_name=question.operation_name,
-            allowed_operation_types=_ANY,
+            allowed_operation_types=frozenset(OperationType) - refused,
         )
         async with contextlib.aclosing(results):
             await self._send(results)

@@ -57,13 +57,14 @@ class OverHttp:
         access = access_of(scope)
         request = Request(scope, receive)
         question = await self._question(request)
-        asker = Asker(access, scope.get("gateway.audit"), header_bytes(request, b"x-author"))
+        may_write = request.method == "POST"
+        asker = Asker(access, may_write, scope.get("gateway.audit"), header_bytes(request, b"x-author"))
         accept = header(request, b"accept")
         media_type = prefers(accept, (RESULT, *_OFFERS) if RESULT in (accept or "") else _OFFERS)
         if media_type == EVENTS:
             await _EventStream(self._executions, access, send).serve(question, asker, receive)
             return
-        response = await self._answer(question, asker, request.method, media_type)
+        response = await self._answer(question, asker, media_type)
         await response(scope, receive, send)
 
     async def _question(self, request: Request) -> Question:
@@ -81,7 +82,7 @@ class OverHttp:
             raise InvalidBody("`query` is missing")
         return Question(body.query, _given(body.variables), _given(body.operationName))
 
-    async def _answer(self, question: Question, asker: Asker, method: str, media_type: str) -> Response:
+    async def _answer(self, question: Question, asker: Asker, media_type: str) -> Response:
         caller = Caller(self._executions.services, asker.access, asker.audit, asker.named)
         try:
             result: ExecutionResult = await schema.execute(
@@ -89,14 +90,14 @@ class OverHttp:
                 variable_values=question.variables,
                 context_value=caller,
                 operation_name=question.operation_name,
-                allowed_operation_types=_ALL if method == "POST" else _READS,
+                allowed_operation_types=_ALL if asker.may_write else _READS,
             )
         except (MissingQueryError, CannotGetOperationTypeError) as error:
             detail = error.as_http_error_reason() if isinstance(error, CannotGetOperationTypeError) else "no query"
             return Response(problem_result(InvalidBody(detail)), _refused(media_type), media_type=media_type)
         except InvalidOperationTypeError as error:
             if error.operation_type is OperationType.MUTATION:
-                raise MethodNotAllowed(method, ["POST"]) from None
+                raise MethodNotAllowed("GET", ["POST"]) from None
             raise InvalidBody("subscriptions are answered with `Accept: text/event-stream`, or by WebSocket") from None
         status = _refused(media_type) if is_request_error(result) else 200
         return Response(result_bytes(result), status, media_type=media_type)

@@ -143,7 +143,7 @@ class _Socket:
             raise _Close(_TRY_LATER, problem.detail) from None
         self._access = access
         named = next((value for name, value in self._scope["headers"] if name == b"x-author"), None)
-        self._asker = Asker(access, self._scope.get("gateway.audit"), named)
+        self._asker = Asker(access, True, self._scope.get("gateway.audit"), named)
         access.watch(self._expire)
         await self.send_text('{"type":"connection_ack"}')
 

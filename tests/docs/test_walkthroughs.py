@@ -14,13 +14,23 @@ _RUN_ELSEWHERE = frozenset(
         "npm install yjs",  # the terminal has the packages of tests/yjs
         "npm install y-websocket ws",
         "npm install @hocuspocus/provider ws",
+        "npm install graphql graphql-ws ws",
     ]
 )
 
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "docs/api.md", "docs/live.md", "docs/client.md", "docs/storage.md", "docs/turns.md", "docs/push.md"],
+    [
+        "README.md",
+        "docs/api.md",
+        "docs/live.md",
+        "docs/client.md",
+        "docs/storage.md",
+        "docs/turns.md",
+        "docs/graphql.md",
+        "docs/push.md",
+    ],
 )
 def test_every_command_works_and_prints_what_is_shown(
     name: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -147,6 +147,8 @@ def test_other_methods_are_refused(asker: Asker, method: str) -> None:
 def test_a_mutation_is_not_done_by_get_nor_under_a_condition(asker: Asker, name: str) -> None:
     mutation = f'mutation {{ putText(project: "{name}", path: "a.md", text: "x") {{ version }} }}'
     assert asker.get(PATH, params={"query": mutation}).status_code == 405
+    streamed = asker.get(PATH, params={"query": mutation}, headers={"Accept": "text/event-stream"})
+    assert "invalid_body" in streamed.text
     answer = asker.post(PATH, json={"query": mutation}, headers={"If-Match": '"x"'})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")
     assert asker.post(PATH, content=json.dumps({"query": mutation})).status_code == 415

@@ -253,7 +253,11 @@ def test_many_operations_on_one_socket(shared_gateway: GatewayProcess, project: 
         assert next(messages)["payload"] == {"data": {"project": {"id": name}}}
         assert next(messages) == {"id": "2", "type": "complete"}
         _subscribe(socket, "3", "{ nonsense }")
-        assert [next(messages)[key] for key in ("type",)] == ["error"]
+        assert next(messages)["type"] == "error"
+        named = {"query": "query A { __typename } query B { __typename }", "operationName": "C"}
+        socket.send(json.dumps({"type": "subscribe", "id": "4", "payload": named}))
+        (error,) = next(messages)["payload"]
+        assert error["extensions"]["code"] == "invalid_body"
         socket.send('{"type":"complete","id":"1"}')
         _subscribe(socket, "1", query, p=name, path="b.md")
         _put(project, "a.md", "two")
@@ -290,6 +294,23 @@ def test_an_identifier_is_used_once_at_a_time(shared_gateway: GatewayProcess, pr
         _subscribe(socket, "1", query, p=name)
         _subscribe(socket, "1", query, p=name)
         assert _closed(socket) == 4409
+
+
+def test_a_socket_has_so_many_operations_at_once(
+    shared_gateway: GatewayProcess, project: httpx.Client, name: str
+) -> None:
+    _put(project, "a.md", "one")
+    query = 'subscription ($p: String!) { file(project: $p, path: "a.md") { version } }'
+    with _open(shared_gateway) as socket:
+        for number in range(100):
+            _subscribe(socket, str(number), query, p=name)
+        messages = _messages(socket)
+        told = [next(messages) for _ in range(101)]
+        assert {message.get("id") for message in told} == {None, *map(str, range(100))}
+        _put(project, "a.md", "two")
+        assert {next(messages)["payload"]["data"]["file"]["version"] for _ in range(100)} == {2}
+        _subscribe(socket, "more", query, p=name)
+        assert _closed(socket) == 4400
 
 
 def test_another_protocol_is_not_accepted(shared_gateway: GatewayProcess) -> None:
