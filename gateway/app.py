@@ -292,7 +292,7 @@ def _assemble(
     for each in (file_routes, changes, turn_routes, sync, history, here, access, reader_routes, system):
         operations += operations_of(each)
     room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms, hub.waiters.connected))
-    hocuspocus = WebSocketRoute(_HOCUSPOCUS_PATH, HocuspocusEndpoint(rooms))
+    hocuspocus = WebSocketRoute(_HOCUSPOCUS_PATH, HocuspocusEndpoint(rooms, hub.waiters.connected))
     services = Services(
         hub,
         files,

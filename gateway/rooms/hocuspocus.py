@@ -1,9 +1,11 @@
 """`WS P/hocuspocus`: Hocuspocus' protocol, many documents on one socket. Each document is a member of its room."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
+from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from gateway.access.audit import Audit
@@ -24,6 +26,7 @@ from gateway.rooms.endpoint import SUBPROTOCOL, Work, author_of, closing_on_prob
 from gateway.rooms.member import Member
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
+from gateway.watch.connected import Connected
 from gateway.wire.problems import Problem, Unauthenticated
 from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.awareness import TooMuchAwareness
@@ -79,6 +82,7 @@ class HocuspocusDocument(Member):
         "_round",
         "_socket",
         "_unpaid",
+        "held",
         "room",
     )
 
@@ -87,6 +91,8 @@ class HocuspocusDocument(Member):
         self._address = addressed(name)
         self._socket = socket
         self._left = left
+        self.held = contextlib.ExitStack()
+        """Left when the document ends."""
         self._access: Access | None = None
         self._renewal: asyncio.TimerHandle | None = None
         self._closing = 0
@@ -135,6 +141,7 @@ class HocuspocusDocument(Member):
     def end(self) -> None:
         """It has left its room, or is about to."""
         self._closing = self._closing or RESTART
+        self.held.close()
         self._forget_access()
         self._forget_versions()
         self._ask_nothing_more()
@@ -214,15 +221,16 @@ class HocuspocusDocument(Member):
 class HocuspocusEndpoint:
     """The ASGI endpoint of Hocuspocus' protocol."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, connected: Connected) -> None:
         self._rooms = rooms
+        self._connected = connected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         chosen = {"subprotocol": SUBPROTOCOL} if SUBPROTOCOL in scope.get("subprotocols", ()) else {}
         await send({"type": "websocket.accept", **chosen})
         socket = Connection(send, self._rooms.queue_limit, write_frame=frame_writer(scope))
-        client = _Client(self._rooms, socket, scope)
+        client = _Client(self._rooms, self._connected, socket, scope)
         try:
             await client.serve(receive)
         except asyncio.CancelledError:
@@ -236,8 +244,11 @@ class HocuspocusEndpoint:
 class _Client:
     """One socket, and the documents that are open on it."""
 
-    def __init__(self, rooms: Rooms, socket: Connection, scope: Scope) -> None:
+    def __init__(self, rooms: Rooms, connected: Connected, socket: Connection, scope: Scope) -> None:
         self._rooms = rooms
+        self._connected = connected
+        self._name = QueryParams(scope["query_string"]).get("client")
+        """What it is called where push messages go to it."""
         self._socket = socket
         self._scope = scope
         self._project: str = scope["path_params"]["project"]
@@ -286,6 +297,7 @@ class _Client:
             return
         document = HocuspocusDocument(name, self._socket, self._rooms.queue_limit, lambda gone: self._gone(name, gone))
         self._documents[name] = document
+        document.held.enter_context(self._connected.held(self._project, self._name))
         self._allow(document, path, access)
         with closing_on_problems(document):
             document.room = await self._rooms.join(self._project, path, document)

@@ -13,6 +13,7 @@ import websockets
 from gateway.app import create_app
 from gateway.settings import Settings
 from gateway.watch.connected import Connected
+from gateway.yjs.hocuspocus import addressed
 from tests.readers.test_webhooks import run
 from tests.support.in_process import serve
 
@@ -52,5 +53,13 @@ def test_streams_and_rooms_count_for_as_long_as_they_are_open(tmp_path: Path, mo
                 assert seen[2:] == [("demo", "c2", True)]
             await left.wait()
             assert seen[3:] == [("demo", "c2", False)]
+            left.clear()
+            async with websockets.connect(f"{url}/hocuspocus?client=c3") as documents:
+                await documents.send(addressed("a.md") + b"\x02\x00\x00")
+                await documents.recv()
+                assert seen[4:] == [("demo", "c3", True)]
+                await documents.send(addressed("a.md") + b"\x07")
+                await left.wait()
+                assert seen[5:] == [("demo", "c3", False)]
 
     run(work)
