@@ -51,8 +51,8 @@ class Access:
         "expires",
         "grant",
         "name",
+        "noted_until",
         "subject",
-        "used_hour",
     )
 
     def __init__(
@@ -71,8 +71,8 @@ class Access:
         self.name = name
         self.expires = expires
         self.ended: End | None = None
-        self.used_hour = 0
-        """When the use of its token was noted last, in hours since 1970."""
+        self.noted_until = 0.0
+        """Up to when the use of its token need not be noted again, in seconds since 1970."""
         self._clock = clock
         self._views: dict[str, View | None] = {}
         self._watchers: dict[Callable[[], None], None] = {}
@@ -247,11 +247,13 @@ class Guard:
         access = self._known.get(credential)
         if access is None:
             return None
-        if not access.counts:
+        now = self._clock()  # asked once: every request comes through here
+        if access.ended is not None or (access.expires is not None and access.expires <= now):
+            access.end("expired")
             del self._known[credential]
             return None
-        if access.used_hour != (hour := int(self._clock() // 3600)):
-            self._note(access, hour)
+        if now >= access.noted_until:
+            self._note(access, int(now // 3600))
         return access
 
     async def check(self, credential: bytes) -> Access:
@@ -369,7 +371,7 @@ class Guard:
         self._note(access, int(self._clock() // 3600))
 
     def _note(self, access: Access, hour: int) -> None:
-        access.used_hour = hour
+        access.noted_until = (hour + 1) * 3600.0
         if access.credential is not None and not _is_web_token(access.credential):
             self._used[access.credential] = hour * 3_600_000
 
