@@ -24,6 +24,7 @@ QUESTIONS = (
     "browser",
     "stalls",
     "subscribers",
+    "readers",
     "soak",
 )
 
