@@ -168,7 +168,7 @@ def test_no_number_is_too_large_for_an_answer(shared_gateway: GatewayProcess, sh
     shared_project.put("/files/a", content="one", headers=_PLAIN)
     session = shared_project.post("/sessions", json={}).json()["id"]
     turn = shared_project.post(f"/sessions/{session}/turns", json={"prompt": ""}).json()["id"]
-    names = {"path": "a", "session": session, "turn": turn, "client_id": "7", "token": "x"}
+    names = {"path": "a", "session": session, "turn": turn, "client_id": "7", "token": "x", "hook": "x", "client": "x"}
     names["project"] = shared_project.base_url.path.strip("/").rpartition("/")[2]
     blocks = [{"type": "text", "content": ""}]
     bodies = {"BlockBatch": {"blocks": blocks}, "StatusQuestion": {}, "SyncRequest": {}, "RestoreRequest": {}}

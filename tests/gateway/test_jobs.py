@@ -129,6 +129,7 @@ def test_readiness_tells_of_a_job_that_is_stopped(tmp_path: Path, monkeypatch: p
             fault = "stopped by LookupError: no such room; tried again after 1 s"
             assert answer.json()["checks"] == {
                 "database": "ok",
+                "readers": "ok",
                 "silent_turns": "ok",
                 "snapshots": "ok",
                 "memory": "ok",
