@@ -193,14 +193,16 @@ class HttpProtocol(asyncio.Protocol):
             if exchange is not None and not exchange.more_body:
                 self._keep(data[start:])
                 return
-            end = self._end_of_part(data, start)
+            left = self._body_left
+            end = self._end_of_part(data, start) if left is None else min(len(data), start + left)
             part = data if end - start == len(data) else data[start:end]
             start = end
-            if self._body_left is None:
-                self._fed = (self._fed + part[-3:])[-3:]
-            begins = exchange is None and not self._head_size
-            if exchange is None:
-                self._head_size += len(part)
+            begins = False
+            if left is None:
+                self._fed = part[-3:] if len(part) >= 3 else (self._fed + part)[-3:]
+                if exchange is None:
+                    begins = not self._head_size
+                    self._head_size += len(part)
             try:
                 self._parser.feed_data(part)
             except httptools.HttpParserUpgrade as upgrade:
@@ -209,18 +211,17 @@ class HttpProtocol(asyncio.Protocol):
             except httptools.HttpParserError as error:
                 self._refuse(error.__context__ if isinstance(error.__context__, Problem) else MalformedRequest())
                 return
-            if self._exchange is None and self._head_size > _HEAD_LIMIT:
-                self._refuse(HeadTooLarge(f"{_HEAD_LIMIT} bytes for the request line and the headers"))
-            elif self._exchange is None and begins:
-                self._expect_within(self._connections.limits.head_seconds)
+            if self._exchange is None:
+                if self._head_size > _HEAD_LIMIT:
+                    self._refuse(HeadTooLarge(f"{_HEAD_LIMIT} bytes for the request line and the headers"))
+                elif begins:
+                    self._expect_within(self._connections.limits.head_seconds)
 
     def _end_of_part(self, data: bytes, start: int) -> int:
         """Up to where the parser can be given bytes such that it reads no further than one request.
 
-        A request ends with the length that it says, or, as heads and bodies in chunks do, with an empty line.
+        A body ends with the length that is said; heads and bodies in chunks end with an empty line.
         """
-        if self._body_left is not None:
-            return min(len(data), start + self._body_left)
         over = len(self._fed)
         at = (self._fed + data[start : start + 3]).find(_BLANK_LINE)
         if at >= 0:
@@ -231,6 +232,8 @@ class HttpProtocol(asyncio.Protocol):
     def _regulate(self) -> None:
         """Read the socket as long as there is room for what it brings."""
         exchange = self._exchange
+        if self._reading and not self._behind and (exchange is None or len(exchange.body) <= BODY_HELD):
+            return  # as nearly always
         room = len(self._behind) <= self._connections.limits.pipeline_bytes
         wanted = room and (exchange is None or len(exchange.body) <= BODY_HELD)
         if wanted != self._reading and not self._transport.is_closing():
