@@ -286,14 +286,16 @@ class _Stream(_Follower):
         headers = {"Accept": "text/event-stream"}
         async with self.http.stream("GET", "/changes", params=self._parameters(), headers=headers) as answer:
             lines = answer.aiter_lines()
-            event = ""
+            event = position = ""
             while not self.crowd.stopping.is_set() and time.monotonic() < until:
                 line = await self._next(lines.__anext__())
                 if line is None:
                     return
                 name, _, value = line.partition(": ")
-                if name == "id":
-                    self._cursor = value
+                if not line and position:
+                    self._cursor = position  # an event counts when it is whole
+                elif name == "id":
+                    position = value
                 elif name == "event":
                     event = value
                 elif name == "data" and event == "change":
