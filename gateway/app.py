@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.routing import Route, WebSocketRoute
@@ -68,6 +69,9 @@ from gateway.wire.problems import ShuttingDown
 from gateway.workers.pool import Workers, worker_processes
 from storage import Storage, StorageError
 from storage.opening import StorageLimits, open_storage
+
+if TYPE_CHECKING:
+    from gateway.mcp.endpoint import McpEndpoint
 
 _log = structlog.get_logger("gateway.app")
 
@@ -138,7 +142,8 @@ class Gateway:
             files = Files(storage, documents, hub)
             presence = Presence(storage, hub)
             rooms = _open_rooms(self.settings, storage, files, documents, presence)
-            self._draining = [hub.drain, rooms.drain]
+            mcp = _open_mcp(self.settings)
+            self._draining = [hub.drain, rooms.drain, *([] if mcp is None else [mcp.drain])]
             silent = SilentTurns(storage, self.settings.turn_lease, self.settings.turn_grace)
             maintenance = Maintenance(storage, documents)
             memory = FreeMemory()
@@ -186,11 +191,12 @@ class Gateway:
                 feed,
                 readers,
                 rooms,
+                mcp,
                 workers,
                 tuple(jobs),
             )
             try:
-                async with running(jobs):
+                async with running(jobs), contextlib.nullcontext() if mcp is None else mcp.running():
                     yield storage
             finally:
                 self._app = _unavailable
@@ -217,6 +223,14 @@ async def _open_guard(settings: Settings, storage: Storage) -> Guard:
         print(f"A token of scope admin, shown this once: {text}", flush=True)
         print("Make others with it: yjs-gateway token create --token TOKEN --url URL ...", flush=True)
     return Guard(storage, web_tokens, ApplicationSessions(settings.authorize_url) if settings.authorize_url else None)
+
+
+def _open_mcp(settings: Settings) -> "McpEndpoint | None":
+    if not settings.mcp:
+        return None
+    from gateway.mcp.endpoint import McpEndpoint  # the package that it stands on takes seconds to import
+
+    return McpEndpoint(body_limit=settings.body_limit)
 
 
 def _workers(settings: Settings) -> contextlib.AbstractAsyncContextManager[Workers]:
@@ -250,6 +264,7 @@ def _assemble(
     feed: Feed,
     readers: Readers,
     rooms: Rooms,
+    mcp: "McpEndpoint | None",
     workers: Workers,
     jobs: Sequence[Job],
 ) -> ASGIApp:
@@ -307,9 +322,13 @@ def _assemble(
     )
     graphql = GraphQLDoor(services, guard if settings.asks_for_credentials else None)
     doors = [room, hocuspocus, Route(GRAPHQL_PATH, graphql), WebSocketRoute(GRAPHQL_PATH, graphql)]
+    if mcp is not None:
+        doors.append(Route("/mcp", mcp))
     app = router(operations, doors, default=Pages(_PAGES if settings.demo else {}))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = LongPolls(app, hub.waiters, feed, presence, metrics.requests, heartbeat=settings.stream_heartbeat)
+    if mcp is not None:
+        mcp.ask(app)
     app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)

@@ -1,5 +1,6 @@
 """Every setting of the gateway: its default, its meaning; the environment variable `GATEWAY_<NAME>` sets it."""
 
+import importlib.util
 import ipaddress
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -123,6 +124,9 @@ class Settings(BaseSettings):
     project_files: int = Field(0, ge=0, description="Maximum number of files in a project; `0`: no limit.")
     audit_days: float = Field(365, ge=0, description="Days that the audit is kept; `0` keeps it forever.")
     demo: bool = Field(True, description="Serve the demo application at `/` and GraphiQL at `/graphiql`.")
+    mcp: bool = Field(
+        False, description="Serve the Model Context Protocol at `/mcp`; requires the extra `mcp` of the package."
+    )
     body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="Maximum size of a request body.")
     bodies_bytes: int = Field(
         256 * MEBIBYTE, ge=1024, description="Maximum bytes of all request bodies in progress, in total."
@@ -254,6 +258,13 @@ class Settings(BaseSettings):
     @classmethod
     def _check_database(cls, value: str) -> str:
         return check_url(value)
+
+    @field_validator("mcp")
+    @classmethod
+    def _check_mcp(cls, value: bool) -> bool:
+        if value and importlib.util.find_spec("mcp") is None:
+            raise ValueError("the Model Context Protocol needs another package: pip install 'yjs-gateway[mcp]'")
+        return value
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:

@@ -1,4 +1,5 @@
-"""The structs that requests take and answers are: of files, changes, sessions and turns, tokens and the audit."""
+"""The structs that requests take and answers are: of files, who is in them, changes, sessions and turns, tokens and the
+audit."""
 
 from typing import TYPE_CHECKING
 
@@ -8,8 +9,9 @@ if TYPE_CHECKING:
     from gateway.wire.access import *  # noqa: F403
     from gateway.wire.changes import *  # noqa: F403
     from gateway.wire.files import *  # noqa: F403
+    from gateway.wire.presence import *  # noqa: F403
     from gateway.wire.problems import *  # noqa: F403
     from gateway.wire.turns import *  # noqa: F403
 else:
-    for each in ("access", "changes", "files", "problems", "turns"):
+    for each in ("access", "changes", "files", "presence", "problems", "turns"):
         share(f"gateway.wire.{each}", globals())

@@ -200,6 +200,33 @@ def import_(
 
 
 @main.command()
+def mcp(
+    url: Annotated[str, typer.Option(help="The gateway: http://host:8000.", envvar="GATEWAY_URL")],
+    project: Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")],
+    token: Token = None,
+    author: Author = None,
+) -> None:
+    """Serve the files of a project by the Model Context Protocol on stdin and stdout: a coding agent runs this.
+
+    Without a token that says who writes, the agent writes as --author.
+    """
+    from gateway.client import GatewayError
+
+    try:
+        from gateway.mcp.stdio import serve_stdio
+    except ModuleNotFoundError as error:
+        if error.name not in ("mcp", "mcp_types"):
+            raise
+        typer.echo("error: another package is needed: pip install 'yjs-gateway[mcp]'", err=True)
+        raise typer.Exit(2) from None
+    try:
+        asyncio.run(serve_stdio(url, project, token=token, author=author))
+    except GatewayError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@main.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as package_version

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from gateway.client import feed
 from gateway.client.answers import (
@@ -38,6 +39,7 @@ from gateway.wire.files import (
     RestoreRequest,
     TextDifference,
 )
+from gateway.wire.presence import PresenceAnswer, PresenceState
 from gateway.wire.problems import ProblemDetails
 
 _JSON = {"Content-Type": "application/json"}
@@ -327,6 +329,27 @@ class Project(SessionRequests, HookRequests):
         """The room of a file, for pycrdt's `Provider`. It connects when its `async with` begins."""
         return Room(self._sender, f"{self._path}/ws/{quoted_path(path)}", path)
 
+    # Who is in a file
+
+    async def presence(self, path: str, *, tag: str | None = None, wait: float = 0) -> WithETag[PresenceAnswer | None]:
+        """Who is in a file; None if `tag` names the present state."""
+        params, headers = {"wait": wait or None}, {"If-None-Match": quoted(tag)}
+        answer = await self._sender.send("GET", self._presence(path), wait=wait, params=params, headers=headers)
+        return decoded_with_etag_if_changed(answer, PresenceAnswer)
+
+    async def put_presence(
+        self, path: str, client_id: int, state: Mapping[str, Any], *, ttl: float = 30, clock: int | None = None
+    ) -> WithETag[PresenceAnswer]:
+        """Say that a client is in a file, for `ttl` seconds; returns who is."""
+        said = PresenceState(dict(state), ttl, UNSET if clock is None else clock)
+        path = f"{self._presence(path)}/{client_id}"
+        answer = await self._sender.send("PUT", path, headers=_JSON, content=msgspec.json.encode(said))
+        return decoded_with_etag(answer, PresenceAnswer)
+
+    async def delete_presence(self, path: str, client_id: int) -> None:
+        """Say that a client is not in a file any more."""
+        await self._sender.send("DELETE", f"{self._presence(path)}/{client_id}")
+
     # The past
 
     async def history(
@@ -357,6 +380,9 @@ class Project(SessionRequests, HookRequests):
 
     def _file(self, path: str) -> str:
         return f"{self._path}/files/{quoted_path(path)}"
+
+    def _presence(self, path: str) -> str:
+        return f"{self._path}/presence/{quoted_path(path)}"
 
     def _past(self, path: str) -> str:
         return f"{self._path}/history/{quoted_path(path)}"

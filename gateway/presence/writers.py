@@ -1,16 +1,15 @@
 """Shows who writes a file without an editor, as an agent does by `PUT`: its name, and the place that it wrote."""
 
 import contextlib
-import hashlib
 from typing import Any
 
 from gateway.files.store import Written
 from gateway.presence.presence import Presence
+from gateway.wire.presence import writer_client, writer_state
 from gateway.wire.problems import Overloaded
 from gateway.yjs.places import Place, written_range
 
 _SECONDS = 30
-_COLORS = ("#2f81b7", "#8250df", "#bf3989", "#1a7f37", "#9a6700", "#cf222e", "#0550ae", "#6e7781")
 
 
 class Writers:
@@ -23,27 +22,14 @@ class Writers:
         """Show for 30 s that an author is in a file, with the place that a write of it changed, if it did."""
         if author is None:
             return
-        state: dict[str, Any] = {"user": {"name": author, "color": _color(author), "colorLight": _color(author) + "33"}}
+        state = writer_state(author)
         place = None if written.update is None else written_range(written.update)
         if place is not None:
             first, last = place
             state["cursor"] = {"anchor": _position(root, first, 0), "head": _position(root, last, -1)}
         with contextlib.suppress(Overloaded):
-            client = client_of(project, author)
+            client = writer_client(project, author)
             self._presence.say(project, written.head.path, client, state, seconds=_SECONDS, subject=subject)
-
-
-def client_of(project: str, author: str) -> int:
-    """The awareness client of an author: the same for all that it writes."""
-    return int.from_bytes(_digest(f"{project}\0{author}")[:4], "big")
-
-
-def _color(author: str) -> str:
-    return _COLORS[_digest(author)[0] % len(_COLORS)]
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _position(root: str, place: Place, assoc: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Who is in a file, as it stands on the wire."""
 
+import hashlib
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -10,6 +11,24 @@ LARGEST_CLIENT = 2**53 - 1
 """A client id, or a clock: what JavaScript can count to."""
 _Clock = Annotated[int, Meta(ge=0, le=LARGEST_CLIENT)]
 _Seconds = Annotated[float, Meta(gt=0, le=LONGEST_TTL)]
+
+
+_COLORS = ("#2f81b7", "#8250df", "#bf3989", "#1a7f37", "#9a6700", "#cf222e", "#0550ae", "#6e7781")
+
+
+def writer_client(project: str, author: str) -> int:
+    """The awareness client of somebody who writes without an editor: the same for all that it writes in a project."""
+    return int.from_bytes(_digest(f"{project}\0{author}")[:4], "big")
+
+
+def writer_state(author: str) -> dict[str, Any]:
+    """What such a client says of itself, but for the place."""
+    color = _COLORS[_digest(author)[0] % len(_COLORS)]
+    return {"user": {"name": author, "color": color, "colorLight": f"{color}33"}}
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 class PresenceState(Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ _RUN_ELSEWHERE = frozenset(
         "docs/turns.md",
         "docs/graphql.md",
         "docs/push.md",
+        "docs/mcp.md",
     ],
 )
 def test_every_command_works_and_prints_what_is_shown(

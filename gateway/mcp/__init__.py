@@ -1,0 +1,5 @@
+"""A door, the Model Context Protocol: the files of a project as the tools of a coding agent.
+
+May import: access, client, http, wire.
+Names for others: `endpoint.McpEndpoint`, `stdio.serve_stdio`.
+"""

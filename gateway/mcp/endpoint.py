@@ -1,0 +1,131 @@
+"""`/mcp?project=NAME`: the protocol over streamable HTTP, without sessions: every request stands for itself.
+
+A tool asks the API of this gateway as any client does, within the process: with the credential of who asks, and so with
+its grant, under its name, and with what is noted in the audit.
+"""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio
+import httpx
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import CLIENT_INFO_META_KEY
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.access.grants import is_name
+from gateway.access.guard import Access
+from gateway.client import GatewayClient
+from gateway.http.permission import access_of
+from gateway.mcp.desk import Desk, Reads
+from gateway.mcp.server import make_server
+from gateway.wire.problems import InvalidParameter, InvalidProject, MethodNotAllowed
+from gateway.wire.values import valid_project_id
+
+MCP_PATH = "/mcp"
+_BASE = "http://gateway"
+_OPEN_DESK = "gateway.mcp.open_desk"
+"""In the scope of a request: opens the desk of who sent it, given the name of its program."""
+_NAMELESS = "agent"
+
+
+class McpEndpoint:
+    """The ASGI endpoint.
+
+    Args:
+        body_limit: bytes of a request.
+    """
+
+    def __init__(self, *, body_limit: int) -> None:
+        self._api: ASGIApp | None = None
+        self._reads = Reads()
+        self._serving: set[anyio.CancelScope] = set()
+        self._draining = False
+        server = make_server(_desk_of)
+        self._manager = StreamableHTTPSessionManager(server, stateless=True, max_request_body_size=body_limit)
+
+    def ask(self, api: ASGIApp) -> None:
+        """Ask `api`, the API of the gateway behind what finds the credential, from now on."""
+        self._api = api
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve while this lasts."""
+        async with self._manager.run():
+            yield
+
+    def drain(self) -> None:
+        """End every stream: the gateway is about to stop."""
+        self._draining = True
+        for serving in self._serving:
+            serving.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["gateway.route"] = MCP_PATH
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(scope["method"], ["POST"])
+        access = access_of(scope)
+        project = _project(scope)
+        access.require(project, "read")
+        with anyio.CancelScope() as serving:
+            self._serving.add(serving)
+            loop = asyncio.get_running_loop()
+
+            def end() -> None:
+                loop.call_soon(serving.cancel)
+
+            access.watch(end)
+            try:
+                if self._draining:
+                    serving.cancel()
+                scope[_OPEN_DESK] = functools.partial(self._open_desk, scope, access, project)
+                await self._manager.handle_request(scope, receive, send)
+            finally:
+                access.unwatch(end)
+                self._serving.discard(serving)
+
+    def _open_desk(self, scope: Scope, access: Access, project: str, program: str) -> Desk:
+        """The desk of who asks; `program`: by its own account."""
+        api = self._api
+        assert api is not None
+        carried = {name: scope[name] for name in ("gateway.access", "gateway.audit") if name in scope}
+
+        async def ask(inner: Scope, receive: Receive, send: Send) -> None:
+            inner.update(carried)
+            await api(inner, receive, send)
+
+        named = _header(scope, b"x-author") or (program if access.subject is None else None)
+        headers = {"Accept-Encoding": "identity"}
+        client = GatewayClient(_BASE, author=named, headers=headers, transport=httpx.ASGITransport(ask))
+        author = access.subject or named or program
+        return Desk(client.project(project), self._reads, author, author)
+
+
+def _project(scope: Scope) -> str:
+    query: str = scope["query_string"].decode("latin-1")
+    names = parse_qs(query, keep_blank_values=True).get("project", [])
+    if len(names) != 1:
+        raise InvalidParameter("project", f"the URL names one project: {MCP_PATH}?project=NAME")
+    if not valid_project_id(names[0]):
+        raise InvalidProject
+    return names[0]
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return next((value.decode("latin-1") for found, value in headers if found == name), None)
+
+
+async def _desk_of(context: Any) -> Desk:
+    """The desk of who sent a message: the program says its name with the message, or in its request."""
+    scope: Scope = context.request.scope
+    told = (context.meta or {}).get(CLIENT_INFO_META_KEY)
+    name = told.get("name") if isinstance(told, dict) else None
+    if not isinstance(name, str):
+        name = (_header(scope, b"user-agent") or "").partition("/")[0]
+    desk: Desk = scope[_OPEN_DESK](name if is_name(name) else _NAMELESS)
+    return desk

@@ -1,0 +1,181 @@
+"""The tools and the files of a project as a server of the protocol, on the official package."""
+
+import mimetypes
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import quote, unquote
+
+import anyio
+import mcp_types as types
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourcesListChanged, ResourceUpdated
+from mcp.shared.exceptions import MCPError
+
+from gateway.client import GatewayError, Project
+from gateway.client.errors import FileDeleted, FileNotFound, ProjectNotFound
+from gateway.mcp.desk import Desk
+from gateway.mcp.tools import BY_NAME, TOOLS, Refused
+from gateway.wire.changes import FileFeedEntry
+
+Context = Any
+"""`mcp.server.context.ServerRequestContext`: of which types it is generic depends on the transport."""
+Desks = Callable[[Context], Awaitable[Desk]]
+"""Finds the desk of who asks."""
+
+_PAGE = 1000
+_NAME = "yjs-gateway"
+_INSTRUCTIONS = (
+    "The files of a project that people and other agents edit at the same time as you. Edits merge: nobody needs to "
+    "wait, and nothing that others write is lost. Change files with edit_file; what_changed tells what others did."
+)
+
+
+def make_server(desks: Desks, **more: Any) -> Server[Any]:
+    """A server whose tools and resources are those of the project of who asks.
+
+    Args:
+        more: further handlers, as the package names them.
+    """
+
+    async def list_tools(context: Context, params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=_TOOLS)
+
+    async def call_tool(context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        tool = BY_NAME.get(params.name)
+        if tool is None:
+            raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name!r}")
+        try:
+            text, failed = await tool.call(await desks(context), params.arguments or {}), False
+        except Refused as refusal:
+            text, failed = str(refusal), True
+        return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=failed)
+
+    async def list_resources(context: Context, params: types.PaginatedRequestParams | None) -> Any:
+        project = (await desks(context)).project
+        try:
+            listing = (await project.list_files(after=None if params is None else params.cursor, limit=_PAGE)).value
+        except ProjectNotFound:
+            return types.ListResourcesResult(resources=[])
+        assert listing is not None
+        resources = [
+            types.Resource(
+                name=each.path,
+                uri=uri_of(project.name, each.path),
+                mime_type=_media_type(each.path),
+                annotations=types.Annotations(last_modified=each.last_modified),
+            )
+            for each in listing.files
+        ]
+        return types.ListResourcesResult(resources=resources, next_cursor=listing.next)
+
+    async def list_templates(context: Context, params: Any) -> types.ListResourceTemplatesResult:
+        name = (await desks(context)).project.name
+        template = types.ResourceTemplate(
+            name="file", title="A file of the project", uri_template=f"yjs://{name}/{{+path}}"
+        )
+        return types.ListResourceTemplatesResult(resource_templates=[template])
+
+    async def read_resource(context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        project, uri = (await desks(context)).project, str(params.uri)
+        path = path_of(project.name, uri)
+        try:
+            if path is None:
+                raise MCPError(types.INVALID_PARAMS, f"{uri} is no resource of this project", {"uri": uri})
+            text = (await project.read_text(path)).value
+        except (FileNotFound, FileDeleted, ProjectNotFound) as error:
+            raise MCPError(types.INVALID_PARAMS, str(error), {"uri": uri}) from None
+        except GatewayError as error:
+            raise MCPError(types.INTERNAL_ERROR, str(error), {"uri": uri}) from None
+        return types.ReadResourceResult(
+            contents=[types.TextResourceContents(uri=uri, mime_type=_media_type(path), text=text)]
+        )
+
+    async def listen(context: Context, params: types.SubscriptionsListenRequestParams) -> Any:
+        return await _listen((await desks(context)).project, context, params)
+
+    return Server(
+        _NAME,
+        version=version("yjs-gateway"),
+        instructions=_INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_templates,
+        on_read_resource=read_resource,
+        on_subscriptions_listen=listen,
+        **more,
+    )
+
+
+def initialization(server: Server[Any]) -> InitializationOptions:
+    """What a server says of itself to a client that keeps a session, in which it is told of changes."""
+    return server.create_initialization_options(NotificationOptions(resources_changed=True))
+
+
+async def follow(project: Project, since: str, changed: Callable[[str, bool], Awaitable[None]]) -> None:
+    """Tell of every change of a file after a cursor, by its URI, and whether the list of files is another one now.
+    Until cancelled."""
+    async for answer in project.follow(since, transport="wait", kinds=("file",)):
+        for entry in answer.changes:
+            if isinstance(entry, FileFeedEntry):
+                await changed(uri_of(project.name, entry.path), entry.change_type != "modified")
+
+
+async def cursor_of(project: Project) -> str:
+    """Where a project stands."""
+    listing = (await project.list_files(limit=1)).value
+    assert listing is not None
+    return listing.cursor
+
+
+async def _listen(project: Project, context: Context, params: types.SubscriptionsListenRequestParams) -> Any:
+    """Tell one client of changes, until it leaves."""
+    bus = InMemorySubscriptionBus()
+
+    async def publish(uri: str, other_list: bool) -> None:
+        if other_list:
+            await bus.publish(ResourcesListChanged())
+        await bus.publish(ResourceUpdated(uri=uri))
+
+    since = await cursor_of(project)  # what happens from here on is told
+    async with anyio.create_task_group() as group:
+        group.start_soon(follow, project, since, publish)
+        result = await ListenHandler(bus)(context, params)
+        group.cancel_scope.cancel()
+    return result
+
+
+def uri_of(project: str, path: str) -> str:
+    """The URI of a file as a resource."""
+    return f"yjs://{project}/{quote(path)}"
+
+
+def path_of(project: str, uri: str) -> str | None:
+    """The file that a URI names; None: none of this project."""
+    start = f"yjs://{project}/"
+    return unquote(uri.removeprefix(start)) if uri.startswith(start) and uri != start else None
+
+
+def _media_type(path: str) -> str:
+    found = mimetypes.guess_type(path)[0]
+    return found if found is not None and found.startswith("text/") else "text/plain"
+
+
+_TOOLS = [
+    types.Tool(
+        name=tool.name,
+        title=tool.title,
+        description=tool.description,
+        input_schema=tool.schema(),
+        annotations=types.ToolAnnotations(
+            title=tool.title,
+            read_only_hint=tool.reads,
+            destructive_hint=tool.destroys,
+            idempotent_hint=tool.repeats,
+            open_world_hint=False,
+        ),
+    )
+    for tool in TOOLS
+]

@@ -1,0 +1,78 @@
+"""The protocol over stdin and stdout, for a gateway elsewhere."""
+
+from typing import Any
+
+import anyio
+import mcp_types as types
+from mcp.server.stdio import stdio_server
+
+from gateway.client import GatewayClient, Project
+from gateway.client.errors import ProjectNotFound
+from gateway.mcp.desk import Desk, Reads
+from gateway.mcp.server import cursor_of, follow, initialization, make_server
+
+_PROGRAM = "agent"
+
+
+async def serve_stdio(url: str, project: str, *, token: str | None, author: str | None) -> None:
+    """Serve one client until it closes stdin.
+
+    Raises:
+        GatewayError: the gateway cannot be reached, or does not let us in.
+    """
+    async with GatewayClient(url, token=token, author=author or _PROGRAM) as client:
+        opened = client.project(project)
+        try:
+            since: str | None = await cursor_of(opened)
+        except ProjectNotFound:  # the first file that is written makes it
+            since = None
+        session = _Session(opened, author or _PROGRAM)
+        server = make_server(
+            session.desk, on_subscribe_resource=session.subscribe, on_unsubscribe_resource=session.unsubscribe
+        )
+        async with stdio_server() as (reading, writing), anyio.create_task_group() as group:
+            group.start_soon(session.tell, since)
+            await server.run(reading, writing, initialization(server))
+            group.cancel_scope.cancel()
+
+
+class _Session:
+    """One client, and the resources that it wants to hear of."""
+
+    def __init__(self, project: Project, author: str) -> None:
+        self._desk = Desk(project, Reads(), "", author)
+        self._uris: set[str] = set()
+        self._connection: Any = None
+
+    async def desk(self, context: Any) -> Desk:
+        self._connection = context.session
+        return self._desk
+
+    async def subscribe(self, context: Any, params: types.SubscribeRequestParams) -> types.EmptyResult:
+        self._connection = context.session
+        self._uris.add(str(params.uri))
+        return types.EmptyResult()
+
+    async def unsubscribe(self, context: Any, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
+        self._uris.discard(str(params.uri))
+        return types.EmptyResult()
+
+    async def tell(self, since: str | None) -> None:
+        """Tell the client of changes: of the list of files, and of the files that it subscribed to."""
+        project = self._desk.project
+        while since is None:
+            await anyio.sleep(5)
+            try:
+                since = await cursor_of(project)
+            except ProjectNotFound:
+                continue
+
+        async def changed(uri: str, other_list: bool) -> None:
+            if self._connection is None:
+                return
+            if other_list:
+                await self._connection.send_resource_list_changed()
+            if uri in self._uris:
+                await self._connection.send_resource_updated(uri)
+
+        await follow(project, since, changed)

@@ -1,0 +1,331 @@
+"""The tools of an agent: what each takes, and the text that it answers. They know a project, and no protocol."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.client import GatewayError, RequestedEdit, WithETag
+from gateway.client.errors import EditNotApplicable, PreconditionFailed, ProjectNotFound
+from gateway.mcp.desk import Desk
+from gateway.wire.changes import FeedEntry, FileFeedEntry
+from gateway.wire.files import Receipt
+
+_LINES = 2000
+_LONGEST_ANSWER = 256 * 1024
+"""Characters of the lines that one reading answers, about."""
+_MOST_FILES = 1000
+
+Path = Annotated[str, Meta(min_length=1, description="The path of the file in the project, as in docs/plan.md.")]
+_Count = Annotated[int, Meta(ge=1)]
+
+
+class Refused(Exception):
+    """The tool has done nothing; the text says why, to the agent."""
+
+
+class ListFiles(Struct, frozen=True, forbid_unknown_fields=True):
+    prefix: Annotated[str, Meta(description="Only paths that begin so, as in docs/.")] = ""
+    after: Annotated[str | None, Meta(description="Only paths after this one: for the next page.")] = None
+    limit: Annotated[int, Meta(ge=1, le=_MOST_FILES, description="At most so many files.")] = _MOST_FILES
+
+
+class ReadFile(Struct, frozen=True, forbid_unknown_fields=True):
+    path: Path
+    offset: Annotated[int, Meta(ge=1, description="The first line to read, from 1.")] = 1
+    limit: Annotated[int, Meta(ge=1, description="How many lines to read at most.")] = _LINES
+
+
+class EditFile(Struct, frozen=True, forbid_unknown_fields=True):
+    path: Path
+    old_string: Annotated[str, Meta(min_length=1, description="The text to replace, exactly as it is in the file.")]
+    new_string: Annotated[str, Meta(description="The text to replace it with.")]
+    replace_all: Annotated[bool, Meta(description="Replace every occurrence of old_string.")] = False
+
+
+class WriteFile(Struct, frozen=True, forbid_unknown_fields=True):
+    path: Path
+    text: Annotated[str, Meta(description="The whole new text of the file.")]
+    base_version: Annotated[
+        int,
+        Meta(ge=0, description="The version that you read and made the text of; 0: there is no such file yet."),
+    ] = 0
+
+
+class WhatChanged(Struct, frozen=True, forbid_unknown_fields=True):
+    since: Annotated[str | None, Meta(description="The cursor of an earlier answer. Default: your last.")] = None
+    prefix: Annotated[str, Meta(description="Only files whose path begins so.")] = ""
+
+
+class ReadHistory(Struct, frozen=True, forbid_unknown_fields=True):
+    path: Path
+    limit: Annotated[int, Meta(ge=1, le=1000, description="At most so many versions, newest first.")] = 50
+    before: Annotated[_Count | None, Meta(description="Only versions before this one: for the next page.")] = None
+
+
+class Restore(Struct, frozen=True, forbid_unknown_fields=True):
+    path: Path
+    version: Annotated[int, Meta(ge=1, description="The version whose content the file is to have again.")]
+
+
+class MoveFile(Struct, frozen=True, forbid_unknown_fields=True):
+    source: Annotated[str, Meta(min_length=1, description="The path that the file has.")]
+    destination: Annotated[str, Meta(min_length=1, description="The path that it is to have; nothing may be there.")]
+
+
+class DeleteFile(Struct, frozen=True, forbid_unknown_fields=True):
+    path: Path
+
+
+async def list_files(desk: Desk, asked: ListFiles) -> str:
+    try:
+        listing = (await desk.project.list_files(asked.prefix, after=asked.after, limit=asked.limit)).value
+    except ProjectNotFound:  # the first file makes it
+        return "There are no files."
+    assert listing is not None
+    lines = [f"{each.path}\tversion {each.version}\t{each.last_modified}" for each in listing.files]
+    if listing.next is not None:
+        lines.append(f"There are more files: list_files with after={listing.next!r}.")
+    return "\n".join(lines) or "There are no files."
+
+
+async def read_file(desk: Desk, asked: ReadFile) -> str:
+    answer = await desk.project.read_text(asked.path)
+    version = answer.version
+    assert version is not None
+    lines = _lines(answer.value)
+    shown: list[str] = []
+    size = 0
+    for number, line in enumerate(lines[asked.offset - 1 : asked.offset - 1 + asked.limit], asked.offset):
+        size += len(line)
+        if shown and size > _LONGEST_ANSWER:
+            break
+        shown.append(f"{number:6}\t{line}")
+    desk.note_seen(asked.path, version)
+    await desk.show(asked.path)
+    last = asked.offset + len(shown) - 1
+    if not lines:
+        return f"{asked.path} is empty (version {version})."
+    if not shown:
+        return f"{asked.path} has {len(lines)} lines (version {version})."
+    rest = f" Read on with offset={last + 1}." if last < len(lines) else ""
+    head = f"{asked.path}, version {version}, lines {asked.offset} to {last} of {len(lines)}.{rest}"
+    return "\n".join([head, *shown])
+
+
+async def edit_file(desk: Desk, asked: EditFile) -> str:
+    edit = RequestedEdit(old=asked.old_string, new=asked.new_string, all=asked.replace_all)
+    try:
+        written = await desk.project.edit_text(asked.path, [edit])
+    except EditNotApplicable as error:
+        reason = f"old_string was found {error.found} times in {asked.path}"
+        advice = "add text around it that makes it unique, or set replace_all" if error.found else "nothing was changed"
+        raise Refused(f"{reason}: {advice}.{await _written_by_others(desk, asked.path)}") from None
+    return await _told(desk, asked.path, written, "edited")
+
+
+async def write_file(desk: Desk, asked: WriteFile) -> str:
+    try:
+        written = await desk.project.put_text(asked.path, asked.text, base_version=asked.base_version)
+    except PreconditionFailed:
+        if asked.base_version == 0:
+            advice = "read it, and name the version that you read as base_version"
+            raise Refused(f"{asked.path} is there already: {advice}.") from None
+        raise
+    return await _told(desk, asked.path, written, "written")
+
+
+async def what_changed(desk: Desk, asked: WhatChanged) -> str:
+    since = asked.since or desk.cursor
+    if since is None:
+        now = (await desk.project.list_files(limit=1)).value
+        assert now is not None
+        desk.note_cursor(now.cursor)
+        return f"Changes are told from now on. Cursor: {now.cursor}"
+    answer = await desk.project.changes_as_text(since, prefix=asked.prefix)
+    desk.note_cursor(answer.cursor)
+    parts = ["The gateway was set back: read everything again."] if answer.reset is True else []
+    parts += [_change(entry) for entry in answer.changes]
+    for entry in answer.changes:
+        if isinstance(entry, FileFeedEntry) and entry.change_type != "deleted" and isinstance(entry.diff, str):
+            desk.note_seen(entry.path, entry.version)
+    parts.append(f"{'There is more: ask again. ' if answer.more else ''}Cursor: {answer.cursor}")
+    return "\n".join(parts if len(parts) > 1 else ["Nothing has changed.", *parts])
+
+
+async def history(desk: Desk, asked: ReadHistory) -> str:
+    page = await desk.project.history(asked.path, limit=asked.limit, before=asked.before)
+    lines = []
+    for each in page.versions:
+        what = " (deleted)" if each.deleted is True else ""
+        lines.append(f"version {each.version}\t{each.last_modified}\t{each.author or 'unknown'}{what}")
+    if page.next is not None:
+        lines.append(f"There are older versions: history with before={page.next}.")
+    return "\n".join(lines)
+
+
+async def restore(desk: Desk, asked: Restore) -> str:
+    return await _told(desk, asked.path, await desk.project.restore(asked.path, asked.version), "restored")
+
+
+async def move_file(desk: Desk, asked: MoveFile) -> str:
+    written = await desk.project.move(asked.source, asked.destination)
+    desk.note_seen(asked.destination, written.value.version)
+    return f"{asked.source} is {asked.destination} now (version {written.value.version})."
+
+
+async def delete_file(desk: Desk, asked: DeleteFile) -> str:
+    await desk.project.delete(asked.path)
+    return f"{asked.path} is deleted. Its history stays: restore brings a version back."
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _change(entry: FeedEntry) -> str:
+    if not isinstance(entry, FileFeedEntry):
+        return f"turn {entry.turn_id} of session {entry.session_id}: {entry.status}"
+    authors = f" by {', '.join(entry.authors)}" if isinstance(entry.authors, list) and entry.authors else ""
+    head = f"{entry.path}: {entry.change_type}{authors}, version {entry.version}"
+    if isinstance(entry.diff, str):
+        return f"{head}\n{entry.diff}".rstrip("\n")
+    return head if entry.change_type == "deleted" else f"{head} (read the file: the difference is too long, or no text)"
+
+
+async def _told(desk: Desk, path: str, written: WithETag[Receipt], what: str) -> str:
+    """What a write came to, with what others had written since the agent looked last."""
+    version = written.value.version
+    others = await _written_by_others(desk, path, version - 1 if written.value.changed else version)
+    desk.note_seen(path, version)
+    changed = what if written.value.changed else "as it was"
+    return f"{path} is {changed} (version {version}).{others}"
+
+
+async def _written_by_others(desk: Desk, path: str, until: int | None = None) -> str:
+    """What others wrote since the agent looked last, up to a version; None: the present one."""
+    seen = desk.seen(path)
+    try:
+        if until is None:
+            until = (await desk.project.history(path, limit=1)).versions[0].version
+        if seen is None or seen >= until:
+            return ""
+        difference = await desk.project.unified_diff(path, seen, until)
+    except GatewayError:
+        return ""
+    desk.note_seen(path, until)
+    return f"\nOthers have changed the file since you read version {seen}:\n{difference}" if difference else ""
+
+
+class Tool(Struct, frozen=True):
+    """A tool, with what a client shows and asks before it lets a model use the tool."""
+
+    name: str
+    title: str
+    description: str
+    takes: type[Struct]
+    run: Callable[[Desk, Any], Awaitable[str]]
+    reads: bool = False
+    """It changes nothing."""
+    destroys: bool = False
+    """It may remove what somebody has written."""
+    repeats: bool = False
+    """To do it twice is to do it once."""
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of what it takes."""
+        schema: dict[str, Any] = msgspec.json.schema(self.takes)
+        taken = dict(schema["$defs"][self.takes.__name__])
+        taken.pop("title", None)
+        return taken
+
+    async def call(self, desk: Desk, arguments: Mapping[str, Any]) -> str:
+        """Do it.
+
+        Raises:
+            Refused: nothing was done.
+        """
+        try:
+            asked = msgspec.convert(arguments, self.takes)
+        except msgspec.ValidationError as error:
+            raise Refused(f"{self.name}: {error}") from None
+        try:
+            return await self.run(desk, asked)
+        except GatewayError as error:
+            raise Refused(str(error)) from None
+
+
+TOOLS: tuple[Tool, ...] = (
+    Tool(
+        "list_files",
+        "List files",
+        "List the files of the project, by path, with their versions.",
+        ListFiles,
+        list_files,
+        reads=True,
+        repeats=True,
+    ),
+    Tool(
+        "read_file",
+        "Read a file",
+        "Read a file of the project: its lines with their numbers, and its version. People and other agents may be "
+        "editing it at the same time.",
+        ReadFile,
+        read_file,
+        reads=True,
+        repeats=True,
+    ),
+    Tool(
+        "edit_file",
+        "Edit a file",
+        "Replace old_string with new_string in the text of a file as it is now. What others write elsewhere in it "
+        "stays, so there is no need to read the file again before each edit. old_string must be there exactly once, "
+        "unless replace_all is set; if it is not, you are told what others changed since you read the file.",
+        EditFile,
+        edit_file,
+        destroys=True,
+    ),
+    Tool(
+        "write_file",
+        "Write a file",
+        "Make a new file, or write the whole text of one that you have read: base_version is the version that you "
+        "read. What others wrote since then stays. Prefer edit_file for changes of a file that exists.",
+        WriteFile,
+        write_file,
+        destroys=True,
+        repeats=True,
+    ),
+    Tool(
+        "what_changed",
+        "What changed",
+        "What people and other agents changed in the project since your last call, or since a cursor: for each file a "
+        "unified difference and its authors.",
+        WhatChanged,
+        what_changed,
+        reads=True,
+        repeats=True,
+    ),
+    Tool(
+        "history",
+        "History of a file",
+        "The versions of a file, newest first, with their times and authors. A deleted file has a history, too.",
+        ReadHistory,
+        history,
+        reads=True,
+        repeats=True,
+    ),
+    Tool(
+        "restore",
+        "Restore a version",
+        "Make the content of a file that of an earlier version, as a new version. It brings back a deleted file.",
+        Restore,
+        restore,
+        destroys=True,
+        repeats=True,
+    ),
+    Tool("move_file", "Move a file", "Give a file another path, with its content.", MoveFile, move_file, destroys=True),
+    Tool("delete_file", "Delete a file", "Delete a file. Its history stays.", DeleteFile, delete_file, destroys=True),
+)
+BY_NAME = {tool.name: tool for tool in TOOLS}
