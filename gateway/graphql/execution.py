@@ -30,11 +30,14 @@ from gateway.http.requests import json_bytes
 from gateway.watch.project import Waiter, WatchedProject
 from gateway.watch.waiters import TooManyWaiters
 from gateway.wire.problems import Overloaded, ShuttingDown
+from storage import StorageError
 
 _log = structlog.get_logger("gateway.graphql")
 
 T = TypeVar("T")
 
+_HAS_LEFT = (OSError, ClientDisconnect, RuntimeError)
+"""What sending raises where the client has left."""
 _TOLD_TOGETHER = 100
 """One turn of the loop for all would let everybody else wait for it."""
 
@@ -185,7 +188,7 @@ class Execution:
             await self._execute()
         except _Joined:
             return
-        except (OSError, ClientDisconnect, RuntimeError) as error:  # the only client has left
+        except _HAS_LEFT as error:
             _log.debug("a client left while it was answered", reason=repr(error))
         except Exception:
             _log.exception("GraphQL execution ended")
@@ -217,7 +220,8 @@ class Execution:
             if isinstance(result, PreExecutionError):
                 await self._send_errors(errors)
                 return
-            if any(isinstance(error.original_error, ShuttingDown) for error in errors):
+            if any(_comes_again(error) for error in errors):
+                _log.warning("subscription ended", reason=str(errors[0]))
                 complete = False
                 break
             body = result_bytes(result)
@@ -352,7 +356,13 @@ class Execution:
 
     async def _end(self, *, complete: bool) -> None:
         for member in list(self.members):
-            await member.connection.send_end(complete=complete)
+            with contextlib.suppress(*_HAS_LEFT):
+                await member.connection.send_end(complete=complete)
+
+
+def _comes_again(error: GraphQLError) -> bool:
+    """Whether a subscription cannot go on now, and its client is to come again: its events could not be read."""
+    return error.path is None and isinstance(error.original_error, ShuttingDown | StorageError)
 
 
 _POSITIONS = {"changes": "since", "file": "fromVersion", "turn": "afterBlock"}

@@ -15,6 +15,7 @@ from strawberry.types.graphql import OperationType
 from gateway.access.guard import Access
 from gateway.graphql.answers import is_request_error, problem_result, result_bytes
 from gateway.graphql.caller import Caller
+from gateway.graphql.door import PATH
 from gateway.graphql.execution import Asker, Executions, Member, Payload, Question
 from gateway.graphql.schema import schema
 from gateway.http.permission import access_of
@@ -53,7 +54,7 @@ class OverHttp:
         self._executions = executions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["gateway.route"] = scope["path"]
+        scope["gateway.route"] = PATH
         access = access_of(scope)
         request = Request(scope, receive)
         question = await self._question(request)

@@ -16,6 +16,7 @@ import pytest
 import gateway.graphql.execution as execution
 from gateway.app import Gateway
 from gateway.settings import Settings
+from storage import StorageUnavailable
 from storage.opening import open_storage as real_open
 from storage.sqlite import SQLiteStorage
 from tests.graphql.asking import PATH
@@ -272,3 +273,23 @@ async def test_there_is_room_for_so_many_only(tmp_path: Path, monkeypatch: pytes
         await gateway.until(lambda: gateway.groups == [])
         async with gateway.follow(query) as stream:
             assert "data" in await anext(stream)
+
+
+@_in_a_loop
+async def test_a_subscription_whose_events_cannot_be_read_ends_and_is_not_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = 'subscription { changes(project: "demo") { cursor } }'
+    async with _gateway(tmp_path, monkeypatch) as gateway:
+        question, headers = {"query": query}, {"Accept": "text/event-stream"}
+        async with gateway.client.stream("POST", PATH, json=question, headers=headers) as answer:
+            await gateway.until(lambda: gateway.groups == [1])
+
+            async def fail(*_: object) -> None:
+                raise StorageUnavailable("for a moment")
+
+            monkeypatch.setattr(gateway.executions[0].services.feed, "read", fail)
+            await gateway.put("a.md", "x")
+            lines = [line async for line in answer.aiter_lines()]
+        assert lines.count("event: next") == 1
+        assert "event: complete" not in lines

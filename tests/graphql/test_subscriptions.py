@@ -325,14 +325,18 @@ def test_subscriptions_see_what_is_granted(guarded: GatewayProcess, name: str) -
     owner = Subject(guarded, name, bearer("owner", projects={name: "admin"}))
     reader = bearer("ann", projects={name: {"scope": "read", "paths": ["docs/"]}})
     query = "subscription ($p: String!, $path: String!) { file(project: $p, path: $path) { text } }"
-    with closing(owner), Asker(guarded.url, reader) as asker:
+    with closing(owner), Asker(guarded.url, reader) as asker, Asker(guarded.url, bearer("root", admin=True)) as root:
         owner.write("secret.md", "hidden")
-        with asker.follow(_CHANGES, p=name) as results:
+        # Both ask the same, and wait at the same place.
+        with asker.follow(_CHANGES, p=name) as results, root.follow(_CHANGES, p=name) as all_results:
             assert next(results)["data"]["changes"]["changes"] == []
+            assert next(all_results)["data"]["changes"]["changes"][0]["path"] == "secret.md"
             owner.write("secret.md", "still hidden")
+            assert next(all_results)["data"]["changes"]["changes"][0]["path"] == "secret.md"
             owner.write("docs/a.md", "open")
-            (change,) = next(results)["data"]["changes"]["changes"]
-            assert change["path"] == "docs/a.md"
+            for told in (results, all_results):
+                (change,) = next(told)["data"]["changes"]["changes"]
+                assert change["path"] == "docs/a.md"
         for path in ("secret.md", "never.md"):
             with asker.follow(query, p=name, path=path) as results:
                 (refused,) = results
