@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable
 from typing import Any
 
-from storage import Change, Committed, StorageClosed
+from storage import Change, Committed, ProjectHead, StorageClosed
 from storage.contract import CommitListener, Storage
 
 
@@ -71,6 +71,21 @@ class TwoNodes:
     @property
     def load(self) -> float:
         return max(node.load for node in self._nodes)
+
+    async def follow(self, project: str) -> ProjectHead | None:
+        return [await node.follow(project) for node in self._nodes][self._turn % 2]
+
+    def unfollow(self, project: str) -> None:
+        for node in self._nodes:
+            node.unfollow(project)
+
+    @property
+    def shared(self) -> bool:
+        return True
+
+    @property
+    def fresh(self) -> bool:
+        return all(node.fresh for node in self._nodes)
 
     async def close(self) -> None:
         for node in self._nodes:
