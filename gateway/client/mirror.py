@@ -28,6 +28,7 @@ from gateway.client.polling.poller import Poller, call
 from gateway.client.polling.project_stream import Transport, file_topic
 from gateway.client.polling.subscription import Polled
 from gateway.client.project import Project
+from gateway.client.shared_awareness import SharedAwareness
 from gateway.wire.files import Receipt
 from gateway.yjs.halves import Halves
 from gateway.yjs.lib0 import MalformedUpdate
@@ -102,6 +103,10 @@ class DocumentMirror(Poller):
         """How many lives of the file are over; the edits of each were dropped."""
         self._replaced: list[tuple[pycrdt.Doc[Any], pycrdt.Subscription]] = []
         """Documents whose holder has not been told yet that there is a new one."""
+        self._awareness: pycrdt.Awareness | None = None
+        self._shared: SharedAwareness | None = None
+        seconds = polling.settings.document_interval_ms / 1000 if interval is None else interval
+        self._presence_interval = seconds if transport == "poll" else None
         self._edits = PendingEdits(pending, project.url, path)
         self._open_document()
         self._build(self._edits.updates)
@@ -146,6 +151,19 @@ class DocumentMirror(Poller):
         """The life of the file that `doc` is of; None: it was not there yet."""
         return self._edits.incarnation
 
+    @property
+    def awareness(self) -> pycrdt.Awareness:
+        """Who is in the file, shared with all its clients. That takes requests, which begin when it is asked for first.
+
+        It does not run (`Awareness.start`): it is renewed, and the others are withdrawn, as the gateway tells.
+        """
+        if self._awareness is None:
+            self._awareness = pycrdt.Awareness(self.doc)
+            self._shared = SharedAwareness(
+                self._polling, self._project, self.path, self._awareness, self._presence_interval
+            )
+        return self._awareness
+
     async def synced(self) -> None:
         """Wait until the gateway has all of `doc`, and `doc` all that the gateway had after that.
 
@@ -175,6 +193,8 @@ class DocumentMirror(Poller):
         if not self._subscription.active:
             return
         super().close()
+        if self._shared is not None:
+            self._shared.close()
         if self._pushing is not None:
             self._pushing.cancel()
         self.doc.unobserve(self._observation)
