@@ -1,5 +1,6 @@
 """`yjs-gateway live`: folders and a project that are kept equal, with a real gateway, a real Git, and kill -9."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -18,6 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.client.folder.files import Folder, FolderState, KnownFile, sha256
+from gateway.client.folder.live import LiveFolder
 from gateway.client.folder.merging import merged, united
 from tests.support.server import GatewayProcess
 
@@ -155,7 +158,13 @@ class Scene:
         return answer.text if answer.is_success else None
 
     def paths(self) -> set[str]:
-        return {entry["path"] for entry in self.other.get("files", params={"limit": 1000}).json()["files"]}
+        found: set[str] = set()
+        after: str | None = ""
+        while after is not None:
+            page = self.other.get("files", params={"limit": 1000, **({"after": after} if after else {})}).json()
+            found |= {entry["path"] for entry in page["files"]}
+            after = page["next"]
+        return found
 
     def history(self, path: str) -> list[dict[str, Any]]:
         versions: list[dict[str, Any]] = self.other.get(f"history/{path}").json()["versions"]
@@ -413,6 +422,27 @@ def test_a_folder_has_one_that_keeps_it(scene: Scene) -> None:
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert (result.returncode, "another process" in result.stderr) == (1, True)
+
+
+def test_what_is_saved_while_the_file_is_replaced_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, folder = tmp_path / "a.md", Folder(tmp_path)
+    file.write_text("one\n")
+    put_in_place, saves = folder.put_in_place, ["one\nsaved\n"]
+
+    def saved_just_before(path: str, prepared: Path, known: KnownFile) -> bytes | None:
+        if saves:
+            file.write_text(saves.pop())
+        return put_in_place(path, prepared, known)
+
+    async def main() -> None:
+        live = LiveFolder(folder, None, FolderState("", ""), lambda _: None, lambda _: None)  # type: ignore[arg-type]
+        theirs = b"there\none\n"
+        assert await live._replace("a.md", b"one\n", theirs, KnownFile(2, "i.2", sha256(theirs), -1, 0))
+        assert live.state.files["a.md"].sha256 == sha256(theirs)  # so that the save is sent with that version
+
+    monkeypatch.setattr(folder, "put_in_place", saved_just_before)
+    asyncio.run(main())
+    assert file.read_text() == "there\none\nsaved\n"
 
 
 LINES = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "d\n"]), max_size=8).map("".join)

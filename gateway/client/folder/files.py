@@ -307,12 +307,25 @@ class Folder:
         """Write what is to become a file beside all files, durably; `put_in_place` follows."""
         return self._aside(content, _mode(self.place(path)))
 
-    def put_in_place(self, path: str, prepared: Path, known: KnownFile) -> None:
-        """Replace a file by one that was prepared, and note what is known then: both or neither, whatever happens."""
+    def put_in_place(self, path: str, prepared: Path, known: KnownFile) -> bytes | None:
+        """Replace a file by one that was prepared, and note what is known then: both or neither, whatever happens.
+
+        Returns:
+            What was replaced: it may have been written just before. None: there was nothing, or it cannot be told.
+        """
         place = self.place(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         self._note(_Entry(path, known, renamed=prepared.name))
+        replaced = prepared.with_name(f"{prepared.name}.replaced")
+        with contextlib.suppress(OSError):  # nothing is there, or the file system has no links
+            os.link(place, replaced)
         os.replace(prepared, place)
+        try:
+            return replaced.read_bytes()
+        except FileNotFoundError:
+            return None
+        finally:
+            replaced.unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
         """Delete a file, and the folders that are empty without it."""

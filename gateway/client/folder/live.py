@@ -521,14 +521,24 @@ class LiveFolder:
                 about = prepared.stat()
                 known = msgspec.structs.replace(known, size=about.st_size, mtime_ns=about.st_mtime_ns)
             try:
-                self._folder.put_in_place(path, prepared, known)
+                replaced = self._folder.put_in_place(path, prepared, known)
             except OSError:
                 self._folder.note(path, self.state.files.get(path))
                 raise
         finally:
             prepared.unlink(missing_ok=True)
         self._set(path, known)
+        if replaced is not None and replaced != expected:  # saved between the look and the rename
+            await self._save_again(path, expected or b"", replaced, content)
         return True
+
+    async def _save_again(self, path: str, base: bytes, saved: bytes, shown: bytes) -> None:
+        """What was saved was replaced at the same moment: it is saved on top of what replaced it."""
+        both = merged(_text_of(base), _text_of(saved), _text_of(shown)).encode()
+        known = self.state.files[path]
+        if not await self._replace(path, shown, both, msgspec.structs.replace(known, size=-1, mtime_ns=0)):
+            self._tell(Outcome(path, "left out", "it was saved twice while it was replaced"))
+        self._mark(path)
 
     # What is known
 
