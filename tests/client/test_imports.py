@@ -25,9 +25,9 @@ def test_of_the_gateway_the_client_imports_the_wire_and_yjs_alone() -> None:
     assert [name for name in ours if not re.match(r"gateway\.(client|wire|yjs)(\.|$)", name)] == []
 
 
-def test_only_the_mirror_and_the_folder_hold_documents() -> None:
+def test_only_what_holds_documents_or_an_awareness_imports_pycrdt() -> None:
     knowing = {module.name for module in _FOLDER.rglob("*.py") if "pycrdt" in _imports(module)}
-    assert knowing <= {"merging.py", "mirror.py", "ystore.py"}
+    assert knowing <= {"merging.py", "mirror.py", "shared_awareness.py", "ystore.py"}
 
 
 def test_the_policy_knows_no_clock_no_loop_and_no_network() -> None:
