@@ -3,9 +3,8 @@
 import base64
 import binascii
 import functools
-import json
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -14,6 +13,8 @@ from gateway.asgi import encoding_fault, named_headers
 from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.http.permission import access_of, visible_path
 from gateway.wire.headers import parse_http_date
+from gateway.wire.json import decode_json as decode_json
+from gateway.wire.json import json_bytes as json_bytes
 from gateway.wire.media_types import OCTETS, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
@@ -225,18 +226,6 @@ async def read_body(request: Request, limit: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def decode_json(body: bytes, shape: type[T]) -> T:
-    """A JSON body of a shape.
-
-    Raises:
-        InvalidBody
-    """
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidBody(str(error)) from None
-
-
 def decode_msgpack(body: bytes, shape: type[T]) -> T:
     """A msgpack body of a shape.
 
@@ -297,10 +286,3 @@ def _parse_quality(parameters: list[str]) -> float:
             except ValueError:
                 return 0.0
     return 1.0
-
-
-def json_bytes(value: Any) -> bytes:
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:  # JavaScript has texts with half a character in them, and writes that half as an escape
-        return json.dumps(value, separators=(",", ":")).encode()

@@ -20,6 +20,7 @@ from gateway.http.requests import (
 )
 from gateway.http.waits import SECONDS_LEFT, empty_after_wait, parse_wait, wait_for_change
 from gateway.turns.dialects import DialectName
+from gateway.turns.given_blocks import given_blocks
 from gateway.turns.output import OutputOptions
 from gateway.turns.store import Turns
 from gateway.watch.filter import ChangeFilter
@@ -61,7 +62,8 @@ from gateway.wire.turns import (
     TurnSummary,
 )
 from gateway.wire.values import rfc3339
-from storage import FINISHED, NewBlock, SessionHead, StoredBlock, StoredTurn, TurnHead
+from gateway.workers.pool import run_in_worker
+from storage import FINISHED, SessionHead, StoredBlock, StoredTurn, TurnHead
 
 _SESSIONS = "/api/projects/{project}/sessions"
 _SESSION = _SESSIONS + "/{session}"
@@ -71,6 +73,8 @@ _LIMIT, _MOST = 100, 1000
 _PAGE_LENGTH = 2**20
 """About how many characters a list of turns has."""
 _DIALECTS = get_args(DialectName)
+_LIGHT_BATCH = 128 * 1024
+"""Bytes of blocks that are read at once: a few milliseconds, also where they are all empty lists."""
 _LATENESS = 5.0
 """By how many seconds the end of a grace may be late before a reader is answered without it."""
 
@@ -288,9 +292,11 @@ class TurnRoutes:
         project, session, turn = _turn_of(request)
         require_media_type(request, JSON)
         body = await read_body(request, self._body_limit)
-        batch = decode_json(body, BlockBatch)
-        blocks = tuple(NewBlock(block.type, json_bytes(block.content)) for block in batch.blocks)
-        added = await self._turns.append_blocks(project, session, turn, blocks, batch.first_index, once(request, body))
+        if len(body) <= _LIGHT_BATCH:
+            first_index, blocks = given_blocks(body)
+        else:
+            first_index, blocks = await run_in_worker(given_blocks, body)
+        added = await self._turns.append_blocks(project, session, turn, blocks, first_index, once(request, body))
         return _json(BlocksReceipt(added.first_index, "running", added.block_count, rfc3339(added.last_updated)))
 
     @operation(

@@ -1,0 +1,58 @@
+"""A large batch of blocks is read in a worker process, and means the same there."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from gateway.app import create_app
+from gateway.settings import Settings
+from gateway.workers import pool
+from gateway.workers.pool import Lane
+
+
+@asynccontextmanager
+async def _turn(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
+    """A client, and a turn for it."""
+    app = create_app(Settings(database=f"sqlite:///{folder / 'gateway.db'}"))
+    async with app.running():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            sessions = "/api/projects/p/sessions"
+            session = (await client.post(sessions, json={})).json()["id"]
+            turn = (await client.post(f"{sessions}/{session}/turns", json={"prompt": ""})).json()["id"]
+            yield client, f"{sessions}/{session}/turns/{turn}"
+
+
+def _jobs() -> int:
+    workers = pool._current.get()
+    assert workers is not None
+    jobs: int = workers.metrics[Lane.DOCUMENTS].jobs
+    return jobs
+
+
+def test_a_large_batch_is_read_by_a_worker(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _turn(tmp_path) as (client, turn):
+            half = {"type": "text", "content": "half a pair"}
+            blocks: list[dict[str, Any]] = [{"type": "text", "content": [[]] * 100_000}, half]
+            small, large = {"blocks": [half]}, {"blocks": blocks, "first_index": 1}
+            headers = {"Content-Type": "application/json"}
+            written = await client.post(f"{turn}/blocks", json=small)
+            assert (written.status_code, _jobs()) == (200, 0)
+            written = await client.post(f"{turn}/blocks", json=large)
+            assert (written.status_code, _jobs()) == (200, 1)
+            again = await client.post(f"{turn}/blocks", json=large)
+            assert again.json() == written.json()
+            told = (await client.get(turn, params={"after_block": 1})).json()["blocks"]
+            assert [block["content"] for block in told] == [block["content"] for block in blocks]
+            jobs = _jobs()
+            for wrong in (b"[" * 200_000, b'{"blocks":[]}' + b" " * 200_000, b"\xff" * 200_000):
+                refused = await client.post(f"{turn}/blocks", content=wrong, headers=headers)
+                assert (refused.status_code, refused.json()["code"]) == (400, "invalid_body")
+            assert _jobs() == jobs + 3
+
+    asyncio.run(work())
