@@ -41,7 +41,12 @@ def errors_bytes(errors: Iterable[GraphQLError]) -> bytes:
 
 def problem_result(problem: Problem) -> bytes:
     """A result that is a problem and nothing else."""
-    return json_bytes({"errors": [formatted(GraphQLError(problem.detail, original_error=problem))]})
+    return b'{"errors":%b}' % problem_errors(problem)
+
+
+def problem_errors(problem: Problem) -> bytes:
+    """A problem as a list of errors."""
+    return errors_bytes([GraphQLError(problem.detail, original_error=problem)])
 
 
 def formatted(error: GraphQLError) -> dict[str, Any]:

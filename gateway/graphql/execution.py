@@ -23,6 +23,7 @@ from gateway.access.guard import Access
 from gateway.asgi import run_at_once
 from gateway.graphql.answers import errors_bytes, result_bytes
 from gateway.graphql.caller import Caller
+from gateway.graphql.question import Question
 from gateway.graphql.schema import schema
 from gateway.graphql.services import Services
 from gateway.graphql.sources import Source
@@ -40,14 +41,6 @@ _HAS_LEFT = (OSError, ClientDisconnect, RuntimeError)
 """What sending raises where the client has left."""
 _TOLD_TOGETHER = 100
 """One turn of the loop for all would let everybody else wait for it."""
-
-
-class Question(Struct, frozen=True):
-    """What a client asks (GraphQL over HTTP §5)."""
-
-    query: str
-    variables: dict[str, Any] | None = None
-    operation_name: str | None = None
 
 
 class Asker(Struct, frozen=True):

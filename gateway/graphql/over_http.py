@@ -16,7 +16,8 @@ from gateway.access.guard import Access
 from gateway.graphql.answers import is_request_error, problem_result, result_bytes
 from gateway.graphql.caller import Caller
 from gateway.graphql.door import PATH
-from gateway.graphql.execution import Asker, Executions, Member, Payload, Question
+from gateway.graphql.execution import Asker, Executions, Member, Payload
+from gateway.graphql.question import Question
 from gateway.graphql.schema import schema
 from gateway.http.permission import access_of
 from gateway.http.requests import decode_json, header, header_bytes, prefers, read_body, require_media_type
@@ -81,7 +82,7 @@ class OverHttp:
             raise MethodNotAllowed(request.method, ["GET", "HEAD", "POST"])
         if not isinstance(body.query, str):
             raise InvalidBody("`query` is missing")
-        return Question(body.query, _given(body.variables), _given(body.operationName))
+        return Question(body.query, _given(body.variables), _given(body.operationName)).check()
 
     async def _answer(self, question: Question, asker: Asker, media_type: str) -> Response:
         caller = Caller(self._executions.services, asker.access, asker.audit, asker.named)

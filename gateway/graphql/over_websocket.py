@@ -9,7 +9,9 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.access.guard import OPEN, Access, Guard
-from gateway.graphql.execution import Asker, Executions, Member, Payload, Question
+from gateway.graphql.answers import problem_errors
+from gateway.graphql.execution import Asker, Executions, Member, Payload
+from gateway.graphql.question import Question
 from gateway.wire.problems import Problem, Unauthenticated
 
 SUBPROTOCOL = "graphql-transport-ws"
@@ -121,7 +123,7 @@ class _Socket:
             case "pong":
                 pass
             case "subscribe":
-                self._subscribe(message)
+                await self._subscribe(message)
             case "complete" if isinstance(message.id, str):
                 member = self._operations.pop(message.id, None)
                 if member is not None:
@@ -161,7 +163,7 @@ class _Socket:
             raise Unauthenticated
         return await self._guard.check(credential.encode("utf-8", "replace"))
 
-    def _subscribe(self, message: _Message) -> None:
+    async def _subscribe(self, message: _Message) -> None:
         if self._asker is None:
             raise _Close(_UNAUTHORIZED, "Unauthorized")
         identifier = message.id
@@ -175,9 +177,13 @@ class _Socket:
             raise _Close(_SUBSCRIBER_EXISTS, f"Subscriber for {identifier} already exists")
         if len(self._operations) >= _MOST_OPERATIONS:
             raise _Close(_BAD_REQUEST, f"more than {_MOST_OPERATIONS} operations at once")
-        question = Question(payload.query, payload.variables, payload.operationName)
         operation = _Operation(self, identifier)
-        self._operations[identifier] = self._executions.start(question, self._asker, operation)
+        try:
+            question = Question(payload.query, payload.variables, payload.operationName).check()
+        except Problem as problem:
+            await operation.send_errors(problem_errors(problem))
+        else:
+            self._operations[identifier] = self._executions.start(question, self._asker, operation)
 
     def forget(self, identifier: str) -> None:
         """Note that an operation has ended."""

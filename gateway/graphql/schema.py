@@ -1,12 +1,11 @@
 """The schema: queries, mutations and subscriptions."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated, cast
+from typing import Annotated
 
 import strawberry
 from graphql import GraphQLError
 from strawberry.extensions import MaxAliasesLimiter, MaxTokensLimiter, ParserCache, QueryDepthLimiter, ValidationCache
-from strawberry.scalars import Base64
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
@@ -19,7 +18,9 @@ from gateway.graphql.caller import Caller, checked_path
 from gateway.graphql.selection import fields_of, selected
 from gateway.graphql.sources import FeedEvent, FeedSource, FileEvent, FileSource, TurnEvent, TurnSource, filter_of
 from gateway.graphql.types import (
+    BASE64,
     LONG,
+    Base64,
     Change,
     ChangeBatch,
     Deletion,
@@ -143,7 +144,7 @@ class Mutation:
         view = _require(caller, project, "write")
         conditions = Preconditions(incarnation=incarnation)
         written = await caller.services.files.append(
-            project, _visible(view, path), cast(bytes, update), conditions, caller.author(view)
+            project, _visible(view, path), update, conditions, caller.author(view)
         )
         return _receipt(caller, project, written)
 
@@ -288,7 +289,7 @@ schema = _Schema(
     Query,
     Mutation,
     Subscription,
-    config=StrawberryConfig(scalar_map={Long: LONG}),
+    config=StrawberryConfig(scalar_map={Long: LONG, Base64: BASE64}),
     extensions=[
         lambda: MaxTokensLimiter(MOST_TOKENS),
         lambda: QueryDepthLimiter(MOST_DEPTH),

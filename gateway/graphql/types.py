@@ -1,11 +1,13 @@
 """The types of the schema. An object holds what it was made of; a field reads what it needs when it is selected."""
 
+import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NewType
 
 import msgspec
 import strawberry
-from strawberry.scalars import JSON, Base64
+from graphql import GraphQLError
+from strawberry.scalars import JSON
 
 from gateway.access.grants import View
 from gateway.files.reader import Content
@@ -40,6 +42,22 @@ LONG = strawberry.scalar(name="Long", description="A whole number of up to 53 bi
 
 RootName = Annotated[str, strawberry.argument(name="root")]
 """Strawberry takes a parameter called `root` for the object itself."""
+
+
+def _parse_base64(text: object) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise GraphQLError(f"Base64 cannot represent this value: {error}") from None
+
+
+Base64 = NewType("Base64", bytes)
+BASE64 = strawberry.scalar(
+    name="Base64",
+    description="Bytes, as base64 (RFC 4648 §4).",
+    serialize=lambda data: base64.b64encode(data).decode(),
+    parse_value=_parse_base64,
+)
 
 _MOST_ENTRIES = 1000
 _ROOT = "content"

@@ -85,6 +85,7 @@ def test_an_update_is_merged_and_a_file_moved_and_deleted(asker: Asker, project:
     }
     assert asker.data(append, p=name, update=update)["appendUpdate"]["changed"] is False
     assert asker.error(append, p=name, update=base64.b64encode(b"\x01\x02").decode()) == "invalid_update"
+    assert "Base64" in asker.ask(append, p=name, update=update.replace("A", "-"))["errors"][0]["message"]
     move = 'mutation ($p: String!) { move(project: $p, source: "a.md", target: "b.md") { path version } }'
     assert asker.data(move, p=name)["move"] == {"path": "b.md", "version": 1}
     delete = 'mutation ($p: String!) { delete(project: $p, path: "b.md") { path version } }'
@@ -123,6 +124,10 @@ def test_a_request_that_is_too_much_is_refused(asker: Asker, project: httpx.Clie
     assert "aliases" in asker.ask(aliases)["errors"][0]["message"]
     tokens = "{" + f'project(id: "{name}") {{ cursor }} ' * 400 + "}"
     assert "token" in asker.ask(tokens)["errors"][0]["message"]
+    long = 'mutation { putText(project: "demo", path: "a.md", text: "' + "x" * 100_000 + '") { version } }'
+    assert asker.post(PATH, json={"query": long}).json()["code"] == "too_complex"
+    many = {"query": "query ($x: [String]) { __typename }", "variables": {"x": [["x"]] * 10_001}}
+    assert asker.post(PATH, json=many).json()["code"] == "too_complex"
     introspection = "{__schema{types{fields{type{fields{type{fields{type{fields{name}}}}}}}}}}"
     assert asker.ask(introspection)["errors"]
 
