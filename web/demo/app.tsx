@@ -5,6 +5,7 @@ import { GatewayProvider } from '../src/react/index.js'
 import { Chat } from './chat.js'
 import { Editor } from './editor.js'
 import { FileTree } from './file-tree.js'
+import { askForToken } from './token.js'
 import { Traffic } from './traffic.js'
 import { TrafficPanel } from './traffic-panel.js'
 
@@ -17,7 +18,7 @@ const TRANSPORTS: Record<ProviderTransport, string> = {
 }
 
 const traffic = new Traffic()
-const client = new GatewayClient('', { fetch: traffic.fetch })
+const client = new GatewayClient('', { fetch: traffic.fetch, token: askForToken() })
 /** Which project: `/?project=name`, so that two pages can be given the same one. */
 const project = new URLSearchParams(location.search).get('project') ?? 'demo'
 

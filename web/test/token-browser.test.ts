@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { build } from 'esbuild'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { GatewayClient } from '../src/index.js'
 import { HAS_BROWSER, startBrowser } from './support/browser.js'
 import { GatewayProcess } from './support/gateway.js'
 
@@ -127,6 +128,23 @@ describe.skipIf(!HAS_BROWSER)('an application in Chromium', { timeout: 60_000 },
   ])('%s is refused for good', async (_, token, code) => {
     const page = await open(`p-${crypto.randomUUID()}`, token())
     expect(await page.evaluate(() => window.editor.ended)).toBe(code)
+  })
+
+  test('the demo asks for a token where it needs one, and keeps it as long as its tab is there', async () => {
+    const project = `p-${crypto.randomUUID()}`
+    const admin = new GatewayClient(gateway.url, { token: sign(600, { admin: true }) })
+    await admin.project(project).putText('seen.md', 'text')
+    const page = await (await browser.newContext()).newPage()
+    const asked: string[] = []
+    page.on('dialog', (dialog) => {
+      asked.push(dialog.message())
+      void dialog.accept(sign(600, { projects: { [project]: 'write' } }))
+    })
+    for (const round of [1, 2]) {
+      await page.goto(`${gateway.url}/?project=${project}`)
+      await page.getByText('seen.md').first().waitFor({ timeout: 30_000 })
+      expect([round, asked.length]).toEqual([round, 1])
+    }
   })
 
   test('EventSource opens with a ticket, once, and hears when the credential ends', async () => {

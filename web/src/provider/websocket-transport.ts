@@ -138,7 +138,7 @@ export class WebsocketTransport implements Transport {
   /** The token stands in the subprotocols: proxies do not log them, as they do the URL. */
   private async protocols(): Promise<string[]> {
     this.token = (await this.carried.project.client.token?.()) ?? null
-    return this.token === null ? [] : ['yjs-gateway', `bearer.${this.token}`]
+    return !this.token ? [] : ['yjs-gateway', `bearer.${this.token}`]
   }
 
   /** Throws where there is nothing to connect to any more. */
