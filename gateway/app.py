@@ -162,11 +162,11 @@ class Gateway:
                 limit=settings.readers,
             )
             jobs = {
-                readers.deliveries.job: readers.deliveries.run,
                 silent.job: silent.run,
                 maintenance.job: maintenance.run,
                 Job("awareness"): presence.expire,
                 memory.job: memory.run,
+                readers.deliveries.job: readers.deliveries.run,
             }
             if not self.settings.retention.keeps_all:
                 retainer = Retainer(storage, self.settings.retention)
