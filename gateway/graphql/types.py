@@ -1,8 +1,8 @@
 """The types of the schema. An object holds what it was made of; a field reads what it needs when it is selected."""
 
 import base64
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NewType
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar, cast
 
 import msgspec
 import strawberry
@@ -13,6 +13,7 @@ from gateway.access.grants import View
 from gateway.files.reader import Content
 from gateway.files.store import Written
 from gateway.graphql.caller import Caller, checked_path
+from gateway.pace import with_turns
 from gateway.wire.changes import ChangeType, FileFeedEntry, TurnFeedEntry
 from gateway.wire.files import FileEntry, RequestedEdit, VersionEntry
 from gateway.wire.problems import (
@@ -40,6 +41,8 @@ else:
 Long = NewType("Long", int)
 LONG = strawberry.scalar(name="Long", description="A whole number of up to 53 bits.", serialize=int, parse_value=int)
 
+T = TypeVar("T")
+
 RootName = Annotated[str, strawberry.argument(name="root")]
 """Strawberry takes a parameter called `root` for the object itself."""
 
@@ -60,6 +63,8 @@ BASE64 = strawberry.scalar(
 )
 
 _MOST_ENTRIES = 1000
+_STEPS = 50
+"""Of how many objects the fields are resolved in one turn of the event loop: 50 µs each, or so."""
 _ROOT = "content"
 _LONGEST_ROOT = 1024
 
@@ -83,6 +88,11 @@ def checked_count(name: str, number: int | None) -> int | None:
     if number is not None and number < 0:
         raise InvalidParameter(name, "it must be 0 or more")
     return number
+
+
+def _in_turns(items: Iterable[T]) -> list[T]:
+    """A list, as the executor sees it: it takes an iterator that gives everybody else a turn now and then."""
+    return cast(list[T], with_turns(items, _STEPS))
 
 
 @strawberry.type(description="A version of a file.")
@@ -119,7 +129,7 @@ class History:
 
     @strawberry.field
     def versions(self) -> list[Version]:
-        return [Version(entry) for entry in self._versions]
+        return _in_turns(Version(entry) for entry in self._versions)
 
     @strawberry.field(description="`before` of the next page; null on the last.")
     def next(self) -> int | None:
@@ -261,7 +271,7 @@ class FileListing:
 
     @strawberry.field
     def files(self) -> list[ListedFile]:
-        return [ListedFile(self._project, entry) for entry in self._entries]
+        return _in_turns(ListedFile(self._project, entry) for entry in self._entries)
 
     @strawberry.field(description="Where the project stood: `since` of a subscription that misses nothing.")
     def cursor(self) -> str:
@@ -358,7 +368,8 @@ class Turn:
             stored = self._stored
         else:
             stored = await self._read(info.context, checked_count("after", after) or 0)
-        return [] if stored is None else [Block(self._head.turn_id, block) for block in stored.blocks]
+        blocks = () if stored is None else stored.blocks
+        return _in_turns(Block(self._head.turn_id, block) for block in blocks)
 
     async def _read(self, caller: Caller, after_block: int) -> StoredTurn:
         services, head = caller.services, self._head
@@ -379,7 +390,7 @@ class TurnListing:
 
     @strawberry.field
     def turns(self) -> list[Turn]:
-        return [Turn(self._project, turn.head, turn) for turn in self._turns]
+        return _in_turns(Turn(self._project, turn.head, turn) for turn in self._turns)
 
     @strawberry.field(description="`after` of the next page; null on the last.")
     def next(self) -> str | None:
@@ -555,7 +566,7 @@ class ChangeBatch:
 
     @strawberry.field
     def changes(self) -> list[Change]:
-        return list(self._changes)
+        return _in_turns(self._changes)
 
 
 @strawberry.type(description="What a write came to.")

@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,41 @@ async def test_a_subscription_whose_events_cannot_be_read_ends_and_is_not_comple
             lines = [line async for line in answer.aiter_lines()]
         assert lines.count("event: next") == 1
         assert "event: complete" not in lines
+
+
+@_in_a_loop
+async def test_everybody_has_a_turn_while_a_long_list_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = """query ($s: String!, $t: String!) { project(id: "demo") { turn(session: $s, id: $t) {
+        blocks { index createdAt } } } }"""
+    turns_of_the_loop = 0
+    seen: list[int] = []
+
+    async def count() -> None:
+        nonlocal turns_of_the_loop
+        while True:
+            turns_of_the_loop += 1
+            await asyncio.sleep(0)
+
+    async with _gateway(tmp_path, monkeypatch) as gateway:
+        url, turn = await _turn(gateway)
+        blocks = {"blocks": [{"type": "text", "content": number} for number in range(1000)]}
+        assert (await gateway.client.post(f"{url}/blocks", json=blocks)).is_success
+        await gateway.client.post(PATH, json={"query": "{ __typename }"})  # imports what it is made of
+
+        from gateway.graphql import types
+
+        written = types.rfc3339
+
+        def note(milliseconds: int) -> str:
+            seen.append(turns_of_the_loop)
+            return written(milliseconds)
+
+        monkeypatch.setattr(types, "rfc3339", note)
+        counting = asyncio.create_task(count())
+        answer = await gateway.client.post(PATH, json={"query": query, "variables": turn})
+        counting.cancel()
+        assert len(answer.json()["data"]["project"]["turn"]["blocks"]) == 1000
+    assert len(seen) == 1000
+    assert max(Counter(seen).values()) <= 100
