@@ -27,7 +27,7 @@ _REMEMBERED_S = 60.0
 _RELAYED_S = 75.0
 """After how long a client of another gateway is withdrawn of which nothing was heard, not even that it has left."""
 _WHO_IS_THERE = b"?"
-"""What a gateway asks the others of a file."""
+"""What a gateway asks the others of a file, or of all files of a project."""
 
 _Relayed = list[tuple[int, int, str, str | None]]
 
@@ -46,6 +46,8 @@ class Presence:
         self._positions: dict[str, int] = {}
         """Where each project stands."""
         self._size = 0
+        self._asked: dict[str, float] = {}
+        """When the other gateways were asked about a project, and not long ago."""
         self._untold: dict[FilePresence, None] = {}
         self._gateways: dict[str, str] = {}
         """Other gateways, each of which owns what it says of its clients."""
@@ -75,6 +77,7 @@ class Presence:
 
     def answer(self, project: str, path: str) -> PresenceAnswer:
         """Everybody who is in a file."""
+        self._ask_others(project)
         file = self._files.get((project, path))
         return PresenceAnswer([], self._version_at(0)) if file is None else file.answer()
 
@@ -127,6 +130,7 @@ class Presence:
 
     def events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
         """The files in which something was said after a position, as server-sent events; the position after them."""
+        self._ask_others(project)
         events = []
         for file in list(self._of_project.get(project, ())):
             if file.position > since and (since or len(file.awareness)) and filter_.shows_presence(file.path):
@@ -169,6 +173,8 @@ class Presence:
         cancelled."""
         while True:
             await asyncio.sleep(_CHECK_S)
+            since = self.now() - _REMEMBERED_S
+            self._asked = {project: asked for project, asked in self._asked.items() if asked > since}
             for file in list(self._files.values()):
                 file.expire()
                 if not len(file.awareness) and not file.listeners and self.now() - file.changed > _REMEMBERED_S:
@@ -183,6 +189,12 @@ class Presence:
             self._positions.pop(file.project, None)
 
     # Other gateways
+
+    def _ask_others(self, project: str) -> None:
+        """Ask the other gateways who is in the files of a project, once a minute at most: they tell the rest."""
+        if self._storage.shared and project not in self._asked:
+            self._asked[project] = self.now()
+            self._storage.tell(_whole(project), _WHO_IS_THERE)
 
     def relay(self, file: FilePresence, states: tuple[AwarenessState, ...]) -> None:
         if self._storage.shared:
@@ -202,13 +214,19 @@ class Presence:
         project, _, path = topic.partition("/")
         known = self._files.get((project, path))
         if message == _WHO_IS_THERE:
-            if known is not None:
-                self.relay(known, known.awareness.states_but(self._gateways.values()))
+            asked = list(self._of_project.get(project, ())) if topic == _whole(project) else [known]
+            for file in filter(None, asked):
+                self.relay(file, file.awareness.states_but(self._gateways.values()))
             return
         for client, clock, state, subject in msgspec.msgpack.decode(message, type=_Relayed):
             known = known or self._open((project, path))
             states = (AwarenessState(client, clock, state),)
             known.receive(states, owner, seconds=_RELAYED_S, subject=subject, relayed=True)
+
+
+def _whole(project: str) -> str:
+    """The name of all files of a project between gateways: no path is empty."""
+    return f"{project}/"
 
 
 def _topic(file: FilePresence) -> str:
