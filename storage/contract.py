@@ -434,7 +434,10 @@ class ReaderRecords(Protocol):
         """When the next reader is due; None: none is."""
 
     async def hasten(self, stage: ReaderStage, project: str | None, now: Milliseconds) -> int:
-        """Let the readers in a stage be due now; returns how many were to wait longer. None: of all projects."""
+        """Let the readers in a stage be due now; returns how many were to wait longer. None: of all projects.
+
+        Of those that wait for a pause, the ones whose project has moved on since they were looked at.
+        """
 
     async def note_steps(self, steps: Collection[ReaderStep]) -> None:
         """Note what became of readers, all of it or nothing; not of one that was put again or forgotten since."""

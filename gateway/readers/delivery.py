@@ -162,17 +162,19 @@ class Deliveries:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        held = False
+        held, asked = False, 0
         try:
             while True:
                 self._news.clear()
-                if self._storage.shared:
+                if self._storage.shared and self._clock.now() - asked >= _LOOK_MS:
                     # What the other gateways store is not heard of here: whoever holds the job looks every second.
+                    asked = self._clock.now()
                     if not await self._storage.hold(self.job.name, _HELD_S):
-                        held = False
-                        await self._clock.wait(self._news, self._clock.now() + _LOOK_MS)
+                        held, asked = False, 0
+                        await asyncio.sleep(_LOOK_MS / 1000)
                         continue
                     self._look_at_all = True
+                    await self._storage.hasten("pause", None, Milliseconds(asked))  # a turn may have ended elsewhere
                 if not held:
                     held, self._look_at_all = True, True
                     await self._storage.hasten("sending", None, Milliseconds(self._clock.now()))
@@ -188,6 +190,7 @@ class Deliveries:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._sending.clear()
             self._waiting.clear()
+            self._busy.clear()  # a task that had not begun did not take its message back
 
     async def _round(self) -> None:
         """Look at all readers for which there may be something to do by now."""

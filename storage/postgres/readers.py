@@ -104,7 +104,9 @@ async def next_due(database: Database) -> Milliseconds | None:
 
 async def hasten(connection: Connection, stage: str, project: str | None, now: int) -> int:
     rows = await connection.fetch(
-        "UPDATE reader SET due = $1 WHERE stage = $2 AND due > $1 AND ($3::bigint IS NULL OR project = $3) RETURNING 1",
+        "UPDATE reader SET due = $1 WHERE stage = $2 AND due > $1 AND ($3::bigint IS NULL OR project = $3)"
+        " AND (stage <> 'pause' OR looked <> (SELECT p.sequence FROM project p WHERE p.id = reader.project))"
+        " RETURNING 1",
         now,
         stage,
         None if project is None else project_id(project),

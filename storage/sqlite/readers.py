@@ -100,7 +100,9 @@ def next_due(connection: sqlite3.Connection) -> Milliseconds | None:
 def hasten(connection: sqlite3.Connection, stage: str, project: str | None, now: int) -> int:
     where, values = ("", ()) if project is None else (f" AND project = {_PROJECT}", (project,))
     return connection.execute(
-        f"UPDATE reader SET due = ? WHERE stage = ? AND due > ?{where}", (now, stage, now, *values)
+        f"UPDATE reader SET due = ? WHERE stage = ? AND due > ?{where} AND (stage <> 'pause' OR looked <>"
+        " (SELECT sequence FROM project WHERE project.id = reader.project))",
+        (now, stage, now, *values),
     ).rowcount
 
 

@@ -91,6 +91,8 @@ def test_readers_that_are_due_come_in_the_order_of_their_times(open_storage: Ope
             assert [each.name for each in await storage.due_readers(now, limit=10)] == ["b", "a"]
             assert [each.name for each in await storage.due_readers(now, limit=1)] == ["b"]
             assert await storage.hasten("sending", None, Milliseconds(25)) == 1
+            assert await storage.hasten("pause", "p", Milliseconds(10)) == 0  # the project has not moved on
+            await write(storage)
             assert await storage.hasten("pause", "q", Milliseconds(10)) == 0
             assert await storage.hasten("pause", "p", Milliseconds(10)) == 1
             assert [(each.name, each.due) for each in await storage.due_readers(now, limit=10)] == [
@@ -98,7 +100,6 @@ def test_readers_that_are_due_come_in_the_order_of_their_times(open_storage: Ope
                 ("c", 25),
                 ("a", 30),
             ]
-            await write(storage)
             assert await storage.idle_readers(None, limit=10) == []
             assert await storage.reader_figures() == [ReaderFigures("hook", 4, 1, 3, 1)]
 
