@@ -529,15 +529,17 @@ class LiveFolder:
             prepared.unlink(missing_ok=True)
         self._set(path, known)
         if replaced is not None and replaced != expected:  # saved between the look and the rename
-            await self._save_again(path, expected or b"", replaced, content)
+            await self._save_again(path, expected or b"", replaced)
         return True
 
-    async def _save_again(self, path: str, base: bytes, saved: bytes, shown: bytes) -> None:
-        """What was saved was replaced at the same moment: it is saved on top of what replaced it."""
-        both = merged(_text_of(base), _text_of(saved), _text_of(shown)).encode()
-        known = self.state.files[path]
-        if not await self._replace(path, shown, both, msgspec.structs.replace(known, size=-1, mtime_ns=0)):
-            self._tell(Outcome(path, "left out", "it was saved twice while it was replaced"))
+    async def _save_again(self, path: str, base: bytes, saved: bytes) -> None:
+        """What was saved was replaced at the same moment: it is saved on top of what is there now."""
+        done = False
+        while not done:
+            _, now = self._look(path)
+            both = saved if now is None else merged(_text_of(base), _text_of(saved), _text_of(now)).encode()
+            known = msgspec.structs.replace(self.state.files[path], size=-1, mtime_ns=0)
+            done = await self._replace(path, now, both, known)
         self._mark(path)
 
     # What is known
