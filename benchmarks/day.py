@@ -1,4 +1,4 @@
-"""(g) A day in the life: what people cost who poll by the client's rules, and how many of them fill one process.
+"""(g) A day in the incarnation: what people cost who poll by the client's rules, and how many of them fill one process.
 
 Four people share a project of three files of 20 KB. Each works in spells of 20 minutes on average with breaks of 10,
 types a burst of ten edits every five minutes or so while at work, and in half of the breaks has the page hidden. Their

@@ -68,7 +68,7 @@ def check_row(row: StoredRow, *, squashed: bool) -> bool:
 
 
 class Chain:
-    """Takes the rows of one life of a file that follow each other, and finds out where they do not.
+    """Takes the rows of one incarnation of a file that follow each other, and finds out where they do not.
 
     Args:
         version: the one before the first row.

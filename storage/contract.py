@@ -68,7 +68,7 @@ class FileLog(Protocol):
             StorageOverloaded, StorageClosed: at once; nothing was queued.
             VersionConflict: by the future; a file was at another version than the change expects.
             PredecessorFailed: by the future; an earlier change of the line was not stored, or the file is in another
-                life than the change was made for.
+                incarnation than the change was made for.
             StorageFull, StorageUnavailable: by the future; nothing was stored where `certain` says so.
         """
 
@@ -125,8 +125,8 @@ class FileLog(Protocol):
         """What builds the document at a version (default: the head). None where there is none: no such version,
         or a tombstone."""
 
-    async def past_lives(self, project: str, path: str, *, limit: int) -> list[Version]:
-        """The last versions before the tombstones of up to `limit` lives of a file that are over, newest first."""
+    async def past_incarnations(self, project: str, path: str, *, limit: int) -> list[Version]:
+        """The last versions before the tombstones of up to `limit` ended incarnations of a file, newest first."""
 
     async def read_history(
         self, project: str, path: str, *, before: int | None = None, limit: int
@@ -295,7 +295,7 @@ class Housekeeping(Protocol):
         """Squash some of the files that were deleted before a time to their tombstones, and raise the floors of their
         projects; returns the projects and paths, none when all is done. Their version counters stay."""
 
-    async def begin_new_lives(self) -> int:
+    async def begin_new_incarnations(self) -> int:
         """Give every project a new epoch, every file a new incarnation: to be called when the database was set back to
         an earlier time, so that nobody takes new changes for those that they know. Returns how many projects there are.
         """

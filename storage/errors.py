@@ -46,8 +46,9 @@ class VersionConflict(StorageError):
 
 
 class PredecessorFailed(VersionConflict):
-    """A change builds on what is not there: on a change that was not stored, or on another life of the file. The file
-    may be at version `expected` all the same: somebody else's change came to have that number."""
+    """A change builds on what is not there: on a change that was not stored, or on another incarnation of the file.
+
+    The file may be at version `expected` all the same: somebody else's change came to have that number."""
 
     def __init__(self, project: str, path: str, expected: int, found: int) -> None:
         super().__init__(project, path, expected, found)

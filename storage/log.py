@@ -70,7 +70,7 @@ def wall_clock() -> int:
 
 
 def new_epoch() -> Epoch:
-    """A name that no other life of a project has had."""
+    """A name that no other incarnation of a project has had."""
     return Epoch(secrets.token_hex(5))
 
 
@@ -222,7 +222,7 @@ class PlannedBlock(Struct, gc=False):
 
 
 class PastLife(Struct, frozen=True, gc=False):
-    """A life of a file that is over: it ended with the tombstone `head`."""
+    """An ended incarnation of a file: it ended with the tombstone `head`."""
 
     file: KnownFile
     head: FileHead
@@ -245,7 +245,7 @@ class Plan:
         self.first: dict[str, Sequence] = {}
         self.files: dict[str, KnownFile] = {}
         """All files that change, the new ones included, each with its newest head."""
-        self.past_lives: list[PastLife] = []
+        self.past_incarnations: list[PastLife] = []
         self.new_sessions: dict[str, SessionHead] = {}
         self.session_ids: dict[str, int] = {}
         """Given by the backend to the new sessions."""
@@ -387,7 +387,7 @@ class Plan:
         incarnation, born_version, born_sequence = old.incarnation, old.born_version, old.born_sequence
         if old.deleted and not deleted:
             if old.version:
-                self.past_lives.append(PastLife(planned, old))
+                self.past_incarnations.append(PastLife(planned, old))
             size, born_version, born_sequence = 0, version, sequence
             incarnation = (type(change) is AppendUpdate and change.incarnation) or new_incarnation()
         if body is not None:
@@ -450,7 +450,7 @@ def _no_file(path: str, now: Milliseconds) -> FileHead:
 
 
 def _is_for_another_life(change: AppendUpdate, head: FileHead) -> bool:
-    """Whether a change was made for another life of the file than the one that it would be added to."""
+    """Whether a change was made for another incarnation of the file than the one that it would be added to."""
     return change.incarnation is not None and (change.incarnation == head.incarnation) is head.deleted
 
 

@@ -92,8 +92,8 @@ async def _open_sqlite(url: str, limits: StorageLimits) -> AsyncIterator[Storage
         log_bytes=limits.log_bytes,
         same=limits.same,
     )
-    if storage.new_lives is not None:
-        _log.warning("every client starts over: the database begins new lives", reason=storage.new_lives)
+    if storage.new_incarnations is not None:
+        _log.warning("every client starts over: the database begins new incarnations", reason=storage.new_incarnations)
     try:
         yield storage
     finally:

@@ -43,7 +43,7 @@ class ProjectRecord(Struct, frozen=True, tag="project", tag_field="record"):
 
 
 class LifeRecord(Struct, frozen=True):
-    """A former life of a file."""
+    """A former incarnation of a file."""
 
     born_version: Count
     born_sequence: Count

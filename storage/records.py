@@ -18,13 +18,13 @@ Epoch = NewType("Epoch", str)
 """A project's life: it changes when the project is restored or created again."""
 
 Incarnation = NewType("Incarnation", str)
-"""The life of a file between a create and a delete."""
+"""The incarnation of a file between a create and a delete."""
 
 Milliseconds = NewType("Milliseconds", int)
 
 
 def new_incarnation() -> Incarnation:
-    """A name that no other life of a file has had."""
+    """A name that no other incarnation of a file has had."""
     return Incarnation(secrets.token_hex(5))
 
 
@@ -79,7 +79,7 @@ class AppendUpdate(Struct, frozen=True, gc=False):
     line: Line | None = None
     """The changes that the update builds on; None: it builds on nothing that is not durable."""
     incarnation: Incarnation | None = None
-    """The life of the file that the update is made for. Where none is, the life that begins is called so."""
+    """The incarnation of the file that the update is made for. Where none is, the one that begins is called so."""
 
 
 class DeleteFile(Struct, frozen=True, gc=False):

@@ -205,7 +205,7 @@ class Changes:
         return _seen(head, "created" if await self._was_absent(project, head, version) else "modified")
 
     async def _was_absent(self, project: str, head: FileHead, version: int) -> bool:
-        """Whether `version`, of before this life of the file, is nothing or a tombstone."""
+        """Whether `version`, of before this incarnation of the file, is nothing or a tombstone."""
         if version in (0, head.born_version - 1):
             return True
         update = await self._storage.read_version(project, head.path, version)

@@ -123,8 +123,8 @@ def backup(
     _run(work, settings_of(database=database))
 
 
-@main.command("begin-new-lives")
-def begin_new_lives(database: Database = None) -> None:
+@main.command("begin-new-incarnations")
+def begin_new_incarnations(database: Database = None) -> None:
     """Say that a PostgreSQL database was set back to an earlier time: every client starts over.
 
     Without it a client that knows what was lost would take new changes for those. Gateways may be serving the database.
@@ -134,7 +134,7 @@ def begin_new_lives(database: Database = None) -> None:
 
     async def work(settings: "Settings") -> None:
         async with open_storage(settings.database, settings.storage_limits) as storage:
-            typer.echo(f"{await storage.begin_new_lives()} projects begin new lives")
+            typer.echo(f"{await storage.begin_new_incarnations()} projects begin new incarnations")
 
     _run(work, settings_of(database=database))
 

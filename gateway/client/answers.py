@@ -27,7 +27,7 @@ class WithETag(Struct, Generic[T], frozen=True):
 
     @property
     def incarnation(self) -> str | None:
-        """The life of the file that the answer is about."""
+        """The incarnation of the file that the answer is about."""
         return self.tag.partition(".")[0] if self.tag else None
 
     @property

@@ -100,7 +100,7 @@ class DocumentMirror(Poller):
         self._now = asyncio.Event()
         """Set when a batch is not to wait for further edits."""
         self._lives = 0
-        """How many lives of the file are over; the edits of each were dropped."""
+        """How many incarnations of the file are over; the edits of each were dropped."""
         self._replaced: list[tuple[pycrdt.Doc[Any], pycrdt.Subscription]] = []
         """Documents whose holder has not been told yet that there is a new one."""
         self._awareness: pycrdt.Awareness | None = None
@@ -148,7 +148,7 @@ class DocumentMirror(Poller):
 
     @property
     def incarnation(self) -> str | None:
-        """The life of the file that `doc` is of; None: it was not there yet."""
+        """The incarnation of the file that `doc` is of; None: it was not there yet."""
         return self._edits.incarnation
 
     @property

@@ -99,14 +99,14 @@ class PendingEdits:
             self._begin()
 
     def live(self, incarnation: str | None) -> None:
-        """The edits, now and later, are of this life of the file."""
+        """The edits, now and later, are of this incarnation of the file."""
         if incarnation != self.incarnation:
             self.incarnation = incarnation
             if incarnation is not None:
                 self._append(_Life(incarnation))
 
     def drop(self) -> None:
-        """Forget them, and the life that they were of."""
+        """Forget them, and the incarnation that they were of."""
         self.updates, self.incarnation = [], None
         self._begin()
 

@@ -234,7 +234,7 @@ class Project(SessionRequests, HookRequests):
         create: bool = False,
         incarnation: str | None = None,
     ) -> WithETag[Receipt]:
-        """Merge a Yjs update into a file; with `create` only if there is none, with `incarnation` only in that life."""
+        """Merge a Yjs update into a file; with `create` only if there is none, with `incarnation` only in that one."""
         headers = {**_UPDATE, **_conditions(if_match, create, incarnation)}
         return await self._write("PATCH", self._file(path), headers, update)
 

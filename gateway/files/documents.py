@@ -47,7 +47,7 @@ class Documents:
         self._large: set[tuple[str, str]] = set()
         """The open documents that take, or took, a large share of the memory."""
         self._run = secrets.token_bytes(16)
-        """Drawn anew when the gateway starts: its database may be a copy that keeps the names of the lives."""
+        """Drawn anew when the gateway starts: its database may be a copy that keeps the names of the incarnations."""
         storage.listen(self._committed, self._missed)
         self.due: dict[tuple[str, str], Version | None] = {}
         """The files of which a snapshot is to be taken, and at which version; None: the newest."""
@@ -153,11 +153,11 @@ class Documents:
         return document
 
     def _client(self, incarnation: Incarnation) -> int:
-        """The Yjs client that the gateway is when it edits this life of a file itself.
+        """The Yjs client that the gateway is when it edits this incarnation of a file itself.
 
         Where a client writes a clock twice, replicas differ for ever. So names, such as a path, have no part in it:
         they are the same when a database is set back, and in a copy of a file on another gateway. It is one for each
-        life and run of the gateway: with one for each `PUT` the state vector would grow without end.
+        incarnation and run of the gateway: with one for each `PUT` the state vector would grow without end.
         """
         digest = hashlib.blake2b(incarnation.encode(), digest_size=4, key=self._run).digest()
         return int.from_bytes(digest) or 1

@@ -71,7 +71,7 @@ class OpenDocument:
         self.head = head
         """The newest durable state."""
         self.incarnation = incarnation
-        """The life of the file; where there is no file, the one that begins with the first update."""
+        """The incarnation of the file; where there is no file, the one that begins with the first update."""
         self.version = Version(0) if head is None else head.version
         """The version that the next update builds on: ahead of `head` while updates are queued."""
         self.snapshot_log_size = 0

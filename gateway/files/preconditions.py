@@ -17,17 +17,17 @@ class Preconditions(Struct, frozen=True):
     """In seconds since 1970. Counts where `if_match` is None (RFC 9110 §13.2.2)."""
     incarnation: str | None = None
     tombstone: int | None = None
-    """The version of the tombstone on which a new life of the file may begin; 0: on none."""
+    """The version of the tombstone on which a new incarnation of the file may begin; 0: on none."""
 
     def may_still_fail(self, head: FileHead | None) -> bool:
-        """Whether what fits `head` may not fit a version after it: a life goes on, a tag does not."""
+        """Whether what fits `head` may not fit a version after it: an incarnation goes on, a tag does not."""
         if self is UNCONDITIONAL:
             return False
         life_alone = self.if_match is None and self.if_none_match is None and self.if_unmodified_since is None
         return self != UNCONDITIONAL and not (life_alone and head is not None and not head.deleted)
 
     def check(self, path: str, head: FileHead | None) -> None:
-        """Raises FileDeleted if another life of the file is meant, PreconditionFailed if a tag does not fit."""
+        """Raises FileDeleted if another incarnation of the file is meant, PreconditionFailed if a tag does not fit."""
         if self is UNCONDITIONAL:
             return
         live = head if head is not None and not head.deleted else None

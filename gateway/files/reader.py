@@ -96,7 +96,7 @@ class FileReader:
         return await self._build(stored)
 
     async def read_at(self, project: str, path: str, version: int) -> Content:
-        """The whole document as it was at a version of any of its lives, also of one that is over."""
+        """The whole document as it was at a version of any of its incarnations, also of one that is over."""
         return await self.build_past(project, path, await self.stored_at(project, path, version))
 
     async def stored_at(self, project: str, path: str, version: int) -> StoredDocument:

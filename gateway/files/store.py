@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from gateway.files.documents import Documents, DocumentsExhausted, stored_rows
 from gateway.files.open_document import OpenDocument
-from gateway.files.past_lives import PastLives
+from gateway.files.past_incarnations import PastIncarnations
 from gateway.files.preconditions import Preconditions
 from gateway.files.reader import FileReader
 from gateway.watch.hub import Hub
@@ -113,7 +113,7 @@ class Files(FileReader):
 
     def __init__(self, storage: Storage, documents: Documents, hub: Hub) -> None:
         super().__init__(storage, documents, hub)
-        self._past_lives = PastLives(storage)
+        self._past_incarnations = PastIncarnations(storage)
 
     async def append(
         self, project: str, path: str, update: bytes, preconditions: Preconditions, author: str | None = None
@@ -246,12 +246,12 @@ class Files(FileReader):
         return InvalidUpdateBody(str(reason))
 
     async def is_past(self, project: str, path: str, update: bytes) -> bool:
-        """Whether an update holds what is of an earlier life of the file, and not of the present one."""
-        return await self._past_lives.hold_any(await self._open(project, path), update)
+        """Whether an update holds what is of an earlier incarnation of the file, and not of the present one."""
+        return await self._past_incarnations.hold_any(await self._open(project, path), update)
 
     async def is_replica_of_past(self, project: str, path: str, state_vector: bytes) -> bool:
         """The same of a replica with a state vector."""
-        return await self._past_lives.hold_any_of_vector(await self._open(project, path), state_vector)
+        return await self._past_incarnations.hold_any_of_vector(await self._open(project, path), state_vector)
 
     async def state_vector(self, project: str, path: str) -> bytes:
         """What is stored of a file, as a Yjs state vector; that of an empty document where there is no file.

@@ -112,7 +112,7 @@ def _require_none(turn_id: str, faults: list[str]) -> None:
 
 
 class _FileCheck:
-    """One file: its versions have no gap, each loads, and its newest state and its lives are what they make."""
+    """One file: its versions have no gap, each loads, and its newest state and its incarnations are what they make."""
 
     def __init__(self, record: FileRecord) -> None:
         self._file = record
@@ -120,7 +120,7 @@ class _FileCheck:
         self._last: VersionRow | None = None
         self._size = 0
         self._born: list[int] = []
-        """The versions at which lives began, as far as the versions tell."""
+        """The versions at which incarnations began, as far as the versions tell."""
         self._document: Document = build_document([])
         fault = path_fault(record.path)
         if fault is not None:
@@ -132,7 +132,7 @@ class _FileCheck:
         version = sequence = 0
         for life in file.lives:
             if not (life.born_version > version and sequence < life.born_sequence < life.died_sequence):
-                raise self._fault("its former lives do not follow each other")
+                raise self._fault("its former incarnations do not follow each other")
             version, sequence = life.born_version, life.died_sequence
         if not (version < file.born_version <= file.version and sequence < file.born_sequence <= file.sequence):
             raise self._fault("its life does not fit its versions and its former lives")
@@ -178,9 +178,9 @@ class _FileCheck:
         told = [*(life.born_version for life in file.lives), file.born_version]
         born = self._born
         if born and born[0] == self._first > 1 and self._first not in told:
-            born = born[1:]  # the first version is of a life that began before it
+            born = born[1:]  # the first version is of an incarnation that began before it
         if [version for version in told if version >= self._first] != born:
-            raise self._fault("its lives are not those that its versions tell")
+            raise self._fault("its incarnations are not those that its versions tell")
 
     def _fault(self, reason: str) -> _Fault:
         return _Fault(f"{self._file.path!r}: {reason}")

@@ -18,7 +18,7 @@ class RoomFile:
         self.path = path
 
     async def append(self, updates: list[bytes], life: Preconditions, author: str | None) -> WrittenTogether:
-        """Write updates as one version of the life that the room is of, unless one of the updates is refused.
+        """Write updates as one version of the incarnation that the room is of, unless one of the updates is refused.
 
         Raises:
             FileDeleted, another Problem, StorageError: nothing was written.
@@ -41,7 +41,7 @@ class RoomFile:
         return await self._files.state_vector(self.project, self.path)
 
     async def is_past(self, update: bytes) -> bool:
-        """Whether an update brings something of an earlier life of the file."""
+        """Whether an update brings something of an earlier incarnation of the file."""
         return await self._files.is_past(self.project, self.path, update)
 
     async def is_replica_of_past(self, state_vector: bytes) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from gateway.asgi import binary_frame
-from gateway.files.past_lives import has_past
+from gateway.files.past_incarnations import has_past
 from gateway.files.preconditions import Preconditions
 from gateway.presence.presence import Presence
 from gateway.rooms.answers import Answers, Turns
@@ -84,10 +84,10 @@ class Room:
         self.presence = presence.join(file.project, file.path, self.tell_awareness)
         self.incarnation: str | None = None
         self.tombstone: int | None = None
-        """The version of the tombstone that was there when the room was opened, 0 if none was: on this one a new life
-        of the file may begin here. None: the file was not looked at yet."""
+        """The version of the tombstone that was there when the room was opened, 0 if none was: on this one a new
+        incarnation of the file may begin here. None: the file was not looked at yet."""
         self.has_past = False
-        """Whether the file had a life before, of which somebody may bring something."""
+        """Whether the file had an incarnation before, of which somebody may bring something."""
         self.followed: asyncio.Future[ProjectHead | None] | None = None
         """Done when what other gateways store is heard of here; None: there are no others."""
         self._version = 0
@@ -107,11 +107,11 @@ class Room:
 
     @property
     def _life(self) -> Preconditions:
-        """The life of the file that the room is of."""
+        """The incarnation of the file that the room is of."""
         return Preconditions(incarnation=self.incarnation, tombstone=self.tombstone or 0)
 
     def begin(self, head: FileHead | None) -> bool:
-        """Note the life that the file has, or may begin; False if the room is one of another life."""
+        """Note the incarnation that the file has, or may begin; False if the room is one of another incarnation."""
         incarnation = None if head is None or head.deleted else head.incarnation
         tombstone = head.version if head is not None and head.deleted else 0
         if self.incarnation is not None and incarnation != self.incarnation:
@@ -132,7 +132,7 @@ class Room:
             connection.stored(receipt, whole=True, is_step_2=is_step_2)
             return
         if self.has_past and await self._file.is_past(update):
-            connection.close(FILE_DELETED, "it holds what is of an earlier life of the file")
+            connection.close(FILE_DELETED, "it holds what is of an earlier incarnation of the file")
             return
         if connection.read_only:
             if not await self._refuse_addition(connection, update):
@@ -189,7 +189,7 @@ class Room:
     async def answer_step_1(self, connection: Member, state_vector: bytes) -> None:
         """Send a client what it lacks, and from then on every version after that."""
         if self.has_past and await self._file.is_replica_of_past(state_vector):
-            connection.close(FILE_DELETED, "it holds what is of an earlier life of the file")
+            connection.close(FILE_DELETED, "it holds what is of an earlier incarnation of the file")
             return
         known = self._keeper.answers.find(self, state_vector)
         if known is None:

@@ -85,7 +85,7 @@ class Rooms:
         except BaseException:
             self.leave(room, connection)
             raise
-        if not room.begin(head):  # of another life: that the one of this room is over will be heard of in a moment
+        if not room.begin(head):  # of another incarnation: the end of this room's will be heard of in a moment
             connection.close(TRY_LATER)
             self.leave(room, connection)
             return None

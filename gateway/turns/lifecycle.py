@@ -1,4 +1,4 @@
-"""The life of a turn: pure. A rule takes a turn's newest state and says how it may change; time comes in from outside.
+"""The life cycle of a turn: pure. A rule takes the newest state and says how it may change; time comes from outside.
 
 pending → running → completed | failed | cancelled; pending → failed | cancelled. What has ended never changes again.
 """

@@ -74,7 +74,7 @@ class VersionEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     """With `group` the newest of the run."""
     last_modified: str
     size: int
-    """Bytes of the updates stored for the life of the file up to this version."""
+    """Bytes of the updates stored for the incarnation of the file up to this version."""
     author: str | None
     """Who wrote it; null where nobody was named."""
     deleted: bool | UnsetType = UNSET

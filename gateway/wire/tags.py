@@ -65,12 +65,12 @@ class EntityTags(Struct, frozen=True):
         return tag is not None and (self.any or tag in self.tags)
 
     def newest(self, life: str) -> int:
-        """The highest number that one of the tags has in a life of a file or a project; 0: none is of that life."""
+        """The highest number that one of the tags has in an incarnation or an epoch; 0: none is of it."""
         numbers = [tag.split(".")[1] for tag in self.tags if tag.startswith(f"{life}.")]
         return max((int(number) for number in numbers if len(number) < _DIGITS), default=0)
 
     def others(self, life: str) -> bool:
-        """Whether there are tags, and none is of that life."""
+        """Whether there are tags, and none is of that incarnation."""
         return bool(self.tags) and not any(tag.startswith(f"{life}.") for tag in self.tags)
 
     def match_state(self, state: str | None) -> bool:

@@ -1,7 +1,7 @@
 """Edits of a text that mean an older version: they are made in the document of that version. Pure.
 
-What they add bears a Yjs client of its own, made of the edits, the version and the life of the file. So a repetition of
-the request makes the very same structs, which add nothing to a document that has them.
+What they add bears a Yjs client of its own, made of the edits, the version and the incarnation of the file. So a
+repetition of the request makes the very same structs, which add nothing to a document that has them.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def edit_version(
         rows: the stored updates that make the version.
         following: the stored update of the version after it. Where that version has the very text that is wanted, the
             request is a repetition of the one that wrote it, or as good as that.
-        meant: the names of the life of the file and of the version: no other version has them.
+        meant: the names of the incarnation of the file and of the version: no other version has them.
         make: whether to make the root where it is not there and others are.
 
     Returns:

@@ -203,7 +203,7 @@ def _store_files(statement: _Statement, plan: Plan) -> None:
                 life.head.born_sequence,
                 life.head.sequence,
             )
-            for life in plan.past_lives
+            for life in plan.past_incarnations
         ],
     )
 

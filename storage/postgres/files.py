@@ -313,7 +313,7 @@ async def _row(
 async def _past_life(
     connection: Connection, project: str, path: str, file: int, version: int
 ) -> tuple[Version, Incarnation]:
-    """The first version, and the name, of the life of which a version is."""
+    """The first version, and the name, of the incarnation of which a version is."""
     life = await connection.fetchrow(
         "SELECT file, born_version, incarnation, born_sequence, died_sequence, row_check FROM past_life"
         " WHERE project = $1 AND file = $2 AND born_version <= $3"
@@ -323,16 +323,16 @@ async def _past_life(
         version,
     )
     if life is None:
-        raise DataDamaged(path, "the life of which it is has no row", version)
+        raise DataDamaged(path, "the incarnation of which it is has no row", version)
     if not is_intact(tuple(life)):
-        raise DataDamaged(path, "a former life of it is not what was written")
+        raise DataDamaged(path, "a former incarnation of it is not what was written")
     return Version(life[1]), Incarnation(life[2])
 
 
 async def _snapshot(
     connection: Connection, project: str, file: int, born: int, row: StoredRow
 ) -> tuple[Snapshot | None, list[int]]:
-    """The newest intact snapshot of a life at or before a row of its log, and the damaged ones after it."""
+    """The newest intact snapshot of an incarnation at or before a row of its log, and the damaged ones after it."""
     damaged: list[int] = []
     before = row.version + 1
     while True:
@@ -365,7 +365,7 @@ async def drop_damaged_snapshots(connection: Connection, project: str, path: str
     )
 
 
-async def past_lives(connection: Connection, project: str, path: str, limit: int) -> list[Version]:
+async def past_incarnations(connection: Connection, project: str, path: str, limit: int) -> list[Version]:
     file = await _file(connection, project, path)
     if file is None:
         return []
@@ -376,7 +376,7 @@ async def past_lives(connection: Connection, project: str, path: str, limit: int
         id,
         limit,
     )
-    # The tombstone of each life is the version before the next one is born.
+    # The tombstone of each incarnation is the version before the next one is born.
     tombstones = [head.version] if head.deleted else []
     if rows:
         tombstones += [born - 1 for born in (head.born_version, *(row[0] for row in rows[:-1]))]

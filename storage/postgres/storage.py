@@ -277,8 +277,8 @@ class PostgresStorage:
             except StorageError as error:  # they are passed over as well as they are
                 _log.warning("damaged snapshots not removed", project=project, path=path, reason=str(error))
 
-    async def past_lives(self, project: str, path: str, *, limit: int) -> list[Version]:
-        return await self._database.read(lambda connection: files.past_lives(connection, project, path, limit))
+    async def past_incarnations(self, project: str, path: str, *, limit: int) -> list[Version]:
+        return await self._database.read(lambda connection: files.past_incarnations(connection, project, path, limit))
 
     async def read_history(
         self, project: str, path: str, *, before: int | None = None, limit: int
@@ -463,8 +463,8 @@ class PostgresStorage:
     async def forget_audit(self, before: Milliseconds) -> int:
         return await self._database.write(lambda connection: access.forget_audit(connection, before))
 
-    async def begin_new_lives(self) -> int:
-        return await self._database.write(upkeep.begin_new_lives)
+    async def begin_new_incarnations(self) -> int:
+        return await self._database.write(upkeep.begin_new_incarnations)
 
     async def put_reader(self, reader: Reader) -> bool:
         return await self._database.write(lambda connection: readers.put_reader(connection, reader))

@@ -59,7 +59,7 @@ async def tidy(connection: Connection, before: int) -> None:
     await connection.execute("DELETE FROM writer WHERE wrote_at < now() - interval '1 day'")
 
 
-async def begin_new_lives(connection: Connection) -> int:
+async def begin_new_incarnations(connection: Connection) -> int:
     """Give every project a new epoch, every file a new incarnation; returns how many projects there are. Gateways that
     serve the database notice, since each project moves: they forget what they know of it."""
     projects = await connection.fetch(

@@ -157,7 +157,7 @@ def existed_at(connection: sqlite3.Connection, project: str, path: str, sequence
         (id, sequence, sequence),
     ).fetchone()
     if row is not None and not is_intact(row):
-        raise DataDamaged(path, f"a former life of it {DAMAGED_STATE}")
+        raise DataDamaged(path, f"a former incarnation of it {DAMAGED_STATE}")
     return row is not None
 
 
@@ -307,22 +307,22 @@ def _row(connection: sqlite3.Connection, path: str, file: int, version: int, old
 
 
 def _past_life(connection: sqlite3.Connection, path: str, file: int, version: int) -> tuple[Version, Incarnation]:
-    """The first version, and the name, of the life of which a version is."""
+    """The first version, and the name, of the incarnation of which a version is."""
     life = connection.execute(
         f"SELECT {_LIFE} FROM past_life WHERE file = ? AND born_version <= ? ORDER BY born_version DESC LIMIT 1",
         (file, version),
     ).fetchone()
     if life is None:
-        raise DataDamaged(path, "the life of which it is has no row", version)
+        raise DataDamaged(path, "the incarnation of which it is has no row", version)
     if not is_intact(life):
-        raise DataDamaged(path, f"the life of which it is {DAMAGED_STATE}", version)
+        raise DataDamaged(path, f"the incarnation of which it is {DAMAGED_STATE}", version)
     return Version(life[1]), Incarnation(life[2])
 
 
 def _snapshot(
     connection: sqlite3.Connection, file: int, born: int, row: StoredRow
 ) -> tuple[Snapshot | None, list[tuple[int, int]]]:
-    """The newest intact snapshot of a life at or before a row of its log, and those after it that are damaged."""
+    """The newest intact snapshot of an incarnation at or before a row of its log, and the damaged ones after it."""
     damaged: list[tuple[int, int]] = []
     found = connection.execute(
         "SELECT snapshot.version, snapshot.body, snapshot.size, snapshot.checksum, file_update.size, snapshot.rowid"
@@ -343,7 +343,7 @@ def drop_damaged_snapshots(connection: sqlite3.Connection, rows: list[tuple[int,
     connection.executemany("DELETE FROM snapshot WHERE rowid = ?", [(row,) for row, _ in rows])
 
 
-def past_lives(connection: sqlite3.Connection, project: str, path: str, limit: int) -> list[Version]:
+def past_incarnations(connection: sqlite3.Connection, project: str, path: str, limit: int) -> list[Version]:
     file = _file(connection, project, path)
     if file is None:
         return []
@@ -352,8 +352,8 @@ def past_lives(connection: sqlite3.Connection, project: str, path: str, limit: i
         f"SELECT {_LIFE} FROM past_life WHERE file = ? ORDER BY born_version DESC LIMIT ?", (id, limit)
     ).fetchall()
     if not all(map(is_intact, rows)):
-        raise DataDamaged(path, f"a former life of it {DAMAGED_STATE}")
-    # The tombstone of each life is the version before the next one is born.
+        raise DataDamaged(path, f"a former incarnation of it {DAMAGED_STATE}")
+    # The tombstone of each incarnation is the version before the next one is born.
     tombstones = [head.version] if head.deleted else []
     if rows:
         tombstones += [born - 1 for born in (head.born_version, *(row[1] for row in rows[:-1]))]

@@ -38,15 +38,15 @@ def _identity_without_log(path: Path) -> str | None:
 
 
 class Opening:
-    """The opening of a database for serving: decides whether it goes on, or begins new lives, and says which."""
+    """The opening of a database for serving: decides whether it goes on, or begins new incarnations, and says which."""
 
     def __init__(self, lock: DatabaseLock, *, same: bool) -> None:
         self._lock = lock
         self._same = same
         self.database = ""
         self.opened = 0
-        self.new_lives: str | None = None
-        """Why projects and files began new lives; None: they go on."""
+        self.new_incarnations: str | None = None
+        """Why projects and files began new incarnations; None: they go on."""
 
     def prepare(self, connection: sqlite3.Connection) -> None:
         """Note the opening in the database. Where it must not go on, give each project a new epoch and each file a
@@ -57,15 +57,15 @@ class Opening:
         if row is not None and not _is_identity(*row):
             raise DataDamaged(None, "which database it is, and how often it was opened, is not what was written")
         self.database, inode, self.opened = row or (secrets.token_hex(8), str(self._lock.inode), 0)
-        self.new_lives = self._reason(connection, int(inode))
-        if self.new_lives is not None:
+        self.new_incarnations = self._reason(connection, int(inode))
+        if self.new_incarnations is not None:
             self.database = secrets.token_hex(8)
-            begin_new_lives(connection)
+            begin_new_incarnations(connection)
         try:
             self._store(connection)
         except sqlite3.OperationalError as error:
             # A full disk must not keep the gateway from serving reads, and that it was opened need not be counted.
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or row is None or self.new_lives is not None:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or row is None or self.new_incarnations is not None:
                 raise
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -95,7 +95,7 @@ def _is_identity(database: object, inode: object, opened: object) -> bool:
     return isinstance(database, str) and isinstance(inode, str) and inode.isdecimal() and isinstance(opened, int)
 
 
-def begin_new_lives(connection: sqlite3.Connection) -> None:
+def begin_new_incarnations(connection: sqlite3.Connection) -> None:
     """Give every project a new epoch, every file a new incarnation. What is damaged stays so."""
     for table, name in (("project", "epoch"), ("file", "incarnation"), ("past_life", "incarnation")):
         connection.execute(f"UPDATE {table} SET row_check = NULL WHERE row_check IS NOT {checksum_of(table)}")

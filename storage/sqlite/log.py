@@ -125,7 +125,7 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
                 row_checksum(0),
             ),
         )
-    for life in plan.past_lives:
+    for life in plan.past_incarnations:
         values = (
             life.file.id,
             life.head.born_version,
@@ -161,7 +161,7 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
             for _, id, head in changed
         ],
     )
-    # Its columns are in an index: written only where a life began or ended.
+    # Its columns are in an index: written only where an incarnation began or ended.
     connection.executemany(
         "UPDATE file SET incarnation = ?, deleted = ?, born_version = ?, born_sequence = ? WHERE id = ?",
         [

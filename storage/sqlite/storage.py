@@ -49,7 +49,7 @@ from storage.records import (
 )
 from storage.sqlite import access, files, readers, retention, transfer, turns
 from storage.sqlite.database import Database, dangling
-from storage.sqlite.identity import Opening, begin_new_lives, require_own_log
+from storage.sqlite.identity import Opening, begin_new_incarnations, require_own_log
 from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.once import find_done
 from storage.sqlite.row_checks import SCANNED, damaged_rows
@@ -74,15 +74,15 @@ class SQLiteStorage:
         database: Database,
         writer: GroupCommitWriter | None = None,
         lock: DatabaseLock | None = None,
-        new_lives: str | None = None,
+        new_incarnations: str | None = None,
         clock: Clock = wall_clock,
     ) -> None:
         self._database = database
         self._group = writer
         self._lock = lock
         self._clock = clock
-        self.new_lives = new_lives
-        """Why projects and files began new lives at the opening; None: they go on."""
+        self.new_incarnations = new_incarnations
+        """Why projects and files began new incarnations at the opening; None: they go on."""
         self.rescued: Path | None = None
         """Where the database was copied at the closing, because its file had been removed or replaced."""
         self._file_ids: dict[tuple[str, str], int] = {}
@@ -120,7 +120,7 @@ class SQLiteStorage:
             lock.release()
             raise
         writer = GroupCommitWriter(database, clock=clock, queued_changes=queued_changes, queued_bytes=queued_bytes)
-        return cls(database, writer, lock, opening.new_lives, clock)
+        return cls(database, writer, lock, opening.new_incarnations, clock)
 
     @classmethod
     async def open_read_only(cls, path: Path) -> Self:
@@ -282,8 +282,8 @@ class SQLiteStorage:
             except StorageError as error:  # they are passed over as well as they are
                 _log.warning("damaged snapshots not removed", project=project, path=path, reason=str(error))
 
-    async def past_lives(self, project: str, path: str, *, limit: int) -> list[Version]:
-        return self._database.read(lambda connection: files.past_lives(connection, project, path, limit))
+    async def past_incarnations(self, project: str, path: str, *, limit: int) -> list[Version]:
+        return self._database.read(lambda connection: files.past_incarnations(connection, project, path, limit))
 
     async def read_history(
         self, project: str, path: str, *, before: int | None = None, limit: int
@@ -508,9 +508,9 @@ class SQLiteStorage:
     async def import_project(self, name: str, records: Iterable[Record]) -> ProjectHead:
         return await self._database.write(lambda connection: transfer.import_project(connection, name, records))
 
-    async def begin_new_lives(self) -> int:
+    async def begin_new_incarnations(self) -> int:
         def begin(connection: sqlite3.Connection) -> int:
-            begin_new_lives(connection)
+            begin_new_incarnations(connection)
             self._writer.forget_rows()
             return int(connection.execute("SELECT count(*) FROM project").fetchone()[0])
 

@@ -69,7 +69,7 @@ def _files(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
             " WHERE file = ? ORDER BY born_version",
             (id,),
         ).fetchall()
-        _require(all(life[0] for life in lives), f"a former life of {path!r}")
+        _require(all(life[0] for life in lives), f"a former incarnation of {path!r}")
         yield FileRecord(
             path,
             version,

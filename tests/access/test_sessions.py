@@ -125,7 +125,7 @@ def test_who_is_connected_stays_as_long_as_the_application_knows_the_session(
         with event_stream(ann) as stream:
             stream.until_ready()
             asked, written = len(_Application.asked), 0
-            while len(_Application.asked) < asked + 2:  # two lives of the answer
+            while len(_Application.asked) < asked + 2:  # the answer has been kept and has ended
                 written += 1
                 ann.put("/files/a.md", content=str(written), headers=_TEXT).raise_for_status()
                 assert stream.next("change").data

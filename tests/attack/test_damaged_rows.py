@@ -69,7 +69,7 @@ class _Gateway:
 
 
 async def _fill(client: httpx.AsyncClient) -> str:
-    """Files with former lives, a tombstone, a turn in the middle of a line; returns the path of the turn."""
+    """Files with former incarnations, a tombstone, a turn in the middle of a line; returns the path of the turn."""
     for text in ("first", "second"):
         for path in ("a.md", "gone.md"):
             headers = {**_PLAIN, "X-Author": "ada"}

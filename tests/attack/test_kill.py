@@ -88,7 +88,7 @@ class Agent:
 
 
 class Reader:
-    """Follows the feed by its cursor, across the lives of the gateway."""
+    """Follows the feed by its cursor, across the incarnations of the gateway."""
 
     def __init__(self) -> None:
         self.cursor: str | None = None

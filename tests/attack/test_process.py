@@ -127,7 +127,7 @@ def test_a_setting_that_cannot_be_is_named(environment: dict[str, str], named: s
 
 @pytest.fixture(scope="session")
 def sound_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two files of some versions, one with a past life, one with a snapshot."""
+    """Two files of some versions, one with a past incarnation, one with a snapshot."""
     database = tmp_path_factory.mktemp("sound") / "gateway.db"
     with GatewayProcess(database) as gateway, gateway.client() as client:
         for path in ("good.md", "bad.md"):

@@ -241,12 +241,12 @@ def _deleted_there(commands: Commands) -> None:
 
 def _another_life(commands: Commands) -> None:
     _deleted_there(commands)
-    commands.write("a.md", "another life")
+    commands.write("a.md", "another incarnation")
 
 
 @pytest.mark.parametrize(
     ("happens", "here", "there"),
-    [(_deleted_there, "edited here", "410"), (_another_life, "edited here", "another life")],
+    [(_deleted_there, "edited here", "410"), (_another_life, "edited here", "another incarnation")],
 )
 def test_what_both_sides_cannot_have_is_a_conflict_that_changes_neither(
     commands: Commands, happens: Meeting, here: str, there: str

@@ -158,9 +158,9 @@ def test_a_file_that_was_deleted_is_dropped_and_its_unsent_edits_bring_nothing_b
             assert str(text(mirror)) == ""
             with pytest.raises(GatewayError, match="file_deleted"):
                 await the.writer.read_text("a.md")
-            text(mirror).insert(0, "new life")
+            text(mirror).insert(0, "new incarnation")
             await mirror.synced()
-            assert (await the.writer.read_text("a.md")).value == "new life"
+            assert (await the.writer.read_text("a.md")).value == "new incarnation"
             mirror.close()
 
     asyncio.run(main())
@@ -171,7 +171,7 @@ def test_a_file_that_was_created_again_is_another_document(shared_gateway: Gatew
     async def main() -> None:
         async with site(shared_gateway) as the:
             resets, changed = Seen(), Seen()
-            await the.writer.put_text("a.md", "first life")
+            await the.writer.put_text("a.md", "first incarnation")
             mirror = DocumentMirror(
                 the.polling, the.reader, "a.md", on_reset=resets, on_change=changed, transport=transport
             )

@@ -242,10 +242,10 @@ def test_a_new_life_is_called_as_its_first_change_says(open_storage: Open, run: 
             assert await append(0, names[0]) == names[0]
             assert await append(1, names[0]) == names[0]
             with pytest.raises(PredecessorFailed):
-                await append(2, names[1])  # made for another life
+                await append(2, names[1])  # made for another incarnation
             await _delete(storage, "a")
             with pytest.raises(PredecessorFailed):
-                await append(3, names[0])  # that life is over
+                await append(3, names[0])  # that incarnation is over
             assert await append(3, names[2]) == names[2]
             await _delete(storage, "a")
             assert (await _append(storage, "a")).head.incarnation not in names
@@ -513,22 +513,22 @@ def test_tombstones_are_listed_by_path_with_who_deleted(open_storage: Open, run:
 def test_the_last_versions_of_past_lives_are_known(open_storage: Open, run: Run) -> None:
     async def work() -> None:
         async with open_storage() as storage:
-            assert await storage.past_lives("p", "a", limit=9) == []
+            assert await storage.past_incarnations("p", "a", limit=9) == []
             await _append(storage, "a", b"1")
-            assert await storage.past_lives("p", "a", limit=9) == []
+            assert await storage.past_incarnations("p", "a", limit=9) == []
             await _append(storage, "a", b"2")
             await _delete(storage, "a")
-            assert await storage.past_lives("p", "a", limit=9) == [2]
+            assert await storage.past_incarnations("p", "a", limit=9) == [2]
             await _append(storage, "a", b"4")
-            assert await storage.past_lives("p", "a", limit=9) == [2]
+            assert await storage.past_incarnations("p", "a", limit=9) == [2]
             await _delete(storage, "a")
             await _append(storage, "a", b"6")
             await _append(storage, "a", b"7")
             await _delete(storage, "a")
-            assert await storage.past_lives("p", "a", limit=9) == [7, 4, 2]
-            assert await storage.past_lives("p", "a", limit=2) == [7, 4]
+            assert await storage.past_incarnations("p", "a", limit=9) == [7, 4, 2]
+            assert await storage.past_incarnations("p", "a", limit=2) == [7, 4]
             await _append(storage, "a", b"9")
-            assert await storage.past_lives("p", "a", limit=9) == [7, 4, 2]
+            assert await storage.past_incarnations("p", "a", limit=9) == [7, 4, 2]
             bodies = [await storage.read_document("p", "a", at_version=version) for version in (7, 4, 2)]
             assert [each and each.updates for each in bodies] == [(b"6", b"7"), (b"4",), (b"1", b"2")]
 

@@ -62,7 +62,7 @@ def test_new_lives_have_other_names_and_the_same_content(open_storage: Open, run
             project, file = await storage.project_head("p"), await storage.file_head("p", "a")
             assert project is not None
             assert file is not None
-            assert await storage.begin_new_lives() == 1
+            assert await storage.begin_new_incarnations() == 1
             after, reborn = await storage.project_head("p"), await storage.file_head("p", "a")
             assert after is not None
             assert reborn is not None

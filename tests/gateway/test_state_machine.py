@@ -29,7 +29,7 @@ _WHERE = st.floats(0, 1)
 
 
 class Client:
-    """A replica of one life of a file."""
+    """A replica of one incarnation of a file."""
 
     def __init__(self, number: int) -> None:
         self.document: pycrdt.Doc[Any] = pycrdt.Doc(client_id=1000 + number)
@@ -55,7 +55,7 @@ class File:
         self.texts: list[str | None] = []
         """The text of every version; None for a tombstone."""
         self.born: list[tuple[int, str]] = []
-        """The first version and the name of every life."""
+        """The first version and the name of every incarnation."""
         self.begin()
 
     def begin(self) -> None:

@@ -127,7 +127,7 @@ def test_what_is_restored_is_another_life_each_time(tmp_path: Path, gateway: Gat
     for number in range(2):
         copy = tmp_path / f"restored-{number}.db"
         copy.write_bytes(backup.read_bytes())
-        for start in range(2):  # a new life begins once, not at each start
+        for start in range(2):  # a new incarnation begins once, not at each start
             with GatewayProcess(copy) as restored, restored.client() as client:
                 now = client.get("/files/a.md", headers={"If-None-Match": told.headers["ETag"]})
                 assert (now.status_code, now.headers["X-Version"]) == (200, "1")

@@ -34,7 +34,7 @@ _VOLLEYS = st.lists(
 
 @dataclass(frozen=True)
 class State:
-    """A file at one version; version 0 is before its first life, and `whole` is None where it is not alive."""
+    """A file at one version; version 0 is before its first incarnation, and `whole` is None where it is not alive."""
 
     version: int
     whole: bytes | None = None
@@ -146,7 +146,7 @@ def _room(gateway: GatewayProcess, project: str, path: str, update: bytes) -> Wr
                     seen.append(reader.receive_sync("update"))
             write.answer = httpx.Response(200)
         except ConnectionClosed as closed:
-            # The file was deleted, or the room is of a life that is just over: the edit is not acknowledged.
+            # The file was deleted, or the room is of an incarnation that is just over: the edit is not acknowledged.
             if closed.rcvd is None or closed.rcvd.code not in (4404, 1013):
                 raise
 

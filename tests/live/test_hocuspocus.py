@@ -174,7 +174,7 @@ def test_a_deleted_file_ends_its_document_and_may_begin_again(
     other.type("still here")
     other.until_saved()
     ann.attach_again()
-    assert ann.until_told()[1].startswith("4404: it holds what is of an earlier life")
+    assert ann.until_told()[1].startswith("4404: it holds what is of an earlier incarnation")
     assert shared_project.get("/files/a.md").status_code == 410
     ann.leave()
     fresh = provide("a.md", socket="one").synced()

@@ -166,8 +166,8 @@ def test_a_document_whose_deletion_was_missed_is_not_written_to(tmp_path: Path, 
             headers["X-Incarnation"] = old.headers["X-Incarnation"]
             late = await the.client.patch("/files/a.md", content=typewriter.type("late"), headers=headers)
             assert late.status_code == 410
-            assert (await the.put("new life"))["version"] == 3
-            assert await the.text() == "new life"
+            assert (await the.put("new incarnation"))["version"] == 3
+            assert await the.text() == "new incarnation"
 
     asyncio.run(main())
 

@@ -89,7 +89,7 @@ def test_clients_of_a_database_that_was_set_back_start_over(database: str) -> No
         tag = client.get("/files/a.md").headers["ETag"]
         question = {"since": receipt["cursor"]}
         assert client.post("/files/status", json=question).json()["changes"] == []
-        assert "1 projects begin" in run(database, "begin-new-lives")
+        assert "1 projects begin" in run(database, "begin-new-incarnations")
         while not (answer := client.post("/files/status", json=question).json()).get("reset"):
             pass  # within a second
         assert [change["path"] for change in answer["changes"]] == ["a.md"]

@@ -71,7 +71,7 @@ async def _use_everything(storage: PostgresStorage) -> None:
         storage.read_increment("p", "a", 6, most_bytes=100),
         storage.read_document("p", "a"),
         storage.read_document("p", "a", at_version=3),
-        storage.past_lives("p", "a", limit=5),
+        storage.past_incarnations("p", "a", limit=5),
         storage.read_history("p", "a", limit=5),
         storage.read_version("p", "a", 2),
         storage.tombstone_floor("p"),

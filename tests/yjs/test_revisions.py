@@ -102,9 +102,9 @@ def test_a_base_that_there_is_not_is_refused(shared_project: httpx.Client) -> No
     assert _put(shared_project, "x", base=2).json()["code"] == "version_ahead"
     shared_project.delete("/files/a.md")
     assert _put(shared_project, "x", base=1).json()["code"] == "file_deleted"
-    _put(shared_project, "new life")
+    _put(shared_project, "new incarnation")
     assert _put(shared_project, "x", base=1).json()["code"] == "file_deleted"
-    assert _text(shared_project) == "new life"
+    assert _text(shared_project) == "new incarnation"
     assert (
         shared_project.put("/files/b.md", content=b"x", headers=_PLAIN, params={"base_version": 1}).status_code == 404
     )

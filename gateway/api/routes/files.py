@@ -76,7 +76,7 @@ _IF_UNMODIFIED_SINCE = Parameter(
     "header",
 )
 _IF_NONE_MATCH = Parameter("If-None-Match", "Entity tags that the client has, or `*`.", {"type": "string"}, "header")
-_LIFE = Parameter("X-Incarnation", "The life of the file that the write means.", {"type": "string"}, "header")
+_LIFE = Parameter("X-Incarnation", "The incarnation of the file that the write means.", {"type": "string"}, "header")
 AUTHOR = Parameter("X-Author", "Author, for the history.", {"type": "string", "maxLength": 200}, "header")
 CONDITIONS = (_IF_MATCH, _IF_UNMODIFIED_SINCE, _IF_NONE_MATCH, _LIFE, AUTHOR)
 FILE_HEADERS = ("ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation")

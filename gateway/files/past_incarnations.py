@@ -1,7 +1,8 @@
-"""What a client brings of a life of a file that is over. Merged into the present life it would double what both hold.
+"""What a client brings of an incarnation of a file that has ended. Merged into the present one, it would double what
+both hold.
 
-HTTP clients name the life that they mean (`X-Incarnation`). Stock providers have no word for it: but what they hold has
-the Yjs clients and clocks of its life, and the log still tells the last ones of every life.
+HTTP clients name the incarnation that they mean (`X-Incarnation`). Stock providers have no word for it: but what they
+hold has the Yjs clients and clocks of its incarnation, and the log still tells the last ones of every incarnation.
 """
 
 from collections import OrderedDict
@@ -19,9 +20,9 @@ from gateway.yjs.updates import build_document
 from storage import FileHead, Storage
 
 _LIVES = 16
-"""So many lives before the present one are known, the newest."""
+"""So many incarnations before the present one are known, the newest."""
 _CLIENTS = 200_000
-"""Of how many Yjs clients of past lives the clocks are kept in memory."""
+"""Of how many Yjs clients of past incarnations the clocks are kept in memory."""
 _MOST_READ = 100_000
 """The state vector of a replica is read for this if it names at most so many clients: it takes a moment of the loop."""
 
@@ -35,21 +36,21 @@ class Clocks(NamedTuple):
 
 
 def has_past(head: FileHead | None) -> bool:
-    """Whether a file has had a life before the one that it has, or that it may begin."""
+    """Whether a file has had an incarnation before the one that it has, or that it may begin."""
     return head is not None and (head.deleted or head.born_version > 1)
 
 
-class PastLives:
-    """Knows the past lives of files, as far as somebody has asked for them."""
+class PastIncarnations:
+    """Knows the past incarnations of files, as far as somebody has asked for them."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._known: OrderedDict[tuple[str, str], tuple[str, Mapping[int, int]]] = OrderedDict()
-        """By file its state that this holds for, and the clock after the last struct of each client of past lives."""
+        """By file its state that this holds for, and the clock after the last struct of each past client."""
         self._size = 0
 
     async def hold_any(self, document: OpenDocument, update: bytes) -> bool:
-        """Whether an update holds, or deletes, what is of a past life and not of the present one."""
+        """Whether an update holds, or deletes, what is of a past incarnation and not of the present one."""
         if not has_past(document.head):
             return False
         try:
@@ -91,7 +92,7 @@ class PastLives:
 
     async def _read(self, project: str, path: str, head: FileHead) -> Mapping[int, int]:
         clocks: dict[int, int] = {}
-        for version in await self._storage.past_lives(project, path, limit=_LIVES):
+        for version in await self._storage.past_incarnations(project, path, limit=_LIVES):
             stored = await self._storage.read_document(project, path, at_version=version)
             if stored is None:  # squashed
                 continue
@@ -111,7 +112,7 @@ class PastLives:
 
 
 def _state(head: FileHead) -> str:
-    """What the past lives of a file stay the same for."""
+    """What the past incarnations of a file stay the same for."""
     return f"{head.incarnation}.{head.deleted}"
 
 

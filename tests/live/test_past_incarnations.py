@@ -1,5 +1,5 @@
-"""A file that is deleted, and what comes after it: who means the life that is over is told, and who does not may begin
-the next one, in every transport."""
+"""A file that is deleted, and what comes after it: who means the incarnation that is over is told, and who does not may
+begin the next one, in every transport."""
 
 import base64
 from collections.abc import Callable
