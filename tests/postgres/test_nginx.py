@@ -1,5 +1,6 @@
 """Two gateways behind nginx, with the configuration that the documentation gives."""
 
+import contextlib
 import copy
 import re
 from pathlib import Path
@@ -30,8 +31,9 @@ def _commits(nodes: Nodes) -> list[float]:
 
 
 def test_a_project_stays_with_a_gateway_until_that_is_killed(nodes: Nodes, tmp_path: Path, open_editor: Edit) -> None:
-    with running_nginx(tmp_path, _configuration(nodes)) as url:
-        projects = [httpx.Client(base_url=f"{url}/api/projects/p{number}", timeout=60) for number in range(8)]
+    with running_nginx(tmp_path, _configuration(nodes)) as url, contextlib.ExitStack() as closed:
+        clients = [httpx.Client(base_url=f"{url}/api/projects/p{number}", timeout=60) for number in range(8)]
+        projects = [closed.enter_context(client) for client in clients]
         homes = []
         for client in projects:
             before = _commits(nodes)
@@ -52,7 +54,6 @@ def test_a_project_stays_with_a_gateway_until_that_is_killed(nodes: Nodes, tmp_p
             assert {entry["path"] for entry in listing["files"]} >= {f"{name}.md" for name in range(5)}
             put(client, "after.md", "x")
             editors[number].insert("after ", at=7)
-        for number, client in enumerate(projects):
+        for number in range(8):
             other = open_editor(nodes[1], f"p{number}", "room.md").synced()
             other.until_text("before after ")
-            client.close()
