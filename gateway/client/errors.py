@@ -133,6 +133,10 @@ class VersionNotFound(ProblemAnswer):
     code = "version_not_found"
 
 
+class HookNotFound(ProblemAnswer):
+    code = "hook_not_found"
+
+
 class TokenNotFound(ProblemAnswer):
     code = "token_not_found"
 

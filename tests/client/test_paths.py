@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -38,7 +38,7 @@ _NAMES = st.one_of(st.sampled_from(_OUTSIDE), st.text(alphabet="./%2e\\a?#:@\x00
 async def _drain(outcome: Any) -> None:
     if inspect.isawaitable(outcome):
         await outcome
-    elif isinstance(outcome, AsyncIterator):
+    elif isinstance(outcome, AsyncGenerator):
         await anext(outcome)
 
 
