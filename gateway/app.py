@@ -1,4 +1,4 @@
-"""The one room that knows every other: it opens the storage and puts the gateway together."""
+"""The composition root, which opens the storage and assembles the gateway from all other packages."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -82,7 +82,7 @@ _HOCUSPOCUS_PATH = "/api/projects/{project}/hocuspocus"
 
 
 class Gateway:
-    """The ASGI application. Between lifespan startup and shutdown it answers; before and after, 503."""
+    """The ASGI application. Before lifespan startup and after shutdown it answers 503."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.connections = Connections(settings.connection_limits)
-        """Those of the server, if its protocols are ours."""
+        """The connections of the server, if it runs the gateway's own protocol classes."""
         self._open_storage = open_storage
         self._app: ASGIApp = _unavailable
         self._draining: list[Callable[[], None]] = []
@@ -114,13 +114,13 @@ class Gateway:
             await send({"type": "lifespan.shutdown.complete"})
 
     def drain(self) -> None:
-        """Let nobody wait any more, and end all streams and rooms: to be called when the server begins to stop."""
+        """Answer all long polls and end all streams and rooms. Call this when the server begins to stop."""
         for drain in self._draining:
             drain()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Storage]:
-        """The gateway at work; on leaving, what was accepted is written and the storage closed."""
+        """Run the gateway; on exit, write all accepted changes and close the storage."""
         settings = self.settings
         opening = self._open_storage(settings.database, settings.storage_limits)
         async with opening as storage, _workers(settings) as workers:
@@ -175,7 +175,7 @@ class Gateway:
                 jobs |= {Job("tokens"): guard.keep_uses, Job("audit"): audit.keep}
                 if settings.authorize_url:
                     jobs[Job("sessions")] = guard.keep_sessions
-                if not settings.database.startswith("sqlite:"):  # which one gateway alone has open
+                if not settings.database.startswith("sqlite:"):  # an SQLite database is open in one gateway only
                     jobs[Job("revocations")] = guard.hear_revocations
             self._app = _assemble(
                 self.settings,
@@ -207,12 +207,12 @@ class Gateway:
 
 
 def create_app(settings: Settings | None = None) -> Gateway:
-    """The gateway as an ASGI application, on the database that the settings name."""
+    """Create the gateway as an ASGI application on the database that the settings name."""
     return Gateway(settings or Settings(), open_storage)
 
 
 async def _open_guard(settings: Settings, storage: Storage) -> Guard:
-    """The guard. A gateway that has nobody to let in makes a first token and says it, once."""
+    """Create the guard. If no credentials exist yet, create a first admin token and print it once."""
     if not settings.asks_for_credentials and not settings.is_local:
         _log.warning("anybody who reaches this address may read and write everything (GATEWAY_AUTH=none)")
     web_tokens = settings.web_tokens()
@@ -228,7 +228,7 @@ async def _open_guard(settings: Settings, storage: Storage) -> Guard:
 def _open_mcp(settings: Settings) -> "McpEndpoint | None":
     if not settings.mcp:
         return None
-    from gateway.mcp.endpoint import McpEndpoint  # the package that it stands on takes seconds to import
+    from gateway.mcp.endpoint import McpEndpoint  # its dependency takes seconds to import
 
     return McpEndpoint(body_limit=settings.body_limit)
 

@@ -1,9 +1,9 @@
-"""What we add to ASGI: sending without a task, one frame for many, headers by name, whether a path was UTF-8, and
-whether a body is there already.
+"""Additions to ASGI: sending without a task, one frame for many clients, headers by name, whether a path was UTF-8,
+and whether a body has been received already.
 
-`send` of ASGI is a coroutine: for each of a thousand who are sent the same it would take a task and a turn of the
-loop. It nearly always ends without waiting; where it waits, since the client is slow, it is finished all the same.
-So a coroutine runs at once as far as it goes, and only what is left of it is waited for.
+ASGI's `send` is a coroutine: sending the same message to a thousand clients would take a task and a turn of the loop
+for each. `send` nearly always ends without suspending, except when a client is slow. So a coroutine is run immediately
+until it suspends, and only the rest of it, if any, is awaited.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from starlette.types import Scope
 T = TypeVar("T")
 
 BODY_IS_HERE = "gateway.body_is_here"
-"""In the scope of a request whose whole body had come in before the application was called."""
+"""The scope key that marks a request whose whole body was received before the application was called."""
 
 
 NAMED_HEADERS = "gateway.headers"
-"""In a scope: its headers by name, once somebody has asked for one. Not to be kept while a request waits."""
+"""The scope key of the cached headers by name, set on first use. Do not keep them while a request waits."""
 
 
 def named_headers(scope: Scope) -> dict[bytes, bytes]:
-    """The headers of a request by their lower-case names; lines of the same name make one list."""
+    """Return the headers of a request by lower-case name; lines of the same name are joined by commas."""
     named: dict[bytes, bytes] | None = scope.get(NAMED_HEADERS)
     if named is None:
         lines: list[tuple[bytes, bytes]] = scope["headers"]
@@ -41,28 +41,28 @@ def named_headers(scope: Scope) -> dict[bytes, bytes]:
 
 
 FRAMES = "yjs-gateway.frames"
-"""An ASGI extension of our WebSocket protocol: `{"write": WriteFrame}`. Where a room is sent one message, it is one
-frame for all, and takes no coroutine for each."""
+"""An ASGI extension of the gateway's WebSocket protocol: `{"write": WriteFrame}`. A message to a room is encoded as
+one frame for all clients, and is sent without a coroutine per client."""
 
 WriteFrame = Callable[[bytes], bool]
-"""Writes a whole frame at once; False: nothing was written, since the client does not take it now, or has left."""
+"""Writes a whole frame at once; False: nothing was written, as the client is not reading or has disconnected."""
 
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 
 
 def frame_writer(scope: Scope) -> WriteFrame | None:
-    """How to write frames to the client of a WebSocket; None under another server: then `send` is the way."""
+    """Return the frame writer of a WebSocket; None under another server, where `send` must be used."""
     offered = (scope.get("extensions") or {}).get(FRAMES)
     return None if offered is None else offered["write"]
 
 
 def binary_frame(message: bytes) -> bytes:
-    """A server's frame of a binary message (RFC 6455 §5.2): not masked, nothing negotiated."""
+    """Return a server's frame of a binary message (RFC 6455 §5.2): unmasked, without extensions."""
     return _frame(_FINAL_BINARY, message)
 
 
 def text_frame(message: str) -> bytes:
-    """The same of a text."""
+    """Return a server's frame of a text message."""
     return _frame(_FINAL_TEXT, message.encode())
 
 
@@ -76,9 +76,9 @@ def _frame(kind: int, data: bytes) -> bytes:
 
 
 def run_at_once(work: Awaitable[None]) -> Awaitable[None] | None:
-    """Run a coroutine, in the running loop, until it waits.
+    """Run a coroutine in the running loop until it suspends.
 
-    Returns None if it has ended; else what is to be awaited: the rest of it, or the exception that it has raised.
+    Returns None if the coroutine has ended; else an awaitable that runs the rest of it or raises its exception.
     """
     coroutine = work if isinstance(work, CoroutineType) else _awaited(work)
     if sys.version_info >= (3, 12):
@@ -110,11 +110,11 @@ class _Failed:
 
 
 class Rest(Generic[T]):
-    """What is left of a coroutine that waits for something.
+    """The rest of a suspended coroutine.
 
     Args:
-        work: the coroutine, or what iterates over an awaitable.
-        waits_for: what it yielded last.
+        work: the coroutine, or the iterator of an awaitable.
+        waits_for: the value that it yielded last.
     """
 
     __slots__ = ("_waits_for", "_work")
@@ -139,7 +139,8 @@ class Rest(Generic[T]):
 
 
 def encoding_fault(scope: Scope, path: str) -> str | None:
-    """The server decodes what is not UTF-8 to U+FFFD; a path may also have that character of its own."""
+    """Return the fault of a path that is not UTF-8. The server decodes invalid bytes to U+FFFD, which is also allowed
+    in a path itself, so the raw path decides."""
     if "\ufffd" not in path:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Figures for Prometheus. Counting a request costs a few dictionary steps; all else is read when somebody asks."""
+"""Prometheus metrics. Counting a request costs a few dictionary operations; all else is read on each scrape."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,7 +16,7 @@ from storage import Storage
 
 
 class _Collector:
-    """Reads the metrics when they are asked for."""
+    """Reads the metrics on each scrape."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class _Collector:
 
 
 class Metrics:
-    """What `/metrics` shows."""
+    """The metrics that `/metrics` exposes."""
 
     def __init__(
         self,
@@ -162,9 +162,9 @@ class Metrics:
         self._registry.register(_Collector(self.requests, storage, documents, waiters, rooms, workers, jobs, bounds))
 
     def add(self, collector: Collector) -> None:
-        """Show the metrics of somebody else, too."""
+        """Also expose the metrics of another collector."""
         self._registry.register(collector)
 
     def exposition(self) -> bytes:
-        """The Prometheus text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

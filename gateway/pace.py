@@ -1,4 +1,4 @@
-"""Long walks in the event loop, with a turn for everybody else now and then."""
+"""Long iterations in the event loop that yield to other tasks at intervals."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -7,13 +7,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _STEPS = 512
-"""How many items are walked in one turn: a few µs each, so a millisecond or two."""
+"""How many items are processed in one turn: at a few µs each, a millisecond or two."""
 
 
 async def with_turns(items: Iterable[T], steps: int = _STEPS) -> AsyncIterator[T]:
-    """The items, one by one, with a turn of the event loop after every `steps` of them.
+    """Iterate over items and yield to the event loop after every `steps` of them.
 
-    What the walk reads may change between two turns: `items` must not.
+    Other state may change between two turns; `items` must not.
     """
     for count, item in enumerate(items, 1):
         yield item

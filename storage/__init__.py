@@ -1,4 +1,4 @@
-"""Ordered, durable storage of the changes of projects. It knows nothing of Yjs and nothing of HTTP."""
+"""Ordered, durable storage of the changes of projects, independent of Yjs and HTTP."""
 
 from storage.contract import CommitListener, Storage
 from storage.errors import (

@@ -1,11 +1,11 @@
-"""What tells that a row is what was written.
+"""Checksums of rows, which show whether a row is what was written.
 
-Every row has a checksum of its values (`row_checksum`), but for what may be dropped. A row with a body that is not
-always read, an update or the content of a block, has one of the body beside it, which is among these values.
+Every row has a checksum of its values (`row_checksum`), except rows that may be dropped. A row with a body that is not
+always read (an update or the content of a block) has a separate checksum of the body, which is one of these values.
 
-Of a row of the log there is also its place, and the sum of the sizes so far. The checksum of its body is the CRC-32 of
-the body. That of a version into which older ones were squashed is inverted: its body is a whole document, and it is the
-first of the log. So a flipped bit cannot pass one kind of row off as the other.
+A row of the log is also checked by its position and by the running total of the sizes. The checksum of its body is the
+CRC-32 of the body, inverted for a version into which older ones were squashed, whose body is a whole document and which
+is the first of the log. So a flipped bit cannot turn one kind of row into the other.
 """
 
 import zlib
@@ -32,34 +32,34 @@ class StoredRow(NamedTuple):
     checksum: int | None
     body: bytes | None
     intact: bool = True
-    """Whether its values apart from the body are those that were written, as far as the backend can tell."""
+    """Whether the values other than the body are those that were written, as far as the backend can tell."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def row_checksum(*values: int | float | str | bytes | None) -> int:
-    """The checksum of the values of a row: the CRC-32 of them as one msgpack array."""
+    """Return the checksum of the values of a row: the CRC-32 of the values as one msgpack array."""
     return zlib.crc32(_encode(values))
 
 
 def is_intact(row: Sequence[int | float | str | bytes | None]) -> bool:
-    """Whether the last value of a row is the checksum of the others."""
+    """Return whether the last value of a row is the checksum of the others."""
     return row[-1] == row_checksum(*row[:-1])
 
 
 def checksum(body: bytes) -> int:
-    """The checksum of a snapshot, or of an update."""
+    """Return the checksum of a snapshot or an update."""
     return zlib.crc32(body)
 
 
 def squashed_checksum(body: bytes) -> int:
-    """The checksum of a version into which older ones were squashed."""
+    """Return the checksum of a version into which older ones were squashed."""
     return zlib.crc32(body) ^ _INVERTED
 
 
 def check_row(row: StoredRow, *, squashed: bool) -> bool:
-    """Whether a row has the checksums of what it holds; `squashed`: it is the oldest version that can be had."""
+    """Return whether a row matches its checksums; `squashed`: it is the oldest available version."""
     if not row.intact:
         return False
     if row.body is None:
@@ -68,12 +68,12 @@ def check_row(row: StoredRow, *, squashed: bool) -> bool:
 
 
 class Chain:
-    """Takes the rows of one incarnation of a file that follow each other, and finds out where they do not.
+    """Checks that rows of one incarnation of a file follow each other without gaps or damage.
 
     Args:
-        version: the one before the first row.
-        size: bytes of the log up to and with that; None where the first row is a whole document.
-        squashed: the oldest version that can be had; 0 where nothing was squashed.
+        version: the version before the first row.
+        size: bytes of the log up to and including that version; None if the first row is a whole document.
+        squashed: the oldest available version; 0 if nothing was squashed.
     """
 
     def __init__(self, path: str, file: int, version: int, size: int | None, *, squashed: int = 0) -> None:
@@ -84,7 +84,7 @@ class Chain:
         self._squashed = squashed
 
     def take(self, row: StoredRow) -> bytes:
-        """The update of the next row.
+        """Check the next row and return its update.
 
         Raises:
             DataDamaged
@@ -101,7 +101,7 @@ class Chain:
         return body
 
     def require_end(self, version: int) -> None:
-        """Raises DataDamaged unless the last row taken was `version`."""
+        """Raise DataDamaged unless the last row taken was `version`."""
         if self.version != version:
             self.version += 1
             raise self.damage("it is missing")

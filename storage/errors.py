@@ -1,37 +1,37 @@
-"""What storage can answer instead of a result.
+"""The errors that storage raises.
 
 StorageError
 ├── VersionConflict       the file is not at the version that the change was made for
-│   └── PredecessorFailed     … or it is, without what the change builds on
-├── TurnConflict          the turn has changed since, or is not there
+│   └── PredecessorFailed     … or it is, but a change that this one builds on was not stored
+├── TurnConflict          the turn has changed since, or does not exist
 ├── AlreadyDone           a change with this key was made before
 ├── SessionMissing        there is no such session to add a turn to
-├── BackupElsewhere      the database's own tools make its backups
-├── ProjectExists         there is a project of this name
-├── NotAnExport           the file is not an exported project, or not all of one
-├── StorageOverloaded     more changes wait to be written than the bound allows
-├── StorageFull           the disk has no room; nothing of the batch was kept
-├── StorageUnavailable    the database failed in another way; `certain`: nothing of the batch was kept
+├── BackupElsewhere       backups are made with the database's own tools
+├── ProjectExists         there is already a project of this name
+├── NotAnExport           the file is not an exported project, or not a complete one
+├── StorageOverloaded     more changes are queued than the limit allows
+├── StorageFull           the disk is full; nothing of the batch was stored
+├── StorageUnavailable    the database failed in another way; `certain`: nothing of the batch was stored
 │   ├── DatabaseMoved         its file was removed or replaced
-│   └── LogHeld               its write-ahead log is too large, and somebody keeps it from being emptied
-├── DataDamaged           what is stored is not what was written
+│   └── LogHeld               its write-ahead log is too large, and another process keeps it from being emptied
+├── DataDamaged           stored data is damaged: it is not what was written
 ├── StorageClosed         the storage has been closed
-└── DatabaseRefused       the database could not be opened, and was left as it is
+└── DatabaseRefused       the database was not opened, and was left unchanged
     ├── DatabaseInUse         another process holds it
     ├── SchemaTooNew          a newer release wrote it
-    ├── SchemaTooOld          it is to be read as it is, but its schema must be brought up to date first
+    ├── SchemaTooOld          it was opened read-only, but its schema must be upgraded first
     ├── LeftoverLog           the log of another database lies beside it
-    └── NotAGatewayDatabase   the file is something else
+    └── NotAGatewayDatabase   the file is not a database of this gateway
 """
 
 from storage.records import Done
 
 
 class StorageError(Exception):
-    """The root of all that this package raises on purpose."""
+    """The base class of all errors that this package raises deliberately."""
 
     certain = True
-    """Whether nothing was stored; False: it may have been."""
+    """Whether it is certain that nothing was stored; False: the change may have been stored."""
 
 
 class VersionConflict(StorageError):
@@ -46,9 +46,9 @@ class VersionConflict(StorageError):
 
 
 class PredecessorFailed(VersionConflict):
-    """A change builds on what is not there: on a change that was not stored, or on another incarnation of the file.
+    """A change builds on a change that was not stored, or on another incarnation of the file.
 
-    The file may be at version `expected` all the same: somebody else's change came to have that number."""
+    The file may be at version `expected` nevertheless: another change got that number."""
 
     def __init__(self, project: str, path: str, expected: int, found: int) -> None:
         super().__init__(project, path, expected, found)
@@ -56,9 +56,9 @@ class PredecessorFailed(VersionConflict):
 
 
 class TurnConflict(StorageError):
-    """A change was made for the turn as of sequence `expected`, but it was at `found` (0: there is none).
+    """A change was made for a turn at sequence `expected`, but the turn was at `found` (0: it does not exist).
 
-    `turn` is None where a session was to be created that is there.
+    `turn` is None if the conflict is about creating a session that exists already.
     """
 
     def __init__(self, project: str, session: str, turn: str | None, expected: int, found: int) -> None:
@@ -72,7 +72,7 @@ class TurnConflict(StorageError):
 
 
 class AlreadyDone(StorageError):
-    """A change bore a key under which one was made within the last day; `done` is what came of that one."""
+    """A change with the same idempotency key was made within the last day; `done` is the result of that change."""
 
     def __init__(self, project: str, key: str, done: Done) -> None:
         super().__init__(f"a change with the key {key!r} was made in project {project!r}")
@@ -89,7 +89,7 @@ class SessionMissing(StorageError):
 
 
 class BackupElsewhere(StorageError):
-    """A backup was asked for of a database that has tools of its own for it."""
+    """A backup was requested of a database that has its own backup tools."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -99,7 +99,7 @@ class BackupElsewhere(StorageError):
 
 
 class ProjectExists(StorageError):
-    """A project was to be imported under the name of one that exists."""
+    """A project was to be imported under the name of an existing project."""
 
     def __init__(self, project: str) -> None:
         super().__init__(f"there is a project {project!r} already; import it under another name")
@@ -107,7 +107,7 @@ class ProjectExists(StorageError):
 
 
 class NotAnExport(StorageError):
-    """What was to be imported is not, or not wholly, a project that was exported."""
+    """The file to be imported is not an exported project, or not a complete one."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path} cannot be imported: {reason}")
@@ -115,7 +115,7 @@ class NotAnExport(StorageError):
 
 
 class StorageOverloaded(StorageError):
-    """`queued` changes wait to be written, and the bound is `limit`. Try again in a moment."""
+    """`queued` changes wait to be written, and the limit is `limit`. Try again in a moment."""
 
     def __init__(self, queued: int, limit: int) -> None:
         super().__init__(f"{queued} changes are waiting to be written; the limit is {limit}")
@@ -124,13 +124,13 @@ class StorageOverloaded(StorageError):
 
 
 class StorageFull(StorageError):
-    """The disk is full. What was to be written is not stored; reads go on."""
+    """The disk is full. Nothing was stored; reads still work."""
 
 
 class StorageUnavailable(StorageError):
-    """The database could not do its work.
+    """The database failed.
 
-    What was to be written is not stored where `certain`; where the commit itself failed it may have been.
+    If `certain`, nothing was stored; if the commit itself failed, the changes may have been stored.
     """
 
     def __init__(self, reason: str, *, certain: bool = True) -> None:
@@ -139,11 +139,11 @@ class StorageUnavailable(StorageError):
 
 
 class LogHeld(StorageUnavailable):
-    """The write-ahead log has reached its bound, and another process keeps it from being emptied."""
+    """The write-ahead log has reached its limit, and another process keeps it from being emptied."""
 
 
 class DatabaseMoved(StorageUnavailable):
-    """The database file, or its log, is not there any more, or another one is in its place."""
+    """The database file or its log was removed or replaced."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -153,11 +153,11 @@ class DatabaseMoved(StorageUnavailable):
 
 
 class DataDamaged(StorageError):
-    """What is stored is not what was written: the disk, or whoever else wrote to the database, changed it.
+    """Stored data is not what was written: the disk, or another writer to the database, changed it.
 
     Args:
-        path: the file that is damaged.
-        what: what else is, in words.
+        path: the damaged file; None if something else is damaged.
+        what: what is damaged if there is no `path`, in words.
     """
 
     def __init__(
@@ -170,15 +170,15 @@ class DataDamaged(StorageError):
 
 
 class StorageClosed(StorageError):
-    """The storage was closed before the change was taken."""
+    """The storage was closed before it accepted the change."""
 
 
 class DatabaseRefused(StorageError):
-    """The database was not opened, and nothing in it was touched."""
+    """The database was not opened, and nothing in it was changed."""
 
 
 class DatabaseInUse(DatabaseRefused):
-    """Another process holds the database; `holder` says which."""
+    """Another process holds the database; `holder` describes it."""
 
     def __init__(self, path: str, holder: str) -> None:
         super().__init__(f"the database {path} is in use by {holder}; one gateway serves one database file")
@@ -199,7 +199,7 @@ class SchemaTooNew(DatabaseRefused):
 
 
 class SchemaTooOld(DatabaseRefused):
-    """The database has schema `found`, and was to be opened for reading only."""
+    """The database has the older schema `found`, and was to be opened read-only."""
 
     def __init__(self, path: str, found: int, known: int) -> None:
         super().__init__(
@@ -211,7 +211,7 @@ class SchemaTooOld(DatabaseRefused):
 
 
 class LeftoverLog(DatabaseRefused):
-    """The log of the database that was here before lies beside this one, and would be mixed into it."""
+    """The log of a former database lies beside this one, and SQLite would apply it to this one."""
 
     def __init__(self, path: str) -> None:
         super().__init__(

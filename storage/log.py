@@ -1,8 +1,8 @@
-"""The pure half of writing: requests and what is known of their project go in; results, rows and new heads come out.
+"""The pure half of writing: turns requests and the known state of their project into results, rows and new heads.
 
 Versions, sequence numbers, times, incarnations and sizes are decided here for every backend, without a query. A backend
-loads what `needs` names, plans, stores what the plan holds in one transaction, and then lets `Plan.settle` move what is
-known. A plan that was not stored leaves no trace.
+loads the state that `needs` names, makes a plan, stores the plan in one transaction, and then calls `Plan.settle` to
+advance the known state. A plan that was not stored leaves no trace.
 """
 
 import secrets
@@ -51,18 +51,18 @@ from storage.records import (
 )
 
 Clock = Callable[[], int]
-"""Gives milliseconds since 1970."""
+"""Returns milliseconds since 1970."""
 Request = tuple[Change | TurnChange, ...]
 """The changes of one `append`: stored together or not at all."""
 Result = tuple[Commit, ...] | StorageError
 
 DONE_KEPT_MS = 24 * 3600 * 1000
-"""For how long it is known what came of a change that bore a key."""
+"""How long the result of a change with an idempotency key is kept."""
 _FILE_CHANGES = (AppendUpdate, DeleteFile)
-"""Told apart from changes of turns by these, as the most frequent is the first: to find that a struct is of none of
-some classes takes much longer than that it is of one."""
+"""The classes that distinguish changes of files from changes of turns, the most frequent first: an `isinstance` check
+that fails takes much longer than one that succeeds."""
 _KNOWN_LENGTHS = 64
-"""Of so many of its newest blocks it is remembered how long they are: those are the ones that grow."""
+"""The number of newest blocks of a turn whose lengths are remembered: only the newest blocks grow."""
 
 
 def wall_clock() -> int:
@@ -70,19 +70,19 @@ def wall_clock() -> int:
 
 
 def new_epoch() -> Epoch:
-    """A name that no other incarnation of a project has had."""
+    """Return a name that no other incarnation of a project has had."""
     return Epoch(secrets.token_hex(5))
 
 
 def break_lines(changes: Iterable[Change | TurnChange]) -> None:
-    """Note that changes were not stored."""
+    """Mark the lines of changes that were not stored as broken."""
     for change in changes:
         if type(change) is AppendUpdate and change.line is not None:
             change.line.broken = True
 
 
 class KnownFile:
-    """A file's row: its id in the backend (0: it is not stored yet), and its head."""
+    """A file's row: its id in the backend (0: not stored yet), and its head."""
 
     __slots__ = ("head", "id")
 
@@ -92,7 +92,7 @@ class KnownFile:
 
 
 class KnownTurn:
-    """A turn's row. `lengths`: the bytes of the content of some of its blocks, by their index."""
+    """A turn's row. `lengths`: the content lengths, in bytes, of some of its blocks, by index."""
 
     __slots__ = ("head", "id", "lengths")
 
@@ -103,9 +103,10 @@ class KnownTurn:
 
 
 class KnownProject:
-    """What is known of one project as of the sequence of its head. What is absent does not exist, or was not loaded.
+    """The known state of one project as of the sequence of its head. Absent entries do not exist or were not loaded.
 
-    `id` is that of its row in the backend; 0, and a head at sequence 0, where the project does not exist yet.
+    `id` is the id of the project's row in the backend; it is 0, and the head is at sequence 0, if the project does not
+    exist yet.
     """
 
     __slots__ = ("done", "files", "head", "id", "sessions", "turns")
@@ -115,29 +116,29 @@ class KnownProject:
         self.head = head
         self.files: dict[str, KnownFile] = {}
         self.sessions: dict[str, int] = {}
-        """The ids of their rows."""
+        """The row ids of sessions, by session id."""
         self.turns: dict[tuple[str, str], KnownTurn] = {}
         self.done: dict[str, Done] = {}
 
     @property
     def size(self) -> int:
-        """How many rows are remembered."""
+        """The number of rows that are remembered."""
         return len(self.files) + len(self.sessions) + len(self.turns) + len(self.done)
 
 
 def new_project(name: str, now: int) -> KnownProject:
-    """A project that does not exist yet."""
+    """Return the state of a project that does not exist yet."""
     return KnownProject(0, ProjectHead(name, new_epoch(), Sequence(0), Milliseconds(now)))
 
 
 class Needs(Struct, frozen=True):
-    """What has to be known for a plan and is not; a project that does not exist has none of it."""
+    """The state that a plan requires and that is not loaded; none of it exists in a project that does not exist."""
 
     paths: list[str]
     sessions: list[str]
     turns: list[tuple[str, str]]
     lengths: list[tuple[str, str, int]]
-    """Blocks that grow, by session, turn and index: how long they are."""
+    """The growing blocks whose lengths are needed, by session, turn and index."""
     keys: list[str]
 
     def __bool__(self) -> bool:
@@ -145,7 +146,7 @@ class Needs(Struct, frozen=True):
 
 
 def needs(known: KnownProject, requests: Iterable[Request]) -> Needs:
-    """What is to be loaded before a plan of the requests can be made."""
+    """Return the state that must be loaded before the requests can be planned."""
     paths: dict[str, None] = {}
     sessions: dict[str, None] = {}
     turns: dict[tuple[str, str], None] = {}
@@ -194,7 +195,7 @@ class VersionRow(Struct, gc=False):
 
 
 class PlannedTurn:
-    """A turn's new state, and what is to be stored with it."""
+    """A turn's new state, and the rows to be stored with it."""
 
     __slots__ = ("blocks", "grown", "id", "is_new", "lengths", "old", "output_state", "prompt", "turn")
 
@@ -207,11 +208,11 @@ class PlannedTurn:
         self.prompt = prompt
         self.lengths = lengths
         self.blocks: dict[int, PlannedBlock] = {}
-        """New blocks by their index: they follow those that are stored."""
+        """New blocks by index: they follow the stored blocks."""
         self.grown: dict[int, bytes] = {}
-        """The new content of blocks that are stored already."""
+        """The new content of blocks that are already stored."""
         self.output_state: bytes | None = None
-        """None: it stays; empty: there is none any more."""
+        """None: unchanged; empty: the state is deleted."""
 
 
 class PlannedBlock(Struct, gc=False):
@@ -222,16 +223,16 @@ class PlannedBlock(Struct, gc=False):
 
 
 class PastLife(Struct, frozen=True, gc=False):
-    """An ended incarnation of a file: it ended with the tombstone `head`."""
+    """An ended incarnation of a file, with its tombstone `head`."""
 
     file: KnownFile
     head: FileHead
 
 
 class Plan:
-    """What is to be stored of a batch of requests of one project, and what is answered once it is.
+    """The rows to be stored for a batch of requests of one project, and the results once they are stored.
 
-    Ids of rows that are new are 0 until the backend gives them; `settle` takes them over.
+    The ids of new rows are 0 until the backend assigns them; `settle` adopts them.
     """
 
     def __init__(self, known: KnownProject, now: int) -> None:
@@ -241,14 +242,14 @@ class Plan:
         self.results: list[Result] = []
         self.rows: list[VersionRow] = []
         self.new_files: dict[str, KnownFile] = {}
-        """Files that were not there, each with its newest head; `first` has the sequence that made it."""
+        """New files, each with its newest head; `first` has the sequence of the change that created the file."""
         self.first: dict[str, Sequence] = {}
         self.files: dict[str, KnownFile] = {}
-        """All files that change, the new ones included, each with its newest head."""
+        """All changed files, including new ones, each with its newest head."""
         self.past_incarnations: list[PastLife] = []
         self.new_sessions: dict[str, SessionHead] = {}
         self.session_ids: dict[str, int] = {}
-        """Given by the backend to the new sessions."""
+        """The row ids that the backend assigned to the new sessions."""
         self.turns: dict[tuple[str, str], PlannedTurn] = {}
         self.done: dict[str, Done] = {}
         self._now = now
@@ -261,11 +262,11 @@ class Plan:
 
     @property
     def commits(self) -> tuple[Commit, ...]:
-        """What the listeners hear, in the order of the sequence."""
+        """The commits for the listeners, in sequence order."""
         return tuple([commit for result in self.results if type(result) is tuple for commit in result])
 
     def add(self, request: Request) -> None:
-        """Decide one request: it is stored, or its result says why not."""
+        """Decide one request: either it will be stored, or its result is the error."""
         conflict = self._first_conflict(request)
         if conflict is None:
             self.results.append(tuple([self._advance(change) for change in request]))
@@ -276,7 +277,7 @@ class Plan:
         self.results.append(conflict)
 
     def settle(self) -> None:
-        """The plan was stored: what is known moves to it, and the lines of what failed are broken."""
+        """Advance the known state to this plan, which was stored, and break the lines of the changes that failed."""
         known = self.known
         known.head = self.head
         known.files.update(self.files)
@@ -343,7 +344,7 @@ class Plan:
         return None if known is None else known.head
 
     def _advance(self, change: Change | TurnChange) -> Commit:
-        """Advance the project by one change, and note the rows that say so."""
+        """Advance the project by one change, and add the rows for it to the plan."""
         old = self.head
         head = self.head = ProjectHead(
             old.name,
@@ -435,7 +436,7 @@ def plan(known: KnownProject, requests: Items[Request], now: int) -> Plan:
     """Decide requests of one project in their order.
 
     Args:
-        known: what `needs` names is loaded.
+        known: the state of the project, with all that `needs` names loaded.
         now: milliseconds since 1970.
     """
     made = Plan(known, now)
@@ -445,17 +446,17 @@ def plan(known: KnownProject, requests: Items[Request], now: int) -> Plan:
 
 
 def _no_file(path: str, now: Milliseconds) -> FileHead:
-    """The head of a file that has no version yet."""
+    """Return the head of a file that has no version yet."""
     return FileHead(path, Version(0), Incarnation(""), Sequence(0), now, 0, True, Version(0), Sequence(0))
 
 
 def _is_for_another_life(change: AppendUpdate, head: FileHead) -> bool:
-    """Whether a change was made for another incarnation of the file than the one that it would be added to."""
+    """Return whether a change was made for another incarnation of the file than the one it would be added to."""
     return change.incarnation is not None and (change.incarnation == head.incarnation) is head.deleted
 
 
 def _advanced(old: TurnHead, head: ProjectHead, change: UpdateTurn, size: int) -> TurnHead:
-    """A turn's state after a change."""
+    """Return a turn's state after a change."""
     now = head.last_modified
     starts = old.status == "pending" and bool(change.status == "running" or change.blocks or change.output)
     result_status, result_error = old.result_status, old.result_error

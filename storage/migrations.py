@@ -1,4 +1,4 @@
-"""The schema's numbered SQL files, applied once each, in order."""
+"""The numbered SQL files of the schema, each applied once, in order."""
 
 import re
 from importlib import resources
@@ -7,7 +7,7 @@ _NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
 def migrations(backend: str) -> list[tuple[int, str]]:
-    """The (number, SQL) of every schema file of a backend ("sqlite"), in order. Numbers are 1, 2, 3 … without gaps."""
+    """Return (number, SQL) of every schema file of a backend ("sqlite"), in order: 1, 2, 3 … without gaps."""
     folder = resources.files("storage") / "schema" / backend
     found = sorted(
         (int(match[1]), entry.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Which backend a database URL names, and how its storage is opened. A backend is imported when a URL names it."""
+"""Opening the storage that a database URL names. A backend is imported only when a URL names it."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -21,21 +21,21 @@ _POSTGRES_URLS = ("postgresql://", "postgres://")
 
 
 class StorageLimits(Struct, frozen=True):
-    """Bounds of what may wait to be written, and what is taken for granted of the database."""
+    """Limits of the write queue and the write-ahead log, and an assumption about the database."""
 
     queued_changes: int = 10_000
     queued_bytes: int = 64 * 2**20
     log_bytes: int = 4 * 2**30
-    """The most bytes of the write-ahead log of a SQLite database."""
+    """The maximum size, in bytes, of the write-ahead log of a SQLite database."""
     same: bool = False
-    """Whether a database that seems to be a copy, or of an earlier time, goes on as the original."""
+    """Whether a database that seems to be a copy, or restored to an earlier state, continues as the original."""
 
 
 def check_url(url: str) -> str:
-    """The URL of a database, as it is.
+    """Return a database URL unchanged, after checking it.
 
     Raises:
-        ValueError: no backend has such URLs.
+        ValueError: the URL names no backend.
     """
     if not is_postgres(url) and (not url.startswith(_SQLITE_URL) or url == _SQLITE_URL):
         raise ValueError(
@@ -45,12 +45,12 @@ def check_url(url: str) -> str:
 
 
 def is_postgres(url: str) -> bool:
-    """Whether a URL names a PostgreSQL database, which several gateways may serve."""
+    """Return whether a URL names a PostgreSQL database, which several gateways may serve."""
     return url.startswith(_POSTGRES_URLS)
 
 
 def place_of(url: str) -> str:
-    """Where the data is, for people: without a password."""
+    """Return the location of the data for display, without a password."""
     if is_postgres(url):
         from storage.postgres.database import without_password
 
@@ -59,21 +59,21 @@ def place_of(url: str) -> str:
 
 
 def sqlite_path(url: str) -> Path:
-    """The file that a URL of a SQLite database names."""
+    """Return the path of the file that a SQLite URL names."""
     return Path(check_url(url).removeprefix(_SQLITE_URL))
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of the SQLite database in a file."""
+    """Return the URL of the SQLite database in a file."""
     return f"{_SQLITE_URL}{path}"
 
 
 @contextlib.asynccontextmanager
 async def open_storage(url: str, limits: StorageLimits | None = None) -> AsyncIterator[Storage]:
-    """The storage that a URL names, to be served by this process.
+    """Open the storage that a URL names, to be served by this process.
 
     Raises:
-        StorageError: the database was refused, or cannot be opened.
+        StorageError: the database was refused or cannot be opened.
     """
     limits = limits or StorageLimits()
     opened = _open_postgres if is_postgres(url) else _open_sqlite
@@ -125,10 +125,10 @@ def _postgres() -> "type[PostgresStorage]":
 
 @contextlib.asynccontextmanager
 async def open_storage_read_only(url: str) -> AsyncIterator[Storage]:
-    """The storage that a URL names for reading, also beside a gateway that serves it.
+    """Open the storage that a URL names read-only, even while a gateway serves it.
 
     Raises:
-        StorageError: as of `open_storage`.
+        StorageError: as for `open_storage`.
     """
     storage: Storage
     if is_postgres(url):

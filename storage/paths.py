@@ -2,7 +2,7 @@
 
 
 def path_after_prefix(prefix: str) -> str | None:
-    """The smallest text that sorts after everything that begins with `prefix`; None if there is none."""
+    """Return the smallest string that sorts after all strings that begin with `prefix`; None if there is none."""
     for index in range(len(prefix) - 1, -1, -1):
         code = ord(prefix[index])
         if code < 0x10FFFF:

@@ -1,11 +1,11 @@
-"""One project as one portable file: gzip of JSON lines, each a record, of format version 1.
+"""The export format of a project: one file of gzipped JSON lines, one record per line, format version 1.
 
     {"record":"project", "format":1, …}                       first, once
     {"record":"file", …}      then its {"record":"version", …}, oldest first, without gaps
     {"record":"session", …}   then its {"record":"turn", …}, each with its {"record":"block", …}
-    {"record":"end", …}                                       last, once: how many records, and the SHA-256 before it
+    {"record":"end", …}                                       last, once: the number of records, the SHA-256 of all
 
-Times are milliseconds since 1970 in UTC, updates and contents base64. A reader ignores members that it does not know.
+Times are milliseconds since 1970 in UTC; updates and contents are base64. A reader ignores unknown members.
 """
 
 import gzip
@@ -26,11 +26,11 @@ FORMAT = 1
 _LONGEST_LINE = 256 * 2**20
 
 Count = Annotated[int, Meta(ge=0, le=2**52)]
-"""A version, a sequence, a size: so large that none is ever reached, and so small that one can go on from each."""
+"""A version, a sequence or a size. The bound is never reached in practice, and leaves room to count on from it."""
 Time = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
-"""Up to the year 9999: a later time cannot be told in RFC 3339."""
+"""Up to the year 9999: RFC 3339 cannot express a later time."""
 Author = Annotated[str, Meta(max_length=65_536)] | None
-"""No longer than the head of a request, from which it comes."""
+"""No longer than the head of the request that names the author."""
 
 
 class ProjectRecord(Struct, frozen=True, tag="project", tag_field="record"):
@@ -62,7 +62,7 @@ class FileRecord(Struct, frozen=True, tag="file", tag_field="record"):
     born_version: Count
     born_sequence: Count
     base_version: Count
-    """The first version that follows; 0: the first. Its update is the whole document."""
+    """The first version record that follows, whose update is the whole document; 0: the log begins at version 1."""
     lives: tuple[LifeRecord, ...] = ()
 
 
@@ -119,10 +119,10 @@ Record = ProjectRecord | FileRecord | VersionRow | SessionRecord | TurnRecord | 
 
 
 class ExportWriter:
-    """Writes records to a file that is being made.
+    """Writes records to an export file.
 
-    Until all records are there they wait, uncompressed, in a file of their own: as long as the database is read in
-    one transaction, its write-ahead log cannot be emptied and grows with each write, and compressing takes long.
+    Records are first collected, uncompressed, in a temporary file: while the database is read in one transaction, its
+    write-ahead log cannot be emptied and grows with each write, and compressing takes long.
     """
 
     def __init__(self, file: IO[bytes], waiting: IO[bytes]) -> None:
@@ -142,7 +142,7 @@ class ExportWriter:
         self._waiting.write(line)
 
     def finish(self) -> None:
-        """Say that this is all."""
+        """Write the end record, and compress everything into the file."""
         self._write_line(EndRecord(self.records, self._digest.hexdigest()))
         self._waiting.seek(0)
         with gzip.GzipFile(filename="", mode="wb", fileobj=self._file, mtime=0) as compressed:
@@ -150,10 +150,10 @@ class ExportWriter:
 
 
 def read_export(path: Path) -> Iterator[Record]:
-    """The records of an exported file, the project first. What is wrong with the whole is known at its end.
+    """Yield the records of an exported file, the project first. Whether the file is complete is known only at its end.
 
     Raises:
-        NotAnExport: the file is something else, of a newer format, damaged, or not all of it.
+        NotAnExport: the file is not an export, has a newer format, is damaged, or is incomplete.
     """
     decoder: msgspec.json.Decoder[Record | EndRecord] = msgspec.json.Decoder(Record | EndRecord)
     digest, records = hashlib.sha256(), 0

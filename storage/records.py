@@ -1,4 +1,4 @@
-"""What storage takes and gives: frozen (all but `Line`), flat, without behaviour.
+"""The records that storage accepts and returns: frozen (except `Line`), flat, without behaviour.
 
 Times are integer milliseconds since 1970 in UTC.
 """
@@ -9,22 +9,22 @@ from typing import Literal, NewType
 from msgspec import Struct
 
 Sequence = NewType("Sequence", int)
-"""A position in a project's one ordered sequence of changes: 1, 2, 3 …"""
+"""A position in a project's single ordered sequence of changes: 1, 2, 3 …"""
 
 Version = NewType("Version", int)
 """A file's own counter: 1, 2, 3 … without gaps; 0 stands for "never existed"."""
 
 Epoch = NewType("Epoch", str)
-"""A project's life: it changes when the project is restored or created again."""
+"""The incarnation of a project: it changes when the project is restored or created again."""
 
 Incarnation = NewType("Incarnation", str)
-"""The incarnation of a file between a create and a delete."""
+"""The incarnation of a file, from a create to the next delete."""
 
 Milliseconds = NewType("Milliseconds", int)
 
 
 def new_incarnation() -> Incarnation:
-    """A name that no other incarnation of a file has had."""
+    """Return a name that no other incarnation of a file has had."""
     return Incarnation(secrets.token_hex(5))
 
 
@@ -38,7 +38,7 @@ class ProjectHead(Struct, frozen=True, gc=False):
 
     @property
     def cursor(self) -> str:
-        """The newest point of the sequence, as clients keep it: opaque to them."""
+        """The newest position in the sequence, as a cursor that is opaque to clients."""
         return f"{self.epoch}.{self.sequence}"
 
 
@@ -59,17 +59,17 @@ class FileHead(Struct, frozen=True, gc=False):
 
 
 class Line(Struct, eq=False):
-    """Changes of one file that build on each other, each on the one queued before it: a version number that is not
-    durable yet only counts, and cannot tell whether the change that was to have it is the one that got it."""
+    """A chain of changes of one file, each building on the one queued before it. Version numbers alone do not suffice:
+    until a version is durable, its number does not tell which change will get it."""
 
     broken: bool = False
-    """Set by storage: a change of the line failed, and so does every later one."""
+    """Set by storage when a change of the line failed; every later change of the line fails too."""
 
 
 class AppendUpdate(Struct, frozen=True, gc=False):
     """Add one update to a file that is at `expected_version`.
 
-    Where no file is (version 0) or its tombstone, a new incarnation begins.
+    If there is no file (version 0), or a tombstone, a new incarnation begins.
     """
 
     path: str
@@ -77,9 +77,10 @@ class AppendUpdate(Struct, frozen=True, gc=False):
     body: bytes
     author: str | None = None
     line: Line | None = None
-    """The changes that the update builds on; None: it builds on nothing that is not durable."""
+    """The line of changes that the update builds on; None: it builds only on durable changes."""
     incarnation: Incarnation | None = None
-    """The incarnation of the file that the update is made for. Where none is, the one that begins is called so."""
+    """The incarnation of the file that the update is made for. If the file does not exist, the new incarnation gets
+    this name."""
 
 
 class DeleteFile(Struct, frozen=True, gc=False):
@@ -94,13 +95,13 @@ Change = AppendUpdate | DeleteFile
 
 
 class Committed(Struct, frozen=True, gc=False):
-    """One change that is durable now."""
+    """One change that has become durable."""
 
     project: ProjectHead
     """The project just after this change: its sequence is that of the change."""
     head: FileHead
     update: bytes | None = None
-    """What the change added; None for a tombstone."""
+    """The update that the change added; None for a tombstone."""
 
 
 class StoredUpdate(Struct, frozen=True, gc=False):
@@ -109,11 +110,11 @@ class StoredUpdate(Struct, frozen=True, gc=False):
     version: Version
     last_modified: Milliseconds
     size: int
-    """Bytes of the updates stored for the incarnation up to and with this version."""
+    """Bytes of the updates stored for the incarnation, up to and including this version."""
     author: str | None
     body: bytes | None
     intact: bool = True
-    """False: the body is not the one that was written. Only reading the whole log finds out."""
+    """False: the body is damaged. Checked only when the whole log is read."""
 
 
 class Tombstone(Struct, frozen=True, gc=False):
@@ -124,29 +125,29 @@ class Tombstone(Struct, frozen=True, gc=False):
 
 
 class VersionRecord(Struct, frozen=True, gc=False):
-    """A row of a file's log without what it added."""
+    """A row of a file's log without its update."""
 
     version: Version
     last_modified: Milliseconds
     size: int
-    """Bytes of the updates stored for the incarnation up to and with this version."""
+    """Bytes of the updates stored for the incarnation, up to and including this version."""
     author: str | None
     deleted: bool
 
 
 class Snapshot(Struct, frozen=True, gc=False):
-    """The whole document at a version, as one update. A cache: the log alone is the truth."""
+    """The whole document at a version, as one update. A cache: only the log is authoritative."""
 
     version: Version
     body: bytes
     log_size: int = 0
-    """Bytes of the updates of the incarnation up to and with `version`; filled in by storage."""
+    """Bytes of the updates of the incarnation, up to and including `version`; filled in by storage."""
     intact: bool = True
-    """False: the body is not the one that was written. Only reading all snapshots of a file finds out."""
+    """False: the body is damaged. Checked only when all snapshots of a file are read."""
 
 
 class StoredDocument(Struct, frozen=True, gc=False):
-    """All that is needed to build a document at `version`: a snapshot, if there is one, and the updates after it."""
+    """The data needed to build a document at `version`: a snapshot, if there is one, and the updates after it."""
 
     head: FileHead
     version: Version
@@ -154,7 +155,7 @@ class StoredDocument(Struct, frozen=True, gc=False):
     last_modified: Milliseconds
     """When `version` was written."""
     size: int
-    """Bytes of the updates of the incarnation up to and with `version`."""
+    """Bytes of the updates of the incarnation, up to and including `version`."""
     snapshot: Snapshot | None
     updates: tuple[bytes, ...]
 
@@ -168,27 +169,27 @@ class Increment(Struct, frozen=True, gc=False):
 
 
 class Retention(Struct, frozen=True, gc=False):
-    """Which versions of a file are kept: those that either rule keeps, and the newest. Without a rule all are."""
+    """Which versions of a file are kept: those that either rule keeps, and the newest. Without a rule, all are kept."""
 
     versions: int | None = None
-    """The newest so many."""
+    """Keep this many of the newest versions."""
     since: Milliseconds | None = None
-    """Those written at this time or later."""
+    """Keep the versions written at this time or later."""
 
 
 class SquashPoint(Struct, frozen=True, gc=False):
-    """A file of which versions are to go, and the oldest that is kept."""
+    """A file with versions to be squashed, and the oldest version that is kept."""
 
     project: str
     path: str
     version: Version
     squashed: bool
-    """Whether that has been done, but for rows that are still to be deleted."""
+    """Whether the file is squashed already, and only the purge is left."""
 
 
 TurnStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 FINISHED: frozenset[TurnStatus] = frozenset({"completed", "failed", "cancelled"})
-"""A turn in one of these never changes again."""
+"""A turn in one of these states never changes again."""
 
 BlockType = Literal["text", "thinking", "tool_use", "tool_result", "error", "system", "result"]
 
@@ -203,7 +204,7 @@ class SessionHead(Struct, frozen=True, gc=False):
 
 
 class TurnHead(Struct, frozen=True, gc=False):
-    """A turn's newest state, without what is long: its prompt and its blocks."""
+    """A turn's newest state, without its prompt and its blocks, which may be long."""
 
     session_id: str
     turn_id: str
@@ -216,16 +217,18 @@ class TurnHead(Struct, frozen=True, gc=False):
     completed_at: Milliseconds | None
     error: str | None
     size: int
-    """Bytes of the content of its blocks."""
+    """Bytes of the content of all its blocks."""
     output_offset: int
-    """How many bytes of the agent's own output have been taken."""
+    """How many bytes of the agent's output have been consumed."""
     result_status: TurnStatus | None = None
-    """How the turn ends when its output has ended, by the last result in the output; None: there was no result."""
+    """The status in which the turn ends when its output has ended: that of the last result in the output; None: there
+    was no result."""
     result_error: str | None = None
     settling: bool = False
-    """Whether the turn ends with its result unless its output goes on within a grace."""
+    """Whether the turn ends with its result unless its output continues within a grace period."""
     grown: bool = False
-    """Whether a reader that has all blocks may lack content of the last ones: they have grown since they came."""
+    """Whether a reader that has all blocks may lack content of the last ones, because they grew after they were
+    added."""
 
 
 class NewBlock(Struct, frozen=True, gc=False):
@@ -234,12 +237,12 @@ class NewBlock(Struct, frozen=True, gc=False):
     type: BlockType
     content: bytes
     told_from: int | None = None
-    """The position of the oldest block, this one included, that still grows when this one comes. A reader that has this
-    block as its last is told again all from there on. None: no block grows."""
+    """The position of the oldest block, including this one, that is still growing when this one is added. A reader
+    whose last block is this one is sent all blocks from there on again. None: no block is growing."""
 
 
 class GrownBlock(Struct, frozen=True, gc=False):
-    """The new content of a block that is stored already."""
+    """The new content of a block that is already stored."""
 
     index: int
     content: bytes
@@ -262,7 +265,7 @@ class StoredBlock(Struct, frozen=True, gc=False):
 
 
 class BlockRow(Struct, frozen=True, gc=False):
-    """What is stored of a block beside its content, to be verified: nothing of it is taken for right."""
+    """A block's stored columns other than its content, for verification: none of the values is trusted."""
 
     index: int
     type: BlockType
@@ -270,24 +273,24 @@ class BlockRow(Struct, frozen=True, gc=False):
     size: int
     """Bytes of the content of the blocks up to this one."""
     length: int
-    """Bytes of its own content."""
+    """Bytes of the content of this block."""
     told_from: int | None
 
 
 class TurnRows(Struct, frozen=True, gc=False):
-    """A turn, and what is stored with it."""
+    """A turn, and the rows stored with it."""
 
     session: SessionHead
     head: TurnHead
     in_project: bool
-    """Whether it belongs to the project that its session belongs to."""
+    """Whether the turn belongs to the same project as its session."""
     has_prompt: bool
     output_state: bytes
     blocks: tuple[BlockRow, ...]
 
 
 class StoredTurn(Struct, frozen=True, gc=False):
-    """A turn with its prompt, and with those of its blocks that were asked for."""
+    """A turn with its prompt and the requested blocks."""
 
     head: TurnHead
     prompt: str
@@ -297,29 +300,29 @@ class StoredTurn(Struct, frozen=True, gc=False):
 
 
 class OutputPosition(Struct, frozen=True, gc=False):
-    """How far the agent's own output has been taken, and what its reader has to remember from there on."""
+    """How far the agent's output has been consumed, and the parser state needed to continue from there."""
 
     offset: int
     state: bytes = b""
 
 
 class Once(Struct, frozen=True, gc=False):
-    """The key of a change that is to be made once, however often it is asked for within a day."""
+    """The idempotency key of a change that is made only once, however often it is requested within a day."""
 
     key: str
     digest: bytes
-    """Of what is asked for: the same key with another one is a mistake of the client."""
+    """The digest of the request: the same key with another digest is a client error."""
 
 
 class Done(Struct, frozen=True, gc=False):
-    """What came of a change that bore a key."""
+    """The result of a change that had an idempotency key."""
 
     digest: bytes
     session_id: str
     turn_id: str | None
-    """None where a session was created."""
+    """None if the change created a session."""
     block_count: int
-    """Of the turn, just after the change."""
+    """The number of blocks of the turn just after the change."""
     done_at: Milliseconds
 
 
@@ -339,10 +342,11 @@ class CreateTurn(Struct, frozen=True, gc=False):
 
 
 class UpdateTurn(Struct, frozen=True, gc=False):
-    """Advance a turn whose newest change is `expected_sequence`: its status, its blocks, its output, or all of them.
+    """Change the status, the blocks or the output, or all of them, of a turn whose newest change is
+    `expected_sequence`.
 
-    With neither it renews the turn: its sequence and `last_updated` move. `grown` replaces the content of blocks that
-    are there; a result is kept until there is another one.
+    With none of these, the change renews the turn: its sequence and `last_updated` advance. `grown` replaces the
+    content of existing blocks; a result is kept until another one replaces it.
     """
 
     session_id: str
@@ -362,14 +366,14 @@ TurnChange = CreateSession | CreateTurn | UpdateTurn
 
 
 class CommittedSession(Struct, frozen=True, gc=False):
-    """A session that is durable now. It has a place in the sequence, and is not part of the change feed."""
+    """A session that has become durable. It has a position in the sequence, but is not part of the change feed."""
 
     project: ProjectHead
     session: SessionHead
 
 
 class CommittedTurn(Struct, frozen=True, gc=False):
-    """A turn's state that is durable now."""
+    """A turn's state that has become durable."""
 
     project: ProjectHead
     """The project just after this change: its sequence is that of the turn."""
@@ -377,11 +381,11 @@ class CommittedTurn(Struct, frozen=True, gc=False):
 
 
 Commit = Committed | CommittedTurn | CommittedSession
-"""Whatever became durable. Each has `project`, and a sequence number of its own."""
+"""Anything that became durable. Each commit has a `project`, and a sequence number of its own."""
 
 
 class Statistics(Struct, frozen=True, gc=False):
-    """Figures for whoever operates the gateway; counters count from the opening of the storage."""
+    """Figures for the operator of the gateway; counters start when the storage is opened."""
 
     commits: int
     changes: int
@@ -389,77 +393,78 @@ class Statistics(Struct, frozen=True, gc=False):
     database_bytes: int
     """The database and its write-ahead log."""
     log_bytes: int
-    """Of these the write-ahead log."""
+    """The write-ahead log alone."""
     catch_ups: int = 0
-    """How often something was read that another gateway had stored."""
+    """How often changes that another gateway had stored were read."""
     races_lost: int = 0
     """How often another gateway was faster to write to a project."""
 
 
 class AccessToken(Struct, frozen=True, gc=False):
-    """A token of the gateway. Its secret is stored nowhere: `digest` is the SHA-256 of it."""
+    """An access token of the gateway. The secret itself is not stored: `digest` is its SHA-256."""
 
     id: str
     digest: bytes
     name: str
     subject: str
     grant: str
-    """What it may do, as JSON. Storage keeps it as it is."""
+    """The permissions of the token, as JSON. Storage keeps it as it is."""
     created: Milliseconds
     expires: Milliseconds | None = None
     last_used: Milliseconds | None = None
-    """To the hour."""
+    """Accurate to the hour."""
     revoked: Milliseconds | None = None
 
 
 class AuditEntry(Struct, frozen=True, gc=False):
-    """Something that was done, or refused."""
+    """An action that was performed or refused."""
 
     time: Milliseconds
     action: str
     subject: str | None = None
-    """Who; None where nobody is asked for credentials."""
+    """Who acted; None if the gateway does not require credentials."""
     credential: str | None = None
     """The id of the credential."""
     project: str | None = None
     path: str | None = None
     version: int | None = None
-    """The version of the file that it made."""
+    """The version of the file that the action created."""
     detail: str | None = None
     number: int = 0
-    """Counts up; filled in by storage."""
+    """An ascending number; filled in by storage."""
 
 
 ReaderStage = Literal["idle", "pause", "retry", "sending", "ended"]
-"""What a reader waits for: that its project moves on, a pause, a time, an answer, nothing any more."""
+"""What a reader waits for: changes of its project, the end of a pause, the time of a retry, an answer, or nothing any
+more."""
 
 
 class Reader(Struct, frozen=True, gc=False):
-    """Who is sent what happens in a project, and up to where it was sent."""
+    """A recipient of the changes of a project, and the cursor up to which changes were sent."""
 
     project: str
     kind: str
     name: str
-    """Of its kind in its project."""
+    """Unique within the kind and the project."""
     revision: str
-    """Another one each time that it is put: a step of an earlier one is no step any more."""
+    """A new value each time the reader is put: steps made for an earlier revision are ignored."""
     settings: str
     """JSON of the gateway. Storage keeps it as it is."""
     cursor: str
-    """Up to where all was sent that it wants."""
+    """The position up to which everything that the reader wants was sent."""
     looked: int
-    """The sequence of the project when it was looked at last."""
+    """The sequence of the project when the reader was last checked."""
     state: str
     """JSON of the gateway. Storage keeps it as it is."""
     due: Milliseconds | None
-    """When to look at it next; None: when its project moves on, or never where it has ended."""
+    """When to check the reader next; None: when its project changes, or never if the reader has ended."""
     stage: ReaderStage
     intact: bool = True
-    """False: it is not what was written."""
+    """False: the row is damaged."""
 
 
 class ReaderStep(Struct, frozen=True, gc=False):
-    """What became of a reader."""
+    """The new state of a reader."""
 
     reader: Reader
     cursor: str
@@ -476,6 +481,6 @@ class ReaderFigures(Struct, frozen=True, gc=False):
     count: int
     ended: int
     behind: int
-    """Those whose project has moved on since they were looked at."""
+    """The number of readers whose project has changed since they were last checked."""
     furthest: int
-    """By how many changes the one furthest behind is."""
+    """How many changes the reader that is furthest behind is behind."""

@@ -1,11 +1,11 @@
-"""The Python client of yjs-gateway: every request, pollers, and documents that stay equal to the gateway's.
+"""The Python client of yjs-gateway: all requests, pollers, and documents that are kept in sync with the gateway.
 
     async with GatewayClient("http://localhost:8000") as gateway, PollingManager() as polling:
         DocumentPoller(polling, gateway.project("demo"), on_changes=print)
         ...
 
-These are the public names of `gateway.client`. A program may have modules named `gateway` or `storage`, and use them
-beside this one.
+This package exports the public names of `gateway.client`. A program may have its own modules named `gateway` or
+`storage` besides it.
 """
 
 from typing import TYPE_CHECKING

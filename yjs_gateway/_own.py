@@ -1,9 +1,9 @@
-"""Imports the modules of this distribution, whatever the program that uses them calls its own modules.
+"""The importer of this distribution's modules, which works even if the program has modules of the same names.
 
-The client is made of the packages `gateway` and `storage`. A program may well have a `gateway.py` or a `storage.py`,
-which Python finds first: the folder of a script is the first place where Python looks. Then the distribution's packages
-are loaded from where they are, as `yjs_gateway._gateway` and `yjs_gateway._storage`, and what they import of each other
-is renamed alike. The program keeps its modules, and the two never meet.
+The client consists of the packages `gateway` and `storage`. A program may well have a `gateway.py` or a `storage.py`,
+which shadow them, since Python searches the script's folder first. In that case the distribution's packages are loaded
+from their location as `yjs_gateway._gateway` and `yjs_gateway._storage`, and their imports of each other are renamed
+accordingly. The program keeps its own modules, and the two sets do not interfere.
 """
 
 import ast
@@ -24,12 +24,12 @@ _PREFIX = f"{__package__}._"
 
 
 def own(name: str) -> ModuleType:
-    """A module of this distribution, by its name there."""
+    """Import a module of this distribution by its original name."""
     return importlib.import_module(_PREFIX + name if _are_shadowed() else name)
 
 
 def share(name: str, namespace: dict[str, Any]) -> None:
-    """Give a module the public names of another one of this distribution: those of `__all__`, or the classes in it."""
+    """Export the public names of a module of this distribution to `namespace`: its `__all__`, or else its classes."""
     module = own(name)
     members = vars(module)
     public = members.get("__all__") or [
@@ -40,26 +40,26 @@ def share(name: str, namespace: dict[str, Any]) -> None:
 
 @functools.cache
 def _are_shadowed() -> bool:
-    """Whether another module has, or would be found by, the name of a package of ours. Nothing is imported for that."""
+    """Whether a foreign module has, or would be imported under, the name of one of our packages; imports nothing."""
     shadowed = any(not _is_found(package) for package in _PACKAGES)
     if shadowed:
-        sys.meta_path.insert(0, _Finder())  # before the one that looks into the folders of packages
+        sys.meta_path.insert(0, _Finder())  # before the finder that searches package folders
     return shadowed
 
 
 def _is_found(package: str) -> bool:
     place = _ROOT / package / "__init__.py"
-    if not place.exists():  # in an archive, say: only Python can load it
+    if not place.exists():  # for example in an archive, which only Python's own importer can load
         return True
     try:
         spec = importlib.util.find_spec(package)
-    except ValueError:  # a module of that name was made by hand
+    except ValueError:  # a module of that name was created by hand and has no spec
         return False
     return spec is not None and spec.origin is not None and place.samefile(spec.origin)
 
 
 class _Finder(MetaPathFinder):
-    """Finds the packages under their other names."""
+    """Finds the packages under their private names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -79,10 +79,10 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(SourceFileLoader):
-    """Loads a module that imports the packages under their other names."""
+    """Loads a module so that it imports the packages under their private names."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """Of the source: what is cached beside it has the names that it has there."""
+        """Compile from source, as the cached bytecode next to it has the original names."""
         tree = ast.parse(self.get_data(self.path), self.path)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and not node.level and _is_own(node.module):

@@ -1,4 +1,4 @@
-"""The exceptions of the client: a class for each `code` that a gateway answers with."""
+"""The exceptions of the client: one class for each problem `code` of the gateway."""
 
 from typing import TYPE_CHECKING
 

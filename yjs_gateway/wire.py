@@ -1,5 +1,4 @@
-"""The structs that requests take and answers are: of files, who is in them, changes, sessions and turns, tokens and the
-audit."""
+"""The structs of requests and answers: files, presence, changes, sessions and turns, tokens and the audit log."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A store for applications on pycrdt-websocket; needs the extra `ystore`."""
+"""The store for applications on pycrdt-websocket; needs the extra `ystore`."""
 
 from typing import TYPE_CHECKING
 

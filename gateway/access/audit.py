@@ -1,4 +1,4 @@
-"""The audit: who did what. Entries wait a moment and are stored together; they never hold up what they tell of."""
+"""The audit log: who did what. Entries are buffered briefly and stored in batches; they never delay the actions."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ class AuditRecords(Protocol):
 
 
 class Audit:
-    """Takes entries at once, and stores them soon: a crash may lose those of the last quarter of a second.
+    """Accepts entries at once and stores them soon after: a crash may lose those of the last quarter of a second.
 
     Args:
         days: for how long entries are kept; 0: for ever.
@@ -42,7 +42,7 @@ class Audit:
         self._noted = asyncio.Event()
         self._second, self._refusals = 0, 0
         self.lost = 0
-        """Entries for which there was no room while the database could not take them, and refusals past the bound."""
+        """Entries dropped while the database was unavailable and the buffer full, and refusals above the rate limit."""
 
     def note(
         self,
@@ -54,7 +54,7 @@ class Audit:
         version: int | None = None,
         detail: str | None = None,
     ) -> None:
-        """Note something that was done."""
+        """Note an action."""
         if len(self._waiting) >= _MOST_WAITING:
             self.lost += 1
             return
@@ -64,7 +64,7 @@ class Audit:
         self._noted.set()
 
     def note_refusal(self, access: Access | None, project: str | None, detail: str) -> None:
-        """Note something that was refused: not more often than a database can take from strangers."""
+        """Note a refusal, at a bounded rate, so that strangers cannot flood the database."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._refusals = second, 0
@@ -75,10 +75,10 @@ class Audit:
             self.note("refused", access, project=project, detail=detail)
 
     async def flush(self) -> None:
-        """Store what waits.
+        """Store the buffered entries.
 
         Raises:
-            StorageError: it waits on.
+            StorageError: the entries stay in the buffer.
         """
         async with self._writing:
             entries, self._waiting = self._waiting, []
@@ -91,7 +91,7 @@ class Audit:
                 raise
 
     async def keep(self) -> None:
-        """Store what is noted, soon, and forget what is old; for ever."""
+        """Run for ever: store new entries soon after they are noted, and delete old ones."""
         swept = -_SWEEP_S
         while True:
             if self._days and time.monotonic() - swept >= _SWEEP_S:
@@ -113,7 +113,7 @@ class Audit:
             forgotten = await self._records.forget_audit(before)
 
     async def close(self) -> None:
-        """Store what is left."""
+        """Store the remaining entries."""
         try:
             await self.flush()
         except StorageError as error:

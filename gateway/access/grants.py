@@ -7,10 +7,10 @@ import msgspec
 from msgspec import Struct
 
 Scope = Literal["read", "write", "admin", "turns"]
-"""`read` < `write` < `admin`. `turns` stands beside them: create turns, write their blocks and output, read turns."""
+"""`read` < `write` < `admin`. `turns` is separate: create turns, write their blocks and output, read turns."""
 
 Need = Literal["read", "write", "admin", "turns", "read turns"]
-"""What a request needs in its project."""
+"""What a request requires in its project."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _IMPLIED: dict[Scope, frozenset[Scope]] = {
@@ -25,7 +25,7 @@ LONGEST_SUBJECT = 200
 
 
 class Paths(Struct, frozen=True):
-    """Some of a project's paths: all below some folders, and some single files."""
+    """Some of a project's paths: everything below some folders, and some single files."""
 
     folders: tuple[str, ...]
     """Each ends with a slash; none lies within another one. Sorted."""
@@ -34,7 +34,7 @@ class Paths(Struct, frozen=True):
 
     @classmethod
     def of(cls, paths: Iterable[str]) -> "Paths":
-        """Paths as a grant names them: `docs/` is a folder with all that is below it, `README.md` one file."""
+        """Parse paths as a grant lists them: `docs/` is a folder and everything below it, `README.md` a single file."""
         folders: list[str] = []
         for folder in sorted({path for path in paths if path.endswith("/")}):
             if not folders or not folder.startswith(folders[-1]):
@@ -46,8 +46,8 @@ class Paths(Struct, frozen=True):
         return path.startswith(self.folders) or path in self.files
 
     def within(self, prefix: str) -> list[tuple[str, bool]]:
-        """Where to look for those of the paths that begin with `prefix`: prefixes without overlap, in the order of the
-        paths, each with whether it names one file only."""
+        """Return where to look for those of the paths that begin with `prefix`: disjoint prefixes in path order, each
+        with whether it names a single file."""
         places = [
             (max(folder, prefix, key=len), False)
             for folder in self.folders
@@ -58,36 +58,36 @@ class Paths(Struct, frozen=True):
 
 
 class View(Struct, frozen=True):
-    """What a subject may do in one project, and what of it exists for the subject."""
+    """What a subject may do in one project, and which of its files exist for the subject."""
 
     scopes: frozenset[Scope]
     paths: Paths | None = None
     """None: all files."""
 
     def sees(self, path: str) -> bool:
-        """Whether a file of this path may exist for the subject."""
+        """Whether the subject may know of a file with this path."""
         return "read" in self.scopes and (self.paths is None or path in self.paths)
 
     @property
     def sight(self) -> "View | None":
-        """What tells apart the answers for subjects that do not see the same; None: the subject sees all there is."""
+        """A key for answers that differ by what a subject sees; None: the subject sees everything."""
         return None if self.paths is None and "read" in self.scopes else self
 
     def may(self, need: Need) -> bool:
-        """Whether what a request needs is granted."""
+        """Whether the need of a request is granted."""
         if need == "read turns":
             return self.sees_turns
         return self.writes_turns if need == "turns" else need in self.scopes
 
     def missing(self, need: Need) -> Scope:
-        """The scope to ask for where a request needs more than is granted."""
+        """Return the scope that is missing for a need that is not granted."""
         if need == "read turns":
             return "read" if self.paths is None else "turns"
         return need
 
     @property
     def sees_turns(self) -> bool:
-        """Turns quote files, of any path: who sees only some paths sees no turns, unless a scope names turns."""
+        """Whether turns are visible: as they quote files of any path, a view of some paths needs the scope `turns`."""
         return "turns" in self.scopes or ("read" in self.scopes and self.paths is None)
 
     @property
@@ -99,18 +99,18 @@ EVERYTHING = View(frozenset(SCOPES))
 
 
 class InvalidGrant(ValueError):
-    """The grant is not one: what is wrong with it."""
+    """The grant is not valid; the message says why."""
 
 
 class Grant(Struct, frozen=True):
-    """Views by project pattern: a project's name, or how names begin, with `*` at the end."""
+    """Views by project pattern: a project's name, or a prefix of names followed by `*`."""
 
     projects: dict[str, View]
     admin: bool = False
-    """All projects, tokens, audit."""
+    """All projects, tokens and the audit."""
 
     def view(self, project: str) -> View | None:
-        """What may be done in a project: what its name is granted, else what its longest pattern is. None: nothing."""
+        """Return the view of a project: that of its name, else that of the longest matching pattern. None: nothing."""
         if self.admin:
             return EVERYTHING
         view = self.projects.get(project)
@@ -124,7 +124,7 @@ ALL = Grant({}, admin=True)
 
 
 class Claims(Struct, frozen=True):
-    """What a JSON Web Token of an application says."""
+    """The claims of an application's JSON Web Token or session."""
 
     subject: str
     name: str | None
@@ -150,10 +150,10 @@ class _GrantShape(Struct, forbid_unknown_fields=True):
 
 
 def parse_grant(value: Any) -> Grant:
-    """A grant as a JWT's claim and a token's row have it:
+    """Parse a grant as it stands in a JWT's claim and in a token's row:
     `{"projects": {"demo": "write", "shop-*": {"scope": "read turns", "paths": ["docs/"]}}, "admin": false}`.
 
-    What is not understood is refused: a misspelt `paths` must not open all of them.
+    Unknown fields are refused: a misspelt `paths` must not open all of them.
 
     Raises:
         InvalidGrant
@@ -174,7 +174,7 @@ def parse_grant(value: Any) -> Grant:
 
 
 def parse_scopes(text: str) -> frozenset[Scope]:
-    """Scopes separated by spaces, with those that they imply.
+    """Parse scopes separated by spaces; the result includes the scopes that they imply.
 
     Raises:
         InvalidGrant
@@ -196,7 +196,7 @@ def _parse_paths(paths: list[str]) -> Paths:
 
 
 def grant_json(grant: Grant) -> dict[str, Any]:
-    """What `parse_grant` reads."""
+    """Return a grant in the form that `parse_grant` reads."""
     projects: Mapping[str, Any] = {
         pattern: _scope_words(view.scopes)
         if view.paths is None
@@ -207,11 +207,11 @@ def grant_json(grant: Grant) -> dict[str, Any]:
 
 
 def _scope_words(scopes: frozenset[Scope]) -> str:
-    """The fewest words for some scopes."""
+    """Return the shortest list of words that implies these scopes."""
     words = [word for word in SCOPES if word in scopes]
     return " ".join(word for word in words if not any(word != other and word in _IMPLIED[other] for other in words))
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can stand in a history as who did something."""
+    """Whether a text can stand in a history as the name of an author."""
     return 1 <= len(text) <= LONGEST_SUBJECT and text.isprintable() and text.strip() == text

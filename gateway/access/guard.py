@@ -1,4 +1,4 @@
-"""The one guard: a credential becomes an `Access`, once; until it expires or is revoked, one look-up tells it again."""
+"""The guard: a credential is checked once and becomes an `Access`, which is cached until it expires or is revoked."""
 
 import asyncio
 import contextlib
@@ -24,19 +24,19 @@ _STORE_USES_S = 60.0
 _HEAR_REVOCATIONS_S = 0.5
 _KEEP_SESSIONS_S, _ASK_BEFORE_S = 0.25, 1.0
 _SESSION = "session"
-"""What the credential of a session of the application is called."""
+"""The `credential` of an access by a session of the application."""
 _WEB_TOKEN = "jwt"
-"""What the credential of a JSON Web Token is called, alone or before a colon and its `jti`."""
+"""The `credential` of an access by a JSON Web Token, alone or followed by a colon and its `jti`."""
 
 End = Literal["expired", "revoked"]
 
 
 class Access:
-    """A subject, and what it may do until its credential ends. One object for all requests with one credential.
+    """A subject, and what it may do until its credential ends. One object serves all requests with one credential.
 
     Args:
-        subject: who asks; None where nobody is asked for credentials.
-        credential: the id of the token, or `jwt` with the `jti`; None as above.
+        subject: who makes the requests; None where no credentials are required.
+        credential: the id of the token, `session`, or `jwt` with the `jti`; None where no credentials are required.
         expires: seconds since 1970; None: never.
     """
 
@@ -72,7 +72,7 @@ class Access:
         self.expires = expires
         self.ended: End | None = None
         self.noted_until = 0.0
-        """Up to when the use of its token need not be noted again, in seconds since 1970."""
+        """Until when the use of the token need not be noted again, in seconds since 1970."""
         self._clock = clock
         self._views: dict[str, View | None] = {}
         self._watchers: dict[Callable[[], None], None] = {}
@@ -80,18 +80,18 @@ class Access:
 
     @property
     def counts(self) -> bool:
-        """Whether the credential still counts."""
+        """Whether the credential is still valid."""
         if self.ended is None and self.expires is not None and self.expires <= self._clock():
             self.end("expired")
         return self.ended is None
 
     def require_valid(self) -> None:
-        """Raises Unauthenticated where the credential has expired or was revoked since."""
+        """Raise Unauthenticated if the credential has expired or was revoked."""
         if not self.counts:
             raise Unauthenticated(f"the credential has {'expired' if self.ended == 'expired' else 'been revoked'}")
 
     def view(self, project: str) -> View | None:
-        """What the subject may do in a project; None: the project does not exist for it."""
+        """Return what the subject may do in a project; None: the project does not exist for the subject."""
         try:
             return self._views[project]
         except KeyError:
@@ -101,11 +101,11 @@ class Access:
             return view
 
     def require(self, project: str, need: Need) -> View:
-        """What the subject may do in a project.
+        """Return what the subject may do in a project.
 
         Raises:
-            ProjectNotFound: nothing at all.
-            Forbidden: less than is needed.
+            ProjectNotFound: the subject may do nothing there.
+            Forbidden: the subject may do less than `need`.
         """
         view = self.view(project)
         if view is None:
@@ -115,15 +115,15 @@ class Access:
         return view
 
     def require_admin(self) -> None:
-        """Raises Forbidden unless the grant is one of all projects, tokens and audit."""
+        """Raise Forbidden unless the grant is one of all projects, tokens and the audit."""
         if not self.grant.admin:
             raise Forbidden("admin")
 
-    # While somebody is connected
+    # While clients are connected
 
     def watch(self, ended: Callable[[], None]) -> None:
-        """Call `ended` once the credential does not count any more: it must not wait."""
-        if self.credential is None:  # it never ends
+        """Call `ended`, which must not block, once the credential is no longer valid."""
+        if self.credential is None:  # such an access never ends
             return
         if not self.counts:
             asyncio.get_running_loop().call_soon(ended)
@@ -139,7 +139,7 @@ class Access:
             self._timer = None
 
     def extend(self, expires: float) -> None:
-        """Let the credential count for longer: the application was asked again."""
+        """Prolong the credential: the application has confirmed it."""
         self.expires = expires
         if self._timer is not None:
             self._timer.cancel()
@@ -149,11 +149,11 @@ class Access:
 
     @property
     def is_watched(self) -> bool:
-        """Whether somebody is connected with it."""
+        """Whether a client is connected with this credential."""
         return bool(self._watchers)
 
     def end(self, why: End) -> None:
-        """Let the credential count no more, and tell those who are connected with it."""
+        """Invalidate the credential, and notify the connections that use it."""
         if self.ended is not None:
             return
         self.ended = why
@@ -168,7 +168,7 @@ class Access:
 
     def _set_timer(self) -> None:
         assert self.expires is not None
-        # The wall clock may be set meanwhile: it is asked again at the end of each sleep.
+        # The wall clock may be changed meanwhile: it is read again at the end of each sleep.
         sleep = min(max(self.expires - self._clock(), 0.0), _LONGEST_SLEEP_S)
         self._timer = asyncio.get_running_loop().call_later(sleep + 0.001, self._check)
 
@@ -179,20 +179,20 @@ class Access:
 
 
 OPEN = Access(None, ALL)
-"""Where nobody is asked for credentials: everything is allowed."""
+"""The access of every request where no credentials are required: everything is allowed."""
 
 
 class Tokens(Protocol):
-    """Where the gateway's tokens are kept."""
+    """Storage of the gateway's tokens."""
 
     async def token(self, identifier: str) -> AccessToken | None:
-        """A token by its id."""
+        """Return a token by its id."""
 
     async def tokens(self) -> list[AccessToken]:
-        """Every token."""
+        """Return every token."""
 
     async def note_use(self, used: Mapping[str, int]) -> None:
-        """Note when tokens were used last, in milliseconds since 1970, by id."""
+        """Note when tokens were last used, in milliseconds since 1970, by id."""
 
 
 class WebTokens(Protocol):
@@ -208,13 +208,13 @@ class Sessions(Protocol):
 
 
 class Guard:
-    """Knows the credentials that were shown lately.
+    """Checks credentials, and caches those that were checked recently.
 
     Args:
-        web_tokens: None where the application has none.
-        sessions: None where the application is not asked.
+        web_tokens: None if the application has no JSON Web Tokens.
+        sessions: None if the application is not asked about sessions.
         clock: seconds since 1970.
-        limit: how many credentials are remembered.
+        limit: how many credentials are cached.
     """
 
     def __init__(
@@ -230,12 +230,12 @@ class Guard:
         self._web_tokens = web_tokens
         self._sessions = sessions
         self._asked: weakref.WeakKeyDictionary[Access, tuple[str, str]] = weakref.WeakKeyDictionary()
-        """What the application was asked for an access."""
+        """The kind and the value that the application was asked about, by access."""
         self._clock = clock
         self._limit = limit
         self._known: dict[bytes, Access] = {}
         self._alive: weakref.WeakSet[Access] = weakref.WeakSet()
-        """Also those that are forgotten and still connected."""
+        """Includes those that are no longer cached but still connected."""
         self._used: dict[str, int] = {}
         self._revocations = 0
 
@@ -243,11 +243,11 @@ class Guard:
         return len(self._known)
 
     def known(self, credential: bytes) -> Access | None:
-        """The access of a credential that was checked before, and still counts."""
+        """Return the access of a credential that was checked before and is still valid."""
         access = self._known.get(credential)
         if access is None:
             return None
-        now = self._clock()  # asked once: every request comes through here
+        now = self._clock()  # read once: every request comes through here
         if access.ended is not None or (access.expires is not None and access.expires <= now):
             access.end("expired")
             del self._known[credential]
@@ -257,11 +257,11 @@ class Guard:
         return access
 
     async def check(self, credential: bytes) -> Access:
-        """The access that a credential proves.
+        """Return the access that a credential proves.
 
         Raises:
-            Unauthenticated: it proves none.
-            Unavailable: the keys of the application's tokens cannot be had.
+            Unauthenticated: the credential is not valid.
+            Unavailable: the keys of the application's tokens cannot be fetched.
         """
         access = self.known(credential)
         if access is not None:
@@ -275,18 +275,18 @@ class Guard:
         while True:
             revocations = self._revocations
             access = await (self._check_token(text) if is_token(text) else self._check_web_token(text))
-            if revocations == self._revocations:  # else it may be the one that was revoked meanwhile
+            if revocations == self._revocations:  # else this token may have been revoked meanwhile
                 break
         self._remember(credential, access)
         return access
 
     @property
     def knows_cookies(self) -> bool:
-        """Whether a cookie may be a credential."""
+        """Whether cookies may be credentials."""
         return self._sessions is not None
 
     async def check_cookie(self, cookie: bytes) -> Access:
-        """The access that a session of the application proves; the same exceptions."""
+        """Return the access that a session cookie of the application proves; raises what `check` raises."""
         key = b"cookie " + cookie
         access = self.known(key)
         if access is None:
@@ -309,8 +309,8 @@ class Guard:
         return access
 
     async def keep_sessions(self) -> None:
-        """Ask the application again, for ever, about the sessions that somebody is connected with, before what it said
-        counts no more. One that it does not know any more, or that grants something else, ends then."""
+        """Run for ever: ask the application again about the sessions of connected clients before its last answer
+        expires. A session that the application no longer knows, or that now grants something else, ends."""
         while True:
             await asyncio.sleep(_KEEP_SESSIONS_S)
             now = self._clock()
@@ -376,24 +376,24 @@ class Guard:
             self._used[access.credential] = hour * 3_600_000
 
     def revoke(self, identifier: str) -> None:
-        """Let a token count no more, for whoever is connected with it as well."""
+        """Invalidate a token, also for clients that are connected with it."""
         self._revocations += 1
         for access in list(self._alive):
             if access.credential == identifier:
                 access.end("revoked")
 
     async def keep_uses(self) -> None:
-        """Store now and then when tokens were used last; for ever."""
+        """Run for ever: store now and then when tokens were last used."""
         try:
             while True:
                 await asyncio.sleep(_STORE_USES_S)
                 await self.store_uses()
         finally:
-            with contextlib.suppress(Exception):  # it is told by the hour, and asked for by nobody in a hurry
+            with contextlib.suppress(Exception):  # precise to the hour, and not urgent
                 await self.store_uses()
 
     async def hear_revocations(self) -> None:
-        """Look, for ever, whether another gateway on the same database has revoked a token that is known here."""
+        """Run for ever: check whether another gateway on the same database has revoked a token that is cached here."""
         while True:
             await asyncio.sleep(_HEAR_REVOCATIONS_S)
             known = {each.credential for each in list(self._alive) if each.ended is None}

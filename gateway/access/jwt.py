@@ -1,7 +1,7 @@
-"""JSON Web Tokens of an application (RFC 7519): its backend signs who somebody is and what it grants.
+"""JSON Web Tokens of an application (RFC 7519): its backend signs who a subject is and what the token grants.
 
-Which algorithms count is fixed by the settings, never by a token (RFC 8725 §3.1). Beyond what PyJWT checks, a token is
-refused that names a claim twice, that is longer than `LONGEST`, or that asks for extensions (`crit`).
+The settings fix the accepted algorithms, never a token (RFC 8725 §3.1). In addition to PyJWT's checks, a token is
+refused if it names a claim twice, is longer than `LONGEST`, or requires extensions (`crit`).
 """
 
 import asyncio
@@ -36,9 +36,9 @@ _SHORTEST_SECRET = 32
 _KEPT_S, _FETCH_PAUSE_S, _FETCH_TIMEOUT_S = 600.0, 30.0, 10.0
 _MOST_KEY_SET_BYTES, _MOST_KEYS = 2**20, 100
 _LEEWAY_S = 5.0
-"""By how much the clock of who signs may be ahead (`nbf`)."""
+"""Seconds by which the signer's clock may be ahead (`nbf`)."""
 _LATEST = 10**11
-"""Seconds since 1970: later than this is never."""
+"""Seconds since 1970: later expiry times are cut to this."""
 
 _SECRET = ("HS256", "HS384", "HS512")
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -47,29 +47,29 @@ _EDWARDS = ("EdDSA",)
 
 
 class InvalidKey(ValueError):
-    """The settings name a key that cannot be used: why."""
+    """The settings name an unusable key; the message says why."""
 
 
 class _Key(Struct, frozen=True):
-    """A key, and the algorithms that it is for."""
+    """A key, and the algorithms that it may be used with."""
 
     value: Any
     algorithms: tuple[str, ...]
 
 
 class Keys(Protocol):
-    """Finds the key that a token was signed with."""
+    """Finds the keys that a token may have been signed with."""
 
     async def find(self, kid: str | None) -> list[_Key]:
-        """The keys that may have signed a token which names `kid`."""
+        """Return the keys that may have signed a token with this `kid`."""
 
 
 class FixedKey:
     """One secret, or one public key.
 
     Args:
-        text: a secret of 32 bytes or more, a public key as PEM, or the name of a file with one of them.
-        algorithms: those that count; none: HS256 with a secret, the key's own usual one else.
+        text: a secret of 32 bytes or more, a public key as PEM, or the path of a file with one of them.
+        algorithms: those accepted; none: HS256 with a secret, else the usual algorithm of the key.
 
     Raises:
         InvalidKey
@@ -91,10 +91,10 @@ class FixedKey:
 
 
 class KeySet:
-    """The public keys at a URL (RFC 7517), kept for ten minutes, fetched once more where a token names an unknown one.
+    """The public keys at a URL (RFC 7517), cached for ten minutes, fetched again when a token names an unknown key.
 
     Args:
-        algorithms: those that count; none: RS256 and ES256.
+        algorithms: those accepted; none: RS256 and ES256.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class KeySet:
         return self._clock() - self._fetched >= _KEPT_S
 
     async def _fetch(self) -> None:
-        """Fetch the keys, unless that was tried a moment ago: tokens with invented names must not make us ask."""
+        """Fetch the keys, unless that was tried a moment ago: tokens with made-up key ids must not cause requests."""
         now = self._clock()
         if now - self._tried < _FETCH_PAUSE_S:
             return
@@ -158,7 +158,7 @@ class KeySet:
 
 
 class JsonWebTokens:
-    """Checks tokens of an application.
+    """Checks the tokens of an application.
 
     Args:
         clock: seconds since 1970.
@@ -178,11 +178,11 @@ class JsonWebTokens:
         self._clock = clock
 
     async def check(self, token: str) -> Claims:
-        """What a token says.
+        """Return the claims of a valid token.
 
         Raises:
-            Unauthenticated: it does not count; the reason holds nothing of the token.
-            Unavailable: the keys cannot be had.
+            Unauthenticated: the token is not valid; the reason quotes nothing of the token.
+            Unavailable: the keys cannot be fetched.
         """
         if len(token) > LONGEST:
             raise Unauthenticated(f"the token is longer than {LONGEST} bytes")
@@ -215,7 +215,7 @@ class JsonWebTokens:
             leeway=_LEEWAY_S,
             options={
                 "require": ["exp", "sub", *(["aud"] if self._audience else []), *(["iss"] if self._issuer else [])],
-                "verify_exp": False,  # below, by our clock and without leeway
+                "verify_exp": False,  # checked below, by our clock and without leeway
                 "verify_iat": False,
             },
         )
@@ -254,7 +254,7 @@ def _reason(error: Exception) -> str:
 
 
 def _read_segments(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The header and the claims, not verified. Readers of JSON differ about a name that is there twice: none may be."""
+    """Return the header and the claims, unverified. JSON parsers differ about duplicate names, so these are refused."""
     segments = token.split(".")
     if len(segments) != 3:
         raise Unauthenticated("the credential is neither a token of this gateway nor a JWT")
@@ -272,7 +272,7 @@ def _plain(error: Exception) -> str:
 
 
 class _Unclear(ValueError):
-    """JSON that means different things to different readers."""
+    """JSON that parsers interpret differently."""
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -296,7 +296,7 @@ def _decode(segment: str) -> bytes:
 
 
 def _read_key(text: str) -> bytes:
-    """The key itself, or what is in the file of this name."""
+    """Return the key itself, or the content of the file with this name."""
     if text.lstrip().startswith("-----BEGIN"):
         return text.replace("\\n", "\n").encode()
     try:
@@ -311,7 +311,7 @@ def _read_key(text: str) -> bytes:
 
 
 def _public_key(pem: bytes) -> tuple[Any, tuple[str, ...]]:
-    """A public key, and the algorithms that it fits."""
+    """Return a public key, and the algorithms that fit it."""
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -348,7 +348,7 @@ class _KeySetShape(Struct):
 
 
 def _parse_key_set(body: bytes, algorithms: Sequence[str]) -> dict[str | None, list[_Key]]:
-    """The keys by their names; what cannot be used here is left out."""
+    """Return the usable keys by their `kid`."""
     shape = msgspec.json.decode(body, type=_KeySetShape)
     keys: dict[str | None, list[_Key]] = {}
     for each in shape.keys[:_MOST_KEYS]:
@@ -373,7 +373,7 @@ def _parse_key(jwk: dict[str, Any], algorithms: Sequence[str]) -> _Key | None:
     kinds: dict[object, Any] = {"RSA": RSAAlgorithm, "EC": ECAlgorithm, "OKP": OKPAlgorithm}
     kind = kinds.get(jwk.get("kty"))
     if kind is None:
-        return None  # a secret has no place at a public URL
+        return None  # a secret does not belong at a public URL
     public = {name: value for name, value in jwk.items() if name != "d"}
     pem = kind.from_jwk(public).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     value, fitting = _public_key(pem)

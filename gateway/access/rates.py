@@ -1,7 +1,7 @@
-"""How much one subject, or one address, may ask for in a minute: pure, but for the clock that is given.
+"""Rate limits per minute for one subject, or one address: pure, but for the clock that is passed in.
 
-A bucket holds what may be taken at once, one minute's worth, and fills evenly. What is known only afterwards, as the
-bytes of a body, may leave a debt: then nothing more is given until it is paid.
+A bucket holds one minute's worth, which may be taken at once, and refills evenly. A cost known only afterwards, such as
+the size of a body, may leave a debt: then nothing more is granted until the debt is paid.
 """
 
 import time
@@ -14,34 +14,34 @@ _MOST = 100_000
 
 
 class RateLimits(Struct, frozen=True):
-    """What may be set; 0: no limit."""
+    """The configured limits; 0: no limit."""
 
     requests: int = 0
-    """In a minute."""
+    """Per minute."""
     bytes: int = 0
-    """Written in a minute."""
+    """Written per minute."""
     connections: int = 0
-    """WebSockets and event streams at once."""
+    """Concurrent WebSockets and event streams."""
     failures: int = 0
-    """Refused credentials of one address in a minute."""
+    """Refused credentials of one address per minute."""
 
 
 class Rate:
-    """One bucket for each key, of those that took something lately.
+    """One token bucket for each key that was used recently.
 
     Args:
-        quota: what a minute brings; more than 0.
-        clock: seconds, never going back.
+        quota: what a bucket gains per minute; more than 0.
+        clock: seconds, monotonic.
     """
 
     def __init__(self, quota: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.quota = quota
         self._clock = clock
         self._buckets: dict[str, tuple[float, float]] = {}
-        """What was left, and when. The one that was taken from last is the last."""
+        """What was left, and when, by key. The most recently used key is the last."""
 
     def left(self, key: str) -> float:
-        """What may be taken now; negative where there is a debt."""
+        """Return the amount that may be taken now; negative while there is a debt."""
         known = self._buckets.get(key)
         if known is None:
             return float(self.quota)
@@ -49,7 +49,7 @@ class Rate:
         return min(float(self.quota), rest + (self._clock() - then) * self.quota / _MINUTE_S)
 
     def take(self, key: str, amount: float = 1) -> None:
-        """Take it, whether it is there or not."""
+        """Take an amount, even beyond what is left."""
         left = self.left(key) - amount
         self._buckets.pop(key, None)
         if len(self._buckets) >= _MOST:
@@ -57,6 +57,6 @@ class Rate:
         self._buckets[key] = (left, self._clock())
 
     def wait(self, key: str, amount: float = 1) -> float:
-        """In how many seconds so much may be taken; 0: now."""
+        """Return in how many seconds an amount may be taken; 0: now."""
         lacking = min(amount, self.quota) - self.left(key)
         return max(0.0, lacking * _MINUTE_S / self.quota)

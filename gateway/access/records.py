@@ -1,4 +1,4 @@
-"""Tokens and the audit as storage keeps them, and as they stand on the wire."""
+"""Conversions of tokens and audit entries between their stored form and their wire form."""
 
 import math
 import time
@@ -16,7 +16,7 @@ _LONGEST_LIFE_S = 100 * 366 * 24 * 3600
 
 
 def make_token(name: str, subject: str, grant: Grant, expires: float | None) -> tuple[AccessToken, str]:
-    """A new token as it is stored, and the whole of it, to be shown once.
+    """Make a new token; return the stored form, and the full text, which is shown once.
 
     Args:
         expires: seconds since 1970; None: never.
@@ -35,7 +35,7 @@ def make_token(name: str, subject: str, grant: Grant, expires: float | None) -> 
 
 
 def token_of(given: NewToken) -> tuple[AccessToken, str]:
-    """The token that a request asks for.
+    """Make the token that a request asks for.
 
     Raises:
         InvalidBody
@@ -56,7 +56,7 @@ def token_of(given: NewToken) -> tuple[AccessToken, str]:
 
 
 def token_entry(token: AccessToken) -> TokenEntry:
-    """A token without its secret."""
+    """Return the wire form of a token, without its secret."""
     grant = msgspec.json.decode(token.grant)
     return TokenEntry(
         token.id,
@@ -70,7 +70,7 @@ def token_entry(token: AccessToken) -> TokenEntry:
 
 
 def made_token(token: AccessToken, text: str) -> MadeToken:
-    """A token with its secret."""
+    """Return the wire form of a token, with its secret."""
     return MadeToken(**msgspec.structs.asdict(token_entry(token)), token=text)
 
 

@@ -1,4 +1,4 @@
-"""Sessions of an application, which is asked whose a token or a cookie is, and what that grants."""
+"""Sessions of an application, which is asked who a token or a cookie belongs to, and what it grants."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from gateway.access.grants import LONGEST_SUBJECT, Claims, InvalidGrant, is_name
 from gateway.wire.problems import Unauthenticated, Unavailable
 
 LONGEST = 8192
-"""Bytes of a token or of a cookie."""
+"""Bytes of a token or a cookie."""
 _TIMEOUT_S = 5.0
 _MOST_ANSWER = 2**20
 _FRESH_S, _LONGEST_FRESH_S = 60.0, 3600.0
@@ -31,7 +31,7 @@ class _Answer(Struct):
 
 
 class ApplicationSessions:
-    """Asks an application. `POST` with `{"token": …}` or `{"cookie": …}`; 200 with claims, 401 or 403 for nobody.
+    """Asks an application: `POST` with `{"token": …}` or `{"cookie": …}`; 200 with claims, 401 or 403 if unknown.
 
     Args:
         clock: seconds since 1970.
@@ -49,12 +49,12 @@ class ApplicationSessions:
         self._transport = transport
 
     async def check(self, kind: str, value: str) -> Claims:
-        """Who somebody is, and what it may do. `expires` is when to ask again: as `Cache-Control: max-age` says, or in
-        a minute, and not after `exp`.
+        """Return the claims of a token or a cookie. `expires` is when to ask again: after `Cache-Control: max-age`, or
+        after a minute, and at `exp` at the latest.
 
         Raises:
-            Unauthenticated: nobody.
-            Unavailable: the application does not answer as it should.
+            Unauthenticated: the application does not know the token or cookie.
+            Unavailable: the application gives no valid answer.
         """
         if len(value) > LONGEST:
             raise Unauthenticated(f"a {kind} has at most {LONGEST} bytes")
@@ -86,6 +86,6 @@ class ApplicationSessions:
 
 
 def _fresh(answer: httpx.Response) -> float:
-    """For how many seconds an answer counts."""
+    """Return for how many seconds an answer stays valid."""
     told = _MAX_AGE.search(answer.headers.get("Cache-Control", "").lower())
     return _FRESH_S if told is None else min(max(float(told[1]), 1.0), _LONGEST_FRESH_S)

@@ -1,4 +1,4 @@
-"""The gateway's own tokens: `ygw_<id>_<secret>`. The gateway keeps a hash of the secret, and not the secret. Pure."""
+"""The gateway's own tokens: `ygw_<id>_<secret>`. The gateway stores a hash of the secret, not the secret. Pure."""
 
 import hmac
 import re
@@ -11,25 +11,25 @@ _NO_DIGEST = bytes(32)
 
 
 def new_token() -> tuple[str, str, bytes]:
-    """A token: its id, the whole of it, and the digest that is kept."""
+    """Make a token; return its id, its full text, and the digest to store."""
     identifier = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(12))
     secret = secrets.token_urlsafe(32)
     return identifier, f"ygw_{identifier}_{secret}", _digest(secret)
 
 
 def parse_token(text: str) -> tuple[str, bytes] | None:
-    """The id of a token and the digest of its secret; None if `text` is no token."""
+    """Return the id of a token and the digest of its secret; None if `text` is not a token."""
     match = _TOKEN.fullmatch(text)
     return None if match is None else (match[1], _digest(match[2]))
 
 
 def is_token(text: str) -> bool:
-    """Whether `text` means to be a token of the gateway."""
+    """Whether `text` has the prefix of the gateway's tokens."""
     return text.startswith("ygw_")
 
 
 def digests_match(presented: bytes, stored: bytes | None) -> bool:
-    """Compares in constant time, whether there is such a token (None: there is not) or not."""
+    """Compare in constant time, whether the token exists or not (`stored` is None)."""
     return hmac.compare_digest(presented, _NO_DIGEST if stored is None else stored) and stored is not None
 
 

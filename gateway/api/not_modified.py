@@ -1,7 +1,7 @@
-"""The unchanged poll, answered before anything else is walked: from memory, without a query.
+"""Fast path for polls without changes: answered from memory, before the application and without a database query.
 
-Two questions have that answer: a GET of a file or a turn with the tag of its newest state, and a status question whose
-files are all in memory, at the versions that the client has. All else goes on.
+It covers a GET of a file or a turn with the tag of the newest state, and a status question whose files are all in
+memory at the versions that the client has. Every other request is passed on.
 """
 
 import re
@@ -32,7 +32,7 @@ _CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COM
 
 
 class NotModifiedPolls:
-    """ASGI in front of the application."""
+    """ASGI middleware in front of the application."""
 
     def __init__(self, app: ASGIApp, hub: Hub, metrics: RequestMetrics, *, paths_limit: int) -> None:
         self._app = app
@@ -43,7 +43,7 @@ class NotModifiedPolls:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         method = scope.get("method")
         asks = (method == "GET" or method == "POST") and not scope["query_string"]
-        if asks and scope["path"].startswith(_PREFIX) and self._hub.fresh:  # else what is remembered may be old by now
+        if asks and scope["path"].startswith(_PREFIX) and self._hub.fresh:  # otherwise the cached state may be stale
             started = time.perf_counter()
             if method == "GET":
                 unchanged = self._not_modified(scope)
@@ -51,7 +51,7 @@ class NotModifiedPolls:
                     return self._say_not_modified(*unchanged, started, send)
             elif _STATUS_PATH(scope["path"]):
                 return self._look_at_status(started, scope, receive, send)
-        return self._app(scope, receive, send)  # which may wait for long: not in a frame of this module
+        return self._app(scope, receive, send)  # may wait long: keep no frame of this module alive
 
     async def _say_not_modified(
         self, route: str, headers: list[tuple[bytes, bytes]], started: float, send: Send
@@ -71,7 +71,7 @@ class NotModifiedPolls:
         self._metrics.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
 
     def _not_modified(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]]] | None:
-        """The route and the headers of the 304, if the request names the newest state of a file or a turn."""
+        """Return the route and the headers of the 304 if the request names the newest state of a file or turn."""
         named = named_headers(scope)
         tag = named.get(b"if-none-match")
         if tag is None:
@@ -98,7 +98,10 @@ class NotModifiedPolls:
         return (route, headers) if tag == current else None
 
     def _unchanged_status(self, scope: Scope, message: Message) -> bytes | None:
-        """The answer to a status question, if memory tells that nothing changed. Asked again, the words are enough."""
+        """Return the answer to a status question if nothing changed as far as memory can tell, else None.
+
+        The answer to an identical body is cached.
+        """
         if message["type"] != "http.request" or message.get("more_body", False) or not _is_json(scope):
             return None
         name = scope["path"].split("/", 4)[3]
@@ -117,13 +120,13 @@ _decode_question = msgspec.json.Decoder(StatusQuestion).decode
 
 
 def _is_json(scope: Scope) -> bool:
-    """Whether the body is said to be plain JSON. All other types are looked at elsewhere."""
+    """Whether the headers declare a plain JSON body. The handler deals with all other types."""
     named = named_headers(scope)
     return named.get(b"content-type") == b"application/json" and b"content-encoding" not in named
 
 
 def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool:
-    """Whether memory alone tells that nothing changed for a status question; False where it does not tell."""
+    """Whether memory alone shows that nothing changed for a status question; False if it cannot tell."""
     try:
         question = _decode_question(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -143,7 +146,7 @@ def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool
 
 
 def _known_turn(project: WatchedProject, rest: str) -> tuple[str, KnownTurn | None]:
-    """The turn that a path below a project's sessions names, if it is in memory, and the route."""
+    """Return the route of a path below a project's sessions, and the turn that it names, if in memory."""
     parts = rest.split("/")
     if len(parts) == 4 and parts[1] == "turns" and parts[3] == "status":
         return _TURN_STATUS_ROUTE, project.turns.get((parts[0], parts[2]))
@@ -153,14 +156,14 @@ def _known_turn(project: WatchedProject, rest: str) -> tuple[str, KnownTurn | No
 
 
 def _file_not_modified(known: KnownFile, form: Form) -> NotModified:
-    """Made once for each state and form."""
+    """Build and cache the answer, once for each state and form."""
     answer = _not_modified(entity_tag(known.head, form), file_headers(known.head, form=form))
     known.not_modified[form] = answer
     return answer
 
 
 def _turn_not_modified(known: KnownTurn, project: WatchedProject) -> NotModified:
-    """Made once for each state."""
+    """Build and cache the answer, once for each state."""
     assert project.head is not None
     tag = turn_tag(project.head, known.head)
     known.not_modified = answer = _not_modified(tag, {"ETag": f'"{tag}"'})
@@ -181,7 +184,7 @@ def _json_headers(body: bytes) -> list[tuple[bytes, bytes]]:
 
 
 class _Replay:
-    """`receive`, with a message that was taken already first."""
+    """An ASGI `receive` that first replays a message that was already received."""
 
     def __init__(self, message: Message, receive: Receive) -> None:
         self._message: Message | None = message

@@ -1,4 +1,4 @@
-"""`/openapi.json`, made from the operations that are routed and the structs that decode and encode their bodies."""
+"""The OpenAPI document, generated from the routed operations and the structs of their bodies."""
 
 import re
 from collections.abc import Iterable
@@ -62,7 +62,7 @@ _OF_NO_OPERATION = (
 
 
 def describe(operations: Iterable[Operation], version: str, *, asks: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of some operations. `asks`: whether requests need a credential."""
+    """Return the OpenAPI 3.1 document of some operations. `asks`: whether requests need a credential."""
     operations = list(operations)
     structs = sorted({struct for operation in operations for struct in _structs(operation)}, key=lambda s: s.__name__)
     schemas, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
@@ -94,7 +94,7 @@ _SECURITY = {
 
 
 def _security(operation: Operation, asks: bool) -> list[dict[str, list[str]]]:
-    """What the credential must allow; an empty alternative where none is needed."""
+    """Return the scopes that the credential needs; with an empty alternative if no credential is required."""
     if operation.scope is None:
         return []
     scopes = ["turns", "read"] if operation.scope == "read turns" else [operation.scope]

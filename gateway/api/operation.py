@@ -1,4 +1,4 @@
-"""One request of the API: the handler that answers it, and what `/openapi.json` says of it."""
+"""Operations of the API: a handler together with its description in `/openapi.json`."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -42,19 +42,19 @@ class Operation(Struct, frozen=True):
     summary: str
     parameters: tuple[Parameter, ...] = ()
     body: dict[str, Any] | None = None
-    """What the request carries, by media type: a struct, `bytes`, `str`, or a tuple of alternatives."""
+    """The type of the request body by media type: a struct, `bytes`, `str`, or a tuple of alternatives."""
     answers: dict[int, dict[str, Any]] = {}
-    """What it answers, by status and media type; without a body: an empty dict."""
+    """The type of the answer by status and media type; an empty dict for an answer without a body."""
     headers: tuple[str, ...] = ()
-    """The headers of its answers that say something of their own."""
+    """The headers that are specific to the answers of this operation."""
     problems: tuple[type[Problem], ...] = ()
     scope: Need | None = None
-    """What the credential must allow in the project of the path; without one `admin` is of everything. None: nobody is
-    asked for a credential."""
+    """What the credential must allow in the project of the path. In a path without a project, `admin` means admin of
+    everything. None: no credential is required."""
 
     @property
     def project(self) -> bool:
-        """Whether it is of one project."""
+        """Whether the operation belongs to a project."""
         return "{project}" in self.path
 
 
@@ -74,7 +74,7 @@ def operation(
     headers: tuple[str, ...] = (),
     problems: tuple[type[Problem], ...] = (),
 ) -> Callable[[Method], Method]:
-    """Declares that a method of a class answers a request; the arguments are those of `Operation`."""
+    """Decorator that declares a method as the handler of an operation; the arguments are those of `Operation`."""
 
     def declare(handler: Method) -> Method:
         handler._declared = Operation(  # type: ignore[attr-defined]
@@ -90,7 +90,7 @@ async def _undeclared(request: Request) -> Response:
 
 
 def operations_of(routes: object) -> list[Operation]:
-    """The operations that the methods of an object declare, in their order."""
+    """Return the operations that the methods of an object declare, in order of definition."""
     return [
         msgspec.structs.replace(method._declared, handler=getattr(routes, name))
         for name, method in vars(type(routes)).items()
@@ -99,11 +99,12 @@ def operations_of(routes: object) -> list[Operation]:
 
 
 _CONDITIONS = frozenset({b"if-match", b"if-unmodified-since", b"x-incarnation", b"idempotency-key"})
-"""Headers under which a write is not to be done, or not again: a request that does not know one must not be done."""
+"""Headers that can prevent a write or its repetition: a write must be refused if its operation does not support one."""
 
 
 class _Endpoint:
-    """An operation, behind the check that a write knows all that it is told: what it ignored might have stopped it."""
+    """An operation, guarded by permission checks. A write with unknown parameters is refused: an ignored parameter or
+    condition might have prevented it."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
@@ -176,7 +177,7 @@ class Resource:
 
 
 class _ExactRoute(Route):
-    """A route whose path ends where the request's path ends: `$` lets a line break follow."""
+    """A route that matches the whole path: `$` alone would allow a trailing line break."""
 
     def __init__(self, path: str, endpoint: ASGIApp, methods: list[str] | None = None) -> None:
         super().__init__(path, endpoint, methods=methods)
@@ -184,7 +185,7 @@ class _ExactRoute(Route):
 
 
 class _RefuseMethod:
-    """A path that is known, with a method that no template takes of those that the path fits."""
+    """Refuses a method that none of the templates matching the path supports."""
 
     def __init__(self, routes: list[_ExactRoute]) -> None:
         self._routes = routes
@@ -195,9 +196,9 @@ class _RefuseMethod:
 
 
 def routes_of(operations: Sequence[Operation]) -> list[Route]:
-    """The routes of some operations, in the order of the operations: matching is linear.
+    """Return the routes of some operations in the given order; matching is linear.
 
-    A path may fit several templates (a file may be called `status`): the method decides.
+    A path may match several templates (a file may be called `status`); then the method decides.
     """
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:

@@ -1,4 +1,4 @@
-"""The router of the API, what a path may be in it, and what pages of other origins may send and read (CORS)."""
+"""The router of the API, the path convertor for file paths, and the CORS configuration."""
 
 from collections.abc import Awaitable, Sequence
 
@@ -25,7 +25,7 @@ _ANSWER_HEADERS = ["ETag", "Last-Modified", "X-Version", "X-From-Version", "X-In
 
 
 class _FilePath(Convertor[str]):
-    """All that is left of a path, line breaks included: what is no file path is refused by name, not as unknown."""
+    """Matches the rest of a path, including line breaks: an invalid file path gets its own problem, not `not_found`."""
 
     regex = "(?s:.*)"
 
@@ -40,7 +40,7 @@ register_url_convertor("file", _FilePath())
 
 
 def router(operations: Sequence[Operation], others: Sequence[BaseRoute], *, default: ASGIApp) -> ASGIApp:
-    """The operations of the API, the routes of other doors, and `default` for every path that is none of these.
+    """Route the operations of the API and the routes of other interfaces; `default` handles every other path.
 
     `{path:file}` in the path of a route is a file's path.
     """
@@ -48,8 +48,8 @@ def router(operations: Sequence[Operation], others: Sequence[BaseRoute], *, defa
 
 
 class _ByKind:
-    """Looks first among the routes of what a request of a project is about (`files`, `sessions` …): all others cannot
-    fit. What none of these takes is the business of Starlette's router, which knows them all."""
+    """Looks first among the routes of the project resource in the path (`files`, `sessions` …), since no others can
+    match. Requests that match none of them go to Starlette's router, which has all routes."""
 
     def __init__(self, routes: Sequence[Route], others: Sequence[BaseRoute], default: ASGIApp) -> None:
         self._all = Router([*routes, *others], redirect_slashes=False, default=default)
@@ -71,13 +71,13 @@ class _ByKind:
             parts = path.split("/", 5)
             for route in self._routes.get(parts[4], ()) if len(parts) > 4 else ():
                 if method in route.methods and (found := route.path_regex.match(path)) is not None:  # type: ignore[operator]
-                    scope["path_params"] = found.groupdict()  # all are texts
+                    scope["path_params"] = found.groupdict()  # all parameters are strings
                     return route.app(scope, receive, send)
         return self._all(scope, receive, send)
 
 
 def cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """`app` for pages of `origins` too."""
+    """Wrap `app` so that pages of `origins` may use it (CORS)."""
     return CORSMiddleware(
         app,
         allow_origins=origins,

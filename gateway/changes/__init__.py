@@ -1,4 +1,4 @@
-"""What changed, of many files: listing, status, the change feed, and sync.
+"""Changes of many files: listing, status, the change feed, and sync.
 
 May import: access, files, pace, watch, wire, storage.
 Names for others: `status.Changes`, `feed.Feed`, `sync.Sync`.

@@ -1,4 +1,4 @@
-"""What changed, as text: for an agent or a person that was away."""
+"""Text diffs for entries of the change feed, for an agent or a person who was away."""
 
 from msgspec.structs import replace
 
@@ -16,14 +16,14 @@ from storage import DataDamaged, Storage
 
 _PROMPT_CHARACTERS = 1000
 _NO_TEXT = (NotAText, TooComplex, VersionNotFound, FileDeleted, FileNotFound, DataDamaged)
-"""Why an entry has no difference: that keeps no other entry from having one."""
+"""The errors for which one entry has no diff, while other entries still get theirs."""
 
 
 class AsText:
-    """Adds to the entries of one answer of the feed what changed. The work ends where the answer is full.
+    """Adds text diffs to the entries of one answer of the feed, until the answer is full.
 
     Args:
-        most_bytes: of all differences together, as UTF-8.
+        most_bytes: the size limit of all diffs together, as UTF-8.
         root: the name of the `Y.Text`.
     """
 
@@ -35,7 +35,7 @@ class AsText:
         self._full = False
 
     async def of(self, project: str, entries: list[FeedEntry], since: Position) -> list[FeedEntry]:
-        """Entries of one answer to who asked from a position."""
+        """Return the entries of one answer with authors, diffs and prompts, for a client at the position `since`."""
         return [
             await self._of_turn(project, entry)
             if isinstance(entry, TurnFeedEntry)

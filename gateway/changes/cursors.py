@@ -1,4 +1,4 @@
-"""Where a client stands in a project's sequence, by its cursor, and what happened to a file since."""
+"""Cursors: the position of a client in a project's sequence, and what happened to a file since then."""
 
 from msgspec import Struct
 
@@ -9,24 +9,24 @@ from storage import FileHead, ProjectHead, Storage
 
 
 class Position(Struct, frozen=True, gc=False):
-    """Where a client stands in a project's sequence."""
+    """The position of a client in a project's sequence."""
 
     sequence: int | None
     """None: at the beginning."""
     reset: bool = False
-    """Whether it must start over: its cursor is not of this epoch, or of before a tombstone that is not kept."""
+    """Whether the client must start over: its cursor is of another epoch, or older than a purged tombstone."""
     began: int | None = None
-    """In the midst of a listing: where the sequence stood when that began."""
+    """The sequence at the start of a first listing that is still being paged; None otherwise."""
 
     def cursor(self, now: ProjectHead, sequence: int, *, more: bool) -> str:
-        """The cursor of an answer that has looked up to `sequence`. One of many answers to a client that had nothing
-        says so: what it has not seen it needs no tombstones of."""
+        """Return the cursor of an answer that covers the log up to `sequence`. In a paged first listing the cursor
+        records where the listing began: the client needs no tombstones of files that it has not seen."""
         began = now.sequence if self.sequence is None else self.began
         return str(Cursor(now.epoch, sequence, began if more else None))
 
 
 async def change_type_since(storage: Storage, project: str, head: FileHead, since: int) -> ChangeType:
-    """What happened to a file after `since`, as seen by a client that had followed the project up to there."""
+    """Return what happened to a file after `since`, for a client that followed the project up to `since`."""
     if head.deleted:
         return "deleted"
     if head.born_sequence <= since:
@@ -36,7 +36,7 @@ async def change_type_since(storage: Storage, project: str, head: FileHead, sinc
 
 
 def parse_cursor(text: str) -> Cursor:
-    """Raises InvalidCursor if no gateway wrote `text`."""
+    """Parse a cursor; raise InvalidCursor if no gateway could have issued `text`."""
     try:
         return Cursor.parse(text)
     except ValueError:
@@ -44,10 +44,10 @@ def parse_cursor(text: str) -> Cursor:
 
 
 async def position_of(storage: Storage, project: str, cursor: str | None, now: ProjectHead) -> Position:
-    """Where a cursor is.
+    """Return the position of a cursor.
 
-    Where a cursor is above `now`, which was heard of, storage is asked: the client may have it from a read of what was
-    durable and not yet heard of here, or from another gateway.
+    If a cursor is ahead of `now`, the known head, storage is asked: the client may have the cursor from another
+    gateway, or from a read of a commit that this gateway has not been notified of yet.
     """
     if cursor is None:
         return Position(None)

@@ -1,4 +1,4 @@
-"""The change feed: what changed in a project after a cursor, in order, compact."""
+"""The change feed: the changes of a project after a cursor, in order, at most one entry per file or turn."""
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -16,16 +16,16 @@ from storage import FileHead, ProjectHead, Storage, TurnHead
 
 _EVENTS_TOGETHER = 500
 _SCANS = 16
-"""How many pages of changes one request looks through for those that its filter lets pass."""
+"""How many pages of changes one request scans for those that its filter selects."""
 
 
 class _Page(Struct, frozen=True):
-    """A stretch of the feed: entries with their sequence, and how far was looked."""
+    """A page of the feed: entries with their sequences, and how far the log was scanned."""
 
     entries: list[tuple[int, FeedEntry]]
     asked: Position
     began: ProjectHead
-    """Where the project stood when this began to be read."""
+    """The head of the project when the read of the page began."""
     sequence: int
     more: bool
 
@@ -38,17 +38,17 @@ class _Page(Struct, frozen=True):
         return self.cursor_at(self.sequence)
 
     def cursor_at(self, sequence: int) -> str:
-        """The cursor of who has taken the entries up to `sequence`."""
+        """Return the cursor of a client that has received the entries up to `sequence`."""
         return self.asked.cursor(self.began, sequence, more=self.more or sequence < self.sequence)
 
 
 class Batch(Struct, frozen=True, gc=False):
-    """What a reader is sent at once."""
+    """The changes that a reader is sent together."""
 
     changes: list[FeedEntry]
     cursor: str
     sequence: int
-    """How far was looked."""
+    """The sequence up to which the log was scanned."""
     more: bool
     since: Position
 
@@ -62,7 +62,7 @@ class Feed:
         self._versions = versions
 
     async def project(self, name: str) -> WatchedProject:
-        """The project where it stands now.
+        """Return the up-to-date project.
 
         Raises:
             ProjectNotFound
@@ -70,7 +70,7 @@ class Feed:
         return await self._hub.require(name)
 
     async def read(self, project: str, filter_: ChangeFilter, since: str | None, limit: int) -> FeedAnswer:
-        """What changed after a cursor, each thing once with its newest state, oldest change first.
+        """Return the changes after a cursor: each file or turn once, in its newest state, oldest change first.
 
         Raises:
             InvalidCursor, ProjectNotFound
@@ -81,7 +81,7 @@ class Feed:
     async def read_text(
         self, project: str, filter_: ChangeFilter, since: str | None, limit: int, *, most_bytes: int, root: str
     ) -> FeedAnswer:
-        """The same with what changed in the text of a root: at most `most_bytes` of differences.
+        """Return the changes after a cursor with diffs of the text of a root, of at most `most_bytes` in total.
 
         Raises:
             InvalidCursor, ProjectNotFound
@@ -91,9 +91,9 @@ class Feed:
         return _answer(page, await as_text.of(project, [entry for _, entry in page.entries], page.asked))
 
     async def events(self, project: str, filter_: ChangeFilter, since: str | None) -> tuple[bytes, str, bool]:
-        """The feed after a cursor as server-sent events; the cursor after them; whether there is more already.
+        """Return the feed after a cursor as server-sent events, the cursor after them, and whether more are available.
 
-        All who follow the feed from the same place are sent the same bytes.
+        All clients that follow the feed from the same cursor with the same filter are sent the same bytes.
 
         Raises:
             InvalidCursor, ProjectNotFound
@@ -118,7 +118,7 @@ class Feed:
     async def batch(
         self, project: str, filter_: ChangeFilter, since: str, limit: int, until: int | None = None
     ) -> "Batch":
-        """What changed after a cursor, for a reader that is sent it: up to a sequence, where one is given.
+        """Return the changes after a cursor, up to the sequence `until` if given, to be sent to a reader.
 
         Raises:
             InvalidCursor, ProjectNotFound
@@ -149,7 +149,7 @@ class Feed:
                     return _Page(list(entries.values()), asked, first, after, more=True)
                 after = head.sequence
                 if filter_.matches(head) and (position is not None or not _is_tombstone(head)):
-                    entries.pop(_thing(head), None)  # it changed between two scans: once, with its newest state
+                    entries.pop(_thing(head), None)  # changed again between two scans: keep only the newest state
                     entries[_thing(head)] = (after, await self._entry(project, head, position or 0))
             if len(heads) < limit:
                 return _Page(list(entries.values()), asked, first, now.sequence, more=False)
@@ -168,12 +168,12 @@ def _answer(page: _Page, changes: list[FeedEntry]) -> FeedAnswer:
 
 
 def known_events(project: WatchedProject, filter_: ChangeFilter, since: str | None) -> bytes | None:
-    """The events after a cursor, up to where the project stands, if somebody was sent them a moment ago."""
+    """Return the events after a cursor up to the present one, if they are cached for an earlier client."""
     return project.answers.events(filter_, since)
 
 
 def _thing(head: FileHead | TurnHead) -> tuple[str, ...]:
-    """What names a file or a turn within its project."""
+    """Return the key of a file or a turn within its project."""
     return (head.session_id, head.turn_id) if isinstance(head, TurnHead) else (head.path,)
 
 

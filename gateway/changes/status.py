@@ -1,5 +1,5 @@
-"""Listing and status: which files are there, which have changed. Answered by the log and, where nothing changed, from
-memory."""
+"""Listing and status: which files exist and which have changed. Answers come from the log, or from memory if nothing
+changed."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
@@ -21,11 +21,11 @@ from storage import FileHead, ProjectHead, Sequence, Storage, Tombstone
 T = TypeVar("T")
 
 _Seen = tuple[int, FileChange]
-"""A change as the client sees it, and its place in the project's sequence."""
+"""A change as the client sees it, after its place in the project's sequence."""
 
 
 class Comparison(Struct, frozen=True):
-    """What changed, oldest change first, with where the project stood just before it was compared."""
+    """The changes, oldest first, and the head of the project just before the comparison."""
 
     head: ProjectHead
     changes: list[_Seen]
@@ -43,10 +43,10 @@ class Changes:
     async def list_files(
         self, project: str, prefix: str, after: str, limit: int, visible: Paths | None = None
     ) -> FileListing:
-        """A page of the files that exist, by path.
+        """Return a page of the files that exist, ordered by path.
 
         Args:
-            visible: those that exist for who asks; None: all.
+            visible: the files that the requester can see; None: all.
 
         Raises:
             ProjectNotFound
@@ -58,7 +58,7 @@ class Changes:
     async def list_deleted(
         self, project: str, prefix: str, after: str, limit: int, visible: Paths | None = None
     ) -> DeletedListing:
-        """A page of the files that were deleted and can be restored, by path.
+        """Return a page of the deleted files that can be restored, ordered by path.
 
         Raises:
             ProjectNotFound
@@ -72,7 +72,7 @@ class Changes:
         return DeletedListing(entries, head.cursor, entries[-1].path if len(found) > limit else None)
 
     async def status(self, project: str, question: StatusQuestion, visible: Paths | None = None) -> StatusAnswer:
-        """What changed among many files since the client last looked. Those that do not exist for who asks never did.
+        """Return the changes of many files since the client last asked. Files it cannot see are treated as nonexistent.
 
         Raises:
             InvalidPath, InvalidCursor, InvalidParameter, TooManyPaths, ProjectNotFound
@@ -83,14 +83,14 @@ class Changes:
         return StatusAnswer(changes, found.head.cursor, reset)
 
     async def compare(self, project: str, question: StatusQuestion, visible: Paths | None = None) -> "Comparison":
-        """The same, with the places of the changes in the project's sequence."""
+        """Return the changes as `status` does, with their places in the project's sequence."""
         await self.check(question)
         watched = await self._hub.require(project)
-        # What is read below is of this point of the sequence or after it: asking from here next misses nothing.
+        # The reads below are of this point of the sequence or later, so the next question from here misses nothing.
         now = _head(watched)
         position = await position_of(self._storage, project, question.since, now)
         since, reset = position.sequence, position.reset
-        if since is not None and since > now.sequence:  # nothing was heard of yet that the client does not know
+        if since is not None and since > now.sequence:  # the client is ahead of what is known here
             now = replace(now, sequence=Sequence(since))
         if since is None:
             changes = await self._all_unlike(
@@ -104,11 +104,11 @@ class Changes:
         return Comparison(now, changes, reset)
 
     async def position(self, project: str, cursor: str | None, now: ProjectHead) -> Position:
-        """`position_of`."""
+        """Return the position of a cursor, as `position_of` does."""
         return await position_of(self._storage, project, cursor, now)
 
     async def check(self, question: StatusQuestion) -> None:
-        """Raises InvalidPath, InvalidParameter or TooManyPaths if the question cannot be answered."""
+        """Raise InvalidPath, InvalidParameter or TooManyPaths if the question cannot be answered."""
         for paths in (question.paths or (), question.versions or ()):
             if len(paths) > self._paths_limit:
                 raise TooManyPaths(len(paths), self._paths_limit)
@@ -127,7 +127,7 @@ class Changes:
         question: StatusQuestion,
         visible: Paths | None,
     ) -> list[_Seen]:
-        """The changed files that the client did not name a version of."""
+        """Return the changed files for which the client did not name a version."""
         behind = _head(watched).sequence - since
         if behind <= 0:
             return []
@@ -154,7 +154,7 @@ class Changes:
         now: ProjectHead,
         visible: Paths | None,
     ) -> list[_Seen]:
-        """Every file whose version is not the one the client has; what it did not name, it does not have."""
+        """Return every file whose version differs from the client's; the client has no files that it did not name."""
         if paths is not None:
             asked = {path: versions.get(path, 0) for path in paths}
             return await self._unlike(project, watched, asked, now, visible)
@@ -175,13 +175,13 @@ class Changes:
         now: ProjectHead,
         visible: Paths | None,
     ) -> list[_Seen]:
-        """Those of the named files whose version is not the one given."""
+        """Return those of the named files whose version differs from the given one."""
         if not versions:
             return []
         seen = [path for path in versions if visible is None or path in visible]
         heads = await self._hub.files(watched, project, seen)
         ahead = [path for path in seen if versions[path] > _version(heads.get(path))]
-        if ahead:  # durable, perhaps, and not yet heard of here
+        if ahead:  # perhaps durable, but this gateway has not been notified yet
             await self._storage.catch_up(project)
             newer = await self._storage.file_heads(project, ahead)
             heads |= {head.path: head for head in (newer[1] if newer else ())}
@@ -193,7 +193,7 @@ class Changes:
         return changes
 
     async def _seen_from(self, project: str, path: str, head: FileHead | None, version: int, now: ProjectHead) -> _Seen:
-        """A file that is not at the client's version."""
+        """Return the change of a file that is not at the client's version."""
         if head is None:
             return 0, FileChange(path, rfc3339(now.last_modified), 0, "deleted", reset=True)
         if version > head.version:
@@ -205,7 +205,7 @@ class Changes:
         return _seen(head, "created" if await self._was_absent(project, head, version) else "modified")
 
     async def _was_absent(self, project: str, head: FileHead, version: int) -> bool:
-        """Whether `version`, of before this incarnation of the file, is nothing or a tombstone."""
+        """Return whether the file did not exist at `version`, which precedes its present incarnation."""
         if version in (0, head.born_version - 1):
             return True
         update = await self._storage.read_version(project, head.path, version)
@@ -221,7 +221,7 @@ async def _collect(
     limit: int,
     visible: Paths | None,
 ) -> tuple[ProjectHead, list[T]]:
-    """What a listing of storage has of the visible paths, with where the project stood before it was read."""
+    """Return the visible part of a listing of storage, after the head of the project before it was read."""
     places = [(prefix, False)] if visible is None else visible.within(prefix)
     answer = await read(project, prefix=places[0][0] if places else prefix, after=after, limit=limit if places else 1)
     if answer is None:

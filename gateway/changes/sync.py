@@ -31,11 +31,11 @@ from storage import FileHead, StorageError
 T = TypeVar("T")
 
 _AT_ONCE = 64
-"""How many files are written or read at the same time: the writer commits them together."""
+"""How many files are written or read concurrently; concurrent writes are committed together."""
 
 
 class Sync:
-    """Applies updates and answers with what the client lacks."""
+    """Applies updates and answers with what the client is missing."""
 
     def __init__(self, files: Files, changes: Changes, *, paths_limit: int, answer_limit: int) -> None:
         self._files = files
@@ -46,14 +46,14 @@ class Sync:
     async def exchange(
         self, project: str, request: SyncRequest, author: str | None, visible: Paths | None = None
     ) -> SyncAnswer:
-        """Apply `updates`, each for itself or all or none; then answer as status does, with updates.
+        """Apply `updates`, either independently or atomically; then answer as status does, with updates.
 
         Args:
-            visible: the files that exist for who asks; others can neither be read nor made.
+            visible: the files that the requester can see; others can be neither read nor created; None: all.
 
         Raises:
-            SyncRefused: `atomic`, and one of them cannot be applied.
-            Problem: the question is not valid; nothing was applied.
+            SyncRefused: `atomic` is set and an update cannot be applied.
+            Problem: the question is invalid; nothing was applied.
         """
         await self._check(request)
         hidden = [path for path in request.updates if visible is not None and path not in visible]
@@ -126,7 +126,7 @@ class Sync:
     async def _pull(
         self, project: str, changed: list[tuple[int, FileChange]], own: set[str], request: SyncRequest
     ) -> tuple[list[SyncChange], int | None]:
-        """The changes with what the client lacks of each. Where the answer is full, also how far they go."""
+        """Return the changes with what the client is missing of each, and the last sequence if the answer is full."""
         changes: list[SyncChange] = []
         size = last = 0
         most = min(request.max_bytes, self._answer_limit)
@@ -144,7 +144,7 @@ class Sync:
     async def _chunks_within(
         self, project: str, changed: list[tuple[int, FileChange]], most: int
     ) -> AsyncIterator[list[tuple[int, FileChange]]]:
-        """Changes to be read at the same time: together at most so many bytes, as far as their files' sizes tell."""
+        """Yield chunks of changes to read concurrently: at most `most` bytes each, by the sizes of the files."""
         for group in _chunks(changed):
             heads = await self._files.heads(project, [change.path for _, change in group])
             chunk: list[tuple[int, FileChange]] = []
@@ -167,7 +167,7 @@ class Sync:
         try:
             content = await self._files.read_since(project, change.path, known)
         except (FileDeleted, FileNotFound, VersionAhead):
-            return answer  # it changed again meanwhile: the next question tells
+            return answer  # the file changed again meanwhile: the next answer will report it
         return SyncChange(
             change.path,
             rfc3339(content.last_modified),
@@ -180,7 +180,7 @@ class Sync:
 
 
 def _wrote_alone(written: Written | Problem, before: FileHead | None, since: int | None, version: int | None) -> bool:
-    """Whether the client has all of a file that it has just written: it had what was there, and nobody came between."""
+    """Return whether a client has all of a file it just wrote: it had the former state, with no write in between."""
     if isinstance(written, Problem) or written.head.version != (before.version if before else 0) + written.changed:
         return False
     if before is None or before.deleted:

@@ -1,10 +1,10 @@
-"""The Python client: every request, pollers, and documents that stay equal to the gateway's.
+"""The Python client: all requests, pollers, and documents that are kept in sync with the gateway.
 
     async with GatewayClient("http://localhost:8000") as gateway, PollingManager() as polling:
         DocumentPoller(polling, gateway.project("demo"), on_changes=print)
         ...
 
-What is named here is for use; the modules below it may change.
+The names exported here are the public API; the modules below this package may change.
 """
 
 from gateway.client.answers import FileContent, WithETag

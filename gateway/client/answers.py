@@ -1,4 +1,4 @@
-"""Reading an answer: its body as a struct of the wire, its tag and hints, or the error that it is raised as."""
+"""Decoding of responses: the body as a wire struct, the entity tag and the hints, or the error to raise."""
 
 from collections.abc import Mapping
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,45 +17,45 @@ _PROBLEM = "application/problem+json"
 
 
 class WithETag(Struct, Generic[T], frozen=True):
-    """An answer about something that has states, with the name of the state."""
+    """A decoded response with its entity tag, which names the state that the response describes."""
 
     value: T
     tag: str | None = None
-    """What `tag` and `if_match` of other requests take."""
+    """Accepted by the `tag` and `if_match` arguments of other requests."""
     backoff_s: float | None = None
-    """The gateway asks not to be polled sooner."""
+    """The gateway asks not to be polled again within this many seconds."""
 
     @property
     def incarnation(self) -> str | None:
-        """The incarnation of the file that the answer is about."""
+        """The incarnation of the file that the response describes."""
         return self.tag.partition(".")[0] if self.tag else None
 
     @property
     def version(self) -> int | None:
-        """The version of the file that the answer is about."""
+        """The version of the file that the response describes."""
         return int(self.tag.split(".")[1]) if self.tag else None
 
 
 class FileContent(Struct, frozen=True):
-    """A file, or what was added to it."""
+    """The content of a file, or an increment of it."""
 
     update: bytes | None
-    """A Yjs update (v1); None: nothing is new."""
+    """A Yjs update (v1); None if there is nothing new."""
     version: int
     from_version: int
-    """The version that `update` builds on; 0: it is the whole document."""
+    """The version that `update` builds on; 0 if `update` is the whole document."""
     incarnation: str
     tag: str
     backoff_s: float | None = None
 
 
 class Sender(Protocol):
-    """What sends requests: `GatewayClient`."""
+    """The interface through which requests are sent; implemented by `GatewayClient`."""
 
     url: str
 
     async def identity(self, path: str) -> dict[str, str]:
-        """The headers that say who is asking."""
+        """Return the headers that identify the client."""
 
     async def send(
         self,
@@ -75,7 +75,7 @@ class Sender(Protocol):
 
 
 def error_from(answer: httpx.Response) -> GatewayError:
-    """What an answer that is no success is raised as."""
+    """Return the exception for an unsuccessful response."""
     error: GatewayError
     try:
         if not answer.headers.get("content-type", "").startswith(_PROBLEM):
@@ -89,13 +89,13 @@ def error_from(answer: httpx.Response) -> GatewayError:
 
 
 def seconds(answer: httpx.Response, header: str) -> float | None:
-    """A header in seconds; None if it is not there, or is a date (RFC 9110 §10.2.3), which ours never is."""
+    """Return a header in seconds; None if it is missing or a date (RFC 9110 §10.2.3), which the gateway never sends."""
     text = answer.headers.get(header, "")
     return float(text) if text.isascii() and text.isdigit() else None
 
 
 def decoded(answer: httpx.Response, shape: type[T]) -> T:
-    """The body of an answer.
+    """Decode the body of a response.
 
     Raises:
         UnexpectedAnswer
@@ -107,29 +107,29 @@ def decoded(answer: httpx.Response, shape: type[T]) -> T:
 
 
 def decoded_with_etag(answer: httpx.Response, shape: type[T]) -> WithETag[T]:
-    """The body of an answer, with its tag."""
+    """Decode the body of a response, with its entity tag."""
     return WithETag(decoded(answer, shape), tag_of(answer), seconds(answer, "Backoff"))
 
 
 def decoded_with_etag_if_changed(answer: httpx.Response, shape: type[T]) -> WithETag[T | None]:
-    """The same where the state may be the one that was named: then the value is None."""
+    """Decode the body of a response to a conditional request, with its entity tag; the value is None for a 304."""
     value = None if answer.status_code == 304 else decoded(answer, shape)
     return WithETag(value, tag_of(answer), seconds(answer, "Backoff"))
 
 
 def tag_of(answer: httpx.Response) -> str | None:
-    """The tag of an answer as the gateway made it, without quotes: compression weakens it, and proxies mark it."""
+    """Return the entity tag as the gateway made it, unquoted: compression weakens tags, and proxies add marks."""
     tag = answer.headers.get("ETag")
     return own_tag(tag.removeprefix("W/").strip('"')) if tag is not None else None
 
 
 def quoted(tag: str | None) -> str | None:
-    """A tag as headers have it."""
+    """Quote an entity tag for a header."""
     return None if tag is None else f'"{tag}"'
 
 
 def file_content(answer: httpx.Response) -> FileContent:
-    """A file as update.
+    """Decode a response that holds a file as a Yjs update.
 
     Raises:
         UnexpectedAnswer

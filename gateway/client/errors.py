@@ -1,9 +1,9 @@
-"""What a request of the client can raise.
+"""The exceptions that the client's requests raise.
 
 GatewayError
-├── NoAnswer                nothing came back: no connection, a timeout, an answer cut off
-├── UnexpectedAnswer        what came back is not of this API
-└── ProblemAnswer           the gateway answered with a problem (RFC 9457): one class for each `code`
+├── NoAnswer                no response: no connection, a timeout, a truncated response
+├── UnexpectedAnswer        a response that is not part of this API
+└── ProblemAnswer           the gateway responded with a problem (RFC 9457): one class for each `code`
     ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
     │       · InvalidUpdate · InvalidText · MalformedRequest · TooComplex
     ├── 401 Unauthenticated
@@ -34,21 +34,21 @@ from gateway.wire.problems import ProblemDetails
 
 
 class GatewayError(Exception):
-    """Every error of the client. `status` is None where no answer came; the rest is what its headers said."""
+    """Base class of all client errors. `status` is None without a response; the hints come from its headers."""
 
     status: int | None = None
     retry_after_s: float | None = None
     backoff_s: float | None = None
     certain: bool = False
-    """With 503 and 507: the gateway says that nothing was stored."""
+    """With 503 and 507: the gateway guarantees that nothing was stored."""
 
 
 class NoAnswer(GatewayError):
-    """The request may have been done or not; it may be repeated."""
+    """No response came: the request may or may not have been carried out, and may be repeated."""
 
 
 class UnexpectedAnswer(GatewayError):
-    """A proxy's page, a redirect, a body that cannot be read."""
+    """The response is a proxy's page, a redirect, or has a body that cannot be decoded."""
 
     def __init__(self, status: int, fault: str) -> None:
         super().__init__(f"{status}: {fault}")
@@ -56,7 +56,7 @@ class UnexpectedAnswer(GatewayError):
 
 
 class ProblemAnswer(GatewayError):
-    """The gateway said no. `details` is all that it said."""
+    """The gateway refused the request. `details` is the whole problem document."""
 
     code = ""
 
@@ -158,7 +158,7 @@ class RequestTimeout(ProblemAnswer):
 
 
 class MissingPredecessors(ProblemAnswer):
-    """The update builds on something that the gateway lacks: send the difference from `state_vector`."""
+    """The update builds on content that the gateway lacks: send the difference from `state_vector`."""
 
     code = "missing_predecessors"
 
@@ -169,7 +169,7 @@ class MissingPredecessors(ProblemAnswer):
 
 
 class VersionAhead(ProblemAnswer):
-    """The gateway was restored, or is another one: drop the document and start over."""
+    """The gateway was restored from a backup, or is a different one: drop the document and start over."""
 
     code = "version_ahead"
 
@@ -179,29 +179,29 @@ class FileExists(ProblemAnswer):
 
 
 class NotAText(ProblemAnswer):
-    """The root is not a text, or is not there while others are: see `roots`."""
+    """The root is not a text, or does not exist although other roots do: see `roots`."""
 
     code = "not_a_text"
 
     @property
     def roots(self) -> dict[str, str]:
-        """By name the kind of each root that holds something: text, array, map or xml."""
+        """The kind of each non-empty root by name: text, array, map or xml."""
         return self.details.roots or {}
 
 
 class EditNotApplicable(ProblemAnswer):
-    """One of the edits does not fit the text; none was made."""
+    """One of the edits does not apply to the text; none of the edits was made."""
 
     code = "edit_not_applicable"
 
     @property
     def index(self) -> int:
-        """Which of the edits, from 0."""
+        """The index of the edit, starting at 0."""
         return self.details.index or 0
 
     @property
     def found(self) -> int:
-        """How often its old text was found: an edit needs exactly one."""
+        """How many times the edit's old text was found; an edit requires exactly one match."""
         return self.details.found or 0
 
 
@@ -274,7 +274,7 @@ class KeyReused(ProblemAnswer):
 
 
 class RateLimited(ProblemAnswer):
-    """Too much was asked for: `retry_after_s` says when to come again."""
+    """There were too many requests: `retry_after_s` says when to retry."""
 
     code = "rate_limited"
 
@@ -310,7 +310,7 @@ class ShuttingDown(ProblemAnswer):
 
 
 class QuotaExceeded(ProblemAnswer):
-    """The project has as many files or bytes as it may; deletions are still done."""
+    """The project has reached its limit of files or bytes; deletions still succeed."""
 
     code = "quota_exceeded"
 
@@ -326,9 +326,9 @@ def _kinds(root: type[ProblemAnswer]) -> Iterator[type[ProblemAnswer]]:
 
 
 PROBLEMS = {kind.code: kind for kind in _kinds(ProblemAnswer)}
-"""By code. A code of a newer gateway is a plain ProblemAnswer."""
+"""The exception classes by code. An unknown code, as of a newer gateway, becomes a plain ProblemAnswer."""
 
 
 def problem_from(details: ProblemDetails) -> ProblemAnswer:
-    """The exception for a problem."""
+    """Return the exception for a problem."""
     return PROBLEMS.get(details.code, ProblemAnswer)(details)

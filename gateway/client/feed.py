@@ -1,4 +1,4 @@
-"""The change feed without end: by long polls, or as server-sent events (WHATWG HTML §9.2)."""
+"""The endless change feed, by long polls or as server-sent events (WHATWG HTML §9.2)."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,13 @@ Transport = Literal["events", "wait"]
 
 _WAIT_S = 50.0
 _READY_S = 10.0
-"""A stream that is not ready by then goes through something that buffers it."""
+"""An event stream that is not ready within this time is presumably buffered by a proxy."""
 _SILENCE_S = 40.0
-"""The gateway sends a sign of life every 15 s."""
+"""The longest silence of an event stream; the gateway sends a keep-alive every 15 s."""
 
 
 def filters(kinds: Iterable[str] | None, prefix: str, paths: Sequence[str]) -> dict[str, Any]:
-    """What is to be seen of the feed, as parameters."""
+    """Return the query parameters that filter the feed."""
     return {
         "kinds": None if kinds is None else ",".join(kinds),
         "prefix": prefix or None,
@@ -40,10 +40,10 @@ async def follow(
     transport: Transport,
     settings: PollSettings,
 ) -> AsyncIterator[FeedAnswer]:
-    """What changes after a cursor, for ever. After a failure it waits as long as the policy says and goes on.
+    """Yield the changes after a cursor, forever, retrying after failures with the back-off of the policy.
 
     Raises:
-        GatewayError: one that no retry changes.
+        GatewayError: an error that retrying cannot fix.
     """
     attempts = 0
     while True:
@@ -70,7 +70,7 @@ def connect(
     transport: Transport,
     settings: PollSettings,
 ) -> AsyncGenerator[FeedAnswer, None]:
-    """What changes after a cursor, until something fails. Answers without a change are signs of life.
+    """Yield the changes after a cursor until the first failure. Answers without changes are keep-alives.
 
     Raises:
         GatewayError
@@ -84,7 +84,7 @@ async def _long_polls(
     sender: Sender, path: str, since: str | None, filters: Mapping[str, Any], settings: PollSettings
 ) -> AsyncGenerator[FeedAnswer, None]:
     loop, fast = asyncio.get_running_loop(), FastLoop(settings)
-    wait = None  # the first answer comes at once
+    wait = None  # the first request is not held
     while True:
         params = {**filters, "since": since, "wait": wait}
         answer = decoded(await sender.send("GET", path, wait=wait or 0, params=params), FeedAnswer)
@@ -97,7 +97,7 @@ async def _long_polls(
 
 
 class _Event:
-    """A server-sent event as its lines come in."""
+    """A server-sent event that is being assembled from its lines."""
 
     def __init__(self) -> None:
         self.kind = ""
@@ -145,7 +145,7 @@ async def _events(
 
 
 def _answer(event: _Event, reset: bool) -> FeedAnswer:
-    """An event as a stretch of the feed; after one that is not a change the client has caught up."""
+    """Convert an event to a page of the feed; an event that is not a change means that the client has caught up."""
     assert event.id is not None
     changes: list[FeedEntry] = []
     if event.kind == "change":
@@ -167,7 +167,7 @@ async def _next_line(lines: AsyncIterator[str], limit: float) -> str | None:
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
-    """Lines that end with a line feed, as ours do; httpx would also break them at U+2028, which a path may have."""
+    """Yield lines split at line feeds only: httpx would also split at U+2028, which a path may contain."""
     rest = b""
     try:
         async for chunk in response.aiter_bytes():

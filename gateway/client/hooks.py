@@ -1,4 +1,4 @@
-"""Requests on webhooks."""
+"""Requests for webhooks."""
 
 import msgspec
 
@@ -10,34 +10,34 @@ _JSON = {"Content-Type": "application/json"}
 
 
 class HookRequests:
-    """The part of a project that is about webhooks. Every method raises GatewayError."""
+    """The webhook requests of a project. Every method raises GatewayError."""
 
     _sender: Sender
     _path: str
 
     async def put_hook(self, identifier: str, hook: HookRequest) -> Hook:
-        """Make a webhook, or change one. `secret` is there only where it was made."""
+        """Create or change a webhook. The answer has a `secret` only if the webhook was created."""
         body = msgspec.json.encode(hook)
         answer = await self._sender.send("PUT", self._hook(identifier), headers=_JSON, content=body, repeatable=False)
         return decoded(answer, Hook)
 
     async def read_hook(self, identifier: str) -> Hook:
-        """A webhook, and how far it is."""
+        """Read a webhook and its delivery position."""
         return decoded(await self._sender.send("GET", self._hook(identifier)), Hook)
 
     async def list_hooks(self, *, after: str | None = None, limit: int | None = None) -> HookListing:
-        """A page of the webhooks, by id."""
+        """List a page of the webhooks, ordered by id."""
         params = {"after": after, "limit": limit}
         return decoded(await self._sender.send("GET", f"{self._path}/hooks", params=params), HookListing)
 
     async def replay_hook(self, identifier: str, since: str) -> Hook:
-        """Have everything after a cursor delivered once more."""
+        """Have everything after a cursor delivered again."""
         body = msgspec.json.encode(ReplayRequest(since))
         path = f"{self._hook(identifier)}/replay"
         return decoded(await self._sender.send("POST", path, headers=_JSON, content=body), Hook)
 
     async def delete_hook(self, identifier: str) -> None:
-        """Forget a webhook."""
+        """Delete a webhook."""
         await self._sender.send("DELETE", self._hook(identifier))
 
     def _hook(self, identifier: str) -> str:

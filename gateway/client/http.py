@@ -1,4 +1,4 @@
-"""Requests to a gateway: connections, credentials, time limits; problems become exceptions."""
+"""The HTTP client: connections, credentials and timeouts; problem responses become exceptions."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -19,21 +19,21 @@ from gateway.wire.system import Health
 
 _CONNECTIONS = 100
 _KEPT_S = 60.0
-"""Shorter than the gateway keeps an idle connection (75 s): it is not closed under a request."""
+"""Shorter than the gateway's keep-alive (75 s), so that the gateway does not close a connection under a request."""
 _CONNECT_S = 10.0
 
 
 class GatewayClient:
-    """A gateway. Connections are kept and used again while its `async with` lasts; answers may come compressed.
+    """A client of one gateway. Connections are pooled within its `async with`; responses may be compressed.
 
     Args:
-        url: where it is: `http://host:8000`.
-        token: sent as `Authorization: Bearer`; or a function that gives one, which may be asynchronous. The function is
-            asked again before a JSON Web Token ends, and where the gateway refused the token (401).
-        auth: any other credentials that httpx knows.
-        author: who writes, for the history, in Latin-1 as headers are; a proxy may overrule it.
-        timeout: how many seconds an answer may take, beyond what it was asked to wait.
-        transport: how requests are sent, for tests.
+        url: the address of the gateway: `http://host:8000`.
+        token: sent as `Authorization: Bearer`; or a function, plain or async, that returns the token. The function is
+            called again before a JSON Web Token expires, and when the gateway refused the token (401).
+        auth: any other credentials that httpx supports.
+        author: the author recorded in the history, in Latin-1 like all headers; a proxy may override it.
+        timeout: how many seconds a response may take, in addition to the requested wait.
+        transport: the httpx transport, for tests.
     """
 
     def __init__(
@@ -67,31 +67,31 @@ class GatewayClient:
         await self._http.__aexit__(kind, error, trace)
 
     def project(self, name: str) -> Project:
-        """A project and all requests on it. No request is made."""
+        """Return a project with all its requests. This sends no request."""
         return Project(self, name)
 
     # The gateway itself
 
     async def healthz(self) -> Health:
-        """The process answers."""
+        """Check that the process responds."""
         return decoded(await self.send("GET", "/healthz"), Health)
 
     async def readyz(self) -> Health:
-        """The database answers as well."""
+        """Check that the database responds as well."""
         return decoded(await self.send("GET", "/readyz"), Health)
 
     async def metrics(self) -> str:
-        """Figures in Prometheus' format."""
+        """Return the metrics in the Prometheus text format."""
         return (await self.send("GET", "/metrics")).text
 
     async def openapi(self) -> dict[str, Any]:
-        """The description of the API."""
+        """Return the OpenAPI description of the API."""
         return decoded(await self.send("GET", "/openapi.json"), dict[str, Any])
 
-    # Tokens and the audit: for a token of scope `admin`
+    # Tokens and the audit log: these require a token of scope `admin`
 
     async def create_token(self, given: NewToken) -> MadeToken:
-        """Make a token. The whole of it is in this answer and nowhere else."""
+        """Create a token. Only this answer contains the complete token."""
         body = msgspec.json.encode({name: value for name, value in asdict(given).items() if value is not None})
         headers = {"Content-Type": JSON}
         return decoded(
@@ -99,11 +99,11 @@ class GatewayClient:
         )
 
     async def tokens(self) -> list[TokenEntry]:
-        """All tokens, without their secrets."""
+        """List all tokens, without their secrets."""
         return decoded(await self.send("GET", "/api/tokens"), TokenListing).tokens
 
     async def revoke_token(self, identifier: str) -> None:
-        """Revoke a token: clients that are connected with it are sent away."""
+        """Revoke a token; clients connected with it are disconnected."""
         await self.send("DELETE", f"/api/tokens/{quote(identifier, safe='')}")
 
     async def audit(
@@ -115,11 +115,11 @@ class GatewayClient:
         before: int | None = None,
         limit: int | None = None,
     ) -> AuditListing:
-        """A page of who did what, newest first."""
+        """Return a page of the audit log, newest first."""
         params = {"project": project, "subject": subject, "since": since, "before": before, "limit": limit}
         return decoded(await self.send("GET", "/api/audit", params=params), AuditListing)
 
-    # How requests are sent
+    # Sending requests
 
     async def send(
         self,
@@ -132,11 +132,11 @@ class GatewayClient:
         params: Mapping[str, Any] | None = None,
         content: Any = None,
     ) -> httpx.Response:
-        """Send a request and read the answer.
+        """Send a request and read the response.
 
         Args:
-            wait: how many seconds the gateway may hold it.
-            repeatable: whether to send it again, once and at once, where an old connection turned out to be closed.
+            wait: how many seconds the gateway may hold the request.
+            repeatable: whether to resend the request once, immediately, if a pooled connection proves to be closed.
 
         Raises:
             NoAnswer, UnexpectedAnswer, ProblemAnswer
@@ -156,7 +156,7 @@ class GatewayClient:
         return answer
 
     async def identity(self, path: str) -> dict[str, str]:
-        """The headers that say who is asking, for a connection that is no request."""
+        """Return the headers that identify the client, for a connection that is not an httpx request."""
         request = self._http.build_request("GET", path)
         if self._http.auth is not None:
             flow = self._http.auth.async_auth_flow(request)
@@ -165,7 +165,7 @@ class GatewayClient:
         return {name: request.headers[name] for name in ("Authorization", "X-Author") if name in request.headers}
 
     async def open(self, path: str, *, headers: Mapping[str, str | None], params: Mapping[str, Any]) -> httpx.Response:
-        """GET an answer without end: only its head is read, and the caller closes it and limits its time.
+        """GET an endless response: only its head is read; the caller closes the response and enforces timeouts.
 
         Raises:
             NoAnswer, UnexpectedAnswer, ProblemAnswer
@@ -192,7 +192,7 @@ class GatewayClient:
         params: Mapping[str, Any] | None,
         content: Any,
     ) -> httpx.Request:
-        """A request; headers and parameters that are None are left out."""
+        """Build a request, leaving out headers and parameters that are None."""
         return self._http.build_request(
             method,
             path,

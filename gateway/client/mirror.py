@@ -1,4 +1,4 @@
-"""A file as a live Yjs document: what others do comes in, what is done here goes out."""
+"""The mirror of a file: a live Yjs document that receives remote changes and sends local edits."""
 
 import asyncio
 import contextlib
@@ -39,36 +39,36 @@ ResetReason = Literal["deleted", "recreated", "restored", "parted"]
 
 
 class MirrorReset(Struct, frozen=True):
-    """A mirror has dropped its document and has a new one."""
+    """Tells that a mirror has replaced its document by a new one."""
 
     reason: ResetReason
-    """The file was deleted; it was deleted and created again; the gateway was restored from a backup; an edit has
-    parted a surrogate pair, which yrs cannot do in place: the new document has the same content."""
+    """The file was deleted; the file was deleted and created again; the gateway was restored from a backup; an edit
+    split a surrogate pair, which yrs cannot do in place: the new document has the same content."""
     dropped: "pycrdt.Doc[Any]"
-    """The old document. Nothing of it is sent any more; where the reason is "parted", not before `on_reset` has
-    returned."""
+    """The old document. Its edits are no longer sent; if the reason is "parted", they are still sent until `on_reset`
+    has returned."""
     unsent: int
-    """How many edits in it the gateway has never had and will never have."""
+    """How many edits of the old document the gateway never received and never will."""
 
 
 class DocumentMirror(Poller):
-    """A file as a pycrdt document, `doc`: edit it, observe it. It may not exist yet: the first edit creates it.
+    """A file as a pycrdt document, `doc`, to edit and observe. The file need not exist: the first edit creates it.
 
-    Others' changes come in by increments. Local edits are sent in batches, kept until they are acknowledged, and sent
-    again after a failure, so that after any outage both sides are equal. To leave its `async with` sends what is left,
-    or, where a file keeps it and the gateway cannot be reached, leaves it there.
+    Remote changes arrive as increments. Local edits are sent in batches, kept until they are acknowledged, and resent
+    after a failure, so that both sides are equal again after any outage. Leaving the `async with` sends the remaining
+    edits; if the gateway cannot be reached, a `pending` file keeps them.
 
     Args:
-        pending: a file that keeps unacknowledged edits, so that a crash loses none: give the next mirror of the same
-            document the same file. None: they are in memory.
-        on_change: gets the mirror after others' changes came in, plain or async.
-        on_reset: gets a MirrorReset when `doc` was replaced. Edit and observe the new one from then on.
-        on_error: gets the exception of every failed attempt to read or to send.
-        interval: seconds between polls; 3 unless said (`PollSettings.document_interval_ms`).
-        batch: for so many seconds local edits are collected before they are sent.
+        pending: a file that keeps unacknowledged edits, so that a crash loses none: pass the same file to the next
+            mirror of the same document. None keeps them in memory.
+        on_change: called with the mirror after remote changes were applied, plain or async.
+        on_reset: called with a MirrorReset when `doc` was replaced. Edit and observe the new document from then on.
+        on_error: called with the exception of every failed attempt to read or to send.
+        interval: seconds between polls; default 3 (`PollSettings.document_interval_ms`).
+        batch: how many seconds local edits are collected before they are sent.
 
     Raises:
-        ValueError, BlockingIOError: about `pending`, as PendingEdits does.
+        ValueError, BlockingIOError: because of `pending`, as PendingEdits does.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class DocumentMirror(Poller):
     ) -> None:
         self.path = path
         self.version = 0
-        """The version of the file that `doc` has all of; 0: of none."""
+        """The newest version of the file that `doc` contains completely; 0 if none."""
         self._project = project
         self._on_change, self._on_reset, self._on_error = on_change, on_reset, on_error
         self._batch = batch
@@ -96,13 +96,13 @@ class DocumentMirror(Poller):
         self._pushing: asyncio.Task[None] | None = None
         self._refusal: GatewayError | None = None
         self._integrated = b""
-        """What the document took in of what was applied to it last."""
+        """The part of the last applied update that the document integrated."""
         self._now = asyncio.Event()
-        """Set when a batch is not to wait for further edits."""
+        """Set when the batch should be sent without waiting for further edits."""
         self._lives = 0
-        """How many incarnations of the file are over; the edits of each were dropped."""
+        """How many incarnations of the file have ended; the pending edits of each were dropped."""
         self._replaced: list[tuple[pycrdt.Doc[Any], pycrdt.Subscription]] = []
-        """Documents whose holder has not been told yet that there is a new one."""
+        """Replaced documents that the application may still edit, since `on_reset` has not returned yet."""
         self._awareness: pycrdt.Awareness | None = None
         self._shared: SharedAwareness | None = None
         seconds = polling.settings.document_interval_ms / 1000 if interval is None else interval
@@ -133,7 +133,7 @@ class DocumentMirror(Poller):
     ) -> None:
         try:
             if kind is None and self._edits.durable:
-                with contextlib.suppress(GatewayError):  # the file keeps them for the next mirror
+                with contextlib.suppress(GatewayError):  # the file keeps the edits for the next mirror
                     while self._edits.updates:
                         await self._send()
             elif kind is None:
@@ -148,14 +148,14 @@ class DocumentMirror(Poller):
 
     @property
     def incarnation(self) -> str | None:
-        """The incarnation of the file that `doc` is of; None: it was not there yet."""
+        """The incarnation of the file that `doc` mirrors; None if the file did not exist yet."""
         return self._edits.incarnation
 
     @property
     def awareness(self) -> pycrdt.Awareness:
-        """Who is in the file, shared with all its clients. That takes requests, which begin when it is asked for first.
+        """The presence in the file, shared with all its clients. Its requests begin with the first access.
 
-        It does not run (`Awareness.start`): it is renewed, and the others are withdrawn, as the gateway tells.
+        `Awareness.start` is not running: the client renews its own state, and removes others when the gateway does.
         """
         if self._awareness is None:
             self._awareness = pycrdt.Awareness(self.doc)
@@ -165,7 +165,7 @@ class DocumentMirror(Poller):
         return self._awareness
 
     async def synced(self) -> None:
-        """Wait until the gateway has all of `doc`, and `doc` all that the gateway had after that.
+        """Wait until the gateway has all of `doc`, and `doc` has everything that the gateway had after that.
 
         Raises:
             GatewayError
@@ -175,10 +175,10 @@ class DocumentMirror(Poller):
             self._polling.tell(self._subscription, self._on_change, self)
 
     async def flush(self) -> None:
-        """Send what is unsent now, and wait for the acknowledgement.
+        """Send the unsent edits now, and wait for the acknowledgement.
 
         Raises:
-            GatewayError: the gateway refused it, or was not reached as often as the policy tries. It stays unsent.
+            GatewayError: the gateway refused the edits, or the policy's retries are exhausted. The edits stay unsent.
         """
         while self._edits.updates:
             self._start_push()
@@ -189,7 +189,7 @@ class DocumentMirror(Poller):
                 raise self._refusal
 
     def close(self) -> None:
-        """Follow the file no more; what is unsent stays in the file for it."""
+        """Stop following the file; unsent edits stay in the `pending` file."""
         if not self._subscription.active:
             return
         super().close()
@@ -207,9 +207,9 @@ class DocumentMirror(Poller):
         self.doc: pycrdt.Doc[Any] = pycrdt.Doc()
         self._observation = self.doc.observe(self._note_edit)
         self._halves = Halves()
-        """Where in the texts of `doc` the second half of a surrogate pair is, or was."""
+        """The places of second halves of surrogate pairs in the texts of `doc`, now or earlier."""
         self._damaged = False
-        """Whether an edit here has parted a pair: `doc` then lacks text that the gateway has."""
+        """Whether a local edit split a surrogate pair: `doc` then lacks text that the gateway has."""
 
     def _note_edit(self, event: Any) -> None:
         if self._applying:
@@ -220,18 +220,18 @@ class DocumentMirror(Poller):
 
     def _keep(self, edit: bytes) -> None:
         self._edits.add(edit)
-        with contextlib.suppress(MalformedUpdate):  # the gateway will say so
+        with contextlib.suppress(MalformedUpdate):  # the gateway will report it
             self._damaged = self._damaged or bool(self._parted_by(edit))
             self._halves.update(second_halves([edit]))
         self._start_push()
 
     def _parted_by(self, update: bytes) -> set[Place]:
-        """The pairs of `doc` that an update parts. yrs loses text there (`gateway.yjs.surrogates`)."""
+        """The surrogate pairs of `doc` that an update splits; yrs loses text there (`gateway.yjs.surrogates`)."""
         return {place for place in cuts(scan(update)) if place in self._halves} if self._halves else set()
 
     def _build(self, updates: Sequence[bytes]) -> None:
-        """Apply the updates that make a document to an empty one, with the pairs that any of them parts as Yjs has
-        them.
+        """Apply the updates of a whole document to the empty `doc`; surrogate pairs that any of them splits become
+        what Yjs makes of them.
 
         Raises:
             UnexpectedAnswer
@@ -247,7 +247,7 @@ class DocumentMirror(Poller):
         self._halves = halves
 
     def _build_anew(self, whole: Sequence[bytes]) -> None:
-        """Take another document in the place of `doc`, of what the gateway has and what it does not have yet."""
+        """Replace `doc` by a new document, built from the gateway's content and the unacknowledged edits."""
         replaced = self.doc
         replaced.unobserve(self._observation)
         self._replaced.append((replaced, replaced.observe(self._carry_over)))
@@ -258,7 +258,7 @@ class DocumentMirror(Poller):
         self._polling.tell(self._subscription, self._hand_over, MirrorReset("parted", replaced, 0))
 
     def _carry_over(self, event: Any) -> None:
-        """An edit was made in a document by somebody who does not know yet that it has been replaced."""
+        """Carry an edit of a replaced document over to `doc`: the application does not know of the replacement yet."""
         self._keep(event.update)
         self._apply(event.update)
 
@@ -280,13 +280,13 @@ class DocumentMirror(Poller):
         self._applying, self._integrated = True, b"\x00\x00"
         try:
             self.doc.apply_update(update)
-        except Exception as fault:  # pycrdt has no class of its own for what yrs cannot read
+        except Exception as fault:  # pycrdt has no exception class of its own for updates that yrs cannot read
             raise UnexpectedAnswer(200, f"it is no Yjs update: {fault}") from fault
         finally:
             self._applying = False
 
     def _start_over(self, reason: ResetReason) -> None:
-        """Drop the document: its life is over. What was unsent would bring back what somebody has deleted."""
+        """Drop the document, whose incarnation has ended. Unsent edits would bring back deleted content."""
         told = MirrorReset(reason, self.doc, self.unsent)
         self.doc.unobserve(self._observation)
         self._let_go_of_replaced()
@@ -296,12 +296,12 @@ class DocumentMirror(Poller):
         self._open_document()
         self._polling.tell(self._subscription, self._on_reset, told)
 
-    # What others did
+    # Remote changes
 
     async def _pull(self, _: str | None) -> Polled:
         try:
             content = await self._read()
-        except (FileNotFound, ProjectNotFound):  # nobody has written it yet
+        except (FileNotFound, ProjectNotFound):  # nobody has written the file yet
             content = None
         except FileDeleted:
             content = None
@@ -328,7 +328,7 @@ class DocumentMirror(Poller):
             return await self._project.read_update(self.path)
 
     def _take(self, content: FileContent) -> bool:
-        """Apply what came. Returns False where the whole document is needed instead."""
+        """Apply the received content. Returns False if the whole document is needed instead."""
         if content.update is None:
             return True
         if self.incarnation is not None and content.incarnation != self.incarnation:
@@ -342,12 +342,12 @@ class DocumentMirror(Poller):
             if content.from_version > 0:
                 return False
             self._build_anew([content.update])
-            self.version = 0  # an edit that was acknowledged meanwhile comes with the next increment
+            self.version = 0  # an edit acknowledged in the meantime arrives with the next increment
         else:
             self._apply(content.update)
             self._halves.update(halves)
             if _holds_more(self._integrated, content.update):
-                self._edits.add(self._integrated)  # with it, the document could integrate what others had sent it
+                self._edits.add(self._integrated)  # the update unblocked structs that others had sent it
         self._edits.live(content.incarnation)
         if content.version >= self.version:
             self.version, self._tag = content.version, content.tag
@@ -357,7 +357,7 @@ class DocumentMirror(Poller):
         if self.version and self._on_change is not None:
             await call(self._on_change, mirror)
 
-    # What was done here
+    # Local edits
 
     def _start_push(self) -> None:
         if self._pushing is None or self._pushing.done():
@@ -366,7 +366,7 @@ class DocumentMirror(Poller):
             self._pushing = self._polling.spawn(self._push())
 
     async def _push(self) -> None:
-        """Send edits until none is left, or the policy gives up: then the next edit, or answer, begins again."""
+        """Send edits until none is left or the policy gives up; the next edit or answer then starts a new attempt."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._batch):
                 await self._now.wait()
@@ -386,7 +386,7 @@ class DocumentMirror(Poller):
                 await asyncio.sleep(max(delay, error.backoff_s or 0))
 
     async def _send(self) -> None:
-        """Send one batch. Whatever happened to the document meanwhile, only its own edits are acknowledged."""
+        """Send one batch. If the document was dropped in the meantime, no edit of the new one is acknowledged."""
         if not self._pulled or self._damaged:
             await self._pull(None)
         await asyncio.to_thread(self._edits.sync)
@@ -407,10 +407,10 @@ class DocumentMirror(Poller):
                 self._note_receipt(answer)
 
     async def _append(self, update: bytes) -> WithETag[Receipt] | None:
-        """Merge an update into the file; if the gateway lacks what it builds on, all that it lacks, once.
+        """Append an update to the file; if the gateway lacks its predecessors, send the full difference once.
 
-        If that is not all of it, the document itself lacks something: the gateway has what it can have. Returns None
-        where it had all of that.
+        If predecessors are missing even then, the document itself lacks them, and the gateway has all that it can
+        have. Returns None in that case.
         """
         try:
             answer = await self._project.append_update(self.path, update, incarnation=self.incarnation)
@@ -428,7 +428,7 @@ class DocumentMirror(Poller):
             return None
 
     def _note_receipt(self, answer: WithETag[Receipt]) -> None:
-        """Where nobody else wrote in between, the document has all of the new version."""
+        """Advance the version if nobody else wrote in between: the document then contains all of the new version."""
         self._polling.note_write(self._key)
         if self.incarnation is None:
             self._edits.live(answer.incarnation)
@@ -441,7 +441,7 @@ class DocumentMirror(Poller):
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """What cannot be read of an answer is told so."""
+    """Raise a malformed update in a response as UnexpectedAnswer."""
     try:
         yield
     except MalformedUpdate as fault:
@@ -449,5 +449,5 @@ def _readable() -> Iterator[None]:
 
 
 def _holds_more(update: bytes, other: bytes) -> bool:
-    """Whether an update holds what another one does not."""
+    """Whether an update contains anything that the other one does not."""
     return len(pycrdt.merge_updates(other, update)) > len(pycrdt.merge_updates(other, b"\x00\x00"))

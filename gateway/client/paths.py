@@ -1,6 +1,6 @@
-"""Names as parts of a URL, checked before a request is sent.
+"""Names as parts of a URL, validated before a request is sent.
 
-URL parsers resolve `.` and `..` (also as `%2e`), so that a path which nobody has checked could leave its project.
+URL parsers resolve `.` and `..` (also as `%2e`), so an unchecked path could escape its project.
 """
 
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from gateway.wire.values import path_fault, valid_project_id
 
 
 def project_path(name: str) -> str:
-    """The path of a project's URL.
+    """Return the path of a project's URL.
 
     Raises:
         InvalidProject
@@ -23,7 +23,7 @@ def project_path(name: str) -> str:
 
 
 def quoted_path(path: str) -> str:
-    """A file path, quoted for a URL.
+    """Validate a file path and quote it for a URL.
 
     Raises:
         InvalidPath
@@ -32,7 +32,7 @@ def quoted_path(path: str) -> str:
 
 
 def checked_path(path: str) -> str:
-    """A file path as it is.
+    """Validate a file path and return it unchanged.
 
     Raises:
         InvalidPath
@@ -44,7 +44,7 @@ def checked_path(path: str) -> str:
 
 
 def quoted_id(identifier: str, name: str) -> str:
-    """The id of a session or a turn, quoted for a URL.
+    """Validate an id, such as that of a session or a turn, and quote it for a URL.
 
     Raises:
         InvalidParameter

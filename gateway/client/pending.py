@@ -1,6 +1,6 @@
-"""Edits that the gateway has not acknowledged, in memory, and in a file that survives whoever writes it.
+"""Edits that the gateway has not acknowledged, in memory and in a file that survives a crash.
 
-The file is a log of records: length, CRC-32, MessagePack. A record that was not written whole is the end of the log.
+The file is a log of records: length, CRC-32, MessagePack. The log ends at the first incomplete record.
 """
 
 import os
@@ -18,18 +18,18 @@ if sys.platform != "win32":
 
 _HEAD = struct.Struct("<II")
 _BATCH_BYTES = 2**20
-"""So much is sent at once, beyond one edit of any size."""
+"""The most bytes of one batch; a single larger edit is a batch of its own."""
 
 
 class _About(Struct, frozen=True, tag="mirror"):
-    """The first record: whose edits these are."""
+    """The first record: the document that the edits belong to."""
 
     url: str
     path: str
 
 
 class _Life(Struct, frozen=True, tag="life"):
-    """The incarnation that the edits after it are of."""
+    """The incarnation of the file that the following edits belong to."""
 
     incarnation: str
 
@@ -39,7 +39,7 @@ class _Edit(Struct, frozen=True, tag="edit"):
 
 
 class _Acknowledged(Struct, frozen=True, tag="acknowledged"):
-    """So many of the edits before are with the gateway."""
+    """The oldest `count` of the preceding edits have been acknowledged by the gateway."""
 
     count: int
 
@@ -48,20 +48,20 @@ _Record = _About | _Life | _Edit | _Acknowledged
 
 
 class PendingEdits:
-    """The edits, oldest first.
+    """The unacknowledged edits of one mirror, oldest first.
 
-    An edit is with the operating system when `add` returns, so that `kill -9` loses none, and on the disk when `sync`
-    has returned. Two mirrors cannot have one file (where the system has `flock`).
+    When `add` returns, the operating system has the edit, so that `kill -9` loses none; when `sync` returns, the edit
+    is on disk. Two mirrors cannot open the same file (on systems with `flock`).
 
     Raises:
-        ValueError: the file is another document's, or no such file.
-        BlockingIOError: another mirror has it open.
+        ValueError: the file belongs to another document, or is not a file of pending edits.
+        BlockingIOError: another mirror has the file open.
     """
 
     def __init__(self, file: Path | None, url: str, path: str) -> None:
         self.updates: list[bytes] = []
         self.incarnation: str | None = None
-        """Of the edits; None where it is not known."""
+        """The incarnation that the edits belong to; None if it is unknown."""
         self._about = _About(url, path)
         self._file = None if file is None else _open(file)
         if file is not None:
@@ -73,7 +73,7 @@ class PendingEdits:
 
     @property
     def durable(self) -> bool:
-        """Whether they are in a file."""
+        """Whether the edits are kept in a file."""
         return self._file is not None
 
     def add(self, update: bytes) -> None:
@@ -82,7 +82,7 @@ class PendingEdits:
         self.updates.append(update)
 
     def batch(self) -> list[bytes]:
-        """The edits to send next."""
+        """Return the edits to send next."""
         size = 0
         for count, update in enumerate(self.updates):
             size += len(update)
@@ -91,7 +91,7 @@ class PendingEdits:
         return list(self.updates)
 
     def acknowledge(self, count: int) -> None:
-        """The first of them are with the gateway."""
+        """Drop the oldest `count` edits: the gateway has acknowledged them."""
         del self.updates[:count]
         if self.updates:
             self._append(_Acknowledged(count))
@@ -99,30 +99,30 @@ class PendingEdits:
             self._begin()
 
     def live(self, incarnation: str | None) -> None:
-        """The edits, now and later, are of this incarnation of the file."""
+        """Set the incarnation of the file that the present and later edits belong to."""
         if incarnation != self.incarnation:
             self.incarnation = incarnation
             if incarnation is not None:
                 self._append(_Life(incarnation))
 
     def drop(self) -> None:
-        """Forget them, and the incarnation that they were of."""
+        """Forget the edits and their incarnation."""
         self.updates, self.incarnation = [], None
         self._begin()
 
     def sync(self) -> None:
-        """Wait until what was added is on the disk."""
+        """Wait until the added edits are on disk."""
         if self._file is not None:
             os.fsync(self._file)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def _begin(self) -> None:
-        """Nothing is unacknowledged: the log begins anew."""
+        """Start the log anew; no edit is unacknowledged."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
             self._append(self._about)
@@ -169,7 +169,7 @@ def _open(file: Path) -> int:
 
 
 def _records(data: bytes) -> Iterator[tuple[int, _Record]]:
-    """The whole records of a log, each with where it ends."""
+    """Yield the complete records of a log, each with its end offset."""
     start = 0
     while start + _HEAD.size <= len(data):
         length, checksum = _HEAD.unpack_from(data, start)

@@ -1,7 +1,7 @@
-"""The rules of polling, pure: settings, intervals, retries, and what is decided. Times are milliseconds.
+"""The polling policy, without I/O: settings, intervals, retries and decisions. Times are in milliseconds.
 
-`gateway.client.polling.schedule` applies them to many polls. The TypeScript client has the same rules, and both run the
-same vectors (`tests/vectors/polling.json`).
+`gateway.client.polling.schedule` applies the policy to many polls. The TypeScript client has the same rules, and both
+are tested with the same vectors (`tests/vectors/polling.json`).
 """
 
 from typing import Literal, TypeAlias
@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 StopReason = Literal["completed", "timed_out", "failed", "refused", "inactive"]
-"""Why a poll stopped: its turn ended; nothing changed for long; every retry failed; an answer that no retry changes;
-the user went away."""
+"""Why a poll stopped: its turn ended; nothing changed for a long time; every retry failed; the gateway refused with an
+error that is not retried; the user was inactive."""
 
 RESTARTED_BY_TOUCH: frozenset[StopReason] = frozenset(["timed_out", "failed", "inactive"])
 RESTARTED_BY_RESUME: frozenset[StopReason] = RESTARTED_BY_TOUCH | {"refused"}
@@ -19,60 +19,60 @@ _RETRIED_STATUSES = (408, 429)
 
 
 class PollSettings(Struct, frozen=True):
-    """All times of the policy, with their defaults."""
+    """The settings of the policy, with their defaults."""
 
     turn_interval_ms: float = 2_000
     document_interval_ms: float = 3_000
     active_interval_ms: float = 1_000
-    """The interval after a change …"""
+    """The interval right after a change."""
     active_ms: float = 30_000
-    """… for so long; after that it grows …"""
+    """How long after a change the interval stays at `active_interval_ms`."""
     slowing_ms: float = 30_000
-    """… evenly within so long …"""
+    """How long the interval then takes to grow linearly to `slow_interval_ms`."""
     slow_interval_ms: float = 5_000
-    """… to this."""
+    """The interval long after a change."""
     idle_stop_ms: float | None = 120_000
-    """After so much polling without a change a poll stops; None: never."""
+    """How long a poll goes on without a change before it stops; None: forever."""
     retry_delays_ms: tuple[float, ...] = (2_000, 4_000, 8_000, 16_000, 16_000)
     retry_for_ever: bool = False
-    """Go on with the last delay where the table stops."""
+    """Whether to keep retrying with the last delay after the table is exhausted."""
     retry_jitter: float = 0.1
     cache_ms: float = 500
     max_concurrent: int = 3
     constrained_factor: float = 2
-    """What intervals are multiplied by on a phone, with a low battery, or where data is to be saved."""
+    """The factor for intervals on a phone, on low battery, or in data-saving mode."""
     inactive_stop_ms: float | None = 300_000
-    """When the user has done nothing for so long all polls stop; None: there is no user."""
+    """After how long without user activity all polls stop; None: there is no user."""
     fast_loop_polls: int = 5
     fast_loop_ms: float = 500
 
     @classmethod
     def unattended(cls) -> "PollSettings":
-        """For a program that nobody sits in front of: it never stops for want of a user, and retries for ever."""
+        """Return settings for a program without a user: polls never stop for inactivity, and retry forever."""
         return cls(idle_stop_ms=None, inactive_stop_ms=None, retry_for_ever=True)
 
 
 class Answer(Struct, frozen=True):
-    """What a poll brought."""
+    """The result of a poll."""
 
     changed: bool
-    """Whether it is news; False for a 304."""
+    """Whether the answer contains news; False for a 304."""
     terminal: bool = False
-    """Whether nothing will ever change again."""
+    """Whether the resource is final and will never change again."""
     cursor: str | None = None
-    """Where the next poll goes on; kept once the news was delivered."""
+    """Where the next poll continues; adopted once the news has been delivered."""
     based_on: str | None = None
-    """The cursor that the question was asked with."""
+    """The cursor that the request was sent with."""
     position: float | None = None
-    """A version, or another number that only grows."""
+    """A version, or another number that never decreases."""
     backoff_s: float | None = None
-    """The server's `Backoff`."""
+    """The server's `Backoff` header."""
     active: bool = False
-    """Whether the thing is at work, as a turn that is pending or running: polled as after a change, also at first."""
+    """Whether the resource is active, like a pending or running turn: polled as after a change from the start."""
 
 
 class Failure(Struct, frozen=True):
-    """How a poll failed. `status` is None where no answer came."""
+    """The failure of a poll. `status` is None if no response came."""
 
     status: int | None = None
     retry_after_s: float | None = None
@@ -80,33 +80,33 @@ class Failure(Struct, frozen=True):
 
 
 class Poll(Struct, frozen=True, tag_field="do", tag="poll"):
-    """Ask now."""
+    """Send the request now."""
 
     key: str
 
 
 class Deliver(Struct, frozen=True, tag_field="do", tag="deliver", omit_defaults=True):
-    """Give the newest result to these subscribers; then say so (`PollSchedule.delivered`)."""
+    """Deliver the newest result to these subscribers, then call `PollSchedule.delivered`."""
 
     key: str
     to: list[str]
     cached: bool = False
-    """It answers who came late; nothing has to be said afterwards."""
+    """Whether a late subscriber gets a cached result; `delivered` is not called then."""
 
 
 class Drop(Struct, frozen=True, tag_field="do", tag="drop"):
-    """The answer is older than what was delivered: forget it."""
+    """Discard the answer: it is older than what was already delivered."""
 
     key: str
 
 
 class Fail(Struct, frozen=True, tag_field="do", tag="fail", omit_defaults=True):
-    """Tell these subscribers of the error."""
+    """Report the error to these subscribers."""
 
     key: str
     to: list[str]
     retry_in: float | UnsetType = UNSET
-    """Left out where there is no further retry."""
+    """Milliseconds until the next retry; unset if there is none."""
 
 
 class Recover(Struct, frozen=True, tag_field="do", tag="recover"):
@@ -123,13 +123,13 @@ class Stop(Struct, frozen=True, tag_field="do", tag="stop"):
 
 
 class Abort(Struct, frozen=True, tag_field="do", tag="abort"):
-    """Nobody wants the answer of the request in flight."""
+    """Cancel the request in flight: no subscriber is left."""
 
     key: str
 
 
 class WarnFastLoop(Struct, frozen=True, tag_field="do", tag="warn_fast_loop"):
-    """Polls follow each other without pause and bring nothing; they are slowed down. Say so."""
+    """Log a warning: polls repeat without pause and without news, and are slowed down."""
 
     key: str
 
@@ -140,12 +140,12 @@ Decision: TypeAlias = Poll | Deliver | Drop | Fail | Recover | Stop | Abort | Wa
 def interval_ms(
     settings: PollSettings, asked_ms: float, since_change_ms: float | None, *, constrained: bool = False
 ) -> float:
-    """How long after an answer the next poll is due.
+    """Return the time from an answer to the next poll.
 
     Args:
-        asked_ms: the shortest interval that a subscriber asked for. Polled at as long as no change was seen. One that
-            is shorter than the active interval, or longer than the slow one, takes its place.
-        since_change_ms: the age of the last change; None if none was seen.
+        asked_ms: the shortest interval that a subscriber requested, used until the first change. If it is shorter than
+            the active interval, or longer than the slow one, it replaces that interval.
+        since_change_ms: the age of the last change; None if no change was seen.
     """
     interval = asked_ms
     if since_change_ms is not None:
@@ -156,41 +156,41 @@ def interval_ms(
 
 
 def retry_delay_ms(settings: PollSettings, attempt: int, random: float, retry_after_s: float | None = None) -> float:
-    """How long to wait before retry `attempt` (1, 2, …). `random` is from 0 to 1."""
+    """Return the delay before retry number `attempt` (1, 2, …). `random` is from 0 to 1."""
     delay = settings.retry_delays_ms[min(attempt, len(settings.retry_delays_ms)) - 1]
     delay *= 1 + settings.retry_jitter * (2 * random - 1)
     return max(delay, (retry_after_s or 0) * 1000)
 
 
 def gives_up(settings: PollSettings, attempts: int) -> bool:
-    """Whether no retry follows after so many."""
+    """Whether no further retry follows after this many attempts."""
     return not settings.retry_for_ever and attempts >= len(settings.retry_delays_ms)
 
 
 def is_retried(status: int | None) -> bool:
-    """Whether a request that failed like this may succeed later: no answer (None), 5xx, 408, 429."""
+    """Whether a failed request may succeed later: no response (None), 5xx, 408, 429."""
     return status is None or status >= 500 or status in _RETRIED_STATUSES
 
 
 def after_refused_write(code: str, *, difference_sent: bool) -> Literal["send_difference", "report"]:
-    """What to do about a write that the server refused.
+    """Decide what to do about a write that the server refused.
 
-    An update that builds on something the server lacks is answered once with all that it lacks.
+    If the server lacks predecessors of an update, the full difference is sent once.
     """
     return "send_difference" if code == "missing_predecessors" and not difference_sent else "report"
 
 
 class FastLoop:
-    """Notices polls that follow each other without pause and bring nothing."""
+    """Detects polls that repeat without pause and without news."""
 
     def __init__(self, settings: PollSettings) -> None:
         self._settings = settings
         self._times: list[float] = []
         self.found = 0
-        """How often, since something new came."""
+        """How many times a fast loop was detected since the last news."""
 
     def empty(self, now: float) -> bool:
-        """A poll brought nothing; returns whether there have been too many in too short a time."""
+        """Record a poll without news; returns whether there were too many of them in too short a time."""
         self._times = [*self._times[1 - self._settings.fast_loop_polls :], now]
         too_many = len(self._times) == self._settings.fast_loop_polls
         if not too_many or now - self._times[0] > self._settings.fast_loop_ms:
@@ -200,6 +200,6 @@ class FastLoop:
         return True
 
     def news(self) -> None:
-        """A poll brought something."""
+        """Record a poll with news."""
         self._times.clear()
         self.found = 0

@@ -1,4 +1,4 @@
-"""One project: its files, its changes, its past, its sessions."""
+"""The requests on one project: files, changes, history and sessions."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -49,26 +49,26 @@ _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 
 
 class Project(SessionRequests, HookRequests):
-    """All requests on a project. Made by `GatewayClient.project`. Every method raises GatewayError."""
+    """All requests on a project. Created by `GatewayClient.project`. Every method raises GatewayError."""
 
     def __init__(self, sender: Sender, name: str) -> None:
         super().__init__(sender, project_path(name))
         self.name = name
         self.url = f"{sender.url}{self._path}"
 
-    # Which files there are, and which have changed
+    # Listings and changes
 
     async def list_files(
         self, prefix: str = "", *, after: str | None = None, limit: int | None = None, tag: str | None = None
     ) -> WithETag[FileListing | None]:
-        """A page of the files that exist, by path; None if `tag` names the present state."""
+        """List a page of the existing files, ordered by path; None if `tag` names the current state."""
         params = {"prefix": prefix or None, "after": after, "limit": limit}
         headers = {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", f"{self._path}/files", params=params, headers=headers)
         return decoded_with_etag_if_changed(answer, FileListing)
 
     async def all_files(self, prefix: str = "") -> list[FileEntry]:
-        """The files that exist, page by page until the last one."""
+        """List all existing files, fetching every page."""
         files: list[FileEntry] = []
         after: str | None = None
         while True:
@@ -82,14 +82,14 @@ class Project(SessionRequests, HookRequests):
     async def list_deleted(
         self, prefix: str = "", *, after: str | None = None, limit: int | None = None, tag: str | None = None
     ) -> WithETag[DeletedListing | None]:
-        """A page of the files that were deleted and can be restored; None if `tag` names the present state."""
+        """List a page of the deleted files that can be restored; None if `tag` names the current state."""
         params = {"deleted": "true", "prefix": prefix or None, "after": after, "limit": limit}
         headers = {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", f"{self._path}/files", params=params, headers=headers)
         return decoded_with_etag_if_changed(answer, DeletedListing)
 
     async def all_deleted(self, prefix: str = "") -> list[DeletedFile]:
-        """The files that were deleted and can be restored, page by page until the last one."""
+        """List all deleted files that can be restored, fetching every page."""
         files: list[DeletedFile] = []
         after: str | None = None
         while True:
@@ -108,7 +108,7 @@ class Project(SessionRequests, HookRequests):
         versions: Mapping[str, int] | None = None,
         wait: float = 0,
     ) -> WithETag[StatusAnswer]:
-        """Which of many files changed since a cursor, or are not at these versions."""
+        """Return which of many files changed since a cursor, or are not at the given versions."""
         question = StatusQuestion(
             None if paths is None else list(paths), since, None if versions is None else dict(versions), wait
         )
@@ -127,7 +127,7 @@ class Project(SessionRequests, HookRequests):
         paths: Sequence[str] = (),
         tag: str | None = None,
     ) -> WithETag[FeedAnswer | None]:
-        """A stretch of the change feed; None if `tag` names the present state."""
+        """Return a page of the change feed; None if `tag` names the current state."""
         params = {**feed.filters(kinds, prefix, paths), "since": since, "limit": limit, "wait": wait or None}
         headers = {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", f"{self._path}/changes", wait=wait, params=params, headers=headers)
@@ -144,11 +144,11 @@ class Project(SessionRequests, HookRequests):
         root: str | None = None,
         max_bytes: int | None = None,
     ) -> FeedAnswer:
-        """A stretch of the change feed, each file with what changed in its text, each turn with its prompt.
+        """Return a page of the change feed, each file with the difference of its text, each turn with its prompt.
 
         Args:
-            root: the name of the text, `content` unless said.
-            max_bytes: of all differences together; past it an entry has none.
+            root: the name of the text root; default `content`.
+            max_bytes: the limit for all differences together; entries beyond it have no difference.
         """
         params = {
             **feed.filters(kinds, prefix, paths),
@@ -170,10 +170,10 @@ class Project(SessionRequests, HookRequests):
         paths: Sequence[str] = (),
         settings: PollSettings | None = None,
     ) -> AsyncIterator[FeedAnswer]:
-        """The change feed without end, by server-sent events or long polls.
+        """Follow the change feed forever, by server-sent events or long polls.
 
-        It goes on after every failure that may pass, from the cursor of the last answer that the caller has taken.
-        Raises what does not pass.
+        After every transient failure the feed resumes at the cursor of the last answer that the caller consumed.
+        Permanent errors are raised.
         """
         filters = feed.filters(kinds, prefix, paths)
         path = f"{self._path}/changes"
@@ -182,7 +182,7 @@ class Project(SessionRequests, HookRequests):
     def connect(
         self, since: str | None, *, transport: Literal["events", "wait"], settings: PollSettings
     ) -> AsyncGenerator[FeedAnswer, None]:
-        """The whole feed until something fails. An answer without a change says that it stands, and has caught up."""
+        """Follow the unfiltered feed until the first failure. An answer without changes means that it has caught up."""
         return feed.connect(self._sender, f"{self._path}/changes", since, {}, transport, settings)
 
     # One file
@@ -197,10 +197,11 @@ class Project(SessionRequests, HookRequests):
         wait: float = 0,
         tag: str | None = None,
     ) -> FileContent:
-        """A file as a Yjs update: whole, what later versions added, what a state vector lacks, or as it was.
+        """Read a file as a Yjs update: the whole file, the increments after `from_version`, what the replica with
+        `state_vector` is missing, or the file as of `at_version`.
 
         Args:
-            state_vector: as base64url.
+            state_vector: encoded as base64url.
         """
         params = {
             "from_version": from_version,
@@ -212,7 +213,7 @@ class Project(SessionRequests, HookRequests):
         return file_content(await self._sender.send("GET", self._file(path), wait=wait, params=params, headers=headers))
 
     async def read_text(self, path: str, *, root: str | None = None, at_version: int | None = None) -> WithETag[str]:
-        """The text of a root of a file, `content` unless said."""
+        """Read the text of a root of a file; the default root is `content`."""
         params = {"format": "text", "root": root, "at_version": at_version}
         answer = await self._sender.send("GET", self._file(path), params=params)
         try:
@@ -221,7 +222,7 @@ class Project(SessionRequests, HookRequests):
             raise UnexpectedAnswer(answer.status_code, str(error)) from error
 
     async def read_json(self, path: str, *, at_version: int | None = None) -> WithETag[dict[str, Any]]:
-        """All roots of a file as JSON."""
+        """Read all roots of a file as JSON."""
         params = {"format": "json", "at_version": at_version}
         return decoded_with_etag(await self._sender.send("GET", self._file(path), params=params), dict[str, Any])
 
@@ -234,7 +235,7 @@ class Project(SessionRequests, HookRequests):
         create: bool = False,
         incarnation: str | None = None,
     ) -> WithETag[Receipt]:
-        """Merge a Yjs update into a file; with `create` only if there is none, with `incarnation` only in that one."""
+        """Append a Yjs update to a file; with `create` only if no file exists, with `incarnation` only to that one."""
         headers = {**_UPDATE, **_conditions(if_match, create, incarnation)}
         return await self._write("PATCH", self._file(path), headers, update)
 
@@ -253,8 +254,8 @@ class Project(SessionRequests, HookRequests):
         Without `base_version` or `if_match` this removes what others have written since the text was read.
 
         Args:
-            base_version: the version that `text` was made of; what others have written since stays. 0: only if there is
-                no such file.
+            base_version: the version that `text` is based on; later edits of others are kept. 0: only if the file does
+                not exist.
             if_match: the tag of that version; raises PreconditionFailed if the file has changed since.
         """
         headers = {**_TEXT, **_conditions(if_match, create, None)}
@@ -273,11 +274,11 @@ class Project(SessionRequests, HookRequests):
         """Replace parts of the text of a file, all or none.
 
         Args:
-            base_version: the version whose text the edits mean; without it they mean the present text, and a repetition
-                of the request may edit once more.
+            base_version: the version whose text the edits refer to; without it they refer to the current text, and
+                repeating the request may apply them twice.
 
         Raises:
-            EditNotApplicable: one of them does not fit the text.
+            EditNotApplicable: one of the edits does not apply to the text.
         """
         headers = {**_JSON, **_conditions(if_match, False, None)}
         body = msgspec.json.encode(EditRequest(list(edits), base_version, root))
@@ -291,7 +292,7 @@ class Project(SessionRequests, HookRequests):
         await self._sender.send("DELETE", self._file(path), headers=headers, repeatable=False)
 
     async def move(self, source: str, target: str) -> WithETag[Receipt]:
-        """Give a file another path."""
+        """Move a file to another path."""
         body = msgspec.json.encode(MoveRequest(checked_path(source), checked_path(target)))
         answer = await self._sender.send(
             "POST", f"{self._path}/files/move", headers=_JSON, content=body, repeatable=False
@@ -308,7 +309,7 @@ class Project(SessionRequests, HookRequests):
         atomic: bool = False,
         max_bytes: int = 4 * 2**20,
     ) -> SyncAnswer:
-        """Push updates and pull what is lacking, of many files; `results` are Receipt or ProblemAnswer (not raised)."""
+        """Push updates and pull missing ones of many files; `results` are Receipt or ProblemAnswer (not raised)."""
         request = SyncRequest(
             since,
             None if versions is None else dict(versions),
@@ -326,13 +327,13 @@ class Project(SessionRequests, HookRequests):
         return msgspec.structs.replace(synced, results={path: _result(each) for path, each in synced.results.items()})
 
     def room(self, path: str) -> Room:
-        """The room of a file, for pycrdt's `Provider`. It connects when its `async with` begins."""
+        """Return the WebSocket room of a file, for pycrdt's `Provider`. Entering its `async with` connects."""
         return Room(self._sender, f"{self._path}/ws/{quoted_path(path)}", path)
 
-    # Who is in a file
+    # Presence
 
     async def presence(self, path: str, *, tag: str | None = None, wait: float = 0) -> WithETag[PresenceAnswer | None]:
-        """Who is in a file; None if `tag` names the present state."""
+        """Return the clients present in a file; None if `tag` names the current state."""
         params, headers = {"wait": wait or None}, {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", self._presence(path), wait=wait, params=params, headers=headers)
         return decoded_with_etag_if_changed(answer, PresenceAnswer)
@@ -340,43 +341,43 @@ class Project(SessionRequests, HookRequests):
     async def put_presence(
         self, path: str, client_id: int, state: Mapping[str, Any], *, ttl: float = 30, clock: int | None = None
     ) -> WithETag[PresenceAnswer]:
-        """Say that a client is in a file, for `ttl` seconds; returns who is."""
+        """Announce a client in a file for `ttl` seconds; returns the clients present."""
         said = PresenceState(dict(state), ttl, UNSET if clock is None else clock)
         path = f"{self._presence(path)}/{client_id}"
         answer = await self._sender.send("PUT", path, headers=_JSON, content=msgspec.json.encode(said))
         return decoded_with_etag(answer, PresenceAnswer)
 
     async def delete_presence(self, path: str, client_id: int) -> None:
-        """Say that a client is not in a file any more."""
+        """Withdraw a client from a file."""
         await self._sender.send("DELETE", f"{self._presence(path)}/{client_id}")
 
-    # The past
+    # History
 
     async def history(
         self, path: str, *, before: int | None = None, limit: int | None = None, group_s: int | None = None
     ) -> History:
-        """A page of versions, newest first; with `group_s`, neighbours of one author joined."""
+        """List a page of versions, newest first; `group_s` groups adjacent versions of the same author."""
         params = {"before": before, "limit": limit, "group": group_s}
         return decoded(await self._sender.send("GET", self._past(path), params=params), History)
 
     async def unified_diff(self, path: str, older: int, newer: int, *, root: str | None = None) -> str:
-        """What changed in the text between two versions, for people."""
+        """Return the unified diff of the text between two versions."""
         params = {"diff": f"{older}..{newer}", "root": root}
         return (await self._sender.send("GET", self._past(path), params=params)).content.decode()
 
     async def text_difference(self, path: str, older: int, newer: int, *, root: str | None = None) -> TextDifference:
-        """The same as edits."""
+        """Return the difference of the text between two versions as edits."""
         params = {"diff": f"{older}..{newer}", "format": "json", "root": root}
         return decoded(await self._sender.send("GET", self._past(path), params=params), TextDifference)
 
     async def restore(self, path: str, version: int, *, if_match: str | None = None) -> WithETag[Receipt]:
-        """Make the content what it was, as a new version."""
+        """Restore the content of an earlier version as a new version."""
         headers = {**_JSON, **_conditions(if_match, False, None)}
         return await self._write(
             "POST", f"{self._past(path)}/restore", headers, msgspec.json.encode(RestoreRequest(version))
         )
 
-    # How
+    # Helpers
 
     def _file(self, path: str) -> str:
         return f"{self._path}/files/{quoted_path(path)}"
@@ -413,7 +414,7 @@ def _conditions(if_match: str | None, create: bool, incarnation: str | None) -> 
 
 
 def _result(result: Any) -> Any:
-    """What became of one update of a sync."""
+    """Convert the result of one update of a sync."""
     if "code" in result:
         return problem_from(msgspec.convert(result, ProblemDetails))
     return msgspec.convert(result, Receipt)

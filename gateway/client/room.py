@@ -1,4 +1,4 @@
-"""A file's room on a WebSocket, as a channel for pycrdt's `Provider`: messages of y-protocols, in both directions."""
+"""The WebSocket room of a file, a channel for pycrdt's `Provider` that carries y-protocols messages both ways."""
 
 from types import TracebackType
 from typing import Self
@@ -11,10 +11,10 @@ from gateway.client.errors import NoAnswer
 
 
 class Room:
-    """The room of a file: `async with project.room(path) as room, Provider(doc, room): …`. Made by `Project.room`.
+    """The room of a file: `async with project.room(path) as room, Provider(doc, room): …`. Created by `Project.room`.
 
-    It is a pycrdt `Channel`. What is sent through it is no longer in this process, and not yet on the gateway's disk.
-    Iterating ends when the connection is closed in order. It does not reconnect; a `DocumentMirror` does.
+    A room is a pycrdt `Channel`. A sent message has left this process, but is not yet on the gateway's disk. Iteration
+    ends when the connection is closed cleanly. A room does not reconnect; a `DocumentMirror` does.
     """
 
     def __init__(self, sender: Sender, url_path: str, path: str) -> None:
@@ -58,7 +58,7 @@ class Room:
         """Send a message.
 
         Raises:
-            NoAnswer: the connection is closed; the text has the code and the reason.
+            NoAnswer: the connection is closed; the message has the close code and reason.
         """
         assert self._socket is not None
         try:
@@ -67,7 +67,7 @@ class Room:
             raise NoAnswer(f"the room of {self.path!r} is closed: {closed}") from closed
 
     async def recv(self) -> bytes:
-        """The next message.
+        """Receive the next message.
 
         Raises:
             NoAnswer: the connection is closed.

@@ -1,4 +1,4 @@
-"""Requests on sessions and turns: what a coding agent is doing."""
+"""Requests for sessions and turns, which record what a coding agent does."""
 
 import uuid
 from collections.abc import AsyncIterable, Sequence
@@ -26,40 +26,40 @@ _NDJSON = {"Content-Type": "application/x-ndjson"}
 
 
 def _once() -> dict[str, str]:
-    """The headers of a request that is done once, however often it is sent."""
+    """Return the headers of a request that takes effect once, however often it is sent."""
     return {**_JSON, "Idempotency-Key": uuid.uuid4().hex}
 
 
 class SessionRequests:
-    """The part of a project that is about sessions. Every method raises GatewayError."""
+    """The session requests of a project. Every method raises GatewayError."""
 
     def __init__(self, sender: Sender, path: str) -> None:
         self._sender = sender
         self._path = path
 
     async def create_session(self, title: str | None = None) -> Session:
-        """A new session."""
+        """Create a session."""
         body = msgspec.json.encode(NewSession(title))
         path = f"{self._path}/sessions"
         return decoded(await self._sender.send("POST", path, headers=_once(), content=body), Session)
 
     async def list_sessions(self, *, limit: int | None = None, after: str | None = None) -> SessionListing:
-        """A page of sessions, newest first."""
+        """List a page of sessions, newest first."""
         params = {"limit": limit, "after": after}
         return decoded(await self._sender.send("GET", f"{self._path}/sessions", params=params), SessionListing)
 
     async def read_session(self, session: str) -> Session:
-        """A session."""
+        """Read a session."""
         return decoded(await self._sender.send("GET", self._session(session)), Session)
 
     async def create_turn(self, session: str, prompt: str) -> Turn:
-        """A new turn, pending."""
+        """Create a pending turn."""
         path = f"{self._session(session)}/turns"
         body = msgspec.json.encode(NewTurn(prompt))
         return decoded(await self._sender.send("POST", path, headers=_once(), content=body), Turn)
 
     async def list_turns(self, session: str, *, limit: int | None = None, after: str | None = None) -> TurnListing:
-        """A page of turns, newest first."""
+        """List a page of turns, newest first."""
         params = {"limit": limit, "after": after}
         path = f"{self._session(session)}/turns"
         return decoded(await self._sender.send("GET", path, params=params), TurnListing)
@@ -67,7 +67,7 @@ class SessionRequests:
     async def read_turn(
         self, session: str, turn: str, *, after_block: int = 0, wait: float = 0, tag: str | None = None
     ) -> WithETag[Turn | None]:
-        """A turn without its first `after_block` blocks; None if `tag` names the present state."""
+        """Read a turn without its first `after_block` blocks; None if `tag` names the current state."""
         params = {"after_block": after_block or None, "wait": wait or None}
         headers = {"If-None-Match": quoted(tag)}
         path = self._turn(session, turn)
@@ -78,14 +78,14 @@ class SessionRequests:
     async def turn_status(
         self, session: str, turn: str, *, wait: float = 0, tag: str | None = None
     ) -> WithETag[TurnState | None]:
-        """The least that tells whether to read a turn again; None if `tag` names the present state."""
+        """Read the brief state that tells whether a turn has changed; None if `tag` names the current state."""
         path = f"{self._turn(session, turn)}/status"
         headers = {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", path, wait=wait, params={"wait": wait or None}, headers=headers)
         return decoded_with_etag_if_changed(answer, TurnState)
 
     async def set_turn_status(self, session: str, turn: str, status: str, error: str | None = None) -> TurnSummary:
-        """One step of a turn's life. A repetition is refused: where the answer was lost, read the turn."""
+        """Change the status of a turn. Repeating the request is refused: if the answer was lost, read the turn."""
         body = msgspec.json.encode({"status": status} | ({"error": error} if error is not None else {}))
         path = self._turn(session, turn)
         answer = await self._sender.send("PATCH", path, headers=_JSON, content=body, repeatable=False)
@@ -94,7 +94,7 @@ class SessionRequests:
     async def append_blocks(
         self, session: str, turn: str, blocks: Sequence[tuple[str, Any]], *, first_index: int | None = None
     ) -> BlocksReceipt:
-        """Add blocks, each a type and a content. With `first_index` it can be repeated without harm."""
+        """Append blocks, each a type and a content. With `first_index` the request is idempotent."""
         batch: dict[str, Any] = {"blocks": [{"type": kind, "content": content} for kind, content in blocks]}
         if first_index is not None:
             batch["first_index"] = first_index
@@ -112,11 +112,11 @@ class SessionRequests:
         dialect: str = "auto",
         final: bool | None = None,
     ) -> OutputReceipt:
-        """What an agent prints, whole or as it comes. With `offset` it can be repeated without harm.
+        """Append output of an agent, complete or streamed. With `offset` the request is idempotent.
 
         Args:
-            dialect: how the agent tells what it does: claude, codex, acp, gemini, text; auto: by its first line.
-            final: whether the output ends here. None: a result ends the turn after a grace.
+            dialect: the format of the output: claude, codex, acp, gemini, text; auto: detected from the first line.
+            final: whether the output ends here. None: a result ends the turn after a grace period.
         """
         path = f"{self._turn(session, turn)}/output"
         repeatable = offset is not None and isinstance(output, bytes)

@@ -1,4 +1,4 @@
-"""An awareness that is shared with the other clients of a file, by the requests on who is in it."""
+"""An awareness that is shared with the other clients of a file through the presence requests."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,11 @@ _WAIT_S = 50.0
 
 
 class SharedAwareness:
-    """Says what an awareness says of this client, and tells it of the others, until `close`.
+    """Publishes the local state of an awareness, and applies the states of the other clients, until `close`.
 
     Args:
-        interval: seconds between two questions; None: the gateway answers when somebody comes, leaves or says something
-            else.
+        interval: seconds between polls; None: long polls, which the gateway answers when a client joins, leaves or
+            changes its state.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SharedAwareness:
         self._tasks = [polling.spawn(self._say()), polling.spawn(self._follow())]
 
     def close(self) -> None:
-        """Share it no more: this client has left the file, and nobody else is in it for this client."""
+        """Stop sharing: withdraw this client from the file, and remove the other clients from the awareness."""
         self._awareness.unobserve(self._observation)
         for task in self._tasks:
             task.cancel()
@@ -59,7 +59,7 @@ class SharedAwareness:
             self._said.set()
 
     async def _say(self) -> None:
-        """Say what the client says of itself when that changes, and again before it is withdrawn."""
+        """Publish the local state when it changes, and renew it before it expires."""
         attempts = 0
         while True:
             with contextlib.suppress(TimeoutError):
@@ -89,11 +89,11 @@ class SharedAwareness:
 
     async def _leave(self) -> None:
         self._told = False
-        with contextlib.suppress(GatewayError):  # it is withdrawn after a while
+        with contextlib.suppress(GatewayError):  # the state expires by itself
             await self._project.delete_presence(self._path, self._awareness.client_id)
 
     async def _follow(self) -> None:
-        """Take what the others say."""
+        """Apply the states of the other clients as they change."""
         loop, fast = asyncio.get_running_loop(), FastLoop(self._polling.settings)
         tag: str | None = None
         attempts = 0
@@ -115,7 +115,7 @@ class SharedAwareness:
                 await asyncio.sleep(max(self._interval, answer.backoff_s or 0))
 
     async def _pause(self, attempts: int, error: GatewayError) -> None:
-        """Wait after a failure. What no retry changes is asked again as seldom as may be: the project may come."""
+        """Back off after a failure. Permanent errors get the longest delay; a missing project or file may appear."""
         settings = self._polling.settings
         hopeless = not is_retried(error.status) and not isinstance(error, ProjectNotFound | FileNotFound)
         delay = retry_delay_ms(settings, 100 if hopeless else attempts, self._polling.random(), error.retry_after_s)
@@ -132,11 +132,11 @@ class SharedAwareness:
         self._others -= clients
         self._awareness.remove_awareness_states(sorted(clients), self)
         for client in clients:
-            self._awareness.meta.pop(client, None)  # what it says when it is back is news
+            self._awareness.meta.pop(client, None)  # so that a returning client's state counts as new
 
 
 def _encoded(clients: list[PresenceClient]) -> bytes:
-    """States as y-protocols has them."""
+    """Encode states in the y-protocols format."""
     parts = [var_uint(len(clients))]
     for each in clients:
         state = json.dumps(each.state, separators=(",", ":")).encode()

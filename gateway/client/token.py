@@ -1,4 +1,4 @@
-"""The token of a client: fixed, or asked for whenever another one is needed."""
+"""The bearer token of a client: a fixed token, or a function that is called whenever a new token is needed."""
 
 import asyncio
 import base64
@@ -13,14 +13,14 @@ from typing import TypeAlias
 import httpx
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
-"""A token, or what gives one: called at first, before a JSON Web Token ends, and where the gateway refused one."""
+"""A token, or a function that returns one: called at first, before a JSON Web Token expires, and after a refusal."""
 
 _BEFORE_END_S = 30.0
-"""How long before its end a token is not used any more. A short one is used for half of its life at least."""
+"""How long before its expiry a token is replaced. A short-lived token is used for at least half of its lifetime."""
 
 
 class BearerToken(httpx.Auth):
-    """Puts the token into each request. A request that is refused for it is sent once more with another one."""
+    """Adds the token to each request. A request refused with 401 is resent once with a new token."""
 
     def __init__(self, token: Token, clock: Callable[[], float] = time.time) -> None:
         self._token = token
@@ -50,13 +50,13 @@ class BearerToken(httpx.Auth):
         return self._known
 
     async def _other_than(self, refused: str | None) -> str:
-        """Ask for a token, unless somebody else has done that meanwhile."""
+        """Request a new token, unless another task has done so in the meantime."""
         async with self._asking:
             if (self._known is None or self._known == refused) and not isinstance(self._token, str):
                 try:
                     given = self._token()
                     self._known = await given if inspect.isawaitable(given) else given
-                except Exception as error:  # as if the gateway could not be reached: it may be had a moment later
+                except Exception as error:  # like an unreachable gateway: a retry may get the token
                     raise httpx.ConnectError(f"the token could not be had: {error!r}") from error
                 now, end = self._clock(), expiry_of(self._known)
                 self._until = max(end - _BEFORE_END_S, now + 0.5 * (end - now)) if end - now > 0 else math.inf
@@ -65,7 +65,7 @@ class BearerToken(httpx.Auth):
 
 
 def expiry_of(token: str) -> float:
-    """When a JSON Web Token ends, in seconds since 1970; infinity where it does not tell. Nothing is verified."""
+    """Return the expiry of a JSON Web Token in seconds since 1970; infinity if it has none. Nothing is verified."""
     parts = token.split(".")
     if len(parts) != 3:
         return math.inf

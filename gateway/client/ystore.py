@@ -1,8 +1,8 @@
-"""A store for applications on pycrdt-websocket and pycrdt-store: their documents are files of a project.
+"""A store for applications on pycrdt-websocket and pycrdt-store that keeps their documents as files of a project.
 
-A room of pycrdt-websocket starts a task for each update that it stores, and cancels those that are left when it closes.
-So this store does not depend on them: it observes the document, and its own task sends what is queued, in order. Where
-the store's task is cancelled, it ends only when the queue is empty. It needs the extra `ystore`.
+A room of pycrdt-websocket starts a task for each update that it stores, and cancels the remaining tasks when it closes.
+Therefore this store does not depend on those tasks: it observes the document, and its own task sends the queued updates
+in order. A cancelled store drains its queue before it ends. It needs the extra `ystore`.
 """
 
 import asyncio
@@ -31,17 +31,17 @@ _SETTINGS = PollSettings(retry_delays_ms=(100, 200, 400, 1_000, 2_000, 4_000))
 class GatewayYStore(BaseYStore):
     """Keeps the document `path` as the file of that path in a project.
 
-    `write` returns when the update is durable at the gateway. What `apply_updates` was called with is observed: what is
-    edited in it from then on is stored, also where `write` is never called, or is cancelled. While the gateway cannot
-    be reached, updates are kept and sent again.
+    `write` returns when the update is durable at the gateway. The document passed to `apply_updates` is observed: its
+    edits from then on are stored even if `write` is never called or is cancelled. While the gateway cannot be reached,
+    updates are kept and resent.
 
     Args:
-        project: where the file is; the class may have it instead, where an application makes the stores itself.
-        metadata_callback: is accepted and not used: the gateway keeps the time and the author of each version.
-        patience_s: for so long what is queued is tried to be sent when the store stops.
+        project: the project of the file; may be a class attribute instead, where a framework creates the stores.
+        metadata_callback: accepted but unused: the gateway records the time and the author of each version.
+        patience_s: how many seconds a stopping store keeps trying to send the queued updates.
 
     Raises:
-        ValueError: there is no project.
+        ValueError: no project was given.
     """
 
     project: Project | None = None
@@ -65,17 +65,17 @@ class GatewayYStore(BaseYStore):
         self._incarnation: str | None = None
         self._queue: list[bytes] = []
         self._known: set[bytes] = set()
-        """Updates of the observed document that are queued or on their way."""
+        """Updates of the observed document that are queued or in flight."""
         self._sending: asyncio.Task[None] | None = None
         self._fault: GatewayError | None = None
-        """Why what was queued cannot be stored."""
+        """Why the queued updates cannot be stored."""
         self._observed: tuple[pycrdt.Doc[Any], pycrdt.Subscription] | None = None
 
     async def read(self) -> AsyncIterator[tuple[bytes, bytes, float]]:
-        """The whole document as one update, without metadata, and when it was read.
+        """Yield the whole document as one update, with empty metadata and the time of reading.
 
         Raises:
-            YDocNotFound: there is no such file.
+            YDocNotFound: the file does not exist.
             GatewayError
         """
         assert self.project is not None
@@ -88,10 +88,10 @@ class GatewayYStore(BaseYStore):
         yield content.update, b"", time.time()
 
     async def apply_updates(self, ydoc: "pycrdt.Doc[Any]") -> None:
-        """Apply what is stored to a document, and store from now on what is edited in it.
+        """Apply the stored content to a document, and store the document's edits from then on.
 
         Raises:
-            YDocNotFound: there is no such file yet; edits are stored nevertheless, and make it.
+            YDocNotFound: the file does not exist yet; edits are stored nevertheless, and create it.
             GatewayError
         """
         try:
@@ -104,17 +104,17 @@ class GatewayYStore(BaseYStore):
         """Store an update; returns when it is durable.
 
         Raises:
-            GatewayError: it cannot be stored. An outage is waited for.
+            GatewayError: the update cannot be stored. Outages are waited out.
         """
         if self._observed is None or (data not in self._known and self._adds(data)):
             self._enqueue(data)
         await self.flush()
 
     async def flush(self) -> None:
-        """Wait until all that was written or edited so far is durable.
+        """Wait until all writes and edits so far are durable.
 
         Raises:
-            GatewayError: it cannot be stored.
+            GatewayError: they cannot be stored.
         """
         if self._sending is not None:
             await asyncio.shield(self._sending)
@@ -124,7 +124,7 @@ class GatewayYStore(BaseYStore):
     async def start(
         self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED, from_context_manager: bool = False
     ) -> None:
-        """Start the store. Where this is cancelled, it ends when all is stored, or its patience is over."""
+        """Start the store. When cancelled, it ends once everything is stored or `patience_s` has passed."""
         if from_context_manager:
             await super().start(task_status=task_status, from_context_manager=True)
             return
@@ -134,7 +134,7 @@ class GatewayYStore(BaseYStore):
             await self._finish()
 
     async def stop(self) -> None:
-        """Store what is left, and stop."""
+        """Store the remaining updates, and stop."""
         await self._finish()
         await super().stop()
 
@@ -158,8 +158,8 @@ class GatewayYStore(BaseYStore):
         self._enqueue(update)
 
     def _adds(self, update: bytes) -> bool:
-        """Whether the observed document may lack an update: what it has was queued when it came in. (One with deletions
-        is sent once more; the gateway stores it once.)"""
+        """Whether the observed document may lack an update; updates it has were queued when they arrived. (An update
+        with deletions is sent again; the gateway stores it once.)"""
         assert self._observed is not None
         return pycrdt.get_update(update, self._observed[0].get_state()) != _NOTHING
 
@@ -170,7 +170,7 @@ class GatewayYStore(BaseYStore):
             self._sending = asyncio.get_running_loop().create_task(self._send())
 
     async def _send(self) -> None:
-        """Send what is queued, as one update as often as it takes."""
+        """Send the queued updates, merged into one update per request, until the queue is empty."""
         attempts = 0
         while self._queue:
             batch = list(self._queue)

@@ -1,4 +1,4 @@
-"""A file: THE way to read and write it. Every request and every room comes through here.
+"""The only read and write path for files. Every request and every room goes through this package.
 
 May import: pace, watch, wire, workers, yjs, storage.
 Names for others: `store.Files`, `reader.FileReader`, `history.Versions`, `documents.Documents`.

@@ -1,4 +1,4 @@
-"""Open documents within a byte budget: each admits updates to one file. Heavy work goes to a worker process."""
+"""The open documents within a memory budget. Each admits updates to one file; heavy work goes to a worker process."""
 
 import asyncio
 import functools
@@ -17,18 +17,18 @@ from gateway.yjs.updates import EMPTY_UPDATE, build_document
 from storage import AppendUpdate, Commit, Committed, Incarnation, Storage, StoredDocument, Version, new_incarnation
 
 _LIGHT_BYTES = 32 * 1024
-"""A stored document of at most so many bytes is built in one step."""
+"""A stored document of at most this many bytes is built in one step."""
 _LARGE_SHARE = 8
-"""A document is large that takes more than this share of the memory."""
+"""A document is large if it takes more than one part in this many of the memory."""
 _NO_STRUCTS = EMPTY_UPDATE[:1]
 
 
 class DocumentsExhausted(Exception):
-    """Open documents that wait for the disk take all the memory that documents may take."""
+    """Documents with writes in flight fill the memory budget for open documents."""
 
 
 class Documents:
-    """The open documents of all files. `due` names the files whose next snapshot is due, for maintenance to take."""
+    """The open documents of all files. `due` names the files of which maintenance should take a snapshot."""
 
     def __init__(
         self, storage: Storage, *, memory_limit: int, size_limit: int = 32 * 2**20, quotas: Quotas | None = None
@@ -40,17 +40,17 @@ class Documents:
         self._open: dict[tuple[str, str], OpenDocument] = {}
         self._opening: dict[tuple[str, str], asyncio.Task[OpenDocument]] = {}
         self._outdated: set[tuple[str, str]] = set()
-        """Files that changed while their document was being opened."""
+        """The files that changed while their document was being opened."""
         self._in_flight: dict[tuple[str, str], OpenDocument] = {}
-        """Closed documents of which updates are still in flight."""
+        """Closed documents that still have updates in flight."""
         self._memory = 0
         self._large: set[tuple[str, str]] = set()
-        """The open documents that take, or took, a large share of the memory."""
+        """The open documents that are, or were, large."""
         self._run = secrets.token_bytes(16)
-        """Drawn anew when the gateway starts: its database may be a copy that keeps the names of the incarnations."""
+        """Random for each run of the gateway, as the database may be a copy with the same incarnation names."""
         storage.listen(self._committed, self._missed)
         self.due: dict[tuple[str, str], Version | None] = {}
-        """The files of which a snapshot is to be taken, and at which version; None: the newest."""
+        """The files that are due for a snapshot, with the version to take it at; None: the newest."""
         self.due_event = asyncio.Event()
 
     @property
@@ -59,16 +59,16 @@ class Documents:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that open documents take, as estimated."""
+        """The estimated memory of all open documents, in bytes."""
         return self._memory
 
     def peek(self, project: str, path: str) -> OpenDocument | None:
-        """The file's document if it is open and holds nothing that is not durable."""
+        """Return the file's document if it is open and its whole content is durable."""
         document = self._open.get((project, path))
         return document if document is not None and not document.pending and not document.changing else None
 
     async def open(self, project: str, path: str) -> OpenDocument:
-        """The file's document, opened if need be; an empty one where there is no file.
+        """Return the file's document, opening it if necessary; an empty document if the file does not exist.
 
         Raises:
             DocumentsExhausted
@@ -79,7 +79,7 @@ class Documents:
             self._open[key] = self._open.pop(key)  # most recently used last
             return document
         opening = self._opening.get(key)
-        if opening is None or opening.done():  # one that is done may hold a document that was discarded since
+        if opening is None or opening.done():  # a finished task may hold a document that was discarded since
             opening = asyncio.create_task(self._load(project, path))
             self._opening[key] = opening
             opening.add_done_callback(lambda done: self._opened(key, done))
@@ -91,7 +91,7 @@ class Documents:
 
     async def _load(self, project: str, path: str) -> OpenDocument:
         key = (project, path)
-        client_of_request.set(None)  # of this task: others wait for the document, too
+        client_of_request.set(None)  # for this task only: other requests wait for the document, too
         while True:
             if (former := self._in_flight.get(key)) is not None:
                 await former.drain()
@@ -117,7 +117,7 @@ class Documents:
         return document
 
     async def _follow(self, project: str) -> None:
-        """Hear of what other gateways store in the project of an open document."""
+        """Subscribe to what other gateways store in the project of an open document."""
         if self._storage.shared:
             await self._storage.follow(project)
 
@@ -129,7 +129,7 @@ class Documents:
         stored = await self._storage.read_document(project, path)
         if stored is None:
             head = await self._storage.file_head(project, path)
-            if head is not None and not head.deleted:  # it came into being between the two reads
+            if head is not None and not head.deleted:  # the file was created between the two reads
                 return await self._read(project, path)
             incarnation = new_incarnation()
             return OpenDocument(project, path, head, incarnation, build_document([], self._client(incarnation)), 0)
@@ -153,20 +153,20 @@ class Documents:
         return document
 
     def _client(self, incarnation: Incarnation) -> int:
-        """The Yjs client that the gateway is when it edits this incarnation of a file itself.
+        """Return the Yjs client ID that the gateway uses for its own edits of this incarnation of a file.
 
-        Where a client writes a clock twice, replicas differ for ever. So names, such as a path, have no part in it:
-        they are the same when a database is set back, and in a copy of a file on another gateway. It is one for each
-        incarnation and run of the gateway: with one for each `PUT` the state vector would grow without end.
+        If a client ID uses a clock twice, replicas diverge for ever. So the ID does not depend on names such as the
+        path, which stay the same when a database is rolled back and in a copy of a file on another gateway. There is
+        one ID per incarnation and run of the gateway: with one per `PUT` the state vector would grow without bound.
         """
         digest = hashlib.blake2b(incarnation.encode(), digest_size=4, key=self._run).digest()
         return int.from_bytes(digest) or 1
 
     def _make_room(self, key: tuple[str, str], memory: int) -> None:
-        """Close documents, least recently used first, until `memory` more fits.
+        """Close documents, least recently used first, until `memory` more bytes fit.
 
-        Large documents and all others have half of the memory each, and close only their like: one that is large closes
-        at most the other large ones, and is opened also where it alone takes more than that.
+        Large and other documents have half of the memory each, and evict only their own kind. A large document is
+        opened even if it exceeds its half on its own, once all other large documents are closed.
         """
         large = self._is_large(memory)
         closing, fits = self._to_close(memory, large=large)
@@ -178,14 +178,14 @@ class Documents:
             self._large.add(key)
 
     def _make_room_after_growth(self) -> None:
-        """Close documents where others have grown beyond what was left; those stay, as they wait for the disk."""
+        """Close idle documents where others have grown over the budget; documents with writes in flight stay."""
         if self._memory > self._memory_limit // 2:
             for large in (True, False):
                 for key, document in self._to_close(0, large=large)[0]:
                     self._close(key, document)
 
     def _to_close(self, memory: int, *, large: bool) -> tuple[list[tuple[tuple[str, str], OpenDocument]], bool]:
-        """The documents to be closed so that `memory` more fits, and whether it does then, or nothing is left."""
+        """Return the documents to close for `memory` more bytes, and whether these fit then or no others are left."""
         taken = sum(self._open[each].memory for each in self._large)
         half = self._memory_limit // 2
         budget, taken = (half, taken) if large else (self._memory_limit - min(taken, half), self._memory - taken)
@@ -206,8 +206,8 @@ class Documents:
             self._large.add((document.project, document.path))
 
     def _require_small(self, edits: Sequence[tuple[OpenDocument, bytes]]) -> None:
-        """Raises DocumentTooLarge where an update makes a document larger than it may be. One that only deletes never
-        does."""
+        """Raise DocumentTooLarge if an update takes a document over the size limit. An update that only deletes is
+        always allowed."""
         for document, update in edits:
             if document.size + len(update) <= self._size_limit:
                 continue
@@ -221,18 +221,18 @@ class Documents:
     def queue_update(
         self, document: OpenDocument, update: bytes, author: str | None
     ) -> asyncio.Future[tuple[Committed, ...]]:
-        """Queue what `document` has just emitted as its next version.
+        """Queue the update that `document` has just emitted as its next version.
 
         Raises:
-            DocumentTooLarge, StorageError: at once or by the future. The document has been discarded then: it is ahead
-                of the log.
+            DocumentTooLarge, StorageError: immediately or through the future. The document has then been discarded, as
+                it is ahead of the log.
         """
         return self.queue_updates([(document, update)], author)
 
     def queue_updates(
         self, edits: Sequence[tuple[OpenDocument, bytes]], author: str | None
     ) -> asyncio.Future[tuple[Committed, ...]]:
-        """The same for several documents of one project, to be stored together or not at all."""
+        """Queue updates of several documents of one project, to be stored atomically; raises as `queue_update`."""
         try:
             self._require_small(edits)
             added = [
@@ -277,25 +277,25 @@ class Documents:
             self.due_event.set()
 
     def note_replay(self, stored: StoredDocument, project: str, path: str, size: int) -> None:
-        """Have a snapshot taken at an old version that was read, where too much of the log was replayed for it."""
+        """Request a snapshot at an old version if reading that version replayed too much of the log."""
         if is_snapshot_due(sum(map(len, stored.updates)), 2 * size) and (project, path) not in self.due:
             self.due[project, path] = stored.version
             self.due_event.set()
 
     def note_snapshot(self, project: str, path: str, log_size: int, size: int) -> None:
-        """Remember that a snapshot of `size` bytes was stored where the log had `log_size` bytes."""
+        """Note that a snapshot of `size` bytes was stored when the log had `log_size` bytes."""
         document = self._open.get((project, path))
         if document is not None:
             document.snapshot_log_size, document.snapshot_size = log_size, size
 
     def discard(self, document: OpenDocument) -> None:
-        """Close a document that is not, or may not be, what the log says. The next use builds it again."""
+        """Close a document that differs, or may differ, from the log. The next use rebuilds it."""
         key = (document.project, document.path)
         if self._open.get(key) is document:
             self._close(key, document)
 
     async def drain(self, project: str, path: str) -> None:
-        """Wait until what is being written to a file, or queued, is committed or has failed."""
+        """Wait until all writes to a file that are in progress or queued are committed or have failed."""
         document = self._open.get((project, path)) or self._in_flight.get((project, path))
         if document is not None:
             async with document.turn:
@@ -303,7 +303,7 @@ class Documents:
             await document.drain()
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
-        """A change that did not come through a file's document (a deletion, another server's) makes it outdated."""
+        """Update or close the documents of files that changed elsewhere, by a deletion or by another gateway."""
         for committed in batch:
             if not isinstance(committed, Committed):
                 continue
@@ -315,7 +315,7 @@ class Documents:
                 self._outdated.add(key)
 
     def _take_over(self, key: tuple[str, str], document: OpenDocument, committed: Committed) -> None:
-        """Keep a document up with what another gateway stored, where that is the next update, else close it."""
+        """Apply what another gateway stored if it is the document's next update, else close the document."""
         before = document.memory
         if committed.update is None or not document.take_over(committed.update, committed.head):
             self._close(key, document)
@@ -324,7 +324,7 @@ class Documents:
         self._note_size(document)
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:
-        """Close the documents of a batch that was not wholly heard of."""
+        """Close the documents of a batch of commits that was received only in part."""
         for committed in batch:
             if isinstance(committed, Committed):
                 key = (committed.project.name, committed.head.path)
@@ -334,7 +334,7 @@ class Documents:
                     self._outdated.add(key)
 
     def release(self, project: str, path: str) -> None:
-        """Close a file's document if nothing of it is queued: nobody is expected to write to it soon."""
+        """Close a file's document if it is idle, as no writes to it are expected soon."""
         document = self._open.get((project, path))
         if document is not None and not document.engaged:
             self.discard(document)
@@ -355,5 +355,5 @@ class Documents:
 
 
 def stored_rows(stored: StoredDocument) -> list[bytes]:
-    """The rows that make a stored document, oldest first."""
+    """Return the log rows that make up a stored document, oldest first, beginning with its snapshot if there is one."""
     return [*([stored.snapshot.body] if stored.snapshot else []), *stored.updates]

@@ -1,4 +1,4 @@
-"""What a file was: its versions, what changed between two of them, and the way back to one."""
+"""The history of a file: its versions, the difference between two of them, and restoring one."""
 
 import functools
 import re
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 _SCAN_ROWS = 1000
 _SCANS = 16
-"""How many rows of the log one page of grouped versions looks at: at most the product."""
+"""One page of grouped versions scans at most `_SCANS` times `_SCAN_ROWS` rows of the log."""
 
 _CELLS = 2**28
-"""How much is compared for one difference of two texts: about 30 ms."""
+"""The work limit for comparing two texts, about 30 ms."""
 _CONTEXT = 3
 _NOTHING = "/dev/null"
-"""What `diff -u` and `git diff` call the side on which there is no file."""
+"""The name that `diff -u` and `git diff` give to the side without a file."""
 _HEAVY_CHARACTERS = 20_000
-"""The longest texts that are compared here; longer ones go to a worker process."""
+"""Texts of at most this many characters are compared in the event loop, longer ones in a worker process."""
 
 
 class Versions:
@@ -41,7 +41,7 @@ class Versions:
         self._files = files
 
     async def list_versions(self, project: str, path: str, before: int | None, limit: int) -> History:
-        """A page of single versions, newest first. A deleted file has a history too.
+        """Return a page of single versions, newest first. A deleted file has a history too.
 
         Raises:
             ProjectNotFound, FileNotFound
@@ -51,7 +51,7 @@ class Versions:
         return History(entries, entries[-1].version if len(records) > limit else None)
 
     async def list_groups(self, project: str, path: str, before: int | None, limit: int, seconds: float) -> History:
-        """A page of runs: neighbouring versions of one author, each within `seconds` of the one before it.
+        """Return a page of groups: consecutive versions by one author, each within `seconds` of the version before it.
 
         Raises:
             ProjectNotFound, FileNotFound
@@ -80,24 +80,24 @@ class Versions:
         raise FileNotFound(path)
 
     async def unified_diff(self, project: str, path: str, older: int, newer: int, root: str) -> str:
-        """What changed in the text of a root between two versions, as `diff -u` writes it."""
+        """Return the difference of the text of a root between two versions, in the format of `diff -u`."""
         texts = await self._texts(project, path, older, newer, root)
         return await _compare(_unified, texts, (_name(path, older), _name(path, newer)))
 
     async def news_of(self, project: str, path: str, older: int, newer: int, root: str) -> str:
-        """The same for somebody who knows the older version: before a file was there, and after its deletion, it has no
-        text, and its name is `/dev/null`.
+        """Return the unified diff for a client that has the older version. At a version where the file does not exist,
+        its text is empty and its name is `/dev/null`.
 
         Raises:
-            NotAText: the newer version has no such root, and has others.
+            NotAText: the newer version has other roots, but not this one.
         """
         old, old_name = await self._text_or_nothing(project, path, older, root, absent=True)
         new, new_name = await self._text_or_nothing(project, path, newer, root, absent=False)
         return await _compare(_unified, (old, new), (old_name, new_name))
 
     async def authors(self, project: str, path: str, older: int, newer: int) -> list[str]:
-        """Who wrote the versions after `older`, up to `newer`, in the order of their first version; of the newest
-        1,000 of these at most."""
+        """Return the authors of the versions after `older` up to `newer`, ordered by their first version. At most the
+        newest 1,000 of these versions are read."""
         records = await self._read(project, path, newer + 1, min(newer - older, _SCAN_ROWS))
         authors = (record.author for record in reversed(records) if record.version > older)
         return list(dict.fromkeys(author for author in authors if author is not None))
@@ -105,7 +105,7 @@ class Versions:
     async def _text_or_nothing(
         self, project: str, path: str, version: int, root: str, *, absent: bool
     ) -> tuple[str, str]:
-        """The text of a version and how a difference calls it."""
+        """Return the text of a version and its name in a diff."""
         if version == 0:
             return "", _NOTHING
         try:
@@ -114,7 +114,7 @@ class Versions:
             return "", _NOTHING
 
     async def text_difference(self, project: str, path: str, older: int, newer: int, root: str) -> TextDifference:
-        """The same as ranges."""
+        """Return the difference of the text of a root between two versions as a list of edits of ranges."""
         texts = await self._texts(project, path, older, newer, root)
         edits = await _compare(_ranges, texts, ("", ""))
         return TextDifference(older, newer, edits)
@@ -135,7 +135,7 @@ class Versions:
     async def restore(
         self, project: str, path: str, version: int, preconditions: Preconditions, author: str | None
     ) -> Written:
-        """Make the content of a file what it was at a version, as a new edit; a deleted file comes back with it."""
+        """Restore the content of a file at a version by a new edit. This also restores a deleted file."""
         content = await self._files.read_at(project, path, version)
         return await self._files.restore(project, path, content.update, preconditions, author)
 
@@ -192,7 +192,7 @@ def _unified(older: str, newer: str, older_name: str, newer_name: str) -> str:
 
 
 def _hunks(found: Sequence[Difference]) -> Iterator[list[Difference]]:
-    """Differences whose context meets, together."""
+    """Group the differences whose context lines meet or overlap."""
     hunk = [found[0]]
     for each in found[1:]:
         if each.old_start - hunk[-1].old_end > 2 * _CONTEXT:
@@ -203,7 +203,7 @@ def _hunks(found: Sequence[Difference]) -> Iterator[list[Difference]]:
 
 
 def _range(start: int, end: int) -> str:
-    """Lines as `diff -u` counts them: from 1, and an empty range by the line before it."""
+    """Return a line range as `diff -u` writes it: counted from 1, an empty range by the line before it."""
     count = end - start
     if count == 1:
         return f"{start + 1}"
@@ -211,7 +211,7 @@ def _range(start: int, end: int) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """As `diff` sees them: a line ends with a line feed, and with nothing else."""
+    """Split a text into lines as `diff` does: only a line feed ends a line."""
     return [line for line in re.split(r"(?<=\n)", text) if line]
 
 

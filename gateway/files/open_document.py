@@ -1,4 +1,4 @@
-"""One open document: admits updates to a file, ahead of the log by what is queued to be written."""
+"""One open document, which admits updates to a file and is ahead of the log by the updates that are queued."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,38 +21,38 @@ _MEMORY_PER_BYTE = 10
 _MEMORY_PER_DOCUMENT = 4096
 
 _LIGHT_WORK = 4096
-"""How much of an update is admitted in one step: about 5 ms, in a document that is not large."""
+"""The most work for which an update is admitted in one step: about 5 ms, in a document that is not large."""
 _LEAST_WORK = 16
 _SLICE_WORK = 16 * 1024
-"""How much of a prepared update is taken in in one step: about 5 ms."""
+"""How much of a prepared update is applied in one step: about 5 ms."""
 _MOVES = 40_000_000
-"""yrs moves all structs of a client behind one that it parts: so many are moved in about 10 ms."""
+"""When yrs splits a struct, it moves all later structs of that client: this many moves take about 10 ms."""
 _BYTES_PER_STRUCT = 6
 _LIGHT_BYTES = 128 * 1024
-"""How large a document and a text may be together where the text is put in one step."""
+"""The most bytes of a document and a new text together for which the text is edited in one step."""
 _SMALL_BYTES = _BYTES_PER_STRUCT * _MOVES // _LIGHT_WORK - _BYTES_PER_STRUCT
 _LIGHT_WALKED = 16 * 1024
-"""How large a document may be of which all structs are walked through in one step."""
+"""The most bytes of a document of which all structs are walked in one step."""
 _LIGHT_STEPS = 1_000_000
-"""How many pieces of a text yrs may walk over for that: about 5 ms."""
+"""How many pieces of a text yrs may walk over in one text edit: about 5 ms."""
 _LIGHT_RESTORED = 8 * 1024
-"""How large two documents may be together of which one becomes the other in one step."""
+"""The most bytes of the present and the old document together for which a restore is done in one step."""
 
 _SNAPSHOT_TAIL = 32 * 1024
-"""A snapshot is due when the updates after the last one hold this many bytes and half of its own. So the snapshots of a
-file take at most three times the bytes of its log (four with those of old versions that are read), and a cold open
-replays at most half of a document more: to replay some bytes of log takes about as long as to load as many of it."""
+"""A snapshot is due when the updates since the last snapshot have this many bytes and half the bytes of that snapshot.
+So the snapshots of a file take at most three times the bytes of its log (four with the snapshots at old versions that
+are read), and a cold open replays at most half a document more: replaying log takes as long per byte as loading."""
 
 
 def is_snapshot_due(tail: int, snapshot_size: int) -> bool:
-    """Whether so many bytes of log after a snapshot of so many bytes are enough for the next one."""
+    """Return whether `tail` bytes of log after a snapshot of `snapshot_size` bytes make the next snapshot due."""
     return tail >= max(_SNAPSHOT_TAIL, snapshot_size // 2)
 
 
 class OpenDocument:
-    """One file in memory, ahead of the log by what is queued to be written.
+    """One file in memory, ahead of the log by the updates that are queued.
 
-    Every method that is not a coroutine is one step: what it decides holds until the caller awaits something.
+    Every method that is not a coroutine is one step: its result stays valid until the caller awaits something.
     """
 
     def __init__(
@@ -71,37 +71,37 @@ class OpenDocument:
         self.head = head
         """The newest durable state."""
         self.incarnation = incarnation
-        """The incarnation of the file; where there is no file, the one that begins with the first update."""
+        """The incarnation of the file; if the file does not exist, the incarnation that the first update will begin."""
         self.version = Version(0) if head is None else head.version
         """The version that the next update builds on: ahead of `head` while updates are queued."""
         self.snapshot_log_size = 0
         self.snapshot_size = 0
         self.size = size
-        """Bytes of the encoded document, about."""
+        """The approximate size of the encoded document in bytes."""
         self.usable = True
         self.turn = asyncio.Lock()
-        """Held by whoever is writing: writes are made in the order in which they come."""
+        """Held during a write: writes are made in the order in which they arrive."""
         self.changing = False
-        """Whether it holds a part of an update, and is about to hold the rest."""
+        """Whether the document holds only a part of an update that is still being applied."""
         self.line = Line()
-        """What is queued of this opening of the file: each update builds on the one before it."""
+        """The line of updates queued since the document was opened: each builds on the update before it."""
         self._document = LiveDocument(document, halves, levels)
         self._pending: asyncio.Future[tuple[Committed, ...]] | None = None
         self._queued = 0
 
     @property
     def pending(self) -> bool:
-        """Whether updates of it are queued, not yet durable."""
+        """Whether updates of the document are queued and not yet durable."""
         return self._queued > 0
 
     @property
     def engaged(self) -> bool:
-        """Whether somebody is writing to it, or updates of it are queued."""
+        """Whether a write to the document is in progress or its updates are queued."""
         return self._queued > 0 or self.turn.locked()
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that the document takes, as estimated."""
+        """The estimated memory of the document in bytes."""
         return _MEMORY_PER_DOCUMENT + _MEMORY_PER_BYTE * self.size
 
     @property
@@ -112,40 +112,40 @@ class OpenDocument:
 
     @property
     def light_work(self) -> int:
-        """How much an update may be that is admitted in one step, as `scan` counts it."""
+        """The most work, as counted by `scan`, for which an update is admitted in one step."""
         if self.size < _SMALL_BYTES:
             return _LIGHT_WORK
         return max(_LEAST_WORK, min(_LIGHT_WORK, _MOVES // self._most_pieces))
 
     @property
     def slice_work(self) -> tuple[int, int]:
-        """How much of an update is taken in in one step, and how much of that it is to part a struct."""
+        """How much of an update is applied in one step, and how much of that budget splitting a struct costs."""
         return _SLICE_WORK, self._most_pieces * _SLICE_WORK // _MOVES
 
     @property
     def _most_pieces(self) -> int:
-        """How many structs the document holds at most, about."""
+        """The approximate upper bound of the number of structs in the document."""
         return 1 + self.size // _BYTES_PER_STRUCT
 
     @property
     def basis(self) -> Basis:
-        """What there is to know of the document before it takes something in."""
+        """The facts about the document that are needed to prepare an update elsewhere."""
         return Basis(self._document.state_vector(), self._document.halves, self.slice_work)
 
     def prepare(self, update: bytes, *, stored: bool = False) -> Prepared:
-        """Look at a client's update: what of it the document can take in.
+        """Examine a client's update and find out which part of it the document can apply.
 
         Args:
-            stored: the update is in the stored form already.
+            stored: whether the update is already in the stored form.
 
         Raises:
             InvalidUpdate
-            TooMuch: it is too much to be looked at in one step.
+            TooMuch: the update is too large to be examined in one step.
         """
         return self._document.prepare(update, stored=stored, most=self.light_work)
 
     def prepare_together(self, updates: Sequence[bytes]) -> Prepared:
-        """The same of several updates as one.
+        """Prepare several updates as one.
 
         Raises:
             Refused, InvalidUpdate, TooMuch
@@ -153,7 +153,7 @@ class OpenDocument:
         return self._document.prepare_together(updates, most=self.light_work)
 
     def admit(self, update: bytes, *, stored: bool = False) -> Admitted:
-        """Prepare an update and take it in, in one step.
+        """Prepare and apply an update in one step.
 
         Raises:
             As `prepare` and `take_in_now`.
@@ -167,13 +167,14 @@ class OpenDocument:
 
         Raises:
             InvalidUpdate, Gap
-            TooMuch: it is too much for one step. The document is as it was.
+            TooMuch: the update is too large for one step. The document is unchanged.
         """
         return self._document.take_in(prepared, walk=self.size <= _LIGHT_WALKED)
 
     def take_over(self, row: bytes, head: FileHead) -> bool:
-        """Apply the next row of the file's log, which another gateway stored; False where that cannot be done in one
-        step. The document must be discarded then.
+        """Apply the next row of the file's log, which another gateway stored.
+
+        Returns False if this cannot be done in one step; the document must then be discarded.
         """
         if self.engaged or self.head is None or names_pairs(row):
             return False
@@ -189,10 +190,10 @@ class OpenDocument:
         return True
 
     async def take_in(self, prepared: Prepared) -> Admitted:
-        """The same with turns of the event loop between the parts of the update. Nobody else may write meanwhile.
+        """Apply a prepared update in parts and yield to the event loop between them. No other write may run meanwhile.
 
-        The document must be as it was when the update was prepared. Where `changing` is set after an error, and after
-        an InvalidUpdate, the document must be discarded.
+        The document must be unchanged since the update was prepared. After an InvalidUpdate, and whenever an error
+        leaves `changing` set, the document must be discarded.
 
         Raises:
             InvalidUpdate, Gap
@@ -217,24 +218,24 @@ class OpenDocument:
         return document.taken_in(prepared, row, former)
 
     def edit_text(self, root: str, revision: Revision, *, make: bool = True) -> bytes | None:
-        """Revise the text of a root; returns the update, None where nothing changes.
+        """Revise the text of a root and return the update, or None if nothing changes.
 
         Raises:
-            RootIsNotText, EditNotApplicable: the document is as it was.
-            TooMuch: it is too much for one step. The document is as it was.
+            RootIsNotText, EditNotApplicable: the document is unchanged.
+            TooMuch: the edit is too large for one step. The document is unchanged.
         """
         if self.size + revision.size > _LIGHT_BYTES:
             raise TooMuch
         return self._document.edit_text(root, revision, make=make, encoded_size=self.size, most_steps=_LIGHT_STEPS)
 
     def restore(self, old: bytes) -> bytes | None:
-        """Make the content what it is in the whole document `old`, which is in the stored form.
+        """Restore the content of the whole document `old`, which is in the stored form.
 
-        Returns the row of the log, None where nothing changes.
+        Returns the row for the log, or None if nothing changes.
 
         Raises:
-            roots.NestedTooDeeply: the document is as it was.
-            TooMuch: it is too much for one step. The document is as it was.
+            roots.NestedTooDeeply: the document is unchanged.
+            TooMuch: the restore is too large for one step. The document is unchanged.
         """
         if self.size + len(old) > _LIGHT_RESTORED:
             raise TooMuch
@@ -246,15 +247,15 @@ class OpenDocument:
 
     @property
     def client_id(self) -> int:
-        """The Yjs client that the gateway is when it edits the document itself."""
+        """The Yjs client ID that the gateway uses for its own edits of the document."""
         return self._document.client_id
 
     def encode(self, state_vector: bytes | None = None) -> bytes:
-        """The whole document as an update, or what a replica with `state_vector` lacks."""
+        """Encode the whole document as an update, or only what a replica with `state_vector` is missing."""
         return self._document.encode(state_vector)
 
     def measure(self, update: bytes) -> int:
-        """The bytes of the encoded document, which holds `update` already but does not count it yet."""
+        """Return the encoded size of the document, which contains `update` but does not count it in `size` yet."""
         size = len(self.encode())
         self.size = max(0, size - len(update))
         return size
@@ -267,12 +268,12 @@ class OpenDocument:
         self._pending = future
 
     def committed(self, head: FileHead | None) -> None:
-        """Note that the oldest queued update is durable, as `head`, or failed."""
+        """Note that the oldest queued update became durable as `head`, or failed (None)."""
         self._queued -= 1
         self.head = head or self.head
 
     async def drain(self) -> None:
-        """Wait until nothing that is queued now is in flight. Does not raise for a write that failed."""
+        """Wait until no update that is queued now is in flight. Does not raise if a write fails."""
         if self._pending is not None:
             await asyncio.wait([self._pending])
 
@@ -282,7 +283,7 @@ class OpenDocument:
 
 
 async def build_in_turns(slices: Sequence[bytes], client_id: int) -> Document:
-    """A document of updates, with a turn of the event loop between them."""
+    """Build a document from updates, yielding to the event loop between them."""
     document = build_document([], client_id)
     async for each in with_turns(slices, 1):
         run_yrs(lambda update=each: document.apply_update(update))  # type: ignore[misc]

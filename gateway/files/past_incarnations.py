@@ -1,8 +1,8 @@
-"""What a client brings of an incarnation of a file that has ended. Merged into the present one, it would double what
-both hold.
+"""Detection of updates and replicas that belong to a past incarnation of a file. Merged into the present incarnation,
+they would duplicate the content that both have.
 
-HTTP clients name the incarnation that they mean (`X-Incarnation`). Stock providers have no word for it: but what they
-hold has the Yjs clients and clocks of its incarnation, and the log still tells the last ones of every incarnation.
+HTTP clients name the incarnation that they mean (`X-Incarnation`). Stock Yjs providers cannot, but their content has
+the Yjs clients and clocks of its incarnation, and the log still has the last clocks of every incarnation.
 """
 
 from collections import OrderedDict
@@ -20,15 +20,15 @@ from gateway.yjs.updates import build_document
 from storage import FileHead, Storage
 
 _LIVES = 16
-"""So many incarnations before the present one are known, the newest."""
+"""The number of incarnations before the present one that are considered."""
 _CLIENTS = 200_000
-"""Of how many Yjs clients of past incarnations the clocks are kept in memory."""
+"""The most Yjs clients of past incarnations whose clocks are kept in memory."""
 _MOST_READ = 100_000
-"""The state vector of a replica is read for this if it names at most so many clients: it takes a moment of the loop."""
+"""Larger state vectors (by number of clients) are not checked, since reading one blocks the event loop."""
 
 
 class Clocks(NamedTuple):
-    """A range of what one Yjs client wrote."""
+    """A range of clocks of one Yjs client."""
 
     client: int
     start: int
@@ -36,31 +36,31 @@ class Clocks(NamedTuple):
 
 
 def has_past(head: FileHead | None) -> bool:
-    """Whether a file has had an incarnation before the one that it has, or that it may begin."""
+    """Return whether a file had an incarnation before its present one or, if it is deleted, before its next one."""
     return head is not None and (head.deleted or head.born_version > 1)
 
 
 class PastIncarnations:
-    """Knows the past incarnations of files, as far as somebody has asked for them."""
+    """A bounded cache of the past incarnations of files, filled on demand."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._known: OrderedDict[tuple[str, str], tuple[str, Mapping[int, int]]] = OrderedDict()
-        """By file its state that this holds for, and the clock after the last struct of each past client."""
+        """By file: the state for which the entry is valid, and the clock after the last struct of each past client."""
         self._size = 0
 
     async def hold_any(self, document: OpenDocument, update: bytes) -> bool:
-        """Whether an update holds, or deletes, what is of a past incarnation and not of the present one."""
+        """Return whether an update contains or deletes structs of a past incarnation that the present one lacks."""
         if not has_past(document.head):
             return False
         try:
             ranges = await in_worker(_clocks_of_update, [update], units=LIGHT_UNITS)
         except MalformedUpdate:
-            return False  # who admits it will say what is wrong
+            return False  # admitting the update will report the error
         return await self._meet(document, ranges)
 
     async def hold_any_of_vector(self, document: OpenDocument, state_vector: bytes) -> bool:
-        """The same of a replica with a state vector."""
+        """Return whether a replica with this state vector has past structs that the present incarnation lacks."""
         if not has_past(document.head) or Reader(state_vector).unsigned() > _MOST_READ:
             return False
         return await self._meet(document, [Clocks(*each) for each in _from_zero(read_state_vector(state_vector))])
@@ -112,7 +112,7 @@ class PastIncarnations:
 
 
 def _state(head: FileHead) -> str:
-    """What the past incarnations of a file stay the same for."""
+    """Return a key that changes whenever the set of past incarnations of a file does."""
     return f"{head.incarnation}.{head.deleted}"
 
 

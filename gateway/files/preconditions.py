@@ -1,4 +1,4 @@
-"""What a write demands of the file before it (RFC 9110 §13). Pure."""
+"""The preconditions of a write (RFC 9110 §13). Pure."""
 
 from msgspec import Struct
 
@@ -9,25 +9,25 @@ from storage import FileHead
 
 
 class Preconditions(Struct, frozen=True):
-    """What a write demands of the file before it."""
+    """The conditions on the state of a file under which a write is made."""
 
     if_match: EntityTags | None = None
     if_none_match: EntityTags | None = None
     if_unmodified_since: int | None = None
-    """In seconds since 1970. Counts where `if_match` is None (RFC 9110 §13.2.2)."""
+    """In seconds since 1970. Evaluated only if `if_match` is None (RFC 9110 §13.2.2)."""
     incarnation: str | None = None
     tombstone: int | None = None
-    """The version of the tombstone on which a new incarnation of the file may begin; 0: on none."""
+    """The version of the tombstone on which a new incarnation of the file may begin; 0: on no tombstone."""
 
     def may_still_fail(self, head: FileHead | None) -> bool:
-        """Whether what fits `head` may not fit a version after it: an incarnation goes on, a tag does not."""
+        """Return whether preconditions that hold for `head` may fail for a later version, as those on tags do."""
         if self is UNCONDITIONAL:
             return False
         life_alone = self.if_match is None and self.if_none_match is None and self.if_unmodified_since is None
         return self != UNCONDITIONAL and not (life_alone and head is not None and not head.deleted)
 
     def check(self, path: str, head: FileHead | None) -> None:
-        """Raises FileDeleted if another incarnation of the file is meant, PreconditionFailed if a tag does not fit."""
+        """Raise FileDeleted if another incarnation of the file is meant, PreconditionFailed if a tag or date fails."""
         if self is UNCONDITIONAL:
             return
         live = head if head is not None and not head.deleted else None
@@ -46,7 +46,7 @@ class Preconditions(Struct, frozen=True):
             raise PreconditionFailed(f"{path!r} is there already, at version {live.version}", file_headers(live))
 
     def _is_refused(self, live: FileHead | None, state: str | None) -> bool:
-        """Whether the file is not as the writer knows it: a date counts only where no tag is named."""
+        """Return whether the file changed since the writer read it: a date is evaluated only without a tag."""
         if self.if_match is not None:
             return not self.if_match.match_state(state)
         since = self.if_unmodified_since
@@ -54,4 +54,4 @@ class Preconditions(Struct, frozen=True):
 
 
 UNCONDITIONAL = Preconditions()
-"""Nothing is demanded."""
+"""No preconditions."""

@@ -1,4 +1,4 @@
-"""How much a project may hold: files, and bytes of what is stored of them (GATEWAY_PROJECT_FILES, _BYTES)."""
+"""Quotas of a project: the number of its files and their stored bytes (GATEWAY_PROJECT_FILES, _BYTES)."""
 
 import asyncio
 from collections.abc import Iterable
@@ -10,18 +10,18 @@ _PROJECTS = 1000
 
 
 class _Holding:
-    """What a project holds: the stored bytes of each of its files."""
+    """The usage of a project: the stored bytes of each of its files."""
 
     def __init__(self) -> None:
         self.files: dict[str, int] = {}
         self.bytes = 0
         self.heard: set[str] | None = None
-        """The files that were heard of, while the others are read."""
+        """The files with commits since the read of all files began; None when no read is in progress."""
         self.read = asyncio.Event()
-        """All are known."""
+        """Set when all files have been read."""
 
     def put(self, path: str, size: int | None) -> None:
-        """A file has so many bytes now; None: it was deleted."""
+        """Set the stored bytes of a file; None: the file was deleted."""
         if self.heard is not None:
             self.heard.add(path)
         self.bytes -= self.files.pop(path, 0)
@@ -31,12 +31,12 @@ class _Holding:
 
 
 class Quotas:
-    """Knows what the projects hold that somebody writes to, as far as a limit is set.
+    """Tracks the usage of the projects that are written to, if a limit is set.
 
-    Two writes at the same moment may pass a limit by one of them: what is not stored yet is not counted.
+    Two concurrent writes may exceed a limit by one of them, since updates in flight are not counted.
 
     Args:
-        files, bytes_: 0: no limit.
+        files, bytes_: the limits of a project; 0: no limit.
     """
 
     def __init__(self, storage: Storage, *, files: int, bytes_: int) -> None:
@@ -48,7 +48,7 @@ class Quotas:
             storage.listen(self._committed, self._missed)
 
     async def look(self, project: str) -> None:
-        """Learn what a project holds, before something is added to it."""
+        """Read the usage of a project before something is added to it."""
         if not (self._files or self._bytes):
             return
         known = self._known.get(project)
@@ -57,7 +57,7 @@ class Quotas:
             return
         while len(self._known) >= _PROJECTS:
             del self._known[next(iter(self._known))]
-        holding = self._known[project] = _Holding()  # known before it is read: what is committed meanwhile is heard of
+        holding = self._known[project] = _Holding()  # registered before the read, to count concurrent commits
         heard = holding.heard = set()
         try:
             async for head in self._storage.files(project):
@@ -72,7 +72,7 @@ class Quotas:
             holding.read.set()
 
     def require(self, project: str, additions: Iterable[tuple[str, int]]) -> None:
-        """Raises QuotaExceeded where files (by path, with the bytes that are added to each) do not fit any more."""
+        """Raise QuotaExceeded if additions (paths with the bytes added to each) exceed a quota of the project."""
         holding = self._known.get(project)
         if holding is None:
             return

@@ -1,4 +1,4 @@
-"""Reading a file: whole, what was added, what is lacking, as it was, as text."""
+"""Reading a file: the whole document, increments, missing structs, past versions, text."""
 
 import asyncio
 import functools
@@ -32,9 +32,9 @@ from gateway.yjs.updates import InvalidUpdate, build_update, diff_update, merge,
 from storage import FileHead, Storage, StoredDocument
 
 _INCREMENT_BYTES = 128 * 1024
-"""An increment of at most this many bytes is served without a look at how large the whole document is."""
+"""An increment of at most this many bytes is served without comparing it with the size of the whole document."""
 _CLIENTS = 100_000
-"""How many clients a state vector may name beside those that the document has."""
+"""How many more clients a state vector may name than the document has."""
 
 
 class Content(Struct, frozen=True, gc=False):
@@ -51,7 +51,7 @@ class Content(Struct, frozen=True, gc=False):
 class FileReader:
     """Reads the files of all projects.
 
-    Every method raises the problems (`gateway.wire.problems`) that a client is to be told, and StorageError.
+    Every method raises the problems (`gateway.wire.problems`) that are sent to the client, and StorageError.
     """
 
     def __init__(self, storage: Storage, documents: Documents, hub: Hub) -> None:
@@ -60,17 +60,17 @@ class FileReader:
         self._hub = hub
 
     async def heads(self, project: str, paths: list[str]) -> dict[str, FileHead]:
-        """The newest states of those of `paths` that ever existed."""
+        """Return the newest heads of those of `paths` that ever existed."""
         watched = await self._hub.project(project)
         return {} if watched is None else await self._hub.files(watched, project, paths)
 
     async def head(self, project: str, path: str, at_least: int = 0, tags: EntityTags | None = None) -> FileHead:
-        """The newest state of a file that exists.
+        """Return the newest head of a file that exists.
 
         Args:
-            at_least: a version that the client has. It may have read what is durable and not yet heard of here, or have
-                it from another gateway.
-            tags: what else it has of the file.
+            at_least: a version that the client has. The client may have read it from another gateway, or here before
+                this gateway was notified of it.
+            tags: the entity tags that the client has of the file.
         """
         watched = await self._hub.require(project)
         head = await self._hub.file(watched, project, path)
@@ -84,7 +84,7 @@ class FileReader:
         return await self._require_live(project, path, head)
 
     async def read_whole(self, project: str, path: str) -> Content:
-        """The whole document."""
+        """Return the whole document."""
         head = await self.head(project, path)
         document = self._documents.peek(project, path)
         if document is not None and document.head == head:
@@ -96,11 +96,11 @@ class FileReader:
         return await self._build(stored)
 
     async def read_at(self, project: str, path: str, version: int) -> Content:
-        """The whole document as it was at a version of any of its incarnations, also of one that is over."""
+        """Return the whole document at a version of any incarnation of the file, also of a past one."""
         return await self.build_past(project, path, await self.stored_at(project, path, version))
 
     async def stored_at(self, project: str, path: str, version: int) -> StoredDocument:
-        """What builds that document."""
+        """Return the stored rows that build the document at a version, for `build_past`."""
         stored = await self._storage.read_document(project, path, at_version=version)
         if stored is not None:
             return stored
@@ -113,14 +113,14 @@ class FileReader:
         raise VersionNotFound(f"{path!r} has the versions {oldest} to {head.version}, not {version}")
 
     async def build_past(self, project: str, path: str, stored: StoredDocument) -> Content:
-        """A document as it was, of what builds it."""
+        """Build the document at a past version from its stored rows."""
         content = await self._build(stored)
         if stored.version < stored.head.version:
             self._documents.note_replay(stored, project, path, len(content.update))
         return content
 
     async def read_since(self, project: str, path: str, version: int) -> Content:
-        """What the versions after `version` added; the whole document where that is not to be had or is smaller."""
+        """Return the increments after `version`; the whole document if they are not available or it is smaller."""
         head = await self.head(project, path, version)
         if version > head.version:
             raise VersionAhead(path, version, head.version)
@@ -134,7 +134,7 @@ class FileReader:
         return _content(increment.head, await in_worker(merge, updates_of(increment.updates)), version)
 
     async def read_lacking(self, project: str, path: str, state_vector: bytes) -> Content:
-        """Exactly what a replica with `state_vector` lacks."""
+        """Return exactly what a replica with `state_vector` is missing."""
         head = await self.head(project, path)
         document = self._documents.peek(project, path)
         try:
@@ -150,20 +150,20 @@ class FileReader:
         return Content(update, whole.incarnation, whole.version, whole.last_modified)
 
     async def wire_update(self, content: Content) -> bytes:
-        """The update of a content, as clients are to have it."""
+        """Return the update of a content in the form that is sent to clients."""
         if MARK not in content.update:
             return content.update
         return await in_worker(_to_wire, [content.update], units=LIGHT_UNITS)
 
     async def text_of(self, content: Content, root: str) -> str:
-        """The text of a root of a whole document."""
+        """Return the text of a root of a whole document."""
         try:
             return await in_worker(functools.partial(_read_text, root=root), [content.update])
         except RootIsNotText as error:
             raise NotAText(str(error), error.roots) from None
 
     async def roots_of(self, content: Content) -> dict[str, Any]:
-        """All roots of a whole document, as plain values for JSON."""
+        """Return all roots of a whole document as plain JSON values."""
         try:
             return await in_worker(_read_roots, [content.update], units=LIGHT_UNITS)
         except roots.NestedTooDeeply as error:
@@ -192,10 +192,10 @@ class FileReader:
 
 
 def _require_few(state_vector: bytes, known: Callable[[], bytes]) -> None:
-    """Raises InvalidStateVector where a state vector names many more clients than the document has.
+    """Raise InvalidStateVector if a state vector names many more clients than the document has.
 
     Args:
-        known: the document, or its state vector: both begin with the number of its clients.
+        known: returns the document or its state vector: both begin with the number of its clients.
     """
     named = Reader(state_vector).unsigned()
     if named > _CLIENTS and named > (most := _CLIENTS + Reader(known()).unsigned()):
@@ -226,7 +226,7 @@ def _diff(parts: Sequence[bytes], state_vector: bytes) -> bytes:
 
 
 async def _merge_in_turns(updates: Sequence[bytes]) -> bytes:
-    """`merge`, with a turn for everybody else between the groups."""
+    """Merge updates as `merge` does, yielding to the event loop between groups of 1,024."""
     level = list(updates)
     while len(level) > 1024:
         level = [group for start in range(0, len(level), 1024) for group in merge_groups(level[start : start + 1024])]

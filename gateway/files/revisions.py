@@ -1,4 +1,4 @@
-"""How a text is to be revised, out of the body of a request."""
+"""Text revisions parsed from the body of a request."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from gateway.yjs.revisions import Replacements
 
 
 def replacements(edits: Sequence[RequestedEdit]) -> Replacements:
-    """The revision that makes all of some edits.
+    """Return the revision that applies all edits of a request.
 
     Raises:
         InvalidBody

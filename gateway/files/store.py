@@ -1,4 +1,4 @@
-"""THE way to read and write a file. PATCH, PUT and every other door come through here."""
+"""The only read and write path for files, used by PATCH, PUT and every other entry point."""
 
 import asyncio
 import base64
@@ -56,29 +56,29 @@ from storage import (
 )
 
 _ATTEMPTS = 32
-"""How often a write is tried anew when another one came first."""
+"""How often a write is attempted when other writes are committed first."""
 _CATCH_UPS = 3
-"""How often it is tried anew where it builds on something that another gateway may have."""
+"""How often a write is retried if it builds on changes that another gateway may have stored."""
 _LIGHT_BASE = 64 * 1024
-"""How large an older version and its revision may be together where the edits are found in one step."""
+"""The most bytes of an older version and its revision together for which the edits are found in one step."""
 
 
 class Written(Struct, frozen=True, gc=False):
-    """What a write came to: the file's state after it."""
+    """The result of a write: the state of the file after it."""
 
     head: FileHead
     epoch: str
     changed: bool
     created: bool = False
     state_vector: bytes | None = None
-    """What the gateway has now, where a part of the update was left out: that part builds on something missing."""
+    """The gateway's state vector if a part of the update was left out because its predecessors are missing."""
     merged: bool = False
-    """Whether the file had moved on from the version that the write means."""
+    """Whether the file had changed since the base version of the write."""
     update: bytes | None = None
-    """What was stored, as the log has it."""
+    """The stored update, as in the log."""
 
     def receipt(self) -> Receipt:
-        """As it stands on the wire."""
+        """Return the receipt that is sent to the client."""
         head = self.head
         cursor = str(Cursor(self.epoch, head.sequence))
         receipt = Receipt(head.path, head.version, rfc3339(head.last_modified), cursor, self.changed)
@@ -91,24 +91,24 @@ class Written(Struct, frozen=True, gc=False):
 
 
 class WrittenTogether(Struct, frozen=True, gc=False):
-    """What became of several updates of one file."""
+    """The result of merging several updates into one file."""
 
     refused: tuple[int, Problem] | None = None
-    """The place of one that is refused, and why: nothing was written then."""
+    """The index of an update that was refused, and the reason. Nothing was written then."""
     lacking: tuple[int, ...] = ()
-    """The places of those of which a part was left out: that part builds on something missing."""
+    """The indexes of the updates of which a part was left out because its predecessors are missing."""
     version: int | None = None
-    """The version that was made; None: nothing of them was new."""
+    """The new version; None: no update added anything."""
 
 
 class _Again(Exception):
-    """The edit must be made anew, on a document that is built again."""
+    """The edit must be repeated on a reopened document."""
 
 
 class Files(FileReader):
     """Reads and writes the files of all projects.
 
-    Every method raises the problems (`gateway.wire.problems`) that a client is to be told, and StorageError.
+    Every method raises the problems (`gateway.wire.problems`) that are sent to the client, and StorageError.
     """
 
     def __init__(self, storage: Storage, documents: Documents, hub: Hub) -> None:
@@ -118,7 +118,7 @@ class Files(FileReader):
     async def append(
         self, project: str, path: str, update: bytes, preconditions: Preconditions, author: str | None = None
     ) -> Written:
-        """Merge a client's update into a file, creating it if need be."""
+        """Merge a client's update into a file, creating the file if necessary."""
 
         state_vector: bytes | None = None
 
@@ -141,7 +141,7 @@ class Files(FileReader):
     async def append_together(
         self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions, author: str | None
     ) -> WrittenTogether:
-        """Merge many updates into a file as one version, each as far as the file has what the update builds on."""
+        """Merge several updates into a file as one version, leaving out parts whose predecessors are missing."""
         together = True
         lacking: Sequence[int] = ()
 
@@ -170,7 +170,7 @@ class Files(FileReader):
         except Refused as refusal:
             return WrittenTogether(refused=(refusal.index, InvalidUpdateBody(refusal.reason)))
         except Gap:
-            return WrittenTogether(lacking=tuple(lacking))  # nothing of them could be taken in
+            return WrittenTogether(lacking=tuple(lacking))  # no part of the updates could be applied
         except DocumentTooLarge as problem:
             return WrittenTogether(refused=(max(range(len(updates)), key=lambda index: len(updates[index])), problem))
         return WrittenTogether(lacking=tuple(lacking), version=written.head.version if written.changed else None)
@@ -178,7 +178,7 @@ class Files(FileReader):
     async def append_all(
         self, project: str, updates: Mapping[str, bytes], author: str | None
     ) -> tuple[dict[str, Written], dict[str, Problem]]:
-        """Merge an update into each of many files, all together or none: what was written, or what is refused."""
+        """Merge an update into each of several files atomically; return the results, or else the refusals."""
         await self._documents.quotas.look(project)
         caught_up = 0
         for _ in range(_ATTEMPTS):
@@ -186,7 +186,7 @@ class Files(FileReader):
             for document in documents:
                 await document.drain()
             async with contextlib.AsyncExitStack() as turns:
-                for document in sorted(documents, key=lambda each: each.path):  # in one order: nobody waits for ever
+                for document in sorted(documents, key=lambda each: each.path):  # in a fixed order, to avoid deadlocks
                     await turns.enter_async_context(document.turn)
                 if not all(document.usable and not document.pending for document in documents):
                     continue
@@ -217,7 +217,7 @@ class Files(FileReader):
     async def _admit_all(
         self, documents: Sequence[OpenDocument], updates: Mapping[str, bytes]
     ) -> tuple[dict[str, Exception], list[tuple[OpenDocument, bytes]]]:
-        """Let each document admit its update; where one refuses, none keeps what it admitted."""
+        """Admit one update in each document; if any is refused, no document keeps its update."""
         refusals: dict[str, Exception] = {}
         edits: list[tuple[OpenDocument, bytes]] = []
         try:
@@ -246,17 +246,17 @@ class Files(FileReader):
         return InvalidUpdateBody(str(reason))
 
     async def is_past(self, project: str, path: str, update: bytes) -> bool:
-        """Whether an update holds what is of an earlier incarnation of the file, and not of the present one."""
+        """Return whether an update contains structs of a past incarnation of the file that the present one lacks."""
         return await self._past_incarnations.hold_any(await self._open(project, path), update)
 
     async def is_replica_of_past(self, project: str, path: str, state_vector: bytes) -> bool:
-        """The same of a replica with a state vector."""
+        """Return whether a replica with this state vector has past structs that the present incarnation lacks."""
         return await self._past_incarnations.hold_any_of_vector(await self._open(project, path), state_vector)
 
     async def state_vector(self, project: str, path: str) -> bytes:
-        """What is stored of a file, as a Yjs state vector; that of an empty document where there is no file.
+        """Return the state vector of what is stored of a file, or of an empty document if the file does not exist.
 
-        A client that has nothing beyond it may take all that it has for stored.
+        A client whose content it covers may assume that all of that content is stored.
         """
         for _ in range(_ATTEMPTS):
             document = await self._open(project, path)
@@ -277,10 +277,10 @@ class Files(FileReader):
         *,
         make: bool = True,
     ) -> Written:
-        """Make the text of a root `text` by the smallest edit of what is there now, creating the file if need be.
+        """Set the text of a root to `text` by the smallest edit of the present text, creating the file if necessary.
 
         Args:
-            make: whether to make the root where it is not there and others are.
+            make: whether to create the root if it is missing while the document has other roots.
         """
 
         async def edit(document: OpenDocument) -> bytes | None:
@@ -301,13 +301,13 @@ class Files(FileReader):
         *,
         make: bool = False,
     ) -> Written:
-        """Revise the text of a root of a file that exists. What others wrote since the base version stays.
+        """Revise the text of a root of a file. Concurrent writes since the base version are kept.
 
-        A repetition of a revision with a base version adds nothing.
+        Repeating a revision with a base version adds nothing.
 
         Args:
-            base_version: the version that is meant; 0: there is no file; None: the present text is meant.
-            make: whether to make the root where it is not there and others are.
+            base_version: the version that the revision refers to; 0: the file must not exist; None: the present text.
+            make: whether to create the root if it is missing while the document has other roots.
         """
         base = await self._base(project, path, base_version) if base_version else None
         moved = False
@@ -334,7 +334,7 @@ class Files(FileReader):
         return msgspec.structs.replace(written, merged=True) if moved else written
 
     async def _base(self, project: str, path: str, version: int) -> StoredDocument:
-        """What builds the version that a revision means."""
+        """Return the stored rows that build the base version of a revision."""
         try:
             return await self.stored_at(project, path, version)
         except VersionNotFound as problem:
@@ -346,7 +346,7 @@ class Files(FileReader):
     async def _edit_version(
         self, document: OpenDocument, base: StoredDocument, root: str, revision: Revision, *, make: bool
     ) -> bytes | None:
-        """Revise a text in an older version of a document whose turn is held, and merge that into the document."""
+        """Revise a text in an older version of a document and merge the edit into the document, whose turn is held."""
         await document.drain()  # the request that this one repeats may not be durable yet
         rows = stored_rows(base)
         following = await self._storage.read_version(document.project, document.path, base.version + 1)
@@ -364,7 +364,7 @@ class Files(FileReader):
     async def restore(
         self, project: str, path: str, old: bytes, preconditions: Preconditions, author: str | None = None
     ) -> Written:
-        """Make the content of a file that of the whole document `old`, by an edit like any other."""
+        """Restore the content of the whole document `old` in a file, by an ordinary edit."""
 
         async def edit(document: OpenDocument) -> bytes | None:
             try:
@@ -382,9 +382,9 @@ class Files(FileReader):
         preconditions: Preconditions,
         author: str | None,
     ) -> Written:
-        """Let `edit` change the file's document, and store the update that comes of it.
+        """Let `edit` change the file's document, and store the resulting update.
 
-        `edit` may take its time: whoever else writes to the file waits, so that the document does not move meanwhile.
+        `edit` may await: other writes to the file wait for it, so the document does not change meanwhile.
         """
         await self._documents.quotas.look(project)
         caught_up = 0
@@ -393,8 +393,8 @@ class Files(FileReader):
             before = document.version
             try:
                 while document.usable and document.pending and preconditions.may_still_fail(document.head):
-                    preconditions.check(path, document.head)  # others may write without end: it will never fit again
-                    await document.drain()  # a tag names a durable state; who waited too may have written by now
+                    preconditions.check(path, document.head)  # fail early: others may write without end
+                    await document.drain()  # a tag names a durable state; other waiting writers may have written by now
                 queued = await self._edit(document, edit, preconditions, author)
             except _Again:
                 continue
@@ -403,7 +403,7 @@ class Files(FileReader):
                     await document.drain()  # the state vector of the answer must be durable
                 caught_up += 1
                 if caught_up <= _CATCH_UPS and (
-                    not document.usable  # another gateway's version came in the place of one that was queued
+                    not document.usable  # another gateway stored a version in place of a queued one
                     or await self._catches_up(document, before)
                 ):
                     continue
@@ -412,7 +412,7 @@ class Files(FileReader):
                 await document.drain()
                 raise
             if queued is None:
-                await document.drain()  # what it repeats must be durable before it is acknowledged
+                await document.drain()  # the write that this one repeats must be durable before the acknowledgement
                 if document.usable and not document.pending and document.head is not None and _is_there(document.head):
                     return Written(document.head, await self._epoch(project), changed=False)
                 continue
@@ -430,7 +430,7 @@ class Files(FileReader):
         preconditions: Preconditions,
         author: str | None,
     ) -> asyncio.Future[tuple[Committed, ...]] | None:
-        """Edit a document when it is this writer's turn, and queue the update; None where nothing changes."""
+        """Edit a document when it is this writer's turn and queue the update; return None if nothing changes."""
         async with document.turn:
             if not document.usable or (document.pending and preconditions.may_still_fail(document.head)):
                 raise _Again
@@ -448,10 +448,10 @@ class Files(FileReader):
             return None if update is None else self._documents.queue_update(document, update, author)
 
     async def _catches_up(self, document: OpenDocument, before: Version) -> bool:
-        """Whether another gateway has stored something in a file that its document, at a version, did not have."""
+        """Return whether another gateway has stored changes of a file that its document lacked at version `before`."""
         if not self._storage.shared:
             return False
-        if not document.usable:  # it was discarded: what is there now decides
+        if not document.usable:  # the document was discarded: compare the stored head
             head = await self._storage.file_head(document.project, document.path)
             return head is not None and head.version != before
         await self._storage.catch_up(document.project)
@@ -460,7 +460,7 @@ class Files(FileReader):
     async def delete(
         self, project: str, path: str, preconditions: Preconditions, author: str | None = None
     ) -> FileHead:
-        """Put a tombstone on a file; returns its head."""
+        """Delete a file by a tombstone and return the head of the tombstone."""
         for _ in range(_ATTEMPTS):
             await self._documents.drain(project, path)
             head = await self._storage.file_head(project, path)
@@ -474,7 +474,7 @@ class Files(FileReader):
         raise WriteContention(path)
 
     async def move(self, project: str, source: str, target: str, author: str | None = None) -> Written:
-        """Delete `source` and create `target` with its content, as one."""
+        """Delete `source` and create `target` with its content, atomically."""
         for _ in range(_ATTEMPTS):
             await self._documents.drain(project, source)
             await self._documents.drain(project, target)
@@ -516,7 +516,7 @@ def _is_there(head: FileHead | None) -> bool:
 
 
 async def _admit(document: OpenDocument, update: bytes) -> Admitted:
-    """Let a document, of which the turn is held, admit an update: in one step, or prepared elsewhere.
+    """Admit an update in a document whose turn is held: in one step, or prepared in a worker process.
 
     Raises:
         InvalidUpdate, Gap
@@ -536,7 +536,7 @@ async def _take_in(document: OpenDocument, prepared: Prepared) -> Admitted:
 
 
 async def _admit_together(document: OpenDocument, updates: Sequence[bytes]) -> tuple[Admitted, Sequence[int]]:
-    """The same of several updates as one; returns also the places of those of which a part was left out.
+    """Admit several updates as one; return also the indexes of the updates of which a part was left out.
 
     Raises:
         InvalidUpdate, Refused
@@ -580,9 +580,9 @@ async def _restore(document: OpenDocument, old: bytes) -> bytes | None:
 
 
 async def _admit_in_turn(document: OpenDocument, updates: Sequence[bytes]) -> tuple[Admitted, Sequence[int]]:
-    """Let a document admit updates one by one, to tell which of them is refused.
+    """Admit updates one by one, to find out which of them is refused.
 
-    One that builds on a later one is admitted after that. Each round goes the other way, so that few are needed.
+    An update that builds on a later one is admitted after it. The direction alternates, so that few rounds are needed.
 
     Raises:
         Refused

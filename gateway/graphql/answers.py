@@ -1,4 +1,4 @@
-"""Results as they stand on the wire (GraphQL §7): data, and errors with the codes of the gateway's problems."""
+"""Results on the wire (GraphQL §7): data, and errors with the codes of the gateway's problems."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,11 +16,11 @@ from storage import StorageError
 _log = structlog.get_logger("gateway.graphql")
 
 _IN_EXTENSIONS = frozenset(("type", "title", "detail"))
-"""Members of a problem that the error says otherwise, or not."""
+"""Members of a problem that the error states elsewhere, or omits."""
 
 
 def result_bytes(result: ExecutionResult) -> bytes:
-    """A result; without `data` where nothing was executed."""
+    """Encode a result; `data` is omitted if nothing was executed."""
     answer: dict[str, Any] = {}
     if result.errors:
         answer["errors"] = [formatted(error) for error in result.errors]
@@ -30,27 +30,27 @@ def result_bytes(result: ExecutionResult) -> bytes:
 
 
 def is_request_error(result: ExecutionResult) -> bool:
-    """Whether nothing was executed: an error of execution names the field."""
+    """Whether nothing was executed: an error during execution would name a field."""
     return result.data is None and bool(result.errors) and not any(error.path for error in result.errors or ())
 
 
 def errors_bytes(errors: Iterable[GraphQLError]) -> bytes:
-    """Errors alone, as a list."""
+    """Encode errors alone, as a list."""
     return json_bytes([formatted(error) for error in errors])
 
 
 def problem_result(problem: Problem) -> bytes:
-    """A result that is a problem and nothing else."""
+    """Encode a result that consists of a problem."""
     return b'{"errors":%b}' % problem_errors(problem)
 
 
 def problem_errors(problem: Problem) -> bytes:
-    """A problem as a list of errors."""
+    """Encode a problem as a list of errors."""
     return errors_bytes([GraphQLError(problem.detail, original_error=problem)])
 
 
 def formatted(error: GraphQLError) -> dict[str, Any]:
-    """An error; what went wrong within the gateway is logged and not told."""
+    """Return an error in wire form; internal errors are logged, and their details are withheld."""
     told: dict[str, Any] = dict(error.formatted)
     original = error.original_error
     while isinstance(original, GraphQLError):

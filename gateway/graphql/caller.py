@@ -1,4 +1,4 @@
-"""Who asks, what exists for it, and how much it may read: the context of a request's resolvers."""
+"""The context of a request's resolvers: the caller, what exists for it, and how much it may read."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Protocol, TypeVar
@@ -18,7 +18,7 @@ _MOST_READS = 100
 
 
 class Follower(Protocol):
-    """What follows the source of a subscription, for all who ask the same."""
+    """Follows the source of a subscription, for all clients with the same question."""
 
     is_subscription: bool
 
@@ -30,7 +30,7 @@ class Caller:
 
     Args:
         named: the `X-Author` of the request.
-        execution: the one of which this is the context, where subscriptions are possible.
+        execution: the execution that this context belongs to, where subscriptions are possible.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Caller:
         self._bytes = 0
 
     def view(self, project: str, need: Need | None) -> View | None:
-        """What the caller may do in a project; None: the project does not exist for it.
+        """Return what the caller may do in a project; None: the project does not exist for the caller.
 
         Raises:
-            Unauthenticated: the credential does not count any more.
+            Unauthenticated: the credential is no longer valid.
             InvalidProject
-            Forbidden: less than is needed.
+            Forbidden: the caller may do less than `need`.
         """
         self.access.require_valid()
         if not valid_project_id(project):
@@ -69,7 +69,7 @@ class Caller:
         return view
 
     def author(self, view: View) -> str | None:
-        """Who writes: the subject, or whom an application's backend names."""
+        """Return the author of writes: the subject, or whom an application's backend names."""
         if self._named is None or not view.may("admin"):
             return self.access.subject
         text = self._named.decode("utf-8", "replace")
@@ -78,12 +78,12 @@ class Caller:
     def note(
         self, action: str, project: str, path: str | None, version: int | None = None, detail: str | None = None
     ) -> None:
-        """Note in the audit what was done, where there is one."""
+        """Note an action in the audit, if there is one."""
         if self._audit is not None:
             self._audit.note(action, self.access, project=project, path=path, version=version, detail=detail)
 
     def begin_read(self) -> None:
-        """Count something that is read whole. A subscription reads one event at a time, and is bounded by that.
+        """Count a read of a whole object. Subscriptions are not limited by this count: they read one event at a time.
 
         Raises:
             TooComplex
@@ -94,7 +94,7 @@ class Caller:
                 raise TooComplex(f"the request reads more than {_MOST_READS} documents, histories and turns")
 
     def count(self, size: int) -> None:
-        """Count what was read.
+        """Count the bytes read.
 
         Raises:
             TooComplex
@@ -105,13 +105,13 @@ class Caller:
                 raise TooComplex(f"the request reads more than {self.services.answer_bytes} bytes")
 
     def follow(self, source: "Source[T]", info: Any) -> AsyncIterator[T]:
-        """The events of a subscription."""
+        """Return the events of a subscription."""
         assert self._execution is not None
         return self._execution.follow(source, info)
 
 
 def checked_path(path: str) -> str:
-    """Raises InvalidPath unless a file may have this path."""
+    """Raise InvalidPath unless a file may have this path."""
     fault = path_fault(path)
     if fault is not None:
         raise InvalidPath(path, fault)

@@ -1,4 +1,4 @@
-"""The door `/api/graphql`, which imports what it is made of at the first request: Strawberry is an extra, and large."""
+"""The door `/api/graphql`. Its parts are imported at the first request: Strawberry is optional, and large."""
 
 import asyncio
 import importlib
@@ -19,7 +19,7 @@ class GraphQLDoor:
     """The ASGI endpoint of HTTP requests and WebSockets.
 
     Args:
-        guard: checks credentials that come within a WebSocket; None where nobody is asked for one.
+        guard: checks credentials sent within a WebSocket; None where no credentials are required.
     """
 
     def __init__(self, services: Services, guard: Guard | None) -> None:
@@ -29,7 +29,7 @@ class GraphQLDoor:
         self._opening = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises NotInstalled where the extra is missing."""
+        """Raise NotInstalled if Strawberry is missing."""
         try:
             if self._endpoint is None:
                 await self._open()

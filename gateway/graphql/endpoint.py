@@ -1,4 +1,4 @@
-"""Both endpoints, with the executions that they share: what the door imports at the first request."""
+"""Both endpoints, and the executions that they share: what the door imports at the first request."""
 
 from gateway.access.guard import Guard
 from gateway.graphql.execution import Executions

@@ -1,8 +1,8 @@
-"""Executions: of a query or mutation for who asked, and of a subscription for all who ask the same at the same place.
+"""Executions: of a query or mutation for one client, and of a subscription for all clients with the same question.
 
-A subscription catches up by itself. Once it has told all there is, it joins those with the same question that have told
-the same: what one of them is sent, all are, executed and encoded once. A client that does not take what it is sent
-leaves, and catches up by itself from there.
+A subscription first catches up on its own. Once it has sent everything, it joins the clients with the same question and
+position: each result is executed and encoded once, and sent to all of them. A client that does not read fast enough
+leaves the group, and catches up on its own from there.
 """
 
 import asyncio
@@ -38,24 +38,24 @@ _log = structlog.get_logger("gateway.graphql")
 T = TypeVar("T")
 
 _HAS_LEFT = (OSError, ClientDisconnect, RuntimeError)
-"""What sending raises where the client has left."""
+"""What sending raises once the client has disconnected."""
 _TOLD_TOGETHER = 100
-"""One turn of the loop for all would let everybody else wait for it."""
+"""How many clients are sent a result before the event loop runs other tasks."""
 
 
 class Asker(Struct, frozen=True):
-    """Who asks it, and how."""
+    """Who asks, and how."""
 
     access: Access
     may_write: bool = True
-    """Whether mutations are done: a GET of any page must not write."""
+    """Whether mutations are allowed: a GET, which any page can make, must not write."""
     audit: Audit | None = None
     named: bytes | None = None
     """The `X-Author` of the request."""
 
 
 class Payload:
-    """A result, and the frames made of it for clients that take them in the same form."""
+    """A result, and its frames, shared by the clients that take them in the same form."""
 
     __slots__ = ("body", "frames")
 
@@ -65,15 +65,15 @@ class Payload:
 
 
 class Connection(Protocol):
-    """How results reach one client."""
+    """The transport of results to one client."""
 
     def send_result(self, payload: Payload) -> Awaitable[None]: ...
 
     def send_errors(self, errors: bytes) -> Awaitable[None]:
-        """Tell that nothing was executed, and end: errors as a list."""
+        """Report that nothing was executed, and end; `errors` is a list."""
 
     def send_end(self, *, complete: bool) -> Awaitable[None]:
-        """End; `complete`: nothing will ever come any more. Else the client is to come again."""
+        """End; `complete`: nothing will follow. Otherwise the client is to reconnect."""
 
     def send_heartbeat(self) -> Awaitable[None]: ...
 
@@ -88,17 +88,17 @@ class Member:
         self.asker = asker
         self.execution: Execution | None = None
         self.place: WatchedProject | None = None
-        """The project among whose waiters it has a place."""
+        """The project in whose waiters the client occupies a place."""
         self._ended: asyncio.Event | None = None
 
     async def ended(self) -> None:
-        """Wait until the client has been told all there is."""
+        """Wait until nothing more is sent to the client."""
         if self.execution is not None:
             self._ended = self._ended or asyncio.Event()
             await self._ended.wait()
 
     def leave(self) -> None:
-        """Be told nothing more."""
+        """Leave the execution."""
         execution, self.execution = self.execution, None
         if execution is not None:
             execution.remove(self)
@@ -112,16 +112,16 @@ class Executions:
     def __init__(self, services: Services) -> None:
         self.services = services
         self.groups: dict[object, Execution] = {}
-        """Those of subscriptions that have told all there is, by what was asked."""
+        """Subscriptions that wait for a change, by their question."""
 
     def start(self, question: Question, asker: Asker, connection: Connection) -> Member:
-        """Execute whatever is asked for one client."""
+        """Execute a question of any kind for one client."""
         member = Member(connection, asker)
         Execution(self, question, member).begin()
         return member
 
     def leave(self, member: Member) -> None:
-        """Forget a client that has left."""
+        """Forget a client that has disconnected."""
         member.leave()
         if member.place is not None:
             self.services.hub.waiters.leave(member.place)
@@ -129,14 +129,14 @@ class Executions:
 
 
 class _Joined(Exception):
-    """The clients of this execution were taken over by another one."""
+    """Another execution has taken over the clients of this one."""
 
 
 class Execution:
-    """One execution, and whom its results are sent to.
+    """One execution, and the clients that its results are sent to.
 
     Args:
-        resumed: where a subscription goes on; None: at its beginning.
+        resumed: the source from which a subscription continues; None: it begins.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Execution:
         self.members[member] = None
 
     def remove(self, member: Member) -> None:
-        """Send a client nothing more; without clients it ends."""
+        """Stop sending to a client; without clients the execution ends."""
         self.members.pop(member, None)
         if not self.members and self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
@@ -228,7 +228,7 @@ class Execution:
     # Subscriptions
 
     async def follow(self, source: Source[T], info: Any) -> AsyncIterator[T]:
-        """The events of a source, whenever there are some, until it has no more."""
+        """Yield the events of a source as they come, until the source is finished."""
         self.is_subscription = True
         if self._resumed is not None:
             source = self._resumed
@@ -253,7 +253,7 @@ class Execution:
                 await self._rest(source, as_of)
 
     async def _follow_anew(self, source: Source[Any]) -> None:
-        """Take places with what the hub knows of the project now: it has forgotten what it knew."""
+        """Move the clients' places to the hub's present entry of the project: the hub has dropped the former one."""
         watched = await self._executions.services.hub.require(source.project)
         for member in self.members:
             if member.place is not None:
@@ -262,7 +262,7 @@ class Execution:
         source.watched = watched
 
     async def _rest(self, source: Source[Any], as_of: object) -> None:
-        """Wait for a change, together with others who ask the same."""
+        """Wait for a change, together with the other clients that have the same question."""
         executions, waiters = self._executions, self._executions.services.hub.waiters
         if waiters.draining:
             raise ShuttingDown
@@ -298,7 +298,7 @@ class Execution:
             self._beat()
 
     def may_be_joined_by(self, source: Source[Any]) -> bool:
-        """Whether it waits for what comes next of this source, and nothing of that has come yet."""
+        """Whether this execution waits at the position of `source`, and no change has arrived yet."""
         return (
             self._source is not None
             and self._waiter is not None
@@ -309,7 +309,7 @@ class Execution:
         )
 
     def take_over(self, other: "Execution") -> None:
-        """Serve the clients of another execution, which has told all there is."""
+        """Take over the clients of another execution that is at the same position."""
         assert self._source is not None
         self._source.catch_up_with(other._source)
         members, other.members = other.members, {}
@@ -323,7 +323,7 @@ class Execution:
                 self._part_with(member, begun)
 
     async def _tell(self, payload: Payload) -> None:
-        """Send all a result. Alone a client is waited for; of many, one that does not take it goes its own way."""
+        """Send a result to every client. A single client is waited for; of many, a slow one goes on alone."""
         if len(self.members) == 1:
             (member,) = self.members
             await member.connection.send_result(payload)
@@ -337,7 +337,7 @@ class Execution:
                     self._part_with(member, begun)
 
     def _part_with(self, member: Member, begun: Awaitable[None]) -> None:
-        """Let a client go on by itself from what it is being sent."""
+        """Move a client to an execution of its own, which begins with the message that is being sent."""
         assert self._source is not None
         self.members.pop(member, None)
         Execution(self._executions, self._question, member, self._source.fork(), self._digest).begin(begun)
@@ -354,22 +354,22 @@ class Execution:
 
 
 def _comes_again(error: GraphQLError) -> bool:
-    """Whether a subscription cannot go on now, and its client is to come again: its events could not be read."""
+    """Whether a subscription cannot continue now, and its client is to reconnect: its events could not be read."""
     return error.path is None and isinstance(error.original_error, ShuttingDown | StorageError)
 
 
 _POSITIONS = {"changes": "since", "file": "fromVersion", "turn": "afterBlock"}
-"""By subscription the argument that says where it begins, and nothing of what is asked."""
+"""By subscription, the argument that says where to begin, and is not part of the question."""
 
 
 def _asked(question: Question, info: Any) -> object:
-    """What a subscription asks, apart from where it begins, as far as a variable of its own says that."""
+    """Return the key of a subscription's question, without its start position if that is a variable used only there."""
     (field,) = info._raw_info.field_nodes
     variables = dict(question.variables or {})
     for argument in field.arguments:
-        name = getattr(argument.value, "name", None)  # of a variable
+        name = getattr(argument.value, "name", None)  # the name of a variable
         if argument.name.value == _POSITIONS[field.name.value] and name is not None:
             uses = re.findall(rf"\$\s*{name.value}\b", question.query)
-            if len(uses) == 2:  # where it is declared, and here
+            if len(uses) == 2:  # its declaration, and here
                 variables.pop(name.value, None)
     return (question.query, question.operation_name, json_bytes(variables))

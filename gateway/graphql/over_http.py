@@ -30,7 +30,7 @@ _OFFERS = (JSON, RESULT, EVENTS)
 _READS = frozenset([OperationType.QUERY])
 _ALL = frozenset([OperationType.QUERY, OperationType.MUTATION])
 _CONDITIONS = (b"if-match", b"if-unmodified-since", b"x-incarnation", b"idempotency-key")
-"""Headers under which a write is not to be done, or not again, and which mutations do not know."""
+"""Headers that make a write conditional or idempotent, which mutations do not support."""
 _EVENT_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -40,7 +40,7 @@ _EVENT_HEADERS = [
 
 
 class _Body(Struct):
-    """GraphQL over HTTP §5.4."""
+    """The body of a request (GraphQL over HTTP §5.4)."""
 
     query: str | UnsetType | None = UNSET
     variables: dict[str, Any] | UnsetType | None = UNSET
@@ -106,7 +106,7 @@ class OverHttp:
 
 
 def _refused(media_type: str) -> int:
-    """The status where nothing was executed: what is plain JSON says so by its content alone (§6.4.1)."""
+    """Return the status of a request error: plain `application/json` reports errors only in its content (§6.4.1)."""
     return 200 if media_type == JSON else 400
 
 
@@ -123,7 +123,7 @@ def _given(value: Any) -> Any:
 
 
 class _EventStream:
-    """The results for one client, as events."""
+    """The results for one client, as server-sent events."""
 
     def __init__(self, executions: Executions, access: Access, send: Send) -> None:
         self._executions = executions
@@ -134,12 +134,12 @@ class _EventStream:
 
     async def serve(self, question: Question, asker: Asker, receive: Receive) -> None:
         await self._send({"type": "http.response.start", "status": 200, "headers": _EVENT_HEADERS})
-        await self.send_heartbeat()  # the head goes out with the first part of the body
+        await self.send_heartbeat()  # the response head is sent with the first part of the body
         self._access.watch(self._expire)
         self._member = self._executions.start(question, asker, self)
         try:
             while (await receive())["type"] != "http.disconnect":
-                pass  # it comes when the client leaves, and when the answer is complete
+                pass  # arrives when the client disconnects, and when the answer is complete
         finally:
             self._access.unwatch(self._expire)
             self._executions.leave(self._member)

@@ -1,4 +1,4 @@
-"""`WS /api/graphql`: the protocol graphql-transport-ws, as npm's graphql-ws speaks it."""
+"""`WS /api/graphql`: the graphql-transport-ws protocol, as spoken by npm's graphql-ws."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from gateway.wire.problems import Problem, Unauthenticated
 SUBPROTOCOL = "graphql-transport-ws"
 _INIT_SECONDS = 10.0
 _MOST_OPERATIONS = 100
-"""Of one connection at once."""
+"""Concurrent operations of one connection."""
 _LONGEST_REASON = 123
 """Bytes (RFC 6455 §5.5.1)."""
 _BEARER = "bearer "
@@ -60,7 +60,7 @@ class OverWebSocket:
     """The ASGI endpoint of WebSockets.
 
     Args:
-        guard: checks a credential of the message `connection_init`; None where nobody is asked for one.
+        guard: checks a credential in the `connection_init` message; None where no credentials are required.
     """
 
     def __init__(self, executions: Executions, guard: Guard | None) -> None:
@@ -83,7 +83,7 @@ class OverWebSocket:
 
 
 class _Socket:
-    """One connection: its operations, and who asks."""
+    """One connection: its operations, and its caller."""
 
     def __init__(self, executions: Executions, guard: Guard | None, scope: Scope, send: Send) -> None:
         self._executions = executions
@@ -150,7 +150,7 @@ class _Socket:
         await self.send_text('{"type":"connection_ack"}')
 
     async def _check(self, message: _Message) -> Access:
-        """Who asks, by `token` or `authorization` of the client's `connectionParams`."""
+        """Return the access for `token` or `authorization` in the client's `connectionParams`."""
         try:
             given = msgspec.json.decode(message.payload) if message.payload is not UNSET else {}
         except (msgspec.DecodeError, RecursionError):
@@ -210,7 +210,7 @@ class _Socket:
             await self._send({"type": "websocket.send", "text": text})
 
     def end(self) -> None:
-        """Forget the operations: the connection has ended, or is about to."""
+        """Drop the operations: the connection has ended, or is about to."""
         if self._access is not None:
             self._access.unwatch(self._expire)
         for member in self._operations.values():
@@ -247,4 +247,4 @@ class _Operation:
             self._socket.close_soon(_RESTART, "the gateway restarts")
 
     async def send_heartbeat(self) -> None:
-        """Nothing: the server pings each WebSocket."""
+        """Do nothing: the server pings each WebSocket."""

@@ -1,4 +1,4 @@
-"""What a client asks, within bounds of what it costs to read it. Pure."""
+"""The question of a client, within bounds on the cost of parsing it. Pure."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from msgspec import Struct
 from gateway.wire.problems import TooComplex
 
 LONGEST_QUERY = 100_000
-"""Characters. A string in a query is one token, however long, and is read letter by letter."""
+"""Characters. A string in a query is one token, however long, and is read character by character."""
 MOST_VALUES = 20_000
-"""In all variables: each is compared with its type."""
+"""In all variables: each value is checked against its type."""
 
 
 class Question(Struct, frozen=True):
@@ -20,7 +20,7 @@ class Question(Struct, frozen=True):
     operation_name: str | None = None
 
     def check(self) -> "Question":
-        """Itself.
+        """Check the bounds; return the question itself.
 
         Raises:
             TooComplex

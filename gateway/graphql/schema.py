@@ -282,7 +282,7 @@ async def _turns(events: AsyncIterator[TurnEvent], project: str) -> AsyncGenerat
 
 class _Schema(strawberry.Schema):
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Nothing: `answers` logs what is the gateway's fault."""
+        """Do nothing: `answers` logs internal errors."""
 
 
 schema = _Schema(

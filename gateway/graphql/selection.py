@@ -1,4 +1,4 @@
-"""What a request selects, as the answer will have it: after fragments, `@include` and `@skip`. Pure."""
+"""The selection of a request, after fragments, `@include` and `@skip` are applied. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -7,12 +7,12 @@ from strawberry.types.nodes import FragmentSpread, InlineFragment, SelectedField
 
 
 def selected(fields: Iterable[Selection], of_type: str) -> frozenset[str]:
-    """The names of the fields that are selected of an object of this type; `__typename` says nothing that moves."""
+    """Return the names of the fields selected on this type; `__typename` is left out: it never changes."""
     return frozenset(field.name for field in fields_of(fields, of_type) if not field.name.startswith("__"))
 
 
 def fields_of(selections: Iterable[Selection], of_type: str) -> Iterator[SelectedField]:
-    """The fields that are selected of an object of this type."""
+    """Yield the fields selected on an object of this type."""
     for selection in selections:
         if not _counts(selection.directives):
             continue

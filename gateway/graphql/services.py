@@ -1,4 +1,4 @@
-"""What the resolvers ask, and the bounds of one request."""
+"""The services that resolvers use, and the bounds of one request."""
 
 from msgspec import Struct
 
@@ -22,7 +22,7 @@ class Services(Struct, frozen=True):
     prompt_limit: int
     """Bytes of a turn's prompt."""
     answer_bytes: int
-    """About how many bytes of documents, texts and blocks one request may read."""
+    """Approximate bytes of documents, texts and blocks that one request may read."""
     body_limit: int
     """Bytes of a request."""
     heartbeat: float

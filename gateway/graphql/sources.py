@@ -1,7 +1,7 @@
-"""What a subscription is told next: positions in the change feed, of a file and of a turn.
+"""Sources of subscriptions: positions in the change feed, in a file and in a turn.
 
-A source reads what its selection names, and tells nothing where none of that has moved. `fork` makes a second one at
-the same position, for a client that is served by itself from there on.
+A source reads what its selection names, and yields nothing if none of that has changed. `fork` makes a second source
+at the same position, for a client that continues on its own from there.
 """
 
 import copy
@@ -20,23 +20,23 @@ T = TypeVar("T", covariant=True)
 
 _PAGE = 500
 _PAGE_OF_DOCUMENTS = 20
-"""How many changes one event has; so many where each comes with its document."""
+"""How many changes one event holds if each comes with its document."""
 _REMEMBERED = 10_000
-"""Of how many files and turns of a project it is remembered what was told last."""
+"""For how many files and turns of a project the values last sent are remembered."""
 
 
 class Source(Protocol[T]):
-    """A position, and what comes after it.
+    """A position, and the events after it.
 
-    `state` compares two sources of the same question that have told all there is: equal ones go on alike.
+    `state` compares two sources of the same question that are at their end: equal ones continue alike.
     """
 
     watched: WatchedProject
     filter: ChangeFilter
     compares: bool
-    """Whether an event counts only if the answer made of it differs from the one before."""
+    """Whether an event is sent only if its answer differs from the previous one."""
     finished: bool
-    """Whether nothing will ever come any more."""
+    """Whether no event will follow any more."""
 
     @property
     def project(self) -> str: ...
@@ -46,19 +46,19 @@ class Source(Protocol[T]):
 
     @property
     def level(self) -> bool:
-        """Whether it has told all that was heard of, and nothing beyond."""
+        """Whether the source has yielded exactly what is known of the project so far."""
 
     async def next(self) -> T | None:
-        """The next event; None where nothing is new."""
+        """Return the next event; None if there is nothing new."""
 
     def catch_up_with(self, other: Any) -> None:
-        """Take the position of another source that has told the same."""
+        """Take the position of another source that has yielded the same."""
 
     def fork(self) -> Self: ...
 
 
 class FeedEvent(msgspec.Struct, frozen=True):
-    """A stretch of the change feed, with the versions of its files that were told before."""
+    """A stretch of the change feed, with the versions of its files that were sent before."""
 
     answer: FeedAnswer
     told: dict[str, int]
@@ -68,8 +68,8 @@ class FeedSource(Generic[T]):
     """The change feed after a cursor.
 
     Args:
-        file_fields: what is selected of a file that changed; empty: files are left out.
-        turn_fields: the same of a turn.
+        file_fields: the fields selected of a changed file; empty: files are left out.
+        turn_fields: the fields selected of a changed turn.
     """
 
     compares = False
@@ -117,14 +117,14 @@ class FeedSource(Generic[T]):
                 self._versions.clear()
             told = dict(self._versions) if self._reads else {}
             changes = [entry for entry in answer.changes if self._moved(entry)]
-            # The first answer comes also where nothing is new: the client learns from where to go on.
+            # The first answer is sent even without changes: it tells the client the cursor to continue from.
             if changes or answer.reset or is_first:
                 return FeedEvent(msgspec.structs.replace(answer, changes=changes), told)
             if not answer.more:
                 return None
 
     def _moved(self, entry: FeedEntry) -> bool:
-        """Whether something of a change that is selected has moved; what names the thing does not count."""
+        """Whether a selected field of an entry has changed, apart from those that identify it."""
         if isinstance(entry, FileFeedEntry):
             if self._reads:
                 _remember(self._versions, entry.path, entry.version)
@@ -152,17 +152,17 @@ def _remember(known: dict[Any, Any], key: object, value: object) -> None:
 
 
 class FileEvent(msgspec.Struct, frozen=True):
-    """The newest state of a file, and the version that was told before; None: none."""
+    """The newest state of a file, and the version that was sent before; None: none."""
 
     head: FileHead
     told: int | None
 
 
 class FileSource(Generic[T]):
-    """The versions of one file after one that the client has (None: none).
+    """The versions of one file after the version that the client has (None: none).
 
     Args:
-        fields: what is selected of it.
+        fields: the fields selected of the file.
     """
 
     finished = False
@@ -207,7 +207,7 @@ class FileSource(Generic[T]):
     async def next(self) -> FileEvent | None:
         head = await self._services.hub.file(self.watched, self.project, self._path)
         if head is None:
-            return None  # it waits for the file to be made
+            return None  # the source waits until the file is created
         is_first, self._is_first = self._is_first, False
         told, version = tuple(getattr(head, name) for name in self._heads), self._version
         if is_first and version is not None and head.version <= version:
@@ -226,17 +226,17 @@ class FileSource(Generic[T]):
 
 
 class TurnEvent(msgspec.Struct, frozen=True):
-    """The newest state of a turn, with the blocks that are new where these are selected."""
+    """The newest state of a turn, with its new blocks if blocks are selected."""
 
     head: TurnHead
     stored: StoredTurn | None
 
 
 class TurnSource(Generic[T]):
-    """What comes of a turn after its first `after_block` blocks, until it has ended.
+    """The progress of a turn after its first `after_block` blocks, until the turn has ended.
 
     Args:
-        fields: what is selected of it.
+        fields: the fields selected of the turn.
     """
 
     compares = False
@@ -318,5 +318,5 @@ def filter_of(
     prefix: str,
     paths: frozenset[str] | None,
 ) -> ChangeFilter:
-    """The changes that a subscription selects, without what does not exist for who asks."""
+    """Return the filter for the selected changes, without those that do not exist for the caller."""
     return ChangeFilter(files=files, turns=turns, prefix=prefix, paths=paths).seen_by(view)

@@ -1,4 +1,4 @@
-"""The types of the schema. An object holds what it was made of; a field reads what it needs when it is selected."""
+"""The types of the schema. An object wraps what it was made of; a field reads what it needs once it is selected."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -27,10 +27,10 @@ from gateway.wire.problems import (
 from gateway.wire.values import rfc3339
 from storage import FileHead, SessionHead, StoredBlock, StoredTurn, TurnHead
 
-if TYPE_CHECKING:  # Strawberry is an extra: types are checked without it, too
+if TYPE_CHECKING:  # Strawberry is optional: types are checked without it, too
 
     class Info:
-        """What a resolver is given."""
+        """The argument that a resolver gets."""
 
         context: Caller
         selected_fields: list[Any]
@@ -44,7 +44,7 @@ LONG = strawberry.scalar(name="Long", description="A whole number of up to 53 bi
 T = TypeVar("T")
 
 RootName = Annotated[str, strawberry.argument(name="root")]
-"""Strawberry takes a parameter called `root` for the object itself."""
+"""Strawberry reserves a parameter called `root` for the object itself."""
 
 
 def _parse_base64(text: object) -> bytes:
@@ -64,34 +64,34 @@ BASE64 = strawberry.scalar(
 
 _MOST_ENTRIES = 1000
 _STEPS = 50
-"""Of how many objects the fields are resolved in one turn of the event loop: 50 µs each, or so."""
+"""How many objects' fields are resolved before the event loop runs other tasks: about 50 µs each."""
 _ROOT = "content"
 _LONGEST_ROOT = 1024
 
 
 def checked_root(root: str) -> str:
-    """Raises InvalidParameter if a root may not be called so."""
+    """Raise InvalidParameter if a root must not have this name."""
     if len(root.encode("utf-8", "surrogatepass")) > _LONGEST_ROOT:
         raise InvalidParameter("root", f"it has more than {_LONGEST_ROOT} bytes")
     return root
 
 
 def checked_limit(limit: int, most: int = _MOST_ENTRIES) -> int:
-    """Raises InvalidParameter unless a page may have so many entries."""
+    """Raise InvalidParameter unless a page may have this many entries."""
     if not 1 <= limit <= most:
         raise InvalidParameter("limit", f"it must be from 1 to {most}")
     return limit
 
 
 def checked_count(name: str, number: int | None) -> int | None:
-    """Raises InvalidParameter if a number is negative."""
+    """Raise InvalidParameter if a number is negative."""
     if number is not None and number < 0:
         raise InvalidParameter(name, "it must be 0 or more")
     return number
 
 
 def _in_turns(items: Iterable[T]) -> list[T]:
-    """A list, as the executor sees it: it takes an iterator that gives everybody else a turn now and then."""
+    """Return an iterator, typed as a list for Strawberry, that yields to the event loop now and then."""
     return cast(list[T], with_turns(items, _STEPS))
 
 
@@ -150,7 +150,7 @@ class _Documents:
         if self._content is None:
             caller.begin_read()
             content = await caller.services.files.read_whole(self.project, self.path)
-            if content.version != self.version:  # the version beside it in the answer is the one that is meant
+            if content.version != self.version:  # the answer must fit the version beside it
                 content = await caller.services.files.read_at(self.project, self.path, self.version)
             caller.count(len(content.update))
             self._content = content
@@ -160,7 +160,7 @@ class _Documents:
         return await caller.services.files.text_of(await self.read(caller), checked_root(root))
 
     async def update(self, caller: Caller, from_version: int | None) -> Base64:
-        """The increment after a version; left out: after what was told last, or all."""
+        """Return the increment after a version; None: after the version last sent, or everything."""
         files = caller.services.files
         known = checked_count("fromVersion", from_version)
         if known is None:
@@ -508,7 +508,7 @@ class FileChange:
         try:
             return await self._document.text(info.context, in_root)
         except (FileNotFound, FileDeleted):
-            return None  # it was deleted meanwhile, which the next event tells
+            return None  # deleted meanwhile; the next event reports it
 
     @strawberry.field(description=_UPDATE)
     async def update(self, info: Info, from_version: int | None = None) -> Base64 | None:
@@ -621,7 +621,7 @@ class Edit:
     text: str | None = strawberry.UNSET
 
     def requested(self) -> RequestedEdit:
-        """As the HTTP API has it."""
+        """Return the edit in the form of the HTTP API."""
         given = {
             name: value
             for name in ("old", "new", "start", "end", "text")

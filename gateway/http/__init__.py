@@ -1,4 +1,4 @@
-"""How an HTTP request is read, waits, streams, is bounded and counted. It knows no request of the API.
+"""HTTP infrastructure: parsing, authentication, long polls, event streams, limits, metrics. Independent of API routes.
 
 May import: access, asgi, changes, files, presence, settings, watch, wire, workers, yjs, storage.
 Names for others: `waits.wait_for_change`, `middleware.Boundary`, `long_poll.LongPolls`.

@@ -1,7 +1,7 @@
-"""What the pages of other sites may do: nothing, unless their origin is configured. Asked before anything else.
+"""Cross-site protection: pages of other sites may do nothing unless their origin is configured. Checked first.
 
-A browser sends requests of any page to any address, a gateway on loopback included, and for some of them asks nobody.
-It says in `Origin` whose page it is, and in `Host` by what name the page knows the gateway.
+A browser lets any page send requests to any address, including a gateway on loopback, some of them without a preflight.
+`Origin` tells where the page comes from, and `Host` by which name the page addressed the gateway.
 """
 
 import re
@@ -19,17 +19,17 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:@/?#\\\[\],]+))(?::([0-9]{0,5}))?")
 _OF_THE_GATEWAY = (b"same-origin", b"none")
-"""What `Sec-Fetch-Site` says of a request of the gateway's own page, or of the person at the browser."""
+"""Values of `Sec-Fetch-Site` for requests from the gateway's own pages or directly from the user."""
 _REMEMBERED = 1000
 
 
 class AcrossSites:
-    """ASGI in front of the application.
+    """ASGI middleware in front of the application.
 
     Args:
-        hosts: the names of the gateway; `*` for any. Those of loopback, and the address that a connection came to, are
-            always allowed.
-        origins: the origins whose pages may call it; `*` for any.
+        hosts: the host names of the gateway; `*` for any. The names of loopback, and the local address of the
+            connection, are always allowed.
+        origins: the origins whose pages may call the gateway; `*` for any.
     """
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics, hosts: Iterable[str], origins: Iterable[str]) -> None:
@@ -40,12 +40,12 @@ class AcrossSites:
         self._hosts = {host.lower().strip("[]").rstrip(".") for host in (*names, *_LOOPBACK)}
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         self._known: dict[bytes, bool] = {}
-        """Values of `Host` that were found to be allowed."""
+        """Cache of `Host` values that are allowed."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         named = named_headers(scope)
         host, origin, site = named.get(b"host"), named.get(b"origin"), named.get(b"sec-fetch-site")
-        problem = None if host in self._known else self._fault_of_host(scope, host)  # two of them make no known one
+        problem = None if host in self._known else self._fault_of_host(scope, host)  # joined lines are never known
         if problem is None and (origin is not None or site is not None):
             problem = self._fault_of_origin(scope, host, origin, site)
         if problem is None:
@@ -53,7 +53,7 @@ class AcrossSites:
         return self._refuse(problem, scope, receive, send)
 
     def _fault_of_host(self, scope: Scope, host: bytes | None) -> Problem | None:
-        """RFC 9112 §3.2: a request has one `Host`; one of HTTP/1.0 may have none, and no browser sends such."""
+        """RFC 9112 §3.2: a request has one `Host`. HTTP/1.0 allows none, but no browser sends HTTP/1.0."""
         count = sum(name == b"host" for name, _ in scope["headers"])
         if count != 1 or host is None:
             return None if count == 0 and scope.get("http_version") == "1.0" else MalformedRequest()
@@ -67,14 +67,14 @@ class AcrossSites:
             self._known[host] = True
             return None
         server = scope.get("server")
-        if name is not None and server is not None and name == server[0]:  # an address cannot be made to mean another
+        if name is not None and server is not None and name == server[0]:  # unlike a name, an address cannot be rebound
             return None
         return HostNotAllowed(host.decode("latin-1"))
 
     def _fault_of_origin(
         self, scope: Scope, host: bytes | None, origin: bytes | None, site: bytes | None
     ) -> Problem | None:
-        """What reads may be asked by any page: the browser does not show it the answer."""
+        """Any page may send reads, since the browser does not show it the answer."""
         if scope["type"] == "http" and scope["method"] in _READS:
             return None
         if site in _OF_THE_GATEWAY or ANY in self._origins:
@@ -102,5 +102,5 @@ class AcrossSites:
 
 
 def _without_port(authority: str, scheme: str) -> str:
-    """An authority without the port of its scheme, which browsers leave out and proxies may add."""
+    """Strip the default port of the scheme from an authority: browsers omit it, but proxies may add it."""
     return authority.removesuffix(":443" if scheme == "https" else ":80").removesuffix(".")

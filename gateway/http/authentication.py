@@ -1,8 +1,8 @@
-"""Finds the credential of a request and asks the guard once, before anything else is done for the request.
+"""Authentication: finds the credential of a request and checks it once, before any other work for the request.
 
-What it finds stands in the scope: `gateway.access` is the `Access`, None where there was no credential. A request whose
-credential does not count is answered here; of a WebSocket `gateway.refusal` says why, and its endpoint closes it.
-`gateway.check` is for the credential that a protocol over WebSockets has in a message.
+The result is in the scope: `gateway.access` is the `Access`, or None if there was no credential. A request with an
+invalid credential is answered here; for a WebSocket, `gateway.refusal` holds the problem, and the endpoint closes the
+connection. `gateway.check` checks a credential that a WebSocket protocol carries in a message.
 """
 
 import functools
@@ -29,7 +29,7 @@ _BEARER = "bearer."
 
 
 class Authentication:
-    """ASGI in front of the application."""
+    """ASGI middleware in front of the application."""
 
     def __init__(
         self, app: ASGIApp, guard: Guard, tickets: Tickets, audit: Audit, metrics: RequestMetrics, *, failures: int = 0
@@ -69,7 +69,7 @@ class Authentication:
             await self._app(scope, receive, send)
 
     async def _check(self, address: str, credential: bytes) -> Access:
-        """The access of a credential that comes in a message, bound and noted as those of requests are.
+        """Return the access of a credential from a message, with the same rate limit and audit as for requests.
 
         Raises:
             Unauthenticated, RateLimited, Unavailable
@@ -84,7 +84,7 @@ class Authentication:
         return await self._bounded(address_of(scope), self._find_access(header, scope))
 
     async def _bounded(self, address: str, check: Coroutine[Any, Any, T]) -> T:
-        """Let a credential be checked, unless the address had too many refused lately."""
+        """Check a credential, unless too many credentials from the address were refused lately."""
         if self._failures is not None and (wait := self._failures.wait(address)) > 0:
             check.close()
             raise RateLimited("refused credentials", self._failures.quota, math.ceil(wait))
@@ -111,7 +111,7 @@ class Authentication:
         return await self._of_cookie(scope)
 
     async def _of_cookie(self, scope: Scope) -> Access | None:
-        """Whom the application knows by the cookies, where it is asked."""
+        """Return the access that the application grants for the cookies, if the gateway is configured to ask it."""
         if not self._guard.knows_cookies:
             return None
         cookies = [value for name, value in scope["headers"] if name == b"cookie"]
@@ -146,8 +146,8 @@ def _of_header(header: bytes) -> bytes:
 
 
 def _take_from_query(scope: Scope) -> dict[bytes, bytes]:
-    """The credentials of the query, out of the query: nothing that comes after may show them. `token` is one for
-    WebSockets alone."""
+    """Remove the credentials from the query and return them, so that nothing further in can leak them. `token` is a
+    credential only for WebSockets."""
     names = (b"ticket",) if scope["type"] == "http" else (b"ticket", b"token")
     found, rest = {}, []
     for part in scope["query_string"].split(b"&"):

@@ -1,4 +1,4 @@
-"""Bodies of requests while they come in: how many bytes all may hold, and how slowly one may come. Plain ASGI."""
+"""Limits on request bodies in transit: their total size in memory, and the minimum speed of each. Plain ASGI."""
 
 import asyncio
 from collections.abc import Awaitable, Iterator
@@ -14,8 +14,8 @@ from gateway.wire.problems import Overloaded, Problem, RequestTimeout
 
 
 class BoundedBodies(Collector):
-    """ASGI in front of everything that reads a body. An agent's output is not bounded here: it is read as a stream, and
-    may pause for as long as the lease of its turn lasts."""
+    """ASGI middleware in front of everything that reads a body. An agent's output is not limited here: it is read as a
+    stream, and may pause for as long as the lease of its turn."""
 
     def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self._app = app
@@ -32,7 +32,7 @@ class BoundedBodies(Collector):
         body = _Body(self, receive, send)
         try:
             await self._app(scope, body.receive, body.send)
-        except Problem as problem:  # the body was read in front of the application
+        except Problem as problem:  # raised by middleware that reads the body
             if body.answering:
                 raise
             await send_problem(problem, send)
@@ -40,29 +40,33 @@ class BoundedBodies(Collector):
             self.release(body)
 
     def take(self, body: "_Body", size: int) -> None:
-        """Count bytes that have come; raises Overloaded where they are too many."""
+        """Count received bytes.
+
+        Raises:
+            Overloaded: all bodies together are too large.
+        """
         if self._held + size > self._limits.bytes:
             raise self.refusal(Overloaded("too many bodies are coming in; try again in a moment"))
         self._held += size
         body.held += size
 
     def release(self, body: "_Body") -> None:
-        """Count a body no more: it has come in, or never will."""
+        """Stop counting a body that is complete or was abandoned."""
         self._held -= body.held
         body.held = 0
 
     def refusal(self, problem: Problem) -> Problem:
-        """A problem, counted."""
+        """Count a refusal and return its problem."""
         self._refused[problem.code] += 1
         return problem
 
     def deadline(self, started: float, now: float, size: int) -> float:
-        """When the next bytes of a body have to be there."""
+        """Return when the next bytes of a body must have arrived."""
         limits = self._limits
         return min(now + limits.seconds, started + limits.seconds + size / limits.rate)
 
     def collect(self) -> Iterator[Metric]:
-        """Their figures."""
+        """Yield the metrics."""
         yield GaugeMetricFamily("gateway_body_bytes", "Bytes of request bodies in progress.", value=self._held)
         refused = CounterMetricFamily(
             "gateway_refused_bodies",
@@ -79,7 +83,7 @@ def _is_bounded(method: str, path: str) -> bool:
 
 
 class _Body:
-    """One body."""
+    """A request body in transit."""
 
     __slots__ = ("_bodies", "_complete", "_receive", "_send", "_size", "_started", "answering", "held")
 
@@ -97,7 +101,7 @@ class _Body:
         receiving = self._receive().__await__()
         try:
             waits_for = next(receiving)
-        except StopIteration as received:  # most bodies are there when they are asked for: no timer is set for them
+        except StopIteration as received:  # most bodies have already arrived, and need no timer
             message: Message = received.value
         else:
             rest = Rest(receiving, waits_for)

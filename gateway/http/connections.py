@@ -1,4 +1,4 @@
-"""What all connections together may take, and what was refused: one object, shared by the protocols and `/metrics`."""
+"""Limits shared by all connections, and counts of refusals: one object, shared by the protocols and `/metrics`."""
 
 from collections import Counter
 from collections.abc import Iterator, Sized
@@ -10,24 +10,24 @@ from gateway.settings import ConnectionLimits
 
 
 class Connections(Collector):
-    """The connections of a server. Under a server whose protocols are not ours, nothing is counted here."""
+    """The connections of a server. Nothing is counted under a server that does not use our protocol classes."""
 
     def __init__(self, limits: ConnectionLimits | None = None) -> None:
         self.limits = limits or ConnectionLimits()
         self.open: Sized = ()
         """The open connections: the server's own set of them."""
         self.lingering = 0
-        """Connections over the bound that are being told so."""
+        """The number of connections over the limit that are still being sent their refusal."""
         self.refused: Counter[str] = Counter()
-        """How many connections were ended before their request reached the application, by the code of the problem."""
+        """By problem code: the number of connections closed before their request reached the application."""
 
     @property
     def full(self) -> bool:
-        """Whether one more is one too many."""
+        """Whether the limit is reached, so that a further connection must be refused."""
         return len(self.open) >= self.limits.connections
 
     def collect(self) -> Iterator[Metric]:
-        """Their figures."""
+        """Yield the metrics."""
         yield GaugeMetricFamily("gateway_connections", "Open connections.", value=len(self.open))
         refused = CounterMetricFamily(
             "gateway_refused_connections",

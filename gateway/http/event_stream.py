@@ -1,4 +1,4 @@
-"""The change feed as Server-Sent Events (WHATWG HTML §9.2): written by hand, since ten thousand of them may be open."""
+"""The change feed as Server-Sent Events (WHATWG HTML §9.2). Hand-written, since ten thousand streams may be open."""
 
 import asyncio
 import random
@@ -27,11 +27,11 @@ _HEADERS = [
     *((name.lower().encode(), value.encode()) for name, value in SAFETY_HEADERS.items()),
 ]
 _TOLD_TOGETHER = 100
-"""One turn of the loop for all would let everybody else wait for it."""
+"""The number of streams written to per event-loop iteration. Writing to all at once would block everything else."""
 
 
 def _retry() -> bytes:
-    """After how long the client connects again, in milliseconds: not all at once."""
+    """The reconnection delay in milliseconds, with jitter so that clients do not all reconnect at once."""
     return b"retry: %d\n\n" % random.randint(1000, 4000)
 
 
@@ -40,27 +40,27 @@ def _part(body: bytes) -> Message:
 
 
 def _cursor_alone(cursor: str) -> bytes:
-    """An event that says nothing but from where to go on."""
+    """An event that carries only the cursor to resume from."""
     return b"id: %b\n\n" % cursor.encode()
 
 
 async def refuse_stream(send: Send) -> None:
-    """A stream that says when to come again, and ends: `EventSource` gives up for good on an error status."""
+    """Send a stream that only tells when to reconnect and ends: `EventSource` never retries after an error status."""
     await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, (b"retry-after", b"4")]})
     await send({"type": "http.response.body", "body": b"retry: %d\n\n" % random.randint(4000, 8000)})
 
 
 async def describe_stream(send: Send) -> None:
-    """What HEAD is told: how a stream would begin."""
+    """Answer HEAD with the headers that a stream would begin with."""
     await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
     await send({"type": "http.response.body", "body": b""})
 
 
 class EventStreams:
-    """All open streams.
+    """All open event streams.
 
     Args:
-        heartbeat: after how many silent seconds the cursor comes alone.
+        heartbeat: the number of silent seconds after which the cursor alone is sent.
     """
 
     def __init__(self, waiters: Waiters, feed: Feed, presence: Presence, heartbeat: float) -> None:
@@ -71,15 +71,15 @@ class EventStreams:
         self._groups: dict[tuple[WatchedProject, ChangeFilter], _FanOutGroup] = {}
 
     def presence_position(self, project: str, filter_: ChangeFilter) -> int:
-        """Where the presence of a project stands; 0 for whom it is not told."""
+        """Return the current position of the project's presence; 0 if the filter excludes presence."""
         return self._presence.position_of(project) if filter_.presence else 0
 
     def presence_events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
-        """Who is in which file, for whom it is told, where that changed after a position; the position after it."""
+        """Return the presence events after a position and the new position; nothing if the filter excludes presence."""
         return self._presence.events(project, filter_, since) if filter_.presence else (b"", 0)
 
     def wait(self, group: "_FanOutGroup") -> None:
-        """Let a group that knows all there is wait for more, together with one that wants the same."""
+        """Let an up-to-date group wait for changes, merged into a waiting group with the same filter if possible."""
         key = (group.project, group.filter)
         present = self._groups.get(key)
         if present is None:
@@ -90,17 +90,17 @@ class EventStreams:
         group.wait()
 
     def close(self, group: "_FanOutGroup") -> None:
-        """Let nobody join a group."""
+        """Close a group to new members."""
         key = (group.project, group.filter)
         if self._groups.get(key) is group:
             del self._groups[key]
 
 
 class EventStream:
-    """One open stream: a position in the project's sequence. It catches up by itself, then joins a group."""
+    """One open stream: a position in the project's sequence. It catches up on its own, then joins a group."""
 
     question_bytes = 0
-    """It keeps no body."""
+    """A stream keeps no request body."""
 
     __slots__ = (
         "_access",
@@ -135,13 +135,13 @@ class EventStream:
         self.catch_up()
 
     def catch_up(self, begun: Awaitable[None] | None = None) -> None:
-        """Finish what was begun to be sent; send what came after `since`, as the client takes it; then join those who
-        wait for more."""
+        """Finish the send in flight, send what came after `since` at the client's pace, then join the streams that
+        wait for changes."""
         if not self._ended:
             self._pump = asyncio.create_task(self._catch_up(begun))
 
     async def _catch_up(self, begun: Awaitable[None] | None) -> None:
-        """Where it cannot be, the client is told when to come again."""
+        """Catch up; if that is impossible, tell the client when to reconnect."""
         try:
             if begun is not None:
                 await begun
@@ -156,7 +156,11 @@ class EventStream:
             await self._send({"type": "http.response.body", "body": _retry(), "more_body": False})
 
     async def _send_changes(self) -> bool:
-        """Send all that is new, the cursor alone where nothing is; False: the gateway is about to stop."""
+        """Send all changes, or the cursor alone if there are none.
+
+        Returns:
+            False if the gateway is draining.
+        """
         if not self._begun:
             self._begun = True
             await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
@@ -187,25 +191,25 @@ class EventStream:
         return self._streams.presence_position(self.project_name, self.filter) > self.presence_since
 
     async def _follow_anew(self) -> None:
-        """Take a place with what the hub knows of the project now: it has forgotten what it knew."""
+        """Move to the hub's new state of the project, since the hub has forgotten the previous one."""
         project = await self._streams.feed.project(self.project_name)
         self._streams.waiters.change_place(self.project, project)
         self.project = project
 
     def join(self, group: "_FanOutGroup") -> None:
         self.group = group
-        self.filter, self.project_name = group.filter, group.project_name  # the same, once in memory
+        self.filter, self.project_name = group.filter, group.project_name  # equal values: share one object
         group.members[self] = None
 
     async def _write(self, body: bytes) -> None:
         await self._send(_part(body))
 
     def tell(self, events: bytes) -> Awaitable[None] | None:
-        """Send events at once; what is returned is to be awaited, if the client does not take them now."""
+        """Send events immediately; if the client is too slow, return an awaitable that finishes the send."""
         return run_at_once(self._send(_part(events)))
 
     def _expire(self) -> None:
-        """Tell the client that its credential counts no more, and end."""
+        """Tell the client that its credential is no longer valid, and end the stream."""
         if self._ended:
             return
         self._ended = True
@@ -225,7 +229,7 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": event, "more_body": False})
 
     async def end(self) -> None:
-        """Forget it: the client has left."""
+        """Release the stream after the client has disconnected."""
         self._ended = True
         self._access.unwatch(self._expire)
         if self.group is not None:
@@ -236,9 +240,9 @@ class EventStream:
 
 
 class _FanOutGroup:
-    """Streams of one project that want the same and are at the same place: what one of them is sent, all are.
+    """A fan-out group: streams of one project with the same filter and position, which are all sent the same events.
 
-    They are one waiter of the hub. One that does not take what it is sent leaves, and catches up by itself.
+    The group is a single waiter of the hub. A stream whose client is too slow leaves, and catches up on its own.
     """
 
     __slots__ = (
@@ -269,28 +273,28 @@ class _FanOutGroup:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether it is where the hub stands: not behind, and not ahead, as who has read what the hub will hear of."""
+        """Whether the group is at the hub's position: neither behind nor ahead (by changes the hub has yet to see)."""
         return self.since == self.project.cursor
 
     @property
     def is_open(self) -> bool:
-        """Whether it was level when it came to rest, and nothing that it wants has happened since: it still is."""
+        """Whether the group was up to date when it began to wait, and no matching change has happened since."""
         return self._was_up_to_date and self._waiter is not None and self._streams.waiters.waits(self._waiter)
 
     def wait(self) -> None:
-        """Wait for more."""
+        """Wait for changes."""
         waiters = self._streams.waiters
         self._was_up_to_date = self.is_up_to_date
         self._waiter = waiters.add(self.project, self.filter, self._streams.heartbeat, self._wake)
 
     def add(self, other: "_FanOutGroup") -> None:
-        """Let the members of another one, which knows all there is, join this one, which is at rest."""
+        """Move the members of another, up-to-date group into this one, which is waiting."""
         self.since = other.since
         for stream in other.members:
             stream.join(self)
 
     def remove(self, stream: EventStream) -> None:
-        """Tell a stream nothing more."""
+        """Remove a stream from the group."""
         stream.group = None
         self.members.pop(stream, None)
         if not self.members:
@@ -305,7 +309,7 @@ class _FanOutGroup:
             self._task = asyncio.create_task(self._tell_all())
 
     async def _tell_all(self) -> None:
-        """Send all members what is new; the cursor alone where nothing is."""
+        """Send the changes to all members, or the cursor alone if there are none."""
         project, told, as_of = self.project, False, None
         while not told or project.forgotten or project.head is not as_of or self._lacks_presence():
             as_of = project.head
@@ -342,7 +346,7 @@ class _FanOutGroup:
     def _part_with(
         self, stream: EventStream, since: str | None, position: int, begun: Awaitable[None] | None = None
     ) -> None:
-        """Let a stream catch up by itself from where it is."""
+        """Remove a stream from the group and let it catch up on its own from its position."""
         stream.since, stream.presence_since = since, position
         self.remove(stream)
         stream.catch_up(begun)

@@ -1,7 +1,7 @@
 """Long polls: requests with `wait=SECONDS` that wait for a change.
 
-While a request waits, only its connection, one frame of this module and a place among those who wait are alive. When
-something changed, or its time is up, it walks through the application once more, with what is left of its time.
+While a request waits, only its connection, one frame of this module and its waiter are kept in memory. When something
+has changed or its time is up, the request is run through the application again, with the remaining time.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ _JSON_HEADERS = [
 ]
 
 _FOLLOWER = "gateway.follower"
-"""Key of the scope: of an event stream, which client of which project follows."""
+"""Key of the scope: the project and the client that follow an event stream."""
 _CUT_S = 54.8
-"""Proxies end a silent request after 60 s; a deadline may be a tick late."""
+"""The longest wait in seconds. Proxies end a silent request after 60 s, and a deadline may be a tick late."""
 _CUT_JITTER = 0.1
 
 
 class LongPolls:
-    """ASGI in front of the application: takes the requests that wait for a change, and the event streams."""
+    """ASGI middleware in front of the application: handles long polls and event streams."""
 
     def __init__(
         self,
@@ -71,21 +71,22 @@ class LongPolls:
         try:
             with self._waiters.connected.held(name, client):
                 while (await receive())["type"] != "http.disconnect":
-                    pass  # it comes when the client leaves, and when the answer is complete
+                    pass  # `http.disconnect` arrives when the client disconnects or the answer is complete
         finally:
             self._waiters.leave(pending.project, pending.question_bytes)
             await pending.end()
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> "_PendingRequest | EventStream | None":
-        """Let a request walk through the application.
+        """Run a request through the application.
 
-        Returns the pending request, which has a place among those who wait; None where it was answered.
+        Returns:
+            The pending request, which has been counted as a waiter, or None if the request was answered.
         """
         try:
             await self._app(scope, receive, send)
             return None
         except (WaitForChange, OpenStream) as raised:
-            asked = raised.with_traceback(None)  # it would keep the handlers alive as long as the request waits
+            asked = raised.with_traceback(None)  # the traceback would keep the handlers alive while the request waits
         if isinstance(asked, OpenStream) and scope["method"] == "HEAD":
             await describe_stream(send)
             return None
@@ -94,7 +95,7 @@ class LongPolls:
         except TooManyWaiters:
             await self._refuse(asked, scope, send)
             return None
-        scope.pop("path_params", None)  # as it came; the router finds them again
+        scope.pop("path_params", None)  # restore the original scope; the router sets them again
         scope.pop(NAMED_HEADERS, None)
         if isinstance(asked, WaitForChange):
             return _PendingRequest(self._app, self._waiters, self._metrics, asked, scope, send)
@@ -110,18 +111,18 @@ class LongPolls:
 
 
 def _may_wait(scope: Scope) -> bool:
-    """Whether a request is one of those that can wait; an agent's output, whose body has no bound, is not."""
+    """Whether a request can wait. A request with an agent's output cannot, since its body is unbounded."""
     method = scope["method"]
     return method in ("GET", "HEAD") or (method == "POST" and not scope["path"].endswith("/output"))
 
 
 def _cut(seconds: float) -> float:
-    """How long a request really waits, in seconds."""
+    """Return how long a request actually waits, in seconds: capped, with jitter."""
     return min(seconds, _CUT_S * (1 - random.random() * _CUT_JITTER))
 
 
 class _Receiver:
-    """What one walk through the application receives: the body, and after that only that the client has left."""
+    """The ASGI `receive` of one run through the application: the body, then only the client's disconnection."""
 
     __slots__ = ("_asked", "_pending")
 
@@ -138,7 +139,7 @@ class _Receiver:
 
 
 class _PendingRequest:
-    """One request while it waits, and its answer once it does not."""
+    """A request while it waits, and then while it is answered."""
 
     __slots__ = (
         "_access",
@@ -171,7 +172,7 @@ class _PendingRequest:
         self._metrics = metrics
         self._holder = asyncio.current_task()
         self.project = asked.project
-        """Where it has its place."""
+        """The project in which the request is counted as a waiter."""
         self._scope = scope
         self._body = asked.body
         self._send = send
@@ -179,7 +180,7 @@ class _PendingRequest:
         self._answer: asyncio.Task[None] | None = None
         self._ended = False
         self._left: asyncio.Event | None = None
-        """Tells who listens for it that the client has left."""
+        """Set when the client has disconnected."""
         self._access: Access = scope.get("gateway.access", OPEN)
         self._access.watch(self._expire)
         self._deadline = asyncio.get_running_loop().time() + _cut(asked.seconds)
@@ -187,15 +188,15 @@ class _PendingRequest:
 
     @property
     def question_bytes(self) -> int:
-        """What is kept of the body."""
+        """The number of bytes kept of the body."""
         return len(self._body)
 
     def _wait(self, asked: WaitForChange) -> None:
-        """Wait from here on."""
+        """Wait from the position at which the handler looked."""
         if asked.project is not self.project:
             self._waiters.change_place(self.project, asked.project)
             self.project = asked.project
-        # Something came while the handler looked.
+        # Stale: something changed while the handler looked.
         stale = asked.project.forgotten or asked.project.head is not asked.as_of or asked.moved()
         if stale or not self._access.counts:
             self._wake()
@@ -204,7 +205,7 @@ class _PendingRequest:
         self._waiter = self._waiters.add(asked.project, asked.filter, left, self._wake)
 
     def _expire(self) -> None:
-        """Let the application refuse it: its credential counts no more."""
+        """Wake the request so that the application refuses it: its credential is no longer valid."""
         if self._waiter is not None:
             self._waiters.forget(self._waiter)
             self._wake()
@@ -215,7 +216,7 @@ class _PendingRequest:
             self._answer = asyncio.create_task(self._walk())
 
     async def _walk(self) -> None:
-        """Walk through the application; it answers, or lets the request wait again."""
+        """Run the request through the application, which answers it or lets it wait again."""
         if self._access.counts and await self._send_remembered():
             return
         left = 0.0 if self._waiters.draining else self._deadline - asyncio.get_running_loop().time()
@@ -229,21 +230,21 @@ class _PendingRequest:
             _log.debug("a client left while it was answered", path=self._scope["path"])
         except Exception:
             if self._holder is not None:
-                self._holder.cancel()  # half an answer is out: `end` passes the failure on, which ends the connection
+                self._holder.cancel()  # the answer is partly sent: `end` re-raises, which closes the connection
             raise
 
     def request(self) -> Message:
-        """The body, as ASGI has it."""
+        """Return the body as an ASGI message."""
         return {"type": "http.request", "body": self._body}
 
     async def left(self) -> None:
-        """Wait until the client has left."""
+        """Wait until the client has disconnected."""
         if not self._ended:
             self._left = self._left or asyncio.Event()
             await self._left.wait()
 
     async def _send_remembered(self) -> bool:
-        """Answer as somebody with the same question was answered a moment ago; False if nobody was."""
+        """Send the answer that an identical request just got. Return False if there is none."""
         view: View = self._scope["gateway.view"]
         if self._scope["gateway.route"] != _FEED_ROUTE:
             return False
@@ -258,12 +259,12 @@ class _PendingRequest:
         return True
 
     async def end(self) -> None:
-        """Forget it: the client has its answer, or has left."""
+        """Release the request after it was answered or the client disconnected."""
         self._ended = True
         if self._left is not None:
             self._left.set()
         self._access.unwatch(self._expire)
-        waiter, self._waiter = self._waiter, None  # it knows this request: together they would outlive the connection
+        waiter, self._waiter = self._waiter, None  # breaks a reference cycle that would outlive the connection
         if waiter is not None:
             self._waiters.forget(waiter)
         if self._answer is not None:

@@ -1,4 +1,4 @@
-"""What every answer passes through: failures become problems, requests are counted, caches are told the rules."""
+"""Middleware for every answer: compression, errors as problems, request metrics, cache and security headers."""
 
 import asyncio
 import time
@@ -21,11 +21,11 @@ _log = structlog.get_logger("gateway.http")
 _COMPRESS_FROM_BYTES = 1025
 _COMPRESSED_METHODS = ("GET", "POST", "HEAD")
 _PIECE_BYTES = 64 * 2**10
-"""How much of an answer is compressed in one turn of the event loop: a millisecond or two."""
+"""How much of an answer is compressed per iteration of the event loop: a millisecond or two of work."""
 
 
 def compressed(app: ASGIApp) -> ASGIApp:
-    """`app` with its answers compressed as the client can take them (zstd, br, gzip); receipts of writes are short."""
+    """Wrap `app` to compress answers as the client accepts (zstd, br, gzip), except the short receipts of writes."""
     add_compress_type("application/octet-stream")
     add_compress_type("application/problem+json")
     compressor = CompressMiddleware(_in_pieces(app), minimum_size=_COMPRESS_FROM_BYTES, zstd_level=3)
@@ -38,14 +38,14 @@ def compressed(app: ASGIApp) -> ASGIApp:
 
 
 def _wants_events(scope: Scope) -> bool:
-    """Whether the answer may be a stream of events: these are short, and a compressor each takes much memory."""
+    """Whether the answer may be an event stream: events are short, and a compressor per stream needs much memory."""
     return any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
 
 
 def _in_pieces(app: ASGIApp) -> ASGIApp:
-    """`app` with large answers in pieces, each in a turn of the event loop: to compress one whole takes seconds.
+    """Wrap `app` to send large answers in pieces, one per event-loop iteration: compressing a whole one takes seconds.
 
-    What waits for a slow client is then a piece as well, not all of the answer.
+    This also limits what is buffered for a slow client to a piece instead of the whole answer.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,9 +67,9 @@ def _in_pieces(app: ASGIApp) -> ASGIApp:
 
 
 class Boundary:
-    """The last stop of every failure and the place where requests are counted.
+    """Turns every failure into a problem and counts requests.
 
-    `load` tells how full the queue of writes is, from 0 to 1; over one half, answers ask clients to slow down.
+    `load` returns how full the write queue is, from 0 to 1; above one half, answers ask clients to back off.
     """
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics, load: Callable[[], float]) -> None:
@@ -82,7 +82,7 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 499  # the client left before an answer began
+        status = 499  # the client disconnected before an answer began
 
         async def send_counted(message: Message) -> None:
             nonlocal status
@@ -100,7 +100,7 @@ class Boundary:
             status = 0  # not answered yet
             raise
         except Exception as error:
-            if status != 499:  # half an answer is out: only ending the connection tells the client
+            if status != 499:  # the answer is partly sent: only closing the connection tells the client
                 raise
             await send_problem(_problem(error, scope), send_counted)
         finally:
@@ -112,12 +112,12 @@ class Boundary:
         self._metrics.count(scope["method"], route, status, time.perf_counter() - started)
 
     def _complete(self, message: Message) -> None:
-        """Add the headers that every answer has; weaken the tag of a compressed one, as proxies do."""
+        """Add the headers of every answer; weaken the entity tag of a compressed answer, as proxies do."""
         headers: list[tuple[bytes, bytes]] = list(message["headers"])
         names = dict(headers)
         if b"content-encoding" in names:
             headers = [(name, b"W/" + value if name == b"etag" else value) for name, value in headers]
-        if b"vary" in names:  # the compressor's, which names less
+        if b"vary" in names:  # set by the compressor, which names fewer headers
             headers = [header for header in headers if header[0] != b"vary"]
         headers.append(VARY)
         if b"cache-control" not in names:

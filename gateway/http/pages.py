@@ -1,4 +1,4 @@
-"""Pages that the gateway serves: files that were built from folders of `web/`. What is no page is not found."""
+"""The web pages that the gateway serves: files built from folders of `web/`. Any other path is not found."""
 
 import secrets
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _POLICY = "; ".join(
         "img-src 'self' data:",
         "connect-src 'self'",
         "base-uri 'none'",
-        "form-action 'self'",  # the project is chosen by a form
+        "form-action 'self'",  # a form selects the project
         "frame-ancestors 'none'",
     ]
 )
@@ -26,17 +26,18 @@ _HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "X-Frame-Options": "DEN
 _INDEX = "index.html"
 _NONCE_BYTES = 18
 _NONCE = "{nonce}"
-"""What stands in the index for the nonce of an answer."""
+"""The placeholder in an index for the nonce of an answer."""
 
 
 class Pages:
-    """Answers requests for which there is no route.
+    """Answers requests that match no route.
 
-    An editor makes style sheets as it needs them. It marks them with a nonce that is new in each answer of an index, so
-    an index is stored by no cache; every other file has an entity tag.
+    Editors create style sheets dynamically and mark them with a nonce. Each answer with an index has a new nonce, so an
+    index must not be cached; every other file has an entity tag.
 
     Args:
-        folders: by the path of an index the folder with its page and files. `/` has them at `/`, `/x` at `/x/`.
+        folders: by the path of an index, the folder with its page and files. `/` has its files below `/`, `/x` below
+            `/x/`.
     """
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
@@ -51,7 +52,11 @@ class Pages:
                 self._indexes[path] = self._indexes[f"{below}{_INDEX}"] = (folder / _INDEX).read_text("utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises NotFound."""
+        """Serve a page or file.
+
+        Raises:
+            NotFound
+        """
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -63,7 +68,7 @@ class Pages:
             await _new_index(self._indexes[path])(scope, receive, send)
         elif path in self._files:
             files, name = self._files[path]
-            headers = [header for header in scope["headers"] if header[0] != b"range"]  # files are served whole
+            headers = [header for header in scope["headers"] if header[0] != b"range"]  # ranges are not supported
             scope = {**scope, "path": f"{root}/{name}", "headers": headers}
             await files(scope, receive, _with_headers(send, _headers("'self'")))
         else:

@@ -1,4 +1,4 @@
-"""What a request may do: who asks, what of the project exists for it, what it needs."""
+"""Permissions of a request: its credential, its view of the project, and the checks of what it needs."""
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -10,7 +10,7 @@ from gateway.wire.problems import FileNotFound, Forbidden, Unauthenticated
 
 
 def visible_path(request: Request, path: str) -> str:
-    """The path, if it may exist for who asks.
+    """Return the path if the credential may see it.
 
     Raises:
         FileNotFound
@@ -21,10 +21,10 @@ def visible_path(request: Request, path: str) -> str:
 
 
 def access_of(scope: Scope) -> Access:
-    """Who asks, and what it may do. Where nobody is asked for credentials: everything.
+    """Return the access of a request. If the gateway requires no credentials, the access allows everything.
 
     Raises:
-        Unauthenticated: there was no credential, or it counts no more.
+        Unauthenticated: there was no credential, or it is no longer valid.
     """
     access: Access | None = scope.get("gateway.access", OPEN)
     if access is OPEN:
@@ -36,19 +36,23 @@ def access_of(scope: Scope) -> Access:
 
 
 def view_in(scope: Scope, project: str) -> View | None:
-    """What a request that no handler has seen yet may do in a project; None where a handler has to say no."""
+    """Return the view of a project for a request that has not reached a handler; None if a handler must refuse it."""
     access: Access | None = scope.get("gateway.access", OPEN)
     return None if access is None else access.view(project)
 
 
 def view_of(request: Request) -> View:
-    """What the request may do in its project."""
+    """Return what the request may see and do in its project."""
     view: View = request.scope["gateway.view"]
     return view
 
 
 def require(request: Request, need: Need) -> None:
-    """Raises Forbidden where the request may not do something that only its body tells."""
+    """Require a permission whose need is known only from the body.
+
+    Raises:
+        Forbidden
+    """
     view = view_of(request)
     if not view.may(need):
         raise Forbidden(view.missing(need))
@@ -57,7 +61,7 @@ def require(request: Request, need: Need) -> None:
 def note(
     request: Request, action: str, *, path: str | None = None, version: int | None = None, detail: str | None = None
 ) -> None:
-    """Note in the audit what a request has done, where there is one."""
+    """Record in the audit log, if there is one, what a request has done."""
     audit: Audit | None = request.scope.get("gateway.audit")
     if audit is not None:
         project = request.path_params.get("project")

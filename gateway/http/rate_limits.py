@@ -1,4 +1,4 @@
-"""Limits of requests, written bytes and connections, by subject and by address (GATEWAY_RATE_…). Plain ASGI."""
+"""Rate limits on requests, written bytes and connections, by subject or address (GATEWAY_RATE_…). Plain ASGI."""
 
 import asyncio
 import math
@@ -13,11 +13,11 @@ from gateway.http.responses import send_problem
 from gateway.wire.problems import RateLimited
 
 _LONGEST_PAUSE_S = 5.0
-"""A room that is written to too fast is read more slowly; it is not left unread for longer than this at a time."""
+"""The longest pause in seconds between reads from a WebSocket whose client writes too fast."""
 
 
 class RateLimiter:
-    """ASGI behind the credentials, which it knows a subject by."""
+    """ASGI middleware behind authentication, which provides the subject."""
 
     def __init__(self, app: ASGIApp, limits: RateLimits, metrics: RequestMetrics) -> None:
         self._app = app
@@ -61,7 +61,7 @@ class RateLimiter:
         await send({"type": "websocket.close", "code": 1013, "reason": problem.detail})
 
     async def _follow(self, keys: list[str], stays: bool, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what comes in, and the connection as long as it stays."""
+        """Count received bytes, and a lasting connection while it is open."""
 
         async def receive_counted() -> Message:
             message = await receive()
@@ -81,17 +81,17 @@ class RateLimiter:
             await self._app(scope, receive_counted, send)
         finally:
             self._connected.subtract(keys)
-            self._connected += Counter()  # what has come to zero goes
+            self._connected += Counter()  # drop zero counts
 
 
 def address_of(scope: Scope) -> str:
-    """The address of a client; behind a proxy that of the proxy."""
+    """Return the address of the client or, behind a proxy, that of the proxy."""
     client = scope.get("client")
     return "" if client is None else str(client[0])
 
 
 def _keys(scope: Scope) -> list[str]:
-    """By what a client is known: its subject, and its address where it has no subject."""
+    """Return the keys to count a client by: its subject or, without one, its address."""
     access = scope.get("gateway.access")
     if access is not None and access.subject is not None:
         return [f"subject {access.subject}"]

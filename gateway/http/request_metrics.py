@@ -1,4 +1,4 @@
-"""How many requests were answered, and how long each route took: counting costs a few dictionary steps."""
+"""Request metrics: counts and latencies by route. Counting costs only a few dictionary operations."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -8,16 +8,16 @@ _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 
 
 class RequestMetrics:
-    """Requests by route and status, and how long each route took."""
+    """Counts of requests by route and status, and latencies by route."""
 
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, str, int]] = Counter()
-        """By method, route and status."""
+        """Answered requests by method, route and status."""
         self._buckets: dict[str, list[int]] = {}
         self._seconds: dict[str, float] = {}
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Note one answered request."""
+        """Count one answered request."""
         self.answers[method, route, status] += 1
         buckets = self._buckets.get(route)
         if buckets is None:
@@ -27,7 +27,7 @@ class RequestMetrics:
         self._seconds[route] += seconds
 
     def latencies(self) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
-        """Of each route the cumulative buckets and the sum of seconds."""
+        """Yield each route with its cumulative buckets and sum of seconds."""
         for route, counts in self._buckets.items():
             total, buckets = 0, []
             for bound, count in zip((*map(str, _BUCKETS_S), "+Inf"), counts, strict=True):

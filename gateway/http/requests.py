@@ -1,4 +1,4 @@
-"""Reading a request: its path, parameters, conditions and body, or the problem that says what is wrong."""
+"""Parsing of requests: path, parameters, conditions and body, or the problem that tells what is wrong."""
 
 import base64
 import binascii
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def project_id(request: Request) -> str:
-    """The project of the path.
+    """Return the project id in the path.
 
     Raises:
         InvalidProject
@@ -47,7 +47,7 @@ def project_id(request: Request) -> str:
 
 
 def file_path(request: Request) -> str:
-    """The file of the path.
+    """Return the file path in the URL.
 
     Raises:
         InvalidPath
@@ -62,7 +62,7 @@ def file_path(request: Request) -> str:
 
 
 def checked_path(path: str) -> str:
-    """A path out of a body.
+    """Check a path from a body and return it.
 
     Raises:
         InvalidPath
@@ -74,7 +74,7 @@ def checked_path(path: str) -> str:
 
 
 def whole_number(request: Request, name: str, *, least: int, most: int | None = None) -> int | None:
-    """A query parameter that is a whole number; None if it is left out.
+    """Return a query parameter that is a whole number; None if it is omitted.
 
     Raises:
         InvalidParameter
@@ -92,7 +92,7 @@ def whole_number(request: Request, name: str, *, least: int, most: int | None = 
 
 
 def state_vector(request: Request) -> bytes | None:
-    """The state vector of the query, decoded from base64url and checked; None if it is left out.
+    """Return the state vector in the query, decoded from base64url and validated; None if it is omitted.
 
     Raises:
         InvalidStateVector
@@ -114,7 +114,7 @@ def if_none_match(request: Request) -> EntityTags | None:
 
 
 def if_modified_since(request: Request) -> int | None:
-    """The date from which on a reader wants news, in seconds since 1970; None where tags say more, or none is given."""
+    """Return If-Modified-Since in seconds since 1970; None if it is absent, or If-None-Match takes precedence."""
     value = header(request, b"if-modified-since")
     if value is None or header(request, b"if-none-match") is not None:
         return None
@@ -122,7 +122,7 @@ def if_modified_since(request: Request) -> int | None:
 
 
 def preconditions(request: Request) -> Preconditions:
-    """What a write demands of the file.
+    """Return the preconditions of a write.
 
     Raises:
         InvalidParameter
@@ -142,18 +142,18 @@ _CONDITIONS = frozenset((b"if-match", b"if-none-match", b"if-unmodified-since", 
 
 
 def header(request: Request, name: bytes) -> str | None:
-    """A header by its lower-case name, without decoding the others; lines of the same name make one list."""
+    """Return a header by its lower-case name, without decoding the others; repeated lines are joined into one list."""
     value = named_headers(request.scope).get(name)
     return None if value is None else value.decode("latin-1")
 
 
 def header_bytes(request: Request, name: bytes) -> bytes | None:
-    """The same as it came."""
+    """Return a header by its lower-case name, undecoded."""
     return named_headers(request.scope).get(name)
 
 
 def once(request: Request, body: bytes) -> Once | None:
-    """The key of a request that is to be done once (draft-ietf-httpapi-idempotency-key-header), quoted or not.
+    """Return the idempotency key (draft-ietf-httpapi-idempotency-key-header), which may be quoted or not.
 
     Raises:
         InvalidParameter
@@ -165,16 +165,19 @@ def once(request: Request, body: bytes) -> Once | None:
     if not (1 <= len(key) <= 255 and key.isascii() and key.isprintable() and " " not in key):
         raise InvalidParameter("Idempotency-Key", "1 to 255 visible ASCII characters are expected")
     subject = access_of(request.scope).subject
-    if subject is not None:  # a key is the subject's own: nobody is answered as somebody else was
+    if subject is not None:  # keys are scoped to a subject: no subject gets the answer of another
         key = sha256(f"{subject}\0{key}".encode()).hexdigest()
     return Once(key, sha256(request.scope["path"].encode() + b"\0" + body).digest())
 
 
 def require_media_type(request: Request, wanted: str) -> None:
-    """Raises UnsupportedMediaType unless the body is of the type `wanted`, UTF-8 and not encoded.
+    """Require a body of the type `wanted`, in UTF-8 and without a content encoding.
 
-    A POST has to say it: a page of another site can send a body without one, and no browser asks before it does. Before
-    PUT and PATCH a browser asks, and `curl -T` says none.
+    A POST must state its type: a page of another site can POST a body without a type, and the browser sends no
+    preflight. For PUT and PATCH the type may be omitted: browsers send a preflight, and `curl -T` sends no type.
+
+    Raises:
+        UnsupportedMediaType
     """
     encoding = header(request, b"content-encoding") or "identity"
     if encoding.lower() != "identity":
@@ -197,16 +200,16 @@ def require_media_type(request: Request, wanted: str) -> None:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body.
+    """Read the body.
 
     Raises:
-        BodyTooLarge: as soon as that is known.
+        BodyTooLarge: raised as soon as the size is known to exceed the limit.
     """
     length = header_bytes(request, b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise BodyTooLarge(limit)
     message = await request.receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):  # most come as one
+    if message["type"] == "http.request" and not message.get("more_body", False):  # most bodies arrive in one message
         whole: bytes = message.get("body", b"")
         if len(whole) > limit:
             raise BodyTooLarge(limit)
@@ -227,7 +230,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def decode_msgpack(body: bytes, shape: type[T]) -> T:
-    """A msgpack body of a shape.
+    """Decode a msgpack body into the type `shape`.
 
     Raises:
         InvalidBody
@@ -239,7 +242,7 @@ def decode_msgpack(body: bytes, shape: type[T]) -> T:
 
 
 def prefers(accept: str | None, offers: tuple[str, ...]) -> str:
-    """The offer that an Accept header likes best; the first one where it likes several the same, or none."""
+    """Return the offer that an Accept header prefers; the first one on a tie, or if the header accepts none."""
     if not accept:
         return offers[0]
     best, liking = offers[0], 0.0
@@ -251,7 +254,7 @@ def prefers(accept: str | None, offers: tuple[str, ...]) -> str:
 
 
 def accepted_form(accept: bytes | None) -> Form:
-    """How a document is written for a client that says nothing but what it accepts."""
+    """Return the form of a document for a client that states only an Accept header."""
     short = accept is None or len(accept) <= _REMEMBERED_BYTES
     return _known_form(accept) if short else _form(accept)
 
@@ -263,11 +266,11 @@ def _form(accept: bytes | None) -> Form:
 
 _known_form = functools.lru_cache(1024)(_form)
 _REMEMBERED_BYTES = 256
-"""Only so long an `Accept` is remembered with its meaning: a client can send very many and very long ones."""
+"""The longest `Accept` that is cached, since a client can send many different and very long ones."""
 
 
 def _quality(accept: str, offer: str) -> float:
-    """The quality that the most specific matching range gives to an offer (RFC 9110 §12.5.1)."""
+    """Return the quality that the most specific matching range gives to an offer (RFC 9110 §12.5.1)."""
     specificity, quality = -1, 0.0
     for item in accept.split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))

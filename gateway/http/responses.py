@@ -1,4 +1,4 @@
-"""A problem as an answer, outside of the application."""
+"""Sending a problem as an answer from middleware."""
 
 from starlette.types import Send
 
@@ -10,7 +10,7 @@ SAFETY = [(name.lower().encode(), value.encode()) for name, value in SAFETY_HEAD
 
 
 async def send_problem(problem: Problem, send: Send, prefix: str = "http.response") -> None:
-    """Answer with a problem. `prefix`: of the messages, which for a handshake are others."""
+    """Answer with a problem. `prefix` is that of the ASGI message types, which differ for a WebSocket handshake."""
     body = problem.body()
     headers = [
         (b"content-type", b"application/problem+json"),

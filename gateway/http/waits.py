@@ -1,6 +1,6 @@
-"""How a handler says that a request waits: it raises, and `gateway.http.long_poll` does the rest.
+"""Exceptions by which a handler makes a request wait or stream; `gateway.http.long_poll` catches them.
 
-A request that waits keeps nothing of the handlers alive; when something changed, it walks through them again.
+A waiting request keeps no handler alive; after a change, the request runs through the handlers again.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ LONGEST_WAIT = 60
 """The longest `wait` that may be asked for, in seconds."""
 
 SECONDS_LEFT = "gateway.seconds_left"
-"""In the scope of a request that has waited: the seconds that are left."""
+"""Key of the scope of a request that has waited: the remaining seconds."""
 
 
 class WaitForChange(Exception):
-    """There is nothing new for this request, and it may wait for `seconds`."""
+    """There is no news for this request, which may wait for `seconds`."""
 
     def __init__(
         self,
@@ -35,17 +35,17 @@ class WaitForChange(Exception):
     ) -> None:
         self.project = project
         self.as_of = as_of
-        """Where the project stood before the handler looked."""
+        """The head of the project before the handler looked."""
         self.filter = filter_
         self.seconds = seconds
         self.body = body
-        """What the request is to bring when it walks through the handlers again."""
+        """The body for the next run through the handlers."""
         self.moved = moved
-        """Whether there is news since the handler looked, of what is not in the project's sequence."""
+        """Whether something outside the project's sequence has changed since the handler looked."""
 
 
 class OpenStream(Exception):
-    """The request is for an event stream of `filter_`, from a position on."""
+    """The request asks for an event stream with `filter_`, starting at a position."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class OpenStream(Exception):
         self.filter = filter_
         self.since = since
         self.client = client
-        """Who follows, by the name that it has for push messages."""
+        """The following client, by the name under which it receives push messages."""
 
 
 def parse_wait(request: Request) -> float:
-    """The `wait` of a query, in seconds; 0 if it is left out.
+    """Return the `wait` parameter in seconds; 0 if it is omitted.
 
     Raises:
         InvalidParameter
@@ -77,7 +77,11 @@ def parse_wait(request: Request) -> float:
 
 
 def check_wait(seconds: float) -> float:
-    """Raises InvalidParameter unless `seconds` may be asked for."""
+    """Check that `seconds` is an allowed wait and return it.
+
+    Raises:
+        InvalidParameter
+    """
     if not 0 <= seconds <= LONGEST_WAIT:
         raise InvalidParameter("wait", f"it must be from 0 to {LONGEST_WAIT} seconds")
     return seconds
@@ -92,12 +96,15 @@ def wait_for_change(
     question: Struct | None = None,
     moved: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Raises WaitForChange if a request that nothing is new for has time left; returns if it must be answered now.
+    """Make a request without news wait if it has time left; return if it must be answered now.
 
     Args:
-        question: what the body said. Only that is kept while the request waits, not the body as it came.
-        moved: asked once, when the request is about to wait: whether there is news since the handler looked, of what is
-            not in the project's sequence.
+        question: the decoded body. It is kept while the request waits, instead of the original body.
+        moved: called once, when the request is about to wait: whether something outside the project's sequence has
+            changed since the handler looked.
+
+    Raises:
+        WaitForChange
     """
     seconds = request.scope.get(SECONDS_LEFT, wait)
     if seconds > 0:
@@ -106,5 +113,5 @@ def wait_for_change(
 
 
 def empty_after_wait(request: Request) -> dict[str, str]:
-    """The headers of an answer without news: after a wait no cache may keep it."""
+    """Return the headers of an answer without news: after a wait, it must not be cached."""
     return {"Cache-Control": "no-store"} if SECONDS_LEFT in request.scope else {}

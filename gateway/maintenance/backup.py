@@ -1,4 +1,4 @@
-"""A copy of a database, a project as a file: made whole or not at all, and proven before it is called done."""
+"""Copies of a database, and of a project as a file: complete or not made at all, and always verified."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -27,14 +27,14 @@ async def back_up(
     open_copy: Callable[[str], AbstractAsyncContextManager[Storage]],
     report: Report,
 ) -> None:
-    """Copy a database as it is at this moment, also beside a gateway that serves it, and verify the copy.
+    """Copy a database as it is at this moment, even while a gateway is serving it, and verify the copy.
 
     Raises:
         NotCopied, StorageError
     """
     _require_free(target)
     partial = _partial(target)
-    partial.unlink(missing_ok=True)  # of an attempt that was interrupted
+    partial.unlink(missing_ok=True)  # left by an interrupted attempt
     try:
         await storage.back_up(partial)
         async with open_copy(sqlite_url(partial)) as copy:
@@ -70,8 +70,8 @@ async def export_project(storage: Storage, project: str, target: Path, report: R
 
 
 async def import_project(storage: Storage, source: Path, name: str | None, report: Report) -> None:
-    """Store what a portable file holds, all of it or nothing: every record is checked, and every document built, in
-    the transaction that stores them.
+    """Store the content of a portable file, all or nothing: every record is checked, and every document built, in the
+    transaction that stores them.
 
     Raises:
         NotCopied, StorageError
@@ -98,8 +98,8 @@ async def import_project(storage: Storage, source: Path, name: str | None, repor
 
 
 async def copy_database(source: Storage, target: Storage, report: Report) -> int:
-    """Copy the projects and tokens of a storage that another one does not have, and verify that one; returns how many
-    faults it has.
+    """Copy the projects and tokens that the target storage does not have, and verify the target; return the number of
+    its faults.
 
     Raises:
         NotCopied, StorageError
@@ -134,9 +134,9 @@ def _partial(target: Path) -> Path:
 
 
 def _keep(partial: Path, target: Path) -> None:
-    """Give a finished file its name; after that it outlives a crash."""
+    """Give a finished file its name; after that it survives a crash."""
     _flush(partial)
-    os.link(partial, target)  # fails where somebody else was faster
+    os.link(partial, target)  # fails if the target was created meanwhile
     _flush(target.parent)
 
 

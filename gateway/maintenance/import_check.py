@@ -1,4 +1,4 @@
-"""Checks the records of a portable file, as they are read, against all that `verify` knows of a database."""
+"""Checks the records of a portable file, while they are read, against the rules by which `verify` checks a database."""
 
 from collections.abc import Iterator
 
@@ -22,10 +22,10 @@ from storage.portable import (
 
 
 def checked(source: str, records: Iterator[Record]) -> Iterator[Record]:
-    """The same records. Documents are built in the thread that takes them.
+    """Yield the same records, checked. Documents are built in the thread of the consumer.
 
     Raises:
-        NotAnExport: something does not fit; what was taken so far must not be kept.
+        NotAnExport: a record does not fit; the records consumed so far must be discarded.
     """
     check: _ImportCheck | None = None
     try:
@@ -42,11 +42,11 @@ def checked(source: str, records: Iterator[Record]) -> Iterator[Record]:
 
 
 class _Fault(Exception):
-    """What does not fit; the message is for whoever imports the file."""
+    """A record does not fit; the message is for the user who imports the file."""
 
 
 class _ImportCheck:
-    """Where the records of one project stand."""
+    """The position in the records of one project."""
 
     def __init__(self, project: ProjectRecord) -> None:
         self._project = project
@@ -97,7 +97,7 @@ class _ImportCheck:
         self._file = self._turn = None
 
     def _place(self, name: str, sequence: int, time: int) -> None:
-        """What was changed last at a sequence: each of them has one change, and lies within the project."""
+        """Check the sequence of a change: it is used once, and lies within the project."""
         if not 0 < sequence <= self._project.sequence:
             raise _Fault(f"{name!r}: its sequence {sequence} is not one of the project's 1 to {self._project.sequence}")
         for fault in self._places.take(sequence, time):
@@ -112,7 +112,7 @@ def _require_none(turn_id: str, faults: list[str]) -> None:
 
 
 class _FileCheck:
-    """One file: its versions have no gap, each loads, and its newest state and its incarnations are what they make."""
+    """One file: its versions have no gaps, each one loads, and they make up its newest state and its incarnations."""
 
     def __init__(self, record: FileRecord) -> None:
         self._file = record
@@ -120,7 +120,7 @@ class _FileCheck:
         self._last: VersionRow | None = None
         self._size = 0
         self._born: list[int] = []
-        """The versions at which incarnations began, as far as the versions tell."""
+        """The versions at which incarnations began, as far as the versions show."""
         self._document: Document = build_document([])
         fault = path_fault(record.path)
         if fault is not None:
@@ -155,7 +155,7 @@ class _FileCheck:
         if self._last is None or self._last.update is None:
             self._born.append(row.version)
             self._size = 0
-        # What was squashed into a whole document keeps the size of what it was squashed of.
+        # A version squashed into a whole document keeps the size of the updates it was squashed from.
         self._size = row.size if row.version == self._file.base_version else self._size + len(update)
         try:
             alone, _ = read_row(update)
@@ -178,7 +178,7 @@ class _FileCheck:
         told = [*(life.born_version for life in file.lives), file.born_version]
         born = self._born
         if born and born[0] == self._first > 1 and self._first not in told:
-            born = born[1:]  # the first version is of an incarnation that began before it
+            born = born[1:]  # the first version belongs to an incarnation that began before it
         if [version for version in told if version >= self._first] != born:
             raise self._fault("its incarnations are not those that its versions tell")
 

@@ -1,4 +1,4 @@
-"""Work in the background: what each job is doing, how often it failed, and how it goes on after a failure."""
+"""Background jobs: what each one is doing, how often it failed, and how it resumes after a failure."""
 
 import asyncio
 import contextlib
@@ -16,17 +16,17 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 
 _EXPECTED = (StorageError, Problem)
-"""Failures that say all there is to say; of any other kind the log has the traceback."""
+"""Failures whose message suffices; any other kind is logged with its traceback."""
 
 
 class Job:
-    """One job in the background. A failure with one file or turn is noted, and the job goes on with the next."""
+    """One background job. A failure with one file or turn is noted, and the job continues with the next one."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.failures = 0
         self.stopped: str | None = None
-        """Why the job does not work at the moment; None while it does."""
+        """Why the job is not working at the moment; None while it is."""
 
     def failed(self, error: Exception, **where: str) -> None:
         """Note a failure; `where` names the project, the file …"""
@@ -41,7 +41,7 @@ class Job:
         )
 
     async def supervise(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run the job until cancelled: what ends it is noted, and after a pause it is begun again."""
+        """Run the job until cancelled; if it fails, note the failure, and restart the job after a pause."""
         pause = _FIRST_PAUSE_S
         while True:
             began = asyncio.get_running_loop().time()
@@ -61,7 +61,7 @@ class Job:
 
 @contextlib.asynccontextmanager
 async def running(jobs: dict[Job, Callable[[], Coroutine[Any, Any, None]]]) -> AsyncIterator[None]:
-    """Jobs at work, ended on leaving."""
+    """Run the jobs in the background; they are ended on leaving the context."""
     tasks = [asyncio.create_task(job.supervise(work), name=job.name) for job, work in jobs.items()]
     try:
         yield

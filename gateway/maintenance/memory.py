@@ -1,4 +1,4 @@
-"""Memory that is free goes back to the system: the C library would keep it for the next time that as much is needed."""
+"""Returns free memory to the operating system: the C library would keep it for the next peak."""
 
 import asyncio
 import ctypes
@@ -10,15 +10,15 @@ from gateway.maintenance.jobs import Job
 
 _LOOK_EVERY_S = 1.0
 _WORTH_TRIMMING = 64 * 2**20
-"""So many bytes must have become free since the last time: a trim walks through all that is free."""
+"""Bytes that must have become free since the last trim before the next one: a trim walks over all free memory."""
 _MAPPED_FROM = 2**20
-"""A buffer of so many bytes gets pages of its own, which go back at once when it is free."""
+"""A buffer of at least this many bytes gets its own pages, which are returned as soon as it is freed."""
 _M_MMAP_THRESHOLD = -3
 
 
 def map_large_buffers() -> None:
-    """Give every large buffer pages of its own, for the rest of this process. glibc raises its threshold up to 32 MB
-    once such a buffer was freed, and keeps what lies between two smaller ones that are in use."""
+    """Give every large buffer its own pages, for the rest of this process. Otherwise glibc raises its threshold to up
+    to 32 MB once such a buffer is freed, and keeps the memory between two smaller buffers in use."""
     if (mallopt := _of_c_library("mallopt")) is not None:
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
 
@@ -34,7 +34,7 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def free_bytes() -> int:
-    """Bytes that the C library has and nobody uses, given back or not; 0 where it does not tell."""
+    """Return the free bytes that the C library holds, returned to the system or not; 0 if it does not report them."""
     mallinfo2 = _of_c_library("mallinfo2")
     if mallinfo2 is None:
         return 0
@@ -43,13 +43,13 @@ def free_bytes() -> int:
 
 
 def trim() -> None:
-    """Give back what the C library does not need."""
+    """Return the C library's free memory to the system."""
     if (malloc_trim := _of_c_library("malloc_trim")) is not None:
         malloc_trim(0)
 
 
 class FreeMemory:
-    """Gives free memory back, as soon as no more of it becomes free."""
+    """Returns free memory to the system, as soon as no more of it becomes free."""
 
     def __init__(self, measure: Callable[[], int] = free_bytes, trim: Callable[[], None] = trim) -> None:
         self._measure = measure
@@ -58,13 +58,13 @@ class FreeMemory:
         self.job = Job("memory")
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             self.look()
 
     def look(self) -> None:
-        """Give back what is free, if it is time to."""
+        """Trim if it is time to."""
         now = self._measure()
         if self._given_back + _WORTH_TRIMMING <= now <= self._before:
             self._trim()
@@ -74,5 +74,5 @@ class FreeMemory:
 
 
 def _of_c_library(name: str) -> Any:
-    """A function of glibc; None with another C library."""
+    """Return a function of glibc; None with another C library."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -1,4 +1,4 @@
-"""Keeping less than everything, where settings say so: the oldest versions are squashed, old tombstones forgotten."""
+"""Retention, where settings ask for it: the oldest versions are squashed, old tombstones purged."""
 
 import asyncio
 import time
@@ -17,16 +17,16 @@ from storage import SquashPoint, Storage
 _log = structlog.get_logger("gateway.retention")
 
 _WORTH_SQUASHING = 100
-"""So many versions of a file must be beyond what is kept before it is squashed in the background: each time the whole
-document is built and written."""
+"""Versions of a file that must exceed the policy before it is squashed in the background: each squash builds and
+writes the whole document."""
 
 
 _LOOK_S = 60.0
-"""How often a gateway looks whether the one that squashes is still there."""
+"""Seconds between checks whether the gateway that squashes is still alive."""
 
 
 class Squashed(Struct):
-    """What has gone."""
+    """What was removed."""
 
     files: int = 0
     versions: int = 0
@@ -34,7 +34,7 @@ class Squashed(Struct):
 
 
 class Retainer:
-    """Squashes what a policy lets go. Each step is short, holds up nobody, and may be the last one for now."""
+    """Squashes what a policy releases. Each step is short, blocks nobody, and may be the last one for now."""
 
     def __init__(
         self, storage: Storage, policy: RetentionPolicy, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -56,7 +56,7 @@ class Retainer:
             await asyncio.sleep(interval)
 
     async def squash_all(self, *, worth: int = 1) -> Squashed:
-        """Squash every file of which at least `worth` versions are to go; purge what was squashed before."""
+        """Squash every file with at least `worth` versions beyond the policy; purge what was squashed before."""
         squashed = Squashed()
         now = self._clock()
         if self._policy.tombstone_days:
@@ -66,7 +66,7 @@ class Retainer:
                 if point.squashed or await self._squash(point):
                     squashed.files += 1
                     squashed.versions += await self._purge(point.project, point.path)
-            except Exception as error:  # what cannot be proven is not thrown away; what was done is done
+            except Exception as error:  # what cannot be proven is not discarded; what was done remains done
                 self.job.failed(error, project=point.project, path=point.path)
         return squashed
 

@@ -1,4 +1,4 @@
-"""The end of turns whose writers have gone silent."""
+"""Ends turns whose writers have gone silent."""
 
 import asyncio
 import time
@@ -13,14 +13,14 @@ from storage import Commit, CommittedTurn, Storage, TurnConflict, TurnHead
 _log = structlog.get_logger("gateway.maintenance")
 
 _HELD_S = 5.0
-"""When the gateway that ends silent turns has not been heard for so long, another one does."""
+"""Seconds of silence of the gateway that ends silent turns after which another one takes over."""
 
 
 class SilentTurns:
-    """Ends running turns whose writers have been silent for the length of a lease, or after a result for a grace.
+    """Ends running turns whose writers have been silent for the length of a lease, or for a grace after a result.
 
-    Time is counted only while this process runs, and no wall clock is asked: a writer could not be heard by a gateway
-    that was down, or stopped. So a turn that is found running at the start has a whole lease from then on.
+    Time counts only while this process runs, and is not measured by the wall clock: a gateway that was down, or
+    stopped, could not hear a writer. So a turn that is already running at the start gets a full lease from then on.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SilentTurns:
         self._looked = clock()
         self.job = Job("silent_turns")
         self._awake = 0.0
-        """Seconds that this process has run, about: a gap between two looks counts as two ticks at most."""
+        """Seconds, roughly, that this process has run: a gap between two looks counts as two ticks at most."""
         self._adopt_again = False
         storage.listen(self._committed, self._missed)
 
@@ -49,7 +49,7 @@ class SilentTurns:
         self._adopt_again = True
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run until cancelled."""
         if self._storage.shared:
             await self._run_for_all()
         await self.adopt_running()
@@ -68,7 +68,7 @@ class SilentTurns:
                 await self.look_for_all()
 
     async def look_for_all(self) -> None:
-        """End the turns of all gateways in which nothing was stored for too long."""
+        """End the turns of all gateways to which nothing was stored for too long."""
         for project, head in await self._storage.due_turns(*self._times):
             try:
                 await self._end(project, head)
@@ -76,17 +76,17 @@ class SilentTurns:
                 self.job.failed(error, project=project, session=head.session_id, turn=head.turn_id)
 
     async def adopt_running(self) -> None:
-        """Give a lease to every turn that is running already."""
+        """Give a lease to every turn that is already running."""
         async for project, head in self._storage.running_turns():
             self._leases.adopt(project, head, self._now())
 
     async def look(self) -> None:
-        """End the turns whose time is over by now."""
+        """End the turns whose leases have expired."""
         self._awake, self._looked = self._now(), self._clock()
         for project, head in self._leases.expired(self._awake):
             try:
                 await self._end(project, head)
-            except Exception as error:  # the lease stays ended: the next look tries again
+            except Exception as error:  # the lease stays expired: the next look tries again
                 self.job.failed(error, project=project, session=head.session_id, turn=head.turn_id)
 
     def _now(self) -> float:
@@ -96,7 +96,7 @@ class SilentTurns:
         change = expire(head)
         try:
             await self._storage.write_turn(project, change)
-        except TurnConflict:  # its writer came first
+        except TurnConflict:  # the writer ended it first
             self._leases.forget(project, head)
         else:
             told = {"project": project, "session": head.session_id, "turn": head.turn_id, "error": change.error}

@@ -1,4 +1,4 @@
-"""Snapshots of documents, where the log since the last one has grown long."""
+"""Takes snapshots of documents whose log has grown long since the last one."""
 
 from gateway.files.documents import Documents, stored_rows
 from gateway.maintenance.jobs import Job
@@ -8,7 +8,7 @@ from storage import Snapshot, Storage, Version
 
 
 class Maintenance:
-    """Takes the snapshots that open documents ask for, one at a time."""
+    """Takes the snapshots that open documents request, one at a time."""
 
     def __init__(self, storage: Storage, documents: Documents) -> None:
         self._storage = storage
@@ -16,7 +16,7 @@ class Maintenance:
         self.job = Job("snapshots")
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run until cancelled."""
         while True:
             await self._documents.due_event.wait()
             self._documents.due_event.clear()
@@ -26,11 +26,11 @@ class Maintenance:
                 try:
                     await self.take_snapshot(project, path, version)
                 except Exception as error:
-                    # A snapshot is a cache: without it the next open replays more. The next update asks again.
+                    # A snapshot is a cache: without it the next open replays more. The next update requests it again.
                     self.job.failed(error, project=project, path=path)
 
     async def take_snapshot(self, project: str, path: str, version: Version | None = None) -> bool:
-        """Build a file's document at a version (None: the newest) from its log, prove that it is whole, and keep it.
+        """Build a file's document at a version (None: the newest) from its log, verify that it is whole, and store it.
 
         Returns False if there is one already, or no such version.
         """

@@ -1,6 +1,6 @@
-"""What holds of every stored session and turn, whether a database or a portable file has them; pure.
+"""The invariants of every stored session and turn, in a database as in a portable file; pure.
 
-Each check returns what is wrong, in words.
+Each check returns its faults, as messages.
 """
 
 import re
@@ -20,18 +20,18 @@ _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
 
 def id_fault(text: str) -> str | None:
-    """Why a text is no id of a session or a turn; None: it is one."""
+    """Return why a text is not a valid id of a session or a turn; None if it is."""
     return None if _ID.fullmatch(text) else f"{text[:200]!r} is no id of a session or a turn"
 
 
 class Places:
-    """The places of a project's files, sessions and turns in its sequence: each is where something changed last."""
+    """The places of a project's files, sessions and turns in its sequence, each that of the latest change."""
 
     def __init__(self) -> None:
         self._times: dict[int, int] = {}
 
     def take(self, sequence: int, time: int) -> list[str]:
-        """Note what was changed last at a sequence, at a time."""
+        """Note the sequence and the time of a latest change."""
         if sequence < 1:
             return [f"its sequence is {sequence}"]
         if sequence in self._times:
@@ -40,7 +40,7 @@ class Places:
         return []
 
     def finish(self) -> list[str]:
-        """What is wrong with the order of all that was noted."""
+        """Return what is wrong with the order of everything noted."""
         before = 0
         for sequence, time in sorted(self._times.items()):
             if time < before:
@@ -50,10 +50,10 @@ class Places:
 
 
 class TurnCheck:
-    """One turn: its status fits its times, and its blocks are as many and as large as it says.
+    """One turn: its status fits its times, and the number and size of its blocks are those that it states.
 
     Args:
-        state: what the reader of its output remembers.
+        state: the state that the reader of the turn's output keeps.
     """
 
     def __init__(self, session: Session, turn: Turn, state: bytes) -> None:
@@ -63,10 +63,10 @@ class TurnCheck:
         self._count = self._size = 0
         self._time = turn.created_at
         self._grows = False
-        """Whether a block was growing when the last one came."""
+        """Whether the last block was still growing when it was checked."""
 
     def begin(self) -> list[str]:
-        """What is wrong with the turn itself."""
+        """Return what is wrong with the turn itself."""
         turn = self._turn
         faults = [fault] if (fault := id_fault(turn.turn_id)) else []
         if turn.sequence <= self._session.sequence or turn.created_at < self._session.created_at:
@@ -103,7 +103,7 @@ class TurnCheck:
         return []
 
     def take(self, block: Block) -> list[str]:
-        """What is wrong with the next block. After one that is missing there is nothing more to be said."""
+        """Return what is wrong with the next block. Once a block is missing, later ones are not checked."""
         place, self._count = self._count, self._count + 1
         if block.index != place:
             self._count = block.index + 1
@@ -127,7 +127,7 @@ class TurnCheck:
         return faults
 
     def finish(self) -> list[str]:
-        """What is wrong with all blocks together."""
+        """Return what is wrong with the blocks as a whole."""
         turn = self._turn
         if (self._count, self._size) != (turn.block_count, turn.size):
             found = f"{self._count} of {self._size} bytes"
@@ -138,7 +138,7 @@ class TurnCheck:
 
 
 def content_faults(index: int, content: bytes) -> list[str]:
-    """What is wrong with the content of a block."""
+    """Return what is wrong with the content of a block."""
     try:
         msgspec.json.decode(content)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -16,8 +16,8 @@ _STATE = {True: "deleted", False: "alive"}
 
 
 async def verify_storage(storage: Storage, report: Report) -> int:
-    """Derive every file again from its log and compare, and check every turn with its blocks; returns the number of
-    faults, each reported."""
+    """Derive every file again from its log and compare, and check every turn with its blocks; return the number of
+    faults, each of which is reported."""
     verifier = _Verifier(storage, report)
     async for project in storage.projects():
         await verifier.verify(project)
@@ -94,17 +94,17 @@ class _Verifier:
         base = await self._storage.base_version(project, head.path)
         found = await _file_faults(self._storage, project, head, base)
         while found and base != (now := await self._storage.base_version(project, head.path)):
-            base = now  # it was squashed meanwhile
+            base = now  # the file was squashed meanwhile
             found = await _file_faults(self._storage, project, head, base)
         return found
 
     async def _outside(self, project: ProjectHead, sequence: int) -> list[str]:
-        """Whether a sequence is above the project's, also when that is read again."""
+        """Whether a sequence is above the project's, even when that is read again."""
         if sequence <= project.sequence:
             return []
         try:
             now = await self._storage.project_head(project.name)
-        except DataDamaged:  # which is told for itself
+        except DataDamaged:  # reported separately
             return []
         if now is not None and sequence <= now.sequence:
             return []
@@ -112,7 +112,7 @@ class _Verifier:
 
 
 async def _turn_faults(storage: Storage, project: str, rows: TurnRows) -> list[str]:
-    """What is wrong with one turn: its state, its blocks as they were at one moment, their contents."""
+    """Return what is wrong with one turn: its state, its blocks as they were at one moment, their contents."""
     check = TurnCheck(rows.session, rows.head, rows.output_state)
     faults = check.begin()
     if not rows.in_project:
@@ -136,12 +136,12 @@ async def _turn_faults(storage: Storage, project: str, rows: TurnRows) -> list[s
 
 
 async def _file_faults(storage: Storage, project: str, head: FileHead, base: int) -> list[str]:
-    """What is wrong with one file: its log from its oldest version on, its snapshots, its head."""
+    """Return what is wrong with one file: its log from its oldest version on, its snapshots, its head."""
     faults: list[str] = []
     snapshots = {snapshot.version: snapshot for snapshot in await storage.snapshots(project, head.path)}
     document, version, size, time, deleted = build_document([]), base - 1, 0, 0, True
     async for update in storage.updates(project, head.path):
-        if version == head.version:  # this one, and what is of it, was written since the head was read
+        if version == head.version:  # this version and its records were written after the head was read
             snapshots = {each: snapshot for each, snapshot in snapshots.items() if each <= version}
             break
         version += 1
@@ -154,7 +154,7 @@ async def _file_faults(storage: Storage, project: str, head: FileHead, base: int
         if update.body is None:
             document, size = build_document([]), 0
             continue
-        # What was squashed into a whole document keeps the size of what it was squashed of.
+        # A version squashed into a whole document keeps the size of the updates it was squashed from.
         size = update.size if version == base > 1 else size + len(update.body)
         document, found = _apply(document, update, size)
         faults += found
@@ -172,7 +172,7 @@ async def _file_faults(storage: Storage, project: str, head: FileHead, base: int
 
 
 def _apply(document: Document, row: StoredUpdate, size: int) -> tuple[Document, list[str]]:
-    """Apply the next row of a log; returns the document, and what is wrong with the row."""
+    """Apply the next row of a log; return the document, and what is wrong with the row."""
     assert row.body is not None
     faults = []
     if not row.intact:
@@ -196,7 +196,7 @@ def _is_snapshot_of(document: Document, snapshot: Snapshot) -> bool:
 
 
 async def compact_storage(storage: Storage, policy: RetentionPolicy, report: Report) -> int:
-    """Squash what need not be kept, drop every snapshot, and shrink the database; returns the bytes freed."""
+    """Squash what the policy does not keep, drop every snapshot, and shrink the database; return the bytes freed."""
     if not policy.keeps_all:
         squashed = await Retainer(storage, policy).squash_all()
         report(

@@ -1,4 +1,4 @@
-"""A door, the Model Context Protocol: the files of a project as the tools of a coding agent.
+"""A door for the Model Context Protocol: the files of a project as tools of a coding agent.
 
 May import: access, client, http, wire.
 Names for others: `endpoint.McpEndpoint`, `stdio.serve_stdio`.

@@ -1,4 +1,4 @@
-"""An agent at work in a project: who it is, and what it has read, so that it can be told what others wrote since."""
+"""An agent's state in a project: its name, and what it has read, so that it can be told what others wrote since."""
 
 import contextlib
 from collections import OrderedDict
@@ -11,19 +11,19 @@ _READING_S = 30
 
 
 class Reads:
-    """Which version of which file, and which cursor, each agent saw last: a bounded memory. What is forgotten costs an
-    agent a reading."""
+    """The version of each file, and the cursor, that each agent saw last, in bounded memory. An agent whose entry was
+    evicted has to read again."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str, str], int | str] = OrderedDict()
 
     def version(self, agent: str, project: str, path: str) -> int | None:
-        """The version of a file that an agent saw last."""
+        """Return the version of a file that an agent saw last."""
         seen = self._seen.get((agent, project, path))
         return seen if isinstance(seen, int) else None
 
     def cursor(self, agent: str, project: str) -> str | None:
-        """Up to where an agent was told what changed in a project."""
+        """Return the cursor up to which an agent was told of changes in a project."""
         seen = self._seen.get((agent, project, ""))
         return seen if isinstance(seen, str) else None
 
@@ -39,7 +39,7 @@ class Desk:
     """One agent in one project.
 
     Args:
-        agent: tells the agent from others whose reading is remembered.
+        agent: identifies the agent among those whose reads are remembered.
         author: the name under which the agent writes.
     """
 
@@ -50,7 +50,7 @@ class Desk:
         self._agent = agent
 
     def seen(self, path: str) -> int | None:
-        """The version of a file that the agent saw last."""
+        """Return the version of a file that the agent saw last."""
         return self._reads.version(self._agent, self.project.name, path)
 
     def note_seen(self, path: str, version: int) -> None:
@@ -58,20 +58,20 @@ class Desk:
 
     @property
     def cursor(self) -> str | None:
-        """Up to where the agent was told what changed."""
+        """The cursor up to which the agent was told of changes."""
         return self._reads.cursor(self._agent, self.project.name)
 
     def note_cursor(self, cursor: str) -> None:
         self._reads.note(self._agent, self.project.name, "", cursor)
 
     async def show(self, path: str) -> None:
-        """Show the agent in a file that it reads; where it writes, the gateway does so. It is not worth a failure."""
+        """Show the agent in a file that it reads; the gateway shows writers itself. Failures are ignored."""
         project, name = self.project, self.project.name
         with contextlib.suppress(GatewayError):
             client = writer_client(name, self.author)
             answer = await project.put_presence(path, client, writer_state(self.author), ttl=_READING_S)
             subject = next((each.subject for each in answer.value.clients if each.client_id == client), None)
-            if subject is not None and subject != self.author:  # it is by this name that it writes
+            if subject is not None and subject != self.author:  # the gateway writes under the subject's name
                 await project.delete_presence(path, client)
                 self.author = subject
                 await project.put_presence(path, writer_client(name, subject), writer_state(subject), ttl=_READING_S)

@@ -1,7 +1,7 @@
-"""`/mcp?project=NAME`: the protocol over streamable HTTP, without sessions: every request stands for itself.
+"""`/mcp?project=NAME`: the protocol over streamable HTTP, without sessions: every request is independent.
 
-A tool asks the API of this gateway as any client does, within the process: with the credential of who asks, and so with
-its grant, under its name, and with what is noted in the audit.
+A tool calls the API of this gateway as any client does, but within the process: with the credential of the caller, and
+so under its grant and its name, and with entries in the audit.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from gateway.wire.values import valid_project_id
 MCP_PATH = "/mcp"
 _BASE = "http://gateway"
 _OPEN_DESK = "gateway.mcp.open_desk"
-"""In the scope of a request: opens the desk of who sent it, given the name of its program."""
+"""The key in a request's scope for the function that opens the caller's desk, given the name of its program."""
 _NAMELESS = "agent"
 
 
@@ -49,12 +49,12 @@ class McpEndpoint:
         self._manager = StreamableHTTPSessionManager(server, stateless=True, max_request_body_size=body_limit)
 
     def ask(self, api: ASGIApp) -> None:
-        """Ask `api`, the API of the gateway behind what finds the credential, from now on."""
+        """Set the API that tools call: the gateway's, behind the middleware that finds the credential."""
         self._api = api
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve while this lasts."""
+        """Serve while the context is open."""
         async with self._manager.run():
             yield
 
@@ -89,7 +89,7 @@ class McpEndpoint:
                 self._serving.discard(serving)
 
     def _open_desk(self, scope: Scope, access: Access, project: str, program: str) -> Desk:
-        """The desk of who asks; `program`: by its own account."""
+        """Open the desk of the caller; `program` is the name that its program reports."""
         api = self._api
         assert api is not None
         carried = {name: scope[name] for name in ("gateway.access", "gateway.audit") if name in scope}
@@ -121,7 +121,7 @@ def _header(scope: Scope, name: bytes) -> str | None:
 
 
 async def _desk_of(context: Any) -> Desk:
-    """The desk of who sent a message: the program says its name with the message, or in its request."""
+    """Return the desk of a message's sender: the program's name is in the message, or else in the request."""
     scope: Scope = context.request.scope
     told = (context.meta or {}).get(CLIENT_INFO_META_KEY)
     name = told.get("name") if isinstance(told, dict) else None

@@ -1,4 +1,4 @@
-"""The tools and the files of a project as a server of the protocol, on the official package."""
+"""The tools and the files of a project as a server of the protocol, built on the official package."""
 
 import mimetypes
 from collections.abc import Awaitable, Callable
@@ -20,9 +20,9 @@ from gateway.mcp.tools import BY_NAME, TOOLS, Refused
 from gateway.wire.changes import FileFeedEntry
 
 Context = Any
-"""`mcp.server.context.ServerRequestContext`: of which types it is generic depends on the transport."""
+"""`mcp.server.context.ServerRequestContext`: its type arguments depend on the transport."""
 Desks = Callable[[Context], Awaitable[Desk]]
-"""Finds the desk of who asks."""
+"""Finds the desk of the caller."""
 
 _PAGE = 1000
 _NAME = "yjs-gateway"
@@ -33,10 +33,10 @@ _INSTRUCTIONS = (
 
 
 def make_server(desks: Desks, **more: Any) -> Server[Any]:
-    """A server whose tools and resources are those of the project of who asks.
+    """Make a server whose tools and resources are those of the caller's project.
 
     Args:
-        more: further handlers, as the package names them.
+        more: further handlers, under the package's names for them.
     """
 
     async def list_tools(context: Context, params: Any) -> types.ListToolsResult:
@@ -110,13 +110,13 @@ def make_server(desks: Desks, **more: Any) -> Server[Any]:
 
 
 def initialization(server: Server[Any]) -> InitializationOptions:
-    """What a server says of itself to a client that keeps a session, in which it is told of changes."""
+    """Return what a server reports to a client that keeps a session, in which it is notified of changes."""
     return server.create_initialization_options(NotificationOptions(resources_changed=True))
 
 
 async def follow(project: Project, since: str, changed: Callable[[str, bool], Awaitable[None]]) -> None:
-    """Tell of every change of a file after a cursor, by its URI, and whether the list of files is another one now.
-    Until cancelled."""
+    """Until cancelled, report every change of a file after a cursor: the file's URI, and whether the list of files has
+    changed."""
     async for answer in project.follow(since, transport="wait", kinds=("file",)):
         for entry in answer.changes:
             if isinstance(entry, FileFeedEntry):
@@ -124,14 +124,14 @@ async def follow(project: Project, since: str, changed: Callable[[str, bool], Aw
 
 
 async def cursor_of(project: Project) -> str:
-    """Where a project stands."""
+    """Return the cursor at the end of a project's feed."""
     listing = (await project.list_files(limit=1)).value
     assert listing is not None
     return listing.cursor
 
 
 async def _listen(project: Project, context: Context, params: types.SubscriptionsListenRequestParams) -> Any:
-    """Tell one client of changes, until it leaves."""
+    """Notify one client of changes until it disconnects."""
     bus = InMemorySubscriptionBus()
 
     async def publish(uri: str, other_list: bool) -> None:
@@ -139,7 +139,7 @@ async def _listen(project: Project, context: Context, params: types.Subscription
             await bus.publish(ResourcesListChanged())
         await bus.publish(ResourceUpdated(uri=uri))
 
-    since = await cursor_of(project)  # what happens from here on is told
+    since = await cursor_of(project)  # everything from here on is reported
     async with anyio.create_task_group() as group:
         group.start_soon(follow, project, since, publish)
         result = await ListenHandler(bus)(context, params)
@@ -148,12 +148,12 @@ async def _listen(project: Project, context: Context, params: types.Subscription
 
 
 def uri_of(project: str, path: str) -> str:
-    """The URI of a file as a resource."""
+    """Return the URI of a file as a resource."""
     return f"yjs://{project}/{quote(path)}"
 
 
 def path_of(project: str, uri: str) -> str | None:
-    """The file that a URI names; None: none of this project."""
+    """Return the file that a URI names; None if it names no file of this project."""
     start = f"yjs://{project}/"
     return unquote(uri.removeprefix(start)) if uri.startswith(start) and uri != start else None
 

@@ -1,4 +1,4 @@
-"""The protocol over stdin and stdout, for a gateway elsewhere."""
+"""The protocol over stdin and stdout, for a remote gateway."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ async def serve_stdio(url: str, project: str, *, token: str | None, author: str 
     """Serve one client until it closes stdin.
 
     Raises:
-        GatewayError: the gateway cannot be reached, or does not let us in.
+        GatewayError: the gateway cannot be reached, or refuses access.
     """
     async with GatewayClient(url, token=token, author=author or _PROGRAM) as client:
         opened = client.project(project)
         try:
             since: str | None = await cursor_of(opened)
-        except ProjectNotFound:  # the first file that is written makes it
+        except ProjectNotFound:  # the first file that is written creates it
             since = None
         session = _Session(opened, author or _PROGRAM)
         server = make_server(
@@ -37,7 +37,7 @@ async def serve_stdio(url: str, project: str, *, token: str | None, author: str 
 
 
 class _Session:
-    """One client, and the resources that it wants to hear of."""
+    """One client, and the resources that it subscribed to."""
 
     def __init__(self, project: Project, author: str) -> None:
         self._desk = Desk(project, Reads(), "", author)
@@ -58,7 +58,7 @@ class _Session:
         return types.EmptyResult()
 
     async def tell(self, since: str | None) -> None:
-        """Tell the client of changes: of the list of files, and of the files that it subscribed to."""
+        """Notify the client of changes to the list of files, and to the files that it subscribed to."""
         project = self._desk.project
         while since is None:
             await anyio.sleep(5)

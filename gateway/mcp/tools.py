@@ -1,4 +1,4 @@
-"""The tools of an agent: what each takes, and the text that it answers. They know a project, and no protocol."""
+"""The tools of an agent: their parameters, and the text that they answer. They know a project, and no protocol."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from gateway.wire.files import Receipt
 
 _LINES = 2000
 _LONGEST_ANSWER = 256 * 1024
-"""Characters of the lines that one reading answers, about."""
+"""Approximate characters of the lines that one read answers."""
 _MOST_FILES = 1000
 
 Path = Annotated[str, Meta(min_length=1, description="The path of the file in the project, as in docs/plan.md.")]
@@ -22,7 +22,7 @@ _Count = Annotated[int, Meta(ge=1)]
 
 
 class Refused(Exception):
-    """The tool has done nothing; the text says why, to the agent."""
+    """The tool has done nothing; the message tells the agent why."""
 
 
 class ListFiles(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,7 +81,7 @@ class DeleteFile(Struct, frozen=True, forbid_unknown_fields=True):
 async def list_files(desk: Desk, asked: ListFiles) -> str:
     try:
         listing = (await desk.project.list_files(asked.prefix, after=asked.after, limit=asked.limit)).value
-    except ProjectNotFound:  # the first file makes it
+    except ProjectNotFound:  # the first file creates it
         return "There are no files."
     assert listing is not None
     lines = [f"{each.path}\tversion {each.version}\t{each.last_modified}" for each in listing.files]
@@ -196,7 +196,7 @@ def _change(entry: FeedEntry) -> str:
 
 
 async def _told(desk: Desk, path: str, written: WithETag[Receipt], what: str) -> str:
-    """What a write came to, with what others had written since the agent looked last."""
+    """Describe the result of a write, with what others wrote since the agent last looked."""
     version = written.value.version
     others = await _written_by_others(desk, path, version - 1 if written.value.changed else version)
     desk.note_seen(path, version)
@@ -205,7 +205,7 @@ async def _told(desk: Desk, path: str, written: WithETag[Receipt], what: str) ->
 
 
 async def _written_by_others(desk: Desk, path: str, until: int | None = None) -> str:
-    """What others wrote since the agent looked last, up to a version; None: the present one."""
+    """Return what others wrote since the agent last looked, up to a version; None: the present one."""
     seen = desk.seen(path)
     try:
         if until is None:
@@ -228,21 +228,21 @@ class Tool(Struct, frozen=True):
     takes: type[Struct]
     run: Callable[[Desk, Any], Awaitable[str]]
     reads: bool = False
-    """It changes nothing."""
+    """The tool changes nothing."""
     destroys: bool = False
-    """It may remove what somebody has written."""
+    """The tool may remove what somebody has written."""
     repeats: bool = False
-    """To do it twice is to do it once."""
+    """The tool is idempotent."""
 
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of what it takes."""
+        """Return the JSON Schema of the tool's parameters."""
         schema: dict[str, Any] = msgspec.json.schema(self.takes)
         taken = dict(schema["$defs"][self.takes.__name__])
         taken.pop("title", None)
         return taken
 
     async def call(self, desk: Desk, arguments: Mapping[str, Any]) -> str:
-        """Do it.
+        """Call the tool.
 
         Raises:
             Refused: nothing was done.

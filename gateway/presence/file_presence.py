@@ -1,4 +1,4 @@
-"""Who is in one file: one awareness for the clients of its room and for those that say it over HTTP."""
+"""The presence of one file: one awareness for the clients of its room and for those that report it over HTTP."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -14,22 +14,22 @@ News = Callable[[tuple[AwarenessState, ...]], None]
 
 
 class Keeper(Protocol):
-    """Who keeps the presence of all files."""
+    """Keeps the presence of all files."""
 
     def now(self) -> float:
-        """Seconds on the clock of expiry."""
+        """Return the time in seconds, on the clock of expiry."""
 
     def note(self, file: "FilePresence", size: int, *, visible: bool) -> None:
-        """Somebody said something in a file: `size` characters more; `visible`, unless it only renewed a state."""
+        """Note news in a file, which holds `size` characters more; `visible`, unless it only renewed a state."""
 
     def relay(self, file: "FilePresence", states: tuple[AwarenessState, ...]) -> None:
-        """Tell the other gateways."""
+        """Relay states to the other gateways."""
 
     def version(self, file: "FilePresence") -> str: ...
 
 
 class FilePresence:
-    """Who is in one file."""
+    """The presence of one file."""
 
     def __init__(self, keeper: Keeper, project: str, path: str) -> None:
         self._keeper = keeper
@@ -37,11 +37,11 @@ class FilePresence:
         self.path = path
         self.awareness = Awareness()
         self.listeners: dict[News, None] = {}
-        """Told of all that is news, renewals included."""
+        """Called with all news, renewals included."""
         self.position = 0
-        """Where in the order of what was said anywhere this was last seen to change; 0: never."""
+        """The position, in the order of all news, of the last visible change of this file; 0: never changed."""
         self.changed = 0.0
-        """When that was."""
+        """The time of that change."""
 
     def receive(
         self,
@@ -52,14 +52,14 @@ class FilePresence:
         subject: str | None = None,
         relayed: bool = False,
     ) -> None:
-        """Take what an owner, as a connection, says of its clients, and tell all.
+        """Take the states of an owner's clients (the owner being a connection, for example), and tell every listener.
 
         Args:
-            seconds: after how many the states expire; None: as y-protocols has it.
-            relayed: it came from another gateway, which has held its bounds.
+            seconds: after how many the states expire; None: the default of y-protocols.
+            relayed: the states come from another gateway, which has checked the bounds.
 
         Raises:
-            TooMuchAwareness: nothing of it was taken.
+            TooMuchAwareness: no state was taken.
         """
         changes, size = self.awareness.changes, self.awareness.size
         lasting = {} if seconds is None else {"seconds": seconds}
@@ -68,17 +68,17 @@ class FilePresence:
         self._tell(news, changes, size, relayed=relayed)
 
     def say(self, client: int, state: str, clock: int | None, seconds: float, subject: str | None) -> None:
-        """Take what a client says of itself that has no connection.
+        """Take the state of a client that has no connection.
 
-        A clock that would be no news is counted on. So is one that the client does not give, and that is by the time of
-        day: who remembers the client from before takes it, too.
+        A clock that is not above the last one is raised above it. A clock that the client omits starts at the time of
+        day, so that peers who remember the client from before accept it, too.
         """
         last = self.awareness.last_clock(client)
         counted = max(int(time.time()) if clock is None else clock, last + 1)
         self.receive((AwarenessState(client, counted, state),), client, seconds=seconds, subject=subject)
 
     def leave(self, client: int) -> bool:
-        """Withdraw a client; False where it was not there."""
+        """Withdraw a client; return False if it was not present."""
         present = self.awareness.get(client)
         if present is None:
             return False
@@ -105,7 +105,7 @@ class FilePresence:
             listener(news)
 
     def answer(self) -> PresenceAnswer:
-        """Everybody who is there. What a client of a room says that is no JSON is left out."""
+        """Return every client that is present. States of room clients that are not valid JSON are left out."""
         self.expire()
         now = self._keeper.now()
         clients = []

@@ -1,4 +1,4 @@
-"""Who is in the files of all projects. Rooms are told at once, all others twenty times a second at most."""
+"""The presence of the files of all projects. Rooms are told at once, others at most twenty times a second."""
 
 import asyncio
 import os
@@ -16,18 +16,18 @@ from gateway.yjs.messages import AwarenessState
 from storage import Storage
 
 LONGEST_STATE = 64 * 1024
-"""Bytes of what a client may say of itself over HTTP, as JSON."""
+"""Bytes of the state that a client may report over HTTP, as JSON."""
 _CLIENTS_PER_FILE = 1000
 _ALL_STATES = 64 * 2**20
-"""Characters of all states from which on none are taken over HTTP."""
+"""Characters of all states together from which on no more are accepted over HTTP."""
 _CHECK_S = 5.0
 _TOLD_EVERY_S = 0.05
 _REMEMBERED_S = 60.0
-"""For how long it is known that a file was left by everybody: a slow stream is still to be told."""
+"""Seconds for which a file that everybody has left is remembered: slow streams have yet to be told."""
 _RELAYED_S = 75.0
-"""After how long a client of another gateway is withdrawn of which nothing was heard, not even that it has left."""
+"""Seconds after which a client of another gateway is withdrawn if nothing was heard of it, not even that it left."""
 _WHO_IS_THERE = b"?"
-"""What a gateway asks the others of a file, or of all files of a project."""
+"""The message by which a gateway asks the others about a file, or about all files of a project."""
 
 _Relayed = list[tuple[int, int, str, str | None]]
 
@@ -41,16 +41,16 @@ class Presence:
         self._files: dict[tuple[str, str], FilePresence] = {}
         self._of_project: dict[str, dict[FilePresence, None]] = {}
         self._run = os.urandom(5).hex()
-        """Versions of another run of the gateway are not mistaken for ones of this run."""
+        """Tells versions of this run of the gateway from those of another run."""
         self._position = 0
         self._positions: dict[str, int] = {}
-        """Where each project stands."""
+        """The position of each project in the order of all news."""
         self._size = 0
         self._asked: dict[str, float] = {}
-        """When the other gateways were asked about a project, and not long ago."""
+        """When the other gateways were last asked about a project, for those asked recently."""
         self._untold: dict[FilePresence, None] = {}
         self._gateways: dict[str, str] = {}
-        """Other gateways, each of which owns what it says of its clients."""
+        """Other gateways; each one owns the states of its clients."""
         storage.hear(self._hear)
 
     def now(self) -> float:
@@ -59,7 +59,7 @@ class Presence:
     # Rooms
 
     def join(self, project: str, path: str, listener: News) -> FilePresence:
-        """The presence of a file, for somebody who is told at once of all that is said there."""
+        """Return the presence of a file, for a listener that is told at once of all news there."""
         key = (project, path)
         file = self._files.get(key)
         if file is None:
@@ -70,19 +70,19 @@ class Presence:
         return file
 
     def part(self, file: FilePresence, listener: News) -> None:
-        """Tell somebody nothing more."""
+        """Remove a listener."""
         file.listeners.pop(listener, None)
 
     # HTTP
 
     def answer(self, project: str, path: str) -> PresenceAnswer:
-        """Everybody who is in a file."""
+        """Return every client that is in a file."""
         self._ask_others(project)
         file = self._files.get((project, path))
         return PresenceAnswer([], self._version_at(0)) if file is None else file.answer()
 
     def position(self, project: str, path: str) -> int:
-        """Where a file stands in the order of what was said: another number once it is another answer."""
+        """Return the position of a file in the order of all news; it changes whenever the answer does."""
         file = self._files.get((project, path))
         return 0 if file is None else file.position
 
@@ -97,7 +97,7 @@ class Presence:
         clock: int | UnsetType = UNSET,
         subject: str | None = None,
     ) -> None:
-        """Take what a client says of itself in a file.
+        """Take the state of a client in a file.
 
         Raises:
             BodyTooLarge, Overloaded
@@ -111,13 +111,13 @@ class Presence:
         file.say(client, text, None if clock is UNSET else clock, seconds, subject)
 
     def leave(self, project: str, path: str, client: int) -> None:
-        """Withdraw a client from a file, if it is there."""
+        """Withdraw a client from a file, if it is present."""
         file = self._files.get((project, path))
         if file is not None:
             file.leave(client)
 
     def speaker(self, project: str, path: str, client: int) -> str | None:
-        """The subject that speaks for a client in a file; None: nobody, or one without a name."""
+        """Return the subject that reports a client in a file; None: nobody, or one without a name."""
         file = self._files.get((project, path))
         present = None if file is None else file.awareness.get(client)
         return None if present is None else present.subject
@@ -125,11 +125,11 @@ class Presence:
     # Event streams
 
     def position_of(self, project: str) -> int:
-        """Where a project stands in the order of what was said: of what came later nobody was told before."""
+        """Return the position of a project in the order of all news; no stream has been told anything later yet."""
         return self._positions.get(project, 0)
 
     def events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
-        """The files in which something was said after a position, as server-sent events; the position after them."""
+        """Return the files with news after a position, as server-sent events, and the position after them."""
         self._ask_others(project)
         events = []
         for file in list(self._of_project.get(project, ())):
@@ -169,8 +169,7 @@ class Presence:
         return file
 
     async def expire(self) -> None:
-        """Withdraw, now and then, the clients that are silent, and forget files that nobody is in. Runs until
-        cancelled."""
+        """Until cancelled, periodically withdraw the clients that are silent, and forget files that nobody is in."""
         while True:
             await asyncio.sleep(_CHECK_S)
             since = self.now() - _REMEMBERED_S
@@ -191,7 +190,7 @@ class Presence:
     # Other gateways
 
     def _ask_others(self, project: str) -> None:
-        """Ask the other gateways who is in the files of a project, once a minute at most: they tell the rest."""
+        """Ask the other gateways who is in the files of a project, at most once a minute: they push later changes."""
         if self._storage.shared and project not in self._asked:
             self._asked[project] = self.now()
             self._storage.tell(_whole(project), _WHO_IS_THERE)
@@ -204,7 +203,7 @@ class Presence:
                 self._storage.tell(_topic(file), msgspec.msgpack.encode(said))
 
     def _hear(self, gateway: str, topic: str, message: bytes) -> None:
-        """Take what another gateway says of its clients; with no topic, that it is no more."""
+        """Take the states of another gateway's clients; without a topic, the gateway is gone."""
         owner = self._gateways.setdefault(gateway, gateway)
         if not topic:
             del self._gateways[gateway]
@@ -225,17 +224,17 @@ class Presence:
 
 
 def _whole(project: str) -> str:
-    """The name of all files of a project between gateways: no path is empty."""
+    """Return the topic of all files of a project between gateways: no path is empty."""
     return f"{project}/"
 
 
 def _topic(file: FilePresence) -> str:
-    """The name of a file between gateways. No id of a project has a slash."""
+    """Return the topic of a file between gateways. No project id contains a slash."""
     return f"{file.project}/{file.path}"
 
 
 def encode_state(state: dict[str, Any]) -> str:
-    """What a client says of itself as JSON.
+    """Encode the state of a client as JSON.
 
     Raises:
         BodyTooLarge

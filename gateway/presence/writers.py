@@ -1,4 +1,4 @@
-"""Shows who writes a file without an editor, as an agent does by `PUT`: its name, and the place that it wrote."""
+"""Shows who writes a file without an editor, as an agent does by `PUT`: the name and the place of the write."""
 
 import contextlib
 from typing import Any
@@ -19,7 +19,7 @@ class Writers:
         self._presence = presence
 
     def show(self, project: str, written: Written, author: str | None, root: str, subject: str | None) -> None:
-        """Show for 30 s that an author is in a file, with the place that a write of it changed, if it did."""
+        """Show for 30 s that an author is in a file, at the place that the write changed, if it changed any."""
         if author is None:
             return
         state = writer_state(author)

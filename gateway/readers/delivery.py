@@ -1,7 +1,7 @@
-"""Sends each reader what happens in its project: in order, at least once, compacted while it cannot be reached.
+"""Sends each reader the changes of its project: in order, at least once, compacted while it cannot be reached.
 
-The log of the project is the queue, and a reader a row in the database. Of the readers that have nothing to be sent
-nothing is in memory but the names of their projects.
+The log of the project is the queue, and a reader is a row in the database. Of readers with nothing to send, only the
+names of their projects are in memory.
 """
 
 import asyncio
@@ -35,34 +35,34 @@ from gateway.wire.values import rfc3339
 from storage import FINISHED, Commit, CommittedTurn, Milliseconds, Reader, ReaderFigures, ReaderStep, Storage
 
 RETRIES_S = (5, 300, 1800, 7200, 18_000, 36_000, 86_400, 86_400, 86_400)
-"""The pauses after failed attempts; after the last one the reader has ended."""
+"""The pauses, in seconds, after failed attempts; an attempt that fails after the last pause ends the reader."""
 
 _PAGE = 100
 _AT_ONCE, _AT_ONCE_PER_HOST = 64, 8
 _WAITING_PER_HOST = 1000
 _REMEMBERED_BATCHES = 16
 _LEASE_MS = 10 * 60 * 1000
-"""What is being sent is left alone for so long, if it is not heard of."""
+"""How long a message in flight is left alone if nothing is heard of it."""
 _BUSY_MS = 1000
 _FAILED_MS = 60_000
 _CONNECTED_MS = 20_000
-"""So long after a change a client that is connected has been told of it, or its connection is known to be dead."""
+"""How long after a change a connected client has either been told of it, or its connection is known to be dead."""
 _HELD_S, _LOOK_MS = 5.0, 1000
 _FIGURES_S = 5.0
 
 
 class Clock(Protocol):
-    """The time, and waiting for it."""
+    """Tells the time, and waits."""
 
     def now(self) -> int:
-        """Milliseconds since 1970."""
+        """Return milliseconds since 1970."""
 
     async def wait(self, news: asyncio.Event, until: int | None) -> None:
         """Wait for news, or until a time."""
 
 
 class WallClock:
-    """The clock of the machine."""
+    """The system clock."""
 
     def now(self) -> int:
         return time.time_ns() // 1_000_000
@@ -74,7 +74,7 @@ class WallClock:
 
 
 class _Message:
-    """What is to be sent to a reader."""
+    """A message to send to a reader."""
 
     __slots__ = ("batch", "reader", "settings", "state")
 
@@ -91,7 +91,7 @@ class _Message:
 
 
 class Deliveries:
-    """The job that sends.
+    """The job that sends messages to readers.
 
     Args:
         doors: by kind of reader.
@@ -109,11 +109,11 @@ class Deliveries:
     ) -> None:
         self.job = Job("readers")
         self.delivered: dict[str, int] = dict.fromkeys(doors, 0)
-        """By kind the messages that were taken since the start."""
+        """Messages delivered since the start, by kind."""
         self.failed: dict[str, int] = dict.fromkeys(doors, 0)
-        """By kind the attempts that failed since the start."""
+        """Failed attempts since the start, by kind."""
         self.figures: list[ReaderFigures] = []
-        """Of a moment ago."""
+        """Figures of the readers, as last read."""
         self._figures_at = float("-inf")
         self._storage = storage
         self._hub = hub
@@ -122,19 +122,19 @@ class Deliveries:
         self._connected = connected
         self._clock = clock or WallClock()
         self._projects: set[str] = set()
-        """Those that have readers."""
+        """Projects that have readers."""
         self._moved: set[str] = set()
-        """Of these the ones with news."""
+        """Those of the projects that have news."""
         self._urgent: set[str] = set()
-        """Of these the ones in which a turn has ended."""
+        """Those of the projects in which a turn has ended."""
         self._look_at_all = True
         self._news = asyncio.Event()
         self._sending: dict[tuple[str, str, str], str] = {}
-        """To whom something is being sent or waits to be, and where that is."""
+        """The receiving host of each reader with a message in flight or waiting."""
         self._waiting: dict[str, deque[_Message]] = {}
-        """By receiver."""
+        """Messages waiting to be sent, by host."""
         self._busy: dict[str, int] = {}
-        """How many messages are on the way, by receiver."""
+        """The number of messages in flight, by host."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._results: list[ReaderStep] = []
         self._storing = asyncio.Lock()
@@ -155,19 +155,19 @@ class Deliveries:
         self._news.set()
 
     def wake(self, project: str) -> None:
-        """Look at the readers of a project: one was put, or is to be sent something again."""
+        """Look at the readers of a project: one was added or changed, or is to be sent something again."""
         self._projects.add(project)
         self._moved.add(project)
         self._news.set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run until cancelled."""
         held, asked = False, 0
         try:
             while True:
                 self._news.clear()
                 if self._storage.shared and self._clock.now() - asked >= _LOOK_MS:
-                    # What the other gateways store is not heard of here: whoever holds the job looks every second.
+                    # Commits of other gateways are not announced: the gateway that holds the job looks every second.
                     asked = self._clock.now()
                     if not await self._storage.hold(self.job.name, _HELD_S):
                         held, asked = False, 0
@@ -190,7 +190,7 @@ class Deliveries:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._sending.clear()
             self._waiting.clear()
-            self._busy.clear()  # a task that had not begun did not take its message back
+            self._busy.clear()  # tasks that had not started did not decrement the count
 
     async def _round(self) -> None:
         """Look at all readers for which there may be something to do by now."""
@@ -215,7 +215,7 @@ class Deliveries:
             self.figures = await self._storage.reader_figures()
 
     async def _look(self, readers: list[Reader]) -> None:
-        """Decide what becomes of each of some readers: it is noted before anything is sent."""
+        """Decide the next step of some readers, and store it before anything is sent."""
         steps: list[ReaderStep] = []
         messages: list[_Message] = []
         ended: dict[str, str | None] = {}
@@ -240,7 +240,7 @@ class Deliveries:
         self._start_sending()
 
     def _start_sending(self) -> None:
-        """Send what waits, as far as there is room: a receiver that hangs holds up few others."""
+        """Send waiting messages within the limits: a receiver that hangs delays few others."""
         for host in list(self._waiting):
             waiting = self._waiting.pop(host)
             while waiting and len(self._tasks) < _AT_ONCE and self._busy.get(host, 0) < _AT_ONCE_PER_HOST:
@@ -265,7 +265,7 @@ class Deliveries:
         until = _until(reader.cursor, state.pending)
         batch = await self._batch(reader, settings, until, door.most_changes)
         if until is not None and not batch.changes and not batch.since.reset:
-            # All of what was to be sent has changed again since: it is told with what came after.
+            # Everything that was to be sent has changed again since: it is part of what follows.
             reader, state, until = replace(reader, cursor=batch.cursor), replace(state, pending=None), None
             batch = await self._batch(reader, settings, None, door.most_changes)
         if not batch.changes and not batch.since.reset:
@@ -285,7 +285,7 @@ class Deliveries:
         return _Message(reader, settings, replace(state, pending=batch.cursor), batch)
 
     async def _ended(self, settings: ReaderSettings, now: int, known: dict[str, str | None]) -> str | None:
-        """Why the credential by which a reader was made counts no more; None: it does, or nobody was asked for one."""
+        """Return why the credential that made a reader is no longer valid; None: it is valid, or there was none."""
         owner = settings.owner
         if owner.expires is not None and owner.expires * 1000 <= now:
             return "the credential by which it was made has expired"
@@ -299,7 +299,7 @@ class Deliveries:
         return known[identifier]
 
     async def _batch(self, reader: Reader, settings: ReaderSettings, until: int | None, most: int) -> Batch:
-        """What there is to be sent; read once for all readers that want the same from the same place."""
+        """Return what there is to send, read once for all readers with the same filter and position."""
         filter_ = settings.change_filter
         head = (await self._hub.require(reader.project)).head
         key = (reader.project, filter_, settings.filter.turns, reader.cursor, until, most, head)
@@ -332,7 +332,7 @@ class Deliveries:
         await self._store_results(message)
 
     def _outcome(self, message: _Message, sent: Sent) -> ReaderStep:
-        """What is to be noted of an attempt."""
+        """Return the step to store after an attempt."""
         reader, state, batch, now = message.reader, message.state, message.batch, self._clock.now()
         answer = LastAnswer(rfc3339(now), UNSET if sent.status is None else sent.status, sent.error or UNSET)
         if sent.delivered:
@@ -352,17 +352,17 @@ class Deliveries:
         return _step(reader, looked=batch.sequence, state=state, due=now + int(pause * 1000))
 
     async def _store_results(self, message: _Message) -> None:
-        """Store what became of messages: all that came while others were stored, together."""
+        """Store the results of attempts; those that arrive during a write are stored together by the next one."""
         try:
             async with self._storing:
                 results, self._results = self._results, []
                 if results:
                     await self._storage.note_steps(results)
-        except Exception as error:  # it is sent once more when its lease is over
+        except Exception as error:  # the message is sent once more when its lease expires
             self.job.failed(error, project=message.reader.project)
         finally:
             self._sending.pop(message.key, None)
-            # The project may have moved on while it was sent.
+            # The project may have changed while the message was sent.
             self._moved.add(message.reader.project)
             self._news.set()
             asyncio.get_running_loop().call_soon(self._start_sending)
@@ -377,7 +377,7 @@ def _step(
     due: int | None = None,
     stage: str | None = None,
 ) -> ReaderStep:
-    """What becomes of a reader; with a time and no stage it waits for that, with neither for its project to move on."""
+    """Return the next step of a reader. Without a stage it waits: until `due`, or without `due` for project changes."""
     return ReaderStep(
         reader,
         reader.cursor if cursor is None else cursor,
@@ -393,13 +393,13 @@ def _key(reader: Reader) -> tuple[str, str, str]:
 
 
 def _host(settings: ReaderSettings) -> str:
-    """Where the messages of a reader go."""
+    """Return the host that the messages of a reader go to."""
     url = settings.hook.url if settings.hook is not None else settings.push.endpoint if settings.push else ""
     return url.split("/", 3)[2] if url.count("/") > 1 else url
 
 
 def _until(cursor: str, pending: str | None) -> int | None:
-    """The sequence up to which a message goes that is sent again."""
+    """Return the last sequence of a message that is sent again."""
     if pending is None:
         return None
     try:

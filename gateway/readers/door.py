@@ -1,4 +1,4 @@
-"""How a reader is sent a message: what webhooks and Web Push have in common."""
+"""The interface for sending a reader a message, common to webhooks and Web Push."""
 
 from typing import Protocol
 
@@ -10,24 +10,24 @@ from storage import Reader
 
 
 class Sent(Struct, frozen=True):
-    """What came of an attempt."""
+    """The outcome of an attempt."""
 
     delivered: bool
     status: int | None = None
     error: str | None = None
     retry_after: float | None = None
-    """Seconds that the receiver asks for."""
+    """Seconds to wait, as requested by the receiver."""
     ended: str | None = None
-    """Why the receiver is to be sent nothing any more."""
+    """Why the receiver must not be sent anything any more; None: it may."""
 
 
 class Door(Protocol):
     """Sends the messages of one kind of reader."""
 
     spacing_seconds: float
-    """From one message to the next, but for the end of a turn."""
+    """The minimum between two messages, except for the end of a turn."""
     most_changes: int
-    """How many changes a message has."""
+    """How many changes a message may contain."""
 
     async def send(self, reader: Reader, settings: ReaderSettings, batch: Batch, now: int) -> Sent:
-        """One attempt. The same batch makes the same message."""
+        """Make one attempt. The same batch makes the same message."""

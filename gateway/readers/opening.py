@@ -1,4 +1,4 @@
-"""Puts the parts of readers together."""
+"""Assembles the parts of readers."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ _PUSH_HOSTS = (
 
 
 class Readers(Collector):
-    """All readers of a gateway. As a collector it shows how many there are, and how far behind."""
+    """All readers of a gateway. As a collector it reports how many there are, and how far they are behind."""
 
     def __init__(
         self,
@@ -88,11 +88,11 @@ async def open_readers(
     limit: int,
     clock: Clock | None = None,
 ) -> Readers:
-    """All that sends. The key for push services is made at the first start, and kept.
+    """Open everything that sends. The key for push services is made at the first start, and kept.
 
     Raises:
         StorageError
-        ValueError: `vapid_key` is none.
+        ValueError: `vapid_key` is not a valid key.
     """
     key = VapidKey(vapid_key or await storage.keep("vapid key", VapidKey.make()), push_contact)
     clock = clock or WallClock()

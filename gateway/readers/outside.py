@@ -1,4 +1,4 @@
-"""Requests to addresses that clients name: only to hosts that are allowed, and to the address that was looked at."""
+"""Requests to URLs given by clients: only to allowed hosts, and only to the address that was checked."""
 
 import asyncio
 import ipaddress
@@ -18,11 +18,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Refused(Exception):
-    """Nothing is sent there: why."""
+    """Nothing is sent to the URL; the message says why."""
 
 
 class Unreachable(Exception):
-    """There was no answer: why."""
+    """There was no answer; the message says why."""
 
 
 class Answer(Struct, frozen=True):
@@ -32,7 +32,7 @@ class Answer(Struct, frozen=True):
 
 
 class Hosts(Struct, frozen=True):
-    """Names of hosts; `*.example.org` are those below a domain, `*` all."""
+    """Host names; `*.example.org` matches every name below a domain, `*` every name."""
 
     names: tuple[str, ...]
 
@@ -47,8 +47,8 @@ class Outside:
     """Sends requests.
 
     Args:
-        private: hosts that may have an address which is not of the public internet, and be asked without TLS.
-        only: the hosts that may be asked at all; None: all.
+        private: hosts that may have an address outside the public internet, and be reached without TLS.
+        only: the only hosts that may be reached; None: all.
     """
 
     def __init__(self, private: Hosts, only: Hosts | None = None) -> None:
@@ -63,7 +63,7 @@ class Outside:
         )
 
     def check(self, url: str) -> None:
-        """Raises Refused where a URL is not one to be asked, whatever its host's address."""
+        """Raise Refused if a URL must not be requested, whatever its host's address."""
         try:
             parts = httpcore.URL(url)
             host = parts.host.decode("ascii").lower()
@@ -109,7 +109,7 @@ class Outside:
 
 
 class _Checked(httpcore.AsyncNetworkBackend):
-    """Connects to an address that was looked at: a name that is asked for again might lead elsewhere by then."""
+    """Connects to an address that was checked: resolving the name again might yield another one."""
 
     def __init__(self, private: Hosts) -> None:
         self._private = private
@@ -143,7 +143,7 @@ class _Checked(httpcore.AsyncNetworkBackend):
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the public internet, and stands for no other one that is not."""
+    """Whether an address is of the public internet, and does not embed one that is not."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and address in _NAT64:
@@ -159,7 +159,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is named by an address, or is this machine: not a name that leads where its owner likes."""
+    """Whether a host is an IP address or this machine, not a name that its owner can point anywhere."""
     return host == "localhost" or _literal(host) is not None
 
 

@@ -1,4 +1,4 @@
-"""What is stored of a reader, and when it is to be sent something. Pure."""
+"""The stored form of a reader, and when a message is due to it. Pure."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,20 +15,20 @@ from gateway.wire.values import parse_rfc3339
 from storage import FINISHED, Reader
 
 _MOST_PAUSES = 10
-"""Files that never come to rest are told after so many times the pause."""
+"""Files that keep changing are sent after this many times the pause."""
 
 
 class Owner(Struct, frozen=True, omit_defaults=True):
-    """Who made a reader, and what of the project existed for whom then."""
+    """The subject that made a reader, and what of the project it could see then."""
 
     subject: str | None
     credential: str | None
     expires: float | None
-    """When the credential ends, in seconds since 1970."""
+    """When the credential expires, in seconds since 1970."""
     files: bool
     turns: bool
     paths: list[str] | None
-    """As a grant names them; None: all."""
+    """In the form of a grant; None: all."""
 
     @classmethod
     def of(cls, access: Access, view: View) -> "Owner":
@@ -48,7 +48,7 @@ class PushTarget(Struct, frozen=True):
 
 
 class ReaderSettings(Struct, frozen=True, omit_defaults=True):
-    """What a reader is. `Reader.settings` is this as JSON."""
+    """The settings of a reader. `Reader.settings` is this as JSON."""
 
     owner: Owner
     filter: ReaderFilter
@@ -58,7 +58,7 @@ class ReaderSettings(Struct, frozen=True, omit_defaults=True):
 
     @property
     def change_filter(self) -> ChangeFilter:
-        """What is to be read for the reader: nothing that does not exist for its owner."""
+        """The filter for what is read for the reader: only what exists for its owner."""
         wanted, owner = self.filter, self.owner
         kinds = wanted.kinds or ("file", "turn")
         return ChangeFilter(
@@ -70,16 +70,16 @@ class ReaderSettings(Struct, frozen=True, omit_defaults=True):
         )
 
     def wants(self, entry: FeedEntry) -> bool:
-        """Of what the filter lets pass."""
+        """Whether the reader wants an entry that passed the filter."""
         return not isinstance(entry, TurnFeedEntry) or self.filter.turns == "all" or entry.status in FINISHED
 
 
 class ReaderState(Struct, frozen=True, omit_defaults=True):
-    """How it is with a reader. `Reader.state` is this as JSON."""
+    """The state of a reader. `Reader.state` is this as JSON."""
 
     attempts: int = 0
     pending: str | None = None
-    """The cursor that the message goes up to that is being sent: a retry sends the same stretch."""
+    """The cursor at the end of the message in flight: a retry sends the same stretch."""
     news_at: int | None = None
     """Since when there has been something to send, in milliseconds since 1970."""
     sent_at: int | None = None
@@ -109,8 +109,8 @@ def ends_a_turn(changes: Iterable[FeedEntry]) -> bool:
 def send_time(
     changes: Iterable[FeedEntry], state: ReaderState, quiet_seconds: float, spacing_seconds: float, now: int
 ) -> int:
-    """When changes are to be sent, in milliseconds since 1970: the end of a turn at once; else when nothing has changed
-    for a while, and not too soon after the message before."""
+    """Return when changes are to be sent, in milliseconds since 1970: the end of a turn at once; anything else when
+    nothing has changed for a while, and not too soon after the previous message."""
     changes = list(changes)
     if ends_a_turn(changes):
         return now
@@ -122,7 +122,7 @@ def send_time(
 
 
 def newest_time(changes: Iterable[FeedEntry], now: int) -> int:
-    """When the newest of some changes was, in milliseconds since 1970."""
+    """Return the time of the newest of some changes, in milliseconds since 1970."""
     return max((parse_rfc3339(_time(entry)) for entry in changes), default=now)
 
 
@@ -131,6 +131,6 @@ def _time(entry: FeedEntry) -> str:
 
 
 def message_id(reader: Reader, until: str) -> str:
-    """Names the stretch of the feed that a message is: the same on each retry."""
+    """Return the id of a message, which names its stretch of the feed: the same on each retry."""
     named = "\n".join((reader.project, reader.kind, reader.name, reader.revision, reader.cursor, until))
     return f"msg_{hashlib.sha256(named.encode()).hexdigest()[:32]}"

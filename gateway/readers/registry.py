@@ -1,4 +1,4 @@
-"""The readers of projects as their owners see them: put, read, replay, forget."""
+"""The readers of projects as their owners manage them: put, read, replay, delete."""
 
 import secrets
 from collections.abc import Callable
@@ -41,12 +41,12 @@ _LONGEST_URL = 2048
 
 
 class Registry:
-    """Keeps the readers of all projects.
+    """Manages the readers of all projects.
 
     Args:
         limit: how many readers a project may have.
-        wake: called with a project of which a reader was put.
-        now: milliseconds since 1970.
+        wake: called with the project of a reader that was put.
+        now: returns milliseconds since 1970.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Registry:
     async def put_hook(
         self, project: str, name: str, request: HookRequest, access: Access, view: View
     ) -> tuple[Hook, bool]:
-        """Make a hook, or change one: its secret and its place stay. Returns whether it is new.
+        """Create a hook, or change one, which keeps its secret and its position. Return whether it is new.
 
         Raises:
             ProjectNotFound, InvalidParameter, InvalidCursor, InvalidPath, Forbidden, QuotaExceeded
@@ -91,7 +91,7 @@ class Registry:
         return (hook if former is not None else replace(hook, secret=secret)), former is None
 
     async def hook(self, project: str, name: str) -> Hook:
-        """A hook, and how far it is.
+        """Return a hook with its position.
 
         Raises:
             ProjectNotFound, HookNotFound
@@ -100,7 +100,7 @@ class Registry:
         return _hook(reader, head)
 
     async def list_hooks(self, project: str, after: str, limit: int) -> HookListing:
-        """A page of the hooks, by name.
+        """Return a page of the hooks, by name.
 
         Raises:
             ProjectNotFound
@@ -111,7 +111,7 @@ class Registry:
         return HookListing(hooks, hooks[-1].id if len(found) > limit else None)
 
     async def replay(self, project: str, name: str, since: str) -> Hook:
-        """Deliver everything after a cursor once more; a hook that has ended goes on.
+        """Deliver everything after a cursor once more; a hook that has ended resumes.
 
         Raises:
             ProjectNotFound, HookNotFound, InvalidCursor
@@ -122,7 +122,7 @@ class Registry:
         return _hook(reader, head)
 
     async def delete_hook(self, project: str, name: str) -> None:
-        """Forget a hook.
+        """Delete a hook.
 
         Raises:
             ProjectNotFound, HookNotFound
@@ -132,7 +132,7 @@ class Registry:
             raise HookNotFound(name)
 
     async def put_push(self, project: str, client: str, request: PushRequest, access: Access, view: View) -> PushState:
-        """Make a subscription, or renew one.
+        """Create a subscription, or renew one.
 
         Raises:
             ProjectNotFound, InvalidParameter, InvalidCursor, InvalidPath, Forbidden, QuotaExceeded
@@ -151,7 +151,7 @@ class Registry:
         return PushState(client, reader.cursor, _lag(reader, head), state.attempts, state.answer, state.ended)
 
     async def delete_push(self, project: str, client: str, access: Access) -> None:
-        """Forget a subscription, if there is one.
+        """Delete a subscription, if there is one.
 
         Raises:
             ProjectNotFound, Forbidden
@@ -175,7 +175,7 @@ class Registry:
         return reader, head
 
     async def _former(self, project: str, kind: str, name: str, filter_: ReaderFilter, access: Access) -> Reader | None:
-        """The reader of this name, which is the subject's own."""
+        """Return the reader of this name, which must be the subject's own."""
         await self._head(project)
         if len(filter_.paths or ()) > _MOST_PATHS:
             raise InvalidParameter("paths", f"at most {_MOST_PATHS} are expected")
@@ -215,7 +215,7 @@ class Registry:
 
 
 def _require_own(reader: Reader, access: Access) -> None:
-    """Raises Forbidden where somebody else has made a reader of this name."""
+    """Raise Forbidden if a reader was made by another subject."""
     if settings_of(reader).owner.subject != access.subject and not access.grant.admin:
         raise Forbidden("admin")
 

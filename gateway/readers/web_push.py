@@ -27,7 +27,7 @@ from storage import Reader
 
 _MOST_CHANGES = 10
 _MOST_BYTES = 3993
-"""RFC 8291 §4: what fits into a message of 4,096 bytes."""
+"""RFC 8291 §4: the plaintext that fits into a message of 4,096 bytes."""
 _SPACING_S = 5.0
 _TTL_S = 7 * 24 * 3600
 _TOKEN_S = 12 * 3600
@@ -37,11 +37,11 @@ _TOO_LARGE, _GONE = 413, (404, 410)
 
 
 class InvalidKeys(ValueError):
-    """The keys of a subscription are none."""
+    """The keys of a subscription are not valid."""
 
 
 class VapidKey:
-    """The key by which push services know the gateway.
+    """The key by which push services identify the gateway.
 
     Args:
         pem: the private key, as PEM.
@@ -60,12 +60,12 @@ class VapidKey:
 
     @staticmethod
     def make() -> str:
-        """A new private key, as PEM."""
+        """Make a private key, as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
     def authorization(self, endpoint: str, now: int) -> str:
-        """The `Authorization` of a request to an endpoint, signed anew every six hours; `now` in milliseconds."""
+        """Return `Authorization` for a request to an endpoint, renewed every six hours; `now` in milliseconds."""
         parts = urlsplit(endpoint)
         audience = f"{parts.scheme}://{parts.netloc}"
         made, token = self._tokens.get(audience, (0, ""))
@@ -79,7 +79,7 @@ class VapidKey:
 
 
 def check_keys(keys: PushKeys) -> None:
-    """Raises InvalidKeys where something cannot be encrypted for a subscription."""
+    """Raise InvalidKeys if messages cannot be encrypted for a subscription."""
     try:
         point, secret = _bytes(keys.p256dh), _bytes(keys.auth)
         if len(point) != _POINT_BYTES or len(secret) != _SECRET_BYTES:
@@ -92,7 +92,7 @@ def check_keys(keys: PushKeys) -> None:
 def encrypt(
     message: bytes, keys: PushKeys, *, salt: bytes | None = None, private_key: ec.EllipticCurvePrivateKey | None = None
 ) -> bytes:
-    """A message for a subscription, as `aes128gcm` (RFC 8291). Salt and key are drawn anew for each message."""
+    """Encrypt a message for a subscription, as `aes128gcm` (RFC 8291). Each message has a new salt and key."""
     encrypted: bytes = http_ece.encrypt(
         message,
         salt=salt or os.urandom(16),
@@ -105,7 +105,7 @@ def encrypt(
 
 
 class WebPush:
-    """Sends push messages: what changed, as much of it as fits."""
+    """Sends push messages: the changes, as many of them as fit."""
 
     spacing_seconds = _SPACING_S
     most_changes = _MOST_CHANGES
@@ -143,7 +143,7 @@ class WebPush:
 
 
 def payload(project: str, batch: Batch, most: int = _MOST_CHANGES) -> bytes:
-    """What a push carries: the newest changes that fit."""
+    """Return the payload of a push: the newest changes that fit."""
     for count in range(min(most, len(batch.changes)), -1, -1):
         changes = batch.changes[len(batch.changes) - count :]
         more = batch.more or count < len(batch.changes)

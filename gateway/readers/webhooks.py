@@ -1,4 +1,4 @@
-"""Webhooks as Standard Webhooks has them (https://www.standardwebhooks.com), with a stretch of the feed as the body."""
+"""Webhooks per Standard Webhooks (https://www.standardwebhooks.com), with a stretch of the feed as the body."""
 
 import base64
 import hashlib
@@ -31,12 +31,12 @@ _GONE = 410
 
 
 def new_secret() -> str:
-    """A secret as Standard Webhooks writes it."""
+    """Make a secret in the format of Standard Webhooks."""
     return _PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def signature(secret: str, identifier: str, timestamp: int, body: bytes) -> str:
-    """`webhook-signature` of a message; `timestamp` in seconds since 1970."""
+    """Return the `webhook-signature` of a message; `timestamp` in seconds since 1970."""
     key = base64.b64decode(secret.removeprefix(_PREFIX))
     signed = hmac.digest(key, f"{identifier}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"v1,{base64.b64encode(signed).decode()}"
@@ -99,7 +99,7 @@ class Webhooks:
             try:
                 content = await self._files.read_since(project, entry.path, base)
                 update = await self._files.wire_update(content)
-            except Problem:  # it was deleted meanwhile, or is damaged: the entry alone says that it changed
+            except Problem:  # deleted meanwhile, or damaged: the entry alone says that it changed
                 changes.append(entry)
                 continue
             left -= len(update)

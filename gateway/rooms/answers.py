@@ -1,4 +1,4 @@
-"""Answers to sync steps 1 that are not made twice, and the order in which they are made: each walks over a document."""
+"""A cache of answers to sync step 1, and a queue that computes them one at a time: each walks over a document."""
 
 import asyncio
 from collections import OrderedDict
@@ -15,7 +15,7 @@ class _Answer(NamedTuple):
 
 
 class Answers(Generic[R]):
-    """The newest answer of each room, within a bound for all. Who asks with the same state vector is sent the same.
+    """The newest answer of each room, within one bound for all. Clients with the same state vector get the same answer.
 
     Args:
         limit: bytes of all answers together.
@@ -27,7 +27,7 @@ class Answers(Generic[R]):
         self._answers: OrderedDict[R, _Answer] = OrderedDict()
 
     def find(self, room: R, state_vector: bytes) -> tuple[bytes, int] | None:
-        """The message for a client with a state vector, and the version that the client has then."""
+        """Return the message for a client with this state vector, and the version that the client has after it."""
         answer = self._answers.get(room)
         if answer is None or answer.state_vector != state_vector:
             return None
@@ -35,7 +35,7 @@ class Answers(Generic[R]):
         return answer.message, answer.version
 
     def keep(self, room: R, state_vector: bytes, message: bytes, version: int) -> None:
-        """Remember an answer; the least recently used ones make room for it."""
+        """Remember an answer; evict the least recently used answers to stay within the limit."""
         self.forget(room)
         size = len(state_vector) + len(message)
         if size > self._limit:
@@ -46,7 +46,7 @@ class Answers(Generic[R]):
             self._drop(self._answers.popitem(last=False)[1])
 
     def forget(self, room: R) -> None:
-        """Forget the answer of a room: its document has changed, or nobody is there."""
+        """Forget the answer of a room: its document has changed, or the last client has left."""
         answer = self._answers.pop(room, None)
         if answer is not None:
             self._drop(answer)
@@ -56,12 +56,12 @@ class Answers(Generic[R]):
 
 
 class Turns:
-    """Lets those who are about to do something slow go one by one, with a turn for everybody else between them."""
+    """Lets callers start slow work one at a time, and yields to the event loop between them."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
     async def take(self) -> None:
-        """Wait for one's turn."""
+        """Wait until it is the caller's turn."""
         async with self._lock:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""One WebSocket of a room: what waits to be sent to it, within a bound, and why it is closed."""
+"""One WebSocket of a room: its bounded send queue, and the reason why it is closed."""
 
 import asyncio
 from collections import deque
@@ -12,11 +12,11 @@ from gateway.rooms.member import Member
 from gateway.yjs.messages import permission_denied
 
 _CLOSE_S = 5.0
-"""How long a connection that does not read may take to hear why it is closed."""
+"""Seconds within which a client that does not read must take the close frame."""
 
 
 class Connection(Member):
-    """One client of a room: what is sent to it, in order. The task that opened it receives."""
+    """One client of a room, to which messages are sent in order. The task that opened the connection receives."""
 
     __slots__ = (
         "_bytes",
@@ -53,14 +53,14 @@ class Connection(Member):
         self._last = b""
         self._receiver = asyncio.current_task()
         self._sender: asyncio.Task[None] | None = None
-        """Sends what is queued; there is none while nothing is."""
+        """Sends what is queued; None while the queue is empty."""
         self._queue: deque[bytes] = deque()
         self._bytes = 0
         self._closing = 0
         self._reason = ""
         self._gone = False
         self.sent = 0
-        """Bytes of messages so far, sent or waiting to be."""
+        """Bytes of messages so far, sent or queued."""
 
     @property
     def closing(self) -> bool:
@@ -68,14 +68,14 @@ class Connection(Member):
 
     @property
     def accepts_updates(self) -> bool:
-        """Whether what it says still counts. What was received before its client left, or the gateway stops, does."""
+        """Whether updates of this client are still accepted: until it is closed, and while the gateway drains."""
         return self._closing in (0, RESTART)
 
     def enqueue(self, message: bytes, frame: bytes | None = None) -> None:
-        """Send a message: now, or after those that wait. Past the bound the client is too slow, and is closed.
+        """Send a message, or queue it behind the pending ones. A client whose queue exceeds the limit is closed.
 
         Args:
-            frame: the message as `binary_frame` has it, where it goes to many.
+            frame: the message as encoded by `binary_frame`, where it goes to many clients.
         """
         if self._closing or self._gone:
             return
@@ -95,18 +95,18 @@ class Connection(Member):
         self._start_sending()
 
     def deliver(self, version: int, message: bytes, frame: bytes) -> None:
-        """As `Member.deliver`."""
+        """See `Member.deliver`."""
         if self._synced and self._sender is None and self._write_frame is not None and self._write_frame(frame):
-            self.sent += len(message)  # the way of nearly all, without `enqueue`
+            self.sent += len(message)  # the common case, without `enqueue`
         else:
             super().deliver(version, message, frame)
 
     def refuse_addition(self, reason: str) -> None:
-        """Say so, and send it away: stock clients of y-websocket do not heed what is said."""
+        """Send the reason and close the connection: stock clients of y-websocket ignore the message alone."""
         self.close(FORBIDDEN, reason, permission_denied(reason))
 
     def close(self, code: int, reason: str = "", last: bytes = b"") -> None:
-        """Send nothing more but `last`, and end the connection. The first code counts."""
+        """Send nothing more but `last`, and close the connection. The first code wins."""
         if not self._closing:
             self._closing, self._reason, self._last = code, reason, last
             self._drop()
@@ -118,7 +118,7 @@ class Connection(Member):
         self._forget_versions()
 
     def _give_up(self) -> None:
-        """The client does not even take the close frame: end it without."""
+        """End the connection without a close frame, which the client does not take."""
         if self._receiver is not None:
             self._receiver.cancel()
 
@@ -127,8 +127,8 @@ class Connection(Member):
             self._sender = asyncio.create_task(self._send_queued(begun))
 
     async def _send_queued(self, begun: Awaitable[None] | None) -> None:
-        """Finish the message that was begun, and send what waits until nothing does; close the connection if it is to
-        be closed."""
+        """Finish the message that was begun, and send the queue until it is empty; then close the connection if it is
+        closing."""
         try:
             if begun is not None:
                 await begun
@@ -143,14 +143,14 @@ class Connection(Member):
         except (
             OSError,
             RuntimeError,
-        ):  # the client has left, or the server has ended it; the receiver hears it as well
+        ):  # the client disconnected, or the server closed the connection; the receiver notices as well
             self._gone = True
             self._drop()
         finally:
             self._sender = None
 
     async def end(self) -> None:
-        """Send nothing more: the task that receives is about to end."""
+        """Stop sending: the task that receives is about to end."""
         self._receiver = None
         self._gone = True
         self._ask_nothing_more()

@@ -33,20 +33,20 @@ from gateway.yjs.messages import (
 from storage import StorageError
 
 _WORK_IN_A_TURN = 256 * 1024
-"""How much of what one client says is done before everybody else has a turn, in bytes: many messages can come in one
-read, and a short one can ask for much."""
+"""Bytes of work for one client before the event loop runs other tasks: one read may return many messages, and a
+short message may ask for much work."""
 _WORK_PER_MESSAGE = 16 * 1024
-"""What each message takes beside its bytes and those of the answer, as so many more of them."""
+"""The overhead of each message beyond its size and that of its answers, in bytes."""
 _WORK_PER_LISTENER = 256
-"""What it takes to tell one more client of the room."""
+"""The cost of sending to one more client of the room, in bytes."""
 SUBPROTOCOL = "yjs-gateway"
-"""What a WebSocket client asks for beside `bearer.<token>`, and what it is answered."""
+"""The subprotocol that a WebSocket client offers beside `bearer.<token>`, and that the gateway selects."""
 _LONGEST_REASON = 123
 """Bytes (RFC 6455 §5.5.1)."""
 
 
 class Work:
-    """What was done of what one client says, since everybody else had a turn."""
+    """The work done for one client since the event loop last ran other tasks."""
 
     __slots__ = ("_done",)
 
@@ -54,7 +54,7 @@ class Work:
         self._done = 0
 
     async def done(self, size: int, listeners: int) -> None:
-        """Note a message, with the bytes of it and of its answers; where it was enough, let everybody else go on."""
+        """Account for a message and its answers, in bytes; once it adds up to enough, yield to the event loop."""
         self._done += _WORK_PER_MESSAGE + size + _WORK_PER_LISTENER * listeners
         if self._done >= _WORK_IN_A_TURN:
             await asyncio.sleep(0)
@@ -107,7 +107,7 @@ class RoomEndpoint:
             await _until_disconnected(receive)
         except asyncio.CancelledError:
             if not connection.closing:
-                raise  # the server ends us, not the connection itself
+                raise  # the server is stopping; the connection did not cancel itself
         finally:
             await connection.end()
 
@@ -143,8 +143,8 @@ class RoomEndpoint:
             self._rooms.leave(room, connection)
 
     async def _take(self, room: Room, connection: Connection, frame: bytes) -> None:
-        """Do what a frame of a client says. What is none of the protocol is ignored: an application may send what only
-        its other clients know, and whatever is wrong with one message, the edits after it count."""
+        """Handle a frame of a client. Messages outside the protocol are ignored: an application may send messages that
+        only its own clients understand, and the edits after a malformed message still count."""
         try:
             with closing_on_problems(connection):
                 await heed(room, connection, parse_message(frame))
@@ -153,14 +153,14 @@ class RoomEndpoint:
 
 
 def refusal_of(scope: Scope) -> tuple[int, str]:
-    """The code and the reason with which a client is sent away whose credential does not count."""
+    """Return the close code and the reason for a client whose credential is not valid."""
     problem: Problem = scope.get("gateway.refusal") or Unauthenticated()
     code = UNAUTHENTICATED if isinstance(problem, Unauthenticated) else TRY_LATER
     return code, problem.detail.encode()[:_LONGEST_REASON].decode(errors="ignore")
 
 
 def author_of(scope: Scope, access: Access | None, view: View | None) -> str | None:
-    """Who types: the subject, or whom an application's backend or a proxy names."""
+    """Return the author of edits: the subject, or whom an application's backend or a proxy names."""
     if access is None or view is None:
         return None
     named = next((value for name, value in scope["headers"] if name == b"x-author"), None)
@@ -188,7 +188,7 @@ async def _greet(room: Room, connection: Connection) -> None:
 
 
 async def heed(room: Room, connection: Member, message: SyncMessage | AwarenessMessage | QueryAwareness) -> None:
-    """Do what a client says of its document."""
+    """Handle a message that concerns the client's document."""
     match message:
         case SyncMessage("step_1", state_vector):
             await room.answer_step_1(connection, state_vector)
@@ -202,7 +202,7 @@ async def heed(room: Room, connection: Member, message: SyncMessage | AwarenessM
 
 @contextlib.contextmanager
 def closing_on_problems(connection: Member) -> Iterator[None]:
-    """Whatever is wrong with one client's message ends its connection, and nobody else's."""
+    """Close the client's connection, and no other, if a message of the client causes a problem."""
     try:
         yield
     except (MalformedStateVector, InvalidStateVector):

@@ -1,4 +1,4 @@
-"""The file of a room: what the room asks of it."""
+"""The file of a room, as the room reads and writes it."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ class RoomFile:
         self.path = path
 
     async def append(self, updates: list[bytes], life: Preconditions, author: str | None) -> WrittenTogether:
-        """Write updates as one version of the incarnation that the room is of, unless one of the updates is refused.
+        """Write updates as one version of the room's incarnation, unless one of the updates is refused.
 
         Raises:
             FileDeleted, another Problem, StorageError: nothing was written.
@@ -26,7 +26,7 @@ class RoomFile:
         return await self._files.append_together(self.project, self.path, updates, life, author)
 
     async def lacks(self, update: bytes) -> bool:
-        """Whether an update holds anything that the file does not have.
+        """Whether an update holds anything that the file is missing.
 
         Raises:
             InvalidUpdate, Problem, StorageError
@@ -41,15 +41,15 @@ class RoomFile:
         return await self._files.state_vector(self.project, self.path)
 
     async def is_past(self, update: bytes) -> bool:
-        """Whether an update brings something of an earlier incarnation of the file."""
+        """Whether an update holds content of an earlier incarnation of the file."""
         return await self._files.is_past(self.project, self.path, update)
 
     async def is_replica_of_past(self, state_vector: bytes) -> bool:
-        """The same of a replica with a state vector."""
+        """Whether the replica with this state vector holds content of an earlier incarnation of the file."""
         return await self._files.is_replica_of_past(self.project, self.path, state_vector)
 
     async def read_lacking(self, state_vector: bytes) -> tuple[bytes, int]:
-        """What a replica lacks of the file, and the version that the replica has then."""
+        """Return what a replica is missing of the file, and the version that the replica has after it."""
         try:
             content = await self._files.read_lacking(self.project, self.path, state_vector)
         except (FileNotFound, ProjectNotFound, FileDeleted):

@@ -1,4 +1,4 @@
-"""`WS P/hocuspocus`: Hocuspocus' protocol, many documents on one socket. Each document is a member of its room."""
+"""`WS P/hocuspocus`: Hocuspocus' protocol, with many documents on one socket, each a member of its room."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ from gateway.yjs.messages import MalformedMessage, SyncMessage, UnknownMessage
 _MOST_DOCUMENTS = 1000
 """On one socket."""
 _RENEW_S = 15.0
-"""How long before its credential ends a client is asked for another one."""
+"""How many seconds before its credential expires a client is asked for a new one."""
 _REASONS = {
     UNAUTHENTICATED: "there is no credential that counts",
     FORBIDDEN: "the credential does not reach that far",
@@ -65,9 +65,9 @@ Check = Callable[[bytes], Awaitable[Access]]
 class HocuspocusDocument(Member):
     """One document on a socket: a client of the document's room.
 
-    A provider counts what it has sent and is not stored. Connecting, or a forced sync, sets the count to 1, for the
-    sync step 2 that answers ours; each update adds 1; each `SyncStatus` takes 1 away. So each of these is answered
-    once, after the commit, and a sync step 2 that we ask for beside that is not.
+    A provider counts its changes that are sent but not stored. Connecting, or a forced sync, sets the count to 1, for
+    the sync step 2 that answers the gateway's step 1; each update adds 1; each `SyncStatus` subtracts 1. So each of
+    these is acknowledged once, after the commit; a sync step 2 that the gateway asks for in addition is not.
     """
 
     __slots__ = (
@@ -92,24 +92,24 @@ class HocuspocusDocument(Member):
         self._socket = socket
         self._left = left
         self.held = contextlib.ExitStack()
-        """Left when the document ends."""
+        """Closed when the document ends."""
         self._access: Access | None = None
         self._renewal: asyncio.TimerHandle | None = None
         self._closing = 0
         self._round = 1
-        """Counts how often the provider has set its count."""
+        """How often the provider has reset its count."""
         self._asked = self._answered = 0
-        """Sync steps 1 sent, and steps 2 that have answered them."""
+        """Sync steps 1 sent, and sync steps 2 received as answers."""
         self._due = 0
-        """Which of those answers the provider counts."""
+        """The number of the answer that the provider counts."""
         self._unpaid = 0
         """Updates that are stored in part, until the client has answered with the rest."""
         self.room: Room | None = None
 
-    # What it may do
+    # What the client may do
 
     def allow(self, access: Access, *, author: str | None, read_only: bool, note: Callable[[int], None]) -> None:
-        """Begin, or go on, with a credential."""
+        """Start, or continue, with a credential."""
         renewed = access is not self._access
         if renewed:
             self._forget_access()
@@ -139,21 +139,21 @@ class HocuspocusDocument(Member):
             self._renewal = None
 
     def end(self) -> None:
-        """It has left its room, or is about to."""
+        """Clean up: the document has left its room, or is about to."""
         self._closing = self._closing or RESTART
         self.held.close()
         self._forget_access()
         self._forget_versions()
         self._ask_nothing_more()
 
-    # As a client of its room
+    # As a member of its room
 
     @property
     def closing(self) -> bool:
         return self._closing != 0 or self._socket.closing
 
     def enqueue(self, message: bytes, frame: bytes | None = None) -> None:
-        """As `Member.enqueue`; `frame` is of a message without a name, and of no use here."""
+        """See `Member.enqueue`; `frame` encodes the message without a document name, and is not used here."""
         self._send(message)
 
     def _send(self, message: bytes) -> None:
@@ -161,8 +161,8 @@ class HocuspocusDocument(Member):
             self._socket.enqueue(self._address + message)
 
     def close(self, code: int, reason: str = "", last: bytes = b"") -> None:
-        """End the document for good; the socket, with all its documents, where the client is to come back: a provider
-        connects again by itself only then."""
+        """End the document for good; or, if the client is to reconnect, the socket with all its documents: only then
+        does a provider reconnect by itself."""
         if self._closing:
             return
         if code in (RESTART, TRY_LATER):
@@ -174,10 +174,10 @@ class HocuspocusDocument(Member):
         self._send(close_message(told))
         self._closing = code
         self._forget_versions()
-        asyncio.get_running_loop().call_soon(self._left, self)  # the room may be telling all of its clients just now
+        asyncio.get_running_loop().call_soon(self._left, self)  # the room may be iterating over its clients
 
     def refuse_addition(self, reason: str) -> None:
-        """Say that it is not stored: the provider's count stays, and the document stays readable."""
+        """Report that the update is not stored: the provider's count stays, and the document stays readable."""
         self._send(sync_status(saved=False))
 
     def tell_stateless(self, payload: str) -> None:
@@ -190,13 +190,13 @@ class HocuspocusDocument(Member):
         super().ask(state_vector)
 
     def begin_round(self) -> None:
-        """The provider has sent its sync step 1, and counts from 1."""
+        """Note that the provider has sent its sync step 1, and counts from 1."""
         self._round += 1
         self._unpaid = 0
         self._due = 0
 
     def ask_for_all(self) -> None:
-        """What answers the question that follows is what the provider counts."""
+        """Note that the provider counts the answer to the next sync step 1."""
         self._due = self._asked + 1
 
     def received(self, *, is_step_2: bool) -> int:
@@ -235,7 +235,7 @@ class HocuspocusEndpoint:
             await client.serve(receive)
         except asyncio.CancelledError:
             if not socket.closing:
-                raise  # the server ends us, not the connection itself
+                raise  # the server is stopping; the connection did not cancel itself
         finally:
             client.leave_all()
             await socket.end()
@@ -248,7 +248,7 @@ class _Client:
         self._rooms = rooms
         self._connected = connected
         self._name = QueryParams(scope["query_string"]).get("client")
-        """What it is called where push messages go to it."""
+        """The name under which push messages are sent to the client."""
         self._socket = socket
         self._scope = scope
         self._project: str = scope["path_params"]["project"]
@@ -266,8 +266,8 @@ class _Client:
             self._leave(name)
 
     async def _take(self, frame: bytes) -> int:
-        """Do what a frame says; returns how many listen to its document. What is none of the protocol is ignored, as is
-        what is said of a document that is not open: a provider says it again in its sync, once it is."""
+        """Handle a frame; return how many clients listen to its document. Messages that are not of the protocol are
+        ignored, as are those for a document that is not open: a provider repeats them in its sync once it is open."""
         try:
             name, message = split_frame(frame)
             document = self._documents.get(name)
@@ -304,7 +304,7 @@ class _Client:
         if document.room is None:
             self._documents.pop(name, None)
             document.end()
-        elif self._documents.get(name) is not document:  # its credential ended meanwhile
+        elif self._documents.get(name) is not document:  # its credential expired or was revoked meanwhile
             self._rooms.leave(document.room, document)
         else:
             document.room.introduce(document)
@@ -349,7 +349,7 @@ class _Client:
         document.allow(access, author=author, read_only=view is None or not view.may("write"), note=note)
 
     async def _access(self, token: str) -> Access | str:
-        """What a token proves; without one, what the request that opened the socket did. Else why it is nothing."""
+        """Return the access of a token, or without a token that of the opening request; else the reason for refusal."""
         check: Check | None = self._scope.get("gateway.check")
         if check is None:
             return OPEN
@@ -367,7 +367,7 @@ class _Client:
             return f"{TRY_LATER}: {problem.detail}"
 
     def _refusal(self, path: str, access: Access) -> str | None:
-        """Why a document is not opened."""
+        """Return the reason why a document is not opened; None if it may be."""
         fault = path_fault(path) if valid_project_id(self._project) else "not a project"
         if fault is not None:
             return f"{INVALID_PATH}: {fault}"

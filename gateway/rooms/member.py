@@ -1,4 +1,4 @@
-"""One client of a room, whatever protocol it speaks: what the room knows of it, and what the room tells it."""
+"""One client of a room, independent of its protocol: what the room knows of the client and tells it."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _ASK_SELDOM_S = 30.0
 
 
 class Questions:
-    """When a client is asked for what is missing: at once, then at most once a second, then less and less often."""
+    """When to ask a client for missing updates: at once, then at most once a second, then with exponential back-off."""
 
     __slots__ = ("_interval", "_next", "pending")
 
@@ -19,7 +19,7 @@ class Questions:
         self._next = 0.0
         self._interval = _ASK_AGAIN_S
         self.pending: asyncio.Task[None] | None = None
-        """Asks the next question."""
+        """The task that asks the next question."""
 
     async def due(self) -> None:
         """Wait until the next question may be asked."""
@@ -29,12 +29,12 @@ class Questions:
         self._interval = min(2 * self._interval, _ASK_SELDOM_S)
 
     def answered(self) -> None:
-        """Note that nothing is missing any more."""
+        """Note that nothing is missing any more, and reset the back-off."""
         self._interval = _ASK_AGAIN_S
 
 
 class Member:
-    """One client of a room. Its messages are those of the y-websocket protocol; a subclass writes them as its own."""
+    """One client of a room. It is given messages of the y-websocket protocol; a subclass encodes them for its own."""
 
     __slots__ = (
         "_held",
@@ -50,16 +50,16 @@ class Member:
     )
 
     author: str | None
-    """Who types here, for the history."""
+    """The author of the client's edits, for the history."""
     subject: str | None
-    """Whose credential it has."""
+    """The subject of the client's credential."""
     read_only: bool
-    """Whether what it adds is refused."""
+    """Whether the client's additions are refused."""
     note: Callable[[int], None]
-    """Called with each version that what it sent has made."""
+    """Called with each version that was made of the client's updates."""
     questions: Questions
     refused: bool
-    """Whether it sent what is no update: nothing of it is tried any more."""
+    """Whether the client has sent an invalid update: none of its updates is tried any more."""
     _limit: int
     _synced: bool
     _held: list[tuple[int, bytes]] | None
@@ -72,46 +72,46 @@ class Member:
         self.questions = Questions()
         self.refused = False
 
-    # What each protocol has its own way for
+    # What each protocol does in its own way
 
     @property
     def closing(self) -> bool:
         raise NotImplementedError
 
     def enqueue(self, message: bytes, frame: bytes | None = None) -> None:
-        """Send a message: now, or after those that wait.
+        """Send a message, or queue it behind the pending ones.
 
         Args:
-            frame: the message as `binary_frame` has it, where it goes to many.
+            frame: the message as encoded by `binary_frame`, where it goes to many clients.
         """
         raise NotImplementedError
 
     def close(self, code: int, reason: str = "", last: bytes = b"") -> None:
-        """Let it be a client of this room no more. The first code counts."""
+        """End the client's membership of the room. The first code wins."""
         raise NotImplementedError
 
     def refuse_addition(self, reason: str) -> None:
-        """It may read only, and has sent something new."""
+        """Refuse an addition: the client is read-only, and has sent something new."""
         raise NotImplementedError
 
     def received(self, *, is_step_2: bool) -> int:
-        """Note an update that came of it; returns what `stored` is to be told of it."""
+        """Note an update that the client sent; return the receipt to pass to `stored`."""
         return 0
 
     def stored(self, receipt: int, *, whole: bool, is_step_2: bool) -> None:
-        """Hear that an update of it is stored: wholly, or as far as the gateway had what it builds on."""
+        """Note that an update of the client was stored: whole, or as far as the gateway has what it builds on."""
 
     def tell_stateless(self, payload: str) -> None:
-        """Relay what is of no document; only Hocuspocus' protocol has such messages."""
+        """Relay a message that belongs to no document; only Hocuspocus' protocol has such messages."""
 
     def ask(self, state_vector: bytes) -> None:
-        """Ask it for what the gateway lacks."""
+        """Ask the client for what the gateway is missing."""
         self.enqueue(sync_step_1(state_vector))
 
     # The order of versions
 
     def deliver(self, version: int, message: bytes, frame: bytes) -> None:
-        """Send a version, unless the client is still to be sent the document: that will hold it."""
+        """Send a version, unless the client has yet to be sent the document, which will contain the version."""
         if self._synced:
             self.enqueue(message, frame)
         elif self._held is not None:
@@ -121,12 +121,12 @@ class Member:
                 self.close(TRY_LATER)
 
     def hold(self) -> None:
-        """Let versions wait while the document is read for the client: in order, or a replica would have holes."""
+        """Hold versions back while the document is read for the client; out of order they would leave gaps."""
         if not self._synced:
             self._held, self._held_bytes = [], 0
 
     def release(self, version: int) -> None:
-        """Send the versions that came after `version`, of which the client was sent the document; from now on all."""
+        """Send the versions held back after `version`, the one the client was sent; from now on send every one."""
         held, self._held = self._held or [], None
         self._synced = True
         for held_version, message in held:

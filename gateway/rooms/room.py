@@ -1,4 +1,4 @@
-"""One room: what its connections say, and what is committed of its file."""
+"""One room: the messages of its connections, and the versions committed to its file."""
 
 import asyncio
 from collections import deque
@@ -29,11 +29,11 @@ from storage import FileHead, ProjectHead, StorageError
 _log = structlog.get_logger("gateway.rooms")
 
 _WORK_TOGETHER = 256 * 1024
-"""How much is merged into one version at most, in bytes; what takes a moment of the loop."""
+"""Upper bound in bytes for what is merged into one version; that much occupies the event loop only for a moment."""
 _READ_ONLY = "this file may be read only"
 _LONGEST_AUTHOR = 200
 _WORK_PER_UPDATE = 512
-"""What each update takes beside its bytes, as so many more of them."""
+"""The overhead of each update beyond its size, in bytes."""
 
 
 class _Received(NamedTuple):
@@ -42,17 +42,17 @@ class _Received(NamedTuple):
     connection: Member
     update: bytes
     receipt: int
-    """What its client is told of it once it is stored."""
+    """Passed back to the client's `stored` once the update is stored."""
     is_step_2: bool
-    """Whether it answers a sync step 1: it holds all that the client has and the gateway had not."""
+    """Whether the update answers a sync step 1: it holds all that the client had and the gateway was missing."""
 
 
 class Keeper(Protocol):
-    """Who keeps the rooms: what all rooms have together, and who is told that a room is at its end."""
+    """Keeps the rooms: owns what they share, and is told when a room is idle or over."""
 
     @property
     def window(self) -> float:
-        """Seconds; what a room receives within them becomes one version."""
+        """Seconds; what a room receives within this window becomes one version."""
 
     @property
     def inbox_limit(self) -> int:
@@ -63,13 +63,13 @@ class Keeper(Protocol):
 
     @property
     def turns(self) -> Turns:
-        """For what walks over a whole document."""
+        """The queue for work that walks over a whole document."""
 
     def left(self, room: "Room") -> None:
-        """A client has left, or all is written."""
+        """Note that a client has left the room, or that everything is written."""
 
     def forget(self, room: "Room") -> bool:
-        """Let the next client of the file have a room of its own; False if that is so already."""
+        """Forget a room, so that the next client of the file gets a new one; False if the room was forgotten before."""
 
 
 class Room:
@@ -84,16 +84,16 @@ class Room:
         self.presence = presence.join(file.project, file.path, self.tell_awareness)
         self.incarnation: str | None = None
         self.tombstone: int | None = None
-        """The version of the tombstone that was there when the room was opened, 0 if none was: on this one a new
-        incarnation of the file may begin here. None: the file was not looked at yet."""
+        """The version of the tombstone when the room was opened, 0 if there was none: a new incarnation of the file may
+        begin here on this tombstone only. None: the file has not been looked at yet."""
         self.has_past = False
-        """Whether the file had an incarnation before, of which somebody may bring something."""
+        """Whether the file had earlier incarnations, of which clients may still send something."""
         self.followed: asyncio.Future[ProjectHead | None] | None = None
-        """Done when what other gateways store is heard of here; None: there are no others."""
+        """Done once commits of other gateways are received here; None: there are no other gateways."""
         self._version = 0
-        """The newest version that was heard of."""
+        """The newest version that the room has been told of."""
         self.over = False
-        """Whether the file was deleted: what comes in is not written, not even if there is a new file of this name."""
+        """Whether the file was deleted: later updates are not written, even if a new file has this path."""
         self._inbox: deque[_Received] = deque()
         self._inbox_bytes = 0
         self._room_in_inbox = asyncio.Event()
@@ -102,16 +102,16 @@ class Room:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody is connected and nothing waits to be written."""
+        """Whether there are no clients and no pending writes."""
         return not self.connections and self._flushing is None
 
     @property
     def _life(self) -> Preconditions:
-        """The incarnation of the file that the room is of."""
+        """The incarnation of the file that the room belongs to."""
         return Preconditions(incarnation=self.incarnation, tombstone=self.tombstone or 0)
 
     def begin(self, head: FileHead | None) -> bool:
-        """Note the incarnation that the file has, or may begin; False if the room is one of another incarnation."""
+        """Note the incarnation that the file has, or may begin; False if the room belongs to another incarnation."""
         incarnation = None if head is None or head.deleted else head.incarnation
         tombstone = head.version if head is not None and head.deleted else 0
         if self.incarnation is not None and incarnation != self.incarnation:
@@ -123,10 +123,10 @@ class Room:
         self.incarnation, self.has_past = incarnation, has_past(head)
         return True
 
-    # What connections say
+    # Messages of connections
 
     async def submit(self, connection: Member, update: bytes, *, is_step_2: bool) -> None:
-        """Take an update of a client, to be written soon. Waits while too much is waiting already."""
+        """Queue an update of a client for writing. Waits while the inbox is full."""
         receipt = connection.received(is_step_2=is_step_2)
         if update == EMPTY_UPDATE:
             connection.stored(receipt, whole=True, is_step_2=is_step_2)
@@ -149,8 +149,8 @@ class Room:
             self._flushing = asyncio.create_task(self._flush())
 
     async def _refuse_addition(self, connection: Member, update: bytes) -> bool:
-        """Refuse what a client adds that may not. What adds nothing, as the answer of a client that is up to date, is
-        right: False."""
+        """Refuse the update of a read-only client if it adds something. Return False if it adds nothing, as the answer
+        of an up-to-date client does."""
         try:
             if not await self._file.lacks(update):
                 return False
@@ -160,34 +160,34 @@ class Room:
         return True
 
     def tell_awareness(self, states: tuple[AwarenessState, ...]) -> None:
-        """Relay awareness to everybody, those who sent it included: it shows them that the connection lives."""
+        """Relay awareness to every client, its sender included, which sees by it that the connection is alive."""
         message = awareness_message(states)
         frame = binary_frame(message)
         for connection in self.connections:
             connection.enqueue(message, frame)
 
     def tell_stateless(self, payload: str) -> None:
-        """Relay what is of no document to those whose protocol has such messages."""
+        """Relay a message that belongs to no document to the clients whose protocol has such messages."""
         for connection in self.connections:
             connection.tell_stateless(payload)
 
     async def greet(self, connection: Member) -> None:
-        """Ask a new client for what the gateway lacks, and tell it who is there."""
+        """Ask a new client for what the gateway is missing, and tell it who is present."""
         await self.ask(connection)
         self.introduce(connection)
 
     async def ask(self, connection: Member) -> None:
-        """Ask a client for what the gateway lacks."""
+        """Ask a client for what the gateway is missing."""
         connection.ask(await self._file.state_vector())
 
     def introduce(self, connection: Member) -> None:
-        """Tell a new client who is there."""
+        """Tell a new client who is present."""
         states = self.presence.awareness.states()
         if states:
             connection.enqueue(awareness_message(states))
 
     async def answer_step_1(self, connection: Member, state_vector: bytes) -> None:
-        """Send a client what it lacks, and from then on every version after that."""
+        """Send a client what it is missing, and from then on every later version."""
         if self.has_past and await self._file.is_replica_of_past(state_vector):
             connection.close(FILE_DELETED, "it holds what is of an earlier incarnation of the file")
             return
@@ -206,10 +206,10 @@ class Room:
             self._keeper.answers.keep(self, state_vector, message, version)
         return message, version
 
-    # What is committed
+    # Commits
 
     def committed(self, head: FileHead, update: bytes | None) -> None:
-        """Send a new version to everybody; a deletion ends the room."""
+        """Send a new version to every client; a deletion ends the room."""
         if head.deleted or update is None:
             if head.version != self.tombstone:
                 self.end()
@@ -223,7 +223,7 @@ class Room:
             connection.deliver(head.version, message, frame)
 
     def end(self) -> None:
-        """Send everybody away for good: the file was deleted."""
+        """Close every connection for good: the file was deleted."""
         self.over = True
         self._inbox.clear()
         self._inbox_bytes = 0
@@ -236,7 +236,7 @@ class Room:
             connection.close(code)
 
     async def _flush(self) -> None:
-        """Write what waits: at once after a pause, else what came within a window as one version."""
+        """Write the inbox: the first update after a pause at once, then one version per window."""
         loop = asyncio.get_running_loop()
         try:
             while self._inbox:
@@ -252,7 +252,7 @@ class Room:
             self._keeper.left(self)
 
     def _take_batch(self) -> list[_Received]:
-        """The oldest of what waits: not so much that everybody else would feel the time that it takes to merge it."""
+        """Take the oldest updates of the inbox, few enough that merging them does not delay other work noticeably."""
         batch: list[_Received] = []
         work = 0
         while self._inbox and (not batch or work + _work(self._inbox[0]) <= _WORK_TOGETHER):
@@ -263,7 +263,7 @@ class Room:
         return _worth_trying(batch)
 
     async def _write(self, batch: list[_Received]) -> None:
-        """Write a batch, without those that are refused. Each time the rest is tried anew."""
+        """Write a batch without the updates that are refused; after each refusal the rest is tried again."""
         try:
             while batch and not self.over:
                 authors = {author for received in batch if (author := received.connection.author) is not None}
@@ -283,7 +283,7 @@ class Room:
         except FileDeleted:
             self.end()
         except Exception as error:
-            # Not written: the clients must connect again, and their sync sends it again.
+            # Not written: the clients must reconnect, and their sync sends it again.
             expected = isinstance(error, Problem | StorageError)
             _log.error(
                 "room not written",
@@ -296,7 +296,7 @@ class Room:
                 received.connection.close(TRY_LATER)
 
     def _heed(self, batch: list[_Received], lacking: tuple[int, ...]) -> None:
-        """Ask for the rest those of whose updates a part was left out."""
+        """Ask the clients whose updates were stored only in part for the rest."""
         incomplete = {batch[index].connection for index in lacking}
         for index, received in enumerate(batch):
             whole = index not in lacking
@@ -308,7 +308,7 @@ class Room:
                 connection.questions.pending = asyncio.create_task(self._ask(connection))
 
     async def _ask(self, connection: Member) -> None:
-        """Ask a client for what the gateway lacks. Later again, if the client cannot tell: others may bring it."""
+        """Ask a client for what the gateway is missing, with back-off: other clients may have it instead."""
         try:
             await connection.questions.due()
             if not self.over:
@@ -319,7 +319,7 @@ class Room:
             connection.questions.pending = None
 
     async def finish(self) -> None:
-        """Wait until nothing waits to be written."""
+        """Wait until the inbox is written."""
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
 
@@ -329,5 +329,5 @@ def _work(received: _Received) -> int:
 
 
 def _worth_trying(received: list[_Received]) -> list[_Received]:
-    """What may be written: nothing of a client that sent what is no update."""
+    """Return the updates that may be written: none of a client that has sent an invalid update."""
     return [each for each in received if not each.connection.refused]

@@ -1,7 +1,7 @@
-"""y-websocket rooms over files: an update is stored before anybody is sent it.
+"""y-websocket rooms over files: an update is stored before it is sent to any client.
 
-A room holds connections, their awareness, and what they sent that is not written yet; the document lives in
-`documents`. What is committed comes back from storage, whichever door it came through, and goes out in order.
+A room holds connections, their awareness, and the updates that they sent and that are not written yet; the document
+lives in `documents`. Commits come back from storage, through whichever door they were made, and go out in order.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class Rooms:
     """The rooms of all projects.
 
     Args:
-        window: seconds; what a room receives within it becomes one version.
+        window: seconds; what a room receives within this window becomes one version.
         queue_limit: bytes that may wait to be sent to one connection.
         inbox_limit: bytes that may wait to be written for one room.
         connection_limit: the most connections in all rooms.
@@ -52,7 +52,7 @@ class Rooms:
         self.inbox_limit = inbox_limit
         self.connections = 0
         self.ignored = 0
-        """How many messages were none that is understood."""
+        """How many messages could not be understood."""
         self.answers: Answers[Room] = Answers(_ANSWERS_BYTES)
         self.turns = Turns()
         self.draining = False
@@ -60,14 +60,14 @@ class Rooms:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for one connection more."""
+        """Whether the connection limit is reached."""
         return self.connections >= self._connection_limit
 
     def __len__(self) -> int:
         return len(self._rooms)
 
     async def join(self, project: str, path: str, connection: Member) -> Room | None:
-        """Put a connection into the room of a file; None (and the connection closes) where there is no room for it."""
+        """Add a connection to the room of a file; return None and close the connection if it cannot be admitted."""
         if self.draining or self.full:
             connection.close(RESTART if self.draining else TRY_LATER)
             return None
@@ -76,7 +76,7 @@ class Rooms:
             room = self._rooms[project, path] = Room(self, RoomFile(self._files, project, path), self._presence)
             if self._storage.shared:
                 room.followed = asyncio.ensure_future(self._storage.follow(project))
-        room.connections[connection] = None  # before the file is read: nothing that is committed meanwhile is missed
+        room.connections[connection] = None  # before the file is read, so that no commit is missed meanwhile
         self.connections += 1
         try:
             if room.followed is not None:
@@ -85,7 +85,7 @@ class Rooms:
         except BaseException:
             self.leave(room, connection)
             raise
-        if not room.begin(head):  # of another incarnation: the end of this room's will be heard of in a moment
+        if not room.begin(head):  # of another incarnation: the end of this room's will be announced in a moment
             connection.close(TRY_LATER)
             self.leave(room, connection)
             return None
@@ -100,12 +100,12 @@ class Rooms:
         self.left(room)
 
     def left(self, room: Room) -> None:
-        """Forget a room, and its document, when the last client has left and all is written."""
+        """Forget a room and release its document once the last client has left and everything is written."""
         if room.idle and self.forget(room):
             self._documents.release(room.project, room.path)
 
     def forget(self, room: Room) -> bool:
-        """Let the next client of the file have a room of its own; False if that is so already."""
+        """Forget a room, so that the next client of the file gets a new one; False if the room was forgotten before."""
         self.answers.forget(room)
         key = (room.project, room.path)
         if self._rooms.get(key) is not room:
@@ -126,13 +126,13 @@ class Rooms:
                 room = self._rooms.get((committed.project.name, committed.head.path))
                 if room is None:
                     continue
-                if committed.update is None and not committed.head.deleted:  # too much was stored by others to be told
+                if committed.update is None and not committed.head.deleted:  # too much was stored to announce it all
                     self._missed((committed,))
                 else:
                     room.committed(committed.head, committed.update)
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:
-        """Have the clients of a batch that was not wholly heard of come again, into a room that knows nothing yet."""
+        """Have the clients of files whose commits were missed reconnect, into a new room without any state."""
         for committed in batch:
             if isinstance(committed, Committed):
                 room = self._rooms.get((committed.project.name, committed.head.path))
@@ -141,13 +141,13 @@ class Rooms:
                     room.close_all(TRY_LATER)
 
     def drain(self) -> None:
-        """Send every client away, to another server or to this one when it is back."""
+        """Close every connection, so that clients reconnect to another server, or to this one after its restart."""
         self.draining = True
         for room in self._rooms.values():
             room.close_all(RESTART)
 
     async def close(self) -> None:
-        """Write what was received."""
+        """Write every update that was received."""
         self.drain()
         for room in list(self._rooms.values()):
             await room.finish()

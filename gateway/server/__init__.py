@@ -1,4 +1,4 @@
-"""The gateway as a process: uvicorn with our options, and our protocol classes for HTTP and WebSockets.
+"""The gateway process: uvicorn with our options, and our protocol classes for HTTP and WebSockets.
 
 May import: everything below.
 Names for others: `process.run_server`.

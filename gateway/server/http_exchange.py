@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, as ASGI's `receive` and `send` see them."""
+"""The exchange of one HTTP request and its answer: implements ASGI's `receive` and `send`."""
 
 import asyncio
 from http import HTTPStatus
@@ -12,11 +12,11 @@ from gateway.asgi import BODY_IS_HERE
 _log = structlog.get_logger("gateway.http")
 
 BODY_HELD = 64 * 2**10
-"""How much of a body may wait for the application before the socket is not read any more."""
+"""How many bytes of a body may wait for the application before reading from the socket pauses."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _WITHOUT_BODY = (204, 304)
 _OF_THE_CONNECTION = frozenset((b"connection", b"transfer-encoding"))
-"""Headers that the exchange writes itself."""
+"""Headers that only the exchange itself writes."""
 
 
 class Wire(Protocol):
@@ -24,22 +24,22 @@ class Wire(Protocol):
 
     @property
     def default_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers that the server adds to each answer, such as the date."""
+        """The headers that the server adds to every answer, such as the date."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes; those that the client does not take yet are kept."""
+        """Send bytes, buffering what the client does not accept yet."""
 
     def writable(self) -> asyncio.Future[None] | None:
-        """What to wait for before more is written; None if there is nothing to wait for."""
+        """Return what to await before writing more; None if writing is possible now."""
 
     def wants_body(self) -> None:
-        """The application has taken what there was of the body."""
+        """The application has consumed what was received of the body."""
 
     def answered(self) -> None:
-        """The answer is out."""
+        """The answer has been sent completely."""
 
     def failed(self, *, begun: bool) -> None:
-        """There will be no answer, or, `begun`, no end of it."""
+        """The application failed: there will be no answer or, if `begun`, the answer will not be completed."""
 
 
 class Exchange:
@@ -67,40 +67,40 @@ class Exchange:
         self._scope = scope
         self._expects_continue = expects_continue
         self.keep_alive = keep_alive
-        """Whether there may be another request after this one."""
+        """Whether the connection stays open for another request."""
         self.body = bytearray()
-        """What the application has not taken yet."""
+        """The received part of the body that the application has not consumed yet."""
         self.more_body = True
-        """Whether the end of the body is still to come."""
+        """Whether the end of the body has not arrived yet."""
         self._arrived = False
-        """Whether something came that the application was not told."""
+        """Whether something arrived that the application has not received yet."""
         self._waiter: asyncio.Future[None] | None = None
         self.left = False
-        """Whether the client has left."""
+        """Whether the client has disconnected."""
         self.started = False
         """Whether the application has begun to answer."""
         self._head: bytes | None = None
-        """The head of the answer, until the first part of its body is there."""
+        """The head of the answer, held until the first part of the body."""
         self._chunked = False
         self._left: int | None = None
-        """How many bytes of the answer are still to come; None if no length was said."""
+        """How many bytes of the answer are missing; None if it has no Content-Length."""
         self.complete = False
-        """Whether the answer is out."""
+        """Whether the answer has been sent completely."""
 
-    # What the connection says
+    # Called by the connection
 
     def feed(self, data: bytes) -> None:
-        """A part of the body."""
+        """Receive a part of the body."""
         self.body += data
         self._tell()
 
     def finish(self) -> None:
-        """The body is at its end."""
+        """The body is complete."""
         self.more_body = False
         self._tell()
 
     def leave(self) -> None:
-        """The client has left, or is not to be answered."""
+        """The client has disconnected, or must not be answered."""
         self.left = True
         self._tell()
 
@@ -109,10 +109,10 @@ class Exchange:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # What the application does
+    # Called by the application
 
     async def run(self, app: ASGIApp) -> None:
-        """Let the application answer. What it fails to do ends the connection."""
+        """Run the application. If it fails, the connection is closed."""
         if not self.more_body:
             self._scope[BODY_IS_HERE] = True
         try:
@@ -133,7 +133,7 @@ class Exchange:
             self._wire.failed(begun=self.started and self._head is None)
 
     async def receive(self) -> Message:
-        """ASGI: the next part of the body; then that the client has left, or that the answer is complete."""
+        """ASGI: the next part of the body; then `http.disconnect` once the client leaves or the answer is complete."""
         if self._expects_continue:
             self._expects_continue = False
             if self.more_body and not self.started:
@@ -154,7 +154,7 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
-        """ASGI: the head of the answer, which goes out with the first part of its body, or a part of its body."""
+        """ASGI: the head of the answer, which is sent with the first part of the body, or a part of the body."""
         while not self.left and (writable := self._wire.writable()) is not None:
             await writable
         if self.left:
@@ -184,7 +184,7 @@ class Exchange:
                 self._chunked = True
                 lines.append(b"transfer-encoding: chunked\r\n")
             else:
-                self.keep_alive = False  # the end of the connection is that of the body
+                self.keep_alive = False  # closing the connection marks the end of the body
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         head = b"".join(lines)

@@ -1,7 +1,7 @@
-"""HTTP/1.1 on the wire: httptools reads it, an exchange answers it. uvicorn needs no more of a protocol than is here.
+"""The HTTP/1.1 protocol class for uvicorn: httptools parses requests, an exchange answers them.
 
-One request at a time is read; those that were sent behind it stay bytes, and few of them, until it is answered. What
-never reaches the application is answered with a problem too.
+One request is read at a time. Pipelined requests stay unparsed, in a small buffer, until it is answered. Requests that
+never reach the application are answered with a problem too.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ from gateway.wire.problems import HeadTooLarge, MalformedRequest, Overloaded, Pr
 _log = structlog.get_logger("gateway.http")
 
 _HEAD_LIMIT = 256 * 2**10
-"""The bound of a head is this, and what one read from the socket brings."""
+"""The limit on a head; one read from the socket may exceed it."""
 _HEADERS_LIMIT = 256
 _HEADERS_BYTES = 32 * 2**10
-"""The bounds of headers: each part of the application looks through them, and takes the long ones apart."""
+"""The limits on headers, since each part of the application searches them and parses long ones."""
 _HANDSHAKE_HEADERS, _HANDSHAKE_LINE = 100, 8000
-"""The bounds of a WebSocket handshake: to more headers and longer lines `websockets` makes no answer at all."""
+"""The limits on a WebSocket handshake: beyond them, `websockets` sends no answer at all."""
 _BEHIND_S = 5.0
-"""How long more than that may wait: while the socket is not read, nobody notices that the client has left."""
+"""How long pipelined bytes over the limit may wait: while the socket is not read, a disconnect goes unnoticed."""
 _LINGER_S = 2.0
-"""How long what still comes is read and dropped: closing a socket on unread bytes takes the answer with it."""
+"""How long further input is read and dropped: closing a socket with unread bytes would discard the answer."""
 _LINGERING_LIMIT = 1000
-"""How many connections over the bound are told so in that way; the others are closed at once."""
+"""How many connections over the limit linger to read their refusal; any others are closed at once."""
 _BLANK_LINE = b"\r\n\r\n"
 _ASKS_FOR_WEBSOCKET = re.compile(rb"\r\nupgrade:[^\r\n]*websocket", re.IGNORECASE)
 
@@ -100,22 +100,22 @@ class HttpProtocol(asyncio.Protocol):
         self._deadline: float | None = None
         self._refused = False
         self._lingers = False
-        """Whether this is a connection over the bound that is still to read its answer."""
+        """Whether this connection is over the limit and lingers for its client to read the refusal."""
         self._exchange: Exchange | None = None
         """The request that is being read or answered."""
         self._behind = bytearray()
-        """What came behind it."""
-        # Of the request that is being read:
+        """Pipelined bytes that came after that request."""
+        # State of the request that is being read:
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_size = 0
         self._body_left: int | None = None
-        """How many bytes of its body are to come; None outside of a body whose length was said."""
+        """How many bytes of the body are missing; None outside of a body with a Content-Length."""
         self._fed = b""
-        """The last bytes that the parser was given: an empty line may begin in them."""
+        """The last bytes that were fed to the parser: a blank line may begin in them."""
         self._upgrading = False
 
-    # What asyncio calls
+    # Called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)
@@ -147,7 +147,7 @@ class HttpProtocol(asyncio.Protocol):
         self.resume_writing()
 
     def eof_received(self) -> None:
-        """Nothing more comes: asyncio closes the connection."""
+        """No more input: asyncio closes the connection."""
 
     def pause_writing(self) -> None:
         if self._writable is None:
@@ -170,7 +170,7 @@ class HttpProtocol(asyncio.Protocol):
         self._regulate()
 
     def shutdown(self) -> None:
-        """uvicorn: answer what is being answered, and end."""
+        """uvicorn: finish the request in flight, then close the connection."""
         if self._exchange is None:
             self._transport.close()
         else:
@@ -179,14 +179,14 @@ class HttpProtocol(asyncio.Protocol):
     # Reading
 
     def _keep(self, data: bytes) -> None:
-        """Let bytes wait until the request before them is answered."""
+        """Buffer pipelined bytes until the request before them is answered."""
         self._behind += data
         end = self._behind.find(_BLANK_LINE)
         if end >= 0 and _ASKS_FOR_WEBSOCKET.search(self._behind, 0, end):
-            self._refuse(MalformedRequest())  # nobody can know which of the two owns the connection
+            self._refuse(MalformedRequest())  # it is undefined which of the two owns the connection
 
     def _read(self, data: bytes) -> None:
-        """Read one request, or a part of it, and keep what is behind it."""
+        """Read one request, or a part of it, and buffer what comes after it."""
         start = 0
         while start < len(data) and not self._refused:
             exchange = self._exchange
@@ -218,9 +218,9 @@ class HttpProtocol(asyncio.Protocol):
                     self._expect_within(self._connections.limits.head_seconds)
 
     def _end_of_part(self, data: bytes, start: int) -> int:
-        """Up to where the parser can be given bytes such that it reads no further than one request.
+        """Return up to where bytes can be fed to the parser without reading beyond the current request.
 
-        A body ends with the length that is said; heads and bodies in chunks end with an empty line.
+        A body ends at its Content-Length; heads and chunked bodies end with a blank line.
         """
         over = len(self._fed)
         at = (self._fed + data[start : start + 3]).find(_BLANK_LINE)
@@ -230,10 +230,10 @@ class HttpProtocol(asyncio.Protocol):
         return len(data) if at < 0 else at + len(_BLANK_LINE)
 
     def _regulate(self) -> None:
-        """Read the socket as long as there is room for what it brings."""
+        """Pause or resume reading from the socket according to the room left in the buffers."""
         exchange = self._exchange
         if self._reading and not self._behind and (exchange is None or len(exchange.body) <= BODY_HELD):
-            return  # as nearly always
+            return  # the usual case
         room = len(self._behind) <= self._connections.limits.pipeline_bytes
         wanted = room and (exchange is None or len(exchange.body) <= BODY_HELD)
         if wanted != self._reading and not self._transport.is_closing():
@@ -242,7 +242,7 @@ class HttpProtocol(asyncio.Protocol):
         if not wanted and self._deadline is None and exchange is not None and not exchange.more_body:
             self._expect_within(_BEHIND_S)
 
-    # What the parser calls
+    # Called by the parser
 
     def on_message_begin(self) -> None:
         if self._exchange is not None:
@@ -254,7 +254,7 @@ class HttpProtocol(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._exchange is not None:  # it is a trailer
+        if self._exchange is not None:  # a trailer
             return
         headers = self._headers
         headers.append((name.lower(), value))
@@ -262,7 +262,11 @@ class HttpProtocol(asyncio.Protocol):
             self._require_small_headers()
 
     def _require_small_headers(self) -> None:
-        """Where a head is large or has many headers, look at what it consists of."""
+        """Check the headers of a head that is large or has many of them.
+
+        Raises:
+            HeadTooLarge
+        """
         size = sum(len(name) + len(value) for name, value in self._headers)
         if len(self._headers) > _HEADERS_LIMIT or size > _HEADERS_BYTES:
             raise HeadTooLarge(f"{_HEADERS_LIMIT} headers of {_HEADERS_BYTES} bytes together")
@@ -322,7 +326,7 @@ class HttpProtocol(asyncio.Protocol):
             self._next()
 
     def _read_target(self) -> tuple[bytes, bytes]:
-        """The path and the query. The host of an absolute target counts instead of `Host` (RFC 9112 §3.2.2)."""
+        """Return the path and the query. The host of an absolute target replaces `Host` (RFC 9112 §3.2.2)."""
         target = httptools.parse_url(self._url)
         if not self._url.startswith(b"/"):
             if (target.schema or b"").lower() not in (b"http", b"https") or target.userinfo or not target.host:
@@ -334,14 +338,14 @@ class HttpProtocol(asyncio.Protocol):
     # Upgrades
 
     def _after_upgrade(self, rest: bytes) -> None:
-        """The client offers another protocol: speak it if it is WebSocket; else the offer is ignored (RFC 9110 §7.8).
+        """Handle an upgrade request: switch to WebSocket, or ignore any other protocol (RFC 9110 §7.8).
 
-        The parser takes the body of such a request for the other protocol. So the head is read once more, without the
-        offer.
+        The parser would treat the body of such a request as the other protocol, so the head is parsed again without the
+        upgrade.
         """
         try:
             self._choose_protocol(rest)
-        except httptools.HttpParserError:  # of its target
+        except httptools.HttpParserError:  # from its target
             self._refuse(MalformedRequest())
 
     def _choose_protocol(self, rest: bytes) -> None:
@@ -368,7 +372,7 @@ class HttpProtocol(asyncio.Protocol):
         if wanted:
             self._become_websocket(head, rest)
             return
-        if method == b"CONNECT":  # is an upgrade by itself
+        if method == b"CONNECT":  # the parser treats CONNECT as an upgrade
             self._refuse(MalformedRequest())
             return
         self._parser, self._fed, self._head_size = httptools.HttpRequestParser(self), b"", 0
@@ -385,7 +389,7 @@ class HttpProtocol(asyncio.Protocol):
         if rest:
             protocol.data_received(rest)
 
-    # What an exchange calls
+    # Called by the exchange
 
     @property
     def default_headers(self) -> list[tuple[bytes, bytes]]:
@@ -411,7 +415,7 @@ class HttpProtocol(asyncio.Protocol):
                 self._end_after_answer()
             else:
                 self._transport.close()
-        elif exchange.more_body:  # what is left of the body is read and dropped
+        elif exchange.more_body:  # read and drop the rest of the body
             exchange.body.clear()
             self._regulate()
             self._expect_within(self._connections.limits.head_seconds)
@@ -427,7 +431,7 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse(Problem("the failure was logged; please report it"))
 
     def _next(self) -> None:
-        """Turn to the request that was sent behind the one that is answered, or wait for one."""
+        """Read the next pipelined request, or wait for one."""
         self._exchange = None
         if self._refused or self._transport.is_closing():
             return
@@ -438,10 +442,10 @@ class HttpProtocol(asyncio.Protocol):
             self._expect_within(self._connections.limits.keep_alive_seconds)
         self._regulate()
 
-    # Ends
+    # Closing
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer the request that is coming in, or the one that is being answered, and end the connection."""
+        """Answer the request in flight with a problem and close the connection."""
         self._connections.refused[problem.code] += 1
         _log.debug("connection refused", code=problem.code)
         exchange = self._exchange
@@ -467,9 +471,9 @@ class HttpProtocol(asyncio.Protocol):
         self._loop.call_later(_LINGER_S, self._transport.abort)
 
     def _expect_within(self, seconds: float) -> None:
-        """End the connection unless something else is expected within some seconds.
+        """Set the deadline after which the connection is closed, replacing the previous one.
 
-        One timer serves many requests: setting it anew for each costs more than to look at it when it is over.
+        One timer serves many requests: resetting it for each costs more than checking the deadline when it fires.
         """
         self._deadline = self._loop.time() + seconds
         if self._timer is not None:
@@ -499,7 +503,7 @@ class HttpProtocol(asyncio.Protocol):
 
 
 def _is_handshake(method: bytes, version: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether a request asks for a WebSocket, and can: RFC 6455 §4.1. One that has a body does not."""
+    """Whether a request is a valid WebSocket handshake (RFC 6455 §4.1). A request with a body is not."""
     names = {name for name, _ in headers}
     return (
         method == b"GET"
@@ -513,7 +517,7 @@ def _is_handshake(method: bytes, version: bytes, headers: list[tuple[bytes, byte
 
 
 def _tokens(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
-    """The members of a header that is a list, in lower case."""
+    """Return the members of a list-valued header in lower case."""
     lines = [value for name, value in headers if name == wanted]
     return [token.strip().lower() for token in b",".join(lines).split(b",") if token.strip()]
 

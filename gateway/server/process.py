@@ -1,4 +1,4 @@
-"""The gateway as a process: uvicorn with our options, a log, and an end in which nothing is lost."""
+"""The gateway process: uvicorn with our options, logging, and a shutdown that loses nothing."""
 
 import contextlib
 import gc
@@ -20,12 +20,12 @@ from gateway.settings import Settings
 from storage.opening import place_of
 
 _COLLECT_EVERY = 5_000
-"""Containers between two collections of the youngest. Little here is cyclic; with Python's 700 a busy gateway spends a
-twentieth of its time on looking."""
+"""The allocation threshold of the youngest garbage-collector generation. Little here is cyclic; with Python's default
+of 700, a busy gateway spends a twentieth of its time in the collector."""
 
 
 def run_server(settings: Settings) -> bool:
-    """Serve until told to stop; returns whether it has served at all."""
+    """Serve until stopped; return whether the server started at all."""
     map_large_buffers()
     _configure_log(settings)
     app = create_app(settings)
@@ -40,25 +40,25 @@ def run_server(settings: Settings) -> bool:
         http=cast(Any, partial(HttpProtocol, connections=app.connections)),
         ws=cast(Any, partial(WebSocketProtocol, pong_bytes=settings.pong_bytes)),
         ws_max_size=settings.body_limit,
-        ws_per_message_deflate=False,  # 90 KB a connection, for messages of some bytes
+        ws_per_message_deflate=False,  # would cost 90 KB per connection, for tiny messages
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     server = _Server(config, app)
     _raise_file_limit()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after it has stopped
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes a SIGINT on after it has stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn re-raises the signal after it has stopped
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises SIGINT after it has stopped
         server.run()
     return server.started
 
 
 def _raise_file_limit() -> None:
-    """Each connection is an open file: take as many as the system lets us."""
+    """Raise the limit of open files as far as the system allows, since each connection is an open file."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens and where its data is, once it does; lets nobody wait while it stops."""
+    """A server that prints its address and the location of its data once it listens, and drains waiters on shutdown."""
 
     def __init__(self, config: uvicorn.Config, app: Gateway) -> None:
         super().__init__(config)
@@ -67,7 +67,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup()
         gc.collect()
-        gc.freeze()  # what was imported is there for good: a full collection need not look through it
+        gc.freeze()  # imported objects live for ever: exclude them from full collections
         gc.set_threshold(_COLLECT_EVERY, 20, 20)
         for server in self.servers if self.started else []:
             for listener in server.sockets:

@@ -1,6 +1,6 @@
-"""WebSockets on the wire: uvicorn's, with bounds on what a client can make it keep and log.
+"""The WebSocket protocol class: that of uvicorn, with limits on what a client can make it buffer and log.
 
-Nothing of uvicorn's that is private is used: only what asyncio and ASGI call.
+It uses nothing private of uvicorn, only methods that asyncio and ASGI call.
 """
 
 import asyncio
@@ -23,26 +23,26 @@ _server_log = logging.getLogger("uvicorn.error")
 
 _FINAL_CLOSE = 0x88
 _CLOSE_1009 = re.compile(rb"\x88[\x02-\x7d]\x03\xf1.*\Z", re.DOTALL)
-"""The frame by which `websockets` refuses a message over the limit. After it stock providers come back and send the
-same, for ever."""
+"""The frame by which `websockets` refuses a message over the limit. Stock providers reconnect after this code and send
+the same message again, for ever."""
 _LINGER_S = 30.0
-"""How long the rest of such a message is read and dropped: closing a socket on unread bytes takes the code with it."""
+"""How long the rest of such a message is read and dropped: closing a socket with unread bytes discards the code."""
 _PART_BYTES = 4 * 2**10
-"""How many bytes of one read are taken before the clock is looked at: they may be hundreds of messages."""
+"""How many bytes of one read are processed between looks at the clock: they may be hundreds of messages."""
 _TURN_S = 0.005
-"""How long parts of a read are taken before everybody else has a turn."""
+"""How long parts of a read are processed before yielding to the event loop, in seconds."""
 _PONG_BYTES = ConnectionLimits().pong_bytes
 _FRAGMENTS_LIMIT = 2**14
-"""Of how many frames a message may consist: each is kept until the last has come, also an empty one."""
+"""The maximum number of frames of a message: each, even an empty one, is kept until the last has arrived."""
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """One connection. Extensions are not negotiated: a frame is its head and the message."""
+    """One connection. No extensions are negotiated, so a frame is just its header and the message."""
 
     _flow: "_Flow"
     _accepted = False
     _unread: bytes = b""
-    """What of the last read is still to be taken. Nothing more is read before."""
+    """The unprocessed rest of the last read. Reading pauses until it is processed."""
 
     def __init__(self, *arguments: Any, pong_bytes: int = _PONG_BYTES, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -81,7 +81,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._take(data)
 
     def _take_some(self) -> None:
-        """Take parts of what was read for a moment; the others after a turn for everybody else."""
+        """Process parts of the last read for a moment, then yield to the event loop before the rest."""
         until = self.loop.time() + _TURN_S
         while self._unread:
             part, self._unread = self._unread[:_PART_BYTES], self._unread[_PART_BYTES:]
@@ -94,7 +94,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._flow.take_turns(False)
 
     def _take_all(self) -> None:
-        """What a client sent before its connection ends counts."""
+        """Process everything that was read before the connection closes."""
         unread, self._unread = self._unread, b""
         if unread:
             self._take(unread)
@@ -108,12 +108,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         try:
             super().data_received(data)
             if self.conn.handshake_exc is not None and not self.handshake_initiated:
-                self._flow.abort()  # uvicorn would answer nothing, and wait for ever
+                self._flow.abort()  # uvicorn would not answer, and would wait for ever
             if len(self.frames) > _FRAGMENTS_LIMIT:
                 self.frames = []
                 self.conn.fail(1009, "too many fragments")
                 self.handle_parser_exception()
-        except Exception as error:  # of bytes that uvicorn does not expect after those before them
+        except Exception as error:  # caused by bytes that uvicorn does not expect at this point
             _log.debug("WebSocket ended", reason=repr(error))
             self._flow.abort()
         finally:
@@ -123,16 +123,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._flow.owe(self._flow.get_write_buffer_size() - waiting)
 
     async def run_asgi(self) -> None:
-        """Run the application, which may write whole frames meanwhile."""
+        """Run the application, which may also write whole frames."""
         extensions = cast(dict[str, Any], self.scope["extensions"])
         extensions[FRAMES] = {"write": self.write_frame}
         try:
             await super().run_asgi()
         finally:
-            del extensions[FRAMES]  # the scope would keep the connection, and the connection keeps the scope
+            del extensions[FRAMES]  # breaks the reference cycle of scope and connection
 
     def write_frame(self, frame: bytes) -> bool:
-        """As `gateway.asgi.WriteFrame`."""
+        """Implements `gateway.asgi.WriteFrame`."""
         flow = self._flow
         if not self._accepted or flow.blocked or flow.refused or flow.transport.is_closing():
             return False
@@ -140,9 +140,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return True
 
     async def send(self, message: Message) -> None:  # type: ignore[override]
-        """A message in one frame (RFC 6455 §5.2), if nothing is in its way; uvicorn sends all else.
+        """Send a message as one frame (RFC 6455 §5.2) if possible; otherwise uvicorn sends it.
 
-        The general way through the state machine of `websockets` takes three times as long.
+        The general path through the state machine of `websockets` takes three times as long.
         """
         data, text = message.get("bytes"), message.get("text")
         if data is not None and self.write_frame(binary_frame(data)):
@@ -156,26 +156,26 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         try:
             await super().send(cast(Any, message))
         except (AssertionError, RuntimeError) as error:
-            if self._flow.is_closing():  # while it waited for a client that did not read
+            if self._flow.is_closing():  # closed while waiting for a client that did not read
                 raise ClientDisconnected from error
             raise
         if message["type"] == "websocket.accept":
             self._accepted = True
         elif message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
-            self.handshake_complete = True  # refused: else uvicorn logs an error
+            self.handshake_complete = True  # the handshake was refused: otherwise uvicorn logs an error
 
 
 def _log_at_debug(record: logging.LogRecord) -> bool:
-    """A filter: what uvicorn says of bytes while it reads them is the fault of a client."""
+    """Log filter: what uvicorn logs while parsing input is the client's fault, so it is logged at debug level."""
     _log.debug("WebSocket", reason=record.getMessage())
     return False
 
 
 class _Flow:
-    """A transport that does not read for ever while its client does not: a ping that is read is answered by bytes that
-    wait. uvicorn pauses and resumes reading for reasons of its own.
+    """A transport that stops reading while its client does not read, since each ping adds a pong to the write buffer.
+    uvicorn pauses and resumes reading for its own reasons as well.
 
-    A message over the limit is refused here: the close frame of it has our code, and the client may send to its end.
+    A message over the limit is refused here: the close frame gets our code, and the client may finish sending.
     """
 
     def __init__(self, transport: asyncio.Transport, pong_bytes: int) -> None:
@@ -185,13 +185,13 @@ class _Flow:
         self._paused = False
         self._taking_turns = False
         self.blocked = False
-        """Whether the client does not take what it is sent."""
+        """Whether the client is not reading what it is sent."""
         self._owed = 0
-        """How many bytes of answers to what was read wait since then."""
+        """How many bytes of control-frame answers have been buffered since the client stopped reading."""
         self.answering = False
-        """Whether what is written answers what was just read: control frames, no message."""
+        """Whether writes answer what was just read, so they are control frames and not messages."""
         self.refused = False
-        """Whether a message was refused: nothing more is sent, and what is read is dropped."""
+        """Whether a message was refused: nothing more is sent, and further input is dropped."""
         self._ending: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -240,7 +240,7 @@ class _Flow:
         self._regulate()
 
     def take_turns(self, whether: bool) -> None:
-        """Read nothing while what was read is taken in turns."""
+        """Pause reading while the last read is processed in parts."""
         self._taking_turns = whether
         self._regulate()
 

@@ -1,4 +1,4 @@
-"""What a coding agent does: sessions, turns, and the blocks that are made of its output.
+"""Sessions and turns of coding agents, and the blocks made from their output.
 
 May import: watch, wire, workers, storage.
 Names for others: `store.Turns`, `lifecycle.new_id`, `leases.Leases`.

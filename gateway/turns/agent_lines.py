@@ -1,4 +1,4 @@
-"""One line of an agent's output as JSON objects, within a bound of work; pure."""
+"""Pure functions that parse one line of an agent's output into JSON objects, with bounded work."""
 
 import json
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ import msgspec
 from msgspec import Struct
 
 MOST_ITEMS = 50_000
-"""How many values, those in lists and objects included, one line may have."""
+"""The most values, including nested ones, that one line may have."""
 _LIGHT_BYTES = 64 * 1024
-"""A line of so many bytes is read at once, whatever it holds."""
+"""A line of at most this many bytes is parsed inline, whatever it contains."""
 
 _decoder = json.JSONDecoder()
 
 
 class Prepared(Struct, frozen=True):
-    """The objects of a line, as JSON that is well-formed and within the bounds; or what is wrong with the line."""
+    """The objects of a line as well-formed JSON within the bounds, or the fault of the line."""
 
     objects: list[bytes] = []
     fault: str | None = None
 
 
 def read_light(line: bytes) -> list[dict[str, Any]] | None:
-    """The object of a line if that takes little time; None if the line must be prepared first, and elsewhere if it is
-    not `is_short`."""
+    """Parse the object of a line if that is quick; None if the line must go through `prepare`: in a worker process
+    unless the line `is_short`."""
     if not is_short(line) and line.count(b",") + line.count(b"{") + line.count(b"[") > MOST_ITEMS:
         return None
     try:
@@ -39,10 +39,10 @@ def is_short(line: bytes) -> bool:
 
 
 def prepare(parts: Sequence[bytes]) -> Prepared:
-    """Read a line, the only one of `parts`, that is not a plain object, or may be one of very many values.
+    """Parse a line, the only element of `parts`, that is not a single object, or may have very many values.
 
-    A line may hold several objects, or a list of them. Bytes that are not UTF-8 become U+FFFD. JavaScript writes half a
-    surrogate pair as it stands, where a text was cut: it becomes `?`.
+    A line may hold several objects, or a list of objects. Bytes that are not UTF-8 become U+FFFD. A lone surrogate,
+    which JavaScript writes where it cut a text, becomes `?`.
     """
     try:
         values = _values(parts[0])
@@ -57,7 +57,7 @@ def prepare(parts: Sequence[bytes]) -> Prepared:
 
 
 def encoded(value: Any) -> bytes:
-    """JSON of what was read from JSON: integers may have any number of digits."""
+    """Encode a value that was parsed from JSON: its integers may have any number of digits."""
     try:
         return msgspec.json.encode(value)
     except OverflowError:
@@ -65,7 +65,7 @@ def encoded(value: Any) -> bytes:
 
 
 def _values(line: bytes) -> list[Any]:
-    """All JSON values of a line.
+    """Parse all JSON values of a line.
 
     Raises:
         ValueError, RecursionError
@@ -85,7 +85,7 @@ def _values(line: bytes) -> list[Any]:
 
 
 def _within(values: list[Any], most: int) -> bool:
-    """Whether there are at most so many values, those within values included."""
+    """Whether there are at most `most` values, including nested ones."""
     waiting: list[Any] = [values]
     count = 0
     while waiting:

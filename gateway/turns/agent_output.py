@@ -1,8 +1,8 @@
-"""What a coding agent prints as blocks of a turn: pure.
+"""Conversion of a coding agent's output into the blocks of a turn, without I/O.
 
-The dialects (`gateway.turns.dialects`) say what a line means; here the stream is cut into lines, and what they say
-becomes blocks: new ones, and new contents of those that grow. Nothing is dropped: a line that no dialect knows becomes
-a `text` block whose content is the line as an object, where prose is a string. docs/turns.md has all of it.
+The dialects (`gateway.turns.dialects`) interpret the lines; this module splits the stream into lines and turns the
+dialects' readings into new blocks and new contents of growing blocks. Nothing is dropped: a line that no dialect knows
+becomes a `text` block whose content is the line as an object (prose is a string). See docs/turns.md for the details.
 """
 
 import codecs
@@ -17,36 +17,36 @@ from gateway.turns.dialects import DIALECTS, Change, Close, Grow, Line, Memory, 
 from storage import BlockType, GrownBlock, NewBlock, OutputPosition
 
 _SHOWN = 2000
-"""Characters of a malformed line that its error block shows."""
+"""How many characters of a malformed line its error block shows."""
 _WINDOW = 16
-"""How many blocks may come behind one that still grows."""
+"""How many blocks may follow a block that still grows."""
 _TEXT_BLOCK = 256 * 1024
-"""About how many characters of a plain text one block holds."""
+"""The approximate number of characters of plain text per block."""
 _LINES_AT_ONCE = 200
 _CHANGES_A_SECOND = 10
 _GROWTH_A_SECOND = 2 * 2**20
-"""How many bytes of growing blocks are stored in a second, about."""
+"""The approximate number of bytes of growing blocks that are stored per second."""
 
 Steps: TypeAlias = Generator[bytes | None, Prepared | None, None]
-"""Work in steps. It yields a line whose `Prepared` it is to be sent, or None where others may have their turn."""
+"""Work in steps: yields a line, and expects its `Prepared` to be sent back, or yields None to let other tasks run."""
 
 
 class _Slot:
-    """A block that is not stored as it is now, or may change."""
+    """A block whose current content is not stored, or that may still change."""
 
     def __init__(self, type: BlockType, ordinal: int) -> None:
         self.type = type
         self.ordinal = ordinal
-        """Its position, as far as nobody else adds blocks."""
+        """The expected position of the block, unless another client adds blocks."""
         self.position: int | None = None
-        """Its position; None until it is stored."""
+        """The position of the block; None until it is stored."""
         self.content = b""
         self.text: list[str] | None = None
-        """What a growing text was made of."""
+        """The pieces of a growing text."""
         self.size = 0
         self.dirty = True
         self.since: _Slot | None = None
-        """The oldest block that was growing when this one came."""
+        """The oldest block that was growing when this block was added."""
 
     def grow(self, text: str) -> None:
         self.text = self.text or []
@@ -59,7 +59,7 @@ class _Slot:
         self.text, self.content, self.size = None, content, len(content)
 
     def settle(self) -> bytes:
-        """The content as it is now."""
+        """Return the current content."""
         if self.text is not None:
             self.text = ["".join(self.text)]
             self.content = encoded(self.text[0])
@@ -67,28 +67,27 @@ class _Slot:
 
 
 class _State(Struct, array_like=True):
-    """What the reader has to remember between two requests."""
+    """The state that the reader keeps between two requests."""
 
     dialect: str | None = None
     rest: bytes = b""
-    """The beginning of a line that has not ended."""
+    """The beginning of an incomplete line."""
     skipping: bool = False
-    """Whether the stream stands inside of a line that is dropped."""
+    """Whether the stream is inside a line that is being dropped."""
     memory: Memory = {}
     open: list[tuple[str, BlockType, int, str | None]] = []
-    """The blocks that may grow: key, type, position, and the text of one that grows piece by piece."""
+    """The blocks that may grow: key, type, position, and the text if the block grows piece by piece."""
 
 
 class AgentOutput:
-    """Reads a stream of lines, however it is cut into pieces.
+    """Reads a stream of lines that arrives in arbitrary pieces.
 
     Args:
         position: where an earlier reader of the stream paused.
-        line_limit: the longest line, in bytes; a longer one becomes an error block.
-        dialect: how the agent tells what it does; None: as was found out before, or will be by the first line that a
-            dialect knows.
+        line_limit: the longest line, in bytes; a longer line becomes an error block.
+        dialect: the format of the output; None: as detected earlier, or by the first line that a dialect knows.
         block_count: how many blocks the turn has.
-        settles: whether the last thing that was read was a result.
+        settles: whether nothing read since the last result shows that the run goes on.
     """
 
     def __init__(
@@ -116,18 +115,18 @@ class AgentOutput:
             slot.text = None if text is None else [text]
             slot.size = len(text or "")
         self._slots: list[_Slot] = list(self._open.values())
-        """The open blocks and those that are not stored as they are, in order."""
+        """The open blocks and those whose current content is not stored, in order."""
         self._stored_offset = position.offset
         self.outcome: Outcome | None = None
-        """What the last result says, if there was one since `stored`."""
+        """The outcome of the last result since `stored`, if any."""
         self.settles = settles
         """Whether nothing since the last result shows that the run goes on."""
         self.urgent = False
-        """Whether there is more to store than blocks that have grown."""
+        """Whether there is more to store than grown blocks."""
 
     @property
     def is_text(self) -> bool:
-        """Whether the stream is a plain text, which has no result."""
+        """Whether the stream is plain text, which has no result."""
         return self._dialect == "text"
 
     @property
@@ -137,19 +136,19 @@ class AgentOutput:
 
     @property
     def only_grows(self) -> bool:
-        """Whether all there is to store are blocks that have grown."""
+        """Whether there are only grown blocks to store."""
         return not self.urgent and any(slot.dirty for slot in self._slots)
 
     @property
     def pace(self) -> float:
-        """How many seconds after the last time blocks that have grown are to be stored."""
+        """How many seconds after the last write grown blocks are to be stored."""
         dirty = sum(slot.size for slot in self._slots if slot.dirty)
         return max(1 / _CHANGES_A_SECOND, dirty / _GROWTH_A_SECOND)
 
     # Reading
 
     def feed(self, data: bytes) -> Steps:
-        """Take the next bytes of the stream."""
+        """Read the next bytes of the stream."""
         if self.is_text:
             self._take_text(data)
             return
@@ -163,9 +162,9 @@ class AgentOutput:
         self._keep(data[start:])
 
     def pause(self, *, final: bool = False) -> Steps:
-        """Take a last line without its line break if it is whole, or if the stream is over.
+        """Read a last line without a line break if it is complete, or if the stream has ended.
 
-        A proper part of a JSON object is never one: what reads as an object is a whole line.
+        A proper prefix of a JSON object is never valid JSON, so a line that parses as an object is complete.
         """
         if self.is_text:
             if final and self._pieces:
@@ -177,7 +176,7 @@ class AgentOutput:
     def _is_whole(self, line: bytes) -> bool:
         if not line.endswith(b"}"):
             return not line
-        # One that is long and has very many values is left to its line break.
+        # A long line with very many values waits for its line break.
         return read_light(line) is not None or (is_short(line) and prepare([line]).fault is None)
 
     def _take_text(self, data: bytes) -> None:
@@ -200,7 +199,7 @@ class AgentOutput:
         return rest
 
     def _end_line(self, piece: bytes, line_break: int) -> Steps:
-        """Take the line whose last part is `piece`."""
+        """Read the line that ends with `piece`."""
         size = self._size + len(piece)
         skipped, self._skipping = self._skipping, False
         line = self._drain() + piece
@@ -212,7 +211,7 @@ class AgentOutput:
         self._offset += size + line_break
 
     def _keep(self, rest: bytes) -> None:
-        """Keep the beginning of a line."""
+        """Buffer the beginning of a line."""
         if self._skipping:
             self._offset += len(rest)
         elif rest:
@@ -240,7 +239,7 @@ class AgentOutput:
             self._take(value)
 
     def _take(self, line: Line) -> None:
-        """Take what a line says. One that its dialect does not know is kept as it is."""
+        """Apply a line's reading. A line that its dialect does not know is kept as it is."""
         if self._dialect is None and (found := dialect_of(line)) is not None:
             self._dialect = found.name
         known = DIALECTS.get(self._dialect or "")
@@ -278,7 +277,7 @@ class AgentOutput:
         slot.grow(change.text)
 
     def _add(self, kind: BlockType, key: str | None = None) -> _Slot:
-        """A new block at the end; with a key it stays open."""
+        """Add a block at the end; with a key the block stays open."""
         for old, slot in list(self._open.items()):
             if self._next - slot.ordinal >= _WINDOW:
                 del self._open[old]
@@ -293,7 +292,7 @@ class AgentOutput:
     # Storing
 
     def to_store(self, block_count: int) -> tuple[tuple[NewBlock, ...], tuple[GrownBlock, ...]]:
-        """The new blocks, to be added to `block_count` ones, and the new contents of those that are stored."""
+        """Return the new blocks, to be appended after `block_count` blocks, and the new contents of stored blocks."""
         new: list[NewBlock] = []
         grown: list[GrownBlock] = []
         places: dict[int, int] = {}
@@ -309,7 +308,8 @@ class AgentOutput:
         return tuple(new), tuple(grown)
 
     def position(self, block_count: int, *, paused: bool = False) -> OutputPosition:
-        """Where the next reader goes on, once what is `to_store` is: behind the last whole line, or within a line."""
+        """Return where the next reader continues once `to_store` is stored: after the last complete line, or within a
+        line if `paused`."""
         place, opened = block_count, {}
         for slot in self._slots:
             opened[id(slot)] = place if slot.position is None else slot.position
@@ -329,7 +329,7 @@ class AgentOutput:
         )
 
     def stored(self, block_count: int) -> None:
-        """What was `to_store` after so many blocks is stored now."""
+        """Note that the result of `to_store(block_count)` has been stored."""
         for slot in self._slots:
             if slot.position is None:
                 slot.position = slot.ordinal = block_count
@@ -342,7 +342,7 @@ class AgentOutput:
 
 
 def state_fault(position: OutputPosition, block_count: int) -> str | None:
-    """Why no reader can go on from a position in the output of a turn; None: one can."""
+    """Return why no reader can continue from a position in the output of a turn; None if a reader can."""
     if not position.state:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The blocks that a client adds, out of JSON. Pure: a large batch is read by a worker process."""
+"""Decoding of the blocks that a client appends. Pure: a large batch is decoded in a worker process."""
 
 from gateway.wire.json import decode_json, json_bytes
 from gateway.wire.turns import BlockBatch
@@ -6,7 +6,7 @@ from storage import NewBlock
 
 
 def given_blocks(body: bytes) -> tuple[int | None, tuple[NewBlock, ...]]:
-    """The index that the first block is to have, if that is said, and the blocks as they are stored.
+    """Return the requested index of the first block, if any, and the blocks in their stored form.
 
     Raises:
         InvalidBody

@@ -1,6 +1,7 @@
-"""The life cycle of a turn: pure. A rule takes the newest state and says how it may change; time comes from outside.
+"""The life cycle of a turn, as pure rules: each takes the newest state and returns the allowed change.
 
-pending → running → completed | failed | cancelled; pending → failed | cancelled. What has ended never changes again.
+pending → running → completed | failed | cancelled; pending → failed | cancelled. A finished turn never changes again.
+The caller passes the time.
 """
 
 from msgspec import Struct
@@ -30,13 +31,13 @@ _ID_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def new_id(milliseconds: int, entropy: int) -> str:
-    """26 characters that sort by time: 48 bits of it and 80 of `entropy`, in Crockford's base 32."""
+    """Return an id of 26 characters that sorts by time: 48 bits of time and 80 of `entropy`, in Crockford's base 32."""
     number = milliseconds << 80 | entropy
     return "".join(_ID_DIGITS[number >> shift & 31] for shift in range(125, -5, -5))
 
 
 def as_created(head: TurnHead) -> TurnHead:
-    """A turn as it was when it was created."""
+    """Return a turn as it was when it was created."""
     return TurnHead(
         session_id=head.session_id,
         turn_id=head.turn_id,
@@ -54,13 +55,13 @@ def as_created(head: TurnHead) -> TurnHead:
 
 
 def require_unfinished(head: TurnHead) -> None:
-    """Raises TurnFinished if the turn has ended."""
+    """Raise TurnFinished if the turn has ended."""
     if head.status in FINISHED:
         raise TurnFinished(head.status)
 
 
 def set_status(head: TurnHead, status: TurnStatus, error: str | None = None) -> UpdateTurn:
-    """One step of a turn's life: pending → running → completed, failed or cancelled; pending → failed or cancelled.
+    """Return a change of status: pending → running → completed, failed or cancelled; pending → failed or cancelled.
 
     Raises:
         TurnFinished, IllegalTransition
@@ -72,7 +73,7 @@ def set_status(head: TurnHead, status: TurnStatus, error: str | None = None) -> 
 
 
 def add_blocks(head: TurnHead, blocks: tuple[NewBlock, ...], once: Once | None = None) -> UpdateTurn:
-    """Blocks at the end of a turn; the first of them starts it.
+    """Return the change that appends blocks to a turn; the first block starts the turn.
 
     Raises:
         TurnFinished
@@ -82,7 +83,7 @@ def add_blocks(head: TurnHead, blocks: tuple[NewBlock, ...], once: Once | None =
 
 
 def renew(head: TurnHead, *, settling: bool) -> UpdateTurn:
-    """A sign of life.
+    """Return the change that renews the lease of a turn.
 
     Raises:
         TurnFinished
@@ -92,17 +93,20 @@ def renew(head: TurnHead, *, settling: bool) -> UpdateTurn:
 
 
 class Output(Struct, frozen=True):
-    """What came of a piece of an agent's own output, which is taken up to `position`."""
+    """The result of reading a piece of an agent's output up to `position`."""
 
     position: OutputPosition
     blocks: tuple[NewBlock, ...] = ()
     grown: tuple[GrownBlock, ...] = ()
     outcome: Outcome | None = None
-    """What the last result in the piece says of the run."""
+    """The outcome of the last result in the piece."""
 
 
 def take_output(head: TurnHead, output: Output, *, settling: bool = False) -> UpdateTurn:
-    """Output of a run that goes on. `settling`: it has ended with its last result unless more comes within the grace.
+    """Return the change for output of an unfinished run.
+
+    Args:
+        settling: whether the run ends with its last result unless more output comes within the grace period.
 
     Raises:
         TurnFinished
@@ -123,10 +127,10 @@ def take_output(head: TurnHead, output: Output, *, settling: bool = False) -> Up
 
 
 def end_output(head: TurnHead, output: Output, *, needs_result: bool) -> UpdateTurn:
-    """The last output of a run: the last result of the run's own decides how the turn ends.
+    """Return the change for the last output of a run: the run's own last result decides how the turn ends.
 
     Args:
-        needs_result: whether a run without one has failed.
+        needs_result: whether a run without a result has failed.
 
     Raises:
         TurnFinished
@@ -140,5 +144,5 @@ def end_output(head: TurnHead, output: Output, *, needs_result: bool) -> UpdateT
 
 
 def result_of(head: TurnHead) -> TurnResult | None:
-    """What the last result in a turn's output says of its end."""
+    """Return the last result in a turn's output, if any."""
     return None if head.result_status is None else TurnResult(head.result_status, head.result_error)

@@ -1,4 +1,4 @@
-"""Taking an agent's output: one request's piece of it, stored as it comes."""
+"""Receiving an agent's output: one request's piece, stored as it arrives."""
 
 import asyncio
 import contextlib
@@ -18,31 +18,31 @@ from storage import FINISHED, TurnHead, UpdateTurn
 
 
 class OutputOptions(Struct, frozen=True, gc=False):
-    """What the sender of a piece of output says of it."""
+    """The sender's options for a piece of output."""
 
     dialect: DialectName = "auto"
     final: bool | None = None
-    """Whether the output ends with this piece; None: the sender does not say."""
+    """Whether the output ends with this piece; None if the sender did not specify it."""
 
 
 class TurnWriter(Protocol):
-    """Who writes the turns."""
+    """The interface through which turns are written; implemented by `Turns`."""
 
     @property
     def lease(self) -> float:
-        """Seconds that a running turn may be silent."""
+        """How many seconds a running turn may be silent."""
 
     async def write(
         self, project: str, session_id: str, turn_id: str, change_of: Callable[[TurnHead], UpdateTurn]
     ) -> TurnHead:
-        """Change a turn as its newest state allows."""
+        """Write the change that `change_of` derives from the newest state of a turn."""
 
 
 class OutputRequest:
-    """One request's piece of an agent's output: `feed` it as it comes, then `end`, or `keep` if it broke off.
+    """One request's piece of an agent's output: call `feed` as it arrives, then `end`, or `keep` if it was cut off.
 
-    What has been fed is durable up to the end of its last line, whether `end` comes or not. Blocks that only grow are
-    stored a few times a second, all else at once.
+    The fed output becomes durable up to the end of its last line, whether or not `end` is called. Blocks that merely
+    grow are stored a few times per second, everything else immediately.
     """
 
     def __init__(
@@ -53,23 +53,23 @@ class OutputRequest:
         self._head = head
         self._reader = reader
         self._stored = stored
-        """How many bytes are still to come that are stored already."""
+        """How many of the next bytes are already stored."""
         self._final = final
-        """Whether the run's output ends with this piece; None: the sender does not say."""
+        """Whether the run's output ends with this piece; None if the sender did not specify it."""
         self._empty = True
         silent = time.time() - head.last_updated / 1000
         self._written_at = time.monotonic() - max(silent, 0)
         self._lock = asyncio.Lock()
         self._later: asyncio.Task[None] | None = None
-        """What stores blocks that have grown when it is time to."""
+        """The task that stores grown blocks when they are due."""
         self._has_written = False
 
     async def feed(self, chunk: bytes) -> None:
-        """Take the next bytes.
+        """Read the next bytes.
 
         Raises:
-            TurnFinished: the turn has ended, and here comes more.
-            OutputConflict: another request has taken output meanwhile.
+            TurnFinished: the turn has ended, and this is new output.
+            OutputConflict: another request has stored output in the meantime.
         """
         self._empty = self._empty and not chunk
         new = chunk[self._stored :]
@@ -79,25 +79,25 @@ class OutputRequest:
                 raise TurnFinished(self._head.status)
             return
         if self._later is not None and self._later.done():
-            await self._later  # it tells what kept it from storing
+            await self._later  # raises the error that kept it from storing
         async with self._lock:
             await _do(self._reader.feed(new))
             silent = time.monotonic() - self._written_at > self._turns.lease / 4
             if self._reader.advanced and (self._reader.urgent or silent):
                 await self._store()
-            elif silent:  # a long line is a sign of life too
+            elif silent:  # a long line renews the lease, too
                 await self._write(lambda head: renew(head, settling=False))
         if self._reader.advanced and (self._later is None or self._later.done()):
             self._later = asyncio.create_task(self._store_later())
 
     async def keep(self) -> None:
-        """The request broke off: keep what is not stored yet."""
+        """Store the rest after the request was cut off."""
         await self._stop_later()
         if self._head.status not in FINISHED and self._reader.advanced:
             await self._store()
 
     async def end(self) -> TurnHead:
-        """The piece is complete: keep what came of an unfinished line. An empty piece is a sign of life.
+        """Finish a complete piece, storing the beginning of an unfinished line. An empty piece renews the lease.
 
         Raises:
             TurnFinished, OutputConflict
@@ -128,7 +128,7 @@ class OutputRequest:
                 await self._store()
 
     async def _stop_later(self) -> None:
-        """Raises what kept blocks from being stored."""
+        """Cancel the delayed store, and raise any error that it had."""
         if self._later is None:
             return
         async with self._lock:  # never in the middle of a write
@@ -137,7 +137,7 @@ class OutputRequest:
             await self._later
 
     async def _store(self, *, paused: bool = False, settling: bool = False, ends: bool = False) -> None:
-        """Store what the reader has read."""
+        """Store the output that the reader has read."""
         before, reader = self._head, self._reader
         added = 0
 
@@ -164,7 +164,7 @@ class OutputRequest:
 
 
 async def _do(steps: Steps) -> None:
-    """Do the steps, the heavy ones in a worker process; others have their turn in between."""
+    """Run the steps, the heavy ones in a worker process, and let other tasks run in between."""
     answer = None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""THE way to read and write sessions and turns: the rules of `lifecycle` on what storage has."""
+"""The only way to read and write sessions and turns: applies the rules of `lifecycle` to the storage."""
 
 import secrets
 import time
@@ -44,15 +44,15 @@ from storage import (
 )
 
 LISTED_PROMPT_LENGTH = 1000
-"""How many characters of a prompt a list of turns has."""
+"""How many characters of each prompt a list of turns contains."""
 T = TypeVar("T")
 
 _ATTEMPTS = 32
-"""How often a write is tried anew when another one came first."""
+"""How many times a write is tried when concurrent writes get ahead of it."""
 
 
 class AddedBlocks(Struct, frozen=True, gc=False):
-    """Where a batch of blocks stands, and the turn just after it."""
+    """The position of a batch of blocks, and the state of the turn just after it."""
 
     first_index: int
     block_count: int
@@ -62,10 +62,10 @@ class AddedBlocks(Struct, frozen=True, gc=False):
 class Turns:
     """Reads and writes the sessions and turns of all projects.
 
-    Every method raises the problems (`gateway.wire.problems`) that a client is to be told, and StorageError.
+    Every method raises the problems (`gateway.wire.problems`) to report to the client, and StorageError.
 
     Args:
-        lease: seconds that a running turn may be silent.
+        lease: how many seconds a running turn may be silent.
         grace: seconds after which a result ends a turn whose sender does not say when the output ends.
         line_limit: the longest line of an agent's output, in bytes.
     """
@@ -94,14 +94,14 @@ class Turns:
         return session
 
     async def sessions(self, project: str, after: str | None, limit: int) -> list[SessionHead]:
-        """Newest first."""
+        """List the sessions of a project, newest first."""
         await self._hub.require(project)
         return await self._storage.sessions(project, after=after, limit=limit)
 
     # Reading turns
 
     async def head(self, project: str, session_id: str, turn_id: str) -> TurnHead:
-        """A turn's newest state, from memory where that is known."""
+        """Return a turn's newest state, from memory if it is known there."""
         watched = await self._hub.require(project)
         head = await self._hub.turn(watched, project, session_id, turn_id)
         return head or await self._stored_head(project, session_id, turn_id)
@@ -116,7 +116,7 @@ class Turns:
     async def read(
         self, project: str, session_id: str, turn_id: str, after_block: int, most_bytes: int | None = None
     ) -> StoredTurn:
-        """A turn with its blocks but for the first `after_block`, as many as have `most_bytes` of content."""
+        """Read a turn without its first `after_block` blocks, limited to `most_bytes` of block content."""
         turn = await self._storage.read_turn(
             project, session_id, turn_id, after_block=after_block, most_bytes=most_bytes
         )
@@ -126,7 +126,7 @@ class Turns:
         return turn
 
     async def turns(self, project: str, session_id: str, after: str | None, limit: int) -> list[StoredTurn]:
-        """Newest first, without their blocks."""
+        """List the turns of a session, newest first, without their blocks."""
         turns = await self._storage.turns(
             project, session_id, after=after, limit=limit, prompt_length=LISTED_PROMPT_LENGTH
         )
@@ -137,7 +137,7 @@ class Turns:
     # Writing turns
 
     async def create(self, project: str, session_id: str, prompt: str, once: Once | None = None) -> TurnHead:
-        """A pending turn."""
+        """Create a pending turn."""
 
         async def create() -> TurnHead:
             await self.session(project, session_id)
@@ -157,14 +157,14 @@ class Turns:
         make: Callable[[], Awaitable[T]],
         made: Callable[[Done], Awaitable[T]],
     ) -> T:
-        """Make a change that may bear a key, or say again what came of it (`made`)."""
+        """Make a change that may have an idempotency key; if it was made before, return its result again (`made`)."""
         if once is None:
             return await make()
         done = await self._storage.done(project, once.key)
         if done is None:
             try:
                 return await make()
-            except AlreadyDone as error:  # the first request was still being done
+            except AlreadyDone as error:  # the first request was still in progress
                 done = error.done
         if done.digest != once.digest:
             raise KeyReused
@@ -173,7 +173,7 @@ class Turns:
     async def set_status(
         self, project: str, session_id: str, turn_id: str, status: TurnStatus, error: str | None
     ) -> StoredTurn:
-        """One step of a turn's life."""
+        """Change the status of a turn."""
         head = await self.write(project, session_id, turn_id, lambda head: set_status(head, status, error))
         with after_a_write():
             turn = await self.read(project, session_id, turn_id, head.block_count)
@@ -188,7 +188,7 @@ class Turns:
         first_index: int | None,
         once: Once | None = None,
     ) -> AddedBlocks:
-        """Add blocks to the end. With `first_index` a batch that is stored there already changes nothing."""
+        """Append blocks. With `first_index`, a batch that is already stored there changes nothing."""
 
         async def append() -> AddedBlocks:
             return await self._append_blocks(project, session_id, turn_id, blocks, first_index, once)
@@ -222,7 +222,11 @@ class Turns:
     async def _stored_batch(
         self, project: str, head: TurnHead, blocks: tuple[NewBlock, ...], first_index: int
     ) -> AddedBlocks:
-        """What the first request was answered of which this one is a repetition."""
+        """Return the answer of the first request if this one repeats it.
+
+        Raises:
+            BlockConflict
+        """
         stored = await self._storage.read_blocks(
             project,
             head.session_id,
@@ -238,7 +242,7 @@ class Turns:
     async def write(
         self, project: str, session_id: str, turn_id: str, change_of: Callable[[TurnHead], UpdateTurn]
     ) -> TurnHead:
-        """Change a turn as its newest state allows."""
+        """Write the change that `change_of` derives from the newest state of a turn."""
         for _ in range(_ATTEMPTS):
             change = change_of(await self._stored_head(project, session_id, turn_id))
             try:
@@ -250,8 +254,8 @@ class Turns:
     async def open_output(
         self, project: str, session_id: str, turn_id: str, offset: int | None, asked: OutputOptions
     ) -> OutputRequest:
-        """Begin to take a piece of an agent's output, which begins `offset` bytes into all of it (None: where the
-        last piece ended)."""
+        """Start receiving a piece of an agent's output that begins at byte `offset` of the whole output (None: where
+        the last piece ended)."""
         head = await self._stored_head(project, session_id, turn_id)
         if offset is None:
             require_unfinished(head)

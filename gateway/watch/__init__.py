@@ -1,4 +1,4 @@
-"""Projects in memory: the newest heads, remembered answers, and who waits for more.
+"""Watched projects in memory: the newest heads, cached answers, and the requests that wait for changes.
 
 May import: access, wire, storage.
 Names for others: `hub.Hub`, `waiters.Waiters`, `project.WatchedProject`, `filter.ChangeFilter`.

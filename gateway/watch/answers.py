@@ -1,4 +1,4 @@
-"""Encoded answers that hold until a project changes, so that they are made once for all who ask the same."""
+"""A cache of encoded answers that are valid until a project changes, shared by all identical requests."""
 
 from msgspec import Struct
 
@@ -6,15 +6,15 @@ from gateway.access.grants import View
 from gateway.watch.filter import ChangeFilter
 
 _OVERHEAD = 300
-"""Bytes that an answer takes beside its own and those of its question, about."""
+"""The approximate overhead in bytes of an answer, beyond its own bytes and those of its question."""
 
 
 class AnswerBudget:
-    """The memory that the remembered answers of all projects may take together.
+    """The memory budget for the cached answers of all projects.
 
     Args:
-        limit: bytes in all.
-        project_limit: bytes of one project.
+        limit: the most bytes in total.
+        project_limit: the most bytes for one project.
     """
 
     def __init__(self, limit: int, project_limit: int) -> None:
@@ -23,7 +23,7 @@ class AnswerBudget:
         self.used = 0
 
     def take(self, size: int, of_project: int) -> bool:
-        """Take room for an answer of a project that has `of_project` bytes of them; False where there is none."""
+        """Reserve memory for an answer of a project that uses `of_project` bytes; False if a limit is reached."""
         if of_project + size > self._project_limit or self.used + size > self._limit:
             return False
         self.used += size
@@ -49,10 +49,10 @@ class _Events(Struct, frozen=True):
 
 
 class RememberedAnswers:
-    """The answers of one project at its present cursor, by the question in its own words.
+    """The cached answers of one project at its present cursor, keyed by the literal question.
 
-    A question includes what of the project its credential can see (`sight`; None: all), so no answer reaches a subject
-    that may not see it. An answer made at another cursor than the present one is not kept.
+    A question includes the part of the project that its credential can see (`sight`; None: all), so no answer reaches a
+    subject that may not see it. An answer made at a cursor other than the present one is not kept.
     """
 
     __slots__ = ("_answers", "_budget", "_bytes", "cursor", "open")
@@ -62,7 +62,7 @@ class RememberedAnswers:
         self._answers: dict[_Status | _Poll | _Events, bytes] = {}
         self._bytes = 0
         self.cursor = ""
-        """Where the project stands."""
+        """The present cursor of the project."""
         self.open = True
 
     def advance(self, cursor: str) -> None:
@@ -77,26 +77,26 @@ class RememberedAnswers:
         self._bytes = 0
 
     def close(self) -> None:
-        """Forget all answers and keep none from now on: changes of the project are not heard any more."""
+        """Forget all answers and keep none from now on, as changes of the project are no longer received."""
         self.open = False
         self.clear()
 
     def status(self, body: bytes, sight: View | None) -> bytes | None:
-        """The answer to `POST files/status` with this body."""
+        """Return the cached answer to `POST files/status` with this body."""
         return self._answers.get(_Status(body, sight))
 
     def keep_status(self, body: bytes, sight: View | None, answer: bytes, cursor: str) -> None:
         self._keep(_Status(body, sight), len(body), answer, cursor)
 
     def poll(self, query: bytes, sight: View | None) -> bytes | None:
-        """The answer to `GET changes` with this query string."""
+        """Return the cached answer to `GET changes` with this query string."""
         return self._answers.get(_Poll(query, sight))
 
     def keep_poll(self, query: bytes, sight: View | None, answer: bytes, cursor: str) -> None:
         self._keep(_Poll(query, sight), len(query), answer, cursor)
 
     def events(self, filter_: ChangeFilter, since: str | None) -> bytes | None:
-        """The server-sent events after a cursor, up to the present one."""
+        """Return the cached server-sent events after a cursor, up to the present one."""
         return self._answers.get(_Events(filter_, since))
 
     def keep_events(self, filter_: ChangeFilter, since: str | None, events: bytes, cursor: str) -> None:

@@ -1,4 +1,4 @@
-"""Which clients have an event stream or a room open: those are told of a change there."""
+"""The clients with an open event stream or room, which are notified of changes there."""
 
 import contextlib
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class Connected:
-    """Counts the connections of clients that say who they are, by project and client."""
+    """Counts the connections of clients that identify themselves, by project and client."""
 
     def __init__(self) -> None:
         self._open: Counter[tuple[str, str]] = Counter()
@@ -16,7 +16,7 @@ class Connected:
 
     @contextlib.contextmanager
     def held(self, project: str, client: str | None) -> Iterator[None]:
-        """A connection, for as long as it is open; None: of a client that does not say who it is."""
+        """Count a connection while it is open; None: the client does not identify itself and is not counted."""
         if client is None:
             yield
             return

@@ -1,4 +1,4 @@
-"""Which changes of a project a client wants to hear of. Pure."""
+"""Filters of the changes of a project that a client wants to receive. Pure."""
 
 import msgspec
 from msgspec import Struct
@@ -8,23 +8,23 @@ from storage import FileHead, TurnHead
 
 
 class ChangeFilter(Struct, frozen=True):
-    """Which changes of a project a client wants to hear of."""
+    """Selects the changes of a project that a client wants to receive."""
 
     files: bool = True
     turns: bool = True
     presence: bool = False
-    """Who is in the files, too."""
+    """Whether to include the presence of users in the files."""
     prefix: str = ""
     paths: frozenset[str] | None = None
     """Only these files; None: all."""
     turn: tuple[str, str] | None = None
     """Only this turn of this session, and no files; None: all."""
     visible: Paths | None = None
-    """Only files that exist for who asks; None: all."""
+    """Only files that are visible to the requester; None: all."""
 
     @property
     def topic(self) -> str | None:
-        """The one file or turn that it is about; None if it is about more."""
+        """The topic of the only file or turn that the filter selects; None if it selects more."""
         if self.turn is not None:
             return turn_topic(*self.turn)
         if self.turns or self.files == self.presence or self.paths is None or len(self.paths) != 1 or self.prefix:
@@ -34,18 +34,18 @@ class ChangeFilter(Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, about."""
+        """The approximate memory of the filter in bytes."""
         visible = () if self.visible is None else (*self.visible.folders, *self.visible.files)
         return len(self.prefix) + sum(map(len, self.paths or ())) + sum(map(len, visible))
 
     def matches(self, head: FileHead | TurnHead) -> bool:
-        """Whether a change is part of it."""
+        """Return whether the filter selects a change."""
         if isinstance(head, TurnHead):
             return self.turns and self.turn in (None, (head.session_id, head.turn_id))
         return self.files and self._has(head.path)
 
     def shows_presence(self, path: str) -> bool:
-        """Whether who is in a file is part of it."""
+        """Return whether the filter selects the presence in a file."""
         return self.presence and self._has(path)
 
     def _has(self, path: str) -> bool:
@@ -56,7 +56,7 @@ class ChangeFilter(Struct, frozen=True):
         )
 
     def seen_by(self, view: View) -> "ChangeFilter":
-        """The same without what does not exist for who asks: neither that it changes nor when may be felt."""
+        """Return the filter restricted to what the requester can see: not even the time of other changes may leak."""
         if view.sight is None:
             return self
         paths = None if self.paths is None else frozenset(path for path in self.paths if view.sees(path))

@@ -1,7 +1,7 @@
-"""The newest cursor of each project that somebody looks at, the newest heads of its files, and who waits for more.
+"""The hub of watched projects: their newest cursors, the newest heads of their files, and the waiting requests.
 
-Everything here follows from what storage commits (`Storage.listen`), is bounded, and can be forgotten at any time:
-those who wait hold positions, not messages, and read the log when they are woken.
+All of this state follows from the commits of storage (`Storage.listen`), is bounded, and can be dropped at any time:
+waiting requests hold positions, not messages, and read the log when they are woken.
 """
 
 from gateway.watch.answers import AnswerBudget
@@ -16,7 +16,7 @@ _ANSWER_BYTES, _ANSWER_BYTES_PER_PROJECT = 256 * 2**20, 4 * 2**20
 
 
 class Hub:
-    """Follows the commits of a storage, and lets `waiters` wake those who wait for them."""
+    """Follows the commits of a storage and has `waiters` wake the requests that wait for them."""
 
     def __init__(self, storage: Storage, waiters: Waiters | None = None) -> None:
         self._storage = storage
@@ -27,11 +27,11 @@ class Hub:
 
     @property
     def fresh(self) -> bool:
-        """Whether what is remembered was the newest up to a second ago."""
+        """Whether the state in memory was current at most a second ago."""
         return self._storage.fresh
 
     def get(self, name: str) -> WatchedProject | None:
-        """The project, if it is in memory."""
+        """Return the project if it is in memory."""
         return self._projects.get(name)
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
@@ -51,7 +51,7 @@ class Hub:
                     self.waiters.wake(project.take_waiters(committed.turn))
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:
-        """Forget the projects of a batch that was not wholly heard of, and let who waits on them look again."""
+        """Drop the projects of a batch of commits that was received only in part, and wake all of their waiters."""
         for name in {committed.project.name for committed in batch}:
             project = self._let_go(name)
             if project is not None:
@@ -59,19 +59,19 @@ class Hub:
                 self.waiters.wake_all(project)
 
     def presence_changed(self, name: str, path: str) -> None:
-        """Wake those who wait to hear who is in a file."""
+        """Wake the waiters for the presence in a file."""
         project = self._projects.get(name)
         if project is not None and project.members:
             self.waiters.wake(project.take_presence_waiters(path))
 
     def drain(self) -> None:
-        """Answer everybody who waits, now and from now on: the gateway is about to stop."""
+        """Wake all waiters now, and new ones immediately: the gateway is about to stop."""
         self.waiters.drain(self._projects.values())
 
     # Reading
 
     async def require(self, name: str) -> WatchedProject:
-        """The project where it stands now, read from storage if need be.
+        """Return the up-to-date project, read from storage if necessary.
 
         Raises:
             ProjectNotFound
@@ -82,13 +82,13 @@ class Hub:
         return project
 
     async def project(self, name: str) -> WatchedProject | None:
-        """The project, read from storage if need be; None if it does not exist."""
+        """Return the up-to-date project, read from storage if necessary; None if the project does not exist."""
         watched = self._projects.get(name)
         if watched is not None and watched.head is not None:
-            if not self._storage.fresh:  # what is remembered may be old by now
+            if not self._storage.fresh:  # the state in memory may be stale
                 await self._storage.catch_up(name)
             return watched
-        # Watched before it is read: a commit between the read and the registration would go unheard.
+        # Watch the project before reading it: a commit between a read and the registration would be missed.
         watched = self._watch(name)
         try:
             head = await self._storage.follow(name)
@@ -97,7 +97,7 @@ class Hub:
                 del self._projects[name]
             raise
         if self._projects.get(name) is not watched or watched.followed:
-            self._storage.unfollow(name)  # somebody else found nothing, or followed it
+            self._storage.unfollow(name)  # a concurrent call found no project, or followed it
             return await self.project(name)
         watched.followed = True
         if head is not None:
@@ -108,7 +108,7 @@ class Hub:
         return watched
 
     def _let_go(self, name: str) -> WatchedProject | None:
-        """Forget a project, and follow it no longer."""
+        """Drop a project and stop following it."""
         watched = self._projects.pop(name, None)
         if watched is not None and watched.followed:
             watched.followed = False
@@ -116,7 +116,7 @@ class Hub:
         return watched
 
     async def require_as_of(self, name: str, tags: EntityTags | None) -> WatchedProject:
-        """The same, and at least as somebody knows it: tags of its turns, or its cursor, name places in its sequence.
+        """Return the project, at least as new as a client's tags (of its turns, or its cursor), which name sequences.
 
         Raises:
             ProjectNotFound
@@ -136,7 +136,7 @@ class Hub:
         return watched
 
     def _forget_one(self) -> None:
-        """Make room for a project: the oldest on which nobody waits goes."""
+        """Make room for a project by dropping the oldest one without waiters."""
         for name, project in self._projects.items():
             if not project.members:
                 project.close()
@@ -144,18 +144,18 @@ class Hub:
                 return
 
     async def file(self, project: WatchedProject, name: str, path: str) -> FileHead | None:
-        """The newest head of a file of the project `name`; None if it never existed."""
+        """Return the newest head of a file of the project `name`; None if the file never existed."""
         known = project.files.get(path)
         if known is not None:
             return known.head
         before = project.head
         head = await self._storage.file_head(name, path)
-        if head is not None and project.head is before:  # else a commit came between, which this read may lack
+        if head is not None and project.head is before:  # otherwise this read may lack a commit made meanwhile
             project.update_file(head)
         return head
 
     async def turn(self, project: WatchedProject, name: str, session_id: str, turn_id: str) -> TurnHead | None:
-        """The newest head of a turn of the project `name`; None if there is no such turn."""
+        """Return the newest head of a turn of the project `name`; None if there is no such turn."""
         known = project.turns.get((session_id, turn_id))
         if known is not None:
             return known.head
@@ -166,7 +166,7 @@ class Hub:
         return head
 
     async def files(self, project: WatchedProject, name: str, paths: list[str]) -> dict[str, FileHead]:
-        """The newest heads of those of `paths` that ever existed, as of one moment at or after the call."""
+        """Return the newest heads of those of `paths` that ever existed, as of one moment at or after the call."""
         found = {path: known.head for path in paths if (known := project.files.get(path)) is not None}
         missing = [path for path in paths if path not in found]
         if missing:
@@ -176,13 +176,13 @@ class Hub:
             if project.head is before:
                 for head in heads:
                     project.update_file(head)
-            elif len(missing) < len(paths):  # two moments were mixed: ask for all at one
+            elif len(missing) < len(paths):  # heads of two moments: read all as of one
                 return await self._read_files(name, paths)
             found.update({head.path: head for head in heads})
         return found
 
     async def all_files(self, project: WatchedProject, name: str) -> list[FileHead]:
-        """The newest heads of all files that ever existed, or at least of all that exist."""
+        """Return the newest heads of at least all files that exist; deleted files may be among them."""
         if project.complete:
             return [known.head for known in project.files.values()]
         before = project.head

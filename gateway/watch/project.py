@@ -1,6 +1,6 @@
-"""One project that somebody looks at: where it stands, the newest heads of its files and turns, who waits for more.
+"""A watched project: its position, the newest heads of its files and turns, and its waiters.
 
-Bounded, and to be forgotten at any time.
+The state is bounded and can be dropped at any time.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _TURNS_PER_PROJECT = 4096
 
 
 class Waiter:
-    """Somebody who waits for a change. `wake` is called once, for a change or at the deadline, and must not wait."""
+    """A request that waits for a change. `wake` is called once, for a change or at the deadline, and must not block."""
 
     __slots__ = ("filter", "project", "tick", "wake")
 
@@ -26,11 +26,11 @@ class Waiter:
 
 
 NotModified = tuple[bytes, list[tuple[bytes, bytes]]]
-"""The tag, as a client that has this state sends it, and the headers of its 304."""
+"""The tag that a client with this state sends, and the headers of the 304 response to that tag."""
 
 
 class KnownFile:
-    """A file's newest head, and the answers made of it for who has it already (see `gateway.api.not_modified`)."""
+    """The newest head of a file, and its cached 304 answers (see `gateway.api.not_modified`)."""
 
     __slots__ = ("head", "not_modified")
 
@@ -41,7 +41,7 @@ class KnownFile:
 
 
 class KnownTurn:
-    """A turn's newest head, and the answer made of it for those who have it already."""
+    """The newest head of a turn, and its cached 304 answer."""
 
     __slots__ = ("head", "not_modified")
 
@@ -51,7 +51,7 @@ class KnownTurn:
 
 
 class WatchedProject:
-    """Where a project stands, and who waits for it to move."""
+    """The position of a project, its newest heads, and the requests that wait for changes."""
 
     __slots__ = (
         "answers",
@@ -75,30 +75,30 @@ class WatchedProject:
         self.complete = False
         """Whether `files` holds every file that exists."""
         self.versions: dict[str, int] = {}
-        """Of those of `files` that exist."""
+        """The versions of those of `files` that exist, by path."""
         self.answers = RememberedAnswers(budget)
         self.by_topic: dict[str, dict[Waiter, None]] = {}
         self.general: dict[Waiter, None] = {}
         self.members = 0
-        """Requests that wait or stream, at this moment or between two waits."""
+        """The number of requests that wait or stream, including those between two waits."""
         self.followed = False
-        """Whether storage was asked to tell what other gateways store."""
+        """Whether the project is subscribed to what other gateways store."""
         self.forgotten = False
-        """Whether the hub has made room: nothing is heard here any more."""
+        """Whether the hub has dropped the project, which then receives no more changes."""
 
     def advance(self, head: ProjectHead) -> None:
-        """Take a head, unless it is older than the known one."""
+        """Advance to a head, unless it is older than the known head."""
         if self.head is None or self.head.epoch != head.epoch or self.head.sequence < head.sequence:
             self.head = head
             self.answers.advance(head.cursor)
 
     @property
     def cursor(self) -> str:
-        """Where the project stands; empty where that was not read yet."""
+        """The present cursor of the project; empty if the project has not been read yet."""
         return self.answers.cursor
 
     def close(self) -> None:
-        """Note that changes of the project are not heard here any more."""
+        """Note that changes of the project are no longer received."""
         self.forgotten = True
         self.answers.close()
 
@@ -118,7 +118,7 @@ class WatchedProject:
             self.versions[head.path] = head.version
 
     def update_all_files(self, heads: list[FileHead]) -> None:
-        """Keep every file, if they are not too many: then questions about the whole project need no query."""
+        """Keep all files unless there are too many, so that questions about the whole project need no query."""
         if len(heads) <= _FILES_PER_PROJECT // 2:
             self.files = {head.path: KnownFile(head) for head in heads}
             self.versions = {head.path: head.version for head in heads if not head.deleted}
@@ -135,14 +135,14 @@ class WatchedProject:
         self.turns[key] = KnownTurn(head)
 
     def take_presence_waiters(self, path: str) -> list[Waiter]:
-        """Those who wait to hear who is in a file; they do not wait any more."""
+        """Remove and return the waiters for the presence in a file."""
         wanting = [waiter for waiter in self.general if waiter.filter.shows_presence(path)]
         for waiter in wanting:
             del self.general[waiter]
         return [*self.by_topic.pop(presence_topic(path), ()), *wanting]
 
     def take_waiters(self, head: FileHead | TurnHead) -> list[Waiter]:
-        """Those who wait for this change; they do not wait any more."""
+        """Remove and return the waiters for this change."""
         topic = turn_topic(head.session_id, head.turn_id) if isinstance(head, TurnHead) else file_topic(head.path)
         waiters = list(self.by_topic.pop(topic, ()))
         if self.general:

@@ -1,4 +1,4 @@
-"""Who waits for a change of a project: places for them, deadlines, and waking them in chunks."""
+"""The requests that wait for a change of a project: admission, deadlines, and waking them in chunks."""
 
 import asyncio
 import heapq
@@ -14,21 +14,21 @@ from gateway.watch.project import Waiter, WatchedProject
 _log = structlog.get_logger("gateway.hub")
 
 _WOKEN_TOGETHER = 100
-"""One turn of the loop for all would delay the first of them by all the others."""
+"""Waking all waiters in one turn of the loop would delay the first by all the others."""
 _TICKS_PER_SECOND = 10
 
 
 class TooManyWaiters(Exception):
-    """There is no room for one more request that waits."""
+    """The limit of waiting requests has been reached."""
 
 
 class Waiters:
-    """Everybody who waits, on whichever project.
+    """The waiting requests of all projects.
 
     Args:
         project_limit: the most requests that may wait on one project.
-        limit: the most requests that may wait in all.
-        question_limit: the most bytes of the bodies of requests that may be kept while these wait.
+        limit: the most requests that may wait in total.
+        question_limit: the most bytes of request bodies that may be kept while requests wait.
     """
 
     def __init__(self, *, project_limit: int = 20_000, limit: int = 50_000, question_limit: int = 64 * 2**20) -> None:
@@ -37,22 +37,22 @@ class Waiters:
         self._question_limit = question_limit
         self.members = 0
         self.question_bytes = 0
-        """What those who wait keep of the bodies of their requests."""
+        """The bytes of request bodies that are kept by waiting requests."""
         self.wakes = 0
-        """How often somebody was woken, for a change or at the deadline."""
+        """The number of wake-ups, for a change or at a deadline."""
         self.draining = False
         self.connected = Connected()
-        """Which clients have an event stream or a room open, of those that say who they are."""
+        """The clients with an open event stream or room that identify themselves."""
         self._woken: deque[Waiter] = deque()
         self._ticks: list[int] = []
         self._deadlines: dict[int, dict[Waiter, None]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, project: WatchedProject, question_bytes: int = 0) -> None:
-        """Take a place for a request that will wait, once or again and again, until it leaves.
+        """Admit a request that will wait, once or repeatedly, until `leave` is called.
 
         Args:
-            question_bytes: what is kept of its body meanwhile.
+            question_bytes: the bytes of its body that are kept meanwhile.
 
         Raises:
             TooManyWaiters
@@ -72,12 +72,12 @@ class Waiters:
 
     @staticmethod
     def change_place(old: WatchedProject, new: WatchedProject) -> None:
-        """Keep the place, where a project was forgotten and read anew."""
+        """Move an admitted request to the new object of a project that was dropped and read again."""
         old.members -= 1
         new.members += 1
 
     def add(self, project: WatchedProject, filter_: ChangeFilter, seconds: float, wake: Callable[[], None]) -> Waiter:
-        """Call `wake` at the next change that `filter_` wants, or after `seconds`; at once when the gateway stops."""
+        """Call `wake` at the next change that `filter_` selects or after `seconds`; at once if the gateway stops."""
         loop = asyncio.get_running_loop()
         waiter = Waiter(project, filter_, int((loop.time() + seconds) * _TICKS_PER_SECOND) + 1, wake)
         if self.draining:
@@ -94,7 +94,7 @@ class Waiters:
         return waiter
 
     def forget(self, waiter: Waiter) -> None:
-        """Do not wake it any more."""
+        """Remove a waiter, which will not be woken any more."""
         self._remove(waiter)
         due = self._deadlines.get(waiter.tick)
         if due is not None:
@@ -102,13 +102,13 @@ class Waiters:
 
     @staticmethod
     def waits(waiter: Waiter) -> bool:
-        """Whether nothing has happened yet that it waits for."""
+        """Return whether a waiter has not been woken yet."""
         topic = waiter.filter.topic
         return waiter in (waiter.project.general if topic is None else waiter.project.by_topic.get(topic, ()))
 
     @staticmethod
     def _remove(waiter: Waiter) -> bool:
-        """Take a waiter out of its project; False if it was woken already."""
+        """Remove a waiter from its project; return False if the waiter was woken already."""
         topic = waiter.filter.topic
         project = waiter.project
         if topic is None:
@@ -122,7 +122,7 @@ class Waiters:
         return True
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One timer for all deadlines, at the first of them."""
+        """Set the single timer to the earliest deadline."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_at(self._ticks[0] / _TICKS_PER_SECOND, self._deadline, loop) if self._ticks else None
@@ -133,16 +133,16 @@ class Waiters:
             while self._ticks and self._ticks[0] <= now:
                 due = self._deadlines.pop(heapq.heappop(self._ticks))
                 self.wake([waiter for waiter in due if self._remove(waiter)])
-        finally:  # without a timer nobody would hear of a deadline any more
+        finally:  # without a timer no later deadline would fire
             self._set_timer(loop)
 
     def wake(self, waiters: list[Waiter]) -> None:
-        """Wake them in chunks, after those who hold a receipt of the change have it."""
+        """Wake waiters in chunks, after the receipts of the change have been delivered."""
         if not waiters:
             return
         if not self._woken:
             loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._wake_some, 1)  # what the first one reads, the others are sent
+            loop.call_soon(loop.call_soon, self._wake_some, 1)  # the first alone: the others reuse its answer
         self._woken.extend(waiters)
 
     def _wake_some(self, count: int) -> None:
@@ -160,13 +160,13 @@ class Waiters:
             asyncio.get_running_loop().call_soon(self._wake_some, _WOKEN_TOGETHER)
 
     def drain(self, projects: Iterable[WatchedProject]) -> None:
-        """Wake everybody who waits, on any of `projects`, now and from now on: the gateway is about to stop."""
+        """Wake all waiters of `projects` now, and new ones immediately: the gateway is about to stop."""
         self.draining = True
         for project in projects:
             self.wake_all(project)
 
     def wake_all(self, project: WatchedProject) -> None:
-        """Wake everybody who waits on a project."""
+        """Wake all waiters of a project."""
         waiters = [*project.general, *(waiter for topic in project.by_topic.values() for waiter in topic)]
         project.general.clear()
         project.by_topic.clear()

@@ -1,4 +1,4 @@
-"""What stands on the wire, for the server and the client alike: shapes, tags, headers and problems. No logic.
+"""The wire format that server and client share: structs, entity tags, headers and problems. No logic.
 
 May import: storage.
 Names for others: `problems.Problem`, `tags.EntityTags`, `values.Cursor`.

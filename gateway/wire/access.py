@@ -1,4 +1,4 @@
-"""Shapes of requests and answers about tokens, tickets and the audit."""
+"""Structs of the requests and answers about tokens, tickets and the audit log."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from msgspec import Struct
 
 
 class NewToken(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A token to be made. `projects` and `admin` are its grant, as in the claim `yjs_gateway` of a JSON Web Token."""
+    """The token to create. `projects` and `admin` are its grant, as in the claim `yjs_gateway` of a JSON Web Token."""
 
     name: str
     subject: str | None = None
-    """Who asks with it, the author of what it writes; left out: `name`."""
+    """The subject that the token stands for, and the author of its writes. Default: `name`."""
     projects: dict[str, Any] = {}
     admin: bool = False
     expires_in: float | None = None
-    """Seconds; left out, it does not expire."""
+    """Lifetime in seconds. If omitted, the token does not expire."""
 
 
 class TokenEntry(Struct, frozen=True, gc=False):
@@ -28,12 +28,12 @@ class TokenEntry(Struct, frozen=True, gc=False):
     created: str
     expires: str | None
     last_used: str | None
-    """To the hour."""
+    """Accurate to the hour."""
     revoked: str | None
 
 
 class MadeToken(TokenEntry, frozen=True, gc=False):
-    """A token that was just made: the whole of it is told this once."""
+    """A token that was just created. Only this answer contains the token itself."""
 
     token: str
 
@@ -43,22 +43,22 @@ class TokenListing(Struct, frozen=True, gc=False):
 
 
 class Ticket(Struct, frozen=True, gc=False):
-    """Stands for the credential in the URL of one connection (`?ticket=`)."""
+    """A ticket, which replaces the credential in the URL of a single connection (`?ticket=`)."""
 
     ticket: str
     expires_in: int
-    """Seconds."""
+    """Lifetime in seconds."""
 
 
 class AuditRecord(Struct, frozen=True, gc=False):
-    """Something that was done, or refused."""
+    """An action that was performed or refused."""
 
     number: int
     time: str
     action: str
     subject: str | None
     credential: str | None
-    """The id of the token, or `jwt` with the token's `jti`."""
+    """The id of the token, or `jwt` and the `jti` of the JSON Web Token."""
     project: str | None
     path: str | None
     version: int | None
@@ -66,8 +66,8 @@ class AuditRecord(Struct, frozen=True, gc=False):
 
 
 class AuditListing(Struct, frozen=True, gc=False):
-    """Newest first."""
+    """A page of the audit log, newest entry first."""
 
     entries: list[AuditRecord]
     next: int | None
-    """`before` of the next page; null on the last."""
+    """The `before` of the next page; null on the last page."""

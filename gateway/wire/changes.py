@@ -1,4 +1,4 @@
-"""Requests and answers as they stand on the wire: shapes, and how a time, a cursor and a path are written."""
+"""Structs of the requests and answers about changes in many files: status, change feed and sync."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,16 +12,16 @@ ChangeType = Literal["created", "modified", "deleted"]
 
 
 class StatusQuestion(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """What a client asks about many files; every member may be left out."""
+    """A status question about many files. Every member is optional."""
 
     paths: list[str] | None = None
-    """The files asked about; left out: the whole project."""
+    """The files to check. Default: all files of the project."""
     since: str | None = None
-    """A cursor: what the client has followed so far."""
+    """The cursor up to which the client has followed the project."""
     versions: dict[str, int] | None = None
-    """The version that the client has of each file, 0 for none. Beats `since` for the files it names."""
+    """The client's version of each file, 0 for none. Takes precedence over `since` for the files that it names."""
     wait: float = 0
-    """Seconds to wait for a change where there is none."""
+    """Seconds to wait for a change if there is none yet."""
 
 
 class FileChange(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -30,35 +30,37 @@ class FileChange(Struct, frozen=True, gc=False, omit_defaults=True):
     version: int
     change_type: ChangeType
     reset: bool | UnsetType = UNSET
-    """True where the client's version is ahead of the server's, which was restored: the client must start over."""
+    """True if the client's version is newer than the gateway's, which was restored: the client must start over."""
 
 
 class StatusAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
     changes: list[FileChange]
     cursor: str
     reset: bool | UnsetType = UNSET
-    """True where `since` is of another epoch: `changes` is the whole listing."""
+    """True if `since` is from another epoch: `changes` is then the complete listing."""
 
 
 class FileFeedEntry(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", tag="file"):
-    """A file that changed: its newest state."""
+    """The newest state of a file that changed."""
 
     path: str
     last_modified: str
     version: int
     change_type: ChangeType
     from_version: int | UnsetType | None = UNSET
-    """With `diff=text`: the version that the client has, 0 for none; null where that is not known any more."""
+    """With `diff=text`: the version that the client has, 0 for none; null if it is no longer known."""
     authors: list[str] | UnsetType = UNSET
-    """With `diff=text`: who wrote what came after it, as far as that was said."""
+    """With `diff=text`: the authors of the later versions, as far as they are known."""
     diff: str | UnsetType | None = UNSET
-    """With `diff=text`: what changed in the text, as `diff -u` writes it. null: past `max_bytes`, or it is no text."""
+    """With `diff=text`: the changes of the text as a unified diff; null if they exceed `max_bytes` or the root is not a
+    text."""
     update: bytes | UnsetType = UNSET
-    """In a message to a webhook that includes updates: what `from_version` lacks; 0: the whole document."""
+    """In a message to a webhook that includes updates: everything since `from_version`; if that is 0, the whole
+    document."""
 
 
 class TurnFeedEntry(Struct, frozen=True, gc=False, tag_field="kind", tag="turn"):
-    """A turn that changed: its newest state."""
+    """The newest state of a turn that changed."""
 
     session_id: str
     turn_id: str
@@ -66,26 +68,26 @@ class TurnFeedEntry(Struct, frozen=True, gc=False, tag_field="kind", tag="turn")
     block_count: int
     last_updated: str
     prompt: str | UnsetType = UNSET
-    """With `diff=text`: its beginning."""
+    """With `diff=text`: the beginning of the prompt."""
 
 
 FeedEntry = FileFeedEntry | TurnFeedEntry
 
 
 class FeedAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A stretch of the change feed."""
+    """A section of the change feed."""
 
     changes: list[FeedEntry]
     cursor: str
-    """How far the answer has looked, also where a filter left nothing to show."""
+    """The position up to which the feed was read, even if the filter matched nothing."""
     more: bool
-    """True where there is more after the cursor already."""
+    """True if there are already more changes after `cursor`."""
     reset: bool | UnsetType = UNSET
-    """True where `since` is of another epoch: `changes` begins with the whole listing."""
+    """True if `since` is from another epoch: `changes` then begins with the complete listing."""
 
 
 class SyncRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Push and pull in one: `updates` are applied, then the other members are a status question."""
+    """A push and a pull: first `updates` are applied, then the other members are answered like a status question."""
 
     since: str | None = None
     versions: dict[str, int] | None = None
@@ -93,15 +95,15 @@ class SyncRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Yjs updates (v1) by file; base64 in JSON."""
     paths: list[str] | None = None
     atomic: bool = False
-    """All of `updates` or none."""
+    """Apply all of `updates` or none of them."""
     max_bytes: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)] = 4 * 2**20
-    """How many bytes of updates may come back."""
+    """The maximum number of bytes of updates in the answer."""
     presence: dict[str, PresenceQuestion] = {}
-    """By file: what the client says of itself there."""
+    """By file: the client's own presence there."""
 
 
 class SyncChange(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A changed file, with what the client lacks of it."""
+    """A changed file with the update that the client is missing."""
 
     path: str
     last_modified: str
@@ -109,18 +111,18 @@ class SyncChange(Struct, frozen=True, gc=False, omit_defaults=True):
     change_type: ChangeType
     reset: bool | UnsetType = UNSET
     update: bytes | UnsetType = UNSET
-    """Left out where there is nothing to send: the file was deleted, or the client has just written it itself."""
+    """Omitted if there is nothing to send: the file was deleted, or the client has just written this version itself."""
     from_version: int | UnsetType = UNSET
-    """The version that `update` builds on; 0: it is the whole document."""
+    """The version that `update` builds on; 0 if `update` is the whole document."""
 
 
 class SyncAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
     results: dict[str, Any]
-    """By file a receipt, or the problem that its update met."""
+    """By file: the receipt, or the problem with its update."""
     changes: list[SyncChange]
     cursor: str
     more: bool
-    """True where `max_bytes` was reached: ask again from `cursor`."""
+    """True if `max_bytes` was reached: continue from `cursor`."""
     reset: bool | UnsetType = UNSET
     presence: dict[str, PresenceAnswer] | UnsetType = UNSET
-    """Who is in the files that `presence` asked about, but those where that is what the client has."""
+    """Who is in each file that `presence` asked about, except where the client already has the current state."""

@@ -1,4 +1,4 @@
-"""Shapes of requests and answers about one file, and about its past."""
+"""Structs of the requests and answers about one file and its history."""
 
 import base64
 from typing import Annotated
@@ -9,7 +9,7 @@ from gateway.wire.values import LARGEST_INTEGER
 
 
 class Receipt(Struct, frozen=True, gc=False):
-    """What a write answers."""
+    """The answer to a write."""
 
     path: str
     version: int
@@ -18,17 +18,17 @@ class Receipt(Struct, frozen=True, gc=False):
     cursor: str
     """The point in the project's sequence at which this version was written."""
     changed: bool
-    """False where the write added nothing: no new version was made."""
+    """False if the write added nothing, so no new version was created."""
     incomplete: bool | UnsetType = UNSET
-    """True where a part of the update was left out: it builds on something that the gateway lacks."""
+    """True if a part of the update was not applied because it builds on updates that the gateway is missing."""
     state_vector: str | UnsetType = UNSET
-    """With `incomplete`: what the gateway has now, base64url."""
+    """With `incomplete`: the gateway's state vector after the write, base64url."""
     merged: bool | UnsetType = UNSET
-    """With a base version: true where the file had moved on, so that the text is not the one that was sent."""
+    """With a base version: true if the file had changed since that version, so the text differs from what was sent."""
 
     @property
     def known_state(self) -> bytes | None:
-        """What the gateway has, as a state vector, where a part of the update was left out."""
+        """The gateway's state vector if a part of the update was not applied, else None."""
         if not isinstance(self.state_vector, str):
             return None
         return base64.urlsafe_b64decode(self.state_vector + "=" * (-len(self.state_vector) % 4))
@@ -39,59 +39,59 @@ class FileEntry(Struct, frozen=True, gc=False):
     version: int
     last_modified: str
     size: int
-    """Bytes of the updates stored for the file's present incarnation."""
+    """Bytes of the updates stored for the file's current incarnation."""
 
 
 class FileListing(Struct, frozen=True, gc=False):
     files: list[FileEntry]
     cursor: str
     next: str | None
-    """The `after` of the next page; null on the last."""
+    """The `after` of the next page; null on the last page."""
 
 
 class DeletedFile(Struct, frozen=True, gc=False):
-    """A file that was deleted and can be restored."""
+    """A deleted file that can be restored."""
 
     path: str
     version: int
-    """That of the tombstone; the version before it is what the file was last."""
+    """The version of the tombstone; the version before it holds the last content of the file."""
     last_modified: str
     author: str | None
-    """Who deleted the file, if that was said."""
+    """Who deleted the file, if known."""
 
 
 class DeletedListing(Struct, frozen=True, gc=False):
     files: list[DeletedFile]
     cursor: str
     next: str | None
-    """The `after` of the next page; null on the last."""
+    """The `after` of the next page; null on the last page."""
 
 
 class VersionEntry(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A version of a file, or with `group` a run of versions of one author."""
+    """A version of a file or, with `group`, consecutive versions by one author."""
 
     version: int
-    """With `group` the newest of the run."""
+    """With `group`: the newest version of the group."""
     last_modified: str
     size: int
-    """Bytes of the updates stored for the incarnation of the file up to this version."""
+    """Bytes of the updates stored for the file's incarnation up to this version."""
     author: str | None
-    """Who wrote it; null where nobody was named."""
+    """Who wrote the version; null if unknown."""
     deleted: bool | UnsetType = UNSET
-    """True where the version is a tombstone."""
+    """True if the version is a tombstone."""
     first_version: int | UnsetType = UNSET
-    """With `group` the oldest of the run."""
+    """With `group`: the oldest version of the group."""
 
 
 class History(Struct, frozen=True, gc=False):
     versions: list[VersionEntry]
     """Newest first."""
     next: int | None
-    """The `before` of the next page; null on the last."""
+    """The `before` of the next page; null on the last page."""
 
 
 class TextEdit(Struct, frozen=True, gc=False):
-    """Replace the code points from `start` to `end` of the older text with `text`."""
+    """Replaces the code points from `start` to `end` of the older text with `text`."""
 
     start: int
     end: int
@@ -102,7 +102,7 @@ class TextDifference(Struct, frozen=True, gc=False, rename={"older": "from", "ne
     older: int
     newer: int
     edits: list[TextEdit]
-    """In order, positions in the older text."""
+    """In ascending order; positions refer to the older text."""
 
 
 class RestoreRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -110,27 +110,27 @@ class RestoreRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class RequestedEdit(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Either `old` and `new`, or `start`, `end` and `text`."""
+    """An edit, given as either `old` and `new` or `start`, `end` and `text`."""
 
     old: str | UnsetType = UNSET
-    """A text that must be there exactly once."""
+    """The text to replace, which must occur exactly once unless `all` is set."""
     new: str | UnsetType = UNSET
-    """What replaces it."""
+    """The replacement for `old`."""
     all: bool = False
     """Replace every occurrence of `old`."""
     start: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)] | UnsetType = UNSET
-    """The range to be replaced, in UTF-16 code units."""
+    """The start of the range to replace, in UTF-16 code units, as is `end`."""
     end: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)] | UnsetType = UNSET
     text: str | UnsetType = UNSET
-    """What replaces the range."""
+    """The replacement for the range."""
 
 
 class EditRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     edits: Annotated[list[RequestedEdit], Meta(min_length=1, max_length=1000)]
-    """All mean the same text: that of the base version, else the present one."""
+    """All edits refer to the same text: that of `base_version` if given, else the current one."""
     base_version: Annotated[int, Meta(ge=1, le=LARGEST_INTEGER)] | None = None
     root: str | None = None
-    """The name of the root `Y.Text`; `content` unless said otherwise."""
+    """The name of the root `Y.Text`. Default: `content`."""
 
 
 class MoveRequest(Struct, frozen=True, gc=False, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Headers of answers: those of every one, and those that name the state of a file; dates."""
+"""Response headers: those of every answer and those that describe the state of a file; HTTP dates."""
 
 import functools
 from email.utils import formatdate, parsedate_to_datetime
@@ -12,13 +12,13 @@ SAFETY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "same-origin",
 }
-"""No page of another site runs, shows or embeds an answer. `fetch` with CORS is not concerned."""
+"""Keep the pages of other sites from executing, displaying or embedding an answer. `fetch` with CORS is unaffected."""
 COMMON_HEADERS = {**CACHE_HEADERS, **SAFETY_HEADERS}
 """Headers of every answer."""
 
 
 FILE_HEADER_NAMES = ("ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation")
-"""Those of `version_headers`, in their order."""
+"""The headers of `version_headers`, in the same order."""
 
 
 @functools.lru_cache(4096)
@@ -27,7 +27,8 @@ def http_date(seconds: int) -> str:
 
 
 def parse_http_date(text: str) -> int | None:
-    """Seconds since 1970; None where `text` is no date, which a recipient ignores (RFC 9110 §13.1.3, §13.1.4)."""
+    """Return seconds since 1970, or None if `text` is not a date; such a header is ignored (RFC 9110 §13.1.3,
+    §13.1.4)."""
     try:
         return int(parsedate_to_datetime(text.strip()).timestamp())
     except (ValueError, OverflowError):
@@ -37,11 +38,11 @@ def parse_http_date(text: str) -> int | None:
 def version_headers(
     incarnation: str, version: int, last_modified: int, builds_on: int, form: Form = "update"
 ) -> dict[str, str]:
-    """The headers of every answer about one file.
+    """Return the headers of every answer about one file.
 
     Args:
         last_modified: milliseconds since 1970.
-        builds_on: the version that the body builds on, 0 where it is the whole document.
+        builds_on: the version that the body builds on; 0 if the body is the whole document.
     """
     return {
         "ETag": f'"{version_tag(incarnation, version, form)}"',
@@ -53,5 +54,5 @@ def version_headers(
 
 
 def file_headers(head: FileHead, builds_on: int = 0, form: Form = "update") -> dict[str, str]:
-    """`version_headers` of a file's head."""
+    """Return the `version_headers` for the head of a file."""
     return version_headers(head.incarnation, head.version, head.last_modified, builds_on, form)

@@ -1,4 +1,4 @@
-"""JSON as it comes and goes."""
+"""Decoding and encoding of JSON bodies."""
 
 import json
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def decode_json(body: bytes, shape: type[T]) -> T:
-    """A JSON body of a shape.
+    """Decode a JSON body into the type `shape`.
 
     Raises:
         InvalidBody
@@ -25,5 +25,5 @@ def decode_json(body: bytes, shape: type[T]) -> T:
 def json_bytes(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
-    except UnicodeEncodeError:  # JavaScript has texts with half a character in them, and writes that half as an escape
+    except UnicodeEncodeError:  # JavaScript strings may hold lone surrogates, which JSON writes as escapes
         return json.dumps(value, separators=(",", ":")).encode()

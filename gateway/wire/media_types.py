@@ -1,4 +1,4 @@
-"""The media types of bodies."""
+"""The media types of request and response bodies."""
 
 OCTETS = "application/octet-stream"
 TEXT = "text/plain"

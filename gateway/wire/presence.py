@@ -1,4 +1,4 @@
-"""Who is in a file, as it stands on the wire."""
+"""Structs of the requests and answers about presence: who is in a file."""
 
 import hashlib
 from typing import Annotated, Any
@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 LONGEST_TTL = 60
-"""Seconds."""
+"""In seconds."""
 LARGEST_CLIENT = 2**53 - 1
-"""A client id, or a clock: what JavaScript can count to."""
+"""The largest client id or clock: the largest safe integer of JavaScript."""
 _Clock = Annotated[int, Meta(ge=0, le=LARGEST_CLIENT)]
 _Seconds = Annotated[float, Meta(gt=0, le=LONGEST_TTL)]
 
@@ -17,12 +17,12 @@ _COLORS = ("#2f81b7", "#8250df", "#bf3989", "#1a7f37", "#9a6700", "#cf222e", "#0
 
 
 def writer_client(project: str, author: str) -> int:
-    """The awareness client of somebody who writes without an editor: the same for all that it writes in a project."""
+    """Return the awareness client id of an author who writes without an editor: one per author and project."""
     return int.from_bytes(_digest(f"{project}\0{author}")[:4], "big")
 
 
 def writer_state(author: str) -> dict[str, Any]:
-    """What such a client says of itself, but for the place."""
+    """Return the awareness state of an author who writes without an editor, except for the cursor."""
     color = _COLORS[_digest(author)[0] % len(_COLORS)]
     return {"user": {"name": author, "color": color, "colorLight": f"{color}33"}}
 
@@ -32,50 +32,50 @@ def _digest(text: str) -> bytes:
 
 
 class PresenceState(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client says of itself."""
+    """The presence that a client announces."""
 
     state: dict[str, Any]
-    """As editors use it: `user`, `cursor` and whatever else."""
+    """The awareness state as editors use it: `user`, `cursor` and any other members."""
     ttl: _Seconds = 30
-    """After how many seconds it is withdrawn, unless it was said again."""
+    """The number of seconds after which the state is withdrawn unless the client announces it again."""
     clock: _Clock | UnsetType = UNSET
-    """That of y-protocols, for a client that has one; left out, the gateway counts."""
+    """The awareness clock of y-protocols, if the client keeps one. If omitted, the gateway counts."""
 
 
 class PresenceQuestion(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who else is in a file, and what the client says of itself there, if it does."""
+    """Asks who else is in a file and, optionally, announces the client's own presence there."""
 
     client_id: _Clock | UnsetType = UNSET
     state: dict[str, Any] | None = None
-    """Null: the client is not there, or not any more."""
+    """Null if the client is not in the file, or has left it."""
     ttl: _Seconds = 30
     clock: _Clock | UnsetType = UNSET
     version: str | UnsetType = UNSET
-    """The one of the last answer: where it is still that one, the file is left out of this answer."""
+    """The version of the last answer. If it is still current, the file is omitted from this answer."""
 
 
 class PresenceClient(Struct, frozen=True, gc=False):
-    """Somebody who is in a file."""
+    """A client that is in a file."""
 
     client_id: int
     clock: int
     state: Any
     subject: str | None
-    """Whose credential said so; null where nobody is asked for one."""
+    """The subject of the credential that announced the state; null if the gateway does not require credentials."""
     expires_in: float
-    """Seconds until it is withdrawn, unless it is said again."""
+    """Seconds until the state is withdrawn unless the client announces it again."""
 
 
 class PresenceAnswer(Struct, frozen=True):
-    """Everybody who is in a file."""
+    """All clients that are in a file."""
 
     clients: list[PresenceClient]
     version: str
-    """Another one whenever somebody came, left or said something else."""
+    """Changes whenever a client joins, leaves or changes its state."""
 
 
 class PresenceEvent(Struct, frozen=True):
-    """The same, as an event of the feed."""
+    """All clients that are in a file, as an event of the change feed."""
 
     path: str
     clients: list[PresenceClient]

@@ -1,4 +1,4 @@
-"""Every problem that the gateway answers with (RFC 9457), one class each, and the table from storage errors to them.
+"""The problems that the gateway answers with (RFC 9457), one class each, and the mapping of storage errors to them.
 
 Problem
 ├── 400 InvalidPath · InvalidProject · InvalidParameter · InvalidCursor · InvalidStateVector · InvalidBody
@@ -48,7 +48,7 @@ from storage import (
 
 
 class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
-    """RFC 9457, with a stable machine name in `code`."""
+    """Problem details (RFC 9457) with a stable machine-readable name in `code`."""
 
     type: str
     title: str
@@ -56,33 +56,33 @@ class ProblemDetails(Struct, frozen=True, gc=False, omit_defaults=True):
     detail: str
     code: str
     state_vector: str | UnsetType = UNSET
-    """With `missing_predecessors`: what the server has, base64url."""
+    """With `missing_predecessors`: the gateway's state vector, base64url."""
     roots: dict[str, str] | UnsetType = UNSET
-    """With `not_a_text`: by name the kind of each root that holds something: text, array, map or xml."""
+    """With `not_a_text`: the kind of each non-empty root by name: text, array, map or xml."""
     results: dict[str, Any] | UnsetType = UNSET
-    """With `sync_refused`: by file its problem, or null."""
+    """With `sync_refused`: the problem of each file, or null."""
     turn_status: TurnStatus | UnsetType = UNSET
-    """With `turn_finished` and `illegal_transition`: the status that the turn has."""
+    """With `turn_finished` and `illegal_transition`: the current status of the turn."""
     block_count: int | UnsetType = UNSET
-    """With `block_conflict`: how many blocks the turn has."""
+    """With `block_conflict`: the number of blocks that the turn has."""
     certain: bool | UnsetType = UNSET
-    """With 503 and 507: true where nothing was stored, false where it may have been."""
+    """With 503 and 507: true if nothing was stored, false if the write may have been stored."""
     offset: int | UnsetType = UNSET
-    """With `output_conflict`: how many bytes of the stream are stored."""
+    """With `output_conflict`: the number of bytes of the stream that are stored."""
     index: int | UnsetType = UNSET
-    """With `edit_not_applicable`: which of the edits, from 0."""
+    """With `edit_not_applicable`: the index of the edit, starting at 0."""
     found: int | UnsetType = UNSET
-    """With `edit_not_applicable`: how often the old text was found."""
+    """With `edit_not_applicable`: the number of occurrences of the old text."""
 
 
 class Problem(Exception):
-    """An answer other than success. `headers` go with it; `detail` tells a person what was found and what to do."""
+    """An error answer. `headers` are sent with it; `detail` tells a person what is wrong and what to do."""
 
     status = 500
     code = "internal"
     title = "Internal error"
     certain: bool | None = None
-    """Where the request was right and could not be done: whether nothing was stored, or it may have been."""
+    """For a valid request that failed: True if nothing was stored, False if the write may have been stored."""
 
     def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -157,7 +157,7 @@ class MalformedRequest(Problem):
 
 
 class Unauthenticated(Problem):
-    """No credential, or one that does not count. The reason holds nothing of it."""
+    """There is no credential, or it is not valid. The detail reveals no part of the credential."""
 
     status, code, title = 401, "unauthenticated", "Authentication required"
 
@@ -233,7 +233,7 @@ class MethodNotAllowed(Problem):
 
 
 class MissingPredecessors(Problem):
-    """The update builds on something that the server does not have."""
+    """The update builds on updates that the gateway is missing."""
 
     status, code, title = 409, "missing_predecessors", "The gateway is missing earlier updates"
 
@@ -266,7 +266,7 @@ class FileExists(Problem):
 
 
 class NotAText(Problem):
-    """The root holds something else, or is not there while others are; `roots` has the kind of each that is there."""
+    """The root is of another kind, or is missing while others exist; `roots` has the kind of each existing root."""
 
     status, code, title = 409, "not_a_text", "The root is not a Y.Text"
 
@@ -279,7 +279,7 @@ class NotAText(Problem):
 
 
 class EditNotApplicable(Problem):
-    """One of several edits does not fit the text; none was made."""
+    """One of several edits does not fit the text; none was applied."""
 
     status, code, title = 409, "edit_not_applicable", "The edit does not fit the text"
 
@@ -297,7 +297,7 @@ class NestedTooDeeply(Problem):
 
 
 class SyncRefused(Problem):
-    """One update of an atomic sync was refused; `results` says which, and why."""
+    """One update of an atomic sync was refused; `results` tells which one and why."""
 
     status, code, title = 409, "sync_refused", "No update was applied, because at least one was refused"
 
@@ -432,7 +432,7 @@ class HostNotAllowed(Problem):
 
 
 class KeyReused(Problem):
-    """A key of another request: the client made a mistake."""
+    """The client used the idempotency key of a different request."""
 
     status, code, title = 422, "idempotency_key_reused", "Idempotency-Key reused for a different request"
 
@@ -465,7 +465,7 @@ class StoredDataDamaged(Problem):
 
 
 class NotInstalled(Problem):
-    """What is asked for is an extra of the package."""
+    """The requested feature needs an optional extra of the package."""
 
     status, code, title = 501, "not_installed", "This part of the gateway is not installed"
 
@@ -500,7 +500,7 @@ class ShuttingDown(Problem):
 
 
 class QuotaExceeded(Problem):
-    """Deletions are still done."""
+    """The project has reached a quota. Deletions still work."""
 
     status, code, title = 507, "quota_exceeded", "The project is full"
 
@@ -517,7 +517,7 @@ class StorageIsFull(Problem):
 
 
 def problem_from_storage(error: StorageError) -> Problem:
-    """The one table from what storage raises to what a client is told."""
+    """Map an error of the storage to the problem that the client gets. This is the only such mapping."""
     match error:
         case StorageFull():
             return StorageIsFull(certain=error.certain)
@@ -545,14 +545,14 @@ def problem_from_storage(error: StorageError) -> Problem:
 
 @contextlib.contextmanager
 def after_a_write() -> Iterator[None]:
-    """What fails in here comes after something was stored: no answer may say that nothing was."""
+    """Context for code that runs after a write was stored: no failure in it may claim that nothing was stored."""
     try:
         yield
     except Problem as problem:
         if problem.certain is not None:
             problem.certain = False
         raise
-    except StorageError as error:  # one object may be the failure of many requests
+    except StorageError as error:  # one exception object may be shared by many requests
         told = problem_from_storage(error)
         if told.certain is not None:
             told.certain = False

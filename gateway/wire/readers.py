@@ -1,4 +1,4 @@
-"""Readers with a place of their own, as they stand on the wire: webhooks and Web Push."""
+"""Structs of the readers whose position the gateway stores: webhooks and Web Push subscriptions."""
 
 from typing import Annotated, Literal
 
@@ -11,37 +11,38 @@ Include = Literal["none", "text", "update"]
 
 
 class ReaderFilter(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a reader wants to hear of; left out: of everything."""
+    """Selects the changes that a reader receives. Default: all."""
 
     prefix: str = ""
     paths: list[str] | None = None
     kinds: list[Literal["file", "turn"]] | None = None
     turns: Literal["all", "finished"] = "all"
-    """`finished`: of a turn only that it has ended."""
+    """`finished`: report a turn only when it has ended."""
 
 
 class HookRequest(Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     filter: ReaderFilter = ReaderFilter()
     include: Include = "none"
-    """What each file comes with: `text` what changed in its text, `update` what the receiver lacks of it."""
+    """What to send with each file: `text` for the changes of its text, `update` for the update that the receiver is
+    missing."""
     quiet_seconds: Seconds = 0
-    """Files are told after so many seconds without a change of them; the end of a turn at once."""
+    """A file is reported after this many seconds without a change; the end of a turn is reported at once."""
     since: str | None = None
-    """The cursor to begin after; left out, a new hook begins now."""
+    """The cursor after which to begin. If omitted, a new hook begins at the current position."""
 
 
 class LastAnswer(Struct, frozen=True, omit_defaults=True):
-    """What came of the newest attempt."""
+    """The result of the latest delivery attempt."""
 
     at: str
     status: int | UnsetType = UNSET
-    """The receiver's; left out where it did not answer."""
+    """The status code that the receiver answered with; omitted if it did not answer."""
     error: str | UnsetType = UNSET
 
 
 class Hook(Struct, frozen=True):
-    """A webhook, and how far it is."""
+    """A webhook and its delivery state."""
 
     id: str
     url: str
@@ -49,17 +50,17 @@ class Hook(Struct, frozen=True):
     include: Include
     quiet_seconds: float
     cursor: str
-    """Up to here everything was delivered."""
+    """The position up to which everything was delivered."""
     lag: int
-    """By how many changes of the project it is behind, of those too that the filter leaves out."""
+    """By how many changes of the project the hook is behind, including those that its filter excludes."""
     attempts: int
-    """Failed ones since the last success."""
+    """Failed attempts since the last success."""
     next_attempt: str | None
     last_answer: LastAnswer | None
     ended: str | None
-    """Why nothing is delivered any more."""
+    """Why delivery has ended; null while it has not."""
     secret: str | UnsetType = UNSET
-    """What signs the messages. Only in the answer that creates the hook."""
+    """The secret that signs the messages. Only in the answer that creates the hook."""
 
 
 class HookListing(Struct, frozen=True):
@@ -69,17 +70,17 @@ class HookListing(Struct, frozen=True):
 
 class ReplayRequest(Struct, frozen=True, forbid_unknown_fields=True):
     since: str
-    """The cursor to deliver after, once more."""
+    """The cursor after which to deliver everything again."""
 
 
 class HookMessage(Struct, frozen=True, omit_defaults=True):
-    """What a webhook is sent: an answer of the feed."""
+    """The message sent to a webhook: an answer of the change feed."""
 
     type: str
     project: str
     hook: str
     since: str
-    """The cursor that it goes on from."""
+    """The cursor after which the message continues."""
     changes: list[FeedEntry]
     cursor: str
     more: bool
@@ -92,7 +93,7 @@ class PushKeys(Struct, frozen=True):
 
 
 class PushSubscription(Struct, frozen=True, rename="camel"):
-    """What `PushSubscription.toJSON()` gives in a browser."""
+    """The result of `PushSubscription.toJSON()` in a browser."""
 
     endpoint: str
     keys: PushKeys
@@ -107,7 +108,7 @@ class PushRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PushState(Struct, frozen=True):
-    """A subscription, and how far it is."""
+    """A Web Push subscription and its delivery state."""
 
     client: str
     cursor: str
@@ -119,14 +120,14 @@ class PushState(Struct, frozen=True):
 
 class PushKey(Struct, frozen=True):
     key: str
-    """The public key of the gateway (VAPID) for `pushManager.subscribe`, base64url."""
+    """The gateway's public key (VAPID) for `pushManager.subscribe`, base64url."""
 
 
 class PushMessage(Struct, frozen=True):
-    """What a push carries, encrypted."""
+    """The payload of a push message, sent encrypted."""
 
     project: str
     cursor: str
     changes: list[FeedEntry]
     more: bool
-    """True where there are changes that did not fit."""
+    """True if some changes did not fit."""

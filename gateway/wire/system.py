@@ -1,4 +1,4 @@
-"""Shapes of answers about the gateway itself."""
+"""Structs of the answers about the gateway itself."""
 
 from typing import Literal
 
@@ -6,8 +6,8 @@ from msgspec import Struct
 
 
 class Health(Struct, frozen=True, gc=False, omit_defaults=True):
-    """`degraded`: requests are answered, but something in the background does not work."""
+    """Health of the gateway. `degraded`: requests are answered, but something in the background does not work."""
 
     status: Literal["ok", "degraded"]
     checks: dict[str, str] = {}
-    """What was looked at, and "ok" or what is wrong with it."""
+    """By check: "ok" or a description of the fault."""

@@ -1,4 +1,4 @@
-"""Shapes of requests and answers about sessions and turns."""
+"""Structs of the requests and answers about sessions and turns."""
 
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ class SessionListing(Struct, frozen=True, gc=False):
     sessions: list[Session]
     """Newest first."""
     next: str | None
-    """The `after` of the next page; null on the last."""
+    """The `after` of the next page; null on the last page."""
 
 
 class NewTurn(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -43,20 +43,20 @@ class TurnSummary(Struct, frozen=True, gc=False):
     completed_at: str | None
     last_updated: str
     prompt_cut: bool | UnsetType = UNSET
-    """True where `prompt` is only the beginning of the prompt: in lists."""
+    """True if `prompt` is only the beginning of the prompt, which may happen in lists."""
 
 
 class TurnListing(Struct, frozen=True, gc=False):
     turns: list[TurnSummary]
     """Newest first."""
     next: str | None
-    """The `after` of the next page; null on the last."""
+    """The `after` of the next page; null on the last page."""
 
 
 class Block(Struct, frozen=True, gc=False):
     id: str
     index: int
-    """Counts from 0 within the turn."""
+    """The position within the turn, starting at 0."""
     type: BlockType
     content: Raw
     """Any JSON value."""
@@ -69,7 +69,7 @@ class Turn(Struct, frozen=True, gc=False):
     prompt: str
     status: TurnStatus
     blocks: list[Block]
-    """Without the first `after_block` of them, but for those that may have grown since they were told."""
+    """Excludes the first `after_block` blocks, except those that may have grown since they were sent."""
     block_count: int
     error: str | None
     created_at: str
@@ -77,13 +77,13 @@ class Turn(Struct, frozen=True, gc=False):
     completed_at: str | None
     last_updated: str
     prompt_cut: bool | UnsetType = UNSET
-    """True where `prompt` is only the beginning of the prompt."""
+    """True if `prompt` is only the beginning of the prompt."""
     more: bool | UnsetType = UNSET
-    """True where the blocks are too many for one answer: ask again at once, after the last of these."""
+    """True if there are too many blocks for one answer: ask again at once for those after the last one here."""
 
 
 class TurnState(Struct, frozen=True, gc=False):
-    """The least that tells whether to read a turn again."""
+    """The minimum needed to decide whether to read a turn again."""
 
     status: TurnStatus
     block_count: int
@@ -103,11 +103,11 @@ class GivenBlock(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 class BlockBatch(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     blocks: Annotated[list[GivenBlock], Meta(min_length=1)]
     first_index: Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)] | None = None
-    """The index that the first of them is to have; makes a retry harmless."""
+    """The index for the first block of the batch. Makes a retry safe."""
 
 
 class BlocksReceipt(Struct, frozen=True, gc=False):
-    """The turn just after the batch was stored; a retry is told the same."""
+    """The turn right after the batch was stored. A retry gets the same answer."""
 
     first_index: int
     status: TurnStatus
@@ -116,14 +116,14 @@ class BlocksReceipt(Struct, frozen=True, gc=False):
 
 
 class OutputReceipt(Struct, frozen=True, gc=False):
-    """The turn after the output was taken."""
+    """The turn after the output was stored."""
 
     status: TurnStatus
     block_count: int
     last_updated: str
     offset: int
-    """How many bytes of the stream are stored: a sender goes on from there."""
+    """The number of bytes of the stream that are stored. The sender continues from there."""
     lease: float
-    """The turn fails unless the next write comes within so many seconds."""
+    """The turn fails unless the next write arrives within this many seconds."""
     result: TurnStatus | UnsetType = UNSET
-    """How the turn ends when its output has ended, by the last result in the output."""
+    """The status that the turn will end with when its output ends, taken from the last result in the output."""

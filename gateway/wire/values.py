@@ -1,4 +1,4 @@
-"""Values on the wire: how a project, a path, a cursor and a time are written."""
+"""Values on the wire: the syntax of project ids, paths, cursors and times."""
 
 import datetime
 import functools
@@ -13,20 +13,20 @@ _CURSOR = re.compile(r"([0-9a-z]{1,32})\.(0|[1-9][0-9]{0,18})(?:\.(0|[1-9][0-9]{
 
 _PATH_BYTES = 1024
 LARGEST_INTEGER = 2**63 - 1
-"""No version, sequence or index is larger."""
+"""The largest version, sequence or index."""
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
-"""Categories of characters that steer how a text is shown, and show nothing themselves."""
+"""Categories of invisible characters that control how text is displayed."""
 _JOINERS = "\u200c\u200d"
-"""Of the category Cf, but words of Persian and Indic scripts, and emoji, are spelled with these."""
+"""Characters of the category Cf that are allowed: Persian, Indic scripts and emoji need them in their spelling."""
 
 
 class Cursor(Struct, frozen=True, gc=False):
-    """A point in a project's sequence. On the wire an opaque string."""
+    """A point in a project's sequence. Opaque to clients."""
 
     epoch: str
     sequence: int
     began: int | None = None
-    """Within a listing that takes several answers: where the sequence stood when it began."""
+    """Within a listing that spans several answers: the sequence at its start."""
 
     def __str__(self) -> str:
         listing = "" if self.began is None else f".{self.began}"
@@ -34,7 +34,11 @@ class Cursor(Struct, frozen=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
-        """Raises ValueError if no gateway wrote `text`."""
+        """Parse a cursor.
+
+        Raises:
+            ValueError: `text` is not a cursor of a gateway.
+        """
         match = _CURSOR.fullmatch(text)
         if match is None:
             raise ValueError("not a cursor")
@@ -42,7 +46,7 @@ class Cursor(Struct, frozen=True, gc=False):
 
 
 def rfc3339(milliseconds: int) -> str:
-    """A time as the wire has it: `2025-01-06T10:00:00.000Z`."""
+    """Format a time: `2025-01-06T10:00:00.000Z`."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{_to_the_second(seconds)}.{rest:03d}Z"
 
@@ -53,10 +57,10 @@ def _to_the_second(seconds: int) -> str:
 
 
 def parse_rfc3339(text: str) -> int:
-    """Milliseconds since 1970.
+    """Return milliseconds since 1970.
 
     Raises:
-        ValueError: it is no time, or names no zone.
+        ValueError: `text` is not a time, or has no time zone.
     """
     moment = datetime.datetime.fromisoformat(text)
     if moment.tzinfo is None:
@@ -72,12 +76,12 @@ def valid_project_id(text: str) -> bool:
 
 
 def has_unseen(text: str) -> bool:
-    """Whether a text has characters that control how it is shown; U+200C and U+200D join letters and emoji."""
+    """Whether a text has invisible control characters. U+200C and U+200D are allowed: they join letters and emoji."""
     return any(unicodedata.category(character) in _UNSEEN and character not in _JOINERS for character in text)
 
 
 def path_fault(path: str) -> str | None:
-    """What keeps a text from being a file path; None if it is one."""
+    """Return why a text is not a valid file path; None if it is one."""
     if not path:
         return "it is empty"
     try:

@@ -1,4 +1,4 @@
-"""Worker processes for heavy work, so that nobody waits for the GIL: lanes, time limits, a process that ends with us.
+"""Worker processes for heavy work that would hold the GIL: lanes, time limits, and processes that end with the gateway.
 
 May import: wire, yjs.
 Names for others: `pool.Workers`, `pool.in_worker`, `pool.Lane`.

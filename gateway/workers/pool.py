@@ -1,9 +1,9 @@
-"""Worker processes for heavy work: pycrdt and difflib hold the GIL, and everybody else would wait for them.
+"""Worker processes for heavy work: pycrdt and difflib hold the GIL and would block all other requests.
 
-Each *lane* has processes and a queue of its own, so that comparisons never hold up documents. A job has a time limit;
-it ends with the request that it is for; a process that dies takes no other job with it. (`concurrent.futures` loses the
-whole pool with one process and cannot end a job; pebble can, and asks every 0.1 s whether there is something to do;
-`anyio.to_process` has neither lanes nor limits, and its processes outlive a gateway that is killed.)
+Each *lane* has its own processes and queue, so that comparisons never delay documents. A job has a time limit and ends
+with its request; a process that dies takes no other job with it. (`concurrent.futures` loses the whole pool with one
+process and cannot end a job; pebble can, but polls for work every 0.1 s; `anyio.to_process` has neither lanes nor
+limits, and its processes outlive a gateway that is killed.)
 """
 
 import asyncio
@@ -31,13 +31,13 @@ T = TypeVar("T")
 _log = structlog.get_logger("gateway.worker")
 
 HEAVY_BYTES = 2**18
-"""pycrdt holds the GIL through every call: building a document of more than this would be felt by everybody."""
+"""pycrdt holds the GIL during every call: building a larger document would delay all other requests."""
 LIGHT_UNITS = 1024
-"""So many structs are read in Python as values, and written as JSON, in a few ms."""
+"""This many structs are read as Python values, and written as JSON, in a few ms."""
 _LEAST_BYTES_PER_UNIT = 4
 _PIPE_BYTES = 2**20
 _UNHURRIED = 10
-"""Nobody waits for work in the background: it may take so many times as long."""
+"""The factor by which the time limit of background jobs is longer, as no request waits for them."""
 
 
 class Lane(StrEnum):
@@ -52,23 +52,23 @@ class Lane(StrEnum):
 
 
 class LaneMetrics:
-    """What a lane has done since the start."""
+    """The counters of a lane since the start, and its present load."""
 
     def __init__(self) -> None:
         self.jobs = 0
-        """Jobs that were begun."""
+        """Jobs started."""
         self.failures = 0
-        """Jobs that came to no result: over the time limit, or their process died twice."""
+        """Jobs without a result: over the time limit, no process could be started, or their process died twice."""
         self.deaths = 0
-        """Processes that died of something else than the gateway."""
+        """Processes that died without being stopped by the gateway."""
         self.processes = 0
-        """Processes that are there."""
+        """Processes running."""
         self.waiting = 0
-        """Jobs that wait for a process."""
+        """Jobs waiting for a process."""
 
 
 class _Process:
-    """One worker process, at one job at a time."""
+    """One worker process, which runs one job at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process, lifeline: int) -> None:
         self._process = process
@@ -76,7 +76,7 @@ class _Process:
 
     @classmethod
     async def start(cls, lane: Lane) -> Self:
-        given, kept = os.pipe()  # the end to write to, which the system closes when the gateway is gone, is kept
+        given, kept = os.pipe()  # the gateway keeps the write end, which the kernel closes when the gateway ends
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "gateway.workers.process", str(given), lane),
@@ -117,7 +117,7 @@ class _Process:
         return await answers.readexactly(int.from_bytes(await answers.readexactly(LENGTH_BYTES)))
 
     async def end(self) -> None:
-        """End the process at once, whatever it does."""
+        """Kill the process, whatever it is doing."""
         os.close(self._lifeline)
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
@@ -127,7 +127,7 @@ class _Process:
 
 
 class _Pool:
-    """The processes of one lane: started when there is work, and kept for the next."""
+    """The processes of one lane, started on demand and reused."""
 
     def __init__(self, lane: Lane, processes: int, *, queue: int, seconds: float) -> None:
         self._lane = lane
@@ -157,7 +157,7 @@ class _Pool:
         return result  # type: ignore[no-any-return]
 
     async def _attempt(self, request: bytes) -> bytes:
-        """The answer to a request; where the process dies, of a second and new one."""
+        """Return the answer to a request; if the process dies, retry once in a new process."""
         self._idle = [process for process in self._idle if process.alive or self._buried(process)]
         process = self._idle.pop() if self._idle else await self._start()
         try:
@@ -184,7 +184,7 @@ class _Pool:
         return process
 
     async def _run(self, process: _Process, request: bytes) -> bytes:
-        """Run a request in a process, which is ended unless there is an answer."""
+        """Run a request in a process, which is killed if it gives no answer."""
         try:
             async with asyncio.timeout(self._seconds):
                 answer = await process.run(request)
@@ -222,7 +222,7 @@ class _Pool:
         task.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
-        """End all processes. What runs in one must have been cancelled."""
+        """End all processes. All running jobs must have been cancelled before."""
         while self._idle:
             self._end(self._idle.pop())
         await asyncio.gather(*self._ending)
@@ -239,13 +239,13 @@ class Workers:
         }
 
     async def run(self, lane: Lane, work: Callable[..., T], *arguments: Any) -> T:
-        """Run a function of a module, in the next process of a lane that is free.
+        """Run a module-level function in the next free process of a lane.
 
         Raises:
-            Overloaded: too much waits, the process died twice, or the work on a document took too long.
+            Overloaded: the queue is full, the process died twice, or the work on a document took too long.
             TooComplex: a comparison took too long.
-            ClientDisconnect: the client that the work was for has left.
-            What the function raises.
+            ClientDisconnect: the client that requested the work disconnected.
+            Any exception that the function raises.
         """
         return await _unless_client_leaves(self._pools[lane].run(work, arguments))
 
@@ -263,12 +263,12 @@ _current: RunVar[Workers | None] = RunVar("gateway_workers", None)
 
 @contextlib.asynccontextmanager
 async def worker_processes(*, processes: int, queue: int, seconds: float) -> AsyncIterator[Workers]:
-    """Worker processes for all that runs in this event loop, ended on leaving.
+    """Provide worker processes to everything in this event loop, and end them on exit.
 
     Args:
-        processes: the most at once of each lane; upkeep has one.
+        processes: the most processes of each lane; upkeep has one.
         queue: how many jobs may wait in each lane.
-        seconds: how long a job may take; in upkeep it may be ten times as long.
+        seconds: the time limit of a job; for upkeep it is ten times as long.
     """
     workers = Workers(processes=processes, queue=queue, seconds=seconds)
     former = _current.get()
@@ -287,10 +287,10 @@ async def in_worker(
     lane: Lane = Lane.DOCUMENTS,
     units: int | None = None,
 ) -> T:
-    """Run a pure function of updates: here if they are small or nobody is served, else in a worker process.
+    """Run a pure function of updates: here if they are small or there are no workers, else in a worker process.
 
     Args:
-        units: how much work to read the updates may be (`scan`) where it is done here; None: only their bytes count.
+        units: the most work of reading the updates (in units of `scan`) that is done here; None: only bytes count.
 
     Raises:
         As `Workers.run`.
@@ -311,13 +311,13 @@ def _is_heavy(parts: Sequence[bytes], units: int | None) -> bool:
         for part in parts:
             found = scan(part, units)
             units -= len(found.structs) + len(found.deletes)
-    except (TooMuch, MalformedUpdate):  # a row that names pairs is no update: it takes its time
+    except (TooMuch, MalformedUpdate):  # a row that names surrogate pairs is not an update, and is slow to read
         return True
     return False
 
 
 async def run_in_worker(work: Callable[..., T], *arguments: Any) -> T:
-    """Run a pure function for a document in a worker process; here where nobody is served.
+    """Run a pure function for a document in a worker process, or here if there are no workers.
 
     Raises:
         As `Workers.run`.
@@ -327,7 +327,7 @@ async def run_in_worker(work: Callable[..., T], *arguments: Any) -> T:
 
 
 async def compare_in_worker(compare: Callable[..., T], *texts: str) -> T:
-    """Run a comparison of texts in a worker process; here where nobody is served.
+    """Run a comparison of texts in a worker process, or here if there are no workers.
 
     Raises:
         As `Workers.run`.
@@ -337,7 +337,7 @@ async def compare_in_worker(compare: Callable[..., T], *texts: str) -> T:
 
 
 client_of_request: ContextVar[Receive | None] = ContextVar("client_of_request", default=None)
-"""The `receive` of the HTTP request that a task answers: work for a client that has left is ended."""
+"""The `receive` of the HTTP request that a task answers, to cancel work when the client disconnects."""
 
 
 async def _unless_client_leaves(job: Coroutine[Any, Any, T]) -> T:

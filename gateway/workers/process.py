@@ -1,10 +1,10 @@
-"""The program of a worker process: takes a pure function and its arguments, sends back the result, until it is ended.
+"""The program of a worker process: receives pure functions with arguments and sends back results until it is ended.
 
-A worker ends with its gateway, however that ends, also while it computes, and also while it is stopped. The gateway
-alone holds the other end of the worker's *lifeline*, a pipe that nobody writes to: the system closes that end when the
-gateway is gone. On Linux the kernel then kills the worker (`F_SETSIG` with `O_ASYNC`, fcntl(2)): Python need not run
-for it, and, other than with `PR_SET_PDEATHSIG`, the end of the thread that started the worker means nothing. Elsewhere
-a thread waits for the end of the pipe.
+A worker ends with its gateway, however the gateway ends, even while the worker is computing or stopped. Only the
+gateway holds the other end of the worker's *lifeline*, a pipe that is never written to: the kernel closes that end when
+the gateway ends. On Linux the kernel then kills the worker (`F_SETSIG` with `O_ASYNC`, fcntl(2)): this needs no running
+Python and, unlike `PR_SET_PDEATHSIG`, does not depend on the thread that started the worker. On other systems a thread
+waits for the end of the pipe.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ from typing import BinaryIO
 
 _LESS_URGENT = 5
 _OUT_OF_MEMORY_SCORE = "800"
-"""Of 1,000: where memory runs out, the kernel ends a worker before it ends the gateway."""
+"""Of 1,000: if memory runs out, the kernel kills a worker before the gateway."""
 LENGTH_BYTES = 8
-"""Every message on the pipes is its length, big-endian in so many bytes, and a pickle."""
+"""Every message on the pipes is a pickle after its length, which is big-endian and has this many bytes."""
 
 
 def main() -> None:
     """Work until the gateway ends this process or closes its pipes.
 
-    The first argument is the descriptor of the lifeline. The second, the lane, is for whoever lists processes.
+    The first argument is the descriptor of the lifeline. The second is the lane, only for listings of processes.
     """
     _end_with_gateway(int(sys.argv[1]))
     _yield_to_gateway()
     requests, answers = _claim_pipes()
-    gc.disable()  # what a document is read into holds no cycles, and would be searched for them again and again
+    gc.disable()  # the objects read from a document have no cycles, and would be scanned for them repeatedly
     while (request := _read(requests)) is not None:
         _send(answers, _answer(request))
         gc.collect()
@@ -45,7 +45,7 @@ def _end_with_gateway(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    # Whoever asks for signals after the gateway has gone gets none: the thread sees the end that is there already.
+    # If the gateway ended before signals were requested, none is sent: then the thread sees the end of the pipe.
     threading.Thread(target=_await_end, args=(lifeline,), daemon=True).start()
 
 
@@ -58,12 +58,12 @@ def _yield_to_gateway() -> None:
     os.nice(_LESS_URGENT)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(_OUT_OF_MEMORY_SCORE)
-    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the gateway, which finishes what it has begun
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the gateway, which finishes its work first
         signal.signal(number, signal.SIG_IGN)
 
 
 def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes to the gateway, out of reach of whatever prints."""
+    """Return the pipes to the gateway, and keep prints out of them by redirecting stdin and stdout."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
@@ -84,7 +84,7 @@ def _send(answers: BinaryIO, answer: bytes) -> None:
 
 
 def _answer(request: bytes) -> bytes:
-    """(True, result) or (False, exception)."""
+    """Return a pickle of (True, result) or (False, exception)."""
     work: Callable[..., object]
     try:
         work, arguments = pickle.loads(request)
@@ -97,7 +97,7 @@ def _failure(error: Exception) -> bytes:
     try:
         answer = pickle.dumps((False, error), pickle.HIGHEST_PROTOCOL)
         pickle.loads(answer)
-    except Exception:  # an exception of another kind than most: its text still says what happened
+    except Exception:  # the exception cannot be pickled: send its text
         return pickle.dumps((False, RuntimeError(repr(error))), pickle.HIGHEST_PROTOCOL)
     return answer
 

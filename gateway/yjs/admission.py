@@ -1,4 +1,4 @@
-"""What of an update a document can take in, told before yrs sees the update. Pure."""
+"""Admission check: finds the part of an update that a document can integrate, before yrs sees the update. Pure."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,8 +8,8 @@ from gateway.yjs.scan import SKIP, Place, Scan, ScannedStruct
 
 
 def is_complete(runs: Sequence[tuple[int, int, int]], needs: Mapping[int, int], clocks: Mapping[int, int]) -> bool:
-    """Whether an update with these runs and needs (`Scan`) and a document with the state vector `clocks` hold all that
-    the update builds on."""
+    """Whether an update with these runs and needs (`Scan`) and a document with the state vector `clocks` together hold
+    everything that the update depends on."""
     have: dict[int, int] = {}
     for client, start, end in runs:
         known = have.get(client) or clocks.get(client, 0)
@@ -20,15 +20,15 @@ def is_complete(runs: Sequence[tuple[int, int, int]], needs: Mapping[int, int], 
 
 
 def _needs(struct: ScannedStruct) -> Iterator[Place]:
-    """What must be there before a struct."""
+    """Yield the places that must be present before a struct can be integrated."""
     return (place for place in struct[7:10] if place is not None)
 
 
 def complete_part(update: bytes, scanned: Scan, clocks: Mapping[int, int]) -> bytes:
-    """The part of an update that builds on nothing that neither it nor a document with the state vector `clocks` holds.
+    """Return the part of an update that depends on nothing but itself and a document with the state vector `clocks`.
 
-    Of each client the first structs, as far as all that each builds on is there; ranges of deletes as far as their
-    structs are.
+    The part holds each client's leading structs up to the first with a missing dependency, and the deleted ranges as
+    far as their structs are present.
     """
     have = dict(clocks)
     taken: dict[int, list[ScannedStruct]] = {}
@@ -45,7 +45,7 @@ def complete_part(update: bytes, scanned: Scan, clocks: Mapping[int, int]) -> by
 
 
 def in_order(structs: Iterable[ScannedStruct], clocks: Mapping[int, int]) -> Iterator[ScannedStruct]:
-    """The structs of an update, each after all that it builds on; those that build on something missing are left out.
+    """Yield the structs of an update in dependency order, without those that depend on something missing.
 
     Args:
         clocks: the state vector of the document.
@@ -56,7 +56,7 @@ def in_order(structs: Iterable[ScannedStruct], clocks: Mapping[int, int]) -> Ite
         queues.setdefault(struct.client, []).append(struct)
     taken = dict.fromkeys(queues, 0)
     waiting: dict[int, list[tuple[int, int]]] = {}
-    """By client whose structs are missing a heap: the clock that is needed, and who needs it."""
+    """Maps a client whose structs are missing to a heap of (clock needed, client that needs it)."""
     ready = list(queues)
     while ready:
         client = ready.pop()
@@ -87,12 +87,12 @@ def _first_missing(struct: ScannedStruct, have: Mapping[int, int]) -> Place | No
 
 
 def section(update: bytes, first: ScannedStruct, last: ScannedStruct, count: int) -> bytes:
-    """So many structs of a client that follow each other in an update, as an update has them."""
+    """Encode `count` consecutive structs of one client, `first` to `last`, as a section of an update."""
     return var_uint(count) + var_uint(first.client) + var_uint(first.clock) + update[first.start : last.end]
 
 
 def delete_set(deletes: Iterable[tuple[int, int, int]]) -> bytes:
-    """Deleted ranges (client, first clock, clock after the end) as an update has them."""
+    """Encode deleted ranges (client, first clock, clock after the end) as the delete set of an update."""
     ranges: dict[int, list[bytes]] = {}
     for client, start, end in deletes:
         ranges.setdefault(client, []).append(var_uint(start) + var_uint(end - start))

@@ -1,4 +1,4 @@
-"""Who is in a room, as they say of themselves (y-protocols `awareness.js`): kept in memory only. Pure."""
+"""Awareness states of the clients in a room (y-protocols `awareness.js`), kept in memory only. Pure."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator
@@ -8,35 +8,35 @@ from msgspec import Struct
 from gateway.yjs.messages import AwarenessState
 
 EXPIRY_S = 30.0
-"""A state that was not renewed for so long is withdrawn; clients renew theirs every 15 s."""
+"""A state that is not renewed for this long is withdrawn; clients renew theirs every 15 s."""
 
 GONE = "null"
 """The state of a client that has left."""
 _REMEMBERED = 4096
-"""Of how many clients that have left the last clock is known."""
+"""The number of departed clients whose last clock is remembered."""
 
 
 class TooMuchAwareness(Exception):
-    """One connection speaks for more clients, or says more of them, than it may."""
+    """One connection speaks for more clients than it may, or their states are too large in total."""
 
 
 class Present(Struct, frozen=True):
-    """A client that is there."""
+    """A client that is present."""
 
     state: AwarenessState
     owner: Hashable
-    """The connection that spoke for it last."""
+    """The connection that last spoke for the client."""
     expires: float
     subject: str | None
-    """Whose credential the owner had."""
+    """The subject of the owner's credential."""
 
 
 class Awareness:
-    """The states of a room's clients. `owner` is the connection that spoke for a client last.
+    """The states of a room's clients. The `owner` of a client is the connection that last spoke for it.
 
     Args:
-        clients_per_owner: the most clients that one connection may speak for.
-        size_per_owner: the most characters that it may say of them all.
+        clients_per_owner: the maximum number of clients that one connection may speak for.
+        size_per_owner: the maximum size of their states together, in characters.
     """
 
     def __init__(self, clients_per_owner: int = 100, size_per_owner: int = 256 * 1024) -> None:
@@ -44,34 +44,34 @@ class Awareness:
         self._size_per_owner = size_per_owner
         self._present: dict[int, Present] = {}
         self._left: OrderedDict[int, int] = OrderedDict()
-        """The last clocks of clients that have left: an old state of such a client, repeated by another one, is no news
-        (y-protocols keeps `meta` for this)."""
+        """The last clocks of clients that have left: an old state of such a client, repeated by another client, is not
+        news (y-protocols keeps `meta` for this)."""
         self.changes = 0
-        """How often somebody came, left or said something else; a renewal is none."""
+        """How often a client joined, left or changed its state; a renewal does not count."""
         self.size = 0
-        """Characters of all states."""
+        """The total size of all states, in characters."""
 
     def __len__(self) -> int:
         return len(self._present)
 
     def states(self) -> tuple[AwarenessState, ...]:
-        """Everybody's."""
+        """Return the states of all clients."""
         return tuple(present.state for present in self._present.values())
 
     def __iter__(self) -> Iterator[Present]:
         return iter(self._present.values())
 
     def get(self, client: int) -> Present | None:
-        """A client that is there."""
+        """Return a client if it is present."""
         return self._present.get(client)
 
     def last_clock(self, client: int) -> int:
-        """The clock of what a client said last; -1 where that is not known."""
+        """Return the clock of a client's last state; -1 if it is not known."""
         present = self._present.get(client)
         return self._left.get(client, -1) if present is None else present.state.clock
 
     def states_but(self, owners: Iterable[Hashable]) -> tuple[AwarenessState, ...]:
-        """Everybody's, but for those that some owners spoke for last."""
+        """Return the states of all clients except those that belong to `owners`."""
         others = list(owners)
         return tuple(
             present.state for present in self._present.values() if not any(present.owner is owner for owner in others)
@@ -87,15 +87,15 @@ class Awareness:
         subject: str | None = None,
         bounded: bool = True,
     ) -> tuple[AwarenessState, ...]:
-        """Take what a connection says; returns what of it is news, to be told to all.
+        """Take in states from a connection; return those that are news, to be broadcast.
 
         Args:
-            seconds: after how many the states expire, where they are not renewed.
-            subject: whose credential the connection has.
-            bounded: whether the limits of a connection hold; another gateway has held them already.
+            seconds: the time after which the states expire unless they are renewed.
+            subject: the subject of the connection's credential.
+            bounded: whether to enforce the limits per connection; False if another gateway has already enforced them.
 
         Raises:
-            TooMuchAwareness: nothing of it was taken.
+            TooMuchAwareness: none of the states was taken in.
         """
         news: dict[int, AwarenessState] = {}
         for state in states:
@@ -140,15 +140,15 @@ class Awareness:
             self._left.popitem(last=False)
 
     def withdraw(self, owner: Hashable) -> tuple[AwarenessState, ...]:
-        """Forget the clients of a connection that was lost; returns what tells the others."""
+        """Remove the clients of a lost connection; return the states that tell the others."""
         return self._remove(client for client, present in self._present.items() if present.owner is owner)
 
     def expire(self, now: float) -> tuple[AwarenessState, ...]:
-        """Forget the clients that have been silent for too long; returns what tells the others."""
+        """Remove the clients that were silent for too long; return the states that tell the others."""
         return self._remove(client for client, present in self._present.items() if now >= present.expires)
 
     def _remove(self, clients: Iterable[int]) -> tuple[AwarenessState, ...]:
-        # With its last clock: a client that is back says the next one, and is seen again (y-protocols removes so too).
+        # Keep the last clock: a client that returns uses the next one and is accepted again (as in y-protocols).
         gone = [self._present.pop(client).state for client in list(clients)]
         for state in gone:
             self._remember(state.client, state.clock)

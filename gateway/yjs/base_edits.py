@@ -1,7 +1,7 @@
-"""Edits of a text that mean an older version: they are made in the document of that version. Pure.
+"""Edits of a text that refer to an older version, made in the document of that version. Pure.
 
-What they add bears a Yjs client of its own, made of the edits, the version and the incarnation of the file. So a
-repetition of the request makes the very same structs, which add nothing to a document that has them.
+Their structs have their own Yjs client id, a hash of the edits, the version and the incarnation of the file. A repeated
+request therefore makes the very same structs, which add nothing to a document that has them.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from gateway.yjs.updates import Document, apply_row, build_document
 def edit_version(
     rows: Sequence[bytes], following: bytes | None, meant: str, root: str, revision: Revision, make: bool
 ) -> bytes | None:
-    """The update that revises the text of a root in the document of a version.
+    """Return the update that revises the text of a root in the document of a version.
 
     Args:
         rows: the stored updates that make the version.
-        following: the stored update of the version after it. Where that version has the very text that is wanted, the
-            request is a repetition of the one that wrote it, or as good as that.
-        meant: the names of the incarnation of the file and of the version: no other version has them.
-        make: whether to make the root where it is not there and others are.
+        following: the stored update of the next version. If that version already has the wanted text, the request
+            counts as a repetition of the one that wrote it.
+        meant: the names of the file's incarnation and of the version, which together identify the version.
+        make: whether to create the root if the document has other roots but not this one.
 
     Returns:
-        None where nothing is to be done.
+        The update, or None if there is nothing to do.
 
     Raises:
         RootIsNotText, EditNotApplicable
@@ -68,7 +68,7 @@ def _revised(text: str, edits: Sequence[Edit]) -> str:
 
 
 def _client(document: Document, meant: str, edits: Sequence[Edit]) -> int:
-    """The Yjs client of edits: another one for other edits, and none that the document knows."""
+    """Return a Yjs client id derived from the edits: other edits get another id. The document does not know the id."""
     known = read_state_vector(document.get_state())
     said = msgspec.json.encode(edits)
     attempt = 0

@@ -1,8 +1,8 @@
-"""Where two sequences differ, within a bound on the work. Pure.
+"""Diff of two sequences, within a bound on the work. Pure.
 
-Within the bound the differences are the smallest (longest common subsequence). Beyond it, items that occur once in both
-sequences align them first (patience diff), each stretch between two of them is compared for itself, and a stretch that
-is still too much work counts as different as a whole.
+Within the bound the differences are minimal (longest common subsequence). Beyond the bound, the sequences are first
+aligned by the items that occur once in both (patience diff), each stretch between two such items is compared on its
+own, and a stretch that is still too much work counts as different as a whole.
 """
 
 from bisect import bisect_left
@@ -14,12 +14,12 @@ from rapidfuzz.distance import Indel
 
 _SURROGATES = range(0xD800, 0xE000)
 _DEEPEST = 8
-"""How often a stretch is aligned again by items that occur once in it."""
+"""How many times, recursively, a stretch is aligned by the items that occur once in it."""
 _MOST_DISTINCT = 0x110000 - len(_SURROGATES)
 
 
 class Difference(NamedTuple):
-    """Items [old_start, old_end) of the old sequence stand where [new_start, new_end) of the new one do."""
+    """Items [old_start, old_end) of the old sequence correspond to items [new_start, new_end) of the new sequence."""
 
     old_start: int
     old_end: int
@@ -28,13 +28,13 @@ class Difference(NamedTuple):
 
 
 class Work:
-    """How much may still be compared, in cells: items of one sequence × items of the other. 2**26 take about 8 ms."""
+    """The remaining work budget in cells: items of one sequence × items of the other. 2**26 cells take about 8 ms."""
 
     def __init__(self, cells: int) -> None:
         self.left = cells
 
     def take(self, old: int, new: int) -> bool:
-        """Whether so many items may be compared with so many; they are paid for then."""
+        """Whether `old` items may be compared with `new` items; if so, deduct the cells from the budget."""
         if old * new > self.left:
             return False
         self.left -= old * new
@@ -42,7 +42,7 @@ class Work:
 
 
 def differences(old: Sequence[Hashable], new: Sequence[Hashable], work: Work) -> list[Difference]:
-    """Where two sequences differ, in order and apart from each other; with `work` spent, coarsely."""
+    """Return where two sequences differ, in order and not adjacent; coarsely once `work` is spent."""
     if not (isinstance(old, str) and isinstance(new, str)):
         numbered = _as_characters(old, new)
         if numbered is None:
@@ -52,7 +52,7 @@ def differences(old: Sequence[Hashable], new: Sequence[Hashable], work: Work) ->
 
 
 def _as_characters(old: Sequence[Hashable], new: Sequence[Hashable]) -> tuple[str, str] | None:
-    """Both sequences as texts, in which every distinct item is a character: those are compared the fastest."""
+    """Return both sequences as strings with one character per distinct item: strings are the fastest to compare."""
     numbers: dict[Hashable, int] = {}
     for sequence in (old, new):
         for item in sequence:
@@ -92,11 +92,11 @@ def _compare(old: str, new: str, old_offset: int, new_offset: int, work: Work, l
 
 
 def _anchors(old: str, new: str) -> list[tuple[int, int]]:
-    """The places of items that occur once in both: as many as come in the same order in both."""
+    """Return the (old, new) places of items that occur once in both: the most that are in the same order in both."""
     counts, other_counts = Counter(old), Counter(new)
     places = {item: place for place, item in enumerate(new) if other_counts[item] == 1}
     pairs = [(place, places[item]) for place, item in enumerate(old) if counts[item] == 1 and item in places]
-    # The longest rising sequence of their places in the new sequence (patience sorting).
+    # The longest increasing subsequence of their places in the new sequence (patience sorting).
     tops: list[int] = []
     top_pairs: list[int] = []
     before: list[int] = []
@@ -114,7 +114,7 @@ def _anchors(old: str, new: str) -> list[tuple[int, int]]:
 
 
 def _joined(found: Iterator[Difference]) -> Iterator[Difference]:
-    """Neighbours as one."""
+    """Merge adjacent differences."""
     pending: Difference | None = None
     for each in found:
         if pending is not None and (pending.old_end, pending.new_end) == (each.old_start, each.new_start):
@@ -128,7 +128,7 @@ def _joined(found: Iterator[Difference]) -> Iterator[Difference]:
 
 
 def common_prefix(left: str, right: str) -> int:
-    """How many characters both begin with, by halving: comparing slices runs at memory speed."""
+    """Return the length of the common prefix, by bisection: slices are compared at memory speed."""
     low, high = 0, min(len(left), len(right))
     while low < high:
         middle = (low + high + 1) // 2
@@ -140,7 +140,7 @@ def common_prefix(left: str, right: str) -> int:
 
 
 def common_suffix(left: str, right: str, prefix: int) -> int:
-    """How many characters both end with, beyond a common prefix."""
+    """Return the length of the common suffix of what follows the common prefix."""
     low, high = 0, min(len(left), len(right)) - prefix
     while low < high:
         middle = (low + high + 1) // 2

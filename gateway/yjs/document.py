@@ -1,6 +1,6 @@
-"""A document that admits updates: what of an update is new, and what the log is to hold of the update. Pure.
+"""A live document that admits updates: finds what an update adds, and which row the log must store. Pure.
 
-yrs is shown only what it can integrate at once. What yrs emits is the row of the log, not what a client sent.
+yrs only sees what it can integrate at once. The row of the log is what yrs emits, not what a client sent.
 """
 
 from collections.abc import Sequence
@@ -23,29 +23,29 @@ from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_u
 
 
 class Gap(Exception):
-    """The whole update builds on something that the document does not have."""
+    """The whole update depends on something that the document does not have."""
 
 
 class Admitted(NamedTuple):
-    """What came of a client's update."""
+    """The outcome of a client's update."""
 
     row: bytes | None
-    """The row of the log that holds what the update adds; None where it adds nothing."""
+    """The row of the log that holds what the update adds; None if it adds nothing."""
     incomplete: bool = False
-    """Whether a part of the update was left out: it builds on something that the document does not have."""
+    """Whether a part of the update was left out because it depends on something that the document does not have."""
 
 
 class LiveDocument:
-    """A document in memory, and what is to be known of it before it takes an update in. Every method is one step."""
+    """A document in memory, and what must be known about it before it takes in an update. Every method is one step."""
 
     def __init__(self, document: Document, halves: Halves | None = None, levels: int = DEEPEST) -> None:
         self._document = document
         self._clocks = read_state_vector(document.get_state())
         """The state vector of the document."""
         self.halves = Halves() if halves is None else halves
-        """Where in its texts the second half of a surrogate pair is, or was."""
+        """The places in the document's texts where the second half of a surrogate pair is, or was."""
         self.levels_left = levels
-        """So many shared types may be added before it must be looked at how deeply they are nested."""
+        """The number of shared types that may be added before the nesting depth must be checked again."""
         self._emitted: list[bytes] = []
         self._subscription = document.observe(self._keep)
 
@@ -56,20 +56,20 @@ class LiveDocument:
         self._document.unobserve(self._subscription)
 
     def prepare(self, update: bytes, *, stored: bool = False, most: int) -> Prepared:
-        """Look at a client's update: what of it the document can take in.
+        """Examine a client's update and find the part that the document can take in.
 
         Args:
-            stored: the update is in the stored form already.
-            most: how much work that may be, as `scan` counts it.
+            stored: whether the update is already in the stored form.
+            most: the maximum work, as `scan` counts it.
 
         Raises:
             InvalidUpdate
-            TooMuch: it is too much to be looked at in one step.
+            TooMuch: the update is too large to examine in one step.
         """
         return prepare(update, self._clocks, self.halves, stored=stored, most=most)
 
     def prepare_together(self, updates: Sequence[bytes], *, most: int) -> Prepared:
-        """The same of several updates as one.
+        """Prepare several updates as one.
 
         Raises:
             Refused, InvalidUpdate, TooMuch
@@ -80,13 +80,13 @@ class LiveDocument:
         """Apply a prepared update in one step.
 
         Args:
-            walk: whether all structs of the document may be walked through, if need be.
+            walk: whether the method may walk through all structs of the document if necessary.
 
-        After an InvalidUpdate the document must be discarded: it may hold a part of the update.
+        After InvalidUpdate the document must be discarded, as it may hold a part of the update.
 
         Raises:
             InvalidUpdate, Gap
-            TooMuch: it is too much for one step. The document is as it was.
+            TooMuch: the update is too much work for one step. The document is unchanged.
         """
         if len(prepared.slices) > 1:
             raise TooMuch
@@ -103,13 +103,13 @@ class LiveDocument:
         return self.taken_in(prepared, prepared.update if row == prepared.update else row, former)
 
     def apply(self, update: bytes) -> bytes | None:
-        """Apply a part of an update; returns what the document emits."""
+        """Apply a part of an update; return what the document emits."""
         self._emitted.clear()
         run_yrs(lambda: self._document.apply_update(update))
         return self._take_emitted()
 
     def taken_in(self, prepared: Prepared, row: bytes | None, former: Document) -> Admitted:
-        """Note what the document has now; returns the row of the log."""
+        """Record what the document holds after an update; return the outcome with the row of the log."""
         if row is prepared.update:
             for client, _, end in prepared.runs:
                 self._clocks[client] = end
@@ -120,7 +120,7 @@ class LiveDocument:
             ):
                 raise InvalidUpdate("its structs build on each other in a circle")
         if row is None:
-            if prepared.parted:  # no row names them: the log has these pairs whole
+            if prepared.parted:  # no row names these pairs, so the log has them unsplit
                 self.replace(former)
             if prepared.incomplete:
                 raise Gap
@@ -139,14 +139,14 @@ class LiveDocument:
     def edit_text(
         self, root: str, revision: Revision, *, make: bool, encoded_size: int, most_steps: int
     ) -> bytes | None:
-        """Revise the text of a root; returns the update, None where nothing changes.
+        """Revise the text of a root; return the update, or None if nothing changes.
 
         Args:
-            As those of `put_text.edit_text`.
+            See `put_text.edit_text`.
 
         Raises:
-            RootIsNotText, EditNotApplicable: the document is as it was.
-            TooMuch: it is too much for one step. The document is as it was.
+            RootIsNotText, EditNotApplicable: the document is unchanged.
+            TooMuch: the revision is too much work for one step. The document is unchanged.
         """
         self._emitted.clear()
         edit_text(self._document, root, revision, make=make, encoded_size=encoded_size, most_steps=most_steps)
@@ -157,9 +157,9 @@ class LiveDocument:
         return row
 
     def restoring_update(self, old: bytes) -> bytes | None:
-        """The update that makes the content what it is in the whole document `old`, which is in the stored form.
+        """Return the update that restores the content of the whole document `old`, which is in the stored form.
 
-        None where nothing changes.
+        Returns None if nothing changes.
 
         Raises:
             roots.NestedTooDeeply
@@ -179,24 +179,24 @@ class LiveDocument:
 
     @property
     def client_id(self) -> int:
-        """The Yjs client that the gateway is when it edits the document itself."""
+        """The Yjs client id that the gateway uses for its own edits of the document."""
         return self._document.client_id
 
     def state_vector(self) -> bytes:
         return self._document.get_state()
 
     def encode(self, state_vector: bytes | None = None) -> bytes:
-        """The whole document as an update, or what a replica with `state_vector` lacks."""
+        """Encode the whole document as an update, or only what a replica with `state_vector` is missing."""
         if state_vector is not None:
             state_vector = keep_pairs_whole(state_vector, self.halves)
         return run_yrs(lambda: self._document.get_update(state_vector))
 
 
 def levels_left(updates: Sequence[bytes]) -> int:
-    """How many levels shared types may be nested more in the document that updates make.
+    """Return how many more levels shared types may be nested in the document that the updates make.
 
     Raises:
-        InvalidUpdate: they are nested too deeply.
+        InvalidUpdate: the shared types are nested too deeply.
     """
     try:
         return DEEPEST - depth(scan(updates[0] if len(updates) == 1 else build_update(updates)))

@@ -1,4 +1,4 @@
-"""Edits that a client asks for, in the terms of the text that it has read: as edits of that text. Pure."""
+"""Edit requests of a client, in terms of the text that the client has read, resolved to edits of that text. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from gateway.yjs.text_edits import CELLS, Edit, closest_joined, smallest_edits
 
 
 class ReplaceText(Struct, frozen=True, gc=False):
-    """Replace `old`, which must be in the text exactly once; with `all`, every occurrence of it."""
+    """Replace `old`, which must occur in the text exactly once; with `all`, replace every occurrence."""
 
     old: str
     new: str
@@ -27,9 +27,9 @@ class ReplaceRange(Struct, frozen=True, gc=False):
 
 
 class EditNotApplicable(ValueError):
-    """One of the edits does not fit the text; none may be made.
+    """One of the edits does not fit the text, so none may be made.
 
-    `found` is how often its old text, or its range, is there and free: an edit needs exactly one.
+    `found` counts how often its old text, or its range, is present and free of other edits: an edit needs exactly one.
     """
 
     def __init__(self, index: int, found: int, reason: str) -> None:
@@ -38,14 +38,14 @@ class EditNotApplicable(ValueError):
         self.found = found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """How a worker process hands it over."""
+        """Let a worker process pickle the error."""
         return EditNotApplicable, (self.index, self.found, str(self))
 
 
 def edits_of(text: str, requests: Sequence[ReplaceText | ReplaceRange], most: int) -> list[Edit]:
-    """The smallest edits of `text` that make the requested ones, in order and apart from each other, at most so many.
+    """Return the smallest edits of `text` that satisfy the requests, in order and without overlap, at most `most`.
 
-    All requests mean the same text: none sees what another one makes of it.
+    All requests refer to the same text: none sees the result of another.
 
     Raises:
         EditNotApplicable
@@ -80,7 +80,7 @@ def _occurrences(text: str, index: int, request: ReplaceText) -> list[int]:
     first = text.index(request.old)
     if not request.all:
         if found == 1 and text.find(request.old, first + 1) >= 0:
-            found = 2  # they overlap
+            found = 2  # the occurrences overlap
         if found > 1:
             raise EditNotApplicable(index, found, f"`old` is in the text {found} times; quote more, or set `all`")
         return [first]
@@ -91,16 +91,16 @@ def _occurrences(text: str, index: int, request: ReplaceText) -> list[int]:
 
 
 class _CodeUnits:
-    """Positions in UTF-16 code units, as JavaScript counts, in a text."""
+    """Positions in a text in UTF-16 code units, as JavaScript counts them."""
 
     def __init__(self, text: str) -> None:
         self._length = len(text)
         wide = () if text.isascii() else (at for at, character in enumerate(text) if character > "\uffff")
         self._wide = [at + before for before, at in enumerate(wide)]
-        """The code units at which a character of two begins."""
+        """The positions in code units at which a character of two code units begins."""
 
     def range(self, index: int, start: int, end: int) -> tuple[int, int]:
-        """The range in code points."""
+        """Convert a range of code units to code points."""
         length = self._length + len(self._wide)
         if not 0 <= start <= end <= length:
             raise EditNotApplicable(index, 0, f"{start} to {end} is not a range of a text of {length} code units")

@@ -1,5 +1,7 @@
-"""Where in the texts of a document second halves of surrogate pairs are, or were: hundreds of thousands of places in
-little memory, and sent to another process in no time. Pure."""
+"""The places in a document's texts where second halves of surrogate pairs are, or were. Pure.
+
+Hundreds of thousands of places take little memory and are fast to send to another process.
+"""
 
 from array import array
 from bisect import bisect_left
@@ -9,7 +11,7 @@ from gateway.yjs.scan import Place
 
 
 class Halves:
-    """Places, by client. What a client wrote is known from its first clock on: places are added in rising order."""
+    """Places, by client. A client's structs are known from its first clock on: places are added in ascending order."""
 
     def __init__(self) -> None:
         self._clocks: dict[int, array[int]] = {}
@@ -29,7 +31,7 @@ class Halves:
         return index < len(clocks) and clocks[index] == place[1] and place not in self._removed
 
     def add(self, client: int, clocks: Iterable[int]) -> None:
-        """Add places of a client, in rising order. Those before the last one that is known are known already."""
+        """Add places of a client, in ascending order. Clocks up to the last known one are already known."""
         known = self._clocks.get(client)
         if known is None:
             known = self._clocks[client] = array("I")
@@ -39,7 +41,7 @@ class Halves:
             del self._clocks[client]
 
     def update(self, other: "Halves") -> None:
-        """Add the places of another one, which come after those that are known."""
+        """Add the places of another instance, which come after the known ones."""
         for client, clocks in other._clocks.items():
             known = self._clocks.get(client)
             if known is None:
@@ -50,5 +52,5 @@ class Halves:
         self._removed |= other._removed
 
     def remove(self, places: Iterable[Place]) -> None:
-        """Forget places that are there."""
+        """Remove known places."""
         self._removed.update(places)

@@ -1,7 +1,7 @@
-"""What is told of an edit, in a worker process, before a document takes the edit in: all but what yrs itself does.
+"""Preparation of heavy edits in a worker process: all the work except what yrs itself does on the open document.
 
-The functions are pure: they have a document encoded, or no more of it than its state vector, and give an update in
-slices that the open document takes in one after another.
+The functions are pure: they get an encoded document, or only what `Basis` holds, and return an update in slices that
+the open document takes in one after another.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,7 +24,7 @@ _SLICE_WORK = 16 * 1024
 
 
 class Basis(NamedTuple):
-    """What a document is, as far as it must be known before it takes an update in."""
+    """What must be known about a document to prepare an update for it."""
 
     state_vector: bytes
     halves: Halves
@@ -32,17 +32,17 @@ class Basis(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A stored document, to be built."""
+    """A stored document in slices, ready to be built."""
 
     slices: Sequence[bytes]
     size: int
     halves: Halves
     levels_left: int
-    """So many shared types may be added before it must be looked at how deeply they are nested."""
+    """The number of shared types that may be added before the nesting depth must be checked again."""
 
 
 def open_stored(rows: Sequence[bytes]) -> Opened:
-    """What builds the document of stored rows."""
+    """Return the slices that build the document of the stored rows."""
     parts = list(updates_of(rows))
     halves = second_halves(parts)
     whole = parts[0] if len(parts) == 1 else build_update(parts)
@@ -52,13 +52,13 @@ def open_stored(rows: Sequence[bytes]) -> Opened:
 
 
 def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:
-    """`prepare`, with slices."""
+    """Call `prepare` with slices."""
     clocks = read_state_vector(basis.state_vector)
     return prepare(update, clocks, basis.halves, stored=stored, slice_work=basis.slice_work)
 
 
 def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
-    """`prepare_together`, with slices."""
+    """Call `prepare_together` with slices."""
     clocks = read_state_vector(basis.state_vector)
     return prepare_together(updates, clocks, basis.halves, slice_work=basis.slice_work)
 
@@ -66,7 +66,7 @@ def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
 def prepare_text(
     present: bytes, client_id: int, encoded_size: int, basis: Basis, root: str, revision: Revision, make: bool
 ) -> Prepared | None:
-    """The edit that revises the text of a root in the whole document `present`; None where nothing changes.
+    """Return the edit that revises the text of a root in the whole document `present`; None if nothing changes.
 
     Raises:
         RootIsNotText, EditNotApplicable
@@ -80,7 +80,7 @@ def prepare_text(
 
 
 def prepare_restoration(present: bytes, client_id: int, basis: Basis, old: bytes) -> Prepared | None:
-    """The edit that makes the content of the whole document `present` that of `old`; None where nothing changes.
+    """Return the edit that turns the content of the whole document `present` into `old`; None if nothing changes.
 
     Raises:
         roots.NestedTooDeeply
@@ -90,6 +90,6 @@ def prepare_restoration(present: bytes, client_id: int, basis: Basis, old: bytes
 
 
 def parted_slices(present: bytes, parted: Collection[Place]) -> Sequence[bytes]:
-    """The whole document `present` in slices, with these surrogate pairs parted."""
+    """Return the whole document `present` in slices, with the surrogate pairs in `parted` split."""
     update = part_pairs(present, parted)
     return slices_of(update, scan(update), {}, _SLICE_WORK, 0)

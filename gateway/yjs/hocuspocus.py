@@ -1,8 +1,8 @@
-"""Messages of Hocuspocus' protocol (npm `@hocuspocus/provider` 4) as bytes. Pure.
+"""Messages of the Hocuspocus protocol (npm `@hocuspocus/provider` 4) as bytes. Pure.
 
-A frame is the name of a document and a message. Sync and awareness are the messages of y-websocket; the others are
-here. The name that a provider sends may have the id of a session after a NUL: several providers of one document on one
-socket are told apart by it.
+A frame is a document name followed by a message. Sync and awareness messages are those of y-websocket; the others are
+defined here. The name that a provider sends may end in a NUL and a session id, which tells apart several providers of
+one document on one socket.
 """
 
 from typing import Literal
@@ -23,31 +23,31 @@ from gateway.yjs.messages import (
 AUTH, SYNC_REPLY, STATELESS, BROADCAST, CLOSE, SYNC_STATUS = 2, 4, 5, 6, 7, 8
 TOKEN, PERMISSION_DENIED, AUTHENTICATED = range(3)
 LONGEST_NAME = 4096
-"""Bytes, with the id of the session: of a longer one it is not even told that it is none."""
+"""The maximum size in bytes, including the session id. A frame with a longer name is malformed and gets no refusal."""
 
 
 class TokenMessage(Struct, frozen=True):
-    """The credential of a client; empty: it has none to show."""
+    """The credential of a client; empty if the client has none."""
 
     token: str
 
 
 class StatelessMessage(Struct, frozen=True):
-    """What an application says beside the document. `to`: its server's hook, or everybody in the document."""
+    """An application message outside the document. `to`: the server's hook, or all clients of the document."""
 
     payload: str
     to: Literal["server", "all"]
 
 
 class CloseMessage(Struct, frozen=True):
-    """The client leaves the document; the socket stays."""
+    """The client leaves the document; the socket stays open."""
 
 
 Message = SyncMessage | AwarenessMessage | QueryAwareness | TokenMessage | StatelessMessage | CloseMessage
 
 
 def split_frame(frame: bytes) -> tuple[str, bytes]:
-    """The name, and the message for the document of that name.
+    """Split a frame into the document name and the message.
 
     Raises:
         UnknownMessage, MalformedMessage
@@ -65,12 +65,12 @@ def split_frame(frame: bytes) -> tuple[str, bytes]:
 
 
 def path_of(name: str) -> str:
-    """The document that a name is of, without the session."""
+    """Return the document path of a name, without the session id."""
     return name.partition("\0")[0]
 
 
 def parse(message: bytes) -> Message:
-    """A message of a client, without the name.
+    """Parse a message from a client, without the name.
 
     Raises:
         UnknownMessage, MalformedMessage, MalformedStateVector
@@ -99,7 +99,7 @@ def parse(message: bytes) -> Message:
 
 
 def addressed(name: str) -> bytes:
-    """What a frame for the document of a name begins with; the message follows."""
+    """Encode the document name that a frame begins with; the message follows."""
     return var_bytes(name.encode())
 
 
@@ -124,5 +124,5 @@ def close(reason: str) -> bytes:
 
 
 def sync_status(*, saved: bool) -> bytes:
-    """Whether one update of the client is stored."""
+    """Encode whether one update of the client was stored."""
     return var_uint(SYNC_STATUS) + var_uint(int(saved))

@@ -1,17 +1,17 @@
-"""Numbers, texts and buffers as lib0 writes and reads them (`encoding.js`, `decoding.js`). Pure."""
+"""lib0 encoding of numbers, strings and buffers (`encoding.js`, `decoding.js`). Pure."""
 
 LARGEST_INTEGER = 2**53 - 1
 
 BEGINNINGS_OF_PAIRS = bytes(range(0xF0, 0xF5))
-"""What a character begins with in UTF-8 that is two UTF-16 code units."""
+"""The first UTF-8 bytes of characters that take two UTF-16 code units."""
 
 
 class MalformedUpdate(ValueError):
-    """The bytes are not an update, encoding version 1."""
+    """The bytes are not an update in encoding version 1."""
 
 
 def uint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length unsigned integer of at most 53 bits, and where the bytes after it begin."""
+    """Read a variable-length unsigned integer of at most 53 bits; return it and the position after it."""
     value = data[at]
     if value < 0x80:
         return value, at + 1
@@ -30,12 +30,12 @@ def uint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def var_bytes(data: bytes) -> bytes:
-    """Bytes after their length, as lib0 writes a text or a buffer."""
+    """Encode bytes with their length in front, as lib0 writes a string or a buffer."""
     return var_uint(len(data)) + data
 
 
 def var_uint(number: int) -> bytes:
-    """lib0's `writeVarUint`."""
+    """Encode an integer like lib0's `writeVarUint`."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(0x80 | number & 0x7F)
@@ -45,7 +45,7 @@ def var_uint(number: int) -> bytes:
 
 
 def block(data: bytes, at: int) -> tuple[int, int]:
-    """Where the bytes begin and end that stand after their length."""
+    """Return the start and end of the bytes of a length-prefixed block."""
     size, at = uint(data, at)
     end = at + size
     if end > len(data):
@@ -54,7 +54,7 @@ def block(data: bytes, at: int) -> tuple[int, int]:
 
 
 def text_block(data: bytes, at: int) -> tuple[int, int]:
-    """The same of a text."""
+    """Return the start and end of the bytes of a length-prefixed string, checked to be UTF-8."""
     start, end = block(data, at)
     text = data[start:end]
     if not text.isascii():
@@ -63,12 +63,12 @@ def text_block(data: bytes, at: int) -> tuple[int, int]:
 
 
 def utf16_length(text: bytes) -> int:
-    """How many UTF-16 code units a text in UTF-8 has."""
+    """Return the length of a UTF-8 text in UTF-16 code units."""
     return len(text.decode()) + len(text) - len(text.translate(None, BEGINNINGS_OF_PAIRS))
 
 
 class Reader:
-    """A position in bytes, read by the rules of lib0's `decoding.js`."""
+    """A cursor over bytes that reads them by the rules of lib0's `decoding.js`."""
 
     __slots__ = ("_bytes", "_position")
 
@@ -78,7 +78,7 @@ class Reader:
 
     @property
     def position(self) -> int:
-        """How many bytes were read."""
+        """The number of bytes read so far."""
         return self._position
 
     @property
@@ -92,7 +92,7 @@ class Reader:
         return self._bytes[self._position - 1]
 
     def unsigned(self) -> int:
-        """A variable-length unsigned integer of at most 53 bits."""
+        """Read a variable-length unsigned integer of at most 53 bits."""
         value = shift = 0
         while True:
             byte = self.byte()
@@ -109,7 +109,7 @@ class Reader:
         self._position += count
 
     def buffer(self) -> bytes:
-        """Bytes after their length."""
+        """Read a length-prefixed buffer."""
         length = self.unsigned()
         start = self._position
         self.skip(length)

@@ -17,22 +17,22 @@ class MalformedMessage(ValueError):
 
 
 class UnknownMessage(ValueError):
-    """The message is of a type that a client of the protocol does not send: an application may have its own."""
+    """The message has a type that clients of the protocol do not send; an application may define its own types."""
 
 
 class MalformedStateVector(ValueError):
-    """The state vector of a sync step 1 is none."""
+    """The state vector of a sync step 1 is malformed."""
 
 
 class SyncMessage(Struct, frozen=True):
-    """`step` 1: a state vector, to be answered with what it lacks; 2 and 3: an update."""
+    """With "step_1", a state vector, to be answered with what the sender is missing; otherwise an update."""
 
     step: Literal["step_1", "step_2", "update"]
     body: bytes
 
 
 class AwarenessState(Struct, frozen=True):
-    """What one client says of itself: JSON, "null" where it has left."""
+    """The state that one client announces: JSON, "null" if the client has left."""
 
     client: int
     clock: int
@@ -44,11 +44,11 @@ class AwarenessMessage(Struct, frozen=True):
 
 
 class QueryAwareness(Struct, frozen=True):
-    """Asks for the awareness states of everybody."""
+    """A query for the awareness states of all clients."""
 
 
 def parse_message(message: bytes) -> SyncMessage | AwarenessMessage | QueryAwareness:
-    """A message of a client.
+    """Parse a message from a client.
 
     Raises:
         UnknownMessage, MalformedMessage, MalformedStateVector
@@ -105,7 +105,7 @@ def sync_update(update: bytes) -> bytes:
 
 
 def permission_denied(reason: str) -> bytes:
-    """y-protocols `auth.js`: a client may not do what it asked for."""
+    """Encode the refusal of a client's request (y-protocols `auth.js`)."""
     return var_uint(AUTH) + var_uint(PERMISSION_DENIED) + _buffer(reason.encode())
 
 

@@ -1,30 +1,30 @@
-"""How deeply shared types are nested in each other. Pure."""
+"""Nesting depth of shared types. Pure."""
 
 from bisect import bisect_right
 
 from gateway.yjs.scan import TYPE, Place, Scan, ScannedStruct
 
 DEEPEST = 5_000
-"""How many levels shared types may be nested. A deletion nests calls of yrs as deeply: 30,000 it survives."""
+"""The maximum nesting depth of shared types. A deletion makes yrs recurse as deeply; yrs survives 30,000 levels."""
 
 _TYPE_MARKS = bytes(byte for byte in range(256) if byte & 0x1F == TYPE)
 """The first byte of a struct that holds a shared type is one of these."""
 
 
 class NestedTooDeeply(ValueError):
-    """Shared types are nested more deeply than yrs can be trusted with."""
+    """Shared types are nested more deeply than yrs can safely handle."""
 
     def __init__(self) -> None:
         super().__init__(f"shared types are nested more than {DEEPEST} levels deep")
 
 
 def most_types(update: bytes) -> int:
-    """How many shared types an update holds at most; told without reading it."""
+    """Return an upper bound on the number of shared types in an update, without parsing the update."""
     return len(update) - len(update.translate(None, _TYPE_MARKS))
 
 
 def depth(scanned: Scan) -> int:
-    """How many shared types are nested in each other, as far as an update tells.
+    """Return the nesting depth of shared types, as far as the update reveals it.
 
     Raises:
         NestedTooDeeply
@@ -52,7 +52,7 @@ def _level(struct: ScannedStruct, holders: "_Holders", levels: dict[Place, int])
 
 
 class _Holders:
-    """Which shared type holds a struct."""
+    """Finds the shared type that holds a struct."""
 
     def __init__(self, scanned: Scan) -> None:
         self._structs: dict[int, list[ScannedStruct]] = {}
@@ -61,9 +61,9 @@ class _Holders:
         self._found: dict[Place, Place | None] = {}
 
     def of(self, place: Place) -> Place | None:
-        """The shared type that holds what is at a place; None for a root, and where an update does not tell.
+        """Return the shared type that holds the struct at a place; None for a root, or if the update does not say.
 
-        Asked from neighbour to neighbour: only the first of them says it.
+        The search walks from neighbour to neighbour, as only a struct without neighbours names its parent.
         """
         walked: list[Place] = []
         found = None
@@ -74,7 +74,7 @@ class _Holders:
                 found = self._found[here]
                 break
             walked.append(here)
-            self._found[here] = None  # structs that are each other's neighbours end here
+            self._found[here] = None  # ends the walk if structs name each other as neighbours
             neighbour = struct.left or struct.right
             if neighbour is None:
                 found = struct.parent

@@ -1,4 +1,4 @@
-"""Where an update wrote. Pure."""
+"""The range of a document that an update wrote. Pure."""
 
 from gateway.yjs.lib0 import MalformedUpdate
 from gateway.yjs.scan import GC, SKIP, Place, scan
@@ -6,8 +6,8 @@ from gateway.yjs.surrogates import read_row
 
 
 def written_range(row: bytes) -> tuple[Place, Place] | None:
-    """The first and the last character that an update of the log wrote; where it only deleted, the first and the last
-    of what is gone. None where it did neither."""
+    """Return the first and the last character that an update of the log wrote; if the update only deleted, the first
+    and the last deleted character; None if it did neither."""
     try:
         found = scan(read_row(row)[0])
     except MalformedUpdate:

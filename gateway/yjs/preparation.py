@@ -1,6 +1,6 @@
-"""Everything about a client's update that is told before yrs sees the update, in one walk through its structs. Pure.
+"""Preparation of a client's update before yrs sees the update, in one walk through its structs. Pure.
 
-It needs of the document but its state vector and the places of surrogate pairs: so it can be done anywhere.
+It only needs the document's state vector and the places of its surrogate pairs, so it can run in any process.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,26 +20,26 @@ _NO_PLACES = frozenset[Place]()
 
 
 class Prepared(NamedTuple):
-    """What of an update a document takes in, and how."""
+    """The part of an update that a document takes in, and how."""
 
     update: bytes
-    """In the stored form, without what builds on something missing, and with the pairs parted that it parts itself."""
+    """In the stored form, without what depends on something missing, and with the pairs split that it splits itself."""
     slices: Sequence[bytes]
-    """The same in parts, to be applied in this order."""
+    """The update in parts, to be applied in this order."""
     incomplete: bool
     """Whether a part was left out."""
     runs: Sequence[tuple[int, int, int]]
     needs: Mapping[int, int]
     """As in `Scan`."""
     types: int
-    """How many shared types it makes."""
+    """The number of shared types that the update creates."""
     structs: int
     halves: Halves
-    """Where the second halves of surrogate pairs are in its texts."""
+    """The places of second halves of surrogate pairs in the texts of the update."""
     parted: frozenset[Place]
-    """The pairs of the document that it parts."""
+    """The surrogate pairs of the document that the update splits."""
     lacking: Sequence[int] = ()
-    """Of several updates that became one: the places of those of which a part was left out."""
+    """If several updates were merged, the indexes of those of which a part was left out."""
 
 
 def prepare(
@@ -51,13 +51,13 @@ def prepare(
     most: int | None = None,
     slice_work: tuple[int, int] | None = None,
 ) -> Prepared:
-    """Look at an update before a document with these clocks and surrogate pairs takes it in.
+    """Examine an update before a document with these clocks and surrogate pairs takes it in.
 
     Args:
-        stored: the update is in the stored form already.
-        most: how much work that may be (`scan`).
-        slice_work: how much a slice may be, and how much it is to part a struct of the document (`slices_of`); None:
-            the whole update is one slice.
+        stored: whether the update is already in the stored form.
+        most: the maximum work (`scan`).
+        slice_work: the maximum work of a slice and the work of splitting a struct of the document (`slices_of`); with
+            None, the whole update is one slice.
 
     Raises:
         InvalidUpdate
@@ -93,7 +93,7 @@ def prepare(
 
 
 class Refused(Exception):
-    """One of several updates is not taken: its place among them, and why."""
+    """One of several updates is refused: its index among them, and the reason."""
 
     def __init__(self, index: int, reason: str) -> None:
         super().__init__(index, reason)
@@ -102,18 +102,18 @@ class Refused(Exception):
 
 
 class Received(NamedTuple):
-    """Updates of clients, each in the stored form."""
+    """Updates from clients, each in the stored form."""
 
     updates: Sequence[bytes]
     scans: Sequence[Scan]
 
     def lacking(self, clocks: Mapping[int, int]) -> tuple[int, ...]:
-        """The places of those that build on something that a document with these clocks lacks."""
+        """Return the indexes of the updates that depend on something that a document with these clocks lacks."""
         return tuple(index for index, each in enumerate(self.scans) if not is_complete(each.runs, each.needs, clocks))
 
 
 def receive(updates: Sequence[bytes], most: int | None = None) -> Received:
-    """Look at several updates of clients.
+    """Scan several updates from clients and convert them to the stored form.
 
     Raises:
         Refused, scan.TooMuch
@@ -143,11 +143,11 @@ def prepare_together(
     most: int | None = None,
     slice_work: tuple[int, int] | None = None,
 ) -> Prepared:
-    """`prepare` several updates as one.
+    """Prepare several updates as one.
 
     Raises:
-        Refused: one of them is not an update.
-        InvalidUpdate: together they are none.
+        Refused: one of the updates is invalid.
+        InvalidUpdate: the merged update is invalid.
         scan.TooMuch
     """
     received = receive(updates, most)

@@ -1,4 +1,4 @@
-"""Revises the text of a root, in a document that may be a copy of the one that people have open. Pure."""
+"""Revision of the text of a root, in a live document or in a copy of it. Pure."""
 
 import pycrdt
 
@@ -9,7 +9,7 @@ from gateway.yjs.text_edits import apply_edits, most_edits, most_pieces
 from gateway.yjs.updates import Document
 
 _CELLS = 2**24
-"""How much is compared where the work is bounded: about 2 ms."""
+"""The maximum number of compared cells if the work is bounded: about 2 ms."""
 
 
 def edit_text(
@@ -18,13 +18,13 @@ def edit_text(
     """Revise the text of a root.
 
     Args:
-        make: whether to make the root where it is not there and others are.
-        encoded_size: bytes of the encoded document, about. How small the edits are depends on it.
-        most_steps: over how many pieces of the text yrs may walk; None: the work is not bounded.
+        make: whether to create the root if the document has other roots but not this one.
+        encoded_size: the approximate size of the encoded document in bytes, which decides how small the edits are.
+        most_steps: the maximum number of pieces of the text that yrs may walk over; None for unbounded work.
 
     Raises:
-        RootIsNotText, EditNotApplicable: the document is as it was.
-        TooMuch: the work would be more than that. The document is as it was.
+        RootIsNotText, EditNotApplicable: the document is unchanged.
+        TooMuch: the work would exceed the bounds. The document is unchanged.
     """
     require_text(document, root, absent=make)
     if revision == NewText("") and root not in document.keys():  # noqa: SIM118 - not a dict

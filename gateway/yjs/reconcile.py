@@ -1,8 +1,8 @@
-"""Makes a document's content that of another one, by the least of edits: a new edit like any other. Pure.
+"""Restores a document to the content of another one with a minimal set of edits, written as a new update. Pure.
 
-What is equal in both stays as it is, so that what others do to it at the same time is not lost: characters and formats
-of a text, entries of a map, items of an array, nodes and attributes of XML. What differs in kind is made anew, with the
-very bytes that the other document has for it.
+Content that is equal in both documents is left alone, so that concurrent edits of it are not lost: characters and
+formats of a text, entries of a map, items of an array, nodes and attributes of XML. Content that differs in kind is
+recreated with the exact bytes that the other document has for it.
 """
 
 from collections.abc import Hashable, Iterator
@@ -30,11 +30,13 @@ from gateway.yjs.tree import Item, Node, read_tree
 from gateway.yjs.values import canonical, decode_any
 
 _CELLS = 2**28
-"""How much is compared for one restore: about 30 ms."""
+"""The comparison budget of one restore: about 30 ms."""
 
 
 def restoring_update(present: bytes, old: bytes, client_id: int) -> bytes | None:
-    """The update, of a client, that makes the content of the whole document `present` that of `old`; None if it is so.
+    """Return the update by `client_id` that gives `present` the content of `old`; None if the contents are equal.
+
+    Both are whole documents.
 
     Raises:
         NestedTooDeeply
@@ -51,7 +53,7 @@ def restoring_update(present: bytes, old: bytes, client_id: int) -> bytes | None
 
 
 class _Restoration:
-    """Writes the edits that make some shared types hold what others hold."""
+    """Writes the edits that give shared types the content of other shared types."""
 
     def __init__(self, writer: StructWriter) -> None:
         self.writer = writer
@@ -60,7 +62,7 @@ class _Restoration:
         self._known: dict[int, int] = {}
 
     def reconcile(self, target: Node, source: Node, place: str | Place) -> None:
-        """Make one shared type, at a place, hold what another of its kind holds."""
+        """Give the shared type `target` at `place` the content of `source`, a shared type of the same kind."""
         self._reconcile_entries(target, source, place)
         if self._sequence(target) != self._sequence(source):
             self._reconcile_sequence(target, source, place)
@@ -92,7 +94,7 @@ class _Restoration:
         parent: str | Place,
         key: str | None = None,
     ) -> Place:
-        """Insert a copy of some of what an item holds; returns its last place."""
+        """Insert a copy of part of an item's content; return the last place of the copy."""
         content, length = copied_content(item, start, count)
         place = self.writer.add(item.kind, content, length, beside, parent, key)
         if item.kind == TYPE:
@@ -111,10 +113,10 @@ class _Restoration:
                 walk.insert(wanted.slices(other, count))
         walk.finish(wanted.formats)
 
-    # What is equal
+    # Equality
 
     def token(self, item: Item, value: Any) -> Token:
-        """Equal for values that hold the same."""
+        """Return a token that is equal for values with the same content."""
         match value:
             case Node():
                 return ("node", self._number(value))
@@ -125,7 +127,7 @@ class _Restoration:
                 return ("embed" if item.kind == EMBED else "value", canonical(value))
 
     def _number(self, node: Node) -> int:
-        """The same for shared types that hold the same."""
+        """Return a number that is equal for shared types with the same content."""
         known = self._known.get(id(node))
         if known is None:
             entries = tuple((key, self.token(item, value_of(item))) for key, item in node.members().items())
@@ -134,7 +136,7 @@ class _Restoration:
         return known
 
     def _sequence(self, node: Node) -> Hashable:
-        """Equal for sequences that hold the same, with the same formats."""
+        """Return a value that is equal for sequences with the same content and the same formats."""
         held: list[tuple[Token, Hashable]] = []
         characters: list[str] = []
         present: Formats | None = None
@@ -157,7 +159,7 @@ class _Restoration:
 
 
 class _Walk:
-    """Goes through a sequence once, and edits it on the way."""
+    """Walks through a sequence once and edits it along the way."""
 
     def __init__(self, restoration: _Restoration, target: Node, parent: str | Place) -> None:
         self._restoration = restoration
@@ -165,14 +167,14 @@ class _Walk:
         self._items = list(target.items())
         self._parent = parent
         self._place = self._offset = 0
-        """Where it is: an item, and how many of its tokens are behind."""
+        """The position of the walk: the index of an item, and how many of its tokens have been passed."""
         self._left: Place | None = None
         self._formats: Formats = {}
-        """What is formatted at the last token that stays."""
+        """The formats in effect at the last token that stays."""
         self._marks: list[Item] = []
-        """The formats since then."""
+        """The format marks since that token."""
         self._touched = False
-        """Whether something was deleted since then."""
+        """Whether anything was deleted since that token."""
 
     def keep(self, wanted: "Iterator[Slice]") -> None:
         for other, _, count, formats in wanted:
@@ -198,7 +200,7 @@ class _Walk:
         self._settle(formats)
 
     def _slices(self, count: int) -> Iterator[tuple[Item, int, int]]:
-        """The next tokens, as parts of items; it is in front of what it gives."""
+        """Yield the next `count` tokens as parts of items; during each step the walk stands behind the yielded part."""
         while count:
             self._absorb()
             item = self._items[self._place]
@@ -211,7 +213,7 @@ class _Walk:
                 self._place, self._offset = self._place + 1, 0
 
     def _absorb(self) -> None:
-        """Go past what holds no tokens."""
+        """Advance past items that hold no tokens."""
         while self._place < len(self._items):
             item = self._items[self._place]
             if not item.deleted:
@@ -225,7 +227,7 @@ class _Walk:
         return place_of(self._items[self._place], self._offset) if self._place < len(self._items) else None
 
     def _settle(self, wanted: Formats) -> None:
-        """See to it that what comes next is formatted as wanted."""
+        """Make sure that the next token has the wanted formats."""
         if not self._marks and not self._touched and self._formats == wanted:
             return
         found = dict(self._formats)
@@ -252,7 +254,7 @@ class _Walk:
 
 
 def _joined(slices: Iterator[Slice]) -> Iterator[Slice]:
-    """Slices with the characters that follow each other, formatted alike, as one: a copy of them is one struct."""
+    """Join adjacent slices of characters with the same formats, so that the copy of them is one struct."""
     characters: list[str] = []
     joined: tuple[Item, Formats] | None = None
     for item, start, count, formats in slices:

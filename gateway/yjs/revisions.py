@@ -1,4 +1,4 @@
-"""What a client wants a text to become: a new text, or some of its parts replaced. Pure, and sent to workers."""
+"""Requested changes of a text: a new text, or replacements of parts of it. Pure; sent to worker processes."""
 
 from typing import Protocol
 
@@ -10,17 +10,17 @@ from gateway.yjs.text_edits import Edit, smallest_edits
 
 
 class Revision(Protocol):
-    """A change of a text, in terms of the text before it."""
+    """A change of a text, relative to the text before the change."""
 
     @property
     def size(self) -> int:
-        """Characters of it, about."""
+        """The approximate number of characters in the change."""
 
     def work(self, present: str) -> int:
-        """How many pairs of characters are compared to find its edits of `present`, at most."""
+        """Return how many pairs of characters are compared at most to find the edits of `present`."""
 
     def edits(self, present: str, most: int) -> list[Edit]:
-        """At most so many edits of `present`, in order and apart from each other.
+        """Return at most `most` edits of `present`, in order and disjoint.
 
         Raises:
             EditNotApplicable
@@ -28,7 +28,7 @@ class Revision(Protocol):
 
 
 class NewText(Struct, frozen=True):
-    """The whole text as it is to be."""
+    """The complete new text."""
 
     text: str
 
@@ -46,7 +46,7 @@ class NewText(Struct, frozen=True):
 
 
 class Replacements(Struct, frozen=True):
-    """Parts of the text, replaced: all or none."""
+    """Replacements of parts of the text; either all of them are applied or none."""
 
     requests: tuple[ReplaceText | ReplaceRange, ...]
 

@@ -1,7 +1,7 @@
-"""A document's roots as text and as JSON, equal to what Yjs's `toJSON` gives. Pure.
+"""A document's roots as text and as JSON, equal to the result of Yjs's `toJSON`. Pure.
 
-What a shared type holds by key comes sorted by key, bytes as base64, a subdocument as `{}`; undefined and a root of
-which nothing is left as null.
+Entries of a shared type are sorted by key, bytes become base64, and a subdocument becomes `{}`; undefined, and a root
+of which nothing is left, become null.
 """
 
 import base64
@@ -20,7 +20,7 @@ _SHARED = (pycrdt.Text, pycrdt.Array, pycrdt.Map, pycrdt.XmlText, pycrdt.XmlElem
 
 
 class RootIsNotText(ValueError):
-    """There is no such `Y.Text`, and the document holds something else: `roots` has the kinds of what it holds."""
+    """The document has content but no such `Y.Text`; `roots` holds the kind of each root that it has."""
 
     def __init__(self, root: str, roots: dict[str, RootKind]) -> None:
         kind = roots.get(root)
@@ -33,12 +33,12 @@ class RootIsNotText(ValueError):
         self.roots = roots
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """How a worker process hands it over."""
+        """Return the pickled form, in which a worker process passes the error on."""
         return RootIsNotText, (self.root, self.roots)
 
 
 class NestedTooDeeply(ValueError):
-    """What the document holds is nested more deeply than can be followed."""
+    """The document's content is nested too deeply to be traversed."""
 
     def __init__(self) -> None:
         super().__init__("the document holds what is nested some hundred levels deep")
@@ -48,10 +48,10 @@ class NestedTooDeeply(ValueError):
 
 
 def read_text(parts: Sequence[bytes], root: str, *, absent: bool = False) -> str:
-    """The text of a root of the document that updates make; empty where the document holds nothing.
+    """Return the text of a root of the document built from updates; empty if the document has no content.
 
     Args:
-        absent: whether the text is empty, too, where there is no such root and there are others.
+        absent: whether the text is also empty if the root does not exist but others do.
 
     Raises:
         RootIsNotText
@@ -62,10 +62,10 @@ def read_text(parts: Sequence[bytes], root: str, *, absent: bool = False) -> str
 
 
 def require_text(document: Document, root: str, *, absent: bool) -> None:
-    """Require that a root can be read as a text. Asks yrs, and makes no root.
+    """Require that a root can be read as a text. Uses yrs, and creates no root.
 
     Args:
-        absent: whether it is right where there is no such root and there are others.
+        absent: whether the root may be missing although there are others.
 
     Raises:
         RootIsNotText
@@ -82,9 +82,9 @@ def require_text(document: Document, root: str, *, absent: bool) -> None:
 
 
 def _kind_told_by_yrs(document: Document, root: str) -> RootKind | None:
-    """The kind of a root that exists, as `kind_of` has it; None where nothing is left of it.
+    """Return the kind of an existing root, as `kind_of` does; None if nothing is left of it.
 
-    yrs loops for ever over some types read as others; as a text, though, each can be read.
+    yrs loops forever when some types are read as others, but every type can be read as a text.
     """
     text = document.get(root, type=pycrdt.Text)
     pieces = [piece for piece, _ in text.diff()]
@@ -100,7 +100,7 @@ def _kind_told_by_yrs(document: Document, root: str) -> RootKind | None:
 
 
 def read_roots(update: bytes) -> dict[str, Any]:
-    """All roots of the whole document `update`, as plain values for JSON.
+    """Return all roots of the whole document `update` as plain values for JSON.
 
     Raises:
         NestedTooDeeply
@@ -113,11 +113,11 @@ def read_roots(update: bytes) -> dict[str, Any]:
 
 
 def kind_of(root: Node) -> RootKind | None:
-    """What kind of shared type a root is; None where nothing is left of it.
+    """Return which kind of shared type a root is; None if nothing is left of it.
 
-    Yjs knows the kind of a root only from the application that asks for it. What it holds tells: characters, formats
-    and embeds make a text, also where shared types lie between them; other values an array; XML nodes alone XML;
-    entries by key a map.
+    Yjs knows the kind of a root only from the application that asks for the root, so the kind is inferred from the
+    content: characters, formats and embeds make a text, even with shared types between them; other values make an
+    array; XML nodes alone make XML; entries by key make a map.
     """
     contents = set()
     for item in root.items():
@@ -147,17 +147,17 @@ def _root(root: Node) -> Any:
 
 
 def values(node: Node) -> list[Any]:
-    """What a sequence holds: plain values, nodes, and items for subdocuments."""
+    """Return the contents of a sequence: plain values, nodes, and items for subdocuments."""
     return [value for item in node.items() if not item.deleted and item.kind != FORMAT for value in item.values()]
 
 
 def value_of(item: Item) -> Any:
-    """The value of a key."""
+    """Return the value in an item of a key."""
     return item.values()[-1]
 
 
 def _json(value: Any) -> Any:
-    """A shared type or a plain value as Yjs's toJSON and JSON.stringify make it."""
+    """Convert a shared type or a plain value as Yjs's toJSON and JSON.stringify do."""
     match value:
         case Node(kind=kind):
             return _node_json(value, kind)
@@ -190,7 +190,7 @@ def _node_json(node: Node, kind: int | None) -> Any:
 
 
 def _string(value: Any) -> str:
-    """`String(value)` in JavaScript, also of a shared type (nothing is escaped)."""
+    """Return JavaScript's `String(value)`, also for a shared type (nothing is escaped)."""
     match value:
         case Node(kind=kind):
             if kind == TEXT:
@@ -222,7 +222,7 @@ def _element(node: Node) -> str:
 
 
 def _formatted_text(node: Node) -> str:
-    """Formats as tags around what has them, as `YXmlText.toString` writes it."""
+    """Return the text with its formats as tags, as `YXmlText.toString` writes them."""
     pieces: list[str] = []
     for content, attributes in delta(node):
         names = sorted(attributes, key=utf16)
@@ -233,7 +233,7 @@ def _formatted_text(node: Node) -> str:
 
 
 def delta(node: Node) -> list[tuple[Any, dict[str, Any]]]:
-    """What a text holds, each with its formats, as `YText.toDelta` gives it: characters up to the next format."""
+    """Return a text as runs with their formats, like `YText.toDelta`; characters are joined up to the next format."""
     pieces: list[tuple[Any, dict[str, Any]]] = []
     attributes: dict[str, Any] = {}
     joinable = False
@@ -258,7 +258,7 @@ def delta(node: Node) -> list[tuple[Any, dict[str, Any]]]:
 
 
 def _format_attributes(value: Any) -> str:
-    """What `for (const key in value)` finds in the value of a format."""
+    """Return as attributes what `for (const key in value)` iterates over in the value of a format."""
     if isinstance(value, str | list):
         found: list[tuple[str, Any]] = sorted((str(index), member) for index, member in enumerate(value))
     else:

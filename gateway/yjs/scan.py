@@ -1,7 +1,7 @@
-"""Reads an update, encoding version 1, once, before a document sees it. Pure.
+"""Scanner that validates an update (encoding version 1) in one pass before a document sees it. Pure.
 
-Nothing is believed that the bytes do not hold: every count and every length is walked through. The walk neither nests
-calls nor takes more memory than the update has structs.
+No count or length is trusted: the scan walks through everything that they claim. The scan does not recurse, and its
+memory is bounded by the number of structs in the update.
 """
 
 import json
@@ -11,81 +11,81 @@ from typing import NamedTuple
 from gateway.yjs.lib0 import BEGINNINGS_OF_PAIRS, LARGEST_INTEGER, MalformedUpdate, block, text_block, uint
 
 Place = tuple[int, int]
-"""A client and a clock of its: what one struct begins with, or one UTF-16 code unit of a text."""
+"""A client and one of its clocks: the start of a struct, or one UTF-16 code unit of a text."""
 
 GC, DELETED, JSON, BINARY, STRING, EMBED, FORMAT, TYPE, ANY, DOC, SKIP = range(11)
-"""What a struct holds: the low five bits of its first byte."""
+"""The kinds of content of a struct: the low five bits of its first byte."""
 XML_ELEMENT, XML_HOOK = 3, 5
-"""Of the shared types those that have a name."""
+"""The kinds of shared types that have a name."""
 _LAST_TYPE = 6
 
 MARK = b"$yjs-gateway:stand-in$"
-"""What every stand-in begins with (`gateway.yjs.stored_form`). A value of a client that begins so needs one itself."""
+"""The prefix of every stand-in (`gateway.yjs.stored_form`). A client's value with this prefix needs a stand-in too."""
 MARK_TEXT = MARK.decode()
 
 _LARGEST_CLOCK = 2**32 - 1
 """yrs counts clocks in 32 bits."""
 _DEEPEST_HELD = 128
-"""How many levels plain values are nested at most where yrs holds them itself."""
+"""How many levels deep plain values may be nested for yrs to hold them itself."""
 DEEPEST_VALUE = 1_000
-"""How many levels they may be nested at all: the calls of lib0's `readAny` nest as deeply, in every client."""
+"""How many levels deep plain values may be nested at all: lib0's `readAny` recurses as deeply in every client."""
 
 _SIMPLE = rb'(?:true|false|null|0|-?[1-9][0-9]{0,14}|"[^"\\\x00-\x1f]*")'
 _HELD_JSON = re.compile(rb'%b|\{\}|\[\]|\{"[^"\\\x00-\x1f]*":%b\}' % (_SIMPLE, _SIMPLE))
-"""JSON that yrs gives back byte for byte."""
+"""JSON that yrs returns byte for byte."""
 
 
 class TooMuch(Exception):
-    """To read an update takes more work than it may."""
+    """Reading an update takes more work than allowed."""
 
 
 _UNBOUNDED = 2**62
 _BYTES_PER_UNIT = 16
-"""Of plain values and JSON, which are read byte by byte: so many are about as much work as a struct."""
+"""How many bytes of plain values and JSON, which are read byte by byte, are about as much work as one struct."""
 _PAIRS_PER_UNIT = 4
 
 
 class ScannedStruct(NamedTuple):
-    """One struct: where it stands in the document, what it builds on, and where its bytes are."""
+    """One struct: its place in the document, what it depends on, and where its bytes are."""
 
     client: int
     clock: int
     length: int
     kind: int
     start: int
-    """Where its bytes begin."""
+    """Where the bytes of the struct begin."""
     content: int
     """Where the bytes of its content begin."""
     end: int
     left: Place | None
     right: Place | None
     parent: Place | None
-    """The shared type that holds it, where the struct says it."""
+    """The shared type that holds the struct, if the struct names one."""
 
 
 class Scan(NamedTuple):
-    """What an update holds."""
+    """The contents of an update."""
 
     structs: list[ScannedStruct]
     odd: list[int]
-    """The places in `structs` of those that yrs would not give back as Yjs has them."""
+    """The indices in `structs` of the structs that yrs would not return as Yjs has them."""
     types: int
-    """How many shared types the update makes."""
+    """How many shared types the update creates."""
     delete_set: int
-    """Where in the bytes the delete set begins."""
+    """The offset at which the delete set begins."""
     deletes: list[tuple[int, int, int]]
     """The deleted ranges: client, first clock, clock after the end."""
     runs: list[tuple[int, int, int]]
-    """What the structs hold, without skips: client, first clock, clock after the end."""
+    """The ranges that the structs cover, without skips: client, first clock, clock after the end."""
     needs: dict[int, int]
-    """The highest clock of each client that structs or deletes build on, within the update or not."""
+    """The highest clock of each client that structs or deletes depend on, within the update or not."""
 
 
 def scan(update: bytes, most: int | None = None) -> Scan:
-    """Walk through an update, to its last byte.
+    """Scan an update to its last byte.
 
     Args:
-        most: how much work that may be, in structs; a deleted range is as much as one, and so are some bytes of values.
+        most: the most work allowed, in structs; a deleted range or a few bytes of values count as one.
 
     Raises:
         MalformedUpdate, TooMuch
@@ -105,7 +105,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
     runs: list[tuple[int, int, int]] = []
     needs: dict[int, int] = {}
     make = tuple.__new__
-    if (clients := data[0]) < 0x80:  # numbers that nearly always are one byte take no call
+    if (clients := data[0]) < 0x80:  # inlined for numbers that are nearly always one byte
         at = 1
     else:
         clients, at = uint(data, 0)
@@ -122,7 +122,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
             raise TooMuch
         start = at
         client, at = uint(data, at)
-        own = data[start:at]  # most of what it builds on is of the same client, in the same bytes
+        own = data[start:at]  # most dependencies are on the same client, encoded in the same bytes
         clock, at = uint(data, at)
         if client in seen:
             raise MalformedUpdate("a client comes twice")
@@ -211,10 +211,11 @@ def _scan(data: bytes, left_units: int) -> Scan:
 
 
 def read_deletes(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[list[tuple[int, int, int]], int]:
-    """The deleted ranges of a delete set, and where the bytes after it begin.
+    """Return the deleted ranges of a delete set, and the offset after it.
 
     Raises:
-        MalformedUpdate, TooMuch: there are more than `most`.
+        MalformedUpdate
+        TooMuch: there are more than `most`.
     """
     deletes = []
     clients, at = uint(data, at)
@@ -234,7 +235,7 @@ def read_deletes(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[list[tup
 
 
 def _parent(data: bytes, at: int, info: int) -> tuple[Place | None, int]:
-    """The shared type that holds a struct; None for a root."""
+    """Return the shared type that holds a struct (None for a root), and the offset after it."""
     parent = None
     named, at = uint(data, at)
     if named == 1:
@@ -249,14 +250,14 @@ def _parent(data: bytes, at: int, info: int) -> tuple[Place | None, int]:
 
 
 _READ_BYTEWISE = (JSON, EMBED, FORMAT, ANY, DOC)
-"""Kinds of content of which every byte is looked at."""
+"""Kinds of content that are read byte by byte."""
 
 
 def _content(data: bytes, at: int, kind: int, most: int = _UNBOUNDED) -> tuple[int, int, bool]:
-    """The length of a content, where the bytes after it begin, and whether yrs would not give it back as it is.
+    """Return the length of a content, the offset after it, and whether yrs would fail to return it unchanged.
 
     Args:
-        most: of how many bytes it may be, if it is one of which every byte is looked at.
+        most: how many bytes long the content may be if it is read byte by byte.
     """
     match kind:
         case 1:  # deleted
@@ -312,16 +313,17 @@ def _content(data: bytes, at: int, kind: int, most: int = _UNBOUNDED) -> tuple[i
 
 
 def any_value(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[int, bool]:
-    """Where a value of lib0's `writeAny` ends, and whether yrs gives it back as it is.
+    """Return the offset after a value of lib0's `writeAny`, and whether yrs returns the value unchanged.
 
-    Not an object of two members (yrs forgets their order), a BigInt (yrs makes a number of it) and -0.
+    yrs changes objects of two or more members (it loses their order), BigInts (it turns them into numbers) and -0.
 
     Raises:
-        TooMuch: there are more than `most` values in it.
+        MalformedUpdate
+        TooMuch: the value holds more than `most` values.
     """
     held = True
     waiting: list[tuple[int, bool]] = []
-    """What holds the value that is read: how many more values follow it there, and whether these have names."""
+    """The open containers of the current value: how many more values follow in each, and whether these have names."""
     while True:
         most -= 1
         if most < 0:
@@ -362,7 +364,7 @@ def any_value(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[int, bool]:
 
 
 _FIXED = {0x7F: 0, 0x7E: 0, 0x79: 0, 0x78: 0, 0x7C: 4, 0x7B: 8, 0x7A: 8}
-"""The kinds of values that take always as many bytes: undefined, null, false, true, float, double, BigInt."""
+"""The kinds of values of a fixed size in bytes: undefined, null, false, true, float, double, BigInt."""
 
 
 def _signed_end(data: bytes, at: int) -> int:
@@ -390,7 +392,7 @@ _TOKEN = re.compile(
 
 
 def check_json(text: bytes) -> None:
-    """Raises MalformedUpdate unless JavaScript's `JSON.parse` takes a text."""
+    """Raise MalformedUpdate unless JavaScript's `JSON.parse` accepts a text."""
     try:
         _decoder.decode(text.decode())
     except RecursionError:
@@ -400,7 +402,7 @@ def check_json(text: bytes) -> None:
 
 
 def _check_deep_json(text: str) -> None:
-    """The same for any number of levels."""
+    """Check JSON like `check_json`, at any depth of nesting."""
     holders: list[str] = []
     expected = "value"
     at = 0

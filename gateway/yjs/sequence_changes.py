@@ -1,7 +1,7 @@
-"""What makes one sequence of another, token by token: first by what is the same item in both, then by contents. Pure.
+"""Token-by-token diff of two sequences, matched first by shared items and then by contents. Pure.
 
 Two versions of a document have most items in common: an item of the same client and clock is the same character or
-value in both, in the same order. Only what lies between such items is compared, within a bound on the work.
+value in both, in the same order. Only the gaps between shared items are compared, within a bound on the work.
 """
 
 import re
@@ -18,18 +18,18 @@ from gateway.yjs.tree import Item, Node
 
 Token = Hashable
 Operation = tuple[str, int, int, int]
-"""What is to happen: "keep" or "delete" from a token of the present sequence on, or "insert" in front of it; the token
-of the wanted sequence, and how many."""
+"""An operation: "keep" or "delete" from a token of the present sequence on, or "insert" in front of that token; the
+index of that token; the index in the wanted sequence; and the number of tokens."""
 
 _EVEN = re.compile("[\U00010000-\U0010ffff]+|[^\U00010000-\U0010ffff]+")
-"""Characters that take as many clocks each."""
+"""Runs of characters that each take the same number of clocks."""
 
 
 def operations(target: Node, source: Node, token: Callable[[Item, Any], Token], work: Work) -> Iterator[Operation]:
-    """What makes `source` of `target`, from its beginning to its end.
+    """Yield the operations that turn `target` into `source`, from beginning to end.
 
     Args:
-        token: equal for values that hold the same.
+        token: returns equal tokens for values with the same content.
     """
     present, wanted = _tokens(target, token), _tokens(source, token)
     if isinstance(present, str) and isinstance(wanted, str):
@@ -54,7 +54,7 @@ def operations(target: Node, source: Node, token: Callable[[Item, Any], Token], 
 
 
 def _tokens(node: Node, token: Callable[[Item, Any], Token]) -> "str | list[Token]":
-    """What is compared: the characters of a sequence that holds nothing else, or a token for each place."""
+    """Return what is compared: a string if the sequence holds only characters, otherwise a token for each place."""
     items = [item for item in node.items() if not item.deleted and item.kind != FORMAT]
     if all(item.kind == STRING for item in items):
         return "".join([item.content for item in items])
@@ -64,21 +64,21 @@ def _tokens(node: Node, token: Callable[[Item, Any], Token]) -> "str | list[Toke
     return tokens
 
 
-# What is the same by its place
+# Matching by shared items
 
 
 class _Run(NamedTuple):
-    """Tokens of an item that take as many clocks each."""
+    """Tokens of an item that each take the same number of clocks."""
 
     item: Item
     offset: int
-    """The first of these tokens in the item."""
+    """The index of the first of these tokens in the item."""
     many: int
     width: int
-    """How many clocks each takes."""
+    """How many clocks each token takes."""
     clock: int
     first: int
-    """The first of these tokens in the sequence."""
+    """The index of the first of these tokens in the sequence."""
 
     @property
     def end(self) -> int:
@@ -104,9 +104,9 @@ def _runs(node: Node) -> Iterator[_Run]:
 
 
 def _same(target: Node, source: Node) -> list[tuple[int, int, int]]:
-    """The tokens that are the same item in both: where they begin in the one and in the other, and how many; in order.
+    """Return the ranges of tokens of items that both sequences share, in order: start in each sequence, and count.
 
-    None where these do not come in the same order: it is not one document.
+    The list is empty if the shared items are not in the same order: then these are not versions of one document.
     """
     lines: dict[int, list[_Run]] = {}
     for run in _runs(source):
@@ -136,7 +136,7 @@ def _same(target: Node, source: Node) -> list[tuple[int, int, int]]:
 
 
 def _common(run: _Run, other: _Run) -> tuple[int, int, int]:
-    """Which tokens two runs of a client have in common: the first in each sequence, and how many."""
+    """Return the tokens that two runs of a client share: the first one in each sequence, and the count."""
     low = max(run.clock, other.clock)
     here, odd = divmod(low - run.clock, run.width)
     there, other_odd = divmod(low - other.clock, other.width)
@@ -149,7 +149,7 @@ def _common(run: _Run, other: _Run) -> tuple[int, int, int]:
 
 
 def _is_same(item: Item, start: int, other: Item, other_start: int, count: int) -> bool:
-    """Whether tokens of the same places hold the same; of a shared type, whether it is of the same kind."""
+    """Return whether tokens at the same clocks have equal content; shared types need only be of the same kind."""
     if item.kind != other.kind:
         return False
     if item.kind in (STRING, ANY, JSON):
@@ -159,7 +159,7 @@ def _is_same(item: Item, start: int, other: Item, other_start: int, count: int) 
     return bool(item.content == other.content)
 
 
-# What is compared by contents
+# Comparison by contents
 
 _Compare = Callable[[Difference], Iterator[Difference]]
 
@@ -168,7 +168,7 @@ def _of_characters(present: str, wanted: str, work: Work) -> _Compare:
     def compare(gap: Difference) -> Iterator[Difference]:
         start, end, low, high = gap
         shift = low - start
-        """How far the wanted text is ahead."""
+        """The offset from a position in the present text to the matching one in the wanted text."""
         for edit in smallest_edits(present[start:end], wanted[low:high], work=work):
             first, last = start + edit.start, start + edit.end
             yield Difference(first, last, first + shift, first + shift + len(edit.text))
@@ -197,13 +197,13 @@ def _part(tokens: "str | list[Token]", part: tuple[int, ...]) -> "str | list[Tok
 
 
 def _within(gap: Difference, found: list[Difference]) -> Iterator[Difference]:
-    """Differences of the parts of two sequences that a gap names, as differences of the sequences."""
+    """Translate differences within a gap into differences of the whole sequences."""
     for start, end, low, high in found:
         yield Difference(gap.old_start + start, gap.old_start + end, gap.new_start + low, gap.new_start + high)
 
 
 class _Kinds:
-    """What is told apart where contents differ: of shared types only the kind, for they can be edited."""
+    """Tokens for the second comparison: shared types count as equal if of the same kind, as they can be edited."""
 
     def __init__(self, *nodes: Node) -> None:
         self._nodes = [nodes_of(node) for node in nodes]

@@ -1,6 +1,6 @@
-"""The sequence of a shared type token by token, and how these are formatted. Pure.
+"""The sequence of a shared type as tokens with their formats. Pure.
 
-A token is a character (a code point, however many clocks that takes) or whatever else a sequence holds.
+A token is a character (a code point, however many clocks it takes) or any other single element of a sequence.
 """
 
 from bisect import bisect_right
@@ -12,19 +12,19 @@ from gateway.yjs.tree import Item, Node
 from gateway.yjs.values import canonical, decode_json
 
 Formats = dict[str, tuple[Hashable, bytes]]
-"""What is formatted: by name what the value is compared by, and its JSON."""
+"""The formats in effect by name: the canonical value, for comparison, and the JSON of the value."""
 Slice = tuple[Item, int, int, Formats]
-"""Some tokens of an item: the first, how many, and how these are formatted."""
+"""Some tokens of an item: the item, the index of the first token, the count, and the formats."""
 
 
 class Wanted:
-    """The sequence that another one is to become."""
+    """The sequence that another sequence is to be turned into."""
 
     def __init__(self, node: Node) -> None:
         self._items: list[tuple[Item, Formats]] = []
         self._starts: list[int] = []
         self.formats: Formats = {}
-        """What is formatted at its end."""
+        """The formats in effect at the end of the sequence."""
         start = 0
         for item, formats in formatted(node, self.formats):
             self._items.append((item, formats))
@@ -42,7 +42,7 @@ class Wanted:
 
 
 def formatted(node: Node, formats: Formats | None = None) -> Iterator[tuple[Item, Formats]]:
-    """What a sequence holds, and how it is formatted. `formats` is what is formatted at the end, when all was given."""
+    """Yield the items of a sequence with their formats. When exhausted, `formats` holds the formats at the end."""
     present: Formats = {} if formats is None else formats
     given = dict(present)
     for item in node.items():
@@ -68,12 +68,12 @@ def told_format(formats: Formats, name: str) -> Hashable:
 
 
 def token_count(item: Item) -> int:
-    """How many tokens an item holds: characters as code points."""
+    """Return how many tokens an item holds; characters count as code points."""
     return len(item.content) if item.kind in (STRING, ANY, JSON) else 1
 
 
 def units_of(item: Item, count: int) -> int:
-    """How many clocks the first tokens of an item take."""
+    """Return how many clocks the first `count` tokens of an item take."""
     if item.kind != STRING or item.length == len(item.content):
         return count
     return len(item.content[:count].encode("utf-16-le")) // 2
@@ -84,7 +84,7 @@ def place_of(item: Item, count: int) -> Place:
 
 
 def copied_content(item: Item, start: int, count: int) -> tuple[bytes, int]:
-    """The content of a struct that holds a copy of some of what an item holds, and how many clocks it takes."""
+    """Return struct content that copies `count` tokens of an item, and how many clocks the content takes."""
     match item.kind:
         case 4:
             text: str = item.content[start : start + count]
@@ -104,7 +104,7 @@ def copied_content(item: Item, start: int, count: int) -> tuple[bytes, int]:
 
 
 def nodes_of(node: Node) -> dict[int, Node]:
-    """The shared types in a sequence, by which token they are."""
+    """Return the shared types in a sequence by their token index."""
     places = {}
     at = 0
     for item, _ in formatted(node):

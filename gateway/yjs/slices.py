@@ -1,4 +1,4 @@
-"""An update in parts that a document takes in one after another, none of them for long. Pure."""
+"""Splits an update into slices that a document integrates one after another, each in a short time. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,17 +8,17 @@ from gateway.yjs.scan import SKIP, Place, Scan, ScannedStruct
 
 
 def slices_of(update: bytes, scanned: Scan, clocks: Mapping[int, int], most: int, cut: int) -> Sequence[bytes]:
-    """Updates that together hold what an update holds, which lacks nothing; each builds only on those before it.
+    """Split an update that has no missing dependencies into updates that each depend only on the ones before.
 
     Args:
         clocks: the state vector of the document.
-        most: how much work a slice may be; to take in a struct, or to delete one, is 1.
-        cut: how much it is to part a struct that is there: yrs moves all those of the same client that come after it.
+        most: the most work per slice; integrating or deleting a struct counts as 1.
+        cut: the work of splitting an existing struct: yrs moves all later structs of the same client.
     """
     if (len(scanned.structs) + len(scanned.deletes)) * (1 + 2 * cut) <= most:
         return [update]
     ordered = list(in_order(scanned.structs, clocks))
-    if len(ordered) < len(scanned.structs):  # they build on each other in a circle: yrs is to say so
+    if len(ordered) < len(scanned.structs):  # circular dependencies: left to yrs to report
         return [update]
     structs = _slices_of_structs(update, scanned, ordered, clocks, most, cut)
     return [*structs, *_slices_of_deletes(scanned, most, 1 + 2 * cut)]
@@ -51,7 +51,7 @@ def _slices_of_structs(
 
 
 def _cuts(struct: ScannedStruct, edges: set[Place]) -> int:
-    """How many structs are parted where this one is put between them."""
+    """Return how many structs are split by the insertion of this one."""
     left, right = struct.left, struct.right
     count = 0
     if left is not None and (left[0], left[1] + 1) not in edges:

@@ -1,13 +1,13 @@
-"""Reads state vectors and delete sets. Pure."""
+"""Readers for state vectors and delete sets. Pure."""
 
 from gateway.yjs.lib0 import MalformedUpdate, Reader
 
 
 def read_state_vector(data: bytes) -> dict[int, int]:
-    """The clock of each client in a state vector.
+    """Return the clock of each client in a state vector.
 
     Raises:
-        MalformedUpdate: it is not one, to the last byte.
+        MalformedUpdate: the bytes, to the last one, are not a state vector.
     """
     reader = Reader(data)
     clocks = {}
@@ -20,22 +20,22 @@ def read_state_vector(data: bytes) -> dict[int, int]:
 
 
 _ENDS_OF_INTEGERS = b"\1" * 0x80 + b"\0" * 0x80
-"""1 for a byte that ends an integer, 0 for one that is continued."""
+"""Maps a byte that ends an integer to 1, and one that is followed by more of the integer to 0."""
 _LONG_INTEGER = b"\0" * 7
 _MOST_READ = 100_000
 
 
 def check_state_vector(data: bytes) -> int:
-    """How many clients a state vector names. It is not read for that: the time is that of a search in its bytes.
+    """Return how many clients a state vector names, without decoding it: this takes no longer than a byte search.
 
     Raises:
-        MalformedUpdate: it is not a state vector, to the last byte.
+        MalformedUpdate: the bytes, to the last one, are not a state vector.
     """
     entries = Reader(data).unsigned()
     ends = data.translate(_ENDS_OF_INTEGERS)
     if not ends[-1] or ends.count(1) != 1 + 2 * entries:
         raise MalformedUpdate("it does not hold as many clients as it says")
-    if _LONG_INTEGER in ends:  # Yjs writes none so long; such a state vector is read, if that takes but a moment
+    if _LONG_INTEGER in ends:  # Yjs never writes such; decoded if that is quick
         if entries > _MOST_READ:
             raise MalformedUpdate("its integers are too long for so many clients")
         read_state_vector(data)
@@ -43,7 +43,7 @@ def check_state_vector(data: bytes) -> int:
 
 
 def read_delete_set(reader: Reader) -> list[tuple[int, int, int]]:
-    """The deleted ranges of an update as (client, first clock, clock after the range's end)."""
+    """Return the deleted ranges of an update as (client, first clock, clock after the range's end)."""
     ranges = []
     for _ in range(reader.unsigned()):
         client = reader.unsigned()

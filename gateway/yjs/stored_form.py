@@ -1,16 +1,18 @@
-"""The stored form of an update: what yrs cannot hold as Yjs has it is in a stand-in that yrs holds. Pure.
+"""The stored form of an update, with stand-ins for content that yrs cannot represent as Yjs does. Pure.
 
-yrs forgets the order of an object's members and most options of a subdocument, and makes numbers of BigInt and -0; it
-knows no `Y.XmlHook`, and dies of values that are nested too deeply. Such a content is replaced before yrs sees it, by
-one of the same length that carries the original bytes:
+yrs loses the order of an object's members and most options of a subdocument, and turns BigInt and -0 into other
+numbers; it does not know `Y.XmlHook`, and crashes on values that are nested too deeply. Before yrs sees such a content,
+it is replaced by a stand-in of the same length that carries the original bytes:
 
-- a plain value by the object `{MARK: <the bytes of the value>}`, one of old documents by `{MARK: "<its JSON>"}`;
+- a plain value by the object `{MARK: <the bytes of the value>}`, a JSON value of old documents by
+  `{MARK: "<its JSON>"}`;
 - an embed and the value of a format by the JSON `{MARK: "<the original JSON>"}`;
 - a subdocument by one whose id is MARK and the original content in base64;
 - a `Y.XmlHook` by an element whose name is MARK, "h" and the original name.
 
-A content of a client that begins with MARK itself is replaced too: so nobody can forge a stand-in, and what was sent is
-what is served. The log and the snapshots hold the stored form; whatever leaves is turned into the wire form.
+A client's content that itself begins with MARK is replaced too, so that nobody can forge a stand-in and content is
+served exactly as it was sent. The log and the snapshots hold the stored form; everything sent out is converted to the
+wire form.
 """
 
 import base64
@@ -45,7 +47,7 @@ _CARRIED = b'{"' + MARK + b'":'
 
 
 def to_stored(update: bytes, scanned: Scan | None = None) -> bytes:
-    """The stored form of a client's update.
+    """Convert a client's update to the stored form.
 
     Raises:
         MalformedUpdate
@@ -69,7 +71,7 @@ def to_stored(update: bytes, scanned: Scan | None = None) -> bytes:
 
 
 def _stand_in(update: bytes, each: ScannedStruct) -> tuple[int, bytes]:
-    """The kind of content that takes the place of a struct's, and its bytes."""
+    """Return the kind and the bytes of the stand-in for a struct's content."""
     content = update[each.content : each.end]
     match each.kind:
         case 2:
@@ -106,7 +108,7 @@ def _texts(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _values(content: bytes) -> Iterator[tuple[bytes, bool]]:
-    """The plain values of a content, and whether yrs holds each."""
+    """Yield the bytes of each plain value of a content, and whether yrs returns the value unchanged."""
     count, end = uint(content, 0)
     for _ in range(count):
         start = end
@@ -115,7 +117,7 @@ def _values(content: bytes) -> Iterator[tuple[bytes, bool]]:
 
 
 def to_wire(update: bytes) -> bytes:
-    """The wire form of an update in the stored form: with every stand-in replaced by what it stands for.
+    """Convert an update from the stored form to the wire form: replace every stand-in with the original content.
 
     Raises:
         MalformedUpdate: no gateway wrote these bytes.
@@ -134,7 +136,7 @@ def _to_wire(update: bytes) -> bytes:
     counts: list[int] = []
     client = clock = -1
     for each in found.structs:
-        if (each.client, each.clock) != (client, clock):  # the first of a client
+        if (each.client, each.clock) != (client, clock):  # the first struct of a client
             clients.append([])
             counts.append(0)
             clients[-1].append(var_uint(each.client) + var_uint(each.clock))
@@ -149,7 +151,7 @@ def _to_wire(update: bytes) -> bytes:
 
 
 def _originals(update: bytes, each: ScannedStruct) -> list[bytes]:
-    """The structs that a struct stands for: several where yrs joined values that Yjs holds in contents of two kinds."""
+    """Return the original structs of a struct: several if yrs joined values that Yjs holds in two kinds of content."""
     head, content = update[each.start : each.content], update[each.content : each.end]
     match each.kind:
         case 8:
@@ -197,7 +199,7 @@ def _original_values(head: bytes, content: bytes, each: ScannedStruct) -> list[b
 
 
 def _original_value(value: bytes) -> tuple[int, bytes]:
-    """The kind of content that a value was in, and how it was written there."""
+    """Return the kind of content that held a value, and the bytes of the value there."""
     if not value.startswith(_MARKED_OBJECT):
         return ANY, value
     kind = value[len(_MARKED_OBJECT)]

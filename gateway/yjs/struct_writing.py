@@ -1,4 +1,4 @@
-"""Writes the structs of one client as an update, encoding version 1 (yjs: `src/structs/Item.js`, `write`). Pure."""
+"""Writer of one client's structs as an update, encoding version 1 (yjs: `src/structs/Item.js`, `write`). Pure."""
 
 from gateway.yjs.lib0 import var_bytes, var_uint
 from gateway.yjs.scan import Place
@@ -7,7 +7,7 @@ _HAS_LEFT, _HAS_RIGHT, _HAS_KEY = 0x80, 0x40, 0x20
 
 
 class StructWriter:
-    """An update of a client whose next clock is `clock`."""
+    """Builds an update by a client whose next clock is `clock`."""
 
     def __init__(self, client: int, clock: int) -> None:
         self._client = client
@@ -17,7 +17,7 @@ class StructWriter:
 
     @property
     def changes(self) -> int:
-        """How much was written so far: more whenever something was added."""
+        """The number of structs and deleted ranges written so far."""
         return len(self._structs) + sum(map(len, self._deleted.values()))
 
     def add(
@@ -29,12 +29,12 @@ class StructWriter:
         parent: str | Place,
         key: str | None = None,
     ) -> Place:
-        """Insert a content; returns its first place.
+        """Insert a content; return its first place.
 
         Args:
-            beside: what it goes between.
-            parent: the root or the shared type that holds it.
-            key: it is the value of this key.
+            beside: the left and the right neighbour of the content.
+            parent: the root or the shared type that holds the content.
+            key: the key whose value the content becomes, if any.
         """
         left, right = beside
         info = kind | (_HAS_LEFT if left else 0) | (_HAS_RIGHT if right else 0) | (_HAS_KEY if key is not None else 0)
@@ -53,7 +53,7 @@ class StructWriter:
         self._deleted.setdefault(place[0], []).append((place[1], length))
 
     def update(self) -> bytes | None:
-        """All that was written; None if that is nothing."""
+        """Return the update with all that was written; None if nothing was."""
         if not self.changes:
             return None
         parts = [var_uint(1 if self._structs else 0)]

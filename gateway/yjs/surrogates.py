@@ -1,9 +1,9 @@
-"""Characters that are two UTF-16 code units, and updates that part them. Pure.
+"""Surrogate pairs (characters of two UTF-16 code units), and updates that split them. Pure.
 
-Yjs counts code units: a client can delete one half of an emoji, or insert between the halves. Yjs then makes U+FFFD of
-each half. yrs loses what stands behind them, so yrs is never shown such an update beside the pair: before it comes, the
-pair in the document becomes twice U+FFFD, which is as long. The row of the log that holds such an update names the
-pairs, so that a document that is built again treats the rows before it in the same way.
+Yjs counts code units: a client can delete one half of an emoji, or insert between the halves. Yjs then replaces each
+half with U+FFFD. yrs loses the text after the pair, so yrs never sees both the pair and such an update: before the
+update is applied, the pair in the document is replaced with two U+FFFD, which have the same length. The log row of such
+an update names the pairs, so that a document rebuilt from the log treats the earlier rows in the same way.
 """
 
 import re
@@ -17,16 +17,16 @@ _FOUR_BYTES = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
 _PAIRED = re.compile("[\U00010000-\U0010ffff]")
 _PARTED = "\ufffd\ufffd"
 _NAMES_PAIRS = b"\xff" * 8
-"""The first bytes of a row that names pairs. No update begins so: it would be a number of more than 53 bits."""
+"""The prefix of a row that names pairs. No update begins like this: it would be a number of more than 53 bits."""
 
 
 def may_hold_pairs(update: bytes) -> bool:
-    """Whether there may be surrogate pairs in the texts of an update; told without reading it."""
+    """Return whether the texts of an update may hold surrogate pairs, without decoding the update."""
     return _FOUR_BYTES.search(update) is not None
 
 
 def second_halves(updates: Iterable[bytes]) -> Halves:
-    """Where in the texts of updates, given in the order they were made, the second half of a surrogate pair is.
+    """Return the places of second halves of surrogate pairs in updates, given in the order they were made.
 
     Raises:
         MalformedUpdate
@@ -40,14 +40,14 @@ def second_halves(updates: Iterable[bytes]) -> Halves:
 
 
 def halves_of(update: bytes, scanned: Scan) -> Iterator[Place]:
-    """The places of one update that was scanned."""
+    """Yield the places of second halves of surrogate pairs in one scanned update."""
     for struct, clocks in _paired(update, scanned):
         for clock in clocks:
             yield struct.client, clock
 
 
 def _paired(update: bytes, scanned: Scan) -> Iterator[tuple[ScannedStruct, list[int]]]:
-    """The structs with surrogate pairs, and the clocks of their second halves."""
+    """Yield each struct with surrogate pairs, and the clocks of their second halves."""
     for struct in scanned.structs:
         if struct.kind == STRING and _FOUR_BYTES.search(update, struct.content, struct.end):
             start, end = block(update, struct.content)
@@ -59,11 +59,11 @@ def _paired(update: bytes, scanned: Scan) -> Iterator[tuple[ScannedStruct, list[
 def parted_within(
     update: bytes, scanned: Scan, parting: Container[Place], clocks: Mapping[int, int]
 ) -> tuple[Halves, set[Place]]:
-    """The second halves in an update: of pairs that stay, and of those that are parted.
+    """Return the second halves in an update: those of pairs that stay whole, and those of pairs that are split.
 
     Args:
-        parting: the places in front of which the update needs a struct to begin.
-        clocks: the state vector of the document: it may have the first half of a pair already.
+        parting: the places at which the update needs a struct to begin.
+        clocks: the state vector of the document, which may already have the first half of a pair.
     """
     stay, parted = Halves(), set[Place]()
     for struct, found in _paired(update, scanned):
@@ -75,7 +75,7 @@ def parted_within(
 
 
 def cuts(scanned: Scan) -> Iterator[Place]:
-    """The places in front of which an update needs a struct to begin."""
+    """Yield the places at which an update needs a struct to begin."""
     for struct in scanned.structs:
         if struct.left is not None:
             yield struct.left[0], struct.left[1] + 1
@@ -87,7 +87,7 @@ def cuts(scanned: Scan) -> Iterator[Place]:
 
 
 def part_pairs(update: bytes, parted: Collection[Place]) -> bytes:
-    """An update in which pairs, each named by where its second half is, are twice U+FFFD.
+    """Replace pairs in an update, each named by the place of its second half, with two U+FFFD.
 
     Raises:
         MalformedUpdate
@@ -114,10 +114,9 @@ def part_pairs(update: bytes, parted: Collection[Place]) -> bytes:
 
 
 def part_pairs_together(updates: Sequence[bytes], scans: Sequence[Scan]) -> list[bytes]:
-    """Updates that are about to be merged, with the pairs parted that another one of them has begun or ended within.
+    """Split the pairs in updates that are about to be merged if a struct of any of the updates begins or ends inside.
 
-    What two updates both hold is merged from where a struct of the one ends: yrs cannot go on from there in the middle
-    of a pair.
+    Where two updates overlap, yrs continues the merge at the end of a struct, and cannot do so in the middle of a pair.
     """
     if not any(map(may_hold_pairs, updates)):
         return list(updates)
@@ -132,7 +131,7 @@ def part_pairs_together(updates: Sequence[bytes], scans: Sequence[Scan]) -> list
 
 
 def pairs_parted_within(update: bytes) -> set[Place]:
-    """The pairs of an update that it parts itself."""
+    """Return the pairs in an update that the same update splits."""
     if not may_hold_pairs(update):
         return set()
     scanned = scan(update)
@@ -140,7 +139,7 @@ def pairs_parted_within(update: bytes) -> set[Place]:
 
 
 def name_pairs(update: bytes, parted: Collection[Place]) -> bytes:
-    """A row of the log: an update, and the pairs before it that it parts, if there are any."""
+    """Return the log row of an update, which names the earlier pairs that the update splits, if any."""
     if not parted:
         return update
     places = b"".join(var_uint(client) + var_uint(clock) for client, clock in sorted(parted))
@@ -152,7 +151,7 @@ def names_pairs(row: bytes) -> bool:
 
 
 def read_row(row: bytes) -> tuple[bytes, set[Place]]:
-    """The update of a row, and the pairs before it that it parts.
+    """Return the update of a row, and the earlier pairs that the update splits.
 
     Raises:
         MalformedUpdate
@@ -172,7 +171,7 @@ def read_row(row: bytes) -> tuple[bytes, set[Place]]:
 
 
 def updates_of(rows: Sequence[bytes]) -> Sequence[bytes]:
-    """The updates of rows that follow each other, all of which yrs may be shown."""
+    """Return the updates of consecutive rows, in a form that is safe for yrs."""
     if not any(map(names_pairs, rows)):
         return rows
     read = [read_row(row) for row in rows]

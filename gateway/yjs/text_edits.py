@@ -1,6 +1,6 @@
-"""A document's text and back: the smallest edit from one text to another, and where it goes in the document.
+"""Smallest edits from one text to another, and their application to a document's text.
 
-Pure. Positions in text are code points; positions in a document are what yrs counts: UTF-8 bytes, and 1 for an embed.
+Pure. Positions in a text are in code points; positions in a document are in yrs's units: UTF-8 bytes, and 1 per embed.
 """
 
 import math
@@ -16,18 +16,18 @@ from msgspec import Struct
 from gateway.yjs.diff import Difference, Work, differences
 
 CELLS = 2**27
-"""How much is compared for one edit of a text: about 15 ms."""
+"""The comparison budget of one edit of a text: about 15 ms."""
 _MOST_EDITS = 2048
 _MOST_STEPS = 8_000_000
-"""yrs walks over the pieces of a text that lie before an edit: so many steps take about 35 ms."""
+"""yrs walks over all pieces of a text before an edit; this many steps take about 35 ms."""
 _BYTES_PER_PIECE = 8
-"""What each piece of a text takes at least in the encoded document, beside its characters."""
+"""The minimum size in bytes of a piece of text in the encoded document, besides its characters."""
 _WORDY = 100_000
-"""Words are matched in texts of at most so many characters together."""
+"""Words are matched only in texts of at most this many characters in total."""
 _FEW = 100
 _WORD = re.compile(r"\w+|\s+|.", re.DOTALL)
 _MOST_AROUND_TYPES = 64
-"""In a text with shared types in it an edit looks at all of the text."""
+"""The most edits of a text that holds shared types: there each edit reads the whole text."""
 _STOP = 1024
 
 
@@ -40,11 +40,11 @@ class Edit(Struct, frozen=True, gc=False):
 
 
 def smallest_edits(old: str, new: str, most: int = _MOST_EDITS, work: Work | None = None) -> list[Edit]:
-    """Edits, in order and apart from each other, that make `new` of `old`.
+    """Return edits, in order and disjoint, that turn `old` into `new`.
 
-    They are the smallest within bounds on the work and on their number (`most`). In long texts whole lines are matched
-    first, then the words of those that differ, then their characters. Of very many edits those that lie closest to each
-    other become one, and what texts have in common only by chance is replaced with what surrounds it.
+    The edits are the smallest within bounds on the work and on their number (`most`). In long texts whole lines are
+    matched first, then the words of lines that differ, then their characters. If there are very many edits, those that
+    are closest to each other are joined, and short coincidental matches are replaced along with the text around them.
     """
     work = work or Work(CELLS)
     if len(old) * len(new) <= work.left:
@@ -58,15 +58,17 @@ def smallest_edits(old: str, new: str, most: int = _MOST_EDITS, work: Work | Non
 
 
 def most_edits(text: str, encoded_size: int) -> int:
-    """How many edits of a text may be made at once, in a document of so many bytes: each adds a piece, and walks over
-    those before it."""
+    """Return how many edits of a text may be made at once in a document of `encoded_size` bytes.
+
+    Each edit adds a piece, and walks over the pieces before it.
+    """
     pieces = most_pieces(text, encoded_size)
     bearable = (math.isqrt(pieces * pieces + 4 * _MOST_STEPS) - pieces) // 2
     return max(_FEW // 2, min(_MOST_EDITS, bearable))
 
 
 def most_pieces(text: str, encoded_size: int) -> int:
-    """How many pieces a text is in, about, in a document of so many bytes."""
+    """Estimate how many pieces a text consists of in a document of `encoded_size` bytes."""
     return max(1, (encoded_size - len(text.encode())) // _BYTES_PER_PIECE)
 
 
@@ -75,7 +77,7 @@ def _edit(new: str, found: Difference, offset: int = 0) -> Edit:
 
 
 def _by_characters(old: str, edit: Edit, work: Work) -> list[Edit]:
-    """An edit as edits of characters; of words where there are too many characters to be compared."""
+    """Break an edit into edits of characters, or of words if there are too many characters to compare."""
     length = edit.end - edit.start
     if length * len(edit.text) <= work.left:
         return _finer(old, edit, str, work)
@@ -85,7 +87,7 @@ def _by_characters(old: str, edit: Edit, work: Work) -> list[Edit]:
 
 
 def _finer(old: str, edit: Edit, split: Callable[[str], Sequence[str]], work: Work) -> list[Edit]:
-    """An edit as edits of parts of what it replaces, as far as there is work left to find them."""
+    """Break an edit into edits of the parts that `split` gives, as far as the remaining work allows."""
     replaced = old[edit.start : edit.end]
     if not replaced or not edit.text or not work.left:
         return [edit]
@@ -110,7 +112,7 @@ def _starts(parts: Sequence[str]) -> list[int]:
 
 
 def _without_coincidences(old: str, edits: list[Edit]) -> list[Edit]:
-    """Edits joined over what lies between them where that is no longer than either of them is."""
+    """Join neighbouring edits if the gap between them is no longer than either edit."""
     joined: list[Edit] = []
     for edit in edits:
         while joined and edit.start - joined[-1].end <= min(_size(joined[-1]), _size(edit)):
@@ -120,7 +122,7 @@ def _without_coincidences(old: str, edits: list[Edit]) -> list[Edit]:
 
 
 def closest_joined(old: str, edits: Sequence[Edit], most: int) -> list[Edit]:
-    """At most so many edits: the widest gaps between them stay."""
+    """Join edits until at most `most` are left; the widest gaps between edits are kept."""
     if len(edits) <= most:
         return list(edits)
     gaps = sorted(range(1, len(edits)), key=lambda place: edits[place - 1].end - edits[place].start)
@@ -140,7 +142,7 @@ def _join(old: str, first: Edit, second: Edit) -> Edit:
 
 
 def apply_edits(text: pycrdt.Text | pycrdt.XmlText, edits: Sequence[Edit]) -> None:
-    """Apply edits of the text's present characters. Embeds between characters stay where they are, as they are."""
+    """Apply edits, relative to the text's present characters. Embeds between characters stay in place, unchanged."""
     pieces = _Pieces(text)
     if pieces.shared:
         edits = closest_joined(characters(text), edits, _MOST_AROUND_TYPES)
@@ -148,10 +150,10 @@ def apply_edits(text: pycrdt.Text | pycrdt.XmlText, edits: Sequence[Edit]) -> No
 
 
 def _apply_halves(text: pycrdt.Text | pycrdt.XmlText, edits: Sequence[Edit], pieces: "_Pieces", shift: int) -> None:
-    """The edit in the middle first: it parts what yrs would else copy as a whole for each of them.
+    """Apply the middle edit first: this splits a piece that yrs would otherwise copy whole for each of the edits.
 
     Args:
-        shift: how far the text that they are in was moved by the edits before it.
+        shift: how far earlier edits have moved the text that these edits are in.
     """
     if not edits:
         return
@@ -159,7 +161,7 @@ def _apply_halves(text: pycrdt.Text | pycrdt.XmlText, edits: Sequence[Edit], pie
     edit, moved, inserted = edits[middle], 0, 0
     ranges = list(pieces.ranges(edit.start, edit.end))
     position = ranges[0][0] if ranges else pieces.position(edit.start)
-    if edit.text:  # before anything is deleted: yrs would insert behind that, where others may be inserting too
+    if edit.text:  # before any deletion: yrs would insert after the deleted text, where others may be inserting too
         text.insert(shift + position, edit.text)
         moved = inserted = len(edit.text.encode())
     for start, end in reversed(ranges):
@@ -170,8 +172,10 @@ def _apply_halves(text: pycrdt.Text | pycrdt.XmlText, edits: Sequence[Edit], pie
 
 
 def _delete(text: pycrdt.Text | pycrdt.XmlText, start: int, end: int, pieces: "_Pieces") -> None:
-    """Delete a range. yrs takes the end of a format before an embedded shared type for superfluous, and drops it: what
-    comes behind the range is given its formats back."""
+    """Delete a range, and restore the formats of the content after the range.
+
+    yrs takes the end of a format before an embedded shared type to be redundant, and drops it.
+    """
     if not pieces.shared:
         del text[start:end]
         return
@@ -186,7 +190,7 @@ def _delete(text: pycrdt.Text | pycrdt.XmlText, start: int, end: int, pieces: "_
 
 
 def formats(text: pycrdt.Text | pycrdt.XmlText, start: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """The ranges from a position on, as yrs counts, and the attributes of each."""
+    """Yield the ranges from a position on, in yrs's units, with the attributes of each."""
     position = 0
     for content, attributes in text.diff():
         end = position + (len(content.encode()) if isinstance(content, str) else 1)
@@ -196,7 +200,7 @@ def formats(text: pycrdt.Text | pycrdt.XmlText, start: int = 0) -> Iterator[tupl
 
 
 class _Pieces:
-    """Where the characters of a text lie in the document, with embeds between them."""
+    """Maps the characters of a text to positions in the document, which also counts the embeds between them."""
 
     def __init__(self, text: pycrdt.Text | pycrdt.XmlText) -> None:
         self._pieces: list[_Piece] = []
@@ -215,14 +219,14 @@ class _Pieces:
         self._end = position
 
     def position(self, character: int) -> int:
-        """Where an insertion in front of a character goes: behind the character before it."""
+        """Return the position of an insertion in front of a character: right after the preceding character."""
         place = bisect_left(self._firsts, character) - 1
         if place >= 0:
             return self._pieces[place].offset(character)
         return self._pieces[0].position if self._pieces else self._end
 
     def ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The ranges of the document that hold the characters [start, end)."""
+        """Yield the ranges of the document that hold the characters [start, end)."""
         for place in range(max(bisect_right(self._firsts, start) - 1, 0), bisect_left(self._firsts, end)):
             piece = self._pieces[place]
             low, high = max(start, piece.character), min(end, piece.character + len(piece.content))
@@ -231,7 +235,7 @@ class _Pieces:
 
 
 class _Piece:
-    """Characters that lie together: from which on, and at which position of the document."""
+    """A contiguous run of characters: the index of the first one, and its position in the document."""
 
     __slots__ = ("_stops", "character", "content", "position", "size")
 
@@ -240,7 +244,7 @@ class _Piece:
         self.position = position
         self.content = content
         self._stops: list[int] | None = None
-        """The bytes before every 1,024th character, unless each takes one."""
+        """The number of bytes before every 1,024th character; None if every character takes one byte."""
         self.size = len(content)
         if not content.isascii():
             stops = [0]
@@ -249,7 +253,7 @@ class _Piece:
             self._stops, self.size = stops, stops[-1]
 
     def offset(self, character: int) -> int:
-        """The position in the document in front of a character."""
+        """Return the position in the document in front of a character."""
         index = character - self.character
         if self._stops is None:
             return self.position + index
@@ -258,7 +262,7 @@ class _Piece:
 
 
 def characters(text: pycrdt.Text | pycrdt.XmlText) -> str:
-    """The characters of a text, without its embeds. (pycrdt gives an XML text with its formats as tags.)"""
+    """Return the characters of a text without its embeds. (pycrdt's `str` of an XML text has the formats as tags.)"""
     if isinstance(text, pycrdt.Text):
         return str(text)
     return "".join(content for content, _ in text.diff() if isinstance(content, str))

@@ -1,8 +1,8 @@
-"""A whole document as Yjs has it: its roots, and all that each shared type holds, in order and by key. Pure.
+"""A whole document as Yjs has it: its roots, and the contents of each shared type, in order and by key. Pure.
 
-yrs's own views leave out what a type holds by key where it also has a sequence (attributes of a `Y.Text` and of roots),
-and give some values as what they are not. So the structs of the document are read here, and integrated by the rules of
-Yjs (`src/structs/Item.js`, `src/utils/encoding.js`).
+yrs's own views omit a type's entries by key if the type also has a sequence (attributes of a `Y.Text` and of roots),
+and misrepresent some values. Therefore the structs of the document are read here, and integrated by the rules of Yjs
+(`src/structs/Item.js`, `src/utils/encoding.js`).
 """
 
 from bisect import bisect_right
@@ -28,39 +28,39 @@ from gateway.yjs.scan import (
 from gateway.yjs.values import decode_any, decode_json
 
 ARRAY, MAP, TEXT, XML_FRAGMENT, XML_TEXT = 0, 1, 2, 4, 6
-"""The kinds of shared types, beside XML_ELEMENT and XML_HOOK."""
+"""The kinds of shared types, besides XML_ELEMENT and XML_HOOK."""
 
 
 class Node:
-    """A shared type, or a root: of what kind that is, only an application says."""
+    """A shared type, or a root, whose kind only the application knows."""
 
     __slots__ = ("entries", "item", "kind", "name", "start")
 
     def __init__(self, kind: int | None, name: str = "", item: "Item | None" = None) -> None:
         self.kind = kind
-        """None: it is a root."""
+        """None for a root."""
         self.name = name
-        """Of a root, an XML element and a hook."""
+        """The name of a root, an XML element or a hook."""
         self.item = item
-        """What it is the content of."""
+        """The item whose content the node is; None for a root."""
         self.start: Item | None = None
         self.entries: dict[str, Item] = {}
         """The last item of each key."""
 
     def items(self) -> Iterator["Item"]:
-        """All of its sequence, with what is deleted and what formats."""
+        """Yield all items of the sequence, including deleted items and format marks."""
         item = self.start
         while item is not None:
             yield item
             item = item.right
 
     def members(self) -> dict[str, "Item"]:
-        """What it holds by key, sorted by key."""
+        """Return the items by key, without deleted ones, sorted by key."""
         return {key: self.entries[key] for key in sorted(self.entries) if not self.entries[key].deleted}
 
 
 class Item:
-    """Something in a sequence, or the value of a key."""
+    """An element of a sequence, or the value of a key."""
 
     __slots__ = (
         "client", "clock", "content", "deleted", "kind", "left", "length", "node", "origin", "right", "right_origin",
@@ -81,7 +81,7 @@ class Item:
         self.kind = kind
         self.content = content
         """STRING: the text. ANY and JSON: the bytes of each value. TYPE: the node. FORMAT: its name, and the JSON of
-        its value. Else the bytes of the content."""
+        its value. Otherwise: the bytes of the content."""
         self.origin, self.right_origin = origins
         self.sub = sub
         self.node: Node | None = None
@@ -90,7 +90,7 @@ class Item:
         self.deleted = kind in (GC, SKIP, DELETED)
 
     def values(self) -> list[Any]:
-        """What it holds, one for each place: plain values, nodes, and itself for a subdocument."""
+        """Return the item's contents, one per place: plain values, nodes, and the item itself for a subdocument."""
         match self.kind:
             case 8:
                 return [decode_any(each) for each in self.content]
@@ -112,19 +112,19 @@ class Item:
 
 
 class Tree:
-    """A document that was read."""
+    """A decoded document."""
 
     def __init__(self) -> None:
         self.roots: dict[str, Node] = {}
         self.clocks: dict[int, int] = {}
         """The next clock of each client."""
         self._lines: dict[int, tuple[list[Item], list[int]]] = {}
-        """All items of each client, and where each begins."""
+        """All items of each client, and the clock at which each begins."""
 
     # Integration
 
     def add(self, item: Item, parent: "str | Place | None") -> None:
-        """Integrate an item: all that it builds on is there."""
+        """Integrate an item, all of whose dependencies must be integrated already."""
         left = None if item.origin is None else self._ending(item.origin)
         right = None if item.right_origin is None else self._beginning(item.right_origin)
         client, clock = item.client, item.clock
@@ -148,7 +148,7 @@ class Tree:
             assert parent is not None
             holder = self._at(parent)
             item.node = holder.content if holder.kind == TYPE and holder.node is not None else None
-        if item.node is None:  # it is in what is gone
+        if item.node is None:  # its parent is gone
             item.kind, item.deleted, item.content = GC, True, None
             return
         self._link(item, item.node, left, right)
@@ -176,7 +176,7 @@ class Tree:
             item.deleted = True
 
     def _between(self, item: Item, left: Item | None, right: Item | None, first: Item | None) -> Item | None:
-        """The item behind which one goes where others were inserted at the same place."""
+        """Return the item after which `item` goes if others were inserted at the same place concurrently."""
         before: set[int] = set()
         conflicting: set[int] = set()
         other = first
@@ -236,7 +236,7 @@ class Tree:
         return item
 
     def _split(self, item: Item, length: int) -> Item:
-        """Part an item; returns the second part."""
+        """Split an item; return the second part."""
         content = item.content
         rest: Any = None
         if item.kind == STRING:
@@ -262,7 +262,7 @@ class Tree:
 
 
 def read_tree(update: bytes) -> Tree:
-    """The document that an update encodes as a whole, in the form that clients are sent.
+    """Read the whole document that an update in the wire form encodes.
 
     Raises:
         MalformedUpdate
@@ -282,7 +282,7 @@ def read_tree(update: bytes) -> Tree:
 
 
 def _integrate(tree: Tree, update: bytes, waiting: dict[int, list[ScannedStruct]], client: int) -> None:
-    """Add what waits of a client, each after that of others which it builds on."""
+    """Integrate the waiting structs of a client, each after the structs of other clients that it depends on."""
     clocks = tree.clocks
     clients = [client]
     while clients:
@@ -303,7 +303,7 @@ def _integrate(tree: Tree, update: bytes, waiting: dict[int, list[ScannedStruct]
         elif needed != client and waiting.get(needed):
             clients.append(needed)
         else:
-            return  # it builds on what is not here: no whole document
+            return  # a dependency is missing: not a whole document
 
 
 def _item(update: bytes, struct: ScannedStruct) -> "tuple[Item, str | Place | None]":
@@ -342,7 +342,7 @@ def _item(update: bytes, struct: ScannedStruct) -> "tuple[Item, str | Place | No
 
 
 def _each(content: bytes, kind: int) -> list[bytes]:
-    """The bytes of each value of a content."""
+    """Return the bytes of each value of a content."""
     count, at = uint(content, 0)
     values = []
     for _ in range(count):
@@ -361,7 +361,7 @@ def _node(content: bytes, item: Item) -> Node:
 
 
 def _part(text: str, units: int) -> tuple[str, str]:
-    """The first UTF-16 code units of a text, and the others; Yjs replaces the halves of a pair that is parted."""
+    """Split a text after `units` UTF-16 code units; like Yjs, replace the halves of a surrogate pair that is split."""
     if text.isascii():
         return text[:units], text[units:]
     encoded = text.encode("utf-16-le")

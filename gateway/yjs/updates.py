@@ -1,4 +1,4 @@
-"""Yjs updates as bytes: check, gap, merge in groups, diff, build. Pure; pycrdt and our reader do the work."""
+"""Operations on Yjs updates as bytes: check, find gaps, merge, diff, build. Pure; based on pycrdt and our reader."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -19,15 +19,15 @@ EMPTY_UPDATE = b"\x00\x00"
 """No structs, no deletes."""
 
 _GROUP = 32
-"""Merging many updates in one call is quadratic; in groups of 32, and the groups again, it is nearly linear."""
+"""Merging many updates in one call takes quadratic time; merging recursively in groups of 32 is nearly linear."""
 
 
 class InvalidUpdate(ValueError):
-    """The bytes are not an update (v1) that a document can load; the message says why."""
+    """The bytes are not an update (version 1) that a document can load; the message says why."""
 
 
 def run_yrs(work: Callable[[], T]) -> T:
-    """Call into pycrdt, with whatever it raises over bad input, panics included, as `InvalidUpdate`."""
+    """Call into pycrdt, and raise `InvalidUpdate` for every error that bad input causes, panics included."""
     try:
         return work()
     except (ValueError, RuntimeError) as error:
@@ -39,13 +39,13 @@ def run_yrs(work: Callable[[], T]) -> T:
 
 
 def read_update(update: bytes, most: int | None = None) -> Scan:
-    """Walk through a client's update, before anything else is done with it.
+    """Scan a client's update, before anything else is done with it.
 
     Args:
-        most: how much work that may be (`scan`).
+        most: the most work allowed (see `scan`).
 
     Raises:
-        InvalidUpdate: it is not an update, encoding version 1, to its last byte.
+        InvalidUpdate: the bytes, to the last one, are not an update of encoding version 1.
         scan.TooMuch
     """
     try:
@@ -55,10 +55,10 @@ def read_update(update: bytes, most: int | None = None) -> Scan:
 
 
 def leaves_gap(update: bytes, state_vector: bytes) -> bool:
-    """Whether a document that `update` was applied to, and has `state_vector` now, lacks something that it builds on.
+    """Return whether a document is missing dependencies of `update`, which was applied to it.
 
-    What the document still lacks of the update is what it could not integrate. Deletes do not show there: their ranges
-    must lie within the state vector.
+    `state_vector` is that of the document now. Whatever part of the update the document still lacks could not be
+    integrated. Deletes do not show up this way; instead, their ranges must lie within the state vector.
     """
     lacking = pycrdt.get_update(update, state_vector)
     if lacking == EMPTY_UPDATE:
@@ -71,7 +71,7 @@ def leaves_gap(update: bytes, state_vector: bytes) -> bool:
 
 
 def adds_to(update: bytes, whole: bytes) -> bool:
-    """Whether an update of a client holds anything that a whole document does not.
+    """Return whether a client's update holds anything that the document `whole` does not.
 
     Raises:
         InvalidUpdate
@@ -99,7 +99,7 @@ def adds_to(update: bytes, whole: bytes) -> bool:
 
 
 def merge(updates: Sequence[bytes]) -> bytes:
-    """One update that holds what all of `updates`, given in the order they were made, hold."""
+    """Merge `updates`, given in the order they were made, into one update."""
     level: Sequence[bytes] = updates or [EMPTY_UPDATE]
     while len(level) > 1:
         level = merge_groups(level)
@@ -107,7 +107,7 @@ def merge(updates: Sequence[bytes]) -> bytes:
 
 
 def merge_rows(rows: Sequence[bytes]) -> bytes:
-    """Rows of a log that follow each other, as one row."""
+    """Merge consecutive rows of a log into one row."""
     parted = set().union(*(read_row(row)[1] for row in rows))
     merged = merge(updates_of(rows))
     within = pairs_parted_within(merged)
@@ -115,16 +115,16 @@ def merge_rows(rows: Sequence[bytes]) -> bytes:
 
 
 def merge_groups(updates: Sequence[bytes]) -> list[bytes]:
-    """Every 32 neighbours merged into one."""
+    """Merge each group of 32 consecutive updates into one."""
     groups = (updates[start : start + _GROUP] for start in range(0, len(updates), _GROUP))
     return [group[0] if len(group) == 1 else pycrdt.merge_updates(*group) for group in groups]
 
 
 def build_document(updates: Sequence[bytes], client_id: int | None = None) -> Document:
-    """A document of stored updates.
+    """Build a document from stored updates.
 
     Raises:
-        InvalidUpdate: one does not load.
+        InvalidUpdate: an update does not load.
     """
     document: Document = pycrdt.Doc(client_id=client_id)
     for update in updates:
@@ -133,12 +133,12 @@ def build_document(updates: Sequence[bytes], client_id: int | None = None) -> Do
 
 
 def build_update(rows: Sequence[bytes]) -> bytes:
-    """The whole document that stored rows make, as one update."""
+    """Return the whole document built from stored rows, as one update."""
     return build_document(updates_of(rows)).get_update()
 
 
 def apply_row(document: Document, row: bytes) -> Document:
-    """Apply the next row of a log; returns the document, which may be another one.
+    """Apply the next row of a log; return the document, which may be a new object.
 
     Raises:
         InvalidUpdate
@@ -151,13 +151,13 @@ def apply_row(document: Document, row: bytes) -> Document:
 
 
 def diff_update(update: bytes, state_vector: bytes) -> bytes:
-    """What a replica with `state_vector` lacks of a whole document."""
+    """Return the part of a whole document that a replica with `state_vector` is missing."""
     whole_pairs = keep_pairs_whole(state_vector, second_halves([update]))
     return run_yrs(lambda: pycrdt.get_update(update, whole_pairs))
 
 
 def keep_pairs_whole(state_vector: bytes, halves: Halves) -> bytes:
-    """A state vector that ends nowhere between the halves of a pair: yrs cannot begin there."""
+    """Lower the clocks that fall between the halves of a surrogate pair, since yrs cannot begin a diff there."""
     if not halves:
         return state_vector
     try:
@@ -172,14 +172,14 @@ def keep_pairs_whole(state_vector: bytes, halves: Halves) -> bytes:
 
 
 class SnapshotFault(Exception):
-    """A snapshot does not hold what the updates hold that it was made of."""
+    """A snapshot does not hold the same content as the updates that it was made from."""
 
 
 def prove_snapshot(rows: Sequence[bytes]) -> bytes:
-    """The whole document that stored rows make, after a proof that it makes the same document by itself.
+    """Return a snapshot of the document built from stored rows, after a check that it restores the same document.
 
     Raises:
-        SnapshotFault: it does not; nothing may be built on it.
+        SnapshotFault: the snapshot does not, and must not be used.
     """
     updates = updates_of(rows)
     document = build_document(updates)
@@ -190,7 +190,7 @@ def prove_snapshot(rows: Sequence[bytes]) -> bytes:
 
 
 def same_content(document: Document, updates: Iterable[bytes], snapshot: bytes) -> bool:
-    """Whether a snapshot makes the document that `updates` made: neither has anything for the other."""
+    """Return whether a snapshot and `updates` build the same document: neither adds anything to the other."""
     copy = build_document([snapshot])
     news: list[bytes] = []
     subscriptions = [(doc, doc.observe(lambda event: news.append(event.update))) for doc in (copy, document)]

@@ -1,4 +1,4 @@
-"""Plain values as Yjs holds them: decoded, compared, and written as JavaScript writes them. Pure."""
+"""Plain values of Yjs: decoding, comparison, and conversion to strings as in JavaScript. Pure."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from gateway.yjs.lib0 import block, uint
 
 
 class Undefined(Enum):
-    """JavaScript's `undefined`, where that is not null."""
+    """JavaScript's `undefined`, as distinct from null."""
 
     UNDEFINED = "undefined"
 
@@ -21,21 +21,21 @@ UNDEFINED = Undefined.UNDEFINED
 
 
 class BigInt(int):
-    """JavaScript's `BigInt`, which no number equals."""
+    """JavaScript's `BigInt`, which is never the same value as a number."""
 
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class TooDeep(bytes):
-    """The JSON of a value that is nested too deeply to be taken apart."""
+    """The JSON of a value that is nested too deeply to be parsed."""
 
 
 def decode_any(data: bytes) -> Any:
-    """The value that lib0's `writeAny` wrote, however deeply it is nested."""
+    """Decode a value that lib0's `writeAny` wrote, however deeply it is nested."""
     whole: list[Any] = []
     open_values: list[tuple[list[Any] | dict[str, Any], int]] = [(whole, 1)]
-    """What is being read, and how many members of it are still to come."""
+    """The containers being read, and how many members of each are still to come."""
     at = 0
     while open_values:
         holder, left = open_values.pop()
@@ -61,7 +61,7 @@ def decode_any(data: bytes) -> Any:
 
 
 def decode_json(data: bytes) -> Any:
-    """The value that a content of JSON holds."""
+    """Decode the value in a JSON content."""
     if data == b"undefined":
         return UNDEFINED
     try:
@@ -107,14 +107,14 @@ def _signed(data: bytes, at: int) -> tuple[int | float, int]:
 
 
 def members(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The members of an object in JavaScript's order: indices first, then as they were made."""
+    """Yield the members of an object in JavaScript's order: indices first, then the others in insertion order."""
     indices = sorted((int(name), name) for name in value if _INDEX.fullmatch(name))
     yield from ((name, value[name]) for _, name in indices)
     yield from ((name, member) for name, member in value.items() if not _INDEX.fullmatch(name))
 
 
 def canonical(value: Any) -> Hashable:
-    """Equal for what JavaScript cannot tell apart: members of an object in another order are another object."""
+    """Return a key that is equal for values JavaScript cannot tell apart; the order of an object's members counts."""
     told: list[Hashable] = []
     waiting = [value]
     while waiting:
@@ -138,14 +138,14 @@ def canonical(value: Any) -> Hashable:
 
 
 def number(value: float) -> int | float | None:
-    """As JSON.stringify: whole numbers without a fraction, null for what JSON has no number for."""
+    """Convert a number like JSON.stringify: no fraction for whole numbers, None for those that JSON cannot express."""
     if not math.isfinite(value):
         return None
     return int(value) if value.is_integer() and abs(value) < 1e21 else value
 
 
 def js_string(value: Any) -> str:
-    """`String(value)` in JavaScript."""
+    """Return JavaScript's `String(value)`."""
     match value:
         case TooDeep():
             raise RecursionError
@@ -185,5 +185,5 @@ def js_number(value: float) -> str:
 
 
 def utf16(name: str) -> bytes:
-    """What JavaScript sorts texts by."""
+    """Return the key by which JavaScript sorts strings."""
     return name.encode("utf-16-be", "surrogatepass")

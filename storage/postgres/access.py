@@ -1,4 +1,4 @@
-"""Queries about tokens and the audit."""
+"""Queries on tokens and the audit log."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,7 +1,7 @@
-"""Storing what a plan of `storage.log` holds, in one statement that does all of it or nothing.
+"""Storing a plan of `storage.log` in one atomic statement.
 
-The statement moves the project from the sequence that the plan builds on to a new one, and everything else that it does
-hangs on the row that it moved. If another gateway was faster, it moves none, and stores nothing.
+The statement moves the project from the sequence that the plan builds on to a new one, and all its other effects depend
+on the row that it moved. If another gateway was faster, no row is moved, and nothing is stored.
 """
 
 from collections.abc import Iterable, Sequence
@@ -62,11 +62,11 @@ _PLACES = {
     " checksum bigint",
     "done": "key text, digest bytea, session text, turn text, block_count bigint, done_at bigint",
 }
-"""The columns that a batch writes, but for the project."""
+"""The columns that a batch writes, except the project."""
 
 
 def _overwrite(key: str, columns: Iterable[str]) -> str:
-    """What becomes of a row that is there: one statement must not change a table in two ways."""
+    """Return the SQL clause that overwrites an existing row: one statement must not change a table in two ways."""
     return f" ON CONFLICT (project, {key}) DO UPDATE SET " + ", ".join(f"{name} = EXCLUDED.{name}" for name in columns)
 
 
@@ -84,12 +84,12 @@ AWAKE = (
     "SELECT awake_ms + least(greatest((extract(epoch FROM clock_timestamp() - awake_at) * 1000)::bigint, 0), 2000)"
     " FROM cluster"
 )
-"""For how many milliseconds gateways of the database have been up in all, whatever their own clocks say. They count it
-every second at least; what is longer than two is time in which none was up."""
+"""The total milliseconds for which gateways of the database have been up, independent of their own clocks. Gateways
+advance it at least every second; a gap of more than two seconds is time in which no gateway was up."""
 
 
 class _Statement:
-    """A statement that is being put together, and its values."""
+    """A statement under construction, with its values."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -100,10 +100,10 @@ class _Statement:
         return f"${len(self.values)}"
 
     def insert(self, table: str, rows: Sequence[tuple[Any, ...]], *, computed: str = "", of: str = "") -> None:
-        """Insert rows of a table where the project was moved.
+        """Insert rows into a table, provided that the project was moved.
 
         Args:
-            computed, of: a column more, and what it is in the database.
+            computed, of: an additional column, and the SQL expression for its value.
         """
         if not rows:
             return
@@ -124,10 +124,10 @@ class _Statement:
 
 
 async def store(connection: Connection, plan: Plan, node: str, batch: int) -> bool:
-    """Store a plan, unless the project is not where the plan builds on; says whether it did.
+    """Store a plan if the project is still at the sequence that the plan builds on; return whether it was stored.
 
     Args:
-        node, batch: noted with it, so that `was_stored` can tell.
+        node, batch: stored with the plan, so that `was_stored` can recognize it.
     """
     _give_ids(plan)
     statement = _Statement()
@@ -144,7 +144,7 @@ async def store(connection: Connection, plan: Plan, node: str, batch: int) -> bo
 
 
 def _give_ids(plan: Plan) -> None:
-    """A row is called after the sequence of the change that makes it: known before it is written, and never again."""
+    """Use the sequence of the change that creates a row as its id: known before the row is written, and unique."""
     for path, file in plan.new_files.items():
         file.id = plan.first[path]
     for name, session in plan.new_sessions.items():
@@ -171,7 +171,7 @@ def _move_project(statement: _Statement, plan: Plan) -> None:
 
 
 def project_of(plan: Plan) -> int:
-    """The id of the project of a plan."""
+    """Return the id of a plan's project."""
     return project_id(plan.head.name)
 
 
@@ -265,7 +265,7 @@ def _store_turns(statement: _Statement, plan: Plan) -> None:
     statement.insert("prompt", [(each.id, to_text(each.prompt)) for each in planned if each.prompt is not None])
     states = [(each.id, each.output_state) for each in planned if each.output_state is not None]
     statement.insert("output_state", states)
-    # Of a block that is there only its content changes: the rest of its row is not looked at.
+    # Only the content of an existing block changes: the rest of its row is not checked.
     blocks: list[tuple[object, ...]] = [
         (each.id, index, "text", 0, content, None, checksum(content))
         for each in planned
@@ -294,7 +294,7 @@ def _store_turns(statement: _Statement, plan: Plan) -> None:
 
 
 async def was_stored(connection: Connection, plan: Plan, node: str, batch: int) -> bool | None:
-    """Whether a plan was stored of which no answer came; None: it was not, and may still be."""
+    """Return whether a plan whose answer was lost was stored; None: not yet, but it may still be."""
     row = await connection.fetchrow(
         "SELECT p.sequence, w.batch FROM project p LEFT JOIN writer w ON w.project = p.id AND w.node = $2"
         " WHERE p.id = $1",
@@ -309,7 +309,7 @@ async def was_stored(connection: Connection, plan: Plan, node: str, batch: int) 
 
 
 async def load(connection: Connection, known: KnownProject, missing: Needs, now: int) -> None:
-    """Read what is missing and there. What another gateway changed meanwhile is found out when the plan is stored."""
+    """Load the missing rows that exist. Changes that another gateway makes meanwhile are detected on storing."""
     if not known.id:
         return
     project = known.id
@@ -361,7 +361,7 @@ async def load(connection: Connection, known: KnownProject, missing: Needs, now:
 
 
 def done_from_row(row: Row) -> Done:
-    """What came of a change with a key, from the columns of `DONE`.
+    """Return the result of a change with an idempotency key, from the columns of `DONE`.
 
     Raises:
         DataDamaged

@@ -1,4 +1,4 @@
-"""The connections to PostgreSQL: pools, settings, schema, and what its errors mean to us."""
+"""The connections to PostgreSQL: pools, settings, schema, and the mapping of errors."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ Trace = Callable[[str, tuple[Any, ...]], None]
 
 
 class Connection(Protocol):
-    """What is used of a connection of asyncpg."""
+    """The part of an asyncpg connection that this package uses."""
 
     async def execute(self, statement: str, *values: object, timeout: float | None = None) -> str: ...  # noqa: ASYNC109
 
@@ -57,7 +57,7 @@ class Connection(Protocol):
 
 CONNECT_S = 2.0
 WRITE_S = 5.0
-"""How long a batch waits for a database that is away."""
+"""How long a batch waits for a database that is unreachable."""
 _STATEMENT_S = 30.0
 _READERS, _WRITERS = 8, 4
 
@@ -65,25 +65,25 @@ LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.exceptions.OperatorInterventionError,  # shutting down, crashed, or not up yet
-    asyncpg.exceptions.ReadOnlySQLTransactionError,  # a primary that is one no longer
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # a primary that was demoted
     ConnectionError,
     OSError,
     TimeoutError,
     EOFError,
 )
-"""The connection is gone: of what was under way it is not known whether it was done."""
+"""The connection is lost: it is unknown whether statements in flight were executed."""
 FAILURES = (asyncpg.PostgresError, *LOST)
-"""What a call of the database raises."""
+"""The exceptions that a database call raises."""
 CONTENTION = (
     asyncpg.exceptions.SerializationError,
     asyncpg.exceptions.DeadlockDetectedError,
     asyncpg.exceptions.LockNotAvailableError,
 )
-"""Somebody else was faster; nothing was done."""
+"""Another transaction was faster; nothing was done."""
 
 _SETTINGS = {
     "application_name": "yjs-gateway",
-    "synchronous_commit": "on",  # whatever the database's default is: what is acknowledged is durable
+    "synchronous_commit": "on",  # whatever the database's default: acknowledged changes are durable
     "jit": "off",
     "lock_timeout": "2000",
     "idle_in_transaction_session_timeout": "5000",
@@ -91,12 +91,12 @@ _SETTINGS = {
 
 
 def project_id(name: str) -> int:
-    """The id of a project: 64 bits of a hash of its name."""
+    """Return the id of a project: 64 bits of a hash of its name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def without_password(url: str) -> str:
-    """The URL of a database as it may be shown."""
+    """Return the URL of a database without its password, for display."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -105,7 +105,7 @@ def without_password(url: str) -> str:
 
 
 class Database:
-    """Owns the pools. A read that loses its connection is tried once more, on another one."""
+    """Owns the pools. A read that loses its connection is retried once on another one."""
 
     def __init__(self, url: str, readers: asyncpg.Pool, writers: asyncpg.Pool) -> None:
         self.url = url
@@ -116,14 +116,14 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, read_only: bool = False, trace: Trace | None = None) -> Self:
-        """Connect, and create the schema or bring it up to date.
+        """Connect, and create or upgrade the schema.
 
         Args:
-            trace: is called with every statement of the pools, and its values.
+            trace: called with every statement of the pools and its values.
 
         Raises:
-            NotAGatewayDatabase, SchemaTooNew, SchemaTooOld: it is left as it is.
-            StorageUnavailable: it cannot be reached.
+            NotAGatewayDatabase, SchemaTooNew, SchemaTooOld: the database is left unchanged.
+            StorageUnavailable: the database cannot be reached.
         """
         try:
             await _prepare(url, read_only=read_only)
@@ -134,18 +134,18 @@ class Database:
         return cls(url, readers, writers)
 
     async def connect(self) -> Connection:
-        """A connection beside the pools."""
+        """Open a connection outside the pools."""
         return await _connect(self.url)
 
     async def fetch(self, statement: str, *values: object) -> list[Row]:
-        """Run a read of one statement."""
+        """Run a read that is a single statement."""
         return await self._retry(lambda connection: connection.fetch(statement, *values))
 
     async def fetch_row(self, statement: str, *values: object) -> Row | None:
         return await self._retry(lambda connection: connection.fetchrow(statement, *values))
 
     async def read(self, function: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run several reads that see one moment."""
+        """Run several reads in one consistent transaction."""
 
         async def work(connection: Connection) -> T:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -166,10 +166,10 @@ class Database:
         raise AssertionError
 
     async def write(self, function: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run `function` in one transaction: committed when it returns, undone when it raises.
+        """Run `function` in one transaction: committed when it returns, rolled back when it raises.
 
         Raises:
-            StorageFull, StorageUnavailable: the database failed; nothing was kept where `certain`.
+            StorageFull, StorageUnavailable: the database failed; nothing was stored if `certain`.
         """
         committing = False
         try:
@@ -196,7 +196,7 @@ class Database:
         try:
             yield connection
         except (asyncio.CancelledError, *LOST):
-            connection.terminate()  # what it was doing may still go on
+            connection.terminate()  # its statement may still be running
             raise
         finally:
             with contextlib.suppress(*LOST):
@@ -219,7 +219,7 @@ async def _connect(url: str, **settings: str) -> Connection:
 
 
 async def _keep(connection: Connection) -> None:
-    """Nothing to put back: no session of ours changes its settings."""
+    """Do not reset the connection: no session of this package changes its settings."""
 
 
 async def _pool(url: str, size: int, *, read_only: bool, trace: Trace | None) -> asyncpg.Pool:
@@ -242,7 +242,7 @@ async def _pool(url: str, size: int, *, read_only: bool, trace: Trace | None) ->
 
 
 async def _prepare(url: str, *, read_only: bool) -> None:
-    """See what the database is, and give it the schema."""
+    """Check the database, and create or upgrade its schema."""
     files = migrations("postgres")
     connection = await _connect(url)
     try:
@@ -259,7 +259,7 @@ async def _prepare(url: str, *, read_only: bool) -> None:
         if await _schema(connection, url) == len(files):
             return
         async with connection.transaction():
-            # One gateway does it; the others wait, and then see that it is done.
+            # One gateway applies the schema; the others wait, and then see that it is done.
             await connection.execute("SET LOCAL lock_timeout = '60s'")
             await connection.execute("SELECT pg_advisory_xact_lock($1)", project_id("yjs-gateway schema"), timeout=60)
             present = await _schema(connection, url)
@@ -278,7 +278,7 @@ async def _prepare(url: str, *, read_only: bool) -> None:
 
 
 async def _schema(connection: Connection, url: str) -> int:
-    """The number of the newest schema file that was run; 0: none.
+    """Return the number of the newest schema file that was applied; 0: none.
 
     Raises:
         NotAGatewayDatabase, SchemaTooNew
@@ -309,7 +309,7 @@ def _opening_error(url: str, error: Exception) -> StorageError:
 
 
 def storage_error(error: BaseException, *, certain: bool = True) -> StorageError:
-    """What a failure of PostgreSQL means to us. `certain`: nothing of what was to be written is stored."""
+    """Convert an error of PostgreSQL into a StorageError. `certain`: nothing of the transaction was stored."""
     if isinstance(error, StorageError):
         return error
     if isinstance(error, asyncpg.exceptions.DiskFullError):

@@ -1,4 +1,4 @@
-"""Queries about files. Each sees one moment: it is one statement, or its connection is inside a read transaction."""
+"""Queries on files. Each is consistent: it is one statement, or its connection is inside a read transaction."""
 
 from collections.abc import Collection
 from typing import Any
@@ -29,18 +29,18 @@ HEAD = (
 _LOG = "c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.body, c.row_check"
 _PROJECT = "p.name, p.epoch, p.sequence, p.last_modified, p.row_check"
 _SCANNED_CHANGES = 1000
-"""Where more changes than these lie after a position, the files are read instead of the log."""
+"""If more changes than this lie after a position, the files are read instead of the log."""
 
 
 def stored_row(row: tuple[Any, ...]) -> StoredRow:
-    """A row of the log from the columns of `_LOG`."""
+    """Return a row of the log from the columns of `_LOG`."""
     file, version, last_modified, size, author, check, body, row_check = row
     intact = row_check == row_checksum(file, version, last_modified, size, author, check)
     return StoredRow(file, version, last_modified, size, from_text_or_none(author), check, body, intact)
 
 
 def head_from_row(row: tuple[Any, ...]) -> FileHead:
-    """A head from the columns of `HEAD`.
+    """Return a file's head from the columns of `HEAD`, checked.
 
     Raises:
         DataDamaged
@@ -51,12 +51,12 @@ def head_from_row(row: tuple[Any, ...]) -> FileHead:
 
 
 def project_check(head: ProjectHead) -> int:
-    """The checksum of a project's row."""
+    """Return the checksum of a project's row."""
     return row_checksum(head.name, head.epoch, head.sequence, head.last_modified)
 
 
 def project_from_row(row: tuple[Any, ...]) -> ProjectHead:
-    """A project's head from the columns of `_PROJECT`.
+    """Return a project's head from the columns of `_PROJECT`, checked.
 
     Raises:
         DataDamaged
@@ -124,7 +124,7 @@ async def list_tombstones(
 
 
 def _between(prefix: str, after: str) -> tuple[str, list[str]]:
-    """The condition of a page of paths, from the fourth parameter on, and its values."""
+    """Return the SQL condition for a page of paths, from the fourth parameter on, and its values."""
     end = path_after_prefix(prefix)
     if after >= prefix:
         condition, bounds = "f.path > $4", [after]
@@ -138,7 +138,7 @@ def _between(prefix: str, after: str) -> tuple[str, list[str]]:
 async def _with_head(
     database: Database, project: str, query: str, order: str, *values: object
 ) -> tuple[ProjectHead, list[FileHead]] | None:
-    """A project's head, and the heads that a query of `project p` gives, as of one moment."""
+    """Return a project's head and the heads that a query on `project p` returns, as of one moment."""
     rows = await database.fetch(
         f"SELECT {_PROJECT}, f.* FROM project p LEFT JOIN LATERAL ({query}) f ON true"
         f" WHERE p.id = $1 AND p.name = $2 {order}",
@@ -154,7 +154,7 @@ async def _with_head(
 async def files_changed_since(
     database: Database, project: str, head: ProjectHead, sequence: int, limit: int | None
 ) -> tuple[ProjectHead, list[FileHead]] | None:
-    """`head` is about where the project stands: it decides what is read."""
+    """Return the files changed after `sequence`. `head` is the approximate head, which selects the table to read."""
     if head.sequence - sequence <= _SCANNED_CHANGES:
         query = (
             f"SELECT {HEAD} FROM (SELECT c.file, max(c.sequence) AS newest FROM change c WHERE c.project = p.id"
@@ -167,7 +167,7 @@ async def files_changed_since(
 
 
 async def _file(connection: Connection, project: str, path: str) -> tuple[int, int, FileHead] | None:
-    """The file's id, its oldest version that can be had (0: the first), and its head."""
+    """Return the file's id, its oldest available version (0: the first), and its head."""
     row = await connection.fetchrow(
         f"SELECT f.id, f.base_version, {HEAD} FROM file f WHERE f.project = $1 AND f.path = $2",
         project_id(project),
@@ -195,7 +195,7 @@ async def version_at(connection: Connection, project: str, path: str, sequence: 
     id, base, head = file
     if head.sequence <= sequence:
         return head.version
-    # Of the versions that were imported only the newest one has a sequence that counts here.
+    # Of the imported versions, only the newest one has a sequence that is valid here.
     row = await connection.fetchrow(
         "SELECT version FROM change WHERE project = $1 AND file = $2 AND version >= $4 AND sequence <= $3"
         " ORDER BY version DESC LIMIT 1",
@@ -216,7 +216,7 @@ async def version_at(connection: Connection, project: str, path: str, sequence: 
 
 
 async def read_increment(database: Database, project: str, path: str, after: int, most_bytes: int) -> Increment | None:
-    # The file's row, its row of the log at `after`, and those behind it, unless they are too many bytes.
+    # The file's row, its log row at `after`, and the log rows after that, unless they are too many bytes.
     rows = await database.fetch(
         f"SELECT f.id, f.base_version, b.size, b.version, {HEAD}, {_LOG} FROM file f"
         " LEFT JOIN change b ON b.project = f.project AND b.file = f.id AND b.version = $3"
@@ -247,7 +247,7 @@ async def read_increment(database: Database, project: str, path: str, after: int
 async def read_document(
     connection: Connection, project: str, path: str, at_version: int | None
 ) -> tuple[StoredDocument | None, list[int]]:
-    """What builds a document; and the versions of snapshots that are damaged, which it does without."""
+    """Return the data that builds a document, and the versions of damaged snapshots that were skipped."""
     file = await _file(connection, project, path)
     if file is None:
         return None, []
@@ -295,7 +295,7 @@ async def read_document(
 async def _row(
     connection: Connection, project: str, path: str, file: int, version: int, oldest: int
 ) -> StoredRow | None:
-    """One row of a log, checked."""
+    """Return one row of a log, checked."""
     found = await connection.fetchrow(
         f"SELECT {_LOG} FROM change c WHERE c.project = $1 AND c.file = $2 AND c.version = $3",
         project_id(project),
@@ -313,7 +313,7 @@ async def _row(
 async def _past_life(
     connection: Connection, project: str, path: str, file: int, version: int
 ) -> tuple[Version, Incarnation]:
-    """The first version, and the name, of the incarnation of which a version is."""
+    """Return the first version and the name of the incarnation to which a version belongs."""
     life = await connection.fetchrow(
         "SELECT file, born_version, incarnation, born_sequence, died_sequence, row_check FROM past_life"
         " WHERE project = $1 AND file = $2 AND born_version <= $3"
@@ -332,7 +332,7 @@ async def _past_life(
 async def _snapshot(
     connection: Connection, project: str, file: int, born: int, row: StoredRow
 ) -> tuple[Snapshot | None, list[int]]:
-    """The newest intact snapshot of an incarnation at or before a row of its log, and the damaged ones after it."""
+    """Find the newest intact snapshot of an incarnation at or before a row of its log, and damaged ones after it."""
     damaged: list[int] = []
     before = row.version + 1
     while True:
@@ -436,7 +436,7 @@ async def drop_snapshots(connection: Connection) -> int:
 
 
 def _count(status: str) -> int:
-    """How many rows a statement changed, by what it answers ("DELETE 3")."""
+    """Return how many rows a statement changed, from its status ("DELETE 3")."""
     return int(status.rpartition(" ")[2])
 
 

@@ -1,4 +1,4 @@
-"""What other gateways stored in a project since a position."""
+"""Reading what other gateways stored in a project since a position."""
 
 from msgspec import Struct
 
@@ -18,13 +18,13 @@ from storage.records import (
 )
 
 _MOST_CHANGES = 1000
-"""Of more than so many changes of files only the newest state of each file is read."""
+"""If there are more file changes than this, only the newest state of each file is read."""
 _MOST_BODY = 65_536
-"""A longer update is not read: whoever needs it reads the file."""
+"""The most bytes of an update that is read; for a longer one, the file has to be read."""
 
 
 class News(Struct, frozen=True):
-    """What was stored after a position, oldest first, and where the project stands now."""
+    """The commits after a position, oldest first, and the project's current head."""
 
     head: ProjectHead
     commits: tuple[Commit, ...]
@@ -53,11 +53,11 @@ _SESSIONS = f"SELECT {SESSION} FROM session s WHERE s.project = $1 AND s.id > $2
 
 
 class _Moved(Exception):
-    """Something was stored between two reads."""
+    """A change was stored between two reads."""
 
 
 async def read_news(connection: Connection, project: int, name: str, known: KnownProject) -> News | None:
-    """What lies after the sequence of a known project, as of one moment; None where the project does not exist."""
+    """Return the commits after the sequence of a known project, as of one moment; None if it does not exist."""
     try:
         return await _read(connection, project, name, known)
     except _Moved:
@@ -89,7 +89,7 @@ async def _read(connection: Connection, project: int, name: str, known: KnownPro
             files[path] = KnownFile(id, file)
             commits.append(Committed(_at(head, sequence, time), file, body))
     turns: dict[tuple[str, str], KnownTurn] = {}
-    if len(commits) < head.sequence - since:  # the rest are of turns and sessions
+    if len(commits) < head.sequence - since:  # the rest are turns and sessions
         for row in await connection.fetch(_TURNS, project, since):
             turn = turn_head_from_row(row[1:])
             _require(turn.sequence, head)

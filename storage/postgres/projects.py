@@ -1,4 +1,4 @@
-"""The projects that this gateway writes or follows: what it knows of each, and who hears of what is stored in them."""
+"""The projects that this gateway writes or follows: their known state, and the listeners."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ _log = logging.getLogger(__name__)
 
 _REMEMBERED_ROWS = 16_384
 _IDLE_PROJECTS = 4096
-"""So many projects that nobody follows or writes any more are remembered."""
+"""How many projects that are no longer followed or written are kept in the cache."""
 
 
 class WriteRequest:
-    """Changes of one `append`, and who waits for them."""
+    """The changes of one `append`, and the future that waits for them."""
 
     __slots__ = ("bytes", "changes", "future")
 
@@ -31,7 +31,7 @@ class WriteRequest:
 
 
 def _size(change: Change | TurnChange) -> int:
-    """Bytes that a change brings, about."""
+    """Return the approximate size of a change in bytes."""
     if type(change) is AppendUpdate:
         return len(change.body)
     if type(change) is UpdateTurn:
@@ -40,9 +40,9 @@ def _size(change: Change | TurnChange) -> int:
 
 
 class TrackedProject:
-    """What this gateway knows of a project: right as long as its row has the sequence that is known.
+    """What this gateway knows of a project: valid as long as the project's row is at the known sequence.
 
-    `lock` is held while something is read of it that moves what is known, and while a batch is stored.
+    `lock` is held while reads advance the known state, and while a batch is stored.
     """
 
     def __init__(self, name: str) -> None:
@@ -50,16 +50,16 @@ class TrackedProject:
         self.id = project_id(name)
         self.known: KnownProject = new_project(name, 0)
         self.loaded = False
-        """Whether listeners hear of everything after what is known."""
+        """Whether listeners hear of everything after the known state."""
         self.lock = asyncio.Lock()
         self.followers = 0
         self.queue: deque[WriteRequest] = deque()
         self.writing: asyncio.Task[None] | None = None
         self.told = 0
-        """The sequence at which another gateway said that it is."""
+        """The newest sequence of the project that another gateway announced."""
         self.catching_up: asyncio.Task[None] | None = None
         self.contended_at = float("-inf")
-        """When it was noticed last that another gateway writes here."""
+        """When a write of another gateway to the project was last noticed."""
 
     @property
     def exists(self) -> bool:
@@ -67,7 +67,7 @@ class TrackedProject:
 
     @property
     def head(self) -> ProjectHead | None:
-        """Where the listeners have heard that the project stands."""
+        """The project's head as of what the listeners have heard."""
         return self.known.head if self.exists else None
 
     @property
@@ -75,14 +75,14 @@ class TrackedProject:
         return not (self.followers or self.queue or self.writing or self.catching_up or self.lock.locked())
 
     def forget_rows(self) -> None:
-        """Forget what is known of files and turns where that is much."""
+        """Clear the known files and turns if there are many."""
         if self.known.size > _REMEMBERED_ROWS:
             known = KnownProject(self.known.id, self.known.head)
             self.known = known
 
 
 class Projects:
-    """All of them, and the listeners."""
+    """All tracked projects, and the listeners."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -90,7 +90,7 @@ class Projects:
         self._by_id: dict[int, TrackedProject] = {}
         self._listeners: list[tuple[CommitListener, CommitListener | None]] = []
         self.catch_ups = 0
-        """How often something was read that another gateway had stored."""
+        """How often changes that another gateway had stored were read."""
 
     def listen(self, listener: CommitListener, missed: CommitListener | None) -> None:
         self._listeners.append((listener, missed))
@@ -108,7 +108,7 @@ class Projects:
                 self._forget_one()
             tracked = TrackedProject(name)
             self._by_id[tracked.id] = tracked
-        self._tracked[name] = tracked  # the newest last
+        self._tracked[name] = tracked  # the most recent last
         return tracked
 
     def _forget_one(self) -> None:
@@ -123,7 +123,7 @@ class Projects:
         return [tracked for tracked in self._tracked.values() if tracked.followers]
 
     def tell(self, commits: tuple[Commit, ...]) -> None:
-        """Let the listeners hear of commits."""
+        """Notify the listeners of commits."""
         for listener, missed in self._listeners:
             try:
                 listener(commits)
@@ -136,7 +136,7 @@ class Projects:
                     _log.exception("a listener failed to forget what it knew")
 
     async def load(self, tracked: TrackedProject, connection: Connection) -> None:
-        """Know where a project stands. Its lock is held."""
+        """Load a project's head. The caller holds its lock."""
         if not tracked.loaded:
             row = await connection.fetchrow(
                 "SELECT name, epoch, sequence, last_modified, row_check FROM project WHERE id = $1", tracked.id
@@ -148,7 +148,7 @@ class Projects:
             tracked.loaded = True
 
     async def catch_up(self, tracked: TrackedProject, connection: Connection) -> None:
-        """Read what others have stored, and let the listeners hear of it. The project's lock is held."""
+        """Read what other gateways stored, and notify the listeners. The caller holds the project's lock."""
         if not tracked.loaded:
             await self.load(tracked, connection)
             return
@@ -177,7 +177,7 @@ class Projects:
         self.tell(news.commits)
 
     def _forget(self, tracked: TrackedProject) -> None:
-        """Let the listeners forget what they know of a project."""
+        """Have the listeners drop what they know of a project."""
         from storage.records import CommittedSession, Milliseconds, SessionHead
 
         head = tracked.known.head

@@ -1,4 +1,4 @@
-"""Queries about readers with a place of their own, and about what is kept."""
+"""Queries on readers that keep their own cursor, and on values kept for good."""
 
 from collections.abc import Iterable
 from typing import Any

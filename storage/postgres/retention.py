@@ -1,6 +1,6 @@
-"""Squashing: the oldest versions of a file become its base, in steps that each are one short transaction.
+"""Squashing: the oldest versions of a file become its base, in steps of one short transaction each.
 
-Every step compares what it finds before it changes anything: two gateways may take the same one.
+Every step checks the current state before it changes anything: two gateways may run the same step.
 """
 
 from storage.checksums import DAMAGED, is_intact, row_checksum, squashed_checksum
@@ -20,7 +20,7 @@ START: Position = (-(2**63), -(2**63))
 async def squash_points(
     connection: Connection, rule: Retention, worth: int, after: Position
 ) -> tuple[list[SquashPoint], Position | None]:
-    """What is to be squashed or purged among the next files after a position; where to go on from, None at the end."""
+    """Return what to squash or purge among the next files, and the position to continue from (None: end)."""
     rows = await connection.fetch(
         "SELECT f.project, f.id, p.name, f.path, f.version, f.base_version,"
         " (SELECT min(c.version) FROM change c WHERE c.project = f.project AND c.file = f.id),"
@@ -37,7 +37,7 @@ async def squash_points(
         kept = await _oldest_kept(connection, (project, id), oldest, version, rule, time)
         if kept - oldest >= worth:
             points.append(SquashPoint(name, path, Version(kept), squashed=False))
-        elif first is not None and first < base:  # somebody stopped before it was purged
+        elif first is not None and first < base:  # squashed, but the purge was interrupted
             points.append(SquashPoint(name, path, Version(base), squashed=True))
     return points, (rows[-1][0], rows[-1][1]) if len(rows) == _PAGE_FILES else None
 
@@ -45,7 +45,7 @@ async def squash_points(
 async def _oldest_kept(
     connection: Connection, file: Position, oldest: int, newest: int, rule: Retention, oldest_time: int | None
 ) -> int:
-    """The oldest version that a rule keeps: the newest of all it always keeps."""
+    """Return the oldest version that a rule keeps; the newest version is always kept."""
     if rule.versions is None and rule.since is None:
         return oldest
     kept = newest
@@ -69,7 +69,7 @@ async def _oldest_kept(
 
 
 async def squash(connection: Connection, project: str, path: str, version: int, body: bytes | None) -> bool:
-    """Make a version the oldest one. False where it is no version, or older than the oldest."""
+    """Make a version the oldest one. Return False if there is no such version, or if it is not above the oldest."""
     row = await connection.fetchrow(
         "SELECT c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.row_check"
         " FROM file f JOIN change c ON c.project = f.project AND c.file = f.id AND c.version = $3"
@@ -103,7 +103,7 @@ async def squash(connection: Connection, project: str, path: str, version: int, 
 
 
 async def purge(connection: Connection, project: str, path: str) -> int:
-    """Delete some of the rows below a file's oldest version; returns how many there were."""
+    """Delete some of the rows below a file's oldest version and return how many there were."""
     row = await connection.fetchrow(
         "SELECT f.id, f.base_version,"
         " (SELECT min(c.version) FROM change c WHERE c.project = f.project AND c.file = f.id)"
@@ -121,7 +121,7 @@ async def purge(connection: Connection, project: str, path: str) -> int:
         base,
     )
     if kept is None or kept[1] != (None if kept[0] is None else squashed_checksum(kept[0])):
-        raise DataDamaged(path, DAMAGED, base)  # what lies below it may be all that there is
+        raise DataDamaged(path, DAMAGED, base)  # the rows below it may be the only intact copy
     rows = await connection.fetch(
         "DELETE FROM change WHERE project = $1 AND file = $2 AND version < $3 RETURNING 1",
         project_id(project),
@@ -132,7 +132,7 @@ async def purge(connection: Connection, project: str, path: str) -> int:
 
 
 async def forget_tombstones(connection: Connection, before: int) -> list[tuple[str, str]]:
-    """Squash some files that were deleted before a time to their tombstones; returns their projects and paths."""
+    """Squash some files that were deleted before a time to their tombstones; return their projects and paths."""
     rows = await connection.fetch(
         "SELECT f.project, f.id, p.name, f.path, f.version, f.sequence FROM file f JOIN project p ON p.id = f.project"
         " WHERE f.deleted_at < $1 ORDER BY f.project, f.id LIMIT $2",
@@ -142,7 +142,7 @@ async def forget_tombstones(connection: Connection, before: int) -> list[tuple[s
     floors: dict[int, int] = {}
     for project, _, _, _, _, sequence in rows:
         floors[project] = max(floors.get(project, 0), sequence)
-    for project, floor in floors.items():  # before its files, as a batch locks them
+    for project, floor in floors.items():  # projects before their files, in the lock order of a batch
         await connection.execute(
             "UPDATE project SET tombstone_floor = greatest(tombstone_floor, $2) WHERE id = $1", project, floor
         )

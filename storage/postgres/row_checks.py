@@ -1,4 +1,4 @@
-"""Which values of a row its checksum covers, in the form in which they are stored; and finding rows that do not fit."""
+"""Row checksums: which columns each checksum covers, in their stored form, and the search for damaged rows."""
 
 from storage.checksums import checksum, row_checksum
 from storage.postgres.database import Connection, Row
@@ -21,7 +21,7 @@ CHECKED = {
     "block": ("turn", "position", "type", "created_at", "told_from"),
     "done": ("key", "digest", "session", "turn", "block_count", "done_at"),
 }
-"""By table the columns, in their order. The content of a block, which may grow, has a checksum of its own."""
+"""The checked columns of each table, in order. A block's content, which may grow, has a checksum of its own."""
 _KEYS = {
     "project": "id",
     "file": "project, id",
@@ -39,13 +39,13 @@ DAMAGED_ROW = "is not what was written"
 
 
 def checks_of(table: str, columns: list[str], rows: list[Row]) -> list[int]:
-    """The checksum of each of some rows, of which these columns are to be stored."""
+    """Return the checksum of each row, given the columns that are to be stored."""
     places = [columns.index(name) for name in CHECKED[table]]
     return [row_checksum(*[row[place] for place in places]) for row in rows]
 
 
 async def damaged_rows(connection: Connection, project: int | None = None) -> list[str]:
-    """The rows, of one project or of all, that are not what was written, in words; inside a read transaction."""
+    """Describe the damaged rows of one project or of all; to be called inside a read transaction."""
     found = []
     for table, columns in CHECKED.items():
         content = "checksum, content" if table == "block" else "0, ''::bytea"

@@ -63,7 +63,7 @@ _log = structlog.get_logger("storage")
 _PAGE_ROWS = 1000
 _TIDY_S = 600.0
 _HIGHEST = 2**63 - 1
-"""The largest integer of the database: a greater version or sequence exists nowhere."""
+"""The largest integer of the database: no version or sequence is greater."""
 
 
 class PostgresStorage:
@@ -73,7 +73,7 @@ class PostgresStorage:
         self._database = database
         self._clock = clock
         self.node = node
-        """What this gateway is called among those of the database."""
+        """The name of this gateway among the gateways of the database."""
         self._projects = Projects(database)
         self._tidied_at = time.monotonic()
         self._group: Writer | None = None
@@ -89,13 +89,13 @@ class PostgresStorage:
         queued_bytes: int = 64 * 2**20,
         trace: Trace | None = None,
     ) -> Self:
-        """Open a database beside others that have it open; its schema is created or brought up to date.
+        """Open a database that others may have open too; create or upgrade its schema.
 
         Args:
             url: `postgresql://user:password@host:5432/database`; several hosts are separated by commas.
             clock: milliseconds since 1970.
-            queued_changes, queued_bytes: bounds of what may wait to be written.
-            trace: is called with the statements that read and write, and their values.
+            queued_changes, queued_bytes: limits of the write queue.
+            trace: called with the statements that read and write, and their values.
 
         Raises:
             NotAGatewayDatabase, SchemaTooNew, DatabaseRefused, StorageUnavailable
@@ -118,7 +118,7 @@ class PostgresStorage:
 
     @classmethod
     async def open_read_only(cls, url: str) -> Self:
-        """Open a database for reading, also beside gateways that serve it."""
+        """Open a database read-only, even while gateways serve it."""
         return cls(await Database.open(url, read_only=True), "", wall_clock)
 
     @property
@@ -156,8 +156,8 @@ class PostgresStorage:
         return tracked.head
 
     async def _heard(self, tracked: TrackedProject, *, known: bool) -> None:
-        """Let the listeners hear of what was stored in a project before the call; with `known`, only if they follow it
-        from now on."""
+        """Notify the listeners of what was stored in a project before the call; with `known`, only if they follow the
+        project from now on."""
         async with tracked.lock:
             if known and tracked.loaded and tracked.followers > 1:
                 return
@@ -226,7 +226,7 @@ class PostgresStorage:
         return await files.files_changed_since(self._database, project, head, min(sequence, _HIGHEST), limit)
 
     async def _about(self, project: str) -> ProjectHead | None:
-        """About where a project stands: as it was heard, or as it is."""
+        """Return the approximate head of a project: as last heard, or as it is."""
         tracked = self._projects.get(project)
         if tracked is not None and tracked.head is not None:
             return tracked.head
@@ -267,14 +267,14 @@ class PostgresStorage:
         return document
 
     async def _drop_snapshots(self, project: str, path: str, damaged: list[int]) -> None:
-        """Remove damaged snapshots, so that new ones can be taken: the log says what they should have said."""
+        """Delete damaged snapshots, so that new ones can be made from the log."""
         _log.error("snapshots are damaged", project=project, path=path, versions=damaged)
         if self._group is not None:
             try:
                 await self._database.write(
                     lambda connection: files.drop_damaged_snapshots(connection, project, path, damaged)
                 )
-            except StorageError as error:  # they are passed over as well as they are
+            except StorageError as error:  # the snapshots are skipped even if they are not deleted
                 _log.warning("damaged snapshots not removed", project=project, path=path, reason=str(error))
 
     async def past_incarnations(self, project: str, path: str, *, limit: int) -> list[Version]:
@@ -506,7 +506,7 @@ class PostgresStorage:
         return await self._database.write(lambda connection: readers.keep(connection, name, value))
 
     async def reclaim(self) -> int:
-        return 0  # the database's own vacuum does it, again and again
+        return 0  # the database's own vacuum does this regularly
 
     @property
     def load(self) -> float:
@@ -540,6 +540,6 @@ class PostgresStorage:
             await self._group.close()
         if self._tail is not None:
             await self._tail.close()
-            with contextlib.suppress(StorageError):  # else its time runs out
+            with contextlib.suppress(StorageError):  # otherwise the lease expires
                 await self._database.write(lambda connection: upkeep.release(connection, self.node))
         await self._database.close()

@@ -1,7 +1,7 @@
-"""Hearing of what other gateways store: by notifications, and by a heartbeat that finds what they miss.
+"""Following what other gateways store: by notifications, and by a heartbeat that finds what notifications missed.
 
-No message is data: a notification names a project and a sequence, and what was stored is read from the log. A message
-that is lost, doubled or late costs latency and nothing else: every heartbeat asks where the followed projects stand.
+Notifications carry no data: they name a project and a sequence, and the changes are read from the log. A notification
+that is lost, duplicated or late only costs latency: every heartbeat reads the heads of the followed projects.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ _log = logging.getLogger(__name__)
 _BEAT_S = 0.25
 _ANSWER_S = 1.0
 _FRESH_S = 1.0
-"""For so long after a heartbeat was answered it is known that nothing older was missed."""
+"""How long after a heartbeat was answered it counts as proof that nothing older was missed."""
 _SIZE_S = 60.0
 _ALIVE_S = 1.0
-"""How often a gateway that has told anything says that it is there."""
+"""How often a gateway that has sent a message announces that it is alive."""
 _GONE_S = 5.0
-"""A gateway that was not heard for so long is no more."""
+"""A gateway that was not heard for this long counts as gone."""
 _MOST_MESSAGE = 7500
-"""Bytes of a message to others, as it is sent; a notification has no room for more than 8,000."""
+"""The most bytes of an encoded message to other gateways; a notification holds at most 8,000."""
 _MOST_MESSAGES = 1000
 _TOLD_TOGETHER = 200
 
@@ -38,8 +38,8 @@ class Tail:
     """Follows the projects of `projects` that have followers.
 
     Args:
-        node: what this gateway is called among those of the database.
-        database_id: what the database is called; gateways of others may use the same server.
+        node: the name of this gateway among the gateways of the database.
+        database_id: the id of the database; gateways of other databases may use the same server.
     """
 
     def __init__(self, database: Database, projects: Projects, *, node: str, database_id: str) -> None:
@@ -59,7 +59,7 @@ class Tail:
         self._alive_at = float("-inf")
         self._listeners: list[MessageListener] = []
         self._others: dict[str, float] = {}
-        """The gateways that told something, and when they were heard last."""
+        """The gateways that sent messages, and when each was last heard."""
         self._tasks = [
             asyncio.create_task(self._beat(), name="tail"),
             asyncio.create_task(self._say_all(), name="tail-notify"),
@@ -69,25 +69,25 @@ class Tail:
 
     @property
     def lag(self) -> float:
-        """For how many seconds it has not been known that nothing was missed; 0 while nothing is followed."""
+        """Seconds since it was last known that nothing was missed; 0 while nothing is followed."""
         return max(0.0, time.monotonic() - self._proven) if self._projects.followed else 0.0
 
     @property
     def fresh(self) -> bool:
-        """Whether all that was stored up to a second ago has been heard of."""
+        """Whether everything stored up to one second ago has been heard of."""
         return time.monotonic() - self._proven <= _FRESH_S
 
     def followed_more(self) -> None:
-        """A project has its first follower: prove soon that it is heard of."""
+        """Schedule an early heartbeat, because a project has its first follower."""
         self._wake.set()
 
     def say(self, tracked: TrackedProject) -> None:
-        """Tell the other gateways where a project stands."""
+        """Tell the other gateways the sequence of a project."""
         self._unsaid[tracked.id] = tracked.known.head.sequence
         self._say.set()
 
     def tell(self, topic: str, message: bytes) -> None:
-        """Send a message to the other gateways, if it is not too long and not too many wait."""
+        """Send a message to the other gateways, unless it is too long or too many are queued."""
         text = json.dumps([self._node, topic, base64.b64encode(message).decode()])
         if len(text) <= _MOST_MESSAGE and len(self._unsent) < _MOST_MESSAGES:
             self._told = True
@@ -104,7 +104,7 @@ class Tail:
         if self._connection is not None:
             self._connection.terminate()
 
-    # Telling
+    # Sending
 
     async def _say_all(self) -> None:
         connection: Connection | None = None
@@ -120,7 +120,7 @@ class Tail:
                         await connection.execute(
                             "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)", channels, payloads
                         )
-                    except LOST:  # a hint: the others' heartbeats find what it would have told
+                    except LOST:  # only a hint: the heartbeats of the others find the changes
                         if connection is not None:
                             connection.terminate()
                         await asyncio.sleep(_BEAT_S)
@@ -129,7 +129,7 @@ class Tail:
                 connection.terminate()
 
     def _take_unsaid(self) -> tuple[list[str], list[str]]:
-        """Channels and payloads of notifications that wait to be sent."""
+        """Take the channels and payloads of the queued notifications."""
         payloads, self._unsent = self._unsent[:_TOLD_TOGETHER], self._unsent[_TOLD_TOGETHER:]
         channels = [self._messages] * len(payloads)
         if self._unsaid:
@@ -138,7 +138,7 @@ class Tail:
             payloads.append(f"{self._node} " + " ".join(f"{id}:{sequence}" for id, sequence in some))
         return channels, payloads
 
-    # Hearing
+    # Receiving
 
     async def _beat(self) -> None:
         while True:
@@ -171,7 +171,7 @@ class Tail:
                 await asyncio.wait_for(self._wake.wait(), _BEAT_S)
 
     async def _listening(self) -> Connection:
-        """The connection that listens. It listens before it looks: what is stored meanwhile is told or seen."""
+        """Return the listening connection. It listens before the first read, so that nothing in between is missed."""
         if self._connection is None or self._connection.is_closed():
             self._connection = None
             connection = await self._database.connect()
@@ -212,7 +212,7 @@ class Tail:
             self._pass_on(node, topic, base64.b64decode(message))
 
     def _look_for_others(self, now: float) -> None:
-        """Say that this gateway is there, and find out which others are no more."""
+        """Announce that this gateway is alive, and detect which others are gone."""
         if self._told and now - self._alive_at >= _ALIVE_S:
             self._alive_at = now
             self.tell("", b"")
@@ -239,7 +239,7 @@ class Tail:
             task.add_done_callback(self._catching_up.discard)
 
     async def _catch_up(self, tracked: TrackedProject) -> None:
-        """Read until what was told has been heard of; each reading hears of all that was stored before it."""
+        """Read until the listeners have heard of the announced sequence; each read gets all that was stored before."""
         try:
             while tracked.told > tracked.known.head.sequence:
                 told = tracked.told
@@ -249,7 +249,7 @@ class Tail:
                             await self._projects.catch_up(tracked, connection)
                 if tracked.told == told:
                     break
-        except LOST as error:  # the next heartbeat tries again
+        except LOST as error:  # the next heartbeat retries
             _log.info("what was stored in %r could not be read: %s", tracked.name, error)
         except Exception:
             _log.exception("what was stored in %r could not be heard of", tracked.name)

@@ -1,10 +1,10 @@
-"""PostgreSQL's text holds every character but NUL: that one is written as two others."""
+"""Text encoding for PostgreSQL, whose text holds every character except NUL: NUL is written as two others."""
 
 _ESCAPE = "\x1a"
 
 
 def to_text(text: str) -> str:
-    """A text as it is stored."""
+    """Encode a text for storage."""
     if "\0" in text or _ESCAPE in text:
         return text.replace(_ESCAPE, _ESCAPE + "1").replace("\0", _ESCAPE + "0")
     return text
@@ -15,7 +15,7 @@ def to_text_or_none(text: str | None) -> str | None:
 
 
 def from_text(text: str) -> str:
-    """A text that was stored."""
+    """Decode a stored text."""
     if _ESCAPE in text:
         return text.replace(_ESCAPE + "0", "\0").replace(_ESCAPE + "1", _ESCAPE)
     return text

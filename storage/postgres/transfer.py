@@ -1,4 +1,4 @@
-"""A project out of a database and into one."""
+"""Export and import of projects."""
 
 import asyncio
 import time
@@ -29,11 +29,11 @@ from storage.records import Milliseconds, ProjectHead, Sequence, new_incarnation
 _TOGETHER = 200
 _BYTES_TOGETHER = 8 * 2**20
 _IMPORTED = -(2**40)
-"""Ids of rows that were imported count up from here: below those that changes give, so that they come first."""
+"""The ids of imported rows count up from here: below the ids of later changes, so that imported rows come first."""
 
 
 async def export_project(connection: Connection, project: str, take: Callable[[Record], None]) -> None:
-    """Hand over the records of a project, inside a read transaction; none if there is no such project."""
+    """Pass the records of a project to `take`, inside a read transaction; none if there is no such project."""
     await _take_time(connection)
     row = await connection.fetchrow(
         "SELECT sequence, last_modified, tombstone_floor FROM project WHERE id = $1 AND name = $2",
@@ -58,7 +58,7 @@ async def export_project(connection: Connection, project: str, take: Callable[[R
 
 
 async def _take_time(connection: Connection) -> None:
-    """Let the transaction pause for long: records are worked on in between."""
+    """Allow the transaction to be idle for long, while records are processed in between."""
     await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
@@ -180,7 +180,7 @@ def _next_records(records: Iterator[Record]) -> list[Record]:
 
 
 class _Import:
-    """Where one import stands: the rows that the next records belong to, and those that are to be stored."""
+    """The state of one import: the rows that the next records belong to, and the rows to be stored."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -226,14 +226,14 @@ class _Import:
                     )
 
     async def store(self, connection: Connection) -> None:
-        """Store the rows so far."""
+        """Store the rows collected so far."""
         for target, rows in self._pending.items():
             marks = ", ".join(f"${number}" for number in range(1, len(rows[0]) + 1))
             await connection.executemany(f"INSERT INTO {target} VALUES ({marks})", rows, timeout=600)
         self._pending.clear()
 
     def _insert(self, target: str, *values: object) -> None:
-        """Note a row to be stored: `target` is its table and columns, of which the first is the project."""
+        """Queue a row to be stored: `target` is its table and columns, the first of which is the project."""
         table, _, names = target.partition(" ")
         columns = names.strip("()").split(", ")
         row = (self._project, *values)
@@ -333,7 +333,7 @@ class _Import:
 
 
 async def dangling(connection: Connection) -> list[str]:
-    """The rows that refer to others which are not there, in words."""
+    """Describe, in words, the rows that refer to rows that do not exist."""
     found = []
     for table, parent, key in (
         ("file", "project", "p.id = r.project"),

@@ -1,4 +1,4 @@
-"""Queries about sessions and turns. Each sees one moment: it is one statement, or inside a read transaction."""
+"""Queries on sessions and turns. Each is consistent: it is one statement, or runs inside a read transaction."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _PAGE_ROWS = 1000
 
 
 def turn_head_from_row(row: tuple[Any, ...]) -> TurnHead:
-    """A head from the columns of `TURN`.
+    """Return a turn's head from the columns of `TURN`, checked.
 
     Raises:
         DataDamaged
@@ -31,7 +31,7 @@ def turn_head_from_row(row: tuple[Any, ...]) -> TurnHead:
 
 
 def _turn_head(row: tuple[Any, ...]) -> TurnHead:
-    """The same, whatever the row holds."""
+    """Return a turn's head without checking the row."""
     session, name, *columns, _ = row
     columns[7] = from_text_or_none(columns[7])
     columns[11] = from_text_or_none(columns[11])
@@ -39,7 +39,7 @@ def _turn_head(row: tuple[Any, ...]) -> TurnHead:
 
 
 def session_from_row(row: tuple[Any, ...]) -> SessionHead:
-    """A session from the columns of `SESSION`.
+    """Return a session from the columns of `SESSION`, checked.
 
     Raises:
         DataDamaged
@@ -50,7 +50,7 @@ def session_from_row(row: tuple[Any, ...]) -> SessionHead:
 
 
 def _session(row: tuple[Any, ...]) -> SessionHead:
-    """The same, whatever the row holds."""
+    """Return a session without checking the row."""
     name, title, sequence, created_at, _ = row
     return SessionHead(from_text(name), from_text_or_none(title), sequence, created_at)
 
@@ -86,7 +86,7 @@ async def turn_head(database: Database, project: str, session: str, name: str) -
 async def turns(
     database: Database, project: str, session: str, after: str | None, limit: int, prompt_length: int
 ) -> list[StoredTurn]:
-    # A character of a prompt may be stored as two.
+    # One character of a prompt may be stored as two.
     rows = await database.fetch(
         f"SELECT left(b.body, 2 * $5 + 2), {TURN} FROM turn t JOIN prompt b ON b.project = t.project AND b.turn = t.id"
         " WHERE t.project = $1 AND t.session = $2 AND ($3::text IS NULL"
@@ -151,8 +151,8 @@ async def read_blocks(
 async def _blocks(
     connection: Connection, project: str, turn: int, start: int, limit: int | None, most_bytes: int, known: int
 ) -> list[StoredBlock]:
-    """Blocks from a position on, within so many bytes; at least one that a reader of the first `known` does not know,
-    or the reader would ask for the same again."""
+    """Return blocks from a position on, within a limit of bytes, but at least one after the first `known`: otherwise
+    the reader would ask for the same blocks again."""
     lengths = await connection.fetch(
         "SELECT position, octet_length(content) FROM block WHERE project = $1 AND turn = $2 AND position >= $3"
         " ORDER BY position LIMIT $4",
@@ -202,7 +202,7 @@ async def output_state(database: Database, project: str, session: str, name: str
 async def running_turns_after(
     database: Database, after: tuple[int, int], limit: int
 ) -> list[tuple[tuple[int, int], str, TurnHead]]:
-    """Of each its position, project and head."""
+    """Return the position, project and head of each running turn."""
     rows = await database.fetch(
         f"SELECT t.project, t.id, p.name, {TURN} FROM turn t JOIN project p ON p.id = t.project"
         " WHERE t.status = 'running' AND (t.project, t.id) > ($1, $2) ORDER BY t.project, t.id LIMIT $3",
@@ -215,8 +215,8 @@ async def running_turns_after(
 async def turn_rows_after(
     connection: Connection, project: str, after: tuple[int, int], limit: int
 ) -> list[tuple[tuple[int, int], TurnRows]]:
-    """A page of the turns of a project behind a session and a turn in it, of each these and what is stored with it.
-    A page ends with the turn with which it has `limit` turns and blocks."""
+    """Return a page of the turns of a project after a session and a turn in it, each with these and all that is stored
+    with it. A page ends with the turn at which it reaches `limit` turns and blocks."""
     page: list[tuple[tuple[int, int], TurnRows]] = []
     rows = await connection.fetch(
         f"SELECT s.id, t.id, {SESSION}, EXISTS (SELECT 1 FROM prompt b WHERE b.project = t.project AND b.turn = t.id),"

@@ -1,4 +1,4 @@
-"""What one gateway of a database does for all: who, and which turns have been silent for too long."""
+"""Maintenance that one gateway of a database does for all: the leases on jobs, and the search for silent turns."""
 
 from storage.checksums import row_checksum
 from storage.log import new_epoch
@@ -14,7 +14,7 @@ _TIDIED_TOGETHER = 10_000
 
 
 async def hold(connection: Connection, node: str, job: str, seconds: float) -> bool:
-    """Take a job, or keep it; False where another gateway has it."""
+    """Take or renew the lease on a job; return False if another gateway holds it."""
     row = await connection.fetchrow(
         "INSERT INTO upkeep (job, holder, until) VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))"
         " ON CONFLICT (job) DO UPDATE SET holder = EXCLUDED.holder, until = EXCLUDED.until"
@@ -27,16 +27,16 @@ async def hold(connection: Connection, node: str, job: str, seconds: float) -> b
 
 
 async def release(connection: Connection, node: str) -> None:
-    """Let another gateway take what this one holds."""
+    """Release the jobs that this gateway holds."""
     await connection.execute("DELETE FROM upkeep WHERE holder = $1", node)
 
 
 async def due_turns(connection: Connection, lease: float, grace: float) -> list[tuple[str, TurnHead]]:
-    """Count the time that has passed, and find some of the turns that have been silent for too long."""
+    """Advance the elapsed time, and find some of the turns that have been silent for too long."""
     awake = await connection.fetchval(
         f"UPDATE cluster SET awake_ms = ({AWAKE}), awake_at = clock_timestamp() RETURNING awake_ms"
     )
-    # What was imported has not been written here: its time begins now.
+    # Imported turns were not written here: their time starts now.
     await connection.execute("UPDATE turn SET written_ms = $1 WHERE status = 'running' AND written_ms IS NULL", awake)
     rows = await connection.fetch(
         f"SELECT p.name, {TURN} FROM turn t JOIN project p ON p.id = t.project WHERE t.status = 'running'"
@@ -50,7 +50,7 @@ async def due_turns(connection: Connection, lease: float, grace: float) -> list[
 
 
 async def tidy(connection: Connection, before: int) -> None:
-    """Forget some of what came of changes with a key before a time, and which batches gateways stored long ago."""
+    """Delete some of the results of keyed changes from before a time, and of the old records of stored batches."""
     await connection.execute(
         "DELETE FROM done WHERE (project, key) IN (SELECT project, key FROM done WHERE done_at < $1 LIMIT $2)",
         before,
@@ -60,8 +60,8 @@ async def tidy(connection: Connection, before: int) -> None:
 
 
 async def begin_new_incarnations(connection: Connection) -> int:
-    """Give every project a new epoch, every file a new incarnation; returns how many projects there are. Gateways that
-    serve the database notice, since each project moves: they forget what they know of it."""
+    """Give every project a new epoch and every file a new incarnation; return how many projects there are. Gateways
+    that serve the database notice, because each project's sequence moves, and drop what they know of it."""
     projects = await connection.fetch(
         "SELECT id, name, epoch, sequence, last_modified, row_check FROM project ORDER BY id"
     )
@@ -81,7 +81,7 @@ async def begin_new_incarnations(connection: Connection) -> int:
 
 
 async def _rename_lives(connection: Connection, project: int, table: str, key: tuple[str, ...]) -> None:
-    """Give each row of a table a new incarnation. What is damaged stays so."""
+    """Give each row of a table a new incarnation. Damaged rows stay damaged."""
     columns = CHECKED[table]
     rows = await connection.fetch(
         f"SELECT {', '.join(key)}, row_check, {', '.join(columns)} FROM {table} WHERE project = $1",

@@ -1,8 +1,8 @@
-"""Writing: what waits of one project at a moment becomes one batch, which is stored by one statement.
+"""The writer: the queued requests of one project become one batch, which is stored by one statement.
 
-No lock is held while this gateway thinks: a batch names the sequence that it builds on, and is stored only if the
-project is still there. Where another gateway was faster, its changes are read, and the batch is made anew, this time
-while the project's row is locked, so that two busy gateways take turns.
+Writes are optimistic and plan without a lock: a batch names the sequence that it builds on, and is stored only if the
+project is still at that sequence. If another gateway was faster, its changes are read and the batch is planned again,
+this time with the project's row locked, so that two busy gateways take turns.
 """
 
 import asyncio
@@ -23,30 +23,30 @@ _log = logging.getLogger(__name__)
 _BATCH_CHANGES = 1024
 _BATCH_BYTES = 8 * 2**20
 _CONTENDED_S = 1.0
-"""For so long after another gateway wrote to a project, its row is locked first."""
+"""How long after a write of another gateway to a project its row is locked first."""
 _PAUSE_S = 0.02
 _TRY_S = 3.0
-"""How long one try may take: a connection that is silent is given up then, and another one is asked."""
+"""How long one attempt may take: after that, a silent connection is abandoned for another one."""
 
 
 class _Attempt:
-    """A batch on its way. `sent`: a plan of which no answer has come yet, under the number `number`."""
+    """A batch in flight. `sent`: a plan that was sent under the number `number` and not answered yet."""
 
     def __init__(self, requests: list[WriteRequest], number: int) -> None:
         self.requests = requests
         self.number = number
         self.sent: Plan | None = None
         self.lost = False
-        """Whether an answer to `sent` was lost, so that it may be stored."""
+        """Whether an answer to `sent` was lost, so that the plan may have been stored."""
         self.locked = False
 
 
 class Writer:
-    """Queues requests by project, and stores them in batches, one batch of a project at a time.
+    """Queues requests by project, and stores them in batches, one batch per project at a time.
 
     Args:
-        node: what this gateway is called among those of the database.
-        tell: is called with each project in which something was stored.
+        node: the name of this gateway among the gateways of the database.
+        tell: called with each project in which something was stored.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Writer:
 
     @property
     def queued(self) -> int:
-        """Changes that wait or are being written."""
+        """The number of changes that are queued or being written."""
         return self._waiting
 
     @property
@@ -88,7 +88,7 @@ class Writer:
         return max(self._waiting / self._queued_changes, self._waiting_bytes / self._queued_bytes)
 
     def append(self, project: str, changes: tuple[Change | TurnChange, ...]) -> asyncio.Future[tuple[Any, ...]]:
-        """Queue changes; the future has the `Commit` of each."""
+        """Queue changes; the future resolves to the `Commit` of each."""
         if self._closing:
             raise StorageClosed("the storage is closed")
         if self._waiting + len(changes) > self._queued_changes:
@@ -107,7 +107,7 @@ class Writer:
         return request.future
 
     async def close(self) -> None:
-        """Write what was queued, then stop."""
+        """Write the queued changes, then stop."""
         self._closing = True
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -139,11 +139,11 @@ class Writer:
         try:
             made = await self._store(tracked, requests)
         except DataDamaged as error:
-            if len(requests) > 1:  # who writes elsewhere is not concerned
+            if len(requests) > 1:  # the other requests are not affected
                 return [result for each in requests for result in await self._commit(tracked, [each])]
             break_lines(requests[0].changes)
             return [error]
-        except Exception as error:  # the requests are told; writing must outlive any of them
+        except Exception as error:  # the requests fail; the writer must survive any error
             if not isinstance(error, StorageError):
                 _log.exception("a batch failed")
             for request in requests:
@@ -184,7 +184,7 @@ class Writer:
                 await asyncio.sleep(_PAUSE_S)
 
     async def _try(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan | None:
-        """Try once; None where another gateway was faster, whose changes have been heard of then."""
+        """Try once; return None if another gateway was faster, after the listeners have heard of its changes."""
         if attempt.sent is not None:
             stored = await batches.was_stored(connection, attempt.sent, self._node, attempt.number)
             if stored:
@@ -193,7 +193,7 @@ class Writer:
                 attempt.sent, attempt.lost = None, False
                 await self._projects.catch_up(tracked, connection)
                 return None
-            # It may still be stored, and then this one is not: both build on the same sequence.
+            # The first copy may still be stored; then this second one is not: both build on the same sequence.
             if await batches.store(connection, attempt.sent, self._node, attempt.number):
                 return attempt.sent
             return await self._try_again_after_none(connection, tracked, attempt)
@@ -202,7 +202,7 @@ class Writer:
             return await self._store_locked(connection, tracked, attempt)
         made = await self._plan(connection, tracked, attempt)
         if not made.stores:
-            # What was found to be in conflict is so only if nobody has written since.
+            # A conflict is real only if nobody has written since.
             before = tracked.known.head
             await self._projects.catch_up(tracked, connection)
             return made if tracked.known.head is before else None
@@ -217,7 +217,8 @@ class Writer:
     async def _try_again_after_none(
         self, connection: Connection, tracked: TrackedProject, attempt: _Attempt
     ) -> Plan | None:
-        """The same plan was sent twice, and the second was not stored: the first was, or another gateway's."""
+        """Decide the result after the second copy of a plan was not stored: the first copy was, or another gateway's
+        plan."""
         sent = attempt.sent
         assert sent is not None
         if await batches.was_stored(connection, sent, self._node, attempt.number):
@@ -247,7 +248,7 @@ class Writer:
         attempt.sent = None
         if stored:
             return made
-        await self._projects.catch_up(tracked, connection)  # a project that another gateway has just made
+        await self._projects.catch_up(tracked, connection)  # another gateway has just created the project
         return None
 
     async def _plan(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan:
@@ -273,7 +274,7 @@ def _next_batch(tracked: TrackedProject) -> list[WriteRequest]:
 
 def _answer(requests: Iterable[WriteRequest], results: Iterable[Result]) -> None:
     for request, result in zip(requests, results, strict=True):
-        if request.future.done():  # whoever waited was cancelled; the change is stored all the same
+        if request.future.done():  # the waiting caller was cancelled; the change is stored nevertheless
             continue
         if isinstance(result, StorageError):
             request.future.set_exception(result)

@@ -1,4 +1,4 @@
-"""Queries about tokens and the audit. Every function takes a connection inside a transaction."""
+"""Queries on tokens and the audit log. Every function takes a connection inside a transaction."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping

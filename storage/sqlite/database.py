@@ -26,13 +26,13 @@ APPLICATION_ID = 0x594A5347
 """Marks the file as ours in its header ("YJSG")."""
 
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
-"""What a call of SQLite raises; the second where the message quotes a schema that is damaged."""
+"""The exceptions that a SQLite call raises; the second if the message quotes a damaged schema."""
 _BUSY_TIMEOUT_S = 5.0
 _JOURNAL_SIZE_LIMIT = 64 * 2**20
 
 
 class _WorkerConnection(aiosqlite.Connection):
-    """An aiosqlite connection that runs a whole function in its thread: one hop, not one a statement."""
+    """An aiosqlite connection that runs a whole function in its thread: one thread hop instead of one per statement."""
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
@@ -46,9 +46,9 @@ class _WorkerConnection(aiosqlite.Connection):
 
 
 class Database:
-    """Owns every connection: one writer, one reader in a thread, and one reader in the loop's own thread.
+    """Owns every connection: one writer, one reader in a thread, and one reader in the event loop's thread.
 
-    A bounded, indexed read takes microseconds, a hop to a thread 70 to 90: such reads run where they are asked.
+    A bounded, indexed read takes microseconds and a thread hop 70 to 90, so such reads run in the caller's thread.
     """
 
     def __init__(
@@ -75,27 +75,27 @@ class Database:
         require_in_place: Callable[[], None],
         log_limit: int,
     ) -> Self:
-        """Open the file, create it or bring its schema up to date.
+        """Open the file; create it or upgrade its schema if necessary.
 
         Args:
-            prepare: what is done to the database before anything else is.
-            require_in_place: raises StorageError where the open file is not the one of that name any more.
-            log_limit: the most bytes of the write-ahead log.
+            prepare: called with the database before anything else is done to it.
+            require_in_place: raises StorageError if the path no longer names the open file.
+            log_limit: the maximum size of the write-ahead log, in bytes.
 
         Raises:
-            SchemaTooNew, NotAGatewayDatabase: the file is left as it is.
+            SchemaTooNew, NotAGatewayDatabase: the file is left unchanged.
         """
         _migrate(path, prepare)
         writer = await _WorkerConnection.to(path)
         reader = await _WorkerConnection.to(path, read_only=True)
         bound = LogBound(path.with_name(path.name + "-wal"), log_limit)
         database = cls(path, writer, reader, _connect(path, read_only=True), require_in_place, bound)
-        await database.write(lambda connection: None)  # from here on the log is there
+        await database.write(lambda connection: None)  # from here on the log exists
         return database
 
     @classmethod
     async def open_read_only(cls, path: Path) -> Self:
-        """Open an existing file beside a gateway that serves it. Writing fails."""
+        """Open an existing file read-only, even while a gateway serves it. Writing fails."""
         if not path.is_file():  # noqa: ASYNC240 - before anything is served
             raise NotAGatewayDatabase(str(path), "there is no such file")
         connection = _connect(path, read_only=True)
@@ -112,12 +112,12 @@ class Database:
         return cls(path, writer, reader, _connect(path, read_only=True), lambda: None)
 
     async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `function` in the writer's thread, in one transaction: committed when it returns, undone when it raises.
+        """Run `function` in the writer's thread in one transaction, which is rolled back if the function raises.
 
         Raises:
-            StorageFull, StorageUnavailable: the database failed, or its log is too large; nothing was kept where
+            StorageFull, StorageUnavailable: the database failed, or its log is too large; nothing was stored if
                 `certain`.
-            DatabaseMoved: nothing was kept where the file of that name is.
+            DatabaseMoved: nothing was stored in the file that the path names now.
         """
         committing = False
 
@@ -131,7 +131,7 @@ class Database:
                 self._require_in_place()
                 committing = True
                 connection.execute("COMMIT")
-                self._require_in_place()  # so late that what is acknowledged is in the file of that name
+                self._require_in_place()  # this late, so that acknowledged changes are in the file that the path names
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -154,14 +154,14 @@ class Database:
             raise storage_error(error) from error
 
     def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a bounded, indexed read here and now, in one read transaction."""
+        """Run a bounded, indexed read synchronously, in one read transaction."""
         try:
             return _read_transaction(self._near, function)
         except FAILURES as error:
             raise storage_error(error) from error
 
     def read_one(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a read of a single statement here and now; it sees one moment without a transaction around it."""
+        """Run a read of a single statement synchronously; it is consistent without a transaction."""
         try:
             return function(self._near)
         except FAILURES as error:
@@ -182,7 +182,7 @@ class Database:
             raise storage_error(error) from error
 
     async def visit_connections(self, visit: Callable[[sqlite3.Connection], object]) -> None:
-        """Call `visit` with each connection, in the thread of its own: for traces and query plans."""
+        """Call `visit` with each connection, in that connection's thread: for traces and query plans."""
         visit(self._near)
         await self._reader.run(visit)
         await self._writer.run(visit)
@@ -202,9 +202,9 @@ def _read_transaction(connection: sqlite3.Connection, function: Callable[[sqlite
 
 
 def storage_error(error: sqlite3.Error | UnicodeDecodeError, *, certain: bool = True) -> StorageError:
-    """What a failure of SQLite means to us. `certain`: nothing of what was to be written is stored.
+    """Convert an error of SQLite into a StorageError. `certain`: nothing of the transaction was stored.
 
-    Of a commit that finds no room nothing is stored: its last frame, which makes it valid, is not in the log.
+    A commit that runs out of disk space stores nothing: its last frame, which makes it valid, is not in the log.
     """
     if isinstance(error, UnicodeDecodeError):
         return DataDamaged(None, f"SQLite says what is no text: {error.object!r}")
@@ -231,7 +231,7 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
-    """The schema's number, 0 for an empty file.
+    """Return the schema number; 0 for an empty file.
 
     Raises:
         NotAGatewayDatabase, SchemaTooNew
@@ -251,14 +251,14 @@ def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _opening_error(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> StorageError:
-    """A file of another kind is one thing, a file that cannot be read now another."""
+    """Convert an error on opening: distinguish a file of another kind from a file that cannot be read now."""
     if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
         return NotAGatewayDatabase(str(path), str(error))
     return storage_error(error)
 
 
 def _migrate(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
-    """Create the schema or bring it up to date, each step in a transaction of its own."""
+    """Create or upgrade the schema, each step in its own transaction."""
     try:
         connection = _connect(path)
     except FAILURES as error:
@@ -279,7 +279,7 @@ def _migrate(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
 
 
 def dangling(connection: sqlite3.Connection) -> list[str]:
-    """The rows that refer to others which are not there, in words."""
+    """Describe, in words, the rows that refer to rows that do not exist."""
     return [
         f"a row of {table} (row {row}) belongs to a {parent} that is not there"
         for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check")

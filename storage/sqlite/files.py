@@ -1,4 +1,4 @@
-"""Queries about files. Every function takes a connection inside a read transaction and returns records."""
+"""Queries on files. Every function takes a connection inside a read transaction and returns records."""
 
 import sqlite3
 from collections.abc import Collection, Iterator
@@ -31,7 +31,7 @@ _HEAD = (
 _LIFE = "file, born_version, incarnation, born_sequence, died_sequence, row_check"
 DAMAGED_STATE = "is not what was written"
 _FILE_HEAD = ", ".join(f"file.{name}" for name in _HEAD.split(", "))
-# Every column is that of the row itself; of the index there is only the order: what does not fit in one of them shows.
+# Every column is read from the row itself; the index only gives the order. So a mismatch between the two is noticed.
 _LOG = (
     "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum, row.body, row.row_check"
     " FROM file_update AS entry JOIN file_update AS row ON row.id = entry.id WHERE entry.file = ?"
@@ -39,7 +39,7 @@ _LOG = (
 
 
 def project_head(connection: sqlite3.Connection, name: str) -> tuple[int, ProjectHead] | None:
-    """The project's row id and head."""
+    """Return the project's row id and head."""
     row = connection.execute(
         "SELECT id, name, epoch, sequence, last_modified, row_check FROM project WHERE name = ?", (name,)
     ).fetchone()
@@ -51,8 +51,8 @@ def project_head(connection: sqlite3.Connection, name: str) -> tuple[int, Projec
 
 
 def _file(connection: sqlite3.Connection, project: str, path: str) -> tuple[int, int, FileHead] | None:
-    """The file's row id, its oldest version that can be had (0: the first), and its head."""
-    # The path is that of the row, not the one that its index has: that they are the same is checked.
+    """Return the file's row id, its oldest available version (0: the first), and its head."""
+    # The path is read from the row, not from its index: the code checks that they are the same.
     row = connection.execute(
         f"SELECT file.id, file.base_version, file.base_check, {_FILE_HEAD}"
         " FROM file AS entry JOIN file ON file.id = entry.id"
@@ -124,7 +124,7 @@ def _tombstone(connection: sqlite3.Connection, file: int, head: FileHead) -> Tom
 
 
 def _between(prefix: str, after: str) -> tuple[str, list[str]]:
-    """The condition of a page of paths, and its values."""
+    """Return the SQL condition for a page of paths, and its values."""
     end = path_after_prefix(prefix)
     # `>` for a position, `>=` for a prefix: the prefix itself may be a path.
     condition = f"path > ? AND path >= ?{' AND path < ?' if end is not None else ''}"
@@ -168,7 +168,7 @@ def version_at(connection: sqlite3.Connection, project: str, path: str, sequence
     id, base, head = file
     if head.sequence <= sequence:
         return head.version
-    # The sequence rises with the version: halve what lies between.
+    # The sequence rises with the version: use a binary search.
     low, high = max(base, 1) - 1, head.version - 1
     while low < high:
         middle = (low + high + 1) // 2
@@ -183,7 +183,7 @@ def version_at(connection: sqlite3.Connection, project: str, path: str, sequence
 
 
 def _sequence_of(connection: sqlite3.Connection, path: str, file: int, version: int) -> int | None:
-    """The sequence of a row of the log; None where it is not known."""
+    """Return the sequence of a row of the log; None if it is not known."""
     row = connection.execute(
         "SELECT file, version, sequence, sequence_check FROM file_update WHERE file = ? AND version = ?",
         (file, version),
@@ -205,7 +205,7 @@ def read_increment(
     if head.deleted or not max(head.born_version, base) <= after <= head.version:
         return None
     rows = map(stored_row, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (id, after)))
-    first = next(rows, None)  # of the version that the client has: how far the log had grown
+    first = next(rows, None)  # the row of the version that the client has, for the size of the log up to it
     chain = Chain(path, id, after, None if first is None else first.size)
     if first is None or (first.file, first.version) != (id, after):
         raise chain.damage(DAMAGED)
@@ -224,7 +224,7 @@ def file_id(connection: sqlite3.Connection, project: str, path: str) -> int:
 def increment_up_to(
     connection: sqlite3.Connection, file: int, head: FileHead, after: int, most_bytes: int
 ) -> Increment | None:
-    """The same of a file whose newest state is `head`; None also where it is not."""
+    """Return the increment of a file whose newest state is `head`; None also if its newest state is another."""
     if head.deleted or not head.born_version <= after <= head.version:
         return None
     rows = map(stored_row, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (file, after)))
@@ -235,7 +235,7 @@ def increment_up_to(
     try:
         bodies = tuple([chain.take(row) for row in rows])
         chain.require_end(head.version)
-    except DataDamaged:  # or it was squashed meanwhile: whoever reads the file's row as well can tell
+    except DataDamaged:  # or it was squashed meanwhile: a caller that also reads the file's row can tell
         return None
     return Increment(head, Version(after), bodies)
 
@@ -243,7 +243,7 @@ def increment_up_to(
 def read_document(
     connection: sqlite3.Connection, project: str, path: str, at_version: int | None
 ) -> tuple[StoredDocument | None, list[tuple[int, int]]]:
-    """What builds a document; and the row ids and versions of snapshots that are damaged, which it does without."""
+    """Return the data that builds a document, and the row ids and versions of damaged snapshots that were skipped."""
     file = _file(connection, project, path)
     if file is None:
         return None, []
@@ -282,7 +282,7 @@ def read_document(
 
 
 def stored_row(row: tuple[Any, ...]) -> StoredRow:
-    """A row of the log from its columns in the order of `StoredRow`, the last of them the checksum."""
+    """Return a row of the log from its columns in the order of `StoredRow`, followed by the row checksum."""
     file, version, last_modified, size, author, check, body, row_check = row
     intact = row_check == row_checksum(file, version, last_modified, size, author, check)
     return StoredRow(file, version, last_modified, size, author, check, body, intact)
@@ -291,13 +291,13 @@ def stored_row(row: tuple[Any, ...]) -> StoredRow:
 def _rows(
     connection: sqlite3.Connection, file: int, condition: str, *values: int, limit: int = -1
 ) -> Iterator[StoredRow]:
-    """Rows of a log, oldest first."""
+    """Yield rows of a log, oldest first."""
     statement = f"{_LOG} AND {condition} ORDER BY entry.version LIMIT {limit:d}"
     return map(stored_row, connection.execute(statement, (file, *values)))
 
 
 def _row(connection: sqlite3.Connection, path: str, file: int, version: int, oldest: int) -> StoredRow | None:
-    """One row of a log, checked."""
+    """Return one row of a log, checked."""
     row = next(_rows(connection, file, "entry.version = ?", version), None)
     if row is None:
         return None
@@ -307,7 +307,7 @@ def _row(connection: sqlite3.Connection, path: str, file: int, version: int, old
 
 
 def _past_life(connection: sqlite3.Connection, path: str, file: int, version: int) -> tuple[Version, Incarnation]:
-    """The first version, and the name, of the incarnation of which a version is."""
+    """Return the first version and the name of the incarnation to which a version belongs."""
     life = connection.execute(
         f"SELECT {_LIFE} FROM past_life WHERE file = ? AND born_version <= ? ORDER BY born_version DESC LIMIT 1",
         (file, version),
@@ -322,7 +322,7 @@ def _past_life(connection: sqlite3.Connection, path: str, file: int, version: in
 def _snapshot(
     connection: sqlite3.Connection, file: int, born: int, row: StoredRow
 ) -> tuple[Snapshot | None, list[tuple[int, int]]]:
-    """The newest intact snapshot of an incarnation at or before a row of its log, and the damaged ones after it."""
+    """Find the newest intact snapshot of an incarnation at or before a row of its log, and damaged ones after it."""
     damaged: list[tuple[int, int]] = []
     found = connection.execute(
         "SELECT snapshot.version, snapshot.body, snapshot.size, snapshot.checksum, file_update.size, snapshot.rowid"
@@ -339,7 +339,7 @@ def _snapshot(
 
 
 def drop_damaged_snapshots(connection: sqlite3.Connection, rows: list[tuple[int, int]]) -> None:
-    """Remove snapshots, named by row id and version, that are damaged."""
+    """Delete damaged snapshots, given by row id and version."""
     connection.executemany("DELETE FROM snapshot WHERE rowid = ?", [(row,) for row, _ in rows])
 
 
@@ -455,7 +455,7 @@ def snapshots(connection: sqlite3.Connection, project: str, path: str) -> list[S
 
 
 def head_from_row(row: tuple[Any, ...]) -> FileHead:
-    """A head from the columns of a file that `_HEAD` names.
+    """Return a file's head from the columns of `_HEAD`, checked.
 
     Raises:
         DataDamaged
@@ -466,7 +466,7 @@ def head_from_row(row: tuple[Any, ...]) -> FileHead:
 
 
 def _head(row: tuple[Any, ...]) -> FileHead:
-    """The same, whatever the row holds."""
+    """Return a head without checking the row."""
     path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence, _, _ = row
     return FileHead(
         path,
@@ -482,13 +482,13 @@ def _head(row: tuple[Any, ...]) -> FileHead:
 
 
 def load_head(connection: sqlite3.Connection, project: int, path: str) -> tuple[int, FileHead] | None:
-    """A file's row id and head, for the writer."""
+    """Return a file's row id and head, for the writer."""
     row = connection.execute(f"SELECT id, {_HEAD} FROM file WHERE project = ? AND path = ?", (project, path)).fetchone()
     return None if row is None else (row[0], head_from_row(row[1:]))
 
 
 def head_checksum(project: int, head: FileHead) -> int:
-    """The checksum of a file's row."""
+    """Return the checksum of a file's row."""
     return row_checksum(
         head.path,
         head.version,

@@ -1,4 +1,4 @@
-"""Which database a file is: a copy, or the state of an earlier time, must not go on as if it were the original."""
+"""The identity of a database: a copy, or a restored earlier state, must not continue as if it were the original."""
 
 import secrets
 import sqlite3
@@ -10,7 +10,7 @@ from storage.sqlite.row_checks import checksum_of
 
 
 def require_own_log(lock: DatabaseLock) -> None:
-    """Look whether the log that lies beside a database is of the one that was here before: SQLite would mix them.
+    """Check that the log beside a database belongs to it, not to a former database: SQLite would mix the two.
 
     Raises:
         LeftoverLog
@@ -38,7 +38,7 @@ def _identity_without_log(path: Path) -> str | None:
 
 
 class Opening:
-    """The opening of a database for serving: decides whether it goes on, or begins new incarnations, and says which."""
+    """Opening a database for serving: decides whether the database continues or begins new incarnations."""
 
     def __init__(self, lock: DatabaseLock, *, same: bool) -> None:
         self._lock = lock
@@ -46,11 +46,11 @@ class Opening:
         self.database = ""
         self.opened = 0
         self.new_incarnations: str | None = None
-        """Why projects and files began new incarnations; None: they go on."""
+        """Why projects and files began new incarnations; None: they continue."""
 
     def prepare(self, connection: sqlite3.Connection) -> None:
-        """Note the opening in the database. Where it must not go on, give each project a new epoch and each file a
-        new incarnation: what clients know of another time must not be taken for what is written from now on.
+        """Record the opening in the database. If the database must not continue, give each project a new epoch and
+        each file a new incarnation, so that clients do not mistake state from before for what is written from now on.
         """
         connection.execute("BEGIN IMMEDIATE")
         row = connection.execute("SELECT database, inode, opened FROM identity").fetchone()
@@ -64,7 +64,7 @@ class Opening:
         try:
             self._store(connection)
         except sqlite3.OperationalError as error:
-            # A full disk must not keep the gateway from serving reads, and that it was opened need not be counted.
+            # A full disk must not keep the gateway from serving reads, and the opening need not be counted.
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL or row is None or self.new_incarnations is not None:
                 raise
             if connection.in_transaction:
@@ -96,7 +96,7 @@ def _is_identity(database: object, inode: object, opened: object) -> bool:
 
 
 def begin_new_incarnations(connection: sqlite3.Connection) -> None:
-    """Give every project a new epoch, every file a new incarnation. What is damaged stays so."""
+    """Give every project a new epoch and every file a new incarnation. Damaged rows stay damaged."""
     for table, name in (("project", "epoch"), ("file", "incarnation"), ("past_life", "incarnation")):
         connection.execute(f"UPDATE {table} SET row_check = NULL WHERE row_check IS NOT {checksum_of(table)}")
         connection.execute(f"UPDATE {table} SET {name} = lower(hex(randomblob(5)))")

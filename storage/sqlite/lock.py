@@ -1,4 +1,4 @@
-"""The database file as one process holds it: by which name and which inode, and whether it is still there."""
+"""The lock on the database file: its name and inode, and whether the file is still in place."""
 
 import contextlib
 import fcntl
@@ -16,22 +16,22 @@ _NOTE = re.compile(r"^database (\w+) opened (\d+) inode (\d+) log (\d+)$", re.MU
 
 
 class OpenedNote(Struct, frozen=True):
-    """What was noted beside a database when it was opened last."""
+    """What was noted in the lock file when the database was last opened."""
 
     database: str
-    """The identity in it."""
+    """The identity of the database."""
     opened: int
-    """How often it had been opened."""
+    """How often the database had been opened."""
     inode: int
     log: int
     """The inode of its write-ahead log."""
 
 
 class DatabaseLock:
-    """An advisory lock on a database, gone with the process however it ends.
+    """An advisory lock on a database, released when the process ends, however it ends.
 
-    There are two of it: on `<database>.lock`, which says who holds it, and on the file itself, which has other names
-    where there are links to it (`flock`; SQLite's own locks on Linux are of another kind). A symbolic link is followed
+    There are two locks: one on `<database>.lock`, which names the holder, and one on the file itself, which may have
+    other names through links (`flock`; SQLite's own locks on Linux are of another kind). A symbolic link is resolved
     first, so that the log and the lock lie where SQLite looks for them.
 
     Raises:
@@ -76,17 +76,18 @@ class DatabaseLock:
         return self._identity[1]
 
     def note(self, database: str, opened: int) -> None:
-        """Note who holds the database, and as what. The database must be open: its log is there then."""
+        """Note the holder and the identity of the database in the lock file. The database must be open, because only
+        then does its log exist."""
         self._log = os.stat(self.log_path).st_ino
         holder = f"process {os.getpid()} on {socket.gethostname()}"
         text = f"{holder}\ndatabase {database} opened {opened} inode {self.inode} log {self._log}\n"
-        # A full disk must not keep the gateway from serving reads: without the note less is noticed the next time.
+        # A full disk must not keep the gateway from serving reads: without the note, the next opening detects less.
         with contextlib.suppress(OSError):
             os.ftruncate(self._named, 0)
             os.pwrite(self._named, text.encode(), 0)
 
     def is_in_place(self) -> bool:
-        """Whether the file of this name is still the one that is locked."""
+        """Return whether the path still names the locked file."""
         try:
             status = os.stat(self.path)
         except OSError:
@@ -94,7 +95,7 @@ class DatabaseLock:
         return (status.st_dev, status.st_ino) == self._identity
 
     def require_in_place(self) -> None:
-        """Two looks at the file system, some microseconds.
+        """Check that the database and its log are in place: two file system calls, a few microseconds.
 
         Raises:
             DatabaseMoved: the database, or its log, was removed or replaced.
@@ -111,8 +112,8 @@ class DatabaseLock:
             return False
 
     def part_log(self, *, rescued: bool) -> None:
-        """Take the log of the database, which SQLite has closed, away from one that is in its place: they do not go
-        together. It is removed if all that is in it was rescued, else it gets another name."""
+        """Move the log of the database, which SQLite has closed, away from another database that took its place. The
+        log is removed if its contents were rescued, otherwise renamed."""
         if self.is_in_place() or not self._has_own_log():
             return
         if rescued:
@@ -122,6 +123,6 @@ class DatabaseLock:
         self.path.with_name(self.path.name + "-shm").unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Let go. The lock file stays: removing it would race with a process that has just opened it."""
+        """Release the lock. The lock file stays: removing it would race with a process that has just opened it."""
         os.close(self._file)
         os.close(self._named)

@@ -1,4 +1,4 @@
-"""Stores what a plan of `storage.log` holds, in the transaction that writes."""
+"""Storing a plan of `storage.log` inside the write transaction."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ _REMEMBERED_ROWS = 16_384
 class Log:
     """Turns changes into rows. Runs in the writer's thread, inside the transaction.
 
-    It remembers the rows it has written or read: nobody else writes to this file. A transaction that fails takes the
-    memory with it (`forget`).
+    Rows that were written or read are cached, because no other process writes to this file. A failed transaction
+    clears the cache (`forget`).
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -38,7 +38,7 @@ class Log:
         self._projects.clear()
 
     def write(self, connection: sqlite3.Connection, requests: Sequence[tuple[str, Request]]) -> list[Result]:
-        """Store requests, each of a project; returns what came of each, in their order."""
+        """Store requests, each for a project, and return their results in order."""
         if sum(project.size for project in self._projects.values()) > _REMEMBERED_ROWS:
             self.forget()
         now = self._clock()
@@ -52,7 +52,7 @@ class Log:
                     plan = plans[name] = Plan(known, now)
                 if missing := needs(plan.known, (request,)):
                     _load(connection, plan.known, missing, now)
-            except DataDamaged as error:  # nothing is built upon it; who writes elsewhere is not concerned
+            except DataDamaged as error:  # nothing is built on damaged data; other requests are not affected
                 damaged[place] = error
                 break_lines(request)
                 continue
@@ -73,7 +73,7 @@ def _load_project(connection: sqlite3.Connection, name: str) -> KnownProject | N
 
 
 def _load(connection: sqlite3.Connection, known: KnownProject, missing: Needs, now: int) -> None:
-    """Read what is missing and there."""
+    """Load the missing rows that exist."""
     if not known.id:
         return
     for path in missing.paths:
@@ -161,7 +161,7 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
             for _, id, head in changed
         ],
     )
-    # Its columns are in an index: written only where an incarnation began or ended.
+    # These columns are in an index: written only if an incarnation began or ended.
     connection.executemany(
         "UPDATE file SET incarnation = ?, deleted = ?, born_version = ?, born_sequence = ? WHERE id = ?",
         [
@@ -173,7 +173,7 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
 
 
 def _insert(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> int:
-    """Insert a row; returns its id."""
+    """Insert a row and return its id."""
     id = connection.execute(statement, values).lastrowid
     assert id is not None
     return id

@@ -1,4 +1,4 @@
-"""The bound of the write-ahead log: who reads an old state for long keeps SQLite from emptying it."""
+"""The limit of the write-ahead log: a long read of an old state keeps SQLite from emptying the log."""
 
 import sqlite3
 import time
@@ -10,15 +10,15 @@ from storage.errors import LogHeld
 _TRY_EVERY_S = 1.0
 _TRY_FOR_MS = 100
 _TELL_SHARE = 4
-"""Above this share of the bound it is told that somebody holds the log."""
+"""A held log is reported once it exceeds the limit divided by this."""
 
 
 class LogBound:
-    """Looks at the size of the log before each transaction. Runs in the writer's thread.
+    """Checks the size of the log before each transaction. Runs in the writer's thread.
 
     Args:
         path: the log.
-        limit: the most bytes of it; beyond them nothing is written.
+        limit: the maximum size of the log in bytes; beyond it, nothing is written.
     """
 
     def __init__(self, path: Path, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,20 +27,20 @@ class LogBound:
         self._clock = clock
         self._tried = -_TRY_EVERY_S
         self.held: str | None = None
-        """That somebody keeps the log from being emptied, in words; None: nobody does, or it is small."""
+        """A message that another process keeps the log from being emptied; None: nobody does, or the log is small."""
 
     def require_room(self, connection: sqlite3.Connection) -> None:
-        """Empty a log that has grown large, as far as its readers let it.
+        """Empty a log that has grown large, as far as its readers allow.
 
         Raises:
-            LogHeld: it is too large.
+            LogHeld: the log is still too large.
         """
         size = self.look(connection)
         if self.held is not None and size > self._limit:
             raise LogHeld(f"nothing is written for now: {self.held}")
 
     def look(self, connection: sqlite3.Connection) -> int:
-        """Bytes of the log, after an attempt to empty it where it is large; one attempt a second."""
+        """Return the size of the log in bytes; if it is large, first try to empty it, at most once a second."""
         size = self._size()
         if size <= self._limit // _TELL_SHARE:
             self.held = None

@@ -1,4 +1,4 @@
-"""Changes that are made once: what came of each is kept with it, in the same transaction, for a day."""
+"""Idempotent changes: the result of each is stored in the same transaction as the change, and kept for a day."""
 
 import sqlite3
 
@@ -10,11 +10,11 @@ from storage.records import Done
 _DONE = "project, key, digest, session, turn, block_count, done_at"
 _MOST_KEPT = 1_000_000
 _SWEPT_TOGETHER = 8
-"""More than one for each that is added: those of a burst are gone some time after their day."""
+"""How many expired results are deleted for each one added: more than one, so that the results of a burst go too."""
 
 
 def find_done(connection: sqlite3.Connection, project: str, key: str, now: int) -> Done | None:
-    """What came of the change that bore a key in the day before `now`."""
+    """Return the result of the change that was made with a key in the day before `now`."""
     row = connection.execute(
         f"SELECT {_DONE}, row_check FROM done WHERE project = (SELECT id FROM project WHERE name = ?)"
         " AND key = ? AND done_at > ?",
@@ -28,7 +28,7 @@ def find_done(connection: sqlite3.Connection, project: str, key: str, now: int) 
 
 
 def note_done(connection: sqlite3.Connection, project: int, key: str, done: Done) -> None:
-    """Keep what came of a change, and forget some of what is older than a day."""
+    """Store the result of a change, and delete some of the results older than a day."""
     values = (project, key, done.digest, done.session_id, done.turn_id, done.block_count, done.done_at)
     cursor = connection.execute(
         f"INSERT OR REPLACE INTO done ({_DONE}, row_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -1,5 +1,5 @@
-"""Queries about readers with a place of their own, and about what is kept. Every function takes a connection inside a
-transaction."""
+"""Queries on readers that keep their own cursor, and on values kept for good. Every function takes a connection inside
+a transaction."""
 
 import sqlite3
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Squashing: the oldest versions of a file become its base, in steps that each are one short transaction."""
+"""Squashing: the oldest versions of a file become its base, in steps of one short transaction each."""
 
 import sqlite3
 from bisect import bisect_left
@@ -16,7 +16,7 @@ _FORGOTTEN_TOGETHER = 500
 def squash_points(
     connection: sqlite3.Connection, rule: Retention, worth: int, after: int
 ) -> tuple[list[SquashPoint], int | None]:
-    """What is to be squashed or purged among the next files after a row id; the id to go on from, None at the end."""
+    """Return what to squash or purge among the next files after a row id, and the id to continue from (None: end)."""
     rows = connection.execute(
         f"SELECT file.id, project.name, path, version, base_version, {intact('file')}"
         " FROM file JOIN project ON project.id = file.project"
@@ -25,20 +25,20 @@ def squash_points(
     ).fetchall()
     points = []
     for id, project, path, version, base, is_intact in rows:
-        if not is_intact:  # nothing of it is thrown away
+        if not is_intact:  # nothing of a damaged file is thrown away
             continue
         (first,) = connection.execute("SELECT min(version) FROM file_update WHERE file = ?", (id,)).fetchone()
         oldest = max(base, 1)
         kept = _oldest_kept(connection, id, oldest, version, rule)
         if kept - oldest >= worth:
             points.append(SquashPoint(project, path, Version(kept), squashed=False))
-        elif first is not None and first < base:  # somebody stopped before it was purged
+        elif first is not None and first < base:  # squashed, but the purge was interrupted
             points.append(SquashPoint(project, path, Version(base), squashed=True))
     return points, rows[-1][0] if len(rows) == _PAGE_FILES else None
 
 
 def _oldest_kept(connection: sqlite3.Connection, file: int, oldest: int, newest: int, rule: Retention) -> int:
-    """The oldest version that a rule keeps: the newest of all it always keeps."""
+    """Return the oldest version that a rule keeps; the newest version is always kept."""
     if rule.versions is None and rule.since is None:
         return oldest
     kept = newest
@@ -59,7 +59,7 @@ def _oldest_kept(connection: sqlite3.Connection, file: int, oldest: int, newest:
 
 
 def squash(connection: sqlite3.Connection, project: str, path: str, version: int, body: bytes | None) -> bool:
-    """Make a version the oldest one. False where it is no version, or older than the oldest."""
+    """Make a version the oldest one. Return False if there is no such version, or if it is not above the oldest."""
     row = connection.execute(
         f"SELECT file.id, file_update.id, body IS NULL, {intact('file')} AND {intact('file_update')}"
         " FROM file JOIN file_update ON file_update.file = file.id"
@@ -90,7 +90,7 @@ def _set_base(connection: sqlite3.Connection, file: int, version: int) -> None:
 
 
 def purge(connection: sqlite3.Connection, project: str, path: str) -> int:
-    """Delete some of the rows below a file's oldest version; returns how many there were."""
+    """Delete some of the rows below a file's oldest version and return how many there were."""
     row = connection.execute(
         f"SELECT {intact('file')}, id, base_version,"
         " (SELECT min(version) FROM file_update WHERE file = file.id) FROM file"
@@ -106,14 +106,14 @@ def purge(connection: sqlite3.Connection, project: str, path: str) -> int:
         "SELECT body, checksum FROM file_update WHERE file = ? AND version = ?", (file, base)
     ).fetchone()
     if kept is None or kept[1] != (None if kept[0] is None else squashed_checksum(kept[0])):
-        raise DataDamaged(path, DAMAGED, base)  # what lies below it may be all that there is
+        raise DataDamaged(path, DAMAGED, base)  # the rows below it may be the only intact copy
     return connection.execute(
         "DELETE FROM file_update WHERE file = ? AND version < ?", (file, min(base, first + _SWEPT_TOGETHER))
     ).rowcount
 
 
 def forget_tombstones(connection: sqlite3.Connection, before: int) -> list[tuple[str, str]]:
-    """Squash some files that were deleted before a time to their tombstones; returns their projects and paths."""
+    """Squash some files that were deleted before a time to their tombstones; return their projects and paths."""
     rows = connection.execute(
         "SELECT file.id, project.id, name, path, version, file.sequence"
         " FROM file INDEXED BY tombstone_by_age JOIN project ON project.id = file.project"

@@ -1,4 +1,4 @@
-"""Which values of a row its checksum covers, and how SQL asks whether a row is intact."""
+"""Row checksums in SQL: which columns each checksum covers, and the expressions that verify a row."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ CHECKED = {
     "access_token": ("name", "digest", "title", "subject", "granted", "created", "expires", "revoked"),
     "audit": ("time", "action", "subject", "credential", "project", "path", "version", "detail"),
 }
-"""By table the columns, in their order. Of a turn the session is checked by its name: it is told with each turn."""
+"""The checked columns of each table, in order. A turn's session is checked by name, as it is sent with each turn."""
 
 _APART = {
     "project": "project.floor_check IS row_checksum(project.tombstone_floor)",
     "file": "file.base_check IS row_checksum(file.base_version)",
     "block": "block.checksum IS body_checksum(block.content)",
 }
-"""What has a checksum of its own."""
+"""Columns that have a checksum of their own."""
 
 _TURN = (
     "ifnull((SELECT session.name || '/' || own.name FROM turn AS own JOIN session ON session.id = own.session"
@@ -54,28 +54,28 @@ _IN_WORDS = {
 
 
 def checksum_of(table: str) -> str:
-    """The checksum that a row should have, as SQL."""
+    """Return an SQL expression for the checksum that a row should have."""
     columns = ", ".join(f"{table}.{column}" for column in CHECKED[table])
     name = "(SELECT name FROM session WHERE id = turn.session)"
     return f"row_checksum({columns.replace('turn.session', name) if table == 'turn' else columns})"
 
 
 def intact(table: str) -> str:
-    """Whether a row is intact, as SQL."""
+    """Return an SQL condition for whether a row is intact."""
     apart = f" AND {_APART[table]}" if table in _APART else ""
     return f"({table}.row_check IS {checksum_of(table)}{apart})"
 
 
 def checksum_of_values(table: str, values: Mapping[str, object]) -> int:
-    """The checksum of a row that is to be inserted."""
+    """Return the checksum of a row that is to be inserted."""
     told = (values.get(column) for column in CHECKED[table])
     return row_checksum(*(int(value) if isinstance(value, bool) else value for value in told))  # type: ignore[arg-type]
 
 
 def damaged_rows(connection: sqlite3.Connection, table: str, after: int, limit: int) -> tuple[list[str], int | None]:
-    """What is damaged in the next rows of a table, in words, and the row to go on from; None at the end.
+    """Describe the damage in the next rows of a table, and return the row to continue from; None at the end.
 
-    Blocks and rows of the log are not looked at here: their turns and files are.
+    Blocks and rows of the log are not checked here; they are checked with their turns and files.
     """
     id = {"past_life": "file", "prompt": "turn", "output_state": "turn"}.get(table, "id")
     rows = connection.execute(
@@ -93,4 +93,4 @@ def damaged_rows(connection: sqlite3.Connection, table: str, after: int, limit: 
 
 
 SCANNED = tuple(_IN_WORDS)
-"""The tables that `damaged_rows` looks at."""
+"""The tables that `damaged_rows` checks."""

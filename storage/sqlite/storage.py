@@ -58,12 +58,12 @@ from storage.sqlite.writer import GroupCommitWriter
 _log = structlog.get_logger("storage")
 
 _NEAR_READ_BYTES = 256 * 1024
-"""What one read may fetch in the loop's thread; more goes to the reader's."""
+"""The most bytes that one read fetches in the event loop's thread; larger reads run in the reader's thread."""
 _NEAR_READ_ROWS = 1000
 _PAGE_ROWS = 1000
 _REMEMBERED_FILES = 16_384
 _HIGHEST = 2**63 - 1
-"""SQLite's largest integer: a greater version or sequence exists nowhere."""
+"""SQLite's largest integer: no version or sequence is greater."""
 
 
 class SQLiteStorage:
@@ -82,9 +82,9 @@ class SQLiteStorage:
         self._lock = lock
         self._clock = clock
         self.new_incarnations = new_incarnations
-        """Why projects and files began new incarnations at the opening; None: they go on."""
+        """Why projects and files began new incarnations when the database was opened; None: they continue."""
         self.rescued: Path | None = None
-        """Where the database was copied at the closing, because its file had been removed or replaced."""
+        """Where the database was copied on closing because its file had been removed or replaced."""
         self._file_ids: dict[tuple[str, str], int] = {}
 
     @classmethod
@@ -98,14 +98,14 @@ class SQLiteStorage:
         log_bytes: int = 4 * 2**30,
         same: bool = False,
     ) -> Self:
-        """Open the database file for this process alone, creating it if need be.
+        """Open the database file for this process exclusively, creating it if necessary.
 
         Args:
             path: the database file; its folder must exist.
             clock: milliseconds since 1970.
-            queued_changes, queued_bytes: bounds of what may wait to be written.
-            log_bytes: bound of the write-ahead log, which grows while another process reads an old state.
-            same: projects go on where they were, also if the file seems to be a copy or of an earlier time.
+            queued_changes, queued_bytes: limits of the write queue.
+            log_bytes: limit of the write-ahead log, which grows while another process reads an old state.
+            same: projects continue even if the file seems to be a copy or restored to an earlier state.
 
         Raises:
             DatabaseInUse, SchemaTooNew, LeftoverLog, NotAGatewayDatabase
@@ -124,7 +124,7 @@ class SQLiteStorage:
 
     @classmethod
     async def open_read_only(cls, path: Path) -> Self:
-        """Open the file for reading, also beside a gateway that serves it."""
+        """Open the file read-only, even while a gateway serves it."""
         return cls(await Database.open_read_only(path))
 
     @property
@@ -134,7 +134,7 @@ class SQLiteStorage:
         return self._group
 
     async def visit_connections(self, visit: Callable[[sqlite3.Connection], object]) -> None:
-        """Call `visit` with each connection to the database, in the thread of its own: for traces and query plans."""
+        """Call `visit` with each database connection, in that connection's thread: for traces and query plans."""
         await self._database.visit_connections(visit)
 
     def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
@@ -246,7 +246,7 @@ class SQLiteStorage:
         return await self._database.read_long(query)
 
     def _file_id(self, project: str, path: str) -> int:
-        """The row of a file, remembered: it never changes. 0 where there is none."""
+        """Return the row id of a file, which never changes and is cached; 0 if there is none."""
         key = (project, path)
         file = self._file_ids.get(key)
         if file is None:
@@ -274,12 +274,12 @@ class SQLiteStorage:
         return document
 
     async def _drop_snapshots(self, project: str, path: str, damaged: list[tuple[int, int]]) -> None:
-        """Remove damaged snapshots, so that new ones can be taken: the log says what they should have said."""
+        """Delete damaged snapshots, so that new ones can be made from the log."""
         _log.error("snapshots are damaged", project=project, path=path, versions=[version for _, version in damaged])
         if self._group is not None:
             try:
                 await self._database.write(lambda connection: files.drop_damaged_snapshots(connection, damaged))
-            except StorageError as error:  # they are passed over as well as they are
+            except StorageError as error:  # the snapshots are skipped even if they are not deleted
                 _log.warning("damaged snapshots not removed", project=project, path=path, reason=str(error))
 
     async def past_incarnations(self, project: str, path: str, *, limit: int) -> list[Version]:
@@ -582,7 +582,7 @@ class SQLiteStorage:
         )
 
     def _database_bytes(self) -> int:
-        """The size of the file and of its write-ahead log."""
+        """Return the size of the file and its write-ahead log in bytes."""
         return _size(self._database.path) + _size(self._log_path)
 
     @property
@@ -599,7 +599,7 @@ class SQLiteStorage:
             self._lock.require_in_place()
         if self._group is not None:
             self._group.require_running()
-            if self.warning is not None:  # it may be over, and nobody may have written since
+            if self.warning is not None:  # the problem may be over, although nobody has written since
                 await self._database.write(lambda connection: None)
         self._database.read(lambda connection: connection.execute("SELECT 1 FROM project LIMIT 1").fetchone())
 
@@ -618,8 +618,8 @@ class SQLiteStorage:
             self._lock.release()
 
     async def _rescue(self) -> Path:
-        """Copy the database to a place beside that of its file, which was removed or replaced: at the end of this
-        process what it holds would be gone."""
+        """Copy the database, whose file was removed or replaced, to a new file beside its path: otherwise its contents
+        would be lost when this process ends."""
         path = self._database.path
         target = path.with_name(f"{path.name}.rescued-{wall_clock()}")
         partial = target.with_name(target.name + ".partial")
@@ -628,7 +628,7 @@ class SQLiteStorage:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
+    """Return the size of a file in bytes; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

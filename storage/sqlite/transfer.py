@@ -1,4 +1,4 @@
-"""A project, or all of them, out of a database and into one."""
+"""Backup, export and import of projects."""
 
 import sqlite3
 import time
@@ -28,7 +28,7 @@ from storage.sqlite.row_checks import checksum_of_values, intact
 
 
 def back_up(connection: sqlite3.Connection, target: Path) -> None:
-    """Write all that is committed at this moment into a new database file, marked as a backup."""
+    """Write everything committed as of now into a new database file, marked as a backup."""
     connection.execute("VACUUM INTO ?", (str(target),))
     with sqlite3.connect(target, isolation_level=None) as copy:
         copy.execute("DELETE FROM identity")
@@ -37,7 +37,7 @@ def back_up(connection: sqlite3.Connection, target: Path) -> None:
 
 
 def export_project(connection: sqlite3.Connection, project: str) -> Iterator[Record]:
-    """The records of a project; none if there is no such project."""
+    """Yield the records of a project; none if there is no such project."""
     row = connection.execute(
         f"SELECT {intact('project')}, id, sequence, last_modified, tombstone_floor FROM project WHERE name = ?",
         (project,),
@@ -142,7 +142,7 @@ def import_project(connection: sqlite3.Connection, name: str, records: Iterable[
 
 
 class _Import:
-    """Where one import stands: the rows that the next records belong to."""
+    """The state of one import: the rows that the next records belong to."""
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self._connection = connection
@@ -150,9 +150,9 @@ class _Import:
         self._project = self._file = self._session = self._turn = 0
         self._session_name = ""
         self._newest = 0, 0
-        """The newest version of the file, and its sequence."""
+        """The newest version of the file and its sequence."""
         self._base = 0
-        """The oldest version of the file that can be had."""
+        """The oldest available version of the file."""
         self._size = 0
         """Bytes of the content of the turn's blocks so far."""
 
@@ -189,14 +189,14 @@ class _Import:
         return squashed_checksum(record.update) if record.version == self._base else checksum(record.update)
 
     def _place(self, record: VersionRow) -> dict[str, object]:
-        """The sequence of a row of the log with its checksum: known of the file's newest version alone."""
+        """Return the sequence of a row of the log, with a checksum; it is known only for the file's newest version."""
         version, sequence = self._newest
         if record.version != version:
             return {}
         return {"sequence": sequence, "sequence_check": row_checksum(self._file, version, sequence)}
 
     def _insert(self, table: str, **values: object) -> int:
-        """Insert a row with its checksum; returns its id."""
+        """Insert a row with its checksum and return its id."""
         named = {**values, "session": self._session_name} if table == "turn" else values
         values["row_check"] = checksum_of_values(table, named)
         marks = ", ".join("?" * len(values))
@@ -228,5 +228,5 @@ class _Import:
 
 
 def _fields(record: Struct, but: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What a record tells, by the names of the columns."""
+    """Return the fields of a record, by column name."""
     return {name: value for name, value in asdict(record).items() if name not in but}

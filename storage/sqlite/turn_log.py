@@ -1,4 +1,4 @@
-"""Stores what a plan of `storage.log` holds of sessions and turns, in the transaction that writes."""
+"""Storing the sessions and turns of a plan of `storage.log` inside the write transaction."""
 
 import sqlite3
 
@@ -9,7 +9,7 @@ from storage.sqlite.turns import find_session, find_turn, turn_checksum
 
 
 def load_turns(connection: sqlite3.Connection, known: KnownProject, missing: Needs, now: int) -> None:
-    """Read what is missing and there."""
+    """Load the missing rows that exist."""
     name = known.head.name
     for key in missing.keys:
         done = find_done(connection, name, key, now)
@@ -103,14 +103,14 @@ def _store_turn(connection: sqlite3.Connection, plan: Plan, planned: PlannedTurn
 
 
 def _store_blocks(connection: sqlite3.Connection, planned: PlannedTurn) -> None:
-    """Store blocks. Each has the size of all up to it: those of the blocks behind one that has grown follow."""
+    """Store blocks. Each has the total size of the blocks up to it, so blocks after a grown one are updated too."""
     turn, size = planned.id, 0 if planned.is_new else planned.old.size
     for index, content in planned.grown.items():
         (before,) = connection.execute(
             "SELECT length(content) FROM block WHERE turn = ? AND position = ?", (turn, index)
         ).fetchone()
         check = checksum(content)
-        connection.execute(  # what was damaged before stays so
+        connection.execute(  # rows that were damaged before stay damaged
             "UPDATE block SET content = ?, checksum = ?, row_check = CASE row_check"
             " WHEN row_checksum(turn, position, type, created_at, told_from, checksum)"
             " THEN row_checksum(turn, position, type, created_at, told_from, ?) END WHERE turn = ? AND position = ?",

@@ -1,4 +1,4 @@
-"""Queries about sessions and turns. Every function takes a connection inside a read transaction and returns records."""
+"""Queries on sessions and turns. Every function takes a connection inside a read transaction and returns records."""
 
 import sqlite3
 from typing import Any
@@ -24,7 +24,7 @@ _SESSION = "name, title, sequence, created_at, project, row_check"
 
 
 def turn_head_from_row(row: tuple[Any, ...]) -> TurnHead:
-    """A head from the columns that `_HEAD` names: those of its fields, the project, and the checksum.
+    """Return a turn's head from the columns of `_HEAD` (its fields, the project and the checksum), checked.
 
     Raises:
         DataDamaged
@@ -35,12 +35,12 @@ def turn_head_from_row(row: tuple[Any, ...]) -> TurnHead:
 
 
 def _head(row: tuple[Any, ...]) -> TurnHead:
-    """The same, whatever the row holds."""
+    """Return a head without checking the row."""
     return TurnHead(*(*row[:-4], bool(row[-4]), bool(row[-3])))
 
 
 def turn_checksum(project: int, head: TurnHead) -> int:
-    """The checksum of a turn's row."""
+    """Return the checksum of a turn's row."""
     *values, settling, grown = astuple(head)
     return row_checksum(*values, int(settling), int(grown), project)
 
@@ -50,7 +50,7 @@ def _turn_in_words(session: str, name: str) -> str:
 
 
 def _session_head(row: tuple[Any, ...]) -> SessionHead:
-    """A session from the columns that `_SESSION` names."""
+    """Return a session from the columns of `_SESSION`."""
     if not is_intact(row):
         raise DataDamaged(None, "it is not what was written", what=f"session {row[0]!r}")
     return SessionHead(*row[:4])
@@ -75,13 +75,13 @@ def sessions(connection: sqlite3.Connection, project: str, after: str | None, li
 
 
 def _before(after: str | None) -> int:
-    """The row that a page ends before where the item `after` is not there: the first page has no end, an unknown
-    item nothing before it."""
+    """Return the row id that a page lies below if there is no item `after`: the first page has no bound, and nothing
+    lies below an unknown item."""
     return 2**63 - 1 if after is None else 0
 
 
 def find_session(connection: sqlite3.Connection, project: str, name: str) -> int | None:
-    """The session's row id."""
+    """Return the session's row id."""
     row = connection.execute(
         f"SELECT id, {_SESSION} FROM session WHERE project = {_PROJECT} AND name = ?", (project, name)
     ).fetchone()
@@ -97,7 +97,7 @@ def turn_head(connection: sqlite3.Connection, project: str, session: str, name: 
 
 
 def find_turn(connection: sqlite3.Connection, project: str, session: str, name: str) -> tuple[int, TurnHead] | None:
-    """The turn's row id and head."""
+    """Return the turn's row id and head."""
     row = connection.execute(
         f"SELECT turn.id, {_HEAD} FROM session JOIN turn ON turn.session = session.id WHERE {_TURN}",
         (project, session, name),
@@ -158,7 +158,7 @@ def read_blocks(
 
 
 def _told_from(connection: sqlite3.Connection, turn: int, head: TurnHead, after_block: int) -> int:
-    """The position of the first block that a reader of `after_block` blocks may not have as it is now."""
+    """Return the position of the first block that may have changed since a reader received `after_block` blocks."""
     row = connection.execute(
         f"SELECT {_BLOCK} FROM block WHERE turn = ? AND position = ?", (turn, after_block - 1)
     ).fetchone()
@@ -173,7 +173,7 @@ def _damaged_block(head: TurnHead, index: int) -> DataDamaged:
 
 
 def _size_before(connection: sqlite3.Connection, turn: int, position: int) -> int:
-    """The bytes of the content of the blocks before a position."""
+    """Return the bytes of content of the blocks before a position."""
     row = connection.execute("SELECT size FROM block WHERE turn = ? AND position = ?", (turn, position - 1)).fetchone()
     return 0 if row is None else int(row[0])
 
@@ -181,8 +181,8 @@ def _size_before(connection: sqlite3.Connection, turn: int, position: int) -> in
 def _blocks(
     connection: sqlite3.Connection, turn: int, head: TurnHead, start: int, limit: int, most_bytes: int, known: int
 ) -> list[StoredBlock]:
-    """Blocks from a position on, within so many bytes; at least one that a reader of the first `known` does not know,
-    or the reader would ask for the same again."""
+    """Return blocks from a position on, within a limit of bytes, but at least one after the first `known`: otherwise
+    the reader would ask for the same blocks again."""
     most_size = _size_before(connection, turn, start) + most_bytes
     blocks: list[StoredBlock] = []
     index = start
@@ -205,7 +205,7 @@ def _blocks(
 def extent_after(
     connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int
 ) -> tuple[int, int]:
-    """How many blocks a reader of the first `after_block` is told, and the bytes of their content; 0 for no turn."""
+    """Return how many blocks a reader of the first `after_block` is sent, and their bytes of content; 0: no turn."""
     found = find_turn(connection, project, session, name)
     if found is None or after_block > found[1].block_count:
         return 0, 0
@@ -229,7 +229,7 @@ def output_state(connection: sqlite3.Connection, project: str, session: str, nam
 
 
 def running_turns_after(connection: sqlite3.Connection, id: int, limit: int) -> list[tuple[int, str, TurnHead | None]]:
-    """Of each its row, project and head; None for one that is damaged."""
+    """Return the row, project and head of each running turn; the head is None if it is damaged."""
     rows = connection.execute(
         f"SELECT turn.id, project.name, {_HEAD} FROM turn INDEXED BY running_turn"
         " JOIN session ON session.id = turn.session JOIN project ON project.id = turn.project"
@@ -242,8 +242,8 @@ def running_turns_after(connection: sqlite3.Connection, id: int, limit: int) -> 
 def turn_rows_after(
     connection: sqlite3.Connection, project: str, after: tuple[int, int], limit: int
 ) -> list[tuple[tuple[int, int], TurnRows]]:
-    """A page of the turns of a project behind the row of a session and the row of a turn in it, of each these rows and
-    what is stored with it. A page ends with the turn with which it has `limit` turns and blocks."""
+    """Return a page of the turns of a project after a session row and a turn row in it, each with these rows and all
+    that is stored with it. A page ends with the turn at which it reaches `limit` turns and blocks."""
     page: list[tuple[tuple[int, int], TurnRows]] = []
     for session, turn, title, sequence, created_at, in_project, has_prompt, state, *row in connection.execute(
         "SELECT session.id, turn.id, title, session.sequence, session.created_at, turn.project = session.project,"
@@ -278,7 +278,7 @@ def turn_rows_after(
 def changes_since(
     connection: sqlite3.Connection, project: str, sequence: int, limit: int | None
 ) -> tuple[ProjectHead, list[FileHead | TurnHead]] | None:
-    """The files and the turns changed after `sequence` as one sequence, oldest change first."""
+    """Return the files and turns changed after `sequence` as one sequence, oldest change first."""
     answer = files_changed_since(connection, project, sequence, limit)
     if answer is None:
         return None

@@ -1,4 +1,4 @@
-"""The one writer: everything that waits at a moment goes into one transaction, so that the disk's flush is shared."""
+"""The single writer with group commit: all queued requests go into one transaction and share one disk flush."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ _BATCH_BYTES = 8 * 2**20
 
 
 class _Request:
-    """Changes of one `append`, and who waits for them."""
+    """The changes of one `append`, and the future that waits for them."""
 
     __slots__ = ("bytes", "changes", "future", "project")
 
@@ -34,7 +34,7 @@ class _Request:
 
 
 def _size(change: Change | TurnChange) -> int:
-    """Bytes that a change brings, about."""
+    """Return the approximate size of a change in bytes."""
     if type(change) is AppendUpdate:
         return len(change.body)
     if type(change) is UpdateTurn:
@@ -43,7 +43,7 @@ def _size(change: Change | TurnChange) -> int:
 
 
 class GroupCommitWriter:
-    """Queues requests in the loop's thread and commits them in batches in the database's."""
+    """Queues requests in the event loop's thread and commits them in batches in the database's thread."""
 
     def __init__(self, database: Database, *, clock: Clock, queued_changes: int, queued_bytes: int) -> None:
         self._database = database
@@ -62,7 +62,7 @@ class GroupCommitWriter:
 
     @property
     def queued(self) -> int:
-        """Changes that wait or are being written."""
+        """The number of changes that are queued or being written."""
         return self._waiting
 
     @property
@@ -74,12 +74,12 @@ class GroupCommitWriter:
         self._listeners.append((listener, missed))
 
     def require_running(self) -> None:
-        """Raises StorageUnavailable if nothing is written any more."""
+        """Raise StorageUnavailable if the writer has stopped."""
         if self._task.done() and not self._closing:
             raise StorageUnavailable("the writer has stopped")
 
     def append(self, project: str, changes: tuple[Change | TurnChange, ...]) -> asyncio.Future[tuple[Any, ...]]:
-        """Queue changes; the future has the `Commit` of each."""
+        """Queue changes; the future resolves to the `Commit` of each."""
         if self._closing:
             raise StorageClosed("the storage is closed")
         self.require_running()
@@ -95,11 +95,11 @@ class GroupCommitWriter:
         return request.future
 
     def forget_rows(self) -> None:
-        """Forget what is known of rows. To be called in the writer's thread."""
+        """Clear the cached rows. To be called in the writer's thread."""
         self._log.forget()
 
     async def close(self) -> None:
-        """Write what was queued, then stop."""
+        """Write the queued changes, then stop."""
         self._closing = True
         self._wake.set()
         await asyncio.wait([self._task])
@@ -143,7 +143,7 @@ class GroupCommitWriter:
             results: list[tuple[Commit, ...] | StorageError] = await self._database.write(
                 lambda connection: self._log.write(connection, requests)
             )
-        except Exception as error:  # the batch is undone and its requests are told; the writer must outlive any of them
+        except Exception as error:  # the batch is rolled back and its requests fail; the writer must survive any error
             self._log.forget()
             for request in batch:
                 break_lines(request.changes)
@@ -178,7 +178,7 @@ class GroupCommitWriter:
     @staticmethod
     def _answer(requests: Iterable[_Request], results: Sequence[tuple[Commit, ...] | StorageError]) -> None:
         for request, result in zip(requests, results, strict=True):
-            if request.future.done():  # whoever waited was cancelled; the change is stored all the same
+            if request.future.done():  # the waiting caller was cancelled; the change is stored nevertheless
                 continue
             if isinstance(result, StorageError):
                 request.future.set_exception(result)

@@ -1,4 +1,4 @@
-"""Tokens, tickets and the audit."""
+"""Routes of tokens, tickets and the audit log."""
 
 import time
 
@@ -37,7 +37,7 @@ _NUMBER = {"type": "integer", "minimum": 1}
 
 
 class AccessRoutes:
-    """The requests about who may do what."""
+    """Handlers of tokens, tickets and the audit log."""
 
     def __init__(self, storage: Storage, guard: Guard, tickets: Tickets, audit: Audit, *, body_limit: int) -> None:
         self._storage = storage

@@ -1,4 +1,4 @@
-"""Many files at once: which are there, and which have changed."""
+"""Routes of many files: the listing, the status question and the change feed."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -42,11 +42,11 @@ from gateway.wire.problems import (
 _LIMIT = 1000
 _MOST = 10_000
 _KINDS = ("file", "turn")
-"""What is told unless something else is asked for."""
+"""The kinds that the feed reports by default."""
 _PRESENCE = "presence"
 _STRING = {"type": "string"}
 _DIFFS, _MOST_DIFFS = 100, 1000
-"""How many entries an answer with differences has."""
+"""The default and the maximum number of entries in an answer with diffs."""
 _DIFF_BYTES, _MOST_DIFF_BYTES = 256 * 1024, 4 * 2**20
 _DIFF = {"enum": ["text"]}
 _BYTES_SCHEMA = {"type": "integer", "minimum": 0, "maximum": _MOST_DIFF_BYTES}
@@ -54,7 +54,7 @@ _LIMIT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": _MOST}
 
 
 class ChangeRoutes:
-    """Listing and status."""
+    """Handlers of the listing, the status question and the change feed."""
 
     def __init__(self, changes: Changes, feed: Feed, hub: Hub, *, body_limit: int) -> None:
         self._changes = changes
@@ -161,7 +161,7 @@ class ChangeRoutes:
         problems=(InvalidParameter, InvalidPath, InvalidCursor, ProjectNotFound, Overloaded),
     )
     async def feed(self, request: Request) -> Response:
-        """`GET P/changes`: a poll, a long poll, or a stream of events."""
+        """`GET P/changes`: a poll, a long poll, or an event stream."""
         project = project_id(request)
         wait, since = parse_wait(request), request.query_params.get("since")
         as_text = _as_text(request)
@@ -199,10 +199,10 @@ _OF_NO_EPOCH = "0.0"
 
 
 def _resumed(since: str | None) -> str | None:
-    """The cursor that a stream goes on from.
+    """Return the cursor from which a stream resumes.
 
-    What is no cursor becomes one of no epoch: the client is told to start over (event `reset`). `EventSource` gives up
-    for good on a 400.
+    An invalid cursor becomes one of no existing epoch, so the client is told to start over (event `reset`):
+    `EventSource` never retries after a 400.
     """
     if since is None:
         return None
@@ -213,7 +213,7 @@ def _resumed(since: str | None) -> str | None:
 
 
 _EVERYTHING = ChangeFilter()
-"""What most ask for: of ten thousand who wait, one and the same."""
+"""The most common filter, shared by all its waiters, of which there may be ten thousand."""
 
 
 def _wants_deleted(request: Request) -> bool:
@@ -224,7 +224,7 @@ def _wants_deleted(request: Request) -> bool:
 
 
 def _as_text(request: Request) -> tuple[str, int] | None:
-    """The root of which differences are wanted, and how many bytes of them; None: none are."""
+    """Return the root to diff and the maximum bytes of all diffs; None if the request asks for no diffs."""
     wanted = request.query_params.get("diff")
     if wanted is None:
         return None

@@ -1,4 +1,4 @@
-"""One file: read it, write it, delete it, move it."""
+"""Routes of a single file: read, write, edit, delete and move."""
 
 import contextlib
 
@@ -64,7 +64,7 @@ from storage import FileHead
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"
 _LONGEST_ROOT = 200
-"""Bytes of the name of a root."""
+"""The maximum length of the name of a root, in bytes."""
 _DEFAULT_ROOT = "content"
 _FORMATS: tuple[Form, ...] = ("update", "text", "json")
 
@@ -106,7 +106,7 @@ _WRITE = (
 
 
 class FileRoutes:
-    """The requests on one file."""
+    """Handlers of a single file."""
 
     def __init__(self, files: Files, hub: Hub, writers: Writers, *, body_limit: int) -> None:
         self._files = files
@@ -148,7 +148,7 @@ class FileRoutes:
         ),
     )
     async def read(self, request: Request) -> Response:
-        """`GET P/files/{path}` in all its forms."""
+        """`GET P/files/{path}` in all its variants."""
         project, path = project_id(request), file_path(request)
         wanted = _wanted_format(request)
         since = whole_number(request, "from_version", least=0)
@@ -178,7 +178,7 @@ class FileRoutes:
         return await self._represent(content, wanted, request)
 
     async def _read_past(self, request: Request, project: str, path: str, version: int, wanted: Form) -> Response:
-        """The file as it was, also where it was deleted since."""
+        """Answer with a past version of the file, even if the file was deleted since."""
         stored = await self._files.stored_at(project, path, version)
         tags = if_none_match(request)
         if tags is not None and tags.match(version_tag(stored.incarnation, stored.version, wanted)):
@@ -287,7 +287,7 @@ class FileRoutes:
         return await self._revised(request, project, written, root)
 
     async def _revised(self, request: Request, project: str, written: Written, root: str) -> Response:
-        """The receipt of a revision, or with `Prefer: return=representation` (RFC 7240) the text after it."""
+        """Answer a revision with its receipt or, with `Prefer: return=representation` (RFC 7240), the new text."""
         self._writers.show(project, written, author_of(request), root, access_of(request.scope).subject)
         noted = _noted(request, written)
         if not _prefers_representation(request):
@@ -312,7 +312,7 @@ class FileRoutes:
         problems=(*_WRITE, ProjectNotFound, FileNotFound),
     )
     async def delete(self, request: Request) -> Response:
-        """`DELETE P/files/{path}`: put a tombstone."""
+        """`DELETE P/files/{path}`: write a tombstone."""
         project, path = project_id(request), file_path(request)
         head = await self._files.delete(project, path, preconditions(request), author_of(request))
         note(request, "delete", path=path, version=head.version)
@@ -352,7 +352,7 @@ class FileRoutes:
 
 
 def _is_known(request: Request, head: FileHead, form: Form) -> bool:
-    """Whether the client has what would be sent: the representation in this form, not another one of the same state."""
+    """Whether the client already has this representation: the current state in this form, not in another one."""
     tags = if_none_match(request)
     if tags is not None:
         return tags.match(version_tag(head.incarnation, head.version, form))
@@ -380,17 +380,21 @@ def root_of(request: Request) -> str:
 
 
 def checked_root(root: str) -> str:
-    """Raises InvalidParameter if a root may not be called so."""
+    """Check the name of a root and return it.
+
+    Raises:
+        InvalidParameter
+    """
     if len(root.encode("utf-8", "surrogatepass")) > _LONGEST_ROOT:
         raise InvalidParameter("root", f"it has more than {_LONGEST_ROOT} bytes")
     return root
 
 
 def author_of(request: Request) -> str | None:
-    """Who writes: the subject of the credential. `X-Author` counts where no credentials are asked for, and with the
-    scope `admin`: an application's backend writes for its users.
+    """Return the author of a write: the subject of the credential. `X-Author` replaces it if the gateway requires no
+    credentials, and with the scope `admin`, since an application's backend writes for its users.
 
-    It is UTF-8 where it is that, as most tools send it, else ISO-8859-1 (RFC 9110 §5.5).
+    The header is decoded as UTF-8, which most tools send, or else as ISO-8859-1 (RFC 9110 §5.5).
     """
     author = header(request, b"x-author")
     if author is None or not view_of(request).may("admin"):
@@ -415,7 +419,7 @@ def receipt(written: Written) -> Response:
 
 
 class _ReceiptAnswer(Response):
-    """The answer to a write: what `Response` would find out about it is known."""
+    """The answer to a write. It sets directly what `Response` would compute."""
 
     media_type = JSON
 

@@ -1,4 +1,4 @@
-"""What a file was: its versions, what changed, and the way back."""
+"""Routes of the history of a file: versions, differences and restore."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -50,7 +50,7 @@ _NUMBER = {"type": "integer", "minimum": 1}
 
 
 class HistoryRoutes:
-    """The requests on the past of one file."""
+    """Handlers of the history of a file."""
 
     def __init__(self, versions: Versions, *, body_limit: int) -> None:
         self._versions = versions
@@ -88,7 +88,7 @@ class HistoryRoutes:
         ),
     )
     async def read(self, request: Request) -> Response:
-        """`GET P/history/{path}`: a page of versions, or what changed between two."""
+        """`GET P/history/{path}`: a page of versions, or the difference between two."""
         project, path = project_id(request), file_path(request)
         if "diff" in request.query_params:
             return await self._difference(request, project, path)
@@ -152,7 +152,7 @@ class HistoryRoutes:
 
 
 def _versions_of(text: str) -> tuple[int, int]:
-    """The two versions of `A..B`."""
+    """Parse the two versions of `A..B`."""
     older, dots, newer = text.partition("..")
     numbers = [part for part in (older, newer) if part.isascii() and part.isdigit() and len(part) <= 18 and int(part)]
     if not dots or len(numbers) != 2:

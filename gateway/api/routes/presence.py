@@ -1,4 +1,4 @@
-"""Who is in a file: read it, wait for it to change, say that one is there oneself."""
+"""Routes of presence: read who is in a file, wait for changes, announce or withdraw a client."""
 
 import contextlib
 from collections.abc import Mapping
@@ -39,11 +39,11 @@ from gateway.wire.problems import (
 _FILE = "/api/projects/{project}/presence/{path:file}"
 _CLIENT = "/api/projects/{project}/presence/{path:file}/{client_id}"
 _STATES_LIMIT = 2 * LONGEST_STATE
-"""Bytes of the body: a state written with escapes and spaces may be longer than as it is kept."""
+"""The limit on a body, in bytes: escapes and spaces may make a state longer than its stored form."""
 
 
 class PresenceRoutes:
-    """The requests on who is in a file."""
+    """Handlers of presence."""
 
     def __init__(self, presence: Presence, hub: Hub) -> None:
         self._presence = presence
@@ -141,14 +141,18 @@ def _client(request: Request) -> int:
 
 
 def _require_own(request: Request, presence: Presence, project: str, path: str, client: int) -> None:
-    """Raises InvalidParameter where another subject speaks for a client."""
+    """Require that no other subject speaks for the client.
+
+    Raises:
+        InvalidParameter
+    """
     speaker = presence.speaker(project, path, client)
     if speaker is not None and speaker != access_of(request.scope).subject:
         raise InvalidParameter("client_id", f"another subject speaks for the client {client}")
 
 
 def check_presence(request: Request, asked: Mapping[str, PresenceQuestion]) -> dict[str, PresenceQuestion]:
-    """What a request says and asks of presence, without files that do not exist for who asks.
+    """Return the presence questions of a request, without files that its credential may not see.
 
     Raises:
         InvalidPath, BodyTooLarge
@@ -162,8 +166,11 @@ def check_presence(request: Request, asked: Mapping[str, PresenceQuestion]) -> d
 def say_presence(
     request: Request, presence: Presence, said: Mapping[str, PresenceQuestion]
 ) -> dict[str, PresenceAnswer]:
-    """Take what a request says of presence, as far as there is room for it and nobody else speaks for the client;
-    returns who is where, but where that is known."""
+    """Apply the presence that a request announces, if there is room and no other subject speaks for the client.
+
+    Returns:
+        By file: who is there, except where the client already has the current state.
+    """
     project, subject = project_id(request), access_of(request.scope).subject
     answers = {}
     for path, question in said.items():

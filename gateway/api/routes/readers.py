@@ -1,4 +1,4 @@
-"""Webhooks, and subscriptions of Web Push."""
+"""Routes of webhooks and Web Push subscriptions."""
 
 import re
 
@@ -40,7 +40,7 @@ _PUT_PROBLEMS = (
 
 
 class ReaderRoutes:
-    """The requests about readers with a place of their own."""
+    """Handlers of the readers whose position the gateway stores."""
 
     def __init__(self, registry: Registry, push_key: str, *, body_limit: int) -> None:
         self._registry = registry

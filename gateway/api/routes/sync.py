@@ -1,4 +1,4 @@
-"""`POST P/sync`: push and pull of many files in one round trip, as JSON or msgpack."""
+"""Route of `POST P/sync`: push and pull many files in one round trip, as JSON or msgpack."""
 
 import msgspec
 from starlette.requests import Request
@@ -39,7 +39,7 @@ from gateway.wire.problems import (
 
 
 class SyncRoutes:
-    """Push and pull."""
+    """Handler of push and pull."""
 
     def __init__(self, sync: Sync, presence: Presence, *, body_limit: int) -> None:
         self._sync = sync

@@ -1,4 +1,4 @@
-"""For operators: health, readiness, figures, and the description of the API."""
+"""Routes for operators: health, readiness, metrics, and the description of the API."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
@@ -15,7 +15,7 @@ from gateway.wire.system import Health
 
 
 class SystemRoutes:
-    """Requests outside any project."""
+    """Handlers of requests about the gateway itself."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class SystemRoutes:
         answers={200: {JSON: Health}},
     )
     async def healthz(self, request: Request) -> Response:
-        """The process answers."""
+        """Answer as long as the process is alive."""
         return Response(json_bytes(Health("ok")), media_type=JSON)
 
     @operation(
@@ -51,7 +51,7 @@ class SystemRoutes:
         problems=(Unavailable,),
     )
     async def readyz(self, request: Request) -> Response:
-        """The database answers as well. A job in the background that is stopped keeps nobody from asking."""
+        """Check that the database answers too. A stopped background job does not make the gateway unready."""
         await self._ready()
         checks = {"database": self._warning() or "ok", **{job.name: job.stopped or "ok" for job in self._jobs}}
         status: Literal["ok", "degraded"] = "ok" if set(checks.values()) == {"ok"} else "degraded"

@@ -1,4 +1,4 @@
-"""Sessions and turns: what a coding agent is doing."""
+"""Routes of sessions and turns: the work of a coding agent."""
 
 from typing import get_args
 
@@ -71,12 +71,12 @@ _TURNS = _SESSION + "/turns"
 _TURN = _TURNS + "/{turn}"
 _LIMIT, _MOST = 100, 1000
 _PAGE_LENGTH = 2**20
-"""About how many characters a list of turns has."""
+"""The approximate maximum of characters in a list of turns."""
 _DIALECTS = get_args(DialectName)
 _LIGHT_BATCH = 128 * 1024
-"""Bytes of blocks that are read at once: a few milliseconds, also where they are all empty lists."""
+"""Batches up to this many bytes are parsed in the event loop: a few milliseconds, even for nothing but empty lists."""
 _LATENESS = 5.0
-"""By how many seconds the end of a grace may be late before a reader is answered without it."""
+"""How many seconds the end of a grace period may be late before a reader is answered without it."""
 
 _PAGE = (
     Parameter("limit", f"At most so many; {_LIMIT} unless said.", {"type": "integer", "minimum": 1, "maximum": _MOST}),
@@ -100,7 +100,7 @@ _GIVEN = (InvalidBody, BodyTooLarge, UnsupportedMediaType)
 
 
 class TurnRoutes:
-    """The requests on sessions, turns and blocks."""
+    """Handlers of sessions, turns and blocks."""
 
     def __init__(self, turns: Turns, hub: Hub, *, body_limit: int, prompt_limit: int, answer_limit: int) -> None:
         self._turns = turns
@@ -226,11 +226,11 @@ class TurnRoutes:
         if tags is None and after_block is not None and _nothing_after(request, head, after_block):
             wait_for_change(request, wait, watched, as_of, _filter_of(head))
         if tags is None and after_block is None and head.settling:
-            # Who reads the turn once, after its result, is told how the turn has ended.
+            # A client that reads the turn only once, after its result, learns how the turn has ended.
             wait_for_change(request, self._turns.grace + _LATENESS, watched, as_of, _filter_of(head))
         stored = await self._turns.read(project, session, turn, after_block or 0, self._answer_limit)
         if stored.blocks and stored.blocks[-1].index + 1 < stored.head.block_count:
-            return _json(msgspec.structs.replace(_turn(stored), more=True))  # without a tag: it is not all
+            return _json(msgspec.structs.replace(_turn(stored), more=True))  # no tag: the answer is incomplete
         return _json(_turn(stored), 200, _tag(watched, stored.head))
 
     @operation(
@@ -332,7 +332,7 @@ class TurnRoutes:
         ),
     )
     async def output(self, request: Request) -> Response:
-        """`POST S/turns/{turn_id}/output`: what the agent prints, as it comes."""
+        """`POST S/turns/{turn_id}/output`: store the agent's output as it arrives."""
         project, session, turn = _turn_of(request)
         require_media_type(request, NDJSON)
         offset = whole_number(request, "offset", least=0)
@@ -369,7 +369,7 @@ def _filter_of(head: TurnHead) -> ChangeFilter:
 
 
 def _within(turns: list[StoredTurn], length: int) -> list[StoredTurn]:
-    """The first turns: one, or as many as have `length` characters of prompts and errors."""
+    """Return the first turns whose prompts and errors fit in `length` characters, but at least one."""
     for number, turn in enumerate(turns):
         length -= len(turn.prompt) + len(turn.head.error or "")
         if length < 0 < number:
@@ -378,9 +378,9 @@ def _within(turns: list[StoredTurn], length: int) -> list[StoredTurn]:
 
 
 def _nothing_after(request: Request, head: TurnHead, after_block: int) -> bool:
-    """Whether a client that has `after_block` blocks and no tag has all there is for now, as far as can be told."""
+    """Whether a client with `after_block` blocks and no tag is up to date, as far as can be determined."""
     if head.grown and SECONDS_LEFT in request.scope:
-        return False  # the turn has moved while the client waited, and the last block may have grown
+        return False  # the turn changed while the client waited, and its last block may have grown
     return head.block_count <= after_block and head.status not in FINISHED
 
 

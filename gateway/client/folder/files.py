@@ -1,4 +1,4 @@
-"""A folder of files on this machine, and what was last known of each: walking, ignoring, reading, replacing."""
+"""A local folder and the last known state of its files: walking, ignoring, reading, replacing."""
 
 import contextlib
 import hashlib
@@ -23,15 +23,15 @@ _STATE = "state.json"
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
 _NEVER = frozenset([".git", "git~1", STATE_FOLDER, "yjs-ga~1"])
-"""Folders of these names are nobody else's business: what the gateway would put there is not taken either. (The names
-with `~1` are the short names that Windows gives them.)"""
+"""Folders with these names are never synchronized, in either direction. (The names with `~1` are their short names on
+Windows.)"""
 _UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
-"""Characters that HFS+ does not see in a name (Git: `verify_dotgit`, CVE-2014-9390)."""
+"""Characters that HFS+ ignores in names (Git: `verify_dotgit`, CVE-2014-9390)."""
 
 
 def _belongs_to_others(segment: str) -> bool:
-    """Whether a file system may take a name for one of `_NEVER`. macOS does not see some characters, Windows ends a
-    name at a colon and drops dots and blanks at its end, and both ignore case."""
+    """Whether a file system may treat a name as one of `_NEVER`. macOS ignores some characters, Windows ends a name at
+    a colon and drops trailing dots and spaces, and both ignore case."""
     return _UNSEEN.sub("", segment).partition(":")[0].rstrip(" .").casefold() in _NEVER
 
 
@@ -39,70 +39,70 @@ _Stamp = tuple[int, int, int] | None
 
 
 class KnownFile(Struct, frozen=True):
-    """A file as both sides had it."""
+    """The last state of a file in which both sides were equal."""
 
     version: int
     tag: str
     sha256: str
     size: int
     mtime_ns: int
-    """With `size`: where both are the same the file was not touched, and is not read."""
+    """If `mtime_ns` and `size` are unchanged, the file counts as untouched and is not read."""
 
 
 class SentText(Struct, frozen=True):
-    """A text that was sent to the gateway, whose answer has not come."""
+    """A text that was sent to the gateway without an answer so far."""
 
     base: int
-    """The version that it was made of, 0 for none."""
+    """The version that the text is based on; 0 for none."""
     text: str
 
 
 class FolderState(Struct):
-    """What is kept in `.yjs-gateway/state.json`."""
+    """The content of `.yjs-gateway/state.json`."""
 
     url: str
     project: str
     cursor: str | None = None
-    """Up to here the gateway's changes were looked at."""
+    """The cursor up to which the gateway's changes were processed."""
     files: dict[str, KnownFile] = {}
     unresolved: dict[str, int] = {}
-    """Files whose change at the gateway could not be taken: the version that is known of each, 0 for none."""
+    """Files whose change at the gateway could not be applied: the last known version of each, 0 for none."""
     unanswered: dict[str, SentText] = {}
-    """What was sent last of each file where it is not known what became of it. To send exactly that again is harmless;
-    to send another text with the same base would insert twice what both texts have."""
+    """The text sent last for each file whose answer is unknown. Resending exactly that text is harmless; sending a
+    different text with the same base would insert twice what both texts contain."""
 
 
 class _Entry(Struct, frozen=True, omit_defaults=True):
-    """A line of the journal: what became known of a file since `state.json` was written."""
+    """A line of the journal: a change of a file's known state since `state.json` was written."""
 
     path: str
     known: KnownFile | None = None
-    """None, unless `sent` is there: nothing is known any more."""
+    """The known state; None without `sent`: the file is no longer known."""
     sent: SentText | None = None
-    """This is about to be sent."""
+    """The text that is about to be sent."""
     renamed: str | None = None
-    """A file in `.yjs-gateway` that is about to become the file. Where it is still there, that did not happen, and
-    `known` is not true."""
+    """A file in `.yjs-gateway` that is about to be renamed to the path. If it still exists, the rename did not happen,
+    and `known` does not hold."""
 
 
 class UnsafePath(ValueError):
-    """A file of the gateway that cannot be in this folder."""
+    """A file of the gateway that cannot be placed in this folder."""
 
 
 class Folder:
-    """The files of a folder by their paths, which are those at the gateway."""
+    """The files of a folder, by the same paths as at the gateway."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.unreadable: dict[str, str] = {}
-        """Folders in it that could not be looked into at the last walk, and why."""
+        """Subfolders that could not be listed in the last walk, each with the reason."""
         self._rules: dict[str, tuple[_Stamp, GitIgnoreSpec | None]] = {}
-        """The rules of each folder that was asked about, and which state of its `.gitignore` has them."""
+        """The cached ignore rules of each folder, with the stamp of the `.gitignore` that they were read from."""
 
-    # What was known
+    # The known state
 
     def load_state(self) -> FolderState | None:
-        """The state, or None if the folder was never pulled or pushed.
+        """Load the state; None if the folder was never pulled or pushed.
 
         Raises:
             msgspec.DecodeError
@@ -127,20 +127,20 @@ class Folder:
             lines = (self.root / STATE_FOLDER / _JOURNAL).read_bytes().split(b"\n")
         except FileNotFoundError:
             return
-        for line in lines[:-1]:  # behind the last line feed is what was cut off
+        for line in lines[:-1]:  # after the last line feed there may be a truncated line
             yield msgspec.json.decode(line, type=_Entry)
 
     def save_state(self, state: FolderState) -> None:
-        """Keep the state."""
+        """Save the state, and delete the journal."""
         self._replace(self.root / STATE_FOLDER / _STATE, msgspec.json.format(msgspec.json.encode(state)))
-        (self.root / STATE_FOLDER / _JOURNAL).unlink(missing_ok=True)  # if this fails, its lines say the same once more
+        (self.root / STATE_FOLDER / _JOURNAL).unlink(missing_ok=True)  # if this fails, its lines only repeat the state
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others away from the state (where the system has `flock`).
+        """Lock the state against other processes (on systems with `flock`).
 
         Raises:
-            BlockingIOError: somebody else has it.
+            BlockingIOError: another process holds the lock.
         """
         (self.root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
         with open(self.root / STATE_FOLDER / _LOCK, "a") as file:
@@ -149,42 +149,41 @@ class Folder:
             yield
 
     def drop_leftovers(self) -> None:
-        """Delete what a process that was killed was about to put into its place. The state must have been loaded and
-        saved before."""
+        """Delete the temporary files of a killed process. The state must have been loaded and saved before."""
         for file in (self.root / STATE_FOLDER).glob(f"{tempfile.gettempprefix()}*"):
             file.unlink(missing_ok=True)
 
-    # The journal: what is known, between two times that the state is saved
+    # The journal: the changes of the known state since the state was last saved
 
     def note_sent(self, path: str, sent: SentText) -> None:
-        """A text is about to be sent."""
+        """Record that a text is about to be sent."""
         self._note(_Entry(path, sent=sent))
 
     def note(self, path: str, known: KnownFile | None) -> None:
-        """What is known of a file now."""
+        """Record the known state of a file."""
         self._note(_Entry(path, known))
 
     def has_state(self) -> bool:
-        """Whether the folder was pulled, pushed or live before."""
+        """Whether the folder was ever pulled, pushed or kept live."""
         return (self.root / STATE_FOLDER).is_dir()
 
     def has_journal(self) -> bool:
-        """Whether anything was noted since the state was saved."""
+        """Whether anything was recorded since the state was saved."""
         return (self.root / STATE_FOLDER / _JOURNAL).exists()
 
     def _note(self, entry: _Entry) -> None:
         with open(self.root / STATE_FOLDER / _JOURNAL, "ab", buffering=0) as file:
             file.write(msgspec.json.encode(entry) + b"\n")
 
-    # Which files there are
+    # Listing files
 
     def paths(self) -> Iterator[str]:
-        """The files that are not ignored. Links are left out: what they lead to may be anything."""
+        """Yield the files that are not ignored. Symbolic links are skipped, as their targets may be anything."""
         self.unreadable.clear()
         return (path for path, _ in self._walk(self.root, ""))
 
     def sizes_and_times(self, prefix: str = "") -> dict[str, tuple[int, int]]:
-        """The files that are not ignored, all or those of a folder (`a/b/`): size and time in ns of each."""
+        """Return size and mtime (ns) of the files that are not ignored, of all or of one subfolder (`a/b/`)."""
         found: dict[str, tuple[int, int]] = {}
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the folder is gone
             for path, entry in self._walk(self.root / prefix, prefix):
@@ -194,11 +193,11 @@ class Folder:
         return found
 
     def is_of_others(self, path: str) -> bool:
-        """Whether it is in Git's folder, or in the one of the state."""
+        """Whether a path is in Git's folder or in the state folder."""
         return any(map(_belongs_to_others, path.split(os.sep)))
 
     def forget_rules(self) -> None:
-        """A `.gitignore` was changed: read them again."""
+        """Drop the cached ignore rules after a `.gitignore` changed."""
         self._rules = {}
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
@@ -220,7 +219,7 @@ class Folder:
                 yield path, entry
 
     def ignores(self, path: str) -> bool:
-        """Whether a `.gitignore` of the folder names a file, or a folder that it is in."""
+        """Whether a `.gitignore` in the folder matches a file or one of its parent folders."""
         segments = path.split("/")
         if any(map(_belongs_to_others, segments)):
             return True
@@ -228,7 +227,7 @@ class Folder:
         return any(self._is_matched(each) for each in (*parents, path))
 
     def _is_matched(self, path: str) -> bool:
-        """The last pattern that fits decides, and of several files the one that is nearest."""
+        """Whether the rules match a path: the nearest `.gitignore` with a match decides, and in it the last pattern."""
         folder = path.rstrip("/")
         while folder:
             folder = folder.rpartition("/")[0]
@@ -251,7 +250,7 @@ class Folder:
         return self._rules[folder][1]
 
     def ignores_now(self, path: str) -> bool:
-        """As `ignores`, also where a `.gitignore` was changed since it was read."""
+        """Like `ignores`, but rereads any `.gitignore` that changed since it was read."""
         folder = path
         while folder:
             folder = folder.rpartition("/")[0]
@@ -262,10 +261,10 @@ class Folder:
     # One file
 
     def place(self, path: str) -> Path:
-        """Where a file is, or would be.
+        """Return the location of a file, existing or not.
 
         Raises:
-            UnsafePath: it would be outside, behind a link, or where it does not belong.
+            UnsafePath: the path is invalid, leaves the folder, or leads through a symbolic link.
         """
         fault = path_fault(path)
         if fault is not None:
@@ -277,18 +276,18 @@ class Folder:
         return place
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file; None if there is no file of this name."""
+        """Read the content of a file; None if there is no such file."""
         try:
             return self.place(path).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
     def has(self, path: str) -> bool:
-        """Whether there is a file of this name; told without reading it."""
+        """Whether a file exists, without reading it."""
         return self.place(path).is_file()
 
     def is_as_known(self, path: str, known: KnownFile) -> bool:
-        """Whether a file is as it was when it was last equal to the gateway's."""
+        """Whether a file is unchanged since it was last equal to the gateway's."""
         try:
             found = self.place(path).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -299,25 +298,25 @@ class Folder:
         return content is not None and sha256(content) == known.sha256
 
     def write(self, path: str, content: bytes) -> None:
-        """Replace a file as a whole: nobody sees half of it."""
+        """Replace a file atomically."""
         place = self.place(path)
         self._replace(place, content, mode=_mode(place))
 
     def prepare(self, path: str, content: bytes) -> Path:
-        """Write what is to become a file beside all files, durably; `put_in_place` follows."""
+        """Durably write new content to a temporary file in the state folder, for `put_in_place`."""
         return self._aside(content, _mode(self.place(path)))
 
     def put_in_place(self, path: str, prepared: Path, known: KnownFile) -> bytes | None:
-        """Replace a file by one that was prepared, and note what is known then: both or neither, whatever happens.
+        """Replace a file by a prepared one and record its known state: both or neither, even after a crash.
 
         Returns:
-            What was replaced: it may have been written just before. None: there was nothing, or it cannot be told.
+            The replaced content, which may have been saved just before; None if there was none or it is unknown.
         """
         place = self.place(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         self._note(_Entry(path, known, renamed=prepared.name))
         replaced = prepared.with_name(f"{prepared.name}.replaced")
-        with contextlib.suppress(OSError):  # nothing is there, or the file system has no links
+        with contextlib.suppress(OSError):  # there is no file, or the file system has no hard links
             os.link(place, replaced)
         os.replace(prepared, place)
         try:
@@ -328,7 +327,7 @@ class Folder:
             replaced.unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
-        """Delete a file, and the folders that are empty without it."""
+        """Delete a file, and the parent folders that are empty afterwards."""
         place = self.place(path)
         place.unlink(missing_ok=True)
         for folder in place.parents:
@@ -337,7 +336,7 @@ class Folder:
             folder.rmdir()
 
     def known(self, path: str, version: int, tag: str, content: bytes) -> KnownFile:
-        """What is to be remembered of a file that has now this content."""
+        """Return the known state of a file that now has this content."""
         found = self.place(path).stat()
         return KnownFile(version, tag, sha256(content), found.st_size, found.st_mtime_ns)
 
@@ -366,12 +365,12 @@ class Folder:
 
 
 def _mode(place: Path) -> int:
-    """The mode of the file that is replaced, or of a new one."""
+    """Return the mode of the file to be replaced, or the default mode of a new file."""
     return place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask()
 
 
 def _stamp(place: Path) -> _Stamp:
-    """What tells one state of a file from another; None: there is no file."""
+    """Return a stamp that changes whenever the file changes; None if there is no file."""
     try:
         about = place.stat()
     except OSError:

@@ -1,8 +1,8 @@
-"""A folder and a project that are kept equal in both directions, while this runs.
+"""Live synchronization of a folder and a project in both directions.
 
-What is saved in the folder is sent with the version that it was made of, so that the gateway merges it with what others
-did; what others do is written beside and renamed. One path is worked on by one task at a time, and every time all that
-is known about it is looked at again: events only say where to look, in any order and however often.
+A file saved in the folder is sent with its base version, so that the gateway merges it with remote edits; remote edits
+are written to a temporary file that is renamed into place. Only one task works on a path at a time, and it always
+examines the whole state of the path: events merely say which paths to examine, in any order and any number of times.
 """
 
 import asyncio
@@ -36,19 +36,19 @@ from gateway.wire.changes import FileFeedEntry
 
 _AT_ONCE = 8
 _STEP_MS = 10
-"""Events that follow each other within so long are looked at together …"""
+"""File events that follow each other within this time form a batch."""
 _BATCH_MS = 50
-"""… but not later than this."""
+"""The longest time that a batch of file events is collected."""
 _QUIET_S = 0.02
-"""A file that was written within the last so many seconds may be half of what is being written."""
+"""A file written more recently than this may still be incomplete."""
 _EMPTIED_S = 0.1
-"""One that was emptied is about to be written."""
+"""A file truncated to zero bytes more recently than this is probably about to be rewritten."""
 _MISSING_S = 0.3
-"""A file that is missing for so long was deleted; for less, it was replaced in two steps, as editors do."""
+"""A file missing for this long counts as deleted; editors that replace a file in two steps take less."""
 _LOOK_AGAIN_S = 1.0
-"""After events everything is looked at once more: events are lost where a folder is made and filled at once."""
+"""The delay of a full scan after events: events are lost when a folder is created and filled at once."""
 _NO_PROJECT_S = 1.0
-"""A project that does not exist yet is looked for so often."""
+"""The interval of checks for a project that does not exist yet."""
 _KEEP_S = 1.0
 _SETTINGS = PollSettings(retry_delays_ms=(100, 200, 400, 1_000, 2_000, 4_000, 8_000), retry_for_ever=True)
 
@@ -56,11 +56,11 @@ Tell = Callable[[Outcome], None]
 
 
 class LiveFolder:
-    """Keeps a folder and a project equal. What it knows is in `state`, and in the folder's journal at any time.
+    """Keeps a folder and a project equal. The known state is in `state`, and at any time in the folder's journal.
 
     Args:
-        tell: is called with what became of a file.
-        ready: is called once, when both sides are equal for the first time, with how many files there are.
+        tell: called with the outcome for a file.
+        ready: called once, when both sides are equal for the first time, with the number of files.
     """
 
     def __init__(
@@ -75,39 +75,39 @@ class LiveFolder:
         self._queued: set[str] = set()
         self._busy: set[str] = set()
         self._again: set[str] = set()
-        """What was marked while it was worked on."""
+        """Paths that were marked while a task worked on them."""
         self._there: dict[str, int | None] = {}
-        """Files of which the gateway has another version, as far as is known; None: of these versions say nothing."""
+        """Files with another version at the gateway, as far as known; None if versions cannot be compared."""
         self._missing: dict[str, float] = {}
         """When a known file was found missing."""
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._left_out: dict[str, tuple[str, tuple[int, int] | None]] = {}
-        """Why a file was left out, and its size and time then."""
+        """Why a file was left out, with its size and mtime at that time."""
         self._failed: set[str] = set()
-        """Files that could not be read or written, and are tried once more."""
+        """Files that could not be read or written, and are retried once."""
         self._listing_wanted = asyncio.Event()
         self._rest = asyncio.Event()
-        """Set while there is nothing to do."""
+        """Set while no path is queued, in progress or scheduled."""
         self._project_exists = asyncio.Event()
         self._listed = asyncio.Event()
-        """Set when it was looked at once what the gateway has."""
+        """Set once the gateway's files have been listed."""
         self._gate = asyncio.Event()
-        """Clear while the gateway is not asked."""
+        """Cleared during a back-off, while no requests are sent."""
         self._gate.set()
         self._attempts = 0
         self._scan_wanted = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep both equal until cancelled.
+        """Keep both sides equal until cancelled.
 
         Raises:
-            GatewayError: one that no retry changes, and that concerns every file.
-            OSError: the folder cannot be watched, or its state cannot be kept.
+            GatewayError: a permanent error that concerns every file.
+            OSError: the folder cannot be watched, or its state cannot be saved.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch())
-                await asyncio.sleep(0)  # from here on the folder is watched: now look at what is there
+                await asyncio.sleep(0)  # the folder is watched from here on: now scan it
                 for path in self.state.unanswered:
                     self._mark(path)
                 await self._scan()
@@ -124,7 +124,7 @@ class LiveFolder:
                 timer.cancel()
             self._folder.save_state(self.state)
 
-    # Where to look
+    # Finding changed paths
 
     def _mark(self, path: str) -> None:
         self._rest.clear()
@@ -155,11 +155,11 @@ class LiveFolder:
             self._seen({Path(name).relative_to(root).as_posix() for _, name in changes})
 
     def _seen(self, paths: set[str]) -> None:
-        """Something happened to these, which are files, folders, links, or gone."""
+        """Handle events on paths, which may be files, folders, links, or gone."""
         gone: set[str] = set()
         if any(path.rpartition("/")[2] == ".gitignore" for path in paths):
             self._folder.forget_rules()
-            self._listing_wanted.set()  # what was ignored so far is at the gateway, perhaps
+            self._listing_wanted.set()  # files ignored so far may exist at the gateway
         for path in paths:
             try:
                 mode = os.lstat(self._folder.root / path).st_mode
@@ -188,7 +188,7 @@ class LiveFolder:
             await self._scan()
 
     async def _scan(self) -> None:
-        """Look at all files."""
+        """Scan the folder, and mark all paths that may differ."""
         found = await asyncio.to_thread(self._folder.sizes_and_times)
         known = self.state.files
         for path, size_and_time in found.items():
@@ -201,18 +201,18 @@ class LiveFolder:
             self._mark(path)
 
     async def _follow(self) -> None:
-        """Mark what changes at the gateway."""
+        """Mark files that change at the gateway."""
         while True:
             try:
                 since = await self._list_there()
                 self._listed.set()
                 async for answer in self._project.follow(since, kinds=["file"], settings=_SETTINGS):
-                    if answer.reset is True:  # the gateway was restored: versions say nothing any more
+                    if answer.reset is True:  # the gateway was restored: versions cannot be compared any more
                         await self._list_there(all_of_them=True)
                     for change in answer.changes:
                         assert isinstance(change, FileFeedEntry)
                         self._changed_there(change.path, change.version, there=change.change_type != "deleted")
-            except ProjectNotFound:  # the first file that is sent makes it, from here or from elsewhere
+            except ProjectNotFound:  # the first file sent, from here or elsewhere, creates it
                 self._listed.set()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_NO_PROJECT_S):
@@ -227,7 +227,7 @@ class LiveFolder:
                 await self._list_there()
 
     async def _list_there(self, *, all_of_them: bool = False) -> str:
-        """Mark what differs at the gateway from what is known; returns the cursor of the listing."""
+        """Mark files that differ at the gateway from their known state; returns the cursor of the listing."""
         while True:
             before = set(self.state.files)
             try:
@@ -249,7 +249,7 @@ class LiveFolder:
         if _is_old(version, known) or self._folder.ignores(path):
             return
         if not there and known is None and path not in self._busy:
-            return  # it was deleted from here, or never was here
+            return  # the file was deleted from here, or never existed here
         self._there[path] = version
         self._mark(path)
 
@@ -258,7 +258,7 @@ class LiveFolder:
         delay_s = retry_delay_ms(_SETTINGS, self._attempts, random.random(), fault.retry_after_s) / 1000
         return max(delay_s, fault.backoff_s or 0)
 
-    # What to do
+    # Processing paths
 
     async def _work(self) -> None:
         while True:
@@ -277,7 +277,7 @@ class LiveFolder:
                 self._rest.set()
 
     async def _keep(self) -> None:
-        """Say when both are equal for the first time, and keep the state now and then, so that the journal is short."""
+        """Report when both sides are first equal, and save the state regularly to keep the journal short."""
         if not (self._queued or self._busy):
             self._rest.set()
         await self._listed.wait()
@@ -291,7 +291,7 @@ class LiveFolder:
             await asyncio.sleep(_KEEP_S)
 
     async def _attempt(self, path: str) -> None:
-        """Bring one file forward, or say why not."""
+        """Synchronize one file, or report why it is left out."""
         try:
             await self._bring(path)
             self._attempts = 0
@@ -302,7 +302,7 @@ class LiveFolder:
             reason = str(fault)
         except OSError as fault:
             reason = fault.strerror or str(fault)
-            if path not in self._failed:  # what is in its way may be about to go: a folder that becomes a file
+            if path not in self._failed:  # the obstacle may be about to vanish: a folder that becomes a file
                 self._failed.add(path)
                 self._mark_later(path, _LOOK_AGAIN_S)
                 return
@@ -321,7 +321,7 @@ class LiveFolder:
             self._tell(Outcome(path, "left out", reason))
 
     def _pause(self, path: str, fault: GatewayError) -> None:
-        """The gateway is away: nobody asks it for a while."""
+        """Back off while the gateway is unavailable: no task sends requests for a while."""
         if self._gate.is_set():
             self._gate.clear()
             asyncio.get_running_loop().call_later(self._backoff_s(fault), self._gate.set)
@@ -336,7 +336,7 @@ class LiveFolder:
         return about.st_size, about.st_mtime_ns
 
     async def _bring(self, path: str) -> None:
-        """Look at one file on both sides, and do what is due."""
+        """Compare both sides of one file, and take the next step."""
         if self._folder.ignores_now(path):
             self._there.pop(path, None)
             return
@@ -359,11 +359,11 @@ class LiveFolder:
             await self._take(path)
         elif content is not None and known is not None:
             about, now = self._look(path)
-            if about is not None and now == content:  # touched, or written as it was
+            if about is not None and now == content:  # touched, or rewritten with the same content
                 self._remember(path, msgspec.structs.replace(known, size=about.st_size, mtime_ns=about.st_mtime_ns))
 
     async def _read_when_quiet(self, path: str, known: KnownFile | None) -> bytes | None:
-        """The content of a file that nobody is writing just now."""
+        """Read a file once it is no longer being written."""
         while True:
             try:
                 found = self._folder.place(path).stat()
@@ -379,7 +379,7 @@ class LiveFolder:
                 return self._folder.read(path)
             await asyncio.sleep(needed_s - age_s)
 
-    # From here to there
+    # From the folder to the gateway
 
     async def _bring_deletion(self, path: str, known: KnownFile) -> None:
         since = self._missing.setdefault(path, time.monotonic())
@@ -390,7 +390,7 @@ class LiveFolder:
         self._missing.pop(path, None)
         try:
             await self._project.delete(path, if_match=known.tag)
-        except PreconditionFailed:  # it was changed there meanwhile: it comes back
+        except PreconditionFailed:  # the file was changed there in the meantime: restore it here
             self._there[path] = None
             self._mark(path)
         except (FileDeleted, FileNotFound):
@@ -400,11 +400,11 @@ class LiveFolder:
         self._remember(path, None)
 
     async def _send(self, path: str, sent: SentText) -> None:
-        """Send a text that was made of a version. What others did since comes back with it."""
+        """Send a text with its base version, and write back the result of merging it with later remote edits."""
         self._unanswered(path, sent)
         try:
             written = await self._project.put_text(path, sent.text, base_version=sent.base)
-        except (FileDeleted, FileNotFound):  # deleted there, edited here: it is there again, with all that is here
+        except (FileDeleted, FileNotFound):  # deleted there, edited here: create it again from the local text
             self._remember(path, None)
             self._mark(path)
         except (PreconditionFailed, VersionAhead):
@@ -420,7 +420,7 @@ class LiveFolder:
                 await self._land(path, sent.text, written, sent.text, "pushed" if written.value.changed else None)
 
     async def _unite(self, path: str, ours: str) -> None:
-        """Both sides have a file of this name, and no base is known: it gets the lines of both."""
+        """Combine the lines of both sides: both have a file of this name, and no common base is known."""
         try:
             theirs = await self._project.read_text(path)
         except (FileDeleted, FileNotFound):
@@ -438,11 +438,12 @@ class LiveFolder:
         action: Action | None,
         wanted: str | None = None,
     ) -> None:
-        """A version of the gateway has all of what the folder showed: show it, with what was saved here meanwhile.
+        """Write a version that contains everything sent from the folder, merged with local saves in the meantime.
 
         Args:
-            theirs: the text of that version, which `answer` names.
-            wanted: what to show instead.
+            shown: the text that the folder had when it was sent.
+            theirs: the text of the version that `answer` names.
+            wanted: the text to write instead of `theirs`.
         """
         while True:
             about, now = self._look(path)
@@ -464,10 +465,10 @@ class LiveFolder:
         if now is None or target != theirs.encode():
             self._mark(path)
 
-    # From there to here
+    # From the gateway to the folder
 
     async def _take(self, path: str) -> None:
-        """Show what the gateway has in the place of what is known."""
+        """Replace the known content by the gateway's."""
         asked = self._there.pop(path)
         known = self.state.files.get(path)
         try:
@@ -476,7 +477,7 @@ class LiveFolder:
             about, now = self._look(path)
             if now == content:
                 self._remember(path, _known(theirs, content, about))
-            elif not self._is_as_known(now, known):  # saved meanwhile: that is sent first
+            elif not self._is_as_known(now, known):  # saved in the meantime: the local text is sent first
                 self._there[path] = asked
                 self._mark(path)
             elif await self._replace(path, now, content, _known(theirs, content, None)):
@@ -494,7 +495,7 @@ class LiveFolder:
     def _take_deletion(self, path: str, known: KnownFile | None) -> None:
         _, now = self._look(path)
         if known is not None and now is not None and not self._is_as_known(now, known):
-            self._mark(path)  # edited here: it will be there again
+            self._mark(path)  # edited here: the file is created there again
             return
         if known is not None and now is not None:
             self._folder.remove(path)
@@ -508,10 +509,10 @@ class LiveFolder:
         return sha256(content) == known.sha256
 
     async def _replace(self, path: str, expected: bytes | None, content: bytes, known: KnownFile) -> bool:
-        """Replace a file, unless it is not what is expected any more.
+        """Replace a file if it still has the expected content; returns whether it was replaced.
 
         Args:
-            known: what is known then; without a time where the content is to be shown as that of a version.
+            known: the known state afterwards. If its hash is that of `content`, size and mtime are filled in.
         """
         prepared = await asyncio.to_thread(self._folder.prepare, path, content)
         try:
@@ -528,12 +529,12 @@ class LiveFolder:
         finally:
             prepared.unlink(missing_ok=True)
         self._set(path, known)
-        if replaced is not None and replaced != expected:  # saved between the look and the rename
+        if replaced is not None and replaced != expected:  # saved between the check and the rename
             await self._save_again(path, expected or b"", replaced)
         return True
 
     async def _save_again(self, path: str, base: bytes, saved: bytes) -> None:
-        """What was saved was replaced at the same moment: it is saved on top of what is there now."""
+        """Merge a local save, which the rename has just replaced, into the present content."""
         done = False
         while not done:
             _, now = self._look(path)
@@ -542,10 +543,10 @@ class LiveFolder:
             done = await self._replace(path, now, both, known)
         self._mark(path)
 
-    # What is known
+    # The known state
 
     def _look(self, path: str) -> tuple[os.stat_result | None, bytes | None]:
-        """A file: what is told about it is no younger than its content."""
+        """Read a file with its stat result, which is taken before the content."""
         try:
             about = self._folder.place(path).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -565,7 +566,7 @@ class LiveFolder:
             self.state.files[path] = known
 
     def _unanswered(self, path: str, sent: SentText | None) -> None:
-        """Note what is sent, or that it was refused."""
+        """Record a text about to be sent, or with None that it was refused."""
         if sent is None:
             self._remember(path, self.state.files.get(path))
         elif self.state.unanswered.get(path) != sent:
@@ -574,7 +575,7 @@ class LiveFolder:
 
 
 class _NoText(Exception):
-    """The content of a file is no text."""
+    """The content of a file is not text."""
 
 
 def _text_of(content: bytes) -> str:
@@ -585,7 +586,7 @@ def _text_of(content: bytes) -> str:
 
 
 def _known(answer: WithETag[Any], content: bytes, about: os.stat_result | None) -> KnownFile:
-    """A version of the gateway, which has this content; and size and time of the file that shows it, if one does."""
+    """Return the known state for a version with this content; `about` is of the local file that has it, if any."""
     assert answer.tag is not None
     assert answer.version is not None
     size, mtime_ns = (-1, 0) if about is None else (about.st_size, about.st_mtime_ns)
@@ -597,7 +598,7 @@ def _is_old(version: int | None, known: KnownFile | None) -> bool:
 
 
 def _is_within(path: str, folders: set[str]) -> bool:
-    """Whether a path is one of these, or in one of them."""
+    """Whether a path is one of `folders` or inside one of them."""
     return path in folders or any(path[:end] in folders for end, each in enumerate(path) if each == "/")
 
 

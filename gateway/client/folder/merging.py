@@ -1,4 +1,4 @@
-"""Texts that two sides have changed, as one text. Nothing that either side wrote is lost. Pure."""
+"""Pure functions that merge texts changed by two sides, without losing anything that either side wrote."""
 
 from difflib import SequenceMatcher
 from typing import Any
@@ -11,7 +11,7 @@ _ROOT = "content"
 
 
 def merged(base: str, ours: str, theirs: str) -> str:
-    """Both sides' edits of a text, merged as Yjs merges them: insertions stay, what one side deleted is gone."""
+    """Merge both sides' edits of a text as Yjs does: all insertions are kept, and deletions of either side apply."""
     if ours in (base, theirs):
         return theirs
     if theirs == base:
@@ -28,7 +28,7 @@ def merged(base: str, ours: str, theirs: str) -> str:
 
 
 def united(ours: str, theirs: str) -> str:
-    """Two texts of which no common base is known: the lines of both, those that both have once."""
+    """Combine two texts without a common base: the lines of both, with common lines only once."""
     left, right = theirs.splitlines(keepends=True), ours.splitlines(keepends=True)
     lines: list[str] = []
     for kind, start, end, new_start, new_end in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():

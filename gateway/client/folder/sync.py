@@ -1,7 +1,7 @@
-"""A folder and a project, brought together by `pull` and `push`: only what changed moves, and nothing is overwritten.
+"""Synchronization of a folder and a project by `pull` and `push`: only changes move, and nothing is overwritten.
 
-A file that changed on both sides is a conflict for `pull`, which keeps what is here. For `push` it is none: it names
-the version that was edited, and the gateway merges the edit with what others did meanwhile.
+For `pull`, a file that changed on both sides is a conflict, and the local file is kept. For `push` it is not: `push`
+sends the base version, and the gateway merges the edit with those that others made in the meantime.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from gateway.wire.changes import FileChange, StatusAnswer
 Action = Literal["pulled", "pushed", "merged", "deleted here", "deleted there", "conflict", "left out", "waiting"]
 Side = Literal["same", "new", "edited", "deleted"]
 Progress = Callable[[int, int], None]
-"""Told how many files of how many are done."""
+"""Called with the number of finished files and the total."""
 
 _AT_ONCE = 8
 
 
 class Outcome(Struct, frozen=True, omit_defaults=True):
-    """What became of a file."""
+    """The outcome for one file."""
 
     path: str
     action: Action
@@ -33,7 +33,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
 
 
 class Difference(Struct, frozen=True):
-    """How a file differs from what both sides had."""
+    """How each side of a file differs from the last common state."""
 
     path: str
     here: Side
@@ -41,7 +41,7 @@ class Difference(Struct, frozen=True):
 
 
 class Stopped(Exception):
-    """A pull or a push that could not go on: what the gateway said, and what was done before."""
+    """A pull or a push was interrupted: `reason` is the gateway's error, `outcomes` what was done before."""
 
     def __init__(self, reason: GatewayError, outcomes: "list[Outcome]") -> None:
         super().__init__(str(reason))
@@ -50,9 +50,9 @@ class Stopped(Exception):
 
 
 class FolderSync:
-    """Pulls and pushes. The caller saves `state`, whatever happens.
+    """Pulls and pushes. The caller must save `state` in any case, even after an exception.
 
-    A file that cannot be moved, for whatever reason, is left out and named; the others are moved.
+    A file that cannot be transferred, for whatever reason, is left out and reported; the others are transferred.
     """
 
     def __init__(self, folder: Folder, project: Project, state: FolderState, progress: Progress) -> None:
@@ -62,10 +62,10 @@ class FolderSync:
         self._progress = progress
 
     async def pull(self) -> list[Outcome]:
-        """Bring what changed at the gateway here.
+        """Apply the gateway's changes to the folder.
 
         Raises:
-            Stopped: the gateway cannot be reached any more; the rest was not tried, what was done is in the state.
+            Stopped: the gateway became unavailable; completed files are in the state, the rest was not tried.
             ProjectNotFound, another GatewayError: nothing was tried.
         """
         changes, cursor = await self._changes_there()
@@ -75,22 +75,22 @@ class FolderSync:
         return outcomes
 
     async def push(self) -> list[Outcome]:
-        """Bring what changed here to the gateway. Raises as `pull` does."""
+        """Send the folder's changes to the gateway. Raises the same exceptions as `pull`."""
         outcomes = await self._each(self._changed_here(), self._push_one)
         return [*outcomes, *(Outcome(path, "left out", reason) for path, reason in self._folder.unreadable.items())]
 
     async def differences(self) -> list[Difference]:
-        """What `pull` and `push` would look at. Nothing is moved."""
+        """Return the files that `pull` and `push` would consider, without transferring any."""
         here = {path: self._side_here(path) for path in self._changed_here()}
         try:
             changes, _ = await self._changes_there()
         except ProjectNotFound:
-            changes = []  # the first push will make it
+            changes = []  # the first push creates the project
         there = {change.path: self._side_there(change) for change in changes if not self._folder.ignores(change.path)}
         return [Difference(path, here.get(path, "same"), there.get(path, "same")) for path in sorted({*here, *there})]
 
     async def _each(self, items: Sequence[Any], work: Callable[[Any], Awaitable[Outcome | None]]) -> list[Outcome]:
-        """Do it to all, some at once; outcomes in their order."""
+        """Process all items, several concurrently; the outcomes are in the order of the items."""
         room, done = asyncio.Semaphore(_AT_ONCE), 0
         outcomes: list[Outcome | None] = [None] * len(items)
 
@@ -113,7 +113,7 @@ class FolderSync:
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def _or_left_out(self, path: str, moving: Awaitable[Outcome | None], *, pulled: bool) -> Outcome | None:
-        """What becomes of one file; one that cannot be moved does not hold up the others."""
+        """Transfer one file; a file that cannot be transferred is left out without stopping the others."""
         try:
             return await moving
         except UnsafePath as fault:
@@ -127,10 +127,10 @@ class FolderSync:
         outcome = Outcome(path, "left out", reason)
         return self._unresolved(path, outcome) if pulled else outcome
 
-    # What changed
+    # Finding changes
 
     async def _changes_there(self) -> tuple[list[FileChange], str]:
-        """What changed at the gateway since the last pull, and what could not be taken then."""
+        """Return the gateway's changes since the last pull and those left unresolved by it, with the new cursor."""
         answer = (await self._project.status(since=self.state.cursor, versions=self.state.unresolved or None)).value
         changes = list(answer.changes)
         if answer.reset is True:
@@ -148,7 +148,7 @@ class FolderSync:
         return news, answer.cursor
 
     def _gone(self, answer: StatusAnswer) -> list[FileChange]:
-        """After the gateway was restored: what is not in its listing any more."""
+        """Return the known files that are missing from the listing of a restored gateway, as deletions."""
         listed = {change.path for change in answer.changes}
         return [FileChange(path, "", 0, "deleted") for path in self.state.files if path not in listed]
 
@@ -207,7 +207,7 @@ class FolderSync:
         if here is not None and not untouched:
             if path in self.state.files:
                 return self._unresolved(path, Outcome(path, "conflict", "deleted there, edited here; it is kept"))
-            return None  # it was never there as far as this folder knows
+            return None  # as far as this folder knows, the file never existed there
         if here is not None:
             self._folder.remove(path)
         self._forget(path)
@@ -242,7 +242,7 @@ class FolderSync:
         return Outcome(path, "pushed")
 
     async def _push_deletion(self, path: str, known: KnownFile | None) -> Outcome | None:
-        if known is None:  # it went while we looked
+        if known is None:  # the file vanished during the scan
             return None
         try:
             await self._project.delete(path, if_match=known.tag)
@@ -255,7 +255,7 @@ class FolderSync:
         return Outcome(path, "deleted there")
 
     async def _meet(self, path: str, content: bytes) -> Outcome | None:
-        """Both sides have made a file of this name."""
+        """Handle a file that both sides created: no conflict if the contents are equal."""
         try:
             theirs = await self._project.read_text(path)
         except (NotAText, FileDeleted) as fault:
@@ -266,7 +266,7 @@ class FolderSync:
         return self._unresolved(path, Outcome(path, "conflict", "another file is there; what is here is kept"))
 
     async def _take_merged(self, path: str, pushed: bytes) -> Outcome:
-        """The gateway merged what was pushed with the edits of others: the folder gets the merged text."""
+        """Write the text that the gateway merged from the pushed text and the edits of others to the folder."""
         merged = await self._project.read_text(path)
         content = merged.value.encode()
         if self._folder.read(path) != pushed:
@@ -276,7 +276,7 @@ class FolderSync:
         self._remember(path, merged, content)
         return Outcome(path, "merged")
 
-    # What is remembered
+    # The known state
 
     def _remember(self, path: str, answer: WithETag[Any], content: bytes, version: int | None = None) -> None:
         tag = answer.tag or ""
@@ -295,10 +295,10 @@ class FolderSync:
 
 
 def concerns_all(error: GatewayError) -> bool:
-    """Whether an error would meet every other file as well: the gateway is not there, is full, or wants credentials."""
+    """Whether an error concerns every file: the gateway is unavailable, is full, or requires credentials."""
     return error.status is None or error.status in (401, 407, 421, 429, 502, 503, 504, 507)
 
 
 def conflicts(outcomes: Iterable[Outcome]) -> bool:
-    """Whether somebody has to decide something."""
+    """Whether any outcome is a conflict that the user has to resolve."""
     return any(outcome.action == "conflict" for outcome in outcomes)

@@ -1,4 +1,4 @@
-"""Tells which files of a project change."""
+"""The poller that reports which files of a project change."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ from gateway.client.project import Project
 from gateway.wire.changes import ChangeType, FeedAnswer, FileFeedEntry
 
 _STARTS = itertools.count()
-"""Pollers that begin at the present begin at different points: they share no requests."""
+"""Numbers the pollers that start at the present: each starts at a different point, so they share no requests."""
 _FILTERED_BY_GATEWAY = 20
-"""So many paths are named in the request; of more, the whole project's changes are read and sifted here."""
+"""The most paths that a request names; for more, all changes of the project are read and filtered by the client."""
 
 
 class DocumentChange(Struct, frozen=True):
-    """A file that changed: its newest state."""
+    """The newest state of a file that changed."""
 
     path: str
     last_modified: datetime
@@ -29,19 +29,18 @@ class DocumentChange(Struct, frozen=True):
 
 
 class DocumentPoller(Poller):
-    """Calls back with the changes of a project's files: once per answer with news, each change once, in the project's
-    order.
+    """Calls back with the changes of a project's files: once per answer with news, each change once, in feed order.
 
-    A file that changes several times between two answers is one change. Those who follow the same files from the same
-    point with one manager share its requests.
+    Several changes of a file between two answers count as one change. Pollers of one manager that follow the same files
+    from the same point share their requests.
 
     Args:
-        paths: the files to follow; left out, all of the project.
-        on_changes: gets a list of DocumentChange, plain or async.
-        on_error: gets the exception of every failed attempt.
-        since: a cursor, to hear only of what comes after it.
-        initial: whether, without `since`, every file that exists is first told as created.
-        interval: seconds between polls; 3 unless said (`PollSettings.document_interval_ms`).
+        paths: the files to follow; by default all files of the project.
+        on_changes: called with a list of DocumentChange, plain or async.
+        on_error: called with the exception of every failed attempt.
+        since: a cursor, to get only later changes.
+        initial: whether, without `since`, every existing file is first reported as created.
+        interval: seconds between polls; default 3 (`PollSettings.document_interval_ms`).
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class DocumentPoller(Poller):
         )
 
     async def _give(self, files: "_Files") -> None:
-        """Call back with what was not given yet."""
+        """Call back with the changes that were not delivered yet."""
         first, news = self._from_nothing and self._seen == 0, files.after(self._seen)
         self._seen = files.serial
         if first:
@@ -87,14 +86,14 @@ class DocumentPoller(Poller):
 
 
 class _Files:
-    """The newest change of every file, in the order in which they were heard of, by serial numbers."""
+    """The newest change of every file, numbered in the order of arrival."""
 
     def __init__(self) -> None:
         self.serial = 0
         self._changes: dict[str, tuple[int, DocumentChange]] = {}
 
     def after(self, serial: int) -> list[DocumentChange]:
-        """What was heard after a serial number."""
+        """Return the changes after a serial number."""
         news = []
         for number, change in reversed(self._changes.values()):
             if number <= serial:
@@ -103,7 +102,7 @@ class _Files:
         return news[::-1]
 
     def take(self, changes: Sequence[DocumentChange], *, reset: bool) -> None:
-        """Note what is new; after a reset `changes` is all that exists."""
+        """Record new changes; after a reset, `changes` lists all existing files."""
         if reset:
             listed = {change.path for change in changes}
             gone = [change for path, (_, change) in self._changes.items() if path not in listed]
@@ -122,7 +121,7 @@ class _Files:
 
 
 class _FilesSource:
-    """Reads the feed from a cursor to its end."""
+    """Reads the feed from a cursor to its current end."""
 
     def __init__(self, project: Project, paths: frozenset[str] | None, *, from_now: bool) -> None:
         self._from_now = from_now

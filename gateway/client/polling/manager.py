@@ -1,4 +1,4 @@
-"""Polls many things for many callbacks: the schedule with a clock, one timer, and requests as tasks."""
+"""The polling manager: runs the schedule with a clock, one timer, and requests as tasks."""
 
 import asyncio
 import itertools
@@ -32,23 +32,23 @@ from gateway.client.polling.subscription import Callback, Callbacks, Entry, Poll
 _log = logging.getLogger("gateway.client")
 
 _NOT_RETRIED = 0
-"""Stands for the status of an error that is not the gateway's: a mistake in a poll function."""
+"""A pseudo status for an error that is not the gateway's: a bug in a poll function."""
 
 
 class Listener(Protocol):
-    """What tells a manager that something changed. A manager that asks nothing suspends its listeners."""
+    """A source of change signals for a manager. A manager that does not poll suspends its listeners."""
 
     def suspend(self, suspended: bool) -> None: ...
 
 
 class PollingManager:
-    """Polls by the policy while its `async with` lasts; no task, timer or request outlives it.
+    """Polls according to the policy within its `async with`; no task, timer or request outlives it.
 
     Args:
-        max_concurrent: how many requests there may be at once.
-        settings: all else of the policy; with `PollSettings.unattended()` it does not wait for a user.
-        random: gives numbers from 0 to 1 for the jitter.
-        on_fault: told of an exception that a callback has raised. Left out: it is logged.
+        max_concurrent: how many requests may be in flight at once.
+        settings: the rest of the policy; `PollSettings.unattended()` is for programs without a user.
+        random: returns numbers from 0 to 1 for the jitter.
+        on_fault: called with an exception that a callback or a poll function raised; by default it is logged.
     """
 
     def __init__(
@@ -105,13 +105,13 @@ class PollingManager:
         cursor: str | None = None,
         enabled: bool = True,
     ) -> Subscription:
-        """Call back with every new result of a key. Those who register one key share its first poll function.
+        """Call back with every new result of a key. All subscribers of a key share the poll function registered first.
 
         Args:
-            interval: seconds; 3 unless said (`document_interval_ms`).
+            interval: seconds; default 3 (`document_interval_ms`).
             on_error: called with the exception of every failed attempt.
             on_stop: called with the reason when the poll has stopped.
-            cursor: what the first poll of a new key is given.
+            cursor: passed to the first poll of a new key.
         """
         entry = self._entries.get(key)
         if entry is None:
@@ -124,13 +124,13 @@ class PollingManager:
         return subscription
 
     def unregister(self, key: str) -> None:
-        """Forget a key and all its subscribers: its request is ended, its timer freed, nobody is called back."""
+        """Remove a key and all its subscribers: its request and timer are cancelled, and no callback is called."""
         entry = self._entries.get(key)
         for subscription in list(entry.subscriptions.values()) if entry is not None else ():
             subscription.unregister()
 
     def leave(self, entry: Entry, subscription: Subscription) -> None:
-        """For `Subscription.unregister`."""
+        """Implement `Subscription.unregister`."""
         subscription.active = False
         del entry.subscriptions[subscription.name]
         if not entry.subscriptions:
@@ -139,7 +139,7 @@ class PollingManager:
         self._act(self._schedule.unregister(self._now(), entry.key, subscription.name), entry)
 
     def enable(self, entry: Entry, subscription: Subscription, enabled: bool) -> None:
-        """For `Subscription.enable`."""
+        """Implement `Subscription.enable`."""
         if enabled:
             self._act(
                 self._schedule.enable(self._now(), entry.key, subscription.name, subscription.interval),
@@ -147,45 +147,45 @@ class PollingManager:
         else:
             self._act(self._schedule.disable(self._now(), entry.key, subscription.name))
 
-    # What the application tells
+    # Events from the application
 
     def pause(self) -> None:
-        """Ask nothing until `resume`; no timer runs."""
+        """Send no requests until `resume`; no timer runs."""
         self._paused = True
         self._act(self._schedule.pause(self._now()))
 
     def resume(self) -> None:
-        """Poll at once what is due, and start again what had stopped."""
+        """Poll immediately what is due, and restart stopped polls."""
         self._paused = False
         self._act(self._schedule.resume(self._now()))
 
     def touch(self) -> None:
-        """The user did something: start again what had stopped for want of changes or of a user, or had failed."""
+        """Note user activity: restart polls that stopped for lack of changes or of user activity, or failed."""
         self._act(self._schedule.touch(self._now()))
 
     def online(self) -> None:
-        """The network has returned: start again what had failed."""
+        """Note that the network is back: restart failed polls."""
         self._act(self._schedule.online(self._now()))
 
     def constrain(self, constrained: bool) -> None:
-        """Whether to save battery or data."""
+        """Turn saving of battery or data on or off."""
         self._act(self._schedule.constrain(self._now(), constrained))
 
     def note_write(self, key: str) -> None:
-        """This client wrote what the key is about."""
+        """Note that this client wrote the resource of a key."""
         self._act(self._schedule.note_write(self._now(), key))
 
     def signal(self, key: str) -> None:
-        """There may be something new: poll at once."""
+        """Note that there may be news: poll immediately."""
         self._act(self._schedule.signal(self._now(), key))
 
     def upgrade(self, key: str, upgraded: bool) -> None:
-        """Whether from now on signals tell when to poll a key."""
+        """Set whether a key is polled on signals only, instead of by time."""
         change = self._schedule.upgrade if upgraded else self._schedule.downgrade
         self._act(change(self._now(), key))
 
     async def refresh(self, key: str) -> Any:
-        """The result of a key as it is now, or as it was less than half a second ago.
+        """Return the current result of a key, or a cached one (`PollSettings.cache_ms`, half a second by default).
 
         Raises:
             GatewayError: the request failed.
@@ -203,17 +203,17 @@ class PollingManager:
             entry.waiters.pop(waiter, None)
 
     def stop_reason(self, key: str) -> StopReason | None:
-        """Why a key is not polled any more; None if it is."""
+        """Return why a key is no longer polled; None if it is polled."""
         return self._schedule.stop_reason(key)
 
     def __contains__(self, key: str) -> bool:
-        """Whether anybody is registered for a key."""
+        """Whether a key has subscribers."""
         return key in self._entries
 
     # Tasks and listeners
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task that ends with the manager at the latest."""
+        """Start a task that is cancelled when the manager exits."""
         if self._group is None:
             work.close()
             raise RuntimeError("the manager is not entered, or was left")
@@ -223,21 +223,21 @@ class PollingManager:
         return task
 
     def listener(self, name: str, make: Callable[[], Listener]) -> Listener:
-        """The listener of a name, made if there is none."""
+        """Return the listener of a name, creating it if necessary."""
         if name not in self._listeners:
             self._listeners[name] = make()
         return self._listeners[name]
 
     def remove_listener(self, name: str) -> None:
-        """Forget a listener."""
+        """Remove a listener."""
         del self._listeners[name]
 
     @property
     def suspended(self) -> bool:
-        """Whether it is paused, or all polls have stopped."""
+        """Whether the manager is paused, or all polls have stopped."""
         return self._suspended
 
-    # How it is done
+    # Internals
 
     def _now(self) -> float:
         if self._group is None:
@@ -245,7 +245,7 @@ class PollingManager:
         return self._loop.time() * 1000
 
     def _act(self, decisions: list[Decision], leaving: Entry | None = None) -> None:
-        """Do what was decided, and set the timer."""
+        """Carry out the decisions, and set the timer."""
         for decision in decisions:
             self._do(decision, leaving)
         self._set_timer()
@@ -274,7 +274,7 @@ class PollingManager:
                     self._tell_error(entry, name)
             case Recover():
                 entry.error = None
-            case Drop():  # its value was not kept
+            case Drop():  # the value was not kept
                 pass
             case Stop(reason=reason):
                 for subscription in entry.subscriptions.values():
@@ -283,7 +283,7 @@ class PollingManager:
                 _log.warning("polls of %s follow each other without pause and bring nothing; slowing down", entry.key)
 
     def _set_timer(self) -> None:
-        """One timer for all keys. One that comes too early does no harm, one for nothing would."""
+        """Set the one timer for all keys. A timer may fire too early, but must not run if nothing is due."""
         wake = self._schedule.wake
         if self._timer is not None and (wake is None or self._timer.when() * 1000 > wake):
             self._timer.cancel()
@@ -296,7 +296,7 @@ class PollingManager:
         self._act(self._schedule.advance(max(wake, self._now())))
 
     async def _ask(self, entry: Entry) -> None:
-        """One request, and the delivery of what it brings."""
+        """Send one request, and deliver its result."""
         cursor = self._schedule.cursor(entry.key)
         try:
             polled = await entry.poll(cursor)
@@ -349,12 +349,12 @@ class PollingManager:
             self.tell(subscription, subscription.callbacks.on_error, entry.error)
 
     def tell(self, subscription: Subscription, callback: Callback | None, value: object) -> None:
-        """Call back, after the calls before, unless the subscription has ended meanwhile."""
+        """Call back after the earlier calls have finished, unless the subscription has ended by then."""
         if callback is not None:
             self.spawn(self._call(subscription, callback, value))
 
     async def _call(self, subscription: Subscription, callback: Callback, value: object) -> None:
-        """Call back, one call after the other; what a callback raises harms nobody else."""
+        """Call back, one call at a time; an exception of a callback does not affect other subscribers."""
         async with subscription.turn:
             if not subscription.active:
                 return

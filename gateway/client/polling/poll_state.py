@@ -1,4 +1,4 @@
-"""What the schedule knows of one key."""
+"""The state that the schedule keeps for one key."""
 
 from gateway.client.policy import Answer, FastLoop, PollSettings, StopReason
 
@@ -6,16 +6,16 @@ INFINITY = float("inf")
 
 
 class PollState:
-    """One key: who wants it, and where it stands."""
+    """The subscribers and the progress of one key."""
 
     def __init__(self, key: str, order: int, now: float, settings: PollSettings, cursor: str | None) -> None:
         self.key = key
         self.order = order
         self.intervals: dict[str, float] = {}
-        """By subscriber; those that are held still are not here."""
+        """The intervals of the enabled subscribers, by subscriber."""
         self.subscribers: set[str] = set()
         self.fresh: dict[str, None] = {}
-        """Who is owed a result, news or not: new subscribers and those who asked for a refresh."""
+        """Names that must get the next result even without news: new subscribers and waiting refreshes."""
         self.cursor = cursor
         self.position = -INFINITY
         self.answered_at: float | None = None
@@ -23,12 +23,12 @@ class PollState:
         self.idle_since = now
         self.due: float | None = None
         self.not_before = -INFINITY
-        """A retry, or the end of a fast loop's punishment."""
+        """The earliest time of the next poll, after a failure or a fast loop."""
         self.timer: float | None = None
-        """The one entry among the timers that counts."""
+        """The time of the poll's only valid entry among the timers."""
         self.queued = self.in_flight = self.again = self.upgraded = self.gone = False
         self.answer: Answer | None = None
-        """The one that is being delivered."""
+        """The answer that is being delivered."""
         self.attempts = 0
         self.failing = False
         self.stopped: StopReason | None = None
@@ -39,5 +39,5 @@ class PollState:
         return self.in_flight or self.answer is not None
 
     def counts(self, time: float) -> bool:
-        """Whether a timer of this poll, set for `time`, is the one that counts."""
+        """Whether a timer of this poll, set for `time`, is still valid."""
         return not self.gone and self.timer == time

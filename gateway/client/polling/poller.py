@@ -1,4 +1,4 @@
-"""What the pollers have in common: a registration with the manager, and a stream that makes it need no polls."""
+"""The base class of the pollers: a registration with the manager, and a stream that replaces timed polls."""
 
 from collections.abc import Awaitable, Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from gateway.client.project import Project
 
 
 class Poller:
-    """Something that is followed while its manager lasts, or until `close`."""
+    """Follows a resource until the manager exits, or until `close`."""
 
     def __init__(
         self,
@@ -41,20 +41,20 @@ class Poller:
 
     @property
     def error(self) -> Exception | None:
-        """The last error, until something succeeds."""
+        """The last error; None again after the next success."""
         return self._subscription.error
 
     @property
     def stopped(self) -> StopReason | None:
-        """Why it is not followed any more; None if it is."""
+        """Why the resource is no longer followed; None if it is."""
         return self._subscription.stopped
 
     def enable(self, enabled: bool) -> None:
-        """Hold still, or go on."""
+        """Suspend or resume the callbacks."""
         self._subscription.enable(enabled)
 
     async def refresh(self) -> None:
-        """Ask now. When it returns, the answer is there.
+        """Poll now, and wait for the answer.
 
         Raises:
             GatewayError
@@ -62,7 +62,7 @@ class Poller:
         await self._polling.refresh(self._key)
 
     def close(self) -> None:
-        """Follow it no more. Nothing is called back afterwards."""
+        """Stop following the resource. No callback is called afterwards."""
         self._subscription.unregister()
         self._leave_stream()
 
@@ -73,7 +73,7 @@ class Poller:
 
 
 async def call(callback: Callback, value: Any) -> None:
-    """Call back, whether plain or async."""
+    """Call a plain or async callback."""
     outcome = callback(value)
     if isinstance(outcome, Awaitable):
         await outcome

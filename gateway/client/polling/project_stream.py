@@ -1,4 +1,4 @@
-"""One event stream or long poll for a whole project, which tells many polls when to ask."""
+"""The project stream: one event stream or long poll for a whole project, which signals many polls when to run."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from gateway.client.project import Project
 from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry
 
 Transport = Literal["auto", "sse", "long-poll", "poll"]
-"""How to learn of changes: by an event stream, by held requests, by the first of the two that works, or by asking."""
+"""How to learn of changes: an event stream, long polls, whichever of the two works (`auto`), or timed polls."""
 
 Topic: TypeAlias = tuple[str, ...]
 
@@ -28,12 +28,12 @@ _KINDS: dict[Transport, tuple[Literal["events", "wait"], ...]] = {
 
 
 def file_topic(path: str) -> Topic:
-    """One file."""
+    """Return the topic of one file."""
     return ("file", path)
 
 
 def turn_topic(session: str, turn: str) -> Topic:
-    """One turn."""
+    """Return the topic of one turn."""
     return ("turn", session, turn)
 
 
@@ -44,10 +44,10 @@ def _topics(entry: FeedEntry) -> tuple[Topic, ...]:
 
 
 class ProjectStream:
-    """Follows the feed of a project for the keys of one manager, and signals those that an entry is about.
+    """Follows the feed of a project for the keys of one manager, and signals the keys that an entry concerns.
 
-    While it stands, the keys are not polled by time. When it falls they are, at once and until it stands again; it
-    tries that for ever, as slowly as retries are.
+    While the stream is connected, its keys are not polled by time. When it disconnects, they are polled immediately and
+    by time until it is connected again; it reconnects forever, with the back-off of retries.
     """
 
     def __init__(self, polling: PollingManager, project: Project, transport: Transport) -> None:
@@ -62,13 +62,13 @@ class ProjectStream:
 
     @classmethod
     def of(cls, polling: PollingManager, project: Project, transport: Transport) -> "ProjectStream":
-        """The one stream of a manager for a project and a transport."""
+        """Return the only stream of a manager for a project and a transport."""
         stream = polling.listener(_name(project, transport), lambda: cls(polling, project, transport))
         assert isinstance(stream, cls)
         return stream
 
     def watch(self, key: str, topics: Iterable[Topic]) -> None:
-        """From now on a change of one of these topics is signalled to a key."""
+        """Signal changes of these topics to a key from now on."""
         for topic in topics:
             self._watched.setdefault(topic, Counter())[key] += 1
         if self.standing:
@@ -76,10 +76,10 @@ class ProjectStream:
         self.suspend(self._polling.suspended)
 
     def unwatch(self, key: str, topics: Iterable[Topic]) -> None:
-        """One of those who watched for a key does so no more; the last one ends the stream."""
+        """Remove one watcher of a key; removing the last watcher of all ends the stream."""
         for topic in topics:
             self._watched[topic][key] -= 1
-            self._watched[topic] += Counter()  # what has come to zero goes
+            self._watched[topic] += Counter()  # drops the zero counts
             if not self._watched[topic]:
                 del self._watched[topic]
         if self.standing and key in self._polling and key not in self._keys():
@@ -89,7 +89,7 @@ class ProjectStream:
             self._polling.remove_listener(self._name)
 
     def suspend(self, suspended: bool) -> None:
-        """Nobody wants to know anything for now, or does again."""
+        """Disconnect the stream while no poll needs it, or reconnect it."""
         if suspended and self._task is not None:
             self._task.cancel()
             self._task = None

@@ -1,7 +1,7 @@
-"""All polls of one manager as a state machine: events and their times in, decisions out. No clock, no timer, no I/O.
+"""The schedule of all polls of one manager, a state machine: timed events in, decisions out. No clock, timer or I/O.
 
-Every method takes the time (milliseconds, never going back) and returns what is to be done, in order. Between events
-the caller calls `advance` at the time that `wake` names.
+Every method takes the current time (monotonic, in milliseconds) and returns the decisions to carry out, in order.
+Between events the caller calls `advance` at the time given by `wake`.
 """
 
 import heapq
@@ -33,7 +33,7 @@ from gateway.client.polling.poll_state import INFINITY, PollState
 
 
 class PollSchedule:
-    """The polls. Keys and subscribers are names that the caller chooses."""
+    """The polls of one manager. The caller chooses the names of keys and subscribers."""
 
     def __init__(self, settings: PollSettings, random: Callable[[], float]) -> None:
         self._settings = settings
@@ -49,11 +49,11 @@ class PollSchedule:
         self._paused_at: float | None = None
         self._constrained = False
 
-    # What is asked of it
+    # Queries
 
     @property
     def wake(self) -> float | None:
-        """When `advance` must be called if nothing happens before."""
+        """When `advance` must be called if no event happens before."""
         if self._paused_at is not None:
             return None
         while self._timers and not self._timers[0][2].counts(self._timers[0][0]):
@@ -69,15 +69,15 @@ class PollSchedule:
 
     @property
     def running(self) -> bool:
-        """Whether any poll goes on, or would if there were no pause."""
+        """Whether any poll has not stopped; a pause does not count."""
         return len(self._stopped) < len(self._polls)
 
     def cursor(self, key: str) -> str | None:
-        """Where the next poll of a key goes on."""
+        """Return the cursor at which the next poll of a key continues."""
         return self._polls[key].cursor
 
     def stop_reason(self, key: str) -> StopReason | None:
-        """Why a key is not polled any more; None if it is."""
+        """Return why a key is no longer polled; None if it is polled."""
         return self._polls[key].stopped
 
     # Subscribers
@@ -92,7 +92,7 @@ class PollSchedule:
         enabled: bool = True,
         cursor: str | None = None,
     ) -> list[Decision]:
-        """Somebody wants the results of a key. `cursor` is where the first poll of a new key begins."""
+        """Add a subscriber to a key. `cursor` is where the first poll of a new key starts."""
         poll = self._polls.get(key)
         if poll is None:
             poll = self._polls[key] = PollState(key, next(self._order), now, self._settings, cursor)
@@ -101,7 +101,7 @@ class PollSchedule:
         return self._enable(now, poll, subscriber, interval) if enabled else self.advance(now)
 
     def enable(self, now: float, key: str, subscriber: str, interval: float) -> list[Decision]:
-        """A subscriber that was held still wants results again."""
+        """Enable a disabled subscriber again."""
         return self._enable(now, self._polls[key], subscriber, interval)
 
     def _enable(self, now: float, poll: PollState, subscriber: str, interval: float) -> list[Decision]:
@@ -119,7 +119,7 @@ class PollSchedule:
         return self.advance(now)
 
     def disable(self, now: float, key: str, subscriber: str) -> list[Decision]:
-        """A subscriber is held still: it gets nothing until it is enabled."""
+        """Disable a subscriber: it gets no results until it is enabled."""
         poll = self._polls[key]
         poll.intervals.pop(subscriber, None)
         poll.fresh.pop(subscriber, None)
@@ -128,7 +128,7 @@ class PollSchedule:
         return self.advance(now)
 
     def unregister(self, now: float, key: str, subscriber: str) -> list[Decision]:
-        """A subscriber leaves; the last one takes the poll with it, and the request in flight."""
+        """Remove a subscriber; removing the last one removes the poll and aborts its request in flight."""
         poll = self._polls[key]
         poll.subscribers.discard(subscriber)
         if poll.subscribers:
@@ -141,10 +141,10 @@ class PollSchedule:
         self._in_flight -= 1
         return [Abort(key), *self.advance(now)]
 
-    # What comes back
+    # Results
 
     def answered(self, now: float, key: str, answer: Answer) -> list[Decision]:
-        """The request in flight was answered."""
+        """Handle the answer of the request in flight."""
         poll = self._request_done(now, key, answer.backoff_s)
         decisions: list[Decision] = [Recover(key)] if poll.failing else []
         poll.failing, poll.attempts, poll.not_before = False, 0, -INFINITY
@@ -166,13 +166,13 @@ class PollSchedule:
         return [*decisions, *self._settle(poll, now, answer), *self.advance(now)]
 
     def delivered(self, now: float, key: str) -> list[Decision]:
-        """The callbacks that an answer was for have returned."""
+        """Note that the callbacks for an answer have returned."""
         poll = self._polls[key]
         answer, poll.answer = poll.answer, None
         return [*self._settle(poll, now, answer), *self.advance(now)]
 
     def failed(self, now: float, key: str, failure: Failure) -> list[Decision]:
-        """The request in flight came to nothing."""
+        """Handle the failure of the request in flight."""
         poll = self._request_done(now, key, failure.backoff_s)
         receivers = [*poll.intervals, *(name for name in poll.fresh if name not in poll.intervals)]
         poll.fresh = {name: None for name in poll.fresh if name in poll.intervals}
@@ -196,20 +196,20 @@ class PollSchedule:
         return poll
 
     def _is_stale(self, poll: PollState, answer: Answer) -> bool:
-        """Whether newer news was delivered already."""
+        """Whether a newer answer has already been delivered."""
         if answer.based_on is not None and answer.based_on != poll.cursor:
             return True
         return answer.position is not None and answer.position < poll.position
 
     def _note_change(self, poll: PollState, now: float) -> None:
-        """News came; the first result of all is where things stand, not that something happens."""
+        """Record news; the first result of a key is the initial state, not a change."""
         if poll.answered_at is not None:
             poll.changed_at = now
         poll.idle_since = now
         poll.fast_loop.news()
 
     def _settle(self, poll: PollState, now: float, answer: Answer | None) -> list[Decision]:
-        """An answer is done with: keep its cursor, and plan the next poll."""
+        """Finish an answer: adopt its cursor, and plan the next poll."""
         decisions: list[Decision] = []
         if answer is not None:
             poll.cursor = poll.cursor if answer.cursor is None else answer.cursor
@@ -226,16 +226,16 @@ class PollSchedule:
             self._reschedule(poll, now)
         return decisions
 
-    # What happens around it
+    # External events
 
     def touch(self, now: float) -> list[Decision]:
-        """The user did something."""
+        """Note user activity."""
         self._touched = now
         self._restart_stopped(now, RESTARTED_BY_TOUCH)
         return self.advance(now)
 
     def note_write(self, now: float, key: str) -> list[Decision]:
-        """This client wrote what the key is about."""
+        """Note that this client wrote the resource of a key."""
         poll = self._polls[key]
         self._touched = now
         if poll.stopped in RESTARTED_BY_TOUCH:
@@ -249,7 +249,7 @@ class PollSchedule:
         return self.advance(now)
 
     def signal(self, now: float, key: str) -> list[Decision]:
-        """Something is new: poll at once, and once more if a request is in flight that may have missed it."""
+        """Poll immediately because of news, and again if a request in flight may have missed them."""
         poll = self._polls[key]
         if poll.busy:
             poll.again = True
@@ -258,7 +258,7 @@ class PollSchedule:
         return self.advance(now)
 
     def refresh(self, now: float, key: str, waiter: str) -> list[Decision]:
-        """Somebody wants the result now."""
+        """Get the current result for a waiter."""
         poll = self._polls[key]
         self._touched = now
         if self._has_cached(poll, now):
@@ -272,13 +272,13 @@ class PollSchedule:
         return self.advance(now)
 
     def pause(self, now: float) -> list[Decision]:
-        """The page is hidden: nothing is asked and no timer runs. What is in flight may come in."""
+        """Pause while the page is hidden: no new requests and no timer. Requests in flight may still finish."""
         if self._paused_at is None:
             self._paused_at = now
         return []
 
     def resume(self, now: float) -> list[Decision]:
-        """The page is shown: what is due is polled at once, and what had stopped starts again."""
+        """Resume when the page is shown: poll what is due immediately, and restart stopped polls."""
         if self._paused_at is not None:
             away, self._paused_at = now - self._paused_at, None
             for poll in self._polls.values():
@@ -292,12 +292,12 @@ class PollSchedule:
         return self.advance(now)
 
     def online(self, now: float) -> list[Decision]:
-        """The network has returned."""
+        """Note that the network is back: restart failed polls."""
         self._restart_stopped(now, frozenset(["failed"]))
         return self.advance(now)
 
     def constrain(self, now: float, constrained: bool) -> list[Decision]:
-        """Whether to save battery or data."""
+        """Turn saving of battery or data on or off."""
         self._constrained = constrained
         for poll in self._polls.values():
             if not poll.busy and not poll.queued and poll.stopped is None and not poll.failing:
@@ -305,19 +305,19 @@ class PollSchedule:
         return self.advance(now)
 
     def upgrade(self, now: float, key: str) -> list[Decision]:
-        """From now on a held request tells (`signal`) when to poll; what came just before is fetched."""
+        """Poll on signals only, since a stream now reports changes; poll once for changes just before that."""
         poll = self._polls[key]
         poll.upgraded = True
         return self.signal(now, key)
 
     def downgrade(self, now: float, key: str) -> list[Decision]:
-        """The held request is gone: poll again, the first time at once."""
+        """Poll by time again, the first time immediately: the stream has disconnected."""
         poll = self._polls[key]
         poll.upgraded, poll.idle_since = False, now
         return self.signal(now, key)
 
     def advance(self, now: float) -> list[Decision]:
-        """Time has passed: stop what is to stop, and start what is due, in order, as far as there is room."""
+        """Handle the passing of time: stop idle polls, and start due ones in order, up to `max_concurrent`."""
         if self._paused_at is not None:
             return []
         decisions: list[Decision] = []
@@ -336,10 +336,10 @@ class PollSchedule:
                 decisions.append(Poll(poll.key))
         return decisions
 
-    # How it is done
+    # Internals
 
     def _timer_fired(self, poll: PollState) -> list[Decision]:
-        """The timer of a poll has run out: it is due, or it has been idle too long."""
+        """Handle the timer of a poll: the poll is due, or has been idle too long."""
         assert poll.due is not None
         poll.timer = None
         if self._idle_end(poll) <= poll.due:
@@ -356,7 +356,7 @@ class PollSchedule:
         return poll.answered_at is not None and not poll.failing and now - poll.answered_at < self._settings.cache_ms
 
     def _reschedule(self, poll: PollState, now: float) -> None:
-        """Plan the next poll after the last answer, at the interval of now."""
+        """Plan the next poll, counted from the last answer, with the current interval."""
         if poll.failing:
             self._set_due(poll, now)
         elif poll.upgraded or not poll.intervals or poll.stopped is not None:

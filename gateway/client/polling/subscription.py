@@ -1,4 +1,4 @@
-"""Who wants the results of a key, and what the manager keeps of it."""
+"""The subscriptions of a key, and the manager's record of the key."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,28 +10,28 @@ from gateway.client.policy import StopReason
 
 
 class Polled(Struct, frozen=True):
-    """What a poll function returns. `value` is what subscribers get; of a 304 (`changed=False`) it is not looked at."""
+    """The result of a poll function. Subscribers get `value`, which is ignored for a 304 (`changed=False`)."""
 
     value: Any = None
     changed: bool = True
     terminal: bool = False
     cursor: str | None = None
-    """What the function is to be called with the next time; kept once the value was delivered."""
+    """Passed to the next call of the function; adopted once the value has been delivered."""
     position: float | None = None
     backoff_s: float | None = None
     active: bool = False
-    """Whether the thing is at work: polled as after a change, also at first."""
+    """Whether the resource is active: polled as after a change from the start."""
 
 
 PollFunction: TypeAlias = Callable[[str | None], Awaitable[Polled]]
-"""Asks once. Is given the cursor of the last answer that was delivered. Raises GatewayError."""
+"""Polls once. Takes the cursor of the last delivered answer. Raises GatewayError."""
 
 Callback: TypeAlias = Callable[[Any], object]
-"""Plain or async."""
+"""A plain or async callback."""
 
 
 class Owner(Protocol):
-    """The manager, as its subscriptions know it."""
+    """The interface of the manager to its subscriptions."""
 
     def leave(self, entry: "Entry", subscription: "Subscription") -> None: ...
 
@@ -41,7 +41,7 @@ class Owner(Protocol):
 
 
 class Subscription:
-    """One who wants the results of a key. After `unregister` nothing is called back."""
+    """One subscriber of a key. After `unregister` no callback is called."""
 
     def __init__(self, owner: Owner, entry: "Entry", name: str, interval: float, callbacks: "Callbacks") -> None:
         self._owner = owner
@@ -54,21 +54,21 @@ class Subscription:
 
     @property
     def error(self) -> Exception | None:
-        """The last error, until something succeeds."""
+        """The last error; None again after the next success."""
         return self.entry.error
 
     @property
     def stopped(self) -> StopReason | None:
-        """Why it is not polled any more; None if it is."""
+        """Why the key is no longer polled; None if it is polled."""
         return self._owner.stop_reason(self.entry.key) if self.active else None
 
     def unregister(self) -> None:
-        """Leave. The last one to leave a key ends its request in flight."""
+        """Unsubscribe. The last subscriber of a key cancels its request in flight."""
         if self.active:
             self._owner.leave(self.entry, self)
 
     def enable(self, enabled: bool) -> None:
-        """Hold still, or go on."""
+        """Suspend or resume the callbacks."""
         if self.active:
             self._owner.enable(self.entry, self, enabled)
 
@@ -80,7 +80,7 @@ class Callbacks(Struct, frozen=True):
 
 
 class Entry:
-    """A key: its poll function, its newest value, who waits for it."""
+    """The manager's record of a key: its poll function, newest value, subscribers and waiters."""
 
     def __init__(self, key: str, poll: PollFunction) -> None:
         self.key = key
@@ -95,7 +95,7 @@ class Entry:
 
 
 def forget(entry: Entry) -> None:
-    """Nobody is called back any more."""
+    """Deactivate all subscriptions of a key, and cancel its waiters."""
     for subscription in entry.subscriptions.values():
         subscription.active = False
     for future in entry.waiters.values():

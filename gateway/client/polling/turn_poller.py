@@ -1,4 +1,4 @@
-"""Follows a turn of a coding agent to its end."""
+"""The poller that follows a turn of a coding agent to its end."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ _FINISHED = ("completed", "failed", "cancelled")
 
 
 class TurnFailed(Exception):
-    """A turn ended as `failed`: its agent, or its lease. `turn` is the turn with all its blocks."""
+    """A turn ended as `failed`: its agent failed, or its lease expired. `turn` is the turn with all its blocks."""
 
     def __init__(self, turn: Turn) -> None:
         super().__init__(turn.error or "the turn failed")
@@ -26,17 +26,17 @@ class TurnFailed(Exception):
 
 
 class TurnPoller(Poller):
-    """Calls back with what is new in a turn: its blocks come as they are written, in order, each once. A block that
-    grows comes again, with the same index and more content.
+    """Calls back with the news of a turn: each block once, in order, as it is written. A block that grows is delivered
+    again, with the same index and more content.
 
-    Those who follow one turn with one manager share its requests.
+    Pollers of one manager that follow the same turn share their requests.
 
     Args:
-        on_update: gets the turn with its new blocks and those that have grown, plain or async.
-        on_complete: gets the turn with all its blocks, once, when it is completed, failed or cancelled.
-        on_error: gets the exception of every failed attempt, and `TurnFailed`, before `on_complete`, where the turn
-            failed.
-        interval: seconds between polls; 2 unless said (`PollSettings.turn_interval_ms`).
+        on_update: called with the turn and its new and grown blocks, plain or async.
+        on_complete: called once with the turn and all its blocks, when it is completed, failed or cancelled.
+        on_error: called with the exception of every failed attempt; if the turn failed, also with `TurnFailed`, before
+            `on_complete`.
+        interval: seconds between polls; default 2 (`PollSettings.turn_interval_ms`).
     """
 
     def __init__(
@@ -102,19 +102,19 @@ class TurnPoller(Poller):
 
 
 class _Reading(Struct, frozen=True):
-    """A turn as it was at one time. `blocks` changes afterwards; the first `count` are the turn's."""
+    """A snapshot of a turn. `blocks` is shared and grows later; its first `count` blocks belong to the snapshot."""
 
     turn: Turn
     blocks: list[Block]
     count: int
     revision: int
-    """Counts the readings."""
+    """The serial number of the reading."""
     revisions: dict[int, int]
-    """By the index of each block that has grown: in which reading last."""
+    """The last reading in which each grown block grew, by block index."""
 
 
 class _TurnSource:
-    """Reads a turn piece by piece, and keeps the blocks for whoever comes later."""
+    """Reads a turn incrementally, and keeps the blocks for later subscribers."""
 
     def __init__(self, project: Project, session: str, turn: str) -> None:
         self._project = project
@@ -150,7 +150,7 @@ class _TurnSource:
         )
 
     def _take(self, blocks: list[Block]) -> None:
-        """Keep what is new. A block that is told again may have grown."""
+        """Keep new blocks, and replace blocks that were sent again because they grew."""
         for block in blocks:
             if block.index >= len(self._blocks):
                 self._blocks.append(block)

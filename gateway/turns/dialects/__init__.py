@@ -1,4 +1,4 @@
-"""The dialects of agents' output, each a pure module: which there are, and which one a line is of."""
+"""The dialects of agents' output, each a pure module: the list of dialects, and the detection by a line."""
 
 from typing import Literal, TypeAlias
 
@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 DialectName: TypeAlias = Literal["auto", "claude", "codex", "acp", "gemini", "text"]
-"""`auto`: the first line that a dialect knows decides. `text`: no lines at all, one text that grows."""
+"""`auto`: detected from the first line that a dialect knows. `text`: not split into lines, but one growing text."""
 
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (Claude(), Codex(), Acp(), Gemini())}
 
 
 def dialect_of(line: Line) -> Dialect | None:
-    """The dialect that a line is of; None if no dialect knows the line."""
+    """Return the dialect of a line; None if no dialect knows the line."""
     return next((dialect for dialect in DIALECTS.values() if dialect.knows(line)), None)

@@ -1,6 +1,6 @@
-"""The Agent Client Protocol: what an agent says to its client, one JSON-RPC message a line; pure.
+"""The dialect of the Agent Client Protocol: the agent's JSON-RPC messages to its client, one per line; pure.
 
-`session/update` tells what the agent does; the answer to `session/prompt` has the reason why it stopped.
+`session/update` reports what the agent does; the response to `session/prompt` has the stop reason.
 """
 
 from typing import Any
@@ -48,7 +48,7 @@ class Acp:
 
 
 def _stopped(reason: str) -> Outcome:
-    """Only the model's own end is one; a limit, a refusal and a cancellation are not."""
+    """Return the outcome of a stop reason: only the model's own end of turn counts as completed."""
     if reason == "end_turn":
         return Outcome()
     return Outcome("cancelled", reason) if reason == "cancelled" else failed(reason)
@@ -69,7 +69,7 @@ def _update(kind: str, update: dict[str, Any], memory: Memory) -> Reading:
 
 
 def _chunk(kind: str, content: Any, update: dict[str, Any], memory: Memory) -> list[Change]:
-    """A piece of a message. Pieces of one kind and one `messageId` are one message."""
+    """Convert a piece of a message. Pieces of the same kind and `messageId` form one message."""
     match content:
         case {"type": "text", "text": str(text)}:
             message = f"{kind} {update.get('messageId')}"
@@ -83,7 +83,7 @@ def _chunk(kind: str, content: Any, update: dict[str, Any], memory: Memory) -> l
 
 
 def _tool(kind: str, id: str, update: dict[str, Any], memory: Memory) -> list[Change]:
-    """A tool's use when it is first heard of; its result when it has ended."""
+    """Return the tool use when a tool call first appears, and its result when the call has ended."""
     changes: list[Change] = []
     used = memory.setdefault("used", [])
     if id not in used:
@@ -99,7 +99,7 @@ def _tool(kind: str, id: str, update: dict[str, Any], memory: Memory) -> list[Ch
 
 
 def _result(update: dict[str, Any]) -> Any:
-    """What came of a tool's use: its content, where it has none its raw output."""
+    """Return the result of a tool call: its content or, if it has none, its raw output."""
     content = update.get("content")
     if not isinstance(content, list) or not content:
         return update.get("rawOutput")

@@ -1,8 +1,8 @@
-"""Claude Code: `claude -p --output-format stream-json --verbose`, with `--include-partial-messages` or without; pure.
+"""The dialect of Claude Code: `claude -p --output-format stream-json --verbose [--include-partial-messages]`; pure.
 
-A message comes part by part in `assistant` lines. With partial messages each part comes twice: as deltas of
-`stream_event` lines, which grow a block, and then whole, which takes the block's place. A `result` ends a turn of the
-model. Work that runs in the background wakes the model again, and the run goes on after it.
+A message arrives part by part in `assistant` lines. With partial messages each part arrives twice: as deltas in
+`stream_event` lines, which grow a block, and then complete, which replaces that block. A `result` ends a turn of the
+model. Background work may wake the model again, and the run then goes on after the result.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from gateway.turns.dialects.base import Change, Close, Grow, Line, Memory, Outco
 
 _TYPES = frozenset({"assistant", "user", "system", "stream_event", "rate_limit_event", "control_request"})
 _GROWING = {"text_delta": ("text", "text"), "thinking_delta": ("thinking", "thinking")}
-"""By the type of a delta: the type of its block, and the member with its text."""
+"""By delta type: the type of the block, and the member that holds the text."""
 
 
 class Claude:
@@ -38,10 +38,10 @@ class Claude:
 
 
 def _result(line: Line, memory: Memory) -> Reading:
-    """The line as it is, with cost and usage, and what it says of the run.
+    """Return the unchanged line, which has cost and usage, and the outcome of the run.
 
-    A result without a turn of the model says nothing of the run: one of a task's notification, or an error that comes
-    behind the run's own result.
+    A result without a turn of the model has no outcome: that of a task notification, or an error that follows the
+    run's own result.
     """
     subtype = line.get("subtype")
     is_failure = bool(line.get("is_error")) or (isinstance(subtype, str) and subtype.startswith("error"))
@@ -59,7 +59,7 @@ def _result(line: Line, memory: Memory) -> Reading:
 
 
 def _message(role: str, parts: list[Any], line: Line, memory: Memory) -> Reading:
-    """A block for each part of a message. `parent_tool_use_id` names the tool use that a subagent speaks for."""
+    """Return a block for each part of a message. `parent_tool_use_id` names the tool use that started a subagent."""
     parent = line.get("parent_tool_use_id")
     above = {} if parent is None else {"parent_tool_use_id": parent}
     changes: list[Change] = []
@@ -72,7 +72,7 @@ def _message(role: str, parts: list[Any], line: Line, memory: Memory) -> Reading
 
 
 def _in_place(block: Put, memory: Memory) -> Put:
-    """The block under the key of the oldest one that grew of its type, whose whole it is."""
+    """Put the complete block under the key of the oldest grown block of its type, which it replaces."""
     for place, (key, kind) in enumerate(memory.get("open", ())):
         if kind == block.type:
             del memory["open"][place]
@@ -81,7 +81,7 @@ def _in_place(block: Put, memory: Memory) -> Put:
 
 
 def _part(role: str, part: Any, parent: dict[str, Any]) -> Put:
-    """One part of a message's content."""
+    """Return the block of one part of a message's content."""
     match part:
         case {"tool_use_id": str(id)}:
             result = {"tool_use_id": id, "content": part.get("content"), "is_error": bool(part.get("is_error"))}
@@ -98,7 +98,7 @@ def _part(role: str, part: Any, parent: dict[str, Any]) -> Put:
 
 
 def _event(line: Line, kind: str, event: dict[str, Any], memory: Memory) -> Reading | None:
-    """An event of the model's stream. A tool's use is told when it is whole, and so is a subagent's message."""
+    """Interpret an event of the model's stream. Tool uses and subagents' messages come from complete lines only."""
     if line.get("parent_tool_use_id") is not None:
         return Reading()
     match kind, event:

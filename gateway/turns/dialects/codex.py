@@ -1,7 +1,7 @@
-"""Codex: `codex exec --json`; pure.
+"""The dialect of Codex: `codex exec --json`; pure.
 
-A thread has turns, a turn has items. An item is `item.started`, perhaps `item.updated`, and `item.completed`: what it
-does is the use of a tool, what came of it the result.
+A thread has turns, and a turn has items. An item appears as `item.started`, possibly `item.updated`, and
+`item.completed`: its action becomes a tool use, its output the tool result.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ _INPUTS = {
     "collab_tool_call": ("tool", "prompt", "receiver_thread_ids"),
     "web_search": ("query",),
 }
-"""By the type of an item that is the use of a tool: the members that say what it is to do."""
+"""By item type, for items that are tool uses: the members that make up the tool's input."""
 _PROSE = {"agent_message": "text", "reasoning": "thinking"}
 
 
@@ -69,7 +69,7 @@ def _item(line: Line, id: str, item: dict[str, Any], memory: Memory) -> list[Cha
 
 
 def _tool(id: str, item: dict[str, Any], whole: bool, memory: Memory) -> list[Change]:
-    """The use of a tool when it is first heard of, and its result, which may grow until it is whole."""
+    """Return the tool use when an item first appears, and its result, which may grow until it is complete."""
     changes: list[Change] = []
     used = memory.setdefault("used", [])
     if id not in used:
@@ -99,7 +99,7 @@ def _given(item: dict[str, Any]) -> Any:
 
 
 def _output(item: dict[str, Any]) -> Any:
-    """What a tool's use has brought: its text, or the members that tell of it."""
+    """Return the output of a tool use: its text, or the members that describe the result."""
     if item["type"] == "command_execution":
         return item.get("aggregated_output", "")
     if item["type"] == "mcp_tool_call":

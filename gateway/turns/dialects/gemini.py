@@ -1,6 +1,6 @@
-"""Gemini CLI: `gemini --output-format stream-json`; pure.
+"""The dialect of Gemini CLI: `gemini --output-format stream-json`; pure.
 
-A message of the assistant comes in pieces, each with `delta`; whatever else comes ends it.
+A message of the assistant arrives in pieces, each marked with `delta`; any other line ends the message.
 """
 
 from gateway.turns.dialects.base import (
