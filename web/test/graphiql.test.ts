@@ -22,9 +22,17 @@ describe.skipIf(!HAS_BROWSER)('GraphiQL in Chromium', { timeout: 60_000 }, () =>
     await gateway.stop()
   })
 
+  /** The button lists the operations once GraphiQL has read them; before that, it runs the text as a whole. */
   const run = async (page: Page, operation: string): Promise<void> => {
-    await page.getByRole('button', { name: 'Execute query' }).click()
-    await page.getByRole('menuitem', { name: operation }).click()
+    const item = page.getByRole('menuitem', { name: operation })
+    const listed = () =>
+      item.waitFor({ timeout: 1000 }).then(
+        () => true,
+        () => false
+      )
+    do await page.getByRole('button', { name: 'Execute query' }).click()
+    while (!(await listed()))
+    await item.click()
   }
 
   test('runs a query and follows a subscription, and asks nobody but the gateway', async () => {
