@@ -139,7 +139,7 @@ class KeySet:
         try:
             self._keys = _parse_key_set(await self._download(), self._algorithms)
             self._fetched = now
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, msgspec.MsgspecError, ValueError) as error:
             _log.error("the key set could not be fetched", url=self._url, reason=repr(error))
 
     async def _download(self) -> bytes:
