@@ -309,7 +309,6 @@ class Files(FileReader):
             base_version: the version that the revision refers to; 0: the file must not exist; None: the present text.
             make: whether to create the root if it is missing while the document has other roots.
         """
-        base = await self._base(project, path, base_version) if base_version else None
         moved = False
 
         async def edit(document: OpenDocument) -> bytes | None:
@@ -317,17 +316,16 @@ class Files(FileReader):
             there = _is_there(document.head) or document.pending
             if base_version == 0:
                 if there:
-                    raise PreconditionFailed(
-                        f"{path!r} exists", {} if document.head is None else file_headers(document.head)
-                    )
+                    raise PreconditionFailed(f"{path!r} exists", _headers(document.head))
             elif not there:
                 await self._require_live(project, path, document.head)
-            if base is not None and base.incarnation != document.incarnation:
-                raise FileDeleted(path, _headers(document.head))
-            moved = base is not None and base.version != document.version
+            moved = bool(base_version) and base_version != document.version
             with _problems_of_texts():
-                if base is None or not moved:
+                if not base_version or not moved:
                     return await _edit_text(document, root, revision, make=make)
+                base = await self._base(project, path, base_version)
+                if base.incarnation != document.incarnation:
+                    raise FileDeleted(path, _headers(document.head))
                 return await self._edit_version(document, base, root, revision, make=make)
 
         written = await self._write(project, path, edit, preconditions, author)

@@ -129,6 +129,20 @@ def test_who_holds_a_receipt_is_never_told_that_nothing_changed(tmp_path: Path) 
     asyncio.run(work())
 
 
+def test_a_write_with_a_base_that_is_the_present_version_reads_no_more_than_one_without(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _gateway(tmp_path) as (client, recorder, _):
+            counts = []
+            for query, text in (("", b"one"), ("?base_version=2", b"two")):
+                with recorder.recording() as statements:
+                    answer = await client.put(f"/files/1.md{query}", content=text, headers=_PLAIN)
+                assert answer.json()["changed"] is True
+                counts.append(len(statements))
+            assert counts[0] == counts[1]
+
+    asyncio.run(work())
+
+
 def test_no_query_scans_a_table(tmp_path: Path) -> None:
     """Every statement that the gateway runs, explained: what is not searched by an index is named here."""
 
