@@ -74,6 +74,15 @@ def new_epoch() -> Epoch:
     return Epoch(secrets.token_hex(5))
 
 
+def size_of_change(change: Change | TurnChange) -> int:
+    """Return the approximate size of a change in bytes."""
+    if type(change) is AppendUpdate:
+        return len(change.body)
+    if type(change) is UpdateTurn:
+        return sum(len(block.content) for block in change.blocks)
+    return len(change.prompt) if type(change) is CreateTurn else 0
+
+
 def break_lines(changes: Iterable[Change | TurnChange]) -> None:
     """Mark the lines of changes that were not stored as broken."""
     for change in changes:

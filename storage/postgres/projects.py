@@ -6,11 +6,11 @@ from collections import deque
 from typing import Any
 
 from storage.contract import CommitListener
-from storage.log import KnownProject, new_project
+from storage.log import KnownProject, new_project, size_of_change
 from storage.postgres.database import Connection, Database, project_id
 from storage.postgres.files import project_from_row
 from storage.postgres.news import read_news
-from storage.records import AppendUpdate, Change, Commit, CreateTurn, ProjectHead, TurnChange, UpdateTurn
+from storage.records import Change, Commit, ProjectHead, TurnChange
 
 _log = logging.getLogger(__name__)
 
@@ -27,16 +27,7 @@ class WriteRequest:
     def __init__(self, changes: tuple[Change | TurnChange, ...], future: asyncio.Future[tuple[Any, ...]]) -> None:
         self.changes = changes
         self.future = future
-        self.bytes = sum(map(_size, changes))
-
-
-def _size(change: Change | TurnChange) -> int:
-    """Return the approximate size of a change in bytes."""
-    if type(change) is AppendUpdate:
-        return len(change.body)
-    if type(change) is UpdateTurn:
-        return sum(len(block.content) for block in change.blocks)
-    return len(change.prompt) if type(change) is CreateTurn else 0
+        self.bytes = sum(map(size_of_change, changes))
 
 
 class TrackedProject:

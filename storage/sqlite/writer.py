@@ -8,8 +8,8 @@ from typing import Any
 
 from storage.contract import CommitListener
 from storage.errors import StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
-from storage.log import Clock, break_lines
-from storage.records import AppendUpdate, Change, Commit, CreateTurn, TurnChange, UpdateTurn
+from storage.log import Clock, break_lines, size_of_change
+from storage.records import Change, Commit, TurnChange
 from storage.sqlite.database import Database
 from storage.sqlite.log import Log
 
@@ -30,16 +30,7 @@ class _Request:
         self.project = project
         self.changes = changes
         self.future = future
-        self.bytes = sum(map(_size, changes))
-
-
-def _size(change: Change | TurnChange) -> int:
-    """Return the approximate size of a change in bytes."""
-    if type(change) is AppendUpdate:
-        return len(change.body)
-    if type(change) is UpdateTurn:
-        return sum(len(block.content) for block in change.blocks)
-    return len(change.prompt) if type(change) is CreateTurn else 0
+        self.bytes = sum(map(size_of_change, changes))
 
 
 class GroupCommitWriter:
