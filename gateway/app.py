@@ -19,6 +19,7 @@ from gateway.access.tickets import Tickets
 from gateway.api.not_modified import NotModifiedPolls
 from gateway.api.openapi import describe
 from gateway.api.operation import Operation, operations_of
+from gateway.api.questions import Questions
 from gateway.api.routes.access import AccessRoutes
 from gateway.api.routes.changes import ChangeRoutes
 from gateway.api.routes.files import FileRoutes
@@ -78,6 +79,7 @@ _log = structlog.get_logger("gateway.app")
 _FOLDER = Path(__file__).parent
 _PAGES = {"/": _FOLDER / "demo", "/graphiql": _FOLDER / "graphiql"}
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
+_MCP_PATH = "/mcp"
 _HOCUSPOCUS_PATH = "/api/projects/{project}/hocuspocus"
 
 
@@ -124,7 +126,9 @@ class Gateway:
         settings = self.settings
         opening = self._open_storage(settings.database, settings.storage_limits)
         async with opening as storage, _workers(settings) as workers:
-            guard, audit = await _open_guard(self.settings, storage), Audit(storage, self.settings.audit_days)
+            sessions = ApplicationSessions(settings.authorize_url) if settings.authorize_url else None
+            guard = await _open_guard(self.settings, storage, sessions)
+            audit = Audit(storage, self.settings.audit_days)
             hub = Hub(
                 storage,
                 Waiters(
@@ -204,6 +208,8 @@ class Gateway:
                 await audit.close()
                 await readers.close()
                 documents.close()
+                if sessions is not None:
+                    await sessions.close()
 
 
 def create_app(settings: Settings | None = None) -> Gateway:
@@ -211,18 +217,18 @@ def create_app(settings: Settings | None = None) -> Gateway:
     return Gateway(settings or Settings(), open_storage)
 
 
-async def _open_guard(settings: Settings, storage: Storage) -> Guard:
+async def _open_guard(settings: Settings, storage: Storage, sessions: ApplicationSessions | None) -> Guard:
     """Create the guard. If no credentials exist yet, create a first admin token and print it once."""
     if not settings.asks_for_credentials and not settings.is_local:
         _log.warning("anybody who reaches this address may read and write everything (GATEWAY_AUTH=none)")
     web_tokens = settings.web_tokens()
-    has_others = web_tokens is not None or settings.authorize_url
+    has_others = web_tokens is not None or sessions is not None
     if settings.asks_for_credentials and not has_others and not await storage.tokens():
         token, text = make_token("admin", "admin", ALL, None)
         await storage.add_token(token)
         print(f"A token of scope admin, shown this once: {text}", flush=True)
         print("Make others with it: yjs-gateway token create --token TOKEN --url URL ...", flush=True)
-    return Guard(storage, web_tokens, ApplicationSessions(settings.authorize_url) if settings.authorize_url else None)
+    return Guard(storage, web_tokens, sessions)
 
 
 def _open_mcp(settings: Settings) -> "McpEndpoint | None":
@@ -320,10 +326,10 @@ def _assemble(
         body_limit=settings.body_limit,
         heartbeat=settings.stream_heartbeat,
     )
-    graphql = GraphQLDoor(services, guard if settings.asks_for_credentials else None)
+    graphql = GraphQLDoor(services)
     doors = [room, hocuspocus, Route(GRAPHQL_PATH, graphql), WebSocketRoute(GRAPHQL_PATH, graphql)]
     if mcp is not None:
-        doors.append(Route("/mcp", mcp))
+        doors.append(Route(_MCP_PATH, mcp))
     app = router(operations, doors, default=Pages(_PAGES if settings.demo else {}))
     app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
     app = LongPolls(app, hub.waiters, feed, presence, metrics.requests, heartbeat=settings.stream_heartbeat)
@@ -336,8 +342,11 @@ def _assemble(
     if settings.rate_requests or settings.rate_bytes or settings.rate_connections:
         app = RateLimiter(app, settings.rate_limits, metrics.requests)
     if settings.asks_for_credentials:
+        asked_about = Questions(
+            operations, {_ROOM_PATH: ("write", "read"), _MCP_PATH: ("write", "read"), GRAPHQL_PATH: ("read",)}
+        )
         failures = settings.rate_failures
-        app = Authentication(app, guard, tickets, audit, metrics.requests, failures=failures)
+        app = Authentication(app, guard, tickets, audit, metrics.requests, asked_about, failures=failures)
     if settings.cors_origins:
         app = cors(app, settings.cors_origins)
     return AcrossSites(app, metrics.requests, (settings.host, *settings.hosts), settings.cors_origins)

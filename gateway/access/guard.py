@@ -5,13 +5,15 @@ import contextlib
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, Need, View, parse_grant
+from gateway.access.sessions import Answer, Kind, Question
 from gateway.access.tokens import digests_match, is_token, parse_token
-from gateway.wire.problems import Forbidden, ProjectNotFound, Unauthenticated, Unavailable
+from gateway.wire.problems import Forbidden, Problem, ProjectNotFound, Unauthenticated, Unavailable
 from storage import AccessToken
 
 LONGEST_CREDENTIAL = 8192
@@ -25,6 +27,7 @@ _HEAR_REVOCATIONS_S = 0.5
 _KEEP_SESSIONS_S, _ASK_BEFORE_S = 0.25, 1.0
 _SESSION = "session"
 """The `credential` of an access by a session of the application."""
+_ANYTHING = Question()
 _WEB_TOKEN = "jwt"
 """The `credential` of an access by a JSON Web Token, alone or followed by a colon and its `jti`."""
 
@@ -204,7 +207,15 @@ class WebTokens(Protocol):
 class Sessions(Protocol):
     """Asks an application about its sessions."""
 
-    async def check(self, kind: str, value: str) -> Claims: ...
+    async def ask(self, kind: Kind, value: str, project: str | None, path: str | None, action: Need) -> Answer: ...
+
+
+class _Session(Struct, frozen=True):
+    """What the application is asked. Without a question, this is the key of an answer that holds the whole grant."""
+
+    kind: Kind
+    value: str
+    question: Question | None = None
 
 
 class Guard:
@@ -229,11 +240,17 @@ class Guard:
         self._tokens = tokens
         self._web_tokens = web_tokens
         self._sessions = sessions
-        self._asked: weakref.WeakKeyDictionary[Access, tuple[str, str]] = weakref.WeakKeyDictionary()
-        """The kind and the value that the application was asked about, by access."""
+        self._asked: weakref.WeakKeyDictionary[Access, _Session] = weakref.WeakKeyDictionary()
+        """What the application was asked, by access."""
+        self._asking: dict[_Session, asyncio.Task[Access]] = {}
+        """By question, and for a credential that is new also by credential."""
+        self._by_question: dict[_Session, None] = {}
+        """Credentials about which the application answers question by question."""
+        self._refused: dict[_Session, tuple[float, Problem]] = {}
+        """Refusals of the application, and until when they count."""
         self._clock = clock
         self._limit = limit
-        self._known: dict[bytes, Access] = {}
+        self._known: dict[bytes | _Session, Access] = {}
         self._alive: weakref.WeakSet[Access] = weakref.WeakSet()
         """Includes those that are no longer cached but still connected."""
         self._used: dict[str, int] = {}
@@ -242,7 +259,7 @@ class Guard:
     def __len__(self) -> int:
         return len(self._known)
 
-    def known(self, credential: bytes) -> Access | None:
+    def known(self, credential: bytes | _Session) -> Access | None:
         """Return the access of a credential that was checked before and is still valid."""
         access = self._known.get(credential)
         if access is None:
@@ -256,12 +273,16 @@ class Guard:
             self._note(access, int(now // 3600))
         return access
 
-    async def check(self, credential: bytes) -> Access:
+    async def check(self, credential: bytes, question: Question = _ANYTHING) -> Access:
         """Return the access that a credential proves.
+
+        Args:
+            question: what the application is asked about a token that only the application knows.
 
         Raises:
             Unauthenticated: the credential is not valid.
-            Unavailable: the keys of the application's tokens cannot be fetched.
+            Forbidden: the application allows nothing of what is asked.
+            Unavailable: the keys of the application's tokens cannot be fetched, or the application cannot be asked.
         """
         access = self.known(credential)
         if access is not None:
@@ -272,6 +293,8 @@ class Guard:
             text = credential.decode("ascii")
         except UnicodeDecodeError:
             raise Unauthenticated("a credential is ASCII") from None
+        if self.is_of_application(text):
+            return await self._check_session("token", text, question)
         while True:
             revocations = self._revocations
             access = await (self._check_token(text) if is_token(text) else self._check_web_token(text))
@@ -285,18 +308,68 @@ class Guard:
         """Whether cookies may be credentials."""
         return self._sessions is not None
 
-    async def check_cookie(self, cookie: bytes) -> Access:
-        """Return the access that a session cookie of the application proves; raises what `check` raises."""
-        key = b"cookie " + cookie
-        access = self.known(key)
-        if access is None:
-            access = await self._check_session("cookie", cookie.decode("latin-1"))
-            self._remember(key, access)
-        return access
+    def is_of_application(self, token: str) -> bool:
+        """Whether only the application can tell whose token this is."""
+        return (
+            self._sessions is not None and not is_token(token) and (self._web_tokens is None or token.count(".") != 2)
+        )
 
-    async def _check_session(self, kind: str, value: str) -> Access:
-        assert self._sessions is not None
-        claims = await self._sessions.check(kind, value)
+    def known_session(self, kind: Kind, value: str, question: Question) -> Access | None:
+        """Return the access of a session if the application's answer is still valid."""
+        return self.known(_Session(kind, value)) or self.known(_Session(kind, value, question))
+
+    async def check_cookie(self, cookie: bytes, question: Question = _ANYTHING) -> Access:
+        """Return the access that a session cookie of the application proves; raises what `check` raises."""
+        return await self._check_session("cookie", cookie.decode("latin-1"), question)
+
+    async def _check_session(self, kind: Kind, value: str, question: Question) -> Access:
+        """Ask the application, once for all requests that wait for the same answer.
+
+        Requests with a credential that is new wait for the first answer about it: it may hold the whole grant.
+        """
+        credential, asked = _Session(kind, value), _Session(kind, value, question)
+        while True:
+            access = self.known(credential) or self.known(asked)
+            if access is not None:
+                return access
+            self._raise_refusal(credential)
+            self._raise_refusal(asked)
+            asking = self._asking.get(asked)
+            if asking is not None:
+                return await asyncio.shield(asking)
+            first = None if credential in self._by_question else self._asking.get(credential)
+            if first is None:
+                break
+            with contextlib.suppress(Forbidden):  # it concerns another question
+                await asyncio.shield(first)
+        task = asyncio.create_task(self._ask(asked))
+        keys = [asked] if credential in self._by_question else [asked, credential]
+        for key in keys:
+            self._asking[key] = task
+        task.add_done_callback(lambda _: self._end_asking(keys))
+        return await asyncio.shield(task)
+
+    def _end_asking(self, keys: list[_Session]) -> None:
+        for key in keys:
+            task = self._asking.pop(key)
+            if not task.cancelled():
+                task.exception()  # whoever waits for it has seen it; if all have left, nobody needs it
+
+    async def _ask(self, asked: _Session) -> Access:
+        credential = _Session(asked.kind, asked.value)
+        answer, action = await self._answer(asked)
+        keeps = answer.until > self._clock()
+        if not answer.whole and not answer.unknown:
+            self._answers_by_question(credential)
+        claims = answer.claims
+        if claims is None:
+            problem: Problem = Forbidden("read" if action == "read turns" else action)
+            if answer.unknown:
+                problem = Unauthenticated(f"the application does not know the {asked.kind}")
+            if keeps:
+                _make_room(self._refused, self._limit)
+                self._refused[credential if answer.unknown else asked] = (answer.until, problem)
+            raise problem
         access = Access(
             claims.subject,
             claims.grant,
@@ -305,8 +378,36 @@ class Guard:
             expires=claims.expires,
             clock=self._clock,
         )
-        self._asked[access] = (kind, value)
+        self._asked[access] = asked
+        if keeps:
+            self._remember(credential if answer.whole else asked, access)
         return access
+
+    async def _answer(self, asked: _Session) -> tuple[Answer, Need]:
+        """Return what the application says about the first action that it allows, or about the last one."""
+        assert self._sessions is not None
+        assert asked.question is not None
+        question = asked.question
+        for action in question.actions:
+            answer = await self._sessions.ask(asked.kind, asked.value, question.project, question.path, action)
+            if answer.claims is not None or answer.unknown:
+                break
+        return answer, action
+
+    def _answers_by_question(self, credential: _Session) -> None:
+        if credential not in self._by_question:
+            _make_room(self._by_question, self._limit)
+            self._by_question[credential] = None
+
+    def _raise_refusal(self, key: _Session) -> None:
+        refused = self._refused.get(key)
+        if refused is None:
+            return
+        until, problem = refused
+        if until <= self._clock():
+            del self._refused[key]
+            return
+        raise problem.with_traceback(None)
 
     async def keep_sessions(self) -> None:
         """Run for ever: ask the application again about the sessions of connected clients before its last answer
@@ -319,13 +420,15 @@ class Guard:
                 for access, asked in list(self._asked.items())
                 if access.is_watched and access.counts and (access.expires or now) - now < _ASK_BEFORE_S
             ]
-            await asyncio.gather(*(self._ask_again(access, *asked) for access, asked in due))
+            await asyncio.gather(*(self._ask_again(access, asked) for access, asked in due))
 
-    async def _ask_again(self, access: Access, kind: str, value: str) -> None:
-        assert self._sessions is not None
-        with contextlib.suppress(Unauthenticated, Unavailable):
-            claims = await self._sessions.check(kind, value)
-            if access.ended is None and (claims.subject, claims.grant) == (access.subject, access.grant):
+    async def _ask_again(self, access: Access, asked: _Session) -> None:
+        """Ask what was asked before; the credential ends by itself unless the application confirms it in time."""
+        with contextlib.suppress(Unavailable):
+            answer, _ = await self._answer(asked)
+            claims = answer.claims
+            same = claims is not None and (claims.subject, claims.grant) == (access.subject, access.grant)
+            if claims is not None and same and access.ended is None:
                 access.extend(claims.expires)
 
     async def _check_token(self, text: str) -> Access:
@@ -348,8 +451,6 @@ class Guard:
         return Access(token.subject, grant, credential=identifier, name=token.name, expires=expires, clock=self._clock)
 
     async def _check_web_token(self, text: str) -> Access:
-        if self._sessions is not None and (self._web_tokens is None or text.count(".") != 2):
-            return await self._check_session("token", text)
         if self._web_tokens is None:
             raise Unauthenticated("the credential is no token of this gateway")
         claims = await self._web_tokens.check(text)
@@ -363,9 +464,8 @@ class Guard:
             clock=self._clock,
         )
 
-    def _remember(self, credential: bytes, access: Access) -> None:
-        while len(self._known) >= self._limit:
-            del self._known[next(iter(self._known))]
+    def _remember(self, credential: bytes | _Session, access: Access) -> None:
+        _make_room(self._known, self._limit)
         self._known[credential] = access
         self._alive.add(access)
         self._note(access, int(self._clock() // 3600))
@@ -407,6 +507,12 @@ class Guard:
         used, self._used = self._used, {}
         if used:
             await self._tokens.note_use(used)
+
+
+def _make_room(cache: dict[Any, Any], limit: int) -> None:
+    """Drop the oldest entries, so that there is room for one more."""
+    while len(cache) >= limit:
+        del cache[next(iter(cache))]
 
 
 def _is_web_token(credential: str) -> bool:

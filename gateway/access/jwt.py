@@ -22,6 +22,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from msgspec import Struct
 
 from gateway.access.grants import LONGEST_SUBJECT, Claims, InvalidGrant, is_name, parse_grant
+from gateway.access.reading import read_at_most
 from gateway.wire.problems import Unauthenticated, Unavailable
 
 _log = structlog.get_logger("gateway.access")
@@ -139,22 +140,19 @@ class KeySet:
         try:
             self._keys = _parse_key_set(await self._download(), self._algorithms)
             self._fetched = now
-        except (httpx.HTTPError, msgspec.MsgspecError, ValueError) as error:
+        except (httpx.HTTPError, TimeoutError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             _log.error("the key set could not be fetched", url=self._url, reason=repr(error))
 
     async def _download(self) -> bytes:
         options = {} if self._transport is None else {"transport": self._transport}
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         async with (
+            asyncio.timeout(_FETCH_TIMEOUT_S),
             httpx.AsyncClient(timeout=_FETCH_TIMEOUT_S, **options) as client,  # type: ignore[arg-type]
-            client.stream("GET", self._url, headers={"Accept": "application/json"}) as answer,
+            client.stream("GET", self._url, headers=headers) as answer,
         ):
             answer.raise_for_status()
-            body = b""
-            async for chunk in answer.aiter_bytes():
-                body += chunk
-                if len(body) > _MOST_KEY_SET_BYTES:
-                    raise ValueError("it is too large")
-            return body
+            return await read_at_most(answer, _MOST_KEY_SET_BYTES)
 
 
 class JsonWebTokens:

@@ -51,6 +51,8 @@ class Operation(Struct, frozen=True):
     scope: Need | None = None
     """What the credential must allow in the project of the path. In a path without a project, `admin` means admin of
     everything. None: no credential is required."""
+    may_need: tuple[Need, ...] = ()
+    """What a request needs in addition if its body asks for more; most first."""
 
     @property
     def project(self) -> bool:
@@ -68,6 +70,7 @@ def operation(
     name: str,
     summary: str,
     scope: Need | None = None,
+    may_need: tuple[Need, ...] = (),
     parameters: tuple[Parameter, ...] = (),
     body: dict[str, Any] | None = None,
     answers: dict[int, dict[str, Any]],
@@ -78,7 +81,7 @@ def operation(
 
     def declare(handler: Method) -> Method:
         handler._declared = Operation(  # type: ignore[attr-defined]
-            method, path, name, _undeclared, summary, parameters, body, answers, headers, problems, scope
+            method, path, name, _undeclared, summary, parameters, body, answers, headers, problems, scope, may_need
         )
         return handler
 

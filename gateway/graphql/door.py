@@ -6,7 +6,6 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.access.guard import Guard
 from gateway.graphql.services import Services
 from gateway.wire.problems import NotInstalled
 
@@ -16,15 +15,10 @@ _EXTRA = "strawberry"
 
 
 class GraphQLDoor:
-    """The ASGI endpoint of HTTP requests and WebSockets.
+    """The ASGI endpoint of HTTP requests and WebSockets."""
 
-    Args:
-        guard: checks credentials sent within a WebSocket; None where no credentials are required.
-    """
-
-    def __init__(self, services: Services, guard: Guard | None) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._guard = guard
         self._endpoint: Any = None
         self._opening = asyncio.Lock()
 
@@ -52,4 +46,4 @@ class GraphQLDoor:
                 if (error.name or "").partition(".")[0] != _EXTRA:
                     raise
                 raise NotInstalled("graphql") from None
-            self._endpoint = module.Endpoint(self._services, self._guard)
+            self._endpoint = module.Endpoint(self._services)

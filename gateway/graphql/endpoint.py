@@ -1,6 +1,5 @@
 """Both endpoints, and the executions that they share: what the door imports at the first request."""
 
-from gateway.access.guard import Guard
 from gateway.graphql.execution import Executions
 from gateway.graphql.over_http import OverHttp
 from gateway.graphql.over_websocket import OverWebSocket
@@ -10,7 +9,7 @@ from gateway.graphql.services import Services
 class Endpoint:
     """`/api/graphql`."""
 
-    def __init__(self, services: Services, guard: Guard | None) -> None:
+    def __init__(self, services: Services) -> None:
         executions = Executions(services)
         self.http = OverHttp(executions)
-        self.websocket = OverWebSocket(executions, guard)
+        self.websocket = OverWebSocket(executions)

@@ -8,10 +8,11 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.access.guard import OPEN, Access, Guard
+from gateway.access.guard import OPEN, Access
 from gateway.graphql.answers import problem_errors
 from gateway.graphql.execution import Asker, Executions, Member, Payload
 from gateway.graphql.question import Question
+from gateway.http.authentication import Check
 from gateway.wire.problems import Problem, Unauthenticated
 
 SUBPROTOCOL = "graphql-transport-ws"
@@ -57,21 +58,16 @@ class _Close(Exception):
 
 
 class OverWebSocket:
-    """The ASGI endpoint of WebSockets.
+    """The ASGI endpoint of WebSockets."""
 
-    Args:
-        guard: checks a credential in the `connection_init` message; None where no credentials are required.
-    """
-
-    def __init__(self, executions: Executions, guard: Guard | None) -> None:
+    def __init__(self, executions: Executions) -> None:
         self._executions = executions
-        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         offered = SUBPROTOCOL in scope.get("subprotocols", ())
         await send({"type": "websocket.accept", **({"subprotocol": SUBPROTOCOL} if offered else {})})
-        socket = _Socket(self._executions, self._guard, scope, send)
+        socket = _Socket(self._executions, scope, send)
         try:
             if not offered:
                 raise _Close(_SUBPROTOCOL_NOT_ACCEPTABLE, "Subprotocol not acceptable")
@@ -85,9 +81,8 @@ class OverWebSocket:
 class _Socket:
     """One connection: its operations, and its caller."""
 
-    def __init__(self, executions: Executions, guard: Guard | None, scope: Scope, send: Send) -> None:
+    def __init__(self, executions: Executions, scope: Scope, send: Send) -> None:
         self._executions = executions
-        self._guard = guard
         self._scope = scope
         self._send = send
         self._access: Access | None = scope.get("gateway.access", OPEN)
@@ -159,9 +154,10 @@ class _Socket:
         for name, value in given.items() if isinstance(given, dict) else ():
             if name.lower() in ("token", "authorization") and isinstance(value, str):
                 credential = value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else value
-        if credential is None or self._guard is None:
+        check: Check | None = self._scope.get("gateway.check")
+        if credential is None or check is None:
             raise Unauthenticated
-        return await self._guard.check(credential.encode("utf-8", "replace"))
+        return await check(credential.encode("utf-8", "replace"))
 
     async def _subscribe(self, message: _Message) -> None:
         if self._asker is None:

@@ -21,6 +21,7 @@ _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:@/?#\\\[\],]+))(?::([0-9
 _OF_THE_GATEWAY = (b"same-origin", b"none")
 """Values of `Sec-Fetch-Site` for requests from the gateway's own pages or directly from the user."""
 _REMEMBERED = 1000
+_OF_ANY_SITE = "gateway.of_any_site"
 
 
 class AcrossSites:
@@ -77,17 +78,23 @@ class AcrossSites:
         """Any page may send reads, since the browser does not show it the answer."""
         if scope["type"] == "http" and scope["method"] in _READS:
             return None
-        if site in _OF_THE_GATEWAY or ANY in self._origins:
+        if site in _OF_THE_GATEWAY:
             return None
+        text = "another one"
         if origin is None:
-            return OriginNotAllowed("another one") if site is not None else None
-        text = origin.decode("latin-1").lower()
-        if text in self._origins:
-            return None
-        scheme, _, own = text.partition("://")
-        if own and _without_port(own, scheme) == _without_port((host or b"").decode("latin-1").lower(), scheme):
-            return None
-        return OriginNotAllowed(text)
+            if site is None:
+                return None
+        else:
+            text = origin.decode("latin-1").lower()
+            if text in self._origins:
+                return None
+            scheme, _, own = text.partition("://")
+            if own and _without_port(own, scheme) == _without_port((host or b"").decode("latin-1").lower(), scheme):
+                return None
+        if ANY not in self._origins:
+            return OriginNotAllowed(text)
+        scope[_OF_ANY_SITE] = True
+        return None
 
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -99,6 +106,12 @@ class AcrossSites:
             await send_problem(problem, send, prefix="websocket.http.response")
         else:
             await send({"type": "websocket.close", "code": 1008})
+
+
+def is_of_any_site(scope: Scope) -> bool:
+    """Whether a request that may change something comes from a page that is allowed only because every page is. Its
+    cookies do not count: the browser adds them without the user's knowledge."""
+    return _OF_ANY_SITE in scope
 
 
 def _without_port(authority: str, scheme: str) -> str:

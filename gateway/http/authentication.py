@@ -2,13 +2,12 @@
 
 The result is in the scope: `gateway.access` is the `Access`, or None if there was no credential. A request with an
 invalid credential is answered here; for a WebSocket, `gateway.refusal` holds the problem, and the endpoint closes the
-connection. `gateway.check` checks a credential that a WebSocket protocol carries in a message.
+connection. `gateway.check` is a `Check`, for WebSocket protocols that carry credentials or names of files in messages.
 """
 
-import functools
+import contextlib
 import math
-from collections.abc import Awaitable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,23 +15,67 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.guard import Access, Guard
 from gateway.access.rates import Rate
+from gateway.access.sessions import Question
 from gateway.access.tickets import Tickets
+from gateway.http.across_sites import is_of_any_site
 from gateway.http.rate_limits import address_of
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
-from gateway.wire.problems import Problem, RateLimited, Unauthenticated
-
-T = TypeVar("T")
+from gateway.wire.problems import Forbidden, Problem, RateLimited, Unauthenticated
 
 _SCHEME = b"bearer "
 _BEARER = "bearer."
 
 
+_Found = tuple[bool, bytes] | None
+"""A credential, and whether it is a cookie."""
+
+
+class Check:
+    """Checks credentials of one connection, with the same rate limit and audit as for requests."""
+
+    __slots__ = ("_authentication", "_own", "_scope")
+
+    def __init__(self, authentication: "Authentication", scope: Scope, own: _Found) -> None:
+        self._authentication = authentication
+        self._scope = scope
+        self._own = own
+
+    async def __call__(self, credential: bytes | None, question: Question | None = None) -> Access:
+        """Return the access of a credential from a message; None: that of the request that opened the connection.
+
+        Raises:
+            Unauthenticated, Forbidden, RateLimited, Unavailable
+        """
+        found = self._own if credential is None else (False, credential)
+        try:
+            access = await self._authentication.access(found, self._scope, question or Question())
+        except Unauthenticated as problem:
+            self._authentication.note_refusal(self._scope, problem)
+            raise
+        if access is None:
+            raise self._scope.get("gateway.refusal") or Unauthenticated
+        return access
+
+
 class Authentication:
-    """ASGI middleware in front of the application."""
+    """ASGI middleware in front of the application.
+
+    Args:
+        question_of: what an application is asked about a request; None: nothing, as the request needs no credential, or
+            as its endpoint will ask.
+    """
 
     def __init__(
-        self, app: ASGIApp, guard: Guard, tickets: Tickets, audit: Audit, metrics: RequestMetrics, *, failures: int = 0
+        self,
+        app: ASGIApp,
+        guard: Guard,
+        tickets: Tickets,
+        audit: Audit,
+        metrics: RequestMetrics,
+        question_of: Callable[[Scope], Question | None],
+        *,
+        failures: int = 0,
     ) -> None:
         self._app = app
         self._guard = guard
@@ -40,20 +83,19 @@ class Authentication:
         self._audit = audit
         self._failures = Rate(failures) if failures else None
         self._metrics = metrics
+        self._question_of = question_of
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] not in ("http", "websocket"):
             return self._app(scope, receive, send)
         scope["gateway.audit"] = self._audit
-        if scope["type"] == "websocket":
-            scope["gateway.check"] = functools.partial(self._check, address_of(scope))
         credential = None
         for name, value in scope["headers"]:
             if name == b"authorization":
                 if credential is not None:
                     return self._refuse(Unauthenticated("there are several credentials"), scope, receive, send)
                 credential = value
-        if credential is not None and credential[:7].lower() == _SCHEME:
+        if credential is not None and credential[:7].lower() == _SCHEME and scope["type"] == "http":
             access = self._guard.known(credential[7:])
             if access is not None:
                 scope["gateway.access"] = access
@@ -61,61 +103,82 @@ class Authentication:
         return self._authenticate(credential, scope, receive, send)
 
     async def _authenticate(self, header: bytes | None, scope: Scope, receive: Receive, send: Send) -> None:
+        given = _take_from_query(scope) if scope["query_string"] else {}
+        found: _Found = None
         try:
-            scope["gateway.access"] = await self._access(header, scope)
+            if header is None and b"ticket" in given:
+                with self._counting_failures(scope):
+                    access: Access | None = self._of_ticket(given[b"ticket"], scope)
+            else:
+                found = self._find(header, given, scope)
+                question = self._question_of(scope) if found is not None and self._is_of_application(found) else None
+                access = await self.access(found, scope, question)
         except Problem as problem:
+            if scope["type"] == "websocket":
+                scope["gateway.check"] = Check(self, scope, None)
             await self._refuse(problem, scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return
+        scope["gateway.access"] = access
+        if scope["type"] == "websocket":
+            scope["gateway.check"] = Check(self, scope, found)
+        await self._app(scope, receive, send)
 
-    async def _check(self, address: str, credential: bytes) -> Access:
-        """Return the access of a credential from a message, with the same rate limit and audit as for requests.
+    def _find(self, header: bytes | None, given: dict[bytes, bytes], scope: Scope) -> _Found:
+        """Return the credential of a request."""
+        if header is not None:
+            return False, _of_header(header)
+        if scope["type"] == "websocket":
+            for protocol in scope.get("subprotocols", ()):
+                if protocol.startswith(_BEARER):
+                    return False, str(protocol).removeprefix(_BEARER).encode("latin-1", "replace")
+            if b"token" in given:
+                return False, given[b"token"]
+        if not self._guard.knows_cookies or is_of_any_site(scope):
+            return None
+        cookies = [value for name, value in scope["headers"] if name == b"cookie"]
+        return (True, b"; ".join(cookies)) if cookies else None
+
+    def _is_of_application(self, found: tuple[bool, bytes]) -> bool:
+        is_cookie, credential = found
+        return is_cookie or self._guard.is_of_application(credential.decode("latin-1"))
+
+    async def access(self, found: _Found, scope: Scope, question: Question | None) -> Access | None:
+        """Return the access of a credential; None if there is none, or if only the application knows whose it is and
+        there is no question.
 
         Raises:
-            Unauthenticated, RateLimited, Unavailable
+            Unauthenticated, Forbidden, Unavailable
+            RateLimited: too many credentials from the address were refused lately. Known ones are accepted.
         """
-        try:
-            return await self._bounded(address, self._guard.check(credential))
-        except Unauthenticated as problem:
-            self._note_refusal(address, problem)
-            raise
+        if found is None:
+            return None
+        is_cookie, credential = found
+        if self._is_of_application(found):
+            if question is None:
+                return None
+            text = credential.decode("latin-1")
+            known = self._guard.known_session("cookie" if is_cookie else "token", text, question)
+        else:
+            question, known = Question(), self._guard.known(credential)
+        if known is not None:
+            return known
+        with self._counting_failures(scope):
+            if is_cookie:
+                return await self._guard.check_cookie(credential, question)
+            return await self._guard.check(credential, question)
 
-    async def _access(self, header: bytes | None, scope: Scope) -> Access | None:
-        return await self._bounded(address_of(scope), self._find_access(header, scope))
-
-    async def _bounded(self, address: str, check: Coroutine[Any, Any, T]) -> T:
-        """Check a credential, unless too many credentials from the address were refused lately."""
+    @contextlib.contextmanager
+    def _counting_failures(self, scope: Scope) -> Iterator[None]:
+        """Check a credential in the context, unless too many from the address were refused lately."""
+        address = address_of(scope)
         if self._failures is not None and (wait := self._failures.wait(address)) > 0:
-            check.close()
             raise RateLimited("refused credentials", self._failures.quota, math.ceil(wait))
         try:
-            return await check
+            yield
         except Unauthenticated:
             if self._failures is not None:
                 self._failures.take(address)
             raise
-
-    async def _find_access(self, header: bytes | None, scope: Scope) -> Access | None:
-        given = _take_from_query(scope) if scope["query_string"] else {}
-        if header is not None:
-            return await self._guard.check(_of_header(header))
-        if b"ticket" in given:
-            return self._of_ticket(given[b"ticket"], scope)
-        if scope["type"] == "http":
-            return await self._of_cookie(scope)
-        for protocol in scope.get("subprotocols", ()):
-            if protocol.startswith(_BEARER):
-                return await self._guard.check(str(protocol).removeprefix(_BEARER).encode("latin-1", "replace"))
-        if b"token" in given:
-            return await self._guard.check(given[b"token"])
-        return await self._of_cookie(scope)
-
-    async def _of_cookie(self, scope: Scope) -> Access | None:
-        """Return the access that the application grants for the cookies, if the gateway is configured to ask it."""
-        if not self._guard.knows_cookies:
-            return None
-        cookies = [value for name, value in scope["headers"] if name == b"cookie"]
-        return await self._guard.check_cookie(b"; ".join(cookies)) if cookies else None
 
     def _of_ticket(self, ticket: bytes, scope: Scope) -> Access:
         parts = scope["path"].split("/", 4)
@@ -125,12 +188,13 @@ class Authentication:
             raise Unauthenticated("the ticket was used already, is too old, or is of another project")
         return access
 
-    def _note_refusal(self, address: str, problem: Problem) -> None:
-        self._audit.note_refusal(None, None, f"{problem.detail}; from {address or 'somewhere'}")
+    def note_refusal(self, scope: Scope, problem: Problem) -> None:
+        """Note in the audit that a credential was refused."""
+        self._audit.note_refusal(None, None, f"{problem.detail}; from {address_of(scope) or 'somewhere'}")
 
     async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-        if isinstance(problem, Unauthenticated):
-            self._note_refusal(address_of(scope), problem)
+        if isinstance(problem, Unauthenticated | Forbidden):
+            self.note_refusal(scope, problem)
         if scope["type"] == "http":
             self._metrics.count(scope["method"], "none", problem.status, 0.0)
             await send_problem(problem, send)

@@ -17,7 +17,7 @@ from gateway.rooms.member import Member
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
 from gateway.watch.connected import Connected
-from gateway.wire.problems import FileDeleted, InvalidStateVector, Problem, Unauthenticated
+from gateway.wire.problems import FileDeleted, Forbidden, InvalidStateVector, Problem, Unauthenticated
 from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.awareness import TooMuchAwareness
 from gateway.yjs.messages import (
@@ -155,7 +155,9 @@ class RoomEndpoint:
 def refusal_of(scope: Scope) -> tuple[int, str]:
     """Return the close code and the reason for a client whose credential is not valid."""
     problem: Problem = scope.get("gateway.refusal") or Unauthenticated()
-    code = UNAUTHENTICATED if isinstance(problem, Unauthenticated) else TRY_LATER
+    code = TRY_LATER
+    if isinstance(problem, Unauthenticated | Forbidden):
+        code = UNAUTHENTICATED if isinstance(problem, Unauthenticated) else FORBIDDEN
     return code, problem.detail.encode()[:_LONGEST_REASON].decode(errors="ignore")
 
 

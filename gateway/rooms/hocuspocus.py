@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from gateway.access.audit import Audit
 from gateway.access.guard import OPEN, Access
+from gateway.access.sessions import Question
 from gateway.asgi import frame_writer
+from gateway.http.authentication import Check
 from gateway.rooms.close_codes import (
     FILE_DELETED,
     FORBIDDEN,
@@ -22,12 +24,12 @@ from gateway.rooms.close_codes import (
     UNAUTHENTICATED,
 )
 from gateway.rooms.connection import Connection
-from gateway.rooms.endpoint import SUBPROTOCOL, Work, author_of, closing_on_problems, heed, refusal_of
+from gateway.rooms.endpoint import SUBPROTOCOL, Work, author_of, closing_on_problems, heed
 from gateway.rooms.member import Member
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
 from gateway.watch.connected import Connected
-from gateway.wire.problems import Problem, Unauthenticated
+from gateway.wire.problems import Forbidden, Problem, Unauthenticated
 from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.awareness import TooMuchAwareness
 from gateway.yjs.hocuspocus import (
@@ -58,8 +60,6 @@ _REASONS = {
     TOO_LARGE: "the document would be too large",
     INVALID_UPDATE: "the update is invalid",
 }
-
-Check = Callable[[bytes], Awaitable[Access]]
 
 
 class HocuspocusDocument(Member):
@@ -290,7 +290,7 @@ class _Client:
         if not isinstance(token, TokenMessage):
             raise UnknownMessage("the document is not open")
         path = path_of(name)
-        access = await self._access(token.token)
+        access = await self._access(token.token, path)
         refusal = access if isinstance(access, str) else self._refusal(path, access)
         if isinstance(access, str) or refusal is not None:
             self._socket.enqueue(addressed(name) + permission_denied(refusal or ""))
@@ -329,7 +329,7 @@ class _Client:
 
     async def _renew(self, name: str, document: HocuspocusDocument, token: str) -> None:
         path = path_of(name)
-        access = await self._access(token)
+        access = await self._access(token, path)
         if isinstance(access, str):
             document.close(UNAUTHENTICATED, access.partition(": ")[2])
         elif (view := access.view(self._project)) is None or not view.sees(path):
@@ -348,7 +348,7 @@ class _Client:
         author = author_of(self._scope, access, view)
         document.allow(access, author=author, read_only=view is None or not view.may("write"), note=note)
 
-    async def _access(self, token: str) -> Access | str:
+    async def _access(self, token: str, path: str) -> Access | str:
         """Return the access of a token, or without a token that of the opening request; else the reason for refusal."""
         check: Check | None = self._scope.get("gateway.check")
         if check is None:
@@ -357,10 +357,10 @@ class _Client:
             access: Access | None = self._scope["gateway.access"]
             if access is not None and access.counts:
                 return access
-            code, reason = refusal_of(self._scope)
-            return f"{code}: {reason}"
         try:
-            return await check(token.encode())
+            return await check(token.encode() if token else None, Question(self._project, path, ("write", "read")))
+        except Forbidden as problem:
+            return f"{FORBIDDEN}: {problem.detail}"
         except Unauthenticated as problem:
             return f"{UNAUTHENTICATED}: {problem.detail}"
         except Problem as problem:

@@ -52,6 +52,7 @@ class SyncRoutes:
         name="sync",
         summary="Push and pull many files in one round trip.",
         scope="read",
+        may_need=("write",),
         parameters=(AUTHOR,),
         body={JSON: SyncRequest, MSGPACK: SyncRequest},
         answers={200: {JSON: SyncAnswer, MSGPACK: SyncAnswer}},
