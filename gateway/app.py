@@ -306,7 +306,7 @@ def _assemble(
         metrics.exposition,
         openapi,
     )
-    tickets = Tickets()
+    tickets = Tickets(storage)
     access = AccessRoutes(storage, guard, tickets, audit, body_limit=settings.body_limit)
     here = PresenceRoutes(presence, hub)
     reader_routes = ReaderRoutes(readers.registry, readers.key.public, body_limit=settings.body_limit)

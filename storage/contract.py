@@ -37,6 +37,7 @@ from storage.records import (
     Statistics,
     StoredBlock,
     StoredDocument,
+    StoredTicket,
     StoredTurn,
     StoredUpdate,
     Tombstone,
@@ -388,6 +389,12 @@ class AccessRecords(Protocol):
 
     async def note_use(self, used: Mapping[str, int]) -> None:
         """Record when tokens were last used, by id, in milliseconds since 1970. The stored time never decreases."""
+
+    async def add_ticket(self, ticket: StoredTicket, now: Milliseconds) -> None:
+        """Store a new ticket, and delete tickets that have expired."""
+
+    async def take_ticket(self, digest: bytes) -> StoredTicket | None:
+        """Delete and return a ticket; None if there is none: of all callers, at whichever gateway, one gets it."""
 
     async def note_audit(self, entries: Iterable[AuditEntry]) -> None:
         """Store audit entries, all of them or none."""

@@ -416,6 +416,17 @@ class AccessToken(Struct, frozen=True, gc=False):
     revoked: Milliseconds | None = None
 
 
+class StoredTicket(Struct, frozen=True, gc=False):
+    """A ticket that was not used yet: it stands for a credential once."""
+
+    digest: bytes
+    """Names the ticket. Storage does not know the ticket itself."""
+    project: str
+    sealed: bytes
+    """The encrypted credential. Storage keeps it as it is."""
+    expires: Milliseconds
+
+
 class AuditEntry(Struct, frozen=True, gc=False):
     """An action that was performed or refused."""
 

@@ -1,43 +1,92 @@
 """Tickets: they replace a credential in the URL of one connection where no header can be sent (`EventSource`)."""
 
-import itertools
 import secrets
 import time
 from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Protocol
 
-from gateway.access.guard import Access
+import msgspec
+from msgspec import Struct
+
+from storage import Milliseconds, StoredTicket
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 LIFE_S = 30
 """For how many seconds a ticket is valid."""
-_MOST = 100_000
+_NONCE = bytes(12)
+"""Each ticket is a key of its own, used once."""
+
+
+class Credential(Struct, frozen=True, array_like=True):
+    """What a request proves its subject with."""
+
+    text: bytes
+    is_cookie: bool = False
+
+
+class TicketRecords(Protocol):
+    """Where tickets are kept, for all gateways on a database."""
+
+    async def add_ticket(self, ticket: StoredTicket, now: Milliseconds) -> None: ...
+
+    async def take_ticket(self, digest: bytes) -> StoredTicket | None: ...
 
 
 class Tickets:
-    """The tickets that were issued and not used yet, in memory.
+    """The tickets that were issued and not used yet.
+
+    The database holds neither a ticket nor the credential that it stands for: the credential is encrypted with a key
+    derived from the ticket.
 
     Args:
-        clock: seconds, monotonic.
+        clock: seconds since 1970.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, records: TicketRecords, clock: Callable[[], float] = time.time) -> None:
+        self._records = records
         self._clock = clock
-        self._given: dict[str, tuple[Access, str, float]] = {}
-        """Oldest first."""
 
-    def give(self, access: Access, project: str) -> str:
-        """Issue a ticket for one connection to a project."""
-        self._forget_old()
-        ticket = secrets.token_urlsafe(24)
-        self._given[ticket] = (access, project, self._clock() + LIFE_S)
+    async def give(self, credential: Credential, project: str) -> str:
+        """Issue a ticket for one connection to a project.
+
+        Raises:
+            StorageError
+        """
+        ticket, now = secrets.token_urlsafe(24), self._clock()
+        sealed = _cipher(ticket).encrypt(_NONCE, msgspec.msgpack.encode(credential), project.encode())
+        expires = Milliseconds(int((now + LIFE_S) * 1000))
+        await self._records.add_ticket(
+            StoredTicket(_digest(ticket), project, sealed, expires), Milliseconds(int(now * 1000))
+        )
         return ticket
 
-    def take(self, ticket: str, project: str) -> Access | None:
-        """Use up a ticket and return its access; None if the ticket is invalid, expired or of another project."""
-        access, of_project, end = self._given.pop(ticket, (None, "", 0.0))
-        return access if of_project == project and self._clock() < end else None
+    async def take(self, ticket: str, project: str) -> Credential | None:
+        """Use up a ticket and return its credential, which may have ended meanwhile; None if the ticket is invalid,
+        expired or of another project.
 
-    def _forget_old(self) -> None:
-        now = self._clock()
-        for ticket, (_, _, end) in list(itertools.islice(self._given.items(), 2)):  # drop two for each one issued
-            if end <= now or len(self._given) >= _MOST:
-                del self._given[ticket]
+        Raises:
+            StorageError
+        """
+        from cryptography.exceptions import InvalidTag
+
+        stored = await self._records.take_ticket(_digest(ticket))
+        if stored is None or stored.project != project or stored.expires <= self._clock() * 1000:
+            return None
+        try:
+            sealed = _cipher(ticket).decrypt(_NONCE, stored.sealed, project.encode())
+        except InvalidTag:
+            return None
+        return msgspec.msgpack.decode(sealed, type=Credential)
+
+
+def _digest(ticket: str) -> bytes:
+    return sha256(b"the name of ticket " + ticket.encode("utf-8", "replace")).digest()
+
+
+def _cipher(ticket: str) -> "AESGCM":
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(sha256(b"the key of ticket " + ticket.encode("utf-8", "replace")).digest())

@@ -16,19 +16,16 @@ from gateway.access.audit import Audit
 from gateway.access.guard import Access, Guard
 from gateway.access.rates import Rate
 from gateway.access.sessions import Question
-from gateway.access.tickets import Tickets
+from gateway.access.tickets import Credential, Tickets
 from gateway.http.across_sites import is_of_any_site
 from gateway.http.rate_limits import address_of
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
-from gateway.wire.problems import Forbidden, Problem, RateLimited, Unauthenticated
+from gateway.wire.problems import Forbidden, Problem, RateLimited, Unauthenticated, problem_from_storage
+from storage import StorageError
 
 _SCHEME = b"bearer "
 _BEARER = "bearer."
-
-
-_Found = tuple[bool, bytes] | None
-"""A credential, and whether it is a cookie."""
 
 
 class Check:
@@ -36,7 +33,7 @@ class Check:
 
     __slots__ = ("_authentication", "_own", "_scope")
 
-    def __init__(self, authentication: "Authentication", scope: Scope, own: _Found) -> None:
+    def __init__(self, authentication: "Authentication", scope: Scope, own: Credential | None) -> None:
         self._authentication = authentication
         self._scope = scope
         self._own = own
@@ -47,7 +44,7 @@ class Check:
         Raises:
             Unauthenticated, Forbidden, RateLimited, Unavailable
         """
-        found = self._own if credential is None else (False, credential)
+        found = self._own if credential is None else Credential(credential)
         try:
             access = await self._authentication.access(found, self._scope, question or Question())
         except Unauthenticated as problem:
@@ -104,15 +101,14 @@ class Authentication:
 
     async def _authenticate(self, header: bytes | None, scope: Scope, receive: Receive, send: Send) -> None:
         given = _take_from_query(scope) if scope["query_string"] else {}
-        found: _Found = None
+        found: Credential | None = None
         try:
             if header is None and b"ticket" in given:
-                with self._counting_failures(scope):
-                    access: Access | None = self._of_ticket(given[b"ticket"], scope)
+                found = await self._take_ticket(given[b"ticket"], scope)
             else:
                 found = self._find(header, given, scope)
-                question = self._question_of(scope) if found is not None and self._is_of_application(found) else None
-                access = await self.access(found, scope, question)
+            question = self._question_of(scope) if found is not None and self._is_of_application(found) else None
+            access = await self.access(found, scope, question)
         except Problem as problem:
             if scope["type"] == "websocket":
                 scope["gateway.check"] = Check(self, scope, None)
@@ -123,26 +119,22 @@ class Authentication:
             scope["gateway.check"] = Check(self, scope, found)
         await self._app(scope, receive, send)
 
-    def _find(self, header: bytes | None, given: dict[bytes, bytes], scope: Scope) -> _Found:
+    def _find(self, header: bytes | None, given: dict[bytes, bytes], scope: Scope) -> Credential | None:
         """Return the credential of a request."""
         if header is not None:
-            return False, _of_header(header)
+            return Credential(_of_header(header))
         if scope["type"] == "websocket":
             for protocol in scope.get("subprotocols", ()):
                 if protocol.startswith(_BEARER):
-                    return False, str(protocol).removeprefix(_BEARER).encode("latin-1", "replace")
+                    return Credential(str(protocol).removeprefix(_BEARER).encode("latin-1", "replace"))
             if b"token" in given:
-                return False, given[b"token"]
-        if not self._guard.knows_cookies or is_of_any_site(scope):
-            return None
-        cookies = [value for name, value in scope["headers"] if name == b"cookie"]
-        return (True, b"; ".join(cookies)) if cookies else None
+                return Credential(given[b"token"])
+        return None if not self._guard.knows_cookies or is_of_any_site(scope) else _cookies(scope)
 
-    def _is_of_application(self, found: tuple[bool, bytes]) -> bool:
-        is_cookie, credential = found
-        return is_cookie or self._guard.is_of_application(credential.decode("latin-1"))
+    def _is_of_application(self, found: Credential) -> bool:
+        return found.is_cookie or self._guard.is_of_application(found.text.decode("latin-1"))
 
-    async def access(self, found: _Found, scope: Scope, question: Question | None) -> Access | None:
+    async def access(self, found: Credential | None, scope: Scope, question: Question | None) -> Access | None:
         """Return the access of a credential; None if there is none, or if only the application knows whose it is and
         there is no question.
 
@@ -152,7 +144,7 @@ class Authentication:
         """
         if found is None:
             return None
-        is_cookie, credential = found
+        is_cookie, credential = found.is_cookie, found.text
         if self._is_of_application(found):
             if question is None:
                 return None
@@ -175,18 +167,21 @@ class Authentication:
             raise RateLimited("refused credentials", self._failures.quota, math.ceil(wait))
         try:
             yield
+        except StorageError as error:
+            raise problem_from_storage(error) from error
         except Unauthenticated:
             if self._failures is not None:
                 self._failures.take(address)
             raise
 
-    def _of_ticket(self, ticket: bytes, scope: Scope) -> Access:
+    async def _take_ticket(self, ticket: bytes, scope: Scope) -> Credential:
         parts = scope["path"].split("/", 4)
         project = parts[3] if len(parts) == 5 and scope["path"].startswith("/api/projects/") else ""
-        access = self._tickets.take(ticket.decode("latin-1"), project)
-        if access is None:
-            raise Unauthenticated("the ticket was used already, is too old, or is of another project")
-        return access
+        with self._counting_failures(scope):
+            found = await self._tickets.take(ticket.decode("latin-1"), project)
+            if found is None:
+                raise Unauthenticated("the ticket was used already, is too old, or is of another project")
+        return found
 
     def note_refusal(self, scope: Scope, problem: Problem) -> None:
         """Note in the audit that a credential was refused."""
@@ -201,6 +196,19 @@ class Authentication:
             return
         scope["gateway.access"], scope["gateway.refusal"] = None, problem
         await self._app(scope, receive, send)
+
+
+def credential_of(scope: Scope) -> Credential | None:
+    """Return the credential in the headers of a request that was authenticated; None: the gateway requires none."""
+    if scope.get("gateway.access") is None:
+        return None
+    header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+    return _cookies(scope) if header is None else Credential(_of_header(header))
+
+
+def _cookies(scope: Scope) -> Credential | None:
+    cookies = [value for name, value in scope["headers"] if name == b"cookie"]
+    return Credential(b"; ".join(cookies), is_cookie=True) if cookies else None
 
 
 def _of_header(header: bytes) -> bytes:

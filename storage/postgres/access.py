@@ -6,7 +6,7 @@ from storage.checksums import DAMAGED, is_intact, row_checksum
 from storage.errors import DataDamaged
 from storage.postgres.database import Connection, Database, Row
 from storage.postgres.text import from_text, from_text_or_none, to_text, to_text_or_none
-from storage.records import AccessToken, AuditEntry, Milliseconds
+from storage.records import AccessToken, AuditEntry, Milliseconds, StoredTicket
 
 _CHECKED = "name, digest, title, subject, granted, created, expires, revoked"
 _TOKEN = f"{_CHECKED}, row_check, last_used"
@@ -76,6 +76,29 @@ async def note_use(connection: Connection, used: Mapping[str, int]) -> None:
         [to_text(name) for name in used],
         list(used.values()),
     )
+
+
+async def add_ticket(connection: Connection, ticket: StoredTicket, now: Milliseconds) -> None:
+    await connection.execute(
+        "DELETE FROM ticket WHERE digest IN (SELECT digest FROM ticket WHERE expires <= $1 ORDER BY expires LIMIT $2"
+        " FOR UPDATE SKIP LOCKED)",
+        now,
+        _FORGOTTEN_TOGETHER,
+    )
+    await connection.execute(
+        "INSERT INTO ticket (digest, project, sealed, expires) VALUES ($1, $2, $3, $4)",
+        ticket.digest,
+        to_text(ticket.project),
+        ticket.sealed,
+        ticket.expires,
+    )
+
+
+async def take_ticket(connection: Connection, digest: bytes) -> StoredTicket | None:
+    row = await connection.fetchrow(
+        "DELETE FROM ticket WHERE digest = $1 RETURNING digest, project, sealed, expires", digest
+    )
+    return None if row is None else StoredTicket(row[0], from_text(row[1]), row[2], row[3])
 
 
 async def note_audit(connection: Connection, entries: Iterable[AuditEntry]) -> None:

@@ -48,6 +48,7 @@ from storage.records import (
     Statistics,
     StoredBlock,
     StoredDocument,
+    StoredTicket,
     StoredTurn,
     StoredUpdate,
     Tombstone,
@@ -445,6 +446,12 @@ class PostgresStorage:
 
     async def note_use(self, used: Mapping[str, int]) -> None:
         await self._database.write(lambda connection: access.note_use(connection, used))
+
+    async def add_ticket(self, ticket: StoredTicket, now: Milliseconds) -> None:
+        await self._database.write(lambda connection: access.add_ticket(connection, ticket, now))
+
+    async def take_ticket(self, digest: bytes) -> StoredTicket | None:
+        return await self._database.write(lambda connection: access.take_ticket(connection, digest))
 
     async def note_audit(self, entries: Iterable[AuditEntry]) -> None:
         await self._database.write(lambda connection: access.note_audit(connection, entries))

@@ -6,7 +6,7 @@ from typing import Any
 
 from storage.checksums import DAMAGED, is_intact, row_checksum
 from storage.errors import DataDamaged
-from storage.records import AccessToken, AuditEntry, Milliseconds
+from storage.records import AccessToken, AuditEntry, Milliseconds, StoredTicket
 from storage.sqlite.row_checks import CHECKED, checksum_of
 
 _CHECKED = ", ".join(CHECKED["access_token"])
@@ -63,6 +63,24 @@ def note_use(connection: sqlite3.Connection, used: Mapping[str, int]) -> None:
         "UPDATE access_token SET last_used = max(ifnull(last_used, 0), ?) WHERE name = ?",
         [(time, identifier) for identifier, time in used.items()],
     )
+
+
+def add_ticket(connection: sqlite3.Connection, ticket: StoredTicket, now: Milliseconds) -> None:
+    connection.execute(
+        "DELETE FROM ticket WHERE digest IN (SELECT digest FROM ticket WHERE expires <= ? ORDER BY expires LIMIT ?)",
+        (now, _FORGOTTEN_TOGETHER),
+    )
+    connection.execute(
+        "INSERT INTO ticket (digest, project, sealed, expires) VALUES (?, ?, ?, ?)",
+        (ticket.digest, ticket.project, ticket.sealed, ticket.expires),
+    )
+
+
+def take_ticket(connection: sqlite3.Connection, digest: bytes) -> StoredTicket | None:
+    rows = connection.execute(
+        "DELETE FROM ticket WHERE digest = ? RETURNING digest, project, sealed, expires", (digest,)
+    ).fetchall()
+    return StoredTicket(*rows[0]) if rows else None
 
 
 def note_audit(connection: sqlite3.Connection, entries: Iterable[AuditEntry]) -> None:

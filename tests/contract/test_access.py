@@ -1,6 +1,8 @@
 """What storage promises of tokens and of the audit (`storage/contract.py`)."""
 
-from storage import AccessToken, AuditEntry, Milliseconds
+import asyncio
+
+from storage import AccessToken, AuditEntry, Milliseconds, StoredTicket
 from tests.contract.conftest import Open, Run
 
 
@@ -80,5 +82,23 @@ def test_what_is_old_of_the_audit_is_forgotten(open_storage: Open, run: Run) -> 
             await storage.note_audit([_entry(3000)])
             newest = await storage.audit(limit=1)
             assert newest[0].number > rest[0].number
+
+    run(main())
+
+
+def test_a_ticket_is_taken_once_and_forgotten_when_it_is_old(open_storage: Open, run: Run) -> None:
+    def ticket(name: bytes, expires: int) -> StoredTicket:
+        return StoredTicket(name * 32, "p", b"\0sealed", Milliseconds(expires))
+
+    async def main() -> None:
+        async with open_storage() as storage:
+            await storage.add_ticket(ticket(b"a", 10), Milliseconds(0))
+            await storage.add_ticket(ticket(b"b", 20), Milliseconds(9))
+            taken = await asyncio.gather(*(storage.take_ticket(b"a" * 32) for _ in range(5)))
+            assert [each for each in taken if each is not None] == [ticket(b"a", 10)]
+            await storage.add_ticket(ticket(b"c", 40), Milliseconds(20))
+            assert await storage.take_ticket(b"b" * 32) is None
+        async with open_storage() as storage:
+            assert await storage.take_ticket(b"c" * 32) == ticket(b"c", 40)
 
     run(main())

@@ -1,5 +1,6 @@
 """Routes of tokens, tickets and the audit log."""
 
+import secrets
 import time
 
 import msgspec
@@ -11,7 +12,8 @@ from gateway.access.guard import Guard
 from gateway.access.records import audit_record, made_token, token_entry, token_of
 from gateway.access.tickets import LIFE_S, Tickets
 from gateway.api.operation import Parameter, operation
-from gateway.http.permission import access_of, note
+from gateway.http.authentication import credential_of
+from gateway.http.permission import note
 from gateway.http.requests import decode_json, json_bytes, project_id, read_body, require_media_type, whole_number
 from gateway.wire.access import (
     AuditListing,
@@ -107,8 +109,9 @@ class AccessRoutes:
     )
     async def create_ticket(self, request: Request) -> Response:
         """`POST P/tickets`."""
-        project = project_id(request)
-        ticket = Ticket(self._tickets.give(access_of(request.scope), project), LIFE_S)
+        project, credential = project_id(request), credential_of(request.scope)
+        given = secrets.token_urlsafe() if credential is None else await self._tickets.give(credential, project)
+        ticket = Ticket(given, LIFE_S)
         return Response(json_bytes(ticket), 201, {"Cache-Control": "no-store"}, JSON)
 
     @operation(
