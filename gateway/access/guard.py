@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -180,6 +180,12 @@ class Access:
         if self.counts and self._watchers:
             self._set_timer()
 
+
+Check = Callable[[bytes | None, Question | None], Awaitable[Access]]
+"""Checks a credential from a message of a WebSocket, or, with None, that of the request that opened the connection.
+
+Raises Unauthenticated, Forbidden, RateLimited or Unavailable.
+"""
 
 OPEN = Access(None, ALL)
 """The access of every request where no credentials are required: everything is allowed."""

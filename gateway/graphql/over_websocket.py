@@ -8,11 +8,10 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.access.guard import OPEN, Access
+from gateway.access.guard import OPEN, Access, Check
 from gateway.graphql.answers import problem_errors
 from gateway.graphql.execution import Asker, Executions, Member, Payload
 from gateway.graphql.question import Question
-from gateway.http.authentication import Check
 from gateway.wire.problems import Problem, Unauthenticated
 
 SUBPROTOCOL = "graphql-transport-ws"
@@ -157,7 +156,7 @@ class _Socket:
         check: Check | None = self._scope.get("gateway.check")
         if credential is None or check is None:
             raise Unauthenticated
-        return await check(credential.encode("utf-8", "replace"))
+        return await check(credential.encode("utf-8", "replace"), None)
 
     async def _subscribe(self, message: _Message) -> None:
         if self._asker is None:

@@ -2,7 +2,7 @@
 
 The result is in the scope: `gateway.access` is the `Access`, or None if there was no credential. A request with an
 invalid credential is answered here; for a WebSocket, `gateway.refusal` holds the problem, and the endpoint closes the
-connection. `gateway.check` is a `Check`, for WebSocket protocols that carry credentials or names of files in messages.
+connection. `gateway.check` is a `gateway.access.guard.Check`, for WebSocket protocols whose messages hold credentials.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _SCHEME = b"bearer "
 _BEARER = "bearer."
 
 
-class Check:
+class _Checker:
     """Checks credentials of one connection, with the same rate limit and audit as for requests."""
 
     __slots__ = ("_authentication", "_own", "_scope")
@@ -38,12 +38,8 @@ class Check:
         self._scope = scope
         self._own = own
 
-    async def __call__(self, credential: bytes | None, question: Question | None = None) -> Access:
-        """Return the access of a credential from a message; None: that of the request that opened the connection.
-
-        Raises:
-            Unauthenticated, Forbidden, RateLimited, Unavailable
-        """
+    async def __call__(self, credential: bytes | None, question: Question | None) -> Access:
+        """See `Check`."""
         found = self._own if credential is None else Credential(credential)
         try:
             access = await self._authentication.access(found, self._scope, question or Question())
@@ -111,12 +107,12 @@ class Authentication:
             access = await self.access(found, scope, question)
         except Problem as problem:
             if scope["type"] == "websocket":
-                scope["gateway.check"] = Check(self, scope, None)
+                scope["gateway.check"] = _Checker(self, scope, None)
             await self._refuse(problem, scope, receive, send)
             return
         scope["gateway.access"] = access
         if scope["type"] == "websocket":
-            scope["gateway.check"] = Check(self, scope, found)
+            scope["gateway.check"] = _Checker(self, scope, found)
         await self._app(scope, receive, send)
 
     def _find(self, header: bytes | None, given: dict[bytes, bytes], scope: Scope) -> Credential | None:

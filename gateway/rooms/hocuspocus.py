@@ -9,10 +9,9 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from gateway.access.audit import Audit
-from gateway.access.guard import OPEN, Access
+from gateway.access.guard import OPEN, Access, Check
 from gateway.access.sessions import Question
 from gateway.asgi import frame_writer
-from gateway.http.authentication import Check
 from gateway.rooms.close_codes import (
     FILE_DELETED,
     FORBIDDEN,
