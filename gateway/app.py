@@ -1,7 +1,7 @@
 """The composition root, which opens the storage and assembles the gateway from all other packages."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +94,10 @@ class Gateway:
         self.settings = settings
         self.connections = Connections(settings.connection_limits)
         """The connections of the server, if it runs the gateway's own protocol classes."""
+        self.own_metrics: Callable[[], bytes] = bytes
+        """Returns the metrics of this process in the Prometheus text format; empty while the gateway does not run."""
+        self.all_metrics: Callable[[], Awaitable[bytes]] | None = None
+        """Returns those of all processes on the port, where there are several."""
         self._open_storage = open_storage
         self._app: ASGIApp = _unavailable
         self._draining: list[Callable[[], None]] = []
@@ -119,6 +123,9 @@ class Gateway:
         """Answer all long polls and end all streams and rooms. Call this when the server begins to stop."""
         for drain in self._draining:
             drain()
+
+    async def _metrics(self) -> bytes:
+        return self.own_metrics() if self.all_metrics is None else await self.all_metrics()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Storage]:
@@ -181,9 +188,13 @@ class Gateway:
                     jobs[Job("sessions")] = guard.keep_sessions
                 if not settings.database.startswith("sqlite:"):  # an SQLite database is open in one gateway only
                     jobs[Job("revocations")] = guard.hear_revocations
+            metrics = Metrics(storage, documents, hub.waiters, rooms, workers, tuple(jobs), settings.bounds)
+            self.own_metrics = metrics.exposition
             self._app = _assemble(
                 self.settings,
                 self.connections,
+                metrics,
+                self._metrics,
                 storage,
                 guard,
                 audit,
@@ -196,7 +207,6 @@ class Gateway:
                 readers,
                 rooms,
                 mcp,
-                workers,
                 tuple(jobs),
             )
             try:
@@ -259,6 +269,8 @@ def _open_rooms(settings: Settings, storage: Storage, files: Files, documents: D
 def _assemble(
     settings: Settings,
     connections: Connections,
+    metrics: Metrics,
+    exposition: Callable[[], Awaitable[bytes]],
     storage: Storage,
     guard: Guard,
     audit: Audit,
@@ -271,10 +283,8 @@ def _assemble(
     readers: Readers,
     rooms: Rooms,
     mcp: "McpEndpoint | None",
-    workers: Workers,
     jobs: Sequence[Job],
 ) -> ASGIApp:
-    metrics = Metrics(storage, documents, hub.waiters, rooms, workers, jobs, settings.bounds)
     metrics.add(connections)
     file_routes = FileRoutes(files, hub, Writers(presence), body_limit=settings.body_limit)
     metrics.add(readers)
@@ -303,7 +313,7 @@ def _assemble(
         storage.ready,
         lambda: storage.warning,
         jobs,
-        metrics.exposition,
+        exposition,
         openapi,
     )
     tickets = Tickets(storage)

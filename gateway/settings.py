@@ -77,6 +77,12 @@ class Settings(BaseSettings):
         description="The database URL: `sqlite:///file.db` (relative path), `sqlite:////folder/file.db` (absolute "
         "path) or `postgresql://user:password@host:5432/database`.",
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Number of gateway processes that share the port; more than one needs PostgreSQL. Limits and "
+        "caches are those of one process.",
+    )
     same_database: bool = Field(
         False,
         description="Treat a database that looks copied or rolled back as the original: keep its cursors and "

@@ -45,14 +45,24 @@ def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on (GATEWAY_HOST).")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on; 0 picks a free port (GATEWAY_PORT).")] = None,
     database: Database = None,
+    processes: Annotated[
+        int | None,
+        typer.Option("--workers", help="The number of processes on the port; needs PostgreSQL (GATEWAY_PROCESSES)."),
+    ] = None,
     same: Annotated[
         bool, typer.Option("--same", help="Treat the database as the original, not as a copy (GATEWAY_SAME_DATABASE).")
     ] = False,
 ) -> None:
-    """Run the gateway until SIGTERM or SIGINT."""
+    """Run the gateway until SIGTERM or SIGINT. With several processes, SIGHUP replaces one after the other."""
+    from storage.opening import is_postgres
+
+    settings = settings_of(host=host, port=port, database=database, processes=processes, same_database=same or None)
+    if settings.processes > 1 and not is_postgres(settings.database):
+        typer.echo("error: a SQLite database is served by one process; for several use PostgreSQL", err=True)
+        raise typer.Exit(2)
     from gateway.server.process import run_server
 
-    if not run_server(settings_of(host=host, port=port, database=database, same_database=same or None)):
+    if not run_server(settings):
         raise typer.Exit(1)
 
 

@@ -1,20 +1,27 @@
 """The gateway process: uvicorn with our options, logging, and a shutdown that loses nothing."""
 
+import asyncio
 import contextlib
 import gc
 import logging
 import resource
 import signal
+import socket
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import structlog
 import uvicorn
+from msgspec import Struct
 
 from gateway.app import Gateway, create_app
 from gateway.maintenance.memory import map_large_buffers
 from gateway.server.http_protocol import HttpProtocol
+from gateway.server.siblings import Siblings
+from gateway.server.supervisor import Supervisor
 from gateway.server.websocket_protocol import WebSocketProtocol
 from gateway.settings import Settings
 from storage.opening import place_of
@@ -24,8 +31,33 @@ _COLLECT_EVERY = 5_000
 of 700, a busy gateway spends a twentieth of its time in the collector."""
 
 
+class Membership(Struct, frozen=True):
+    """What makes a process one of several on a port."""
+
+    index: int
+    """The number of the process, from 0."""
+    folder: Path
+    """Where the processes have sockets for each other."""
+    sockets: list[socket.socket]
+    """The listening sockets, which all processes share."""
+    serves: Callable[[], None]
+    """Called when the process accepts connections."""
+
+
 def run_server(settings: Settings) -> bool:
-    """Serve until stopped; return whether the server started at all."""
+    """Serve until stopped, by as many processes as the settings say; return whether the server started at all."""
+    if settings.processes == 1:
+        return _serve(settings, None)
+    _configure_log(settings)
+    return asyncio.run(Supervisor(settings, lambda sockets: _print_place(settings, sockets)).run())
+
+
+def serve_member(settings: Settings, membership: Membership) -> bool:
+    """Serve as one of several processes until stopped; return whether the server started at all."""
+    return _serve(settings, membership)
+
+
+def _serve(settings: Settings, membership: Membership | None) -> bool:
     map_large_buffers()
     _configure_log(settings)
     app = create_app(settings)
@@ -43,12 +75,19 @@ def run_server(settings: Settings) -> bool:
         ws_per_message_deflate=False,  # would cost 90 KB per connection, for tiny messages
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
-    server = _Server(config, app)
+    server = _Server(config, app, membership)
     _raise_file_limit()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn re-raises the signal after it has stopped
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises SIGINT after it has stopped
-        server.run()
+        server.run(sockets=None if membership is None else membership.sockets)
     return server.started
+
+
+def _print_place(settings: Settings, sockets: Iterable[socket.socket]) -> None:
+    for listener in sockets:
+        host, port = listener.getsockname()[:2]
+        print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    print(f"Data in {place_of(settings.database)}", flush=True)
 
 
 def _raise_file_limit() -> None:
@@ -58,27 +97,42 @@ def _raise_file_limit() -> None:
 
 
 class _Server(uvicorn.Server):
-    """A server that prints its address and the location of its data once it listens, and drains waiters on shutdown."""
+    """A server that prints its address and the location of its data once it listens, or tells its parent, and drains
+    waiters on shutdown."""
 
-    def __init__(self, config: uvicorn.Config, app: Gateway) -> None:
+    def __init__(self, config: uvicorn.Config, app: Gateway, membership: Membership | None) -> None:
         super().__init__(config)
         self._gateway = app
+        self._membership = membership
+        self._open = contextlib.AsyncExitStack()
 
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup()
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._membership is not None:
+            await self._join(self._membership)
+        await super().startup(sockets)
         gc.collect()
         gc.freeze()  # imported objects live for ever: exclude them from full collections
         gc.set_threshold(_COLLECT_EVERY, 20, 20)
-        for server in self.servers if self.started else []:
-            for listener in server.sockets:
-                host, port = listener.getsockname()[:2]
-                print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
-        if self.started:
-            print(f"Data in {place_of(self._gateway.settings.database)}", flush=True)
+        if not self.started:
+            return
+        if self._membership is not None:
+            self._membership.serves()
+            return
+        for server in self.servers:
+            _print_place(self._gateway.settings, cast(Sequence[socket.socket], server.sockets))
 
-    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+    async def _join(self, membership: Membership) -> None:
+        gateway = self._gateway
+        siblings = Siblings(
+            membership.index, membership.folder, gateway.settings.processes, lambda: gateway.own_metrics()
+        )
+        await self._open.enter_async_context(siblings.answering())
+        gateway.all_metrics = siblings.exposition
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gateway.drain()
-        await super().shutdown()
+        await super().shutdown(sockets)
+        await self._open.aclose()
 
 
 def _configure_log(settings: Settings) -> None:

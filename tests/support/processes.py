@@ -26,6 +26,12 @@ def worker_pids(gateway: int, lane: str) -> list[int]:
     return [pid for pid in _processes() if _parent(pid) == gateway and _is_worker(_command(pid), lane)]
 
 
+def member_pids(supervisor: int) -> list[int]:
+    """The gateway processes of a parent that has several on one port."""
+    pids = [pid for pid in _processes() if _parent(pid) == supervisor]
+    return [pid for pid in pids if b"gateway.server.member" in _command(pid)]
+
+
 def _is_worker(command: bytes, lane: str) -> bool:
     return b"gateway.workers.process" in command and command.endswith(b"\0" + lane.encode() + b"\0")
 

@@ -22,7 +22,7 @@ class SystemRoutes:
         ready: Callable[[], Awaitable[None]],
         warning: Callable[[], str | None],
         jobs: Sequence[Job],
-        exposition: Callable[[], bytes],
+        exposition: Callable[[], Awaitable[bytes]],
         openapi: Callable[[], bytes],
     ) -> None:
         self._ready = ready
@@ -66,7 +66,7 @@ class SystemRoutes:
         answers={200: {TEXT: str}},
     )
     async def metrics(self, request: Request) -> Response:
-        return Response(self._exposition(), media_type="text/plain; version=0.0.4")
+        return Response(await self._exposition(), media_type="text/plain; version=0.0.4")
 
     @operation(
         "GET",
