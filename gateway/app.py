@@ -159,7 +159,7 @@ class Gateway:
             maintenance = Maintenance(storage, documents)
             memory = FreeMemory()
             versions = Versions(storage, files)
-            feed = Feed(storage, hub, versions)
+            feed = Feed(storage, hub, versions, files)
             readers = await open_readers(
                 storage,
                 hub,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
@@ -102,6 +103,18 @@ class Access:
                 self._views.clear()
             view = self._views[project] = self.grant.view(project)
             return view
+
+    def identity(self, project: str) -> str:
+        """Return an opaque name of the credential and of what it grants in a project, the same on every gateway.
+
+        What one request with a name was told, another one with the same name would be told as well."""
+        if self.credential is None:
+            return "open"
+        view = self.view(project)
+        paths = None if view is None or view.paths is None else (view.paths.folders, view.paths.files)
+        scopes = [] if view is None else sorted(view.scopes)
+        named = msgspec.json.encode([self.subject, self.credential, project, scopes, paths])
+        return hashlib.sha256(named).hexdigest()[:32]
 
     def require(self, project: str, need: Need) -> View:
         """Return what the subject may do in a project.

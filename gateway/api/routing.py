@@ -21,7 +21,16 @@ _REQUEST_HEADERS = [
     "Content-Type",
     "Authorization",
 ]
-_ANSWER_HEADERS = ["ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation", "Backoff", "Retry-After"]
+_ANSWER_HEADERS = [
+    "ETag",
+    "Last-Modified",
+    "X-Version",
+    "X-From-Version",
+    "X-Incarnation",
+    "X-View",
+    "Backoff",
+    "Retry-After",
+]
 
 
 class _FilePath(Convertor[str]):

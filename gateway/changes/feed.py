@@ -5,7 +5,9 @@ from msgspec import UNSET, Struct
 
 from gateway.changes.as_text import AsText
 from gateway.changes.cursors import Position, change_type_since, position_of
+from gateway.changes.increments import Increments
 from gateway.files.history import Versions
+from gateway.files.reader import FileReader
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
@@ -56,10 +58,11 @@ class Batch(Struct, frozen=True, gc=False):
 class Feed:
     """Reads the change feed of all projects."""
 
-    def __init__(self, storage: Storage, hub: Hub, versions: Versions) -> None:
+    def __init__(self, storage: Storage, hub: Hub, versions: Versions, files: FileReader) -> None:
         self._storage = storage
         self._hub = hub
         self._versions = versions
+        self._increments = Increments(storage, files)
 
     async def project(self, name: str) -> WatchedProject:
         """Return the up-to-date project.
@@ -76,7 +79,7 @@ class Feed:
             InvalidCursor, ProjectNotFound
         """
         page = await self._page(project, filter_, since, limit)
-        return _answer(page, [entry for _, entry in page.entries])
+        return _answer(page, await self._told(project, filter_, page))
 
     async def read_text(
         self, project: str, filter_: ChangeFilter, since: str | None, limit: int, *, most_bytes: int, root: str
@@ -105,9 +108,10 @@ class Feed:
         if remembered is not None:
             return remembered, watched.cursor, False
         page = await self._page(project, filter_, since, _EVENTS_TOGETHER)
+        told = await self._told(project, filter_, page)
         events = b"".join(
             b"id: %b\nevent: change\ndata: %b\n\n" % (page.cursor_at(sequence).encode(), msgspec.json.encode(entry))
-            for sequence, entry in page.entries
+            for (sequence, _), entry in zip(page.entries, told, strict=True)
         )
         if page.reset:
             events = b"event: reset\ndata: {}\n\n" + events
@@ -125,6 +129,11 @@ class Feed:
         """
         page = await self._page(project, filter_, since, limit, until)
         return Batch([entry for _, entry in page.entries], page.cursor, page.sequence, page.more, page.asked)
+
+    async def _told(self, project: str, filter_: ChangeFilter, page: _Page) -> list[FeedEntry]:
+        """Return the entries of a page as the client wants them."""
+        entries = [entry for _, entry in page.entries]
+        return await self._increments.of(project, entries, page.asked) if filter_.updates else entries
 
     async def _page(
         self, project: str, filter_: ChangeFilter, since: str | None, limit: int, until: int | None = None

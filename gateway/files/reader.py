@@ -133,6 +133,14 @@ class FileReader:
             return whole
         return _content(increment.head, await in_worker(merge, updates_of(increment.updates)), version)
 
+    async def read_increment(self, project: str, path: str, version: int, most_bytes: int) -> Content | None:
+        """Return the increments after `version` of the current incarnation; None if they are not available or exceed
+        `most_bytes`."""
+        increment = await self._storage.read_increment(project, path, version, most_bytes=most_bytes)
+        if increment is None or increment.head.deleted or not increment.updates:
+            return None
+        return _content(increment.head, await _merge_in_turns(updates_of(increment.updates)), version)
+
     async def read_lacking(self, project: str, path: str, state_vector: bytes) -> Content:
         """Return exactly what a replica with `state_vector` is missing."""
         head = await self.head(project, path)

@@ -163,7 +163,8 @@ class EventStream:
         """
         if not self._begun:
             self._begun = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            view = (b"x-view", self._access.identity(self.project_name).encode())
+            await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, view]})
             await self._write(_retry())
         sent = more = False
         as_of = None

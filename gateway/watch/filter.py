@@ -19,6 +19,8 @@ class ChangeFilter(Struct, frozen=True):
     """Only these files; None: all."""
     turn: tuple[str, str] | None = None
     """Only this turn of this session, and no files; None: all."""
+    updates: bool = False
+    """Whether small updates are part of the changes."""
     visible: Paths | None = None
     """Only files that are visible to the requester; None: all."""
 

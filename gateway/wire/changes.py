@@ -48,15 +48,18 @@ class FileFeedEntry(Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     version: int
     change_type: ChangeType
     from_version: int | UnsetType | None = UNSET
-    """With `diff=text`: the version that the client has, 0 for none; null if it is no longer known."""
+    """With `diff=text`: the version that the client has, 0 for none; null if it is no longer known. With `update`: the
+    version that it builds on."""
     authors: list[str] | UnsetType = UNSET
     """With `diff=text`: the authors of the later versions, as far as they are known."""
     diff: str | UnsetType | None = UNSET
     """With `diff=text`: the changes of the text as a unified diff; null if they exceed `max_bytes` or the root is not a
     text."""
+    incarnation: str | UnsetType = UNSET
+    """With `include=update`: the incarnation of the file that `update` belongs to."""
     update: bytes | UnsetType = UNSET
-    """In a message to a webhook that includes updates: everything since `from_version`; if that is 0, the whole
-    document."""
+    """With `include=update`, if it is small: everything since `from_version`. In a message to a webhook that includes
+    updates, also the whole document, since 0."""
 
 
 class TurnFeedEntry(Struct, frozen=True, gc=False, tag_field="kind", tag="turn"):

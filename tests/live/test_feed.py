@@ -1,5 +1,6 @@
 """The change feed: polls, long polls and server-sent events are one resource, without gaps and without wasted wakes."""
 
+import base64
 import contextlib
 import json
 import re
@@ -600,3 +601,72 @@ def test_a_stopping_gateway_ends_streams_with_when_to_come_again(tmp_path: Path)
     assert len(retries) == 20
     assert all(1000 <= (retry or 0) <= 4000 for retry in retries)
     assert len(set(retries)) > 10, "they must not all come back at the same moment"
+
+
+# Updates within the events
+
+
+def _stored(project: httpx.Client, path: str, since: int) -> bytes:
+    return project.get(f"/files/{path}", params={"from_version": since}).content
+
+
+def test_an_event_carries_a_small_update_for_a_client_that_asks_for_it(shared_project: httpx.Client) -> None:
+    cursor = put(shared_project, "a.md", "one")["cursor"]
+    with (
+        event_stream(shared_project, since=cursor, include="update") as told,
+        event_stream(shared_project, since=cursor) as plain,
+    ):
+        assert told.until_ready() == plain.until_ready() == []
+        put(shared_project, "a.md", "one two")
+        entry, bare = (json.loads(stream.next("change").data) for stream in (told, plain))
+    incarnation = shared_project.get("/files/a.md").headers["X-Incarnation"]
+    assert {name: entry.pop(name) for name in ("from_version", "incarnation")} == {
+        "from_version": 1,
+        "incarnation": incarnation,
+    }
+    assert base64.b64decode(entry.pop("update")) == _stored(shared_project, "a.md", 1)
+    assert entry == bare
+
+
+def test_a_poll_carries_small_updates_too_all_that_came_since_its_cursor(shared_project: httpx.Client) -> None:
+    cursor = put(shared_project, "a.md", "one")["cursor"]
+    put(shared_project, "a.md", "one two")
+    put(shared_project, "a.md", "one two three")
+    answer = shared_project.get("/changes", params={"since": cursor, "include": "update"}).json()
+    (entry,) = answer["changes"]
+    assert (entry["from_version"], entry["version"]) == (1, 3)
+    assert base64.b64decode(entry["update"]) == _stored(shared_project, "a.md", 1)
+
+
+def test_what_is_large_new_deleted_or_of_another_life_comes_without_an_update(shared_project: httpx.Client) -> None:
+    for path in ("large", "deleted", "again"):
+        put(shared_project, path, "one")
+    cursor = shared_project.get("/changes").json()["cursor"]
+    put(shared_project, "large", "x" * 10_000)
+    put(shared_project, "new", "one")
+    for path in ("deleted", "again"):
+        shared_project.delete(f"/files/{path}")
+    put(shared_project, "again", "two")
+    answer = shared_project.get("/changes", params={"since": cursor, "include": "update"}).json()
+    assert {entry["path"] for entry in answer["changes"]} == {"large", "new", "deleted", "again"}
+    assert not any("update" in entry or "from_version" in entry for entry in answer["changes"])
+
+
+def test_the_updates_of_an_answer_have_a_bound(shared_project: httpx.Client) -> None:
+    for number in range(60):
+        put(shared_project, f"{number}", "one")
+    cursor = shared_project.get("/changes").json()["cursor"]
+    for number in range(60):
+        put(shared_project, f"{number}", "one" + "x" * 2000)
+    answer = shared_project.get("/changes", params={"since": cursor, "include": "update"}).json()
+    updates = [base64.b64decode(entry["update"]) for entry in answer["changes"] if "update" in entry]
+    assert len(answer["changes"]) == 60
+    assert 10 < len(updates) < 60
+    assert sum(map(len, updates)) <= 64 * 1024
+
+
+@pytest.mark.parametrize("question", [{"include": "text"}, {"include": "update", "diff": "text"}])
+def test_nothing_else_can_be_included(shared_project: httpx.Client, question: dict[str, str]) -> None:
+    put(shared_project, "a.md", "one")
+    answer = shared_project.get("/changes", params=question)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")

@@ -127,7 +127,7 @@ async def place(folder: Path, clock: VirtualClock | None = None, **options: Any)
     readers = await open_readers(
         storage,
         hub,
-        Feed(storage, hub, versions),
+        Feed(storage, hub, versions, files),
         versions,
         files,
         limit=20_000,

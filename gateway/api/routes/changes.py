@@ -8,7 +8,7 @@ from gateway.api.routes.files import root_of
 from gateway.changes.cursors import parse_cursor
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
-from gateway.http.permission import view_of
+from gateway.http.permission import access_of, view_of
 from gateway.http.requests import (
     checked_path,
     decode_json,
@@ -49,6 +49,7 @@ _DIFFS, _MOST_DIFFS = 100, 1000
 """The default and the maximum number of entries in an answer with diffs."""
 _DIFF_BYTES, _MOST_DIFF_BYTES = 256 * 1024, 4 * 2**20
 _DIFF = {"enum": ["text"]}
+_INCLUDE = {"enum": ["update"]}
 _BYTES_SCHEMA = {"type": "integer", "minimum": 0, "maximum": _MOST_DIFF_BYTES}
 _LIMIT_SCHEMA = {"type": "integer", "minimum": 1, "maximum": _MOST}
 
@@ -76,6 +77,7 @@ class ChangeRoutes:
             Parameter("If-None-Match", "The tag of a listing that is known.", _STRING, "header"),
         ),
         answers={200: {JSON: (FileListing, DeletedListing)}, 304: {}},
+        headers=("ETag", "X-View"),
         problems=(InvalidParameter, ProjectNotFound),
     )
     async def list_files(self, request: Request) -> Response:
@@ -93,7 +95,8 @@ class ChangeRoutes:
             listing = await self._changes.list_deleted(project, prefix, after, limit, view_of(request).paths)
         else:
             listing = await self._changes.list_files(project, prefix, after, limit, view_of(request).paths)
-        return Response(json_bytes(listing), headers={"ETag": f'"{listing.cursor}"'}, media_type=JSON)
+        headers = {"ETag": f'"{listing.cursor}"', "X-View": access_of(request.scope).identity(project)}
+        return Response(json_bytes(listing), headers=headers, media_type=JSON)
 
     @operation(
         "POST",
@@ -153,6 +156,7 @@ class ChangeRoutes:
             Parameter(
                 "max_bytes", f"With `diff`: of all differences together; {_DIFF_BYTES} unless said.", _BYTES_SCHEMA
             ),
+            Parameter("include", "`update`: small updates of modified files are part of their entries.", _INCLUDE),
             Parameter("client", "Of a stream: who follows, and needs no push messages meanwhile.", _STRING),
             Parameter("ticket", "Stands for the credential where no header can be sent.", _STRING),
             Parameter("Last-Event-ID", "Where a stream goes on; beats `since`.", _STRING, "header"),
@@ -176,6 +180,8 @@ class ChangeRoutes:
             if as_text is not None:
                 raise InvalidParameter("diff", "a stream has no differences: poll, or wait")
             raise OpenStream(project, watched, filter_, _resumed(header(request, b"last-event-id") or since), client)
+        if as_text is not None and filter_.updates:
+            raise InvalidParameter("include", "an answer has differences or updates")
         as_of = watched.head
         if tags is not None and tags.match(watched.cursor):
             wait_for_change(request, wait, watched, as_of, filter_)
@@ -234,6 +240,13 @@ def _as_text(request: Request) -> tuple[str, int] | None:
     return root_of(request), _DIFF_BYTES if most_bytes is None else most_bytes
 
 
+def _includes_updates(request: Request) -> bool:
+    wanted = request.query_params.get("include")
+    if wanted not in (None, "update"):
+        raise InvalidParameter("include", "it is update")
+    return wanted is not None
+
+
 def _filter_of(request: Request) -> ChangeFilter:
     kinds = request.query_params.get("kinds", ",".join(_KINDS)).split(",")
     if not set(kinds) <= {*_KINDS, _PRESENCE}:
@@ -245,5 +258,6 @@ def _filter_of(request: Request) -> ChangeFilter:
         presence=_PRESENCE in kinds,
         prefix=request.query_params.get("prefix", ""),
         paths=frozenset(map(checked_path, paths)) if paths else None,
+        updates=_includes_updates(request),
     )
     return _EVERYTHING if filter_ == _EVERYTHING else filter_
