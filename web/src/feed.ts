@@ -11,6 +11,8 @@ export interface FeedFilter {
   kinds?: readonly ('file' | 'turn' | 'presence')[]
   prefix?: string
   paths?: readonly string[]
+  /** `update`: small updates of modified files are part of their entries. */
+  include?: 'update'
 }
 
 /** How the feed is told: as server-sent events, or by requests that wait. */
@@ -32,8 +34,8 @@ const READY_MS = 10_000
 /** The gateway sends a sign of life every 15 s. */
 const SILENCE_MS = 40_000
 
-export function feedParams({ kinds, prefix, paths }: FeedFilter) {
-  return { kinds: kinds?.join(','), prefix, path: paths?.map(checkedPath) }
+export function feedParams({ kinds, prefix, paths, include }: FeedFilter) {
+  return { kinds: kinds?.join(','), prefix, path: paths?.map(checkedPath), include }
 }
 
 /** What changes after a cursor, for ever. After a failure it waits as long as the policy says and goes on. */

@@ -79,8 +79,15 @@ export interface FileFeedEntry {
   last_modified: string
   version: number
   change_type: ChangeType
-  /** With `changesAsText`: the version that the client has, 0 for none; null where that is not known any more. */
+  /**
+   * With `changesAsText`: the version that the client has, 0 for none; null where that is not known any more. With
+   * `update`: the version that it builds on.
+   */
   from_version?: number | null
+  /** With `include: 'update'`: the life of the file that `update` is of. */
+  incarnation?: string
+  /** With `include: 'update'`, where it is small: what was added since `from_version`, in base64. */
+  update?: string
   /** With `changesAsText`: who wrote what came after it, as far as that was said. */
   authors?: string[]
   /** With `changesAsText`: what changed, as `diff -u` writes it. null: past `maxBytes`, or it is no text. */

@@ -1,8 +1,11 @@
-import { connect, type FeedTransport, sleep } from '../feed.js'
+import { decoded } from '../answers.js'
+import { connect, type FeedFilter, type FeedTransport, type FollowOptions, sleep } from '../feed.js'
 import { retryDelayMs } from '../policy.js'
 import type { Project } from '../project.js'
-import type { FeedEntry, PresenceEvent } from '../wire.js'
+import { given } from '../request.js'
+import type { FeedAnswer, FeedEntry, FileListing, PresenceEvent } from '../wire.js'
 import type { Listener, PollingManager } from './manager.js'
+import { canShare, connectShared } from './shared-stream.js'
 
 /**
  * How one hears that something changed: by asking again and again, by one request that waits, or by one event stream
@@ -10,11 +13,18 @@ import type { Listener, PollingManager } from './manager.js'
  */
 export type PollTransport = 'poll' | FeedTransport | 'auto'
 
-/** Whether an entry of the feed is about what a key polls. */
+/** Whether a key is to be polled because of an entry of the feed. */
 export type Interest = (entry: FeedEntry) => boolean
 
 /** Who is in a file, as the feed tells it. */
-export type PresenceListener = (event: PresenceEvent) => void
+type PresenceListener = (event: PresenceEvent) => void
+
+/** What else a key wants to be told. */
+interface Wishes {
+  presence?: PresenceListener
+  /** Small updates, within the entries that its `Interest` is asked about. */
+  updates?: boolean
+}
 
 /**
  * The change feed of a project, followed once for all polls of a manager that want it: it signals those that an entry
@@ -24,12 +34,13 @@ export type PresenceListener = (event: PresenceEvent) => void
 class ProjectFeed implements Listener {
   private readonly interests = new Map<string, Interest>()
   private readonly presence = new Map<string, PresenceListener>()
+  private readonly updates = new Set<string>()
   private readonly transports: readonly FeedTransport[]
   private following: AbortController | null = null
   private cursor: string | null = null
   private live = false
-  /** Whether the feed that is followed tells who is in the files. */
-  private tellsPresence = false
+  /** What the feed that is followed tells beyond files and turns. */
+  private told: FeedFilter = {}
 
   constructor(
     private readonly manager: PollingManager,
@@ -41,18 +52,19 @@ class ProjectFeed implements Listener {
   }
 
   /** A key that is registered with the manager wants to be signalled; returns how to end that. */
-  join(key: string, interest: Interest, presence: PresenceListener | null): () => void {
+  join(key: string, interest: Interest, { presence, updates = false }: Wishes): () => void {
     this.interests.set(key, interest)
-    if (presence !== null) {
-      this.presence.set(key, presence)
-      if (!this.tellsPresence && this.following !== null) this.suspend(true) // it goes on with another question
-    }
+    if (presence !== undefined) this.presence.set(key, presence)
+    if (updates) this.updates.add(key)
+    const lacking = (presence !== undefined && !this.tellsPresence) || (updates && this.told.include === undefined)
+    if (lacking && this.following !== null) this.suspend(true) // it goes on with another question
     if (this.live) this.upgrade(key, true)
     this.suspend(this.manager.suspended)
     return () => {
       if (this.interests.get(key) !== interest) return
       this.interests.delete(key)
       this.presence.delete(key)
+      this.updates.delete(key)
       if (this.live) this.manager.upgrade(key, false)
       if (this.interests.size > 0) return
       this.suspend(true)
@@ -72,27 +84,21 @@ class ProjectFeed implements Listener {
   }
 
   private async follow(signal: AbortSignal): Promise<void> {
+    let failed = 0 // how many transports have failed since one worked
     for (let attempt = 1; !signal.aborted; attempt += 1) {
-      const transport = this.transports[(attempt - 1) % this.transports.length]
-      const listening = transport === 'sse' && this.presence.size > 0
-      this.tellsPresence = listening
+      const transport = this.transports[failed % this.transports.length] ?? 'sse'
+      this.told = this.question(transport)
       let hint = 0
       try {
-        this.cursor ??= (await this.project.listFiles({ limit: 1, signal })).value?.cursor ?? null
-        for await (const answer of connect(this.project.client, `${this.project.path}/changes`, {
-          since: this.cursor,
-          signal,
-          ...(listening ? { kinds: ['file', 'turn', 'presence'] as const, onPresence: this.hear } : {}),
-          ...(transport === undefined ? {} : { transport })
-        })) {
+        const answers = await this.connect(transport, signal)
+        failed += 1
+        for await (const answer of answers) {
           if (signal.aborted) return
           this.cursor = answer.cursor
-          for (const [key, interest] of this.interests) {
-            if (answer.reset || answer.changes.some(interest)) this.manager.signal(key)
-          }
+          this.tell(answer)
           if (answer.more) continue
           this.setLive(true)
-          attempt = 0
+          attempt = failed = 0
         }
       } catch (error) {
         if (signal.aborted) return
@@ -101,6 +107,46 @@ class ProjectFeed implements Listener {
       this.setLive(false)
       const delay = retryDelayMs(this.manager.settings, Math.max(attempt, 1), Math.random(), hint)
       await sleep(delay, signal).catch(() => undefined)
+    }
+  }
+
+  /** What is asked for: who is in the files only where an event stream can tell. */
+  private question(transport: FeedTransport): FeedFilter {
+    return {
+      ...(transport === 'sse' && this.presence.size > 0 ? { kinds: ['file', 'turn', 'presence'] as const } : {}),
+      ...(this.updates.size > 0 ? { include: 'update' as const } : {})
+    }
+  }
+
+  /** Follow the feed from where it was followed to, together with the other pages of the browser where that is possible. */
+  private async connect(transport: FeedTransport, signal: AbortSignal): Promise<AsyncGenerator<FeedAnswer, void>> {
+    const { project } = this
+    const sharing = canShare()
+    let view: string | null = null
+    if (this.cursor === null || sharing) {
+      const head = await project.client.send('GET', `${project.path}/files`, { ...given(signal), params: { limit: 1 } })
+      this.cursor ??= (await decoded<FileListing>(head)).cursor
+      view = head.headers.get('X-View')
+    }
+    const asked: FollowOptions = {
+      ...this.told,
+      ...(this.tellsPresence ? { onPresence: this.hear } : {}),
+      since: this.cursor,
+      signal,
+      transport
+    }
+    if (sharing && view !== null) return connectShared(project, { ...asked, view })
+    return connect(project.client, `${project.path}/changes`, asked)
+  }
+
+  private get tellsPresence(): boolean {
+    return this.told.kinds !== undefined
+  }
+
+  /** Signal the keys that an answer is about. */
+  private tell(answer: FeedAnswer): void {
+    for (const [key, interest] of [...this.interests]) {
+      if (answer.reset || answer.changes.some(interest)) this.manager.signal(key)
     }
   }
 
@@ -131,9 +177,9 @@ export function joinFeed(
   transport: PollTransport,
   key: string,
   interest: Interest,
-  presence: PresenceListener | null = null
+  wishes: Wishes = {}
 ): () => void {
   if (transport === 'poll') return () => undefined
   const name = `feed ${transport} ${project.url}`
-  return manager.listener(name, () => new ProjectFeed(manager, project, transport, name)).join(key, interest, presence)
+  return manager.listener(name, () => new ProjectFeed(manager, project, transport, name)).join(key, interest, wishes)
 }

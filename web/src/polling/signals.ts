@@ -48,6 +48,9 @@ export function watchSignals(receiver: SignalReceiver): () => void {
 function watchPage(receiver: SignalReceiver, signal: AbortSignal): void {
   const tell = () => receiver.hide(document.visibilityState === 'hidden')
   document.addEventListener('visibilitychange', tell, { signal })
+  // A page that is frozen hears nothing, and would keep the stream of others from them.
+  document.addEventListener('freeze', () => receiver.hide(true), { signal })
+  document.addEventListener('resume', tell, { signal })
   // Offline is not told: a gateway on this machine is there all the same, and a retry costs little.
   window.addEventListener('online', () => receiver.online(), { signal })
   tell()

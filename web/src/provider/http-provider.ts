@@ -131,9 +131,9 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     this.transport.disconnect()
   }
 
-  /** Ask now whether there is something new; it comes as an update of the document. */
-  pull(): void {
-    this.transport.pull()
+  /** Ask now whether there is something new, unless this version is here; it comes as an update of the document. */
+  pull(version?: number): void {
+    this.transport.pull(version)
   }
 
   /** Send edits now; resolves when all are acknowledged. */

@@ -1,12 +1,13 @@
 import { uuidv4 } from 'lib0/random'
 import * as Y from 'yjs'
 import { type FileContent, incarnationOf } from '../answers.js'
-import { fromBase64Url } from '../base64.js'
+import { fromBase64, fromBase64Url } from '../base64.js'
 import { GatewayError, isProblem } from '../errors.js'
 import { isRetried } from '../policy.js'
 import type { PollingManager } from '../polling/manager.js'
 import { joinFeed, type PollTransport } from '../polling/project-feed.js'
 import type { Polled, Subscription } from '../polling/subscription.js'
+import type { FeedEntry } from '../wire.js'
 import { Outbox, pendingBytes, type WriteContext } from './outbox.js'
 import type { Carried, Closed, Transport, TransportListener } from './transport.js'
 
@@ -66,9 +67,8 @@ export class HttpTransport implements Transport {
       onResult: (content) => this.take(content),
       onError: (error) => this.pollFailed(error)
     })
-    const { project, path } = this.carried
-    const interest = (entry: { kind: string; path?: string }) => entry.kind === 'file' && entry.path === path
-    this.leaveFeed = joinFeed(manager, project, transport, this.key, interest)
+    const interest = (entry: FeedEntry) => this.hear(entry)
+    this.leaveFeed = joinFeed(manager, this.carried.project, transport, this.key, interest, { updates: true })
     this.listen()
     if (this.joined) this.outbox.open()
   }
@@ -89,8 +89,8 @@ export class HttpTransport implements Transport {
     this.outbox.replace(null)
   }
 
-  pull(): void {
-    this.options.manager.signal(this.key)
+  pull(version = Number.POSITIVE_INFINITY): void {
+    if (version > this.version) this.options.manager.signal(this.key)
   }
 
   flush(): Promise<void> {
@@ -140,6 +140,19 @@ export class HttpTransport implements Transport {
     Y.applyUpdate(doc, update, this.options.origin)
     // With what came, the document could integrate more, which somebody else than the gateway had sent it.
     if (this.joined && pendingBytes(doc) < waiting) this.outbox.add(Y.encodeStateAsUpdate(doc, known))
+  }
+
+  /** The feed tells of a change; returns whether something is to be asked for: not where the entry has all of it. */
+  private hear(entry: FeedEntry): boolean {
+    if (entry.kind !== 'file' || entry.path !== this.carried.path) return false
+    const { incarnation, from_version: from, update, version } = entry
+    if (!this.joined || this.failing.has('pull')) return true
+    if (version <= this.version) return false // versions are never used twice
+    if (update === undefined || incarnation !== this.carried.incarnation) return true
+    if (from == null || from > this.version) return true
+    this.apply(fromBase64(update))
+    this.version = version
+    return false
   }
 
   private pollFailed(error: Error): void {

@@ -57,16 +57,9 @@ export class SharedAwareness {
     this.subscription = manager.register<PresenceAnswer | null>(this.key, ({ signal }) => this.ask(signal), interval, {
       onResult: (answer) => this.take(answer)
     })
-    this.leaveFeed = joinFeed(
-      manager,
-      project,
-      transport,
-      this.key,
-      () => false,
-      (event) => {
-        if (event.path === path) this.take(event)
-      }
-    )
+    this.leaveFeed = joinFeed(manager, project, transport, this.key, () => false, {
+      presence: (event) => event.path === path && this.take(event)
+    })
     this.awareness.on('update', this.updated)
     if (this.awareness.getLocalState() !== null) this.say(BATCH_MS)
   }

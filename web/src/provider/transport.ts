@@ -45,8 +45,8 @@ export interface Transport {
   connect(): void
   disconnect(): void
   destroy(): void
-  /** Ask now whether there is something new; it comes as an update of the document. */
-  pull(): void
+  /** Ask now whether there is something new, unless this version is here; it comes as an update of the document. */
+  pull(version?: number): void
   /** Resolves when all local edits are acknowledged. */
   flush(): Promise<void>
 }

@@ -66,10 +66,10 @@ export class DocumentStore {
     }
   }
 
-  /** Ask now whether there is something new in a file, where it is open. */
-  pull(path: string): void {
+  /** Ask now for a version of a file, where it is open and does not have it. */
+  pull(path: string, version: number): void {
     for (const entry of this.entries.values()) {
-      if (entry.path === path) entry.state.provider.pull()
+      if (entry.path === path) entry.state.provider.pull(version)
     }
   }
 

@@ -53,7 +53,7 @@ export function useDocumentPolling({
       const take = (changes: DocumentChange[]) => {
         const changed = new Set(changes.map((change) => change.filePath))
         setData((before) => [...before.filter((each) => !changed.has(each.filePath)), ...changes])
-        if (project === own) for (const path of changed) documents.pull(path)
+        if (project === own) for (const { filePath, version } of changes) documents.pull(filePath, version)
         void queryClient.invalidateQueries({
           queryKey: gatewayKeys.allFiles(project),
           predicate: ({ queryKey, state }) => isOutdated(state.data as FileEntry[] | undefined, queryKey[3], changes)
