@@ -16,6 +16,7 @@ from gateway.access.guard import Guard
 from gateway.access.records import make_token
 from gateway.access.sessions import ApplicationSessions
 from gateway.access.tickets import Tickets
+from gateway.api.direct_appends import DirectAppends
 from gateway.api.not_modified import NotModifiedPolls
 from gateway.api.openapi import describe
 from gateway.api.operation import Operation, operations_of
@@ -341,11 +342,13 @@ def _assemble(
     if mcp is not None:
         doors.append(Route(_MCP_PATH, mcp))
     app = router(operations, doors, default=Pages(_PAGES if settings.demo else {}))
-    app = Boundary(compressed(app), metrics.requests, lambda: storage.load)
+    boundary = Boundary(compressed(app), metrics.requests, lambda: storage.load)
+    app = boundary
     app = LongPolls(app, hub.waiters, feed, presence, metrics.requests, heartbeat=settings.stream_heartbeat)
     if mcp is not None:
         mcp.ask(app)
     app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)
+    app = DirectAppends(app, files, boundary, body_limit=settings.body_limit)
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)
     app = bodies

@@ -1,5 +1,5 @@
 """Additions to ASGI: sending without a task, one frame for many clients, headers by name, whether a path was UTF-8,
-and whether a body has been received already.
+whether a body has been received already, a whole answer in one call, and a message received twice.
 
 ASGI's `send` is a coroutine: sending the same message to a thousand clients would take a task and a turn of the loop
 for each. `send` nearly always ends without suspending, except when a client is slow. So a coroutine is run immediately
@@ -14,12 +14,31 @@ from types import CoroutineType
 from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope, Send
 
 T = TypeVar("T")
 
 BODY_IS_HERE = "gateway.body_is_here"
 """The scope key that marks a request whose whole body was received before the application was called."""
+
+
+class WholeAnswers:
+    """A server's side of a request that can send a whole answer in one call. Its method `send` is the ASGI `send`."""
+
+    __slots__ = ()
+
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole answer at once; False: nothing was sent, and `send` must be used."""
+        return False
+
+
+async def send_whole(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """Send a whole answer: in one call if the server offers that and no middleware has wrapped its `send`."""
+    server = getattr(send, "__self__", None)
+    if isinstance(server, WholeAnswers) and server.answer(status, headers, body):
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 NAMED_HEADERS = "gateway.headers"
@@ -73,6 +92,20 @@ def _frame(kind: int, data: bytes) -> bytes:
     if length < 2**16:
         return pack("!BBH", kind, 126, length) + data
     return pack("!BBQ", kind, 127, length) + data
+
+
+class Replay:
+    """An ASGI `receive` that first replays a message that was already received."""
+
+    __slots__ = ("_message", "_receive")
+
+    def __init__(self, message: Message, receive: Receive) -> None:
+        self._message: Message | None = message
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        message, self._message = self._message, None
+        return message if message is not None else await self._receive()
 
 
 def run_at_once(work: Awaitable[None]) -> Awaitable[None] | None:

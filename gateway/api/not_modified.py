@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.asgi import named_headers
+from gateway.asgi import Replay, named_headers, send_whole
 from gateway.http.permission import view_in
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.requests import accepted_form
@@ -56,18 +56,16 @@ class NotModifiedPolls:
     async def _say_not_modified(
         self, route: str, headers: list[tuple[bytes, bytes]], started: float, send: Send
     ) -> None:
-        await send({"type": "http.response.start", "status": 304, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
+        await send_whole(send, 304, headers, b"")
         self._metrics.count("GET", route, 304, time.perf_counter() - started)
 
     async def _look_at_status(self, started: float, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         answer = self._unchanged_status(scope, message)
         if answer is None:
-            await self._app(scope, _Replay(message, receive), send)
+            await self._app(scope, Replay(message, receive), send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": _json_headers(answer)})
-        await send({"type": "http.response.body", "body": answer})
+        await send_whole(send, 200, _json_headers(answer), answer)
         self._metrics.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
 
     def _not_modified(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]]] | None:
@@ -181,15 +179,3 @@ def _json_headers(body: bytes) -> list[tuple[bytes, bytes]]:
         (b"content-length", b"%d" % len(body)),
         *_CACHE_HEADERS,
     ]
-
-
-class _Replay:
-    """An ASGI `receive` that first replays a message that was already received."""
-
-    def __init__(self, message: Message, receive: Receive) -> None:
-        self._message: Message | None = message
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        message, self._message = self._message, None
-        return message if message is not None else await self._receive()

@@ -67,6 +67,14 @@ class Documents:
         document = self._open.get((project, path))
         return document if document is not None and not document.pending and not document.changing else None
 
+    def opened(self, project: str, path: str) -> OpenDocument | None:
+        """Return the file's document if it is open, as `open` does."""
+        key = (project, path)
+        document = self._open.pop(key, None)
+        if document is not None:
+            self._open[key] = document  # most recently used last
+        return document
+
     async def open(self, project: str, path: str) -> OpenDocument:
         """Return the file's document, opening it if necessary; an empty document if the file does not exist.
 
@@ -74,9 +82,8 @@ class Documents:
             DocumentsExhausted
         """
         key = (project, path)
-        document = self._open.get(key)
+        document = self.opened(project, path)
         if document is not None:
-            self._open[key] = self._open.pop(key)  # most recently used last
             return document
         opening = self._opening.get(key)
         if opening is None or opening.done():  # a finished task may hold a document that was discarded since

@@ -47,6 +47,13 @@ class Quotas:
         if files or bytes_:
             storage.listen(self._committed, self._missed)
 
+    def knows(self, project: str) -> bool:
+        """Whether `look` has nothing to wait for: the usage of the project is known, or is not limited."""
+        if not (self._files or self._bytes):
+            return True
+        known = self._known.get(project)
+        return known is not None and known.read.is_set()
+
     async def look(self, project: str) -> None:
         """Read the usage of a project before something is added to it."""
         if not (self._files or self._bytes):

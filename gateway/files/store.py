@@ -138,6 +138,32 @@ class Files(FileReader):
             raise await self._refuse(project, path, gap) from None
         return written if state_vector is None else msgspec.structs.replace(written, state_vector=state_vector)
 
+    def append_at_once(
+        self, project: str, path: str, update: bytes, author: str | None
+    ) -> asyncio.Future[tuple[Committed, ...]] | None:
+        """Queue a client's update to a file, without preconditions, if nothing has to be waited for.
+
+        Returns the future of what is stored, or None if nothing was queued: `append` must decide then. This is so
+        unless the document is open, nobody else writes, and the whole update is small, valid and new.
+
+        Raises:
+            Problem, StorageError: of the future, too. `append` would have the same reason not to store the update.
+        """
+        document = self._documents.opened(project, path)
+        if document is None or document.turn.locked() or not self._documents.quotas.knows(project):
+            return None
+        try:
+            prepared = document.prepare(update)
+            if prepared.incomplete:
+                return None
+            row = document.take_in_now(prepared).row
+        except (TooMuch, Gap):
+            return None  # the document is unchanged
+        except InvalidUpdate:
+            self._documents.discard(document)
+            return None
+        return None if row is None else self._documents.queue_update(document, row, author)
+
     async def append_together(
         self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions, author: str | None
     ) -> WrittenTogether:
@@ -208,7 +234,7 @@ class Files(FileReader):
                 committed = () if queued is None else await queued
             except VersionConflict:
                 continue
-            written = {each.head.path: _written(each) for each in committed}
+            written = {each.head.path: written_by(each) for each in committed}
             epoch = await self._epoch(project)
             unchanged = [document.head for document in documents if document.path not in written and document.head]
             return {**written, **{head.path: Written(head, epoch, changed=False) for head in unchanged}}, {}
@@ -418,7 +444,7 @@ class Files(FileReader):
                 (committed,) = await queued
             except VersionConflict:
                 continue
-            return _written(committed)
+            return written_by(committed)
         raise WriteContention(path)
 
     async def _edit(
@@ -489,7 +515,7 @@ class Files(FileReader):
                 _, created = await self._storage.append(project, changes)
             except VersionConflict:
                 continue
-            return _written(created)
+            return written_by(created)
         raise WriteContention(source)
 
     async def _open(self, project: str, path: str) -> OpenDocument:
@@ -499,7 +525,8 @@ class Files(FileReader):
             raise Overloaded("too many documents are being written; try again later") from None
 
 
-def _written(committed: Committed) -> Written:
+def written_by(committed: Committed) -> Written:
+    """Return the result of a write from what was stored for it."""
     head = committed.head
     created = head.version == head.born_version
     return Written(head, committed.project.epoch, changed=True, created=created, update=committed.update)

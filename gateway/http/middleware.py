@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
+from gateway.asgi import send_whole
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
 from gateway.http.waits import OpenStream, WaitForChange
@@ -20,6 +21,12 @@ _log = structlog.get_logger("gateway.http")
 
 _COMPRESS_FROM_BYTES = 1025
 _COMPRESSED_METHODS = ("GET", "POST", "HEAD")
+_BUSY = 0.5
+"""How full the write queue is when clients are asked to back off, from 0 to 1."""
+_BACKOFF = (b"backoff", b"2")
+_ADDED = [VARY, CACHE_CONTROL, *SAFETY]
+_ABANDONED = 499
+"""What is counted if the client disconnected before an answer began."""
 _PIECE_BYTES = 64 * 2**10
 """How much of an answer is compressed per iteration of the event loop: a millisecond or two of work."""
 
@@ -81,8 +88,10 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
-        status = 499  # the client disconnected before an answer began
+        await self._run(self._app, scope, receive, send, time.perf_counter())
+
+    async def _run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, started: float) -> None:
+        status = _ABANDONED
 
         async def send_counted(message: Message) -> None:
             nonlocal status
@@ -93,19 +102,46 @@ class Boundary:
 
         client_of_request.set(receive)
         try:
-            await self._app(scope, receive, send_counted)
+            await app(scope, receive, send_counted)
         except ClientDisconnect:
             pass
         except (WaitForChange, OpenStream):
             status = 0  # not answered yet
             raise
         except Exception as error:
-            if status != 499:  # the answer is partly sent: only closing the connection tells the client
+            if status != _ABANDONED:  # the answer is partly sent: only closing the connection tells the client
                 raise
             await send_problem(_problem(error, scope), send_counted)
         finally:
             if status:
                 self._count(scope, status, started)
+
+    async def send_answer(
+        self, scope: Scope, send: Send, started: float, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        """Send a whole answer that did not come through this middleware as if it had, and count it.
+
+        Args:
+            started: when the request came, by `time.perf_counter`.
+            headers: without those of every answer.
+        """
+        headers += _ADDED
+        if self._load() > _BUSY:
+            headers.append(_BACKOFF)
+        try:
+            await send_whole(send, status, headers, body)
+        finally:
+            self._count(scope, status, started)
+
+    async def send_failure(
+        self, scope: Scope, receive: Receive, send: Send, started: float, error: BaseException
+    ) -> None:
+        """Answer a failure that did not come through this middleware as if it had, and count it."""
+
+        async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+            raise error
+
+        await self._run(fail, scope, receive, send, started)
 
     def _count(self, scope: Scope, status: int, started: float) -> None:
         route = scope.get("gateway.route", "none")
@@ -124,12 +160,13 @@ class Boundary:
             headers.append(CACHE_CONTROL)
         if b"x-content-type-options" not in names:
             headers += SAFETY
-        if self._load() > 0.5:
-            headers.append((b"backoff", b"2"))
+        if self._load() > _BUSY:
+            headers.append(_BACKOFF)
         message["headers"] = headers
 
 
 def _problem(error: Exception, scope: Scope) -> Problem:
+    """Return the problem that answers a failure, which is logged unless it is the client's."""
     reason = error.__cause__ if isinstance(error, Problem) else error
     if isinstance(reason, StorageError):
         _log.warning("storage failed", method=scope["method"], path=scope["path"], reason=str(reason))

@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from gateway.asgi import BODY_IS_HERE
+from gateway.asgi import BODY_IS_HERE, WholeAnswers
 
 _log = structlog.get_logger("gateway.http")
 
@@ -42,7 +42,7 @@ class Wire(Protocol):
         """The application failed: there will be no answer or, if `begun`, the answer will not be completed."""
 
 
-class Exchange:
+class Exchange(WholeAnswers):
     """One request and its answer."""
 
     __slots__ = (
@@ -166,6 +166,15 @@ class Exchange:
             self._continue(message.get("body", b""), more=message.get("more_body", False))
         else:
             raise RuntimeError(f"{message['type']!r} is not expected here")
+
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole answer at once. False, and nothing is sent, if it has begun or the client is not reading."""
+        if self.started or self.left or self._wire.writable() is not None:
+            return False
+        self.started = True
+        self._begin(status, headers)
+        self._continue(body, more=False)
+        return True
 
     def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         all_headers = [*self._wire.default_headers, *headers]

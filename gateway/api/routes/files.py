@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
+from gateway.api.receipts import FILE_PATH, receipt_answer
 from gateway.files.reader import Content
 from gateway.files.revisions import NewText, replacements
 from gateway.files.store import Files, Written
@@ -32,7 +33,7 @@ from gateway.presence.writers import Writers
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.wire.files import EditRequest, MoveRequest, Receipt
-from gateway.wire.headers import FILE_HEADER_NAMES, file_headers, version_headers
+from gateway.wire.headers import file_headers, version_headers
 from gateway.wire.media_types import JSON, OCTETS, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
@@ -62,7 +63,6 @@ from gateway.wire.tags import Form, version_tag
 from gateway.wire.values import has_unseen
 from storage import FileHead
 
-FILE_PATH = "/api/projects/{project}/files/{path:file}"
 _LONGEST_ROOT = 200
 """The maximum length of the name of a root, in bytes."""
 _DEFAULT_ROOT = "content"
@@ -424,17 +424,5 @@ class _ReceiptAnswer(Response):
     media_type = JSON
 
     def __init__(self, written: Written) -> None:
-        head = written.head
-        self.status_code = 201 if written.created else 200
         self.background = None
-        self.body = body = json_bytes(written.receipt())
-        named = file_headers(head, head.version - 1 if written.changed else head.version)
-        self.raw_headers = [
-            (b"content-length", b"%d" % len(body)),
-            _JSON_TYPE,
-            *zip(_FILE_HEADER_NAMES, map(str.encode, named.values()), strict=True),
-        ]
-
-
-_JSON_TYPE = (b"content-type", JSON.encode())
-_FILE_HEADER_NAMES = tuple(name.lower().encode() for name in FILE_HEADER_NAMES)
+        self.status_code, self.raw_headers, self.body = receipt_answer(written)
