@@ -82,7 +82,14 @@ class Watch:
         while True:
             time.sleep(_LOOK_S)
             if time.perf_counter() - self._last > _WORTH_A_LOOK_S:
-                self._seen = _places(sys._current_frames().get(self._thread))
+                self._seen = self._threads()
+
+    def _threads(self) -> list[str]:
+        """Return where the loop is, then where the other threads are: one of them may keep the interpreter from it."""
+        frames = sys._current_frames()
+        places = _places(frames.pop(self._thread, None))
+        frames.pop(threading.get_ident(), None)
+        return places + [place for frame in frames.values() for place in ["beside it:", *_places(frame)[:4]]]
 
 
 def _places(frame: FrameType | None) -> list[str]:

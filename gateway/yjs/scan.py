@@ -43,6 +43,10 @@ _UNBOUNDED = 2**62
 _BYTES_PER_UNIT = 16
 """How many bytes of plain values and JSON, which are read byte by byte, are about as much work as one struct."""
 _PAIRS_PER_UNIT = 4
+_COPIED_PER_UNIT = 1024
+"""How many bytes that are only copied, such as those of a text, are as much work as one struct."""
+_VALUES_HELD = 1024
+"""How many values one plain value may consist of for yrs to hold it: yrs reads a value in one step, however large."""
 
 
 class ScannedStruct(NamedTuple):
@@ -105,6 +109,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
     runs: list[tuple[int, int, int]] = []
     needs: dict[int, int] = {}
     make = tuple.__new__
+    left_units -= len(data) // _COPIED_PER_UNIT
     if (clients := data[0]) < 0x80:  # inlined for numbers that are nearly always one byte
         at = 1
     else:
@@ -313,15 +318,17 @@ def _content(data: bytes, at: int, kind: int, most: int = _UNBOUNDED) -> tuple[i
 
 
 def any_value(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[int, bool]:
-    """Return the offset after a value of lib0's `writeAny`, and whether yrs returns the value unchanged.
+    """Return the offset after a value of lib0's `writeAny`, and whether yrs can hold the value.
 
-    yrs changes objects of two or more members (it loses their order), BigInts (it turns them into numbers) and -0.
+    yrs changes objects of two or more members (it loses their order), BigInts (it turns them into numbers) and -0. A
+    value that consists of very many values takes yrs too long to read in one step.
 
     Raises:
         MalformedUpdate
         TooMuch: the value holds more than `most` values.
     """
     held = True
+    few = most - _VALUES_HELD
     waiting: list[tuple[int, bool]] = []
     """The open containers of the current value: how many more values follow in each, and whether these have names."""
     while True:
@@ -355,7 +362,7 @@ def any_value(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[int, bool]:
         if not waiting:
             if at > len(data):
                 raise IndexError
-            return at, held
+            return at, held and most >= few
         count, named = waiting[-1]
         waiting[-1] = (count - 1, named)
         if named:

@@ -1,27 +1,49 @@
 """Splits an update into slices that a document integrates one after another, each in a short time. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from gateway.yjs.admission import delete_set, in_order, section
-from gateway.yjs.lib0 import var_uint
-from gateway.yjs.scan import SKIP, Place, Scan, ScannedStruct
+from gateway.yjs.admission import delete_set, in_order
+from gateway.yjs.lib0 import uint, var_bytes, var_uint
+from gateway.yjs.scan import ANY, SKIP, STRING, Place, Scan, ScannedStruct, any_value
+
+_VALUE_BYTES = 8
+"""How many bytes of plain values take as long to integrate as one struct."""
+_TEXT_BYTES = 128
+"""How many bytes of any other content take as long to integrate as one struct."""
+_CLIENT = _ROOT = 4
+"""How much more work the first struct of a client in a slice is, and one that names its root."""
+_HAS_LEFT, _HAS_RIGHT = 0x80, 0x40
+
+
+class _Piece(NamedTuple):
+    """A struct, or a part of one, as it is encoded."""
+
+    client: int
+    clock: int
+    encoded: bytes
+    work: int
 
 
 def slices_of(update: bytes, scanned: Scan, clocks: Mapping[int, int], most: int, cut: int) -> Sequence[bytes]:
     """Split an update that has no missing dependencies into updates that each depend only on the ones before.
+
+    A struct that holds many values or a long text is split, as Yjs splits it when something is inserted in its middle.
 
     Args:
         clocks: the state vector of the document.
         most: the most work per slice; integrating or deleting a struct counts as 1.
         cut: the work of splitting an existing struct: yrs moves all later structs of the same client.
     """
-    if (len(scanned.structs) + len(scanned.deletes)) * (1 + 2 * cut) <= most:
+    counted = len(scanned.structs) * (1 + _ROOT + _CLIENT + 2 * cut) + len(scanned.deletes) * (1 + 2 * cut)
+    if counted + len(update) // _VALUE_BYTES <= most:
         return [update]
     ordered = list(in_order(scanned.structs, clocks))
     if len(ordered) < len(scanned.structs):  # circular dependencies: left to yrs to report
         return [update]
-    structs = _slices_of_structs(update, scanned, ordered, clocks, most, cut)
-    return [*structs, *_slices_of_deletes(scanned, most, 1 + 2 * cut)]
+    slices = [*_slices_of_structs(update, scanned, ordered, clocks, most, cut)]
+    slices += _slices_of_deletes(scanned, most, 1 + 2 * cut)
+    return slices if len(slices) > 1 else [update]
 
 
 def _slices_of_structs(
@@ -35,19 +57,24 @@ def _slices_of_structs(
     edges = {(struct.client, struct.clock) for struct in scanned.structs}
     edges.update((client, end) for client, _, end in scanned.runs)
     edges.update(clocks.items())
-    taken: dict[int, list[ScannedStruct]] = {}
+    taken: dict[int, list[_Piece]] = {}
     work = 0
     for struct in ordered:
-        skips = struct.kind == SKIP and struct.client in taken
-        more = 1 + cut * _cuts(struct, edges)
-        if taken and (skips or work + more > most):
-            yield _update_of(update, taken)
-            taken, work = {}, 0
-        if struct.kind != SKIP:
-            taken.setdefault(struct.client, []).append(struct)
-            work += more
+        if struct.kind == SKIP:
+            if struct.client in taken:
+                yield _update_of(taken)
+                taken, work = {}, 0
+            continue
+        more = cut * _cuts(struct, edges)
+        for piece in _pieces(update, struct, most):
+            more += piece.work + (0 if struct.client in taken else _CLIENT)
+            if taken and work + more > most:
+                yield _update_of(taken)
+                taken, work = {}, 0
+            taken.setdefault(struct.client, []).append(piece)
+            work, more = work + more, 0
     if taken:
-        yield _update_of(update, taken)
+        yield _update_of(taken)
 
 
 def _cuts(struct: ScannedStruct, edges: set[Place]) -> int:
@@ -61,8 +88,60 @@ def _cuts(struct: ScannedStruct, edges: set[Place]) -> int:
     return count
 
 
-def _update_of(update: bytes, taken: Mapping[int, list[ScannedStruct]]) -> bytes:
-    sections = [section(update, structs[0], structs[-1], len(structs)) for structs in taken.values()]
+def _pieces(update: bytes, struct: ScannedStruct, most: int) -> Iterator[_Piece]:
+    """Yield a struct whole, or, if its content can be split and is more work than that, in pieces of about `most` work.
+
+    Two pieces of one struct do not fit into one slice: yrs would join them, and emit something else than the slice.
+    """
+    per_unit = _VALUE_BYTES if struct.kind == ANY else _TEXT_BYTES
+    size = struct.end - struct.content
+    names_root = struct.left is struct.right is struct.parent is None
+    work = 1 + size // per_unit + (_ROOT if names_root else 0)
+    if struct.length < 2 or size // per_unit <= most or struct.kind not in (ANY, STRING):
+        yield _Piece(struct.client, struct.clock, update[struct.start : struct.end], work)
+        return
+    parts = _parts_of_values if struct.kind == ANY else _parts_of_text
+    right = b"" if struct.right is None else b"".join(map(var_uint, struct.right))
+    head, clock = update[struct.start : struct.content], struct.clock
+    for length, content in parts(update[struct.content : struct.end], most * per_unit):
+        yield _Piece(struct.client, clock, head + content, 1 + len(content) // per_unit)
+        clock += length
+        info = _HAS_LEFT | (_HAS_RIGHT if right else 0) | struct.kind
+        head = bytes([info]) + var_uint(struct.client) + var_uint(clock - 1) + right
+
+
+def _parts_of_values(content: bytes, most: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the lengths and the encoded contents into which plain values are split, each of about `most` bytes."""
+    left, at = uint(content, 0)
+    while left:
+        start, count = at, 0
+        while left and at - start < most:
+            at, _ = any_value(content, at)
+            left -= 1
+            count += 1
+        yield count, var_uint(count) + content[start:at]
+
+
+def _parts_of_text(content: bytes, most: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the lengths in UTF-16 code units and the encoded contents into which a text is split, between characters."""
+    size, at = uint(content, 0)
+    end = at + size
+    while at < end:
+        stop = min(at + most, end)
+        while stop < end and content[stop] & 0xC0 == 0x80:  # within a character
+            stop += 1
+        part = content[at:stop]
+        yield len(part.decode("utf-8").encode("utf-16-le")) // 2, var_bytes(part)
+        at = stop
+
+
+def _update_of(taken: Mapping[int, list[_Piece]]) -> bytes:
+    sections = [
+        b"".join(
+            [var_uint(len(pieces)), var_uint(client), var_uint(pieces[0].clock), *(piece.encoded for piece in pieces)]
+        )
+        for client, pieces in taken.items()
+    ]
     return var_uint(len(sections)) + b"".join(sections) + b"\0"
 
 
