@@ -238,6 +238,13 @@ class PastLife(Struct, frozen=True, gc=False):
     head: FileHead
 
 
+def _newest(lengths: dict[int, int]) -> dict[int, int]:
+    """Return the lengths of the newest blocks: a batch may have very many, so they are sorted only once."""
+    if len(lengths) <= _KNOWN_LENGTHS:
+        return lengths
+    return {index: lengths[index] for index in sorted(lengths)[-_KNOWN_LENGTHS:]}
+
+
 class Plan:
     """The rows to be stored for a batch of requests of one project, and the results once they are stored.
 
@@ -293,10 +300,7 @@ class Plan:
         known.done.update(self.done)
         known.sessions.update(self.session_ids)
         for key, planned in self.turns.items():
-            lengths = planned.lengths
-            while len(lengths) > _KNOWN_LENGTHS:
-                del lengths[min(lengths)]
-            known.turns[key] = KnownTurn(planned.id, planned.turn, lengths)
+            known.turns[key] = KnownTurn(planned.id, planned.turn, _newest(planned.lengths))
         for line in self._broken:
             line.broken = True
 

@@ -123,7 +123,7 @@ def _parts_of_values(content: bytes, most: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _parts_of_text(content: bytes, most: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the lengths in UTF-16 code units and the encoded contents into which a text is split, between characters."""
+    """Yield the lengths (in UTF-16 code units) and the encoded contents into which a text is split."""
     size, at = uint(content, 0)
     end = at + size
     while at < end:

@@ -15,9 +15,13 @@ from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.workers.pool import Lane, Workers, worker_processes
 from gateway.yjs.admission import in_order
+from gateway.yjs.halves import Halves
 from gateway.yjs.lib0 import var_uint
+from gateway.yjs.preparation import prepare
+from gateway.yjs.roots import read_roots
 from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.slices import slices_of
+from gateway.yjs.stored_form import to_wire
 from gateway.yjs.updates import build_document, build_update
 from storage.sqlite import SQLiteStorage
 
@@ -180,6 +184,70 @@ def test_slices_are_bounded_and_hold_the_whole(tmp_path: Path) -> None:
         assert len(list(in_order(found.structs, clocks))) == len(found.structs)
         taken.append(each)
     assert build_document(slices).get_update() == build_document([whole]).get_update()
+
+
+_LONG = 30_000
+_ROOT = b"\1\4root"
+_LARGE_STRUCTS = {
+    "values": b"\x08" + _ROOT + var_uint(_LONG) + b"\x7e" * _LONG,
+    "texts": b"\x08" + _ROOT + var_uint(_LONG) + b"\x77\1a" * _LONG,
+    "lists": b"\x08" + _ROOT + var_uint(_LONG // 100) + (b"\x75\x32" + b"\x7e" * 50) * (_LONG // 100),
+    "objects": b"\x08" + _ROOT + var_uint(_LONG // 10) + b"\x76\2\1a\x7e\1b\x7d\1" * (_LONG // 10),
+    "JSON": b"\2" + _ROOT + var_uint(_LONG) + b"\1\x31" * _LONG,
+    "a text": b"\4" + _ROOT + var_uint(10 * _LONG) + b"a" * (10 * _LONG),
+    "a text of pairs": b"\4" + _ROOT + var_uint(8 * _LONG) + "\U0001f600".encode() * 2 * _LONG,
+    "a text of all kinds": b"\4" + _ROOT + var_uint(10 * _LONG) + "a\u00e9\u4e00\U0001f600".encode() * _LONG,
+}
+
+
+@pytest.mark.parametrize("name", _LARGE_STRUCTS)
+def test_one_struct_of_very_much_is_taken_in_by_parts(name: str) -> None:
+    """Each part is a bounded amount of bytes; together they are the same document."""
+    update = b"\1\1\5\0" + _LARGE_STRUCTS[name] + b"\0"
+    before = build_document([])
+    prepared = prepare(update, {}, Halves(), slice_work=(1_000, 0))
+    assert len(prepared.slices) > 1
+    for each in prepared.slices:
+        assert len(each) < 130_000 + 50
+        emitted: list[bytes] = []
+        subscription = before.observe(lambda event, emitted=emitted: emitted.append(event.update))  # type: ignore[misc]
+        before.apply_update(each)
+        before.unobserve(subscription)
+        assert emitted == [each]
+    assert before.get_update() == prepared.update
+    assert to_wire(before.get_update()) == update
+
+
+def test_the_parts_of_a_struct_keep_what_it_stands_between() -> None:
+    """Two clients insert very much at the same place, into what a third has."""
+    first = pycrdt.Doc[Any](client_id=1)
+    first["content"] = pycrdt.Text("before, after")
+    inserted = []
+    for client in (7, 3):
+        other = pycrdt.Doc[Any](client_id=client)
+        other.apply_update(first.get_update())
+        other.get("content", type=pycrdt.Text).insert(6, f"{client} \U0001f600" * _LONG)
+        inserted.append(other.get_update(first.get_state()))
+    whole = build_document([first.get_update(), *inserted])
+    parts = build_document([first.get_update()])
+    for each in inserted:
+        slices = prepare(each, {1: 13}, Halves(), slice_work=(500, 0)).slices
+        assert len(slices) > 1
+        for part in slices:
+            parts.apply_update(part)
+    assert parts.get_update() == whole.get_update()
+    assert str(parts.get("content", type=pycrdt.Text)) == str(whole.get("content", type=pycrdt.Text))
+
+
+@pytest.mark.parametrize("value", [b"\x75", b"\x75\1\x75"])
+def test_one_value_of_very_many_values_is_held_as_bytes(value: bytes) -> None:
+    """yrs would make a value of each, in one step."""
+    update = b"\1\1\5\0\x08" + _ROOT + b"\1" + value + var_uint(_LONG) + b"\x7e" * _LONG + b"\0"
+    prepared = prepare(update, {}, Halves())
+    document = build_document([prepared.update])
+    assert isinstance(document.get("root", type=pycrdt.Array)[0], dict)
+    assert to_wire(document.get_update()) == update
+    assert read_roots(update) == {"root": [[None] * _LONG] if value == b"\x75" else [[[None] * _LONG]]}
 
 
 @pytest.mark.parametrize("kind", ["structs", "values", "nested values", "deletes", "clients", "JSON", "pairs"])

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.settings import Settings
-from storage import CreateSession, CreateTurn, NewBlock, Storage, UpdateTurn
+from storage import CreateSession, CreateTurn, Milliseconds, NewBlock, Sequence, Storage, TurnHead, UpdateTurn
+from storage.log import Plan, PlannedTurn, new_project
 from storage.opening import StorageLimits
 from storage.sqlite import SQLiteStorage
 from tests.support.statements import record_statements
@@ -127,3 +128,28 @@ def test_blocks_after_the_last_known_are_found_without_reading_the_others(tmp_pa
         await storage.close()
 
     asyncio.run(work())
+
+
+class _Index(int):
+    """The index of a block, which counts how often it is compared."""
+
+    comparisons = 0
+
+    def __lt__(self, other: int) -> bool:
+        _Index.comparisons += 1
+        return int(self) < int(other)
+
+    __hash__ = int.__hash__
+
+
+def test_a_batch_of_very_many_blocks_is_noted_without_comparing_each_with_all() -> None:
+    known = new_project("p", 0)
+    now, many = Milliseconds(0), 10_000
+    turn = TurnHead("s", "t", "running", many, Sequence(1), now, now, now, None, None, many, 0)
+    plan = Plan(known, 0)
+    plan.turns["s", "t"] = PlannedTurn(1, turn, prompt=None, lengths={_Index(index): 1 for index in range(many)})
+    plan.settle()
+    assert 0 < _Index.comparisons < 20 * many
+    remembered = known.turns["s", "t"].lengths
+    assert sorted(remembered) == list(range(many - len(remembered), many))
+    assert len(remembered) < 100
