@@ -27,9 +27,11 @@ from storage.errors import (
 )
 from storage.records import (
     FINISHED,
+    NOBODY,
     AccessToken,
     AppendUpdate,
     AuditEntry,
+    Author,
     BlockRow,
     BlockType,
     Change,
@@ -81,10 +83,12 @@ from storage.records import (
 
 __all__ = [
     "FINISHED",
+    "NOBODY",
     "AccessToken",
     "AlreadyDone",
     "AppendUpdate",
     "AuditEntry",
+    "Author",
     "BackupElsewhere",
     "BlockRow",
     "BlockType",

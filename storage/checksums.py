@@ -33,6 +33,7 @@ class StoredRow(NamedTuple):
     body: bytes | None
     intact: bool = True
     """Whether the values other than the body are those that were written, as far as the backend can tell."""
+    credential: str | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -46,6 +47,11 @@ def row_checksum(*values: int | float | str | bytes | None) -> int:
 def is_intact(row: Sequence[int | float | str | bytes | None]) -> bool:
     """Return whether the last value of a row is the checksum of the others."""
     return row[-1] == row_checksum(*row[:-1])
+
+
+def credential_checksum(file: int, version: int, credential: str | None) -> int | None:
+    """Return the checksum of the id of a version's credential, which rows without one do not have."""
+    return None if credential is None else row_checksum(file, version, credential)
 
 
 def checksum(body: bytes) -> int:

@@ -199,6 +199,7 @@ class VersionRow(Struct, gc=False):
     last_modified: Milliseconds
     size: int
     author: str | None
+    credential: str | None
     checksum: int | None
     body: bytes | None
 
@@ -408,7 +409,8 @@ class Plan:
             size += len(body)
         planned.head = FileHead(path, version, incarnation, sequence, now, size, deleted, born_version, born_sequence)
         check = None if body is None else checksum(body)
-        self.rows.append(VersionRow(planned, sequence, version, now, size, change.author, check, body))
+        who = change.author, change.credential
+        self.rows.append(VersionRow(planned, sequence, version, now, size, *who, check, body))
         return Committed(head, planned.head, body)
 
     def _create_turn(self, head: ProjectHead, change: CreateTurn) -> TurnHead:

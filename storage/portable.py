@@ -73,6 +73,7 @@ class VersionRow(Struct, frozen=True, tag="version", tag_field="record"):
     author: Author
     update: bytes | None
     """None: a tombstone."""
+    credential: Author = None
 
 
 class SessionRecord(Struct, frozen=True, tag="session", tag_field="record"):

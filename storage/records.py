@@ -66,6 +66,18 @@ class Line(Struct, eq=False):
     """Set by storage when a change of the line failed; every later change of the line fails too."""
 
 
+class Author(Struct, frozen=True, gc=False):
+    """Who makes a change."""
+
+    name: str | None = None
+    """None: unknown."""
+    credential: str | None = None
+    """The id of the credential; several ids are separated by a comma and a space. None: none was required."""
+
+
+NOBODY = Author()
+
+
 class AppendUpdate(Struct, frozen=True, gc=False):
     """Add one update to a file that is at `expected_version`.
 
@@ -81,6 +93,8 @@ class AppendUpdate(Struct, frozen=True, gc=False):
     incarnation: Incarnation | None = None
     """The incarnation of the file that the update is made for. If the file does not exist, the new incarnation gets
     this name."""
+    credential: str | None = None
+    """The id of the credential that the update was sent with."""
 
 
 class DeleteFile(Struct, frozen=True, gc=False):
@@ -89,6 +103,7 @@ class DeleteFile(Struct, frozen=True, gc=False):
     path: str
     expected_version: Version
     author: str | None = None
+    credential: str | None = None
 
 
 Change = AppendUpdate | DeleteFile
@@ -115,6 +130,7 @@ class StoredUpdate(Struct, frozen=True, gc=False):
     body: bytes | None
     intact: bool = True
     """False: the body is damaged. Checked only when the whole log is read."""
+    credential: str | None = None
 
 
 class Tombstone(Struct, frozen=True, gc=False):
@@ -133,6 +149,7 @@ class VersionRecord(Struct, frozen=True, gc=False):
     """Bytes of the updates stored for the incarnation, up to and including this version."""
     author: str | None
     deleted: bool
+    credential: str | None = None
 
 
 class Snapshot(Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, Need, View, 
 from gateway.access.sessions import Answer, Kind, Question
 from gateway.access.tokens import digests_match, is_token, parse_token
 from gateway.wire.problems import Forbidden, Problem, ProjectNotFound, Unauthenticated, Unavailable
-from storage import AccessToken
+from storage import AccessToken, Author
 
 LONGEST_CREDENTIAL = 8192
 """Bytes."""
@@ -50,6 +50,7 @@ class Access:
         "_timer",
         "_views",
         "_watchers",
+        "author",
         "credential",
         "ended",
         "expires",
@@ -72,6 +73,8 @@ class Access:
         self.subject = subject
         self.grant = grant
         self.credential = credential
+        self.author = Author(subject, credential)
+        """The author of what the subject writes."""
         self.name = name
         self.expires = expires
         self.ended: End | None = None

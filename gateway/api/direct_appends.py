@@ -83,7 +83,7 @@ class DirectAppends:
         if message["type"] == "http.request" and not message.get("more_body") and len(update) <= self._body_limit:
             scope["gateway.route"] = FILE_PATH
             try:
-                queued = self._files.append_at_once(project, path, update, access.subject)
+                queued = self._files.append_at_once(project, path, update, access.author)
             except Exception as error:
                 await self._boundary.send_failure(scope, receive, send, started, error)
                 return

@@ -26,7 +26,7 @@ from gateway.wire.problems import (
     problem_from_storage,
 )
 from gateway.wire.values import path_fault, rfc3339
-from storage import FileHead, StorageError
+from storage import Author, FileHead, StorageError
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Sync:
         self._answer_limit = answer_limit
 
     async def exchange(
-        self, project: str, request: SyncRequest, author: str | None, visible: Paths | None = None
+        self, project: str, request: SyncRequest, author: Author, visible: Paths | None = None
     ) -> SyncAnswer:
         """Apply `updates`, either independently or atomically; then answer as status does, with updates.
 
@@ -102,7 +102,7 @@ class Sync:
         await self._changes.check(StatusQuestion(request.paths, request.since, request.versions))
 
     async def _push(
-        self, project: str, updates: dict[str, bytes], atomic: bool, author: str | None
+        self, project: str, updates: dict[str, bytes], atomic: bool, author: Author
     ) -> dict[str, Written | Problem]:
         if atomic and updates:
             written, refused = await self._files.append_all(project, updates, author)
@@ -115,7 +115,7 @@ class Sync:
             results.update(zip(paths, done, strict=True))
         return results
 
-    async def _append(self, project: str, path: str, update: bytes, author: str | None) -> Written | Problem:
+    async def _append(self, project: str, path: str, update: bytes, author: Author) -> Written | Problem:
         try:
             return await self._files.append(project, path, update, Preconditions(), author)
         except Problem as problem:

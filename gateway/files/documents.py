@@ -14,7 +14,17 @@ from gateway.yjs.heavy_edits import open_stored
 from gateway.yjs.nesting import DEEPEST, most_types
 from gateway.yjs.surrogates import second_halves, updates_of
 from gateway.yjs.updates import EMPTY_UPDATE, build_document
-from storage import AppendUpdate, Commit, Committed, Incarnation, Storage, StoredDocument, Version, new_incarnation
+from storage import (
+    AppendUpdate,
+    Author,
+    Commit,
+    Committed,
+    Incarnation,
+    Storage,
+    StoredDocument,
+    Version,
+    new_incarnation,
+)
 
 _LIGHT_BYTES = 32 * 1024
 """A stored document of at most this many bytes is built in one step."""
@@ -226,7 +236,7 @@ class Documents:
                 raise DocumentTooLarge(document.path, self._size_limit)
 
     def queue_update(
-        self, document: OpenDocument, update: bytes, author: str | None
+        self, document: OpenDocument, update: bytes, author: Author
     ) -> asyncio.Future[tuple[Committed, ...]]:
         """Queue the update that `document` has just emitted as its next version.
 
@@ -237,7 +247,7 @@ class Documents:
         return self.queue_updates([(document, update)], author)
 
     def queue_updates(
-        self, edits: Sequence[tuple[OpenDocument, bytes]], author: str | None
+        self, edits: Sequence[tuple[OpenDocument, bytes]], author: Author
     ) -> asyncio.Future[tuple[Committed, ...]]:
         """Queue updates of several documents of one project, to be stored atomically; raises as `queue_update`."""
         try:
@@ -249,7 +259,15 @@ class Documents:
             ]
             self.quotas.require(edits[0][0].project, added)
             changes = tuple(
-                AppendUpdate(document.path, document.version, update, author, document.line, document.incarnation)
+                AppendUpdate(
+                    document.path,
+                    document.version,
+                    update,
+                    author.name,
+                    document.line,
+                    document.incarnation,
+                    author.credential,
+                )
                 for document, update in edits
             )
             future = asyncio.ensure_future(self._storage.append(edits[0][0].project, changes))

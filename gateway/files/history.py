@@ -16,11 +16,12 @@ from gateway.workers.pool import compare_in_worker, in_worker
 from gateway.yjs.diff import Difference, Work, differences
 from gateway.yjs.roots import RootIsNotText, read_text
 from gateway.yjs.text_edits import smallest_edits
-from storage import Storage, VersionRecord
+from storage import Author, Storage, VersionRecord
 
 T = TypeVar("T")
 
 _SCAN_ROWS = 1000
+_LONGEST_CREDENTIALS = 200
 _SCANS = 16
 """One page of grouped versions scans at most `_SCANS` times `_SCAN_ROWS` rows of the log."""
 
@@ -47,7 +48,7 @@ class Versions:
             ProjectNotFound, FileNotFound
         """
         records = await self._read(project, path, before, limit + 1)
-        entries = [_entry(record, record) for record in records[:limit]]
+        entries = [_entry(record, record, record.credential) for record in records[:limit]]
         return History(entries, entries[-1].version if len(records) > limit else None)
 
     async def list_groups(self, project: str, path: str, before: int | None, limit: int, seconds: float) -> History:
@@ -56,16 +57,18 @@ class Versions:
         Raises:
             ProjectNotFound, FileNotFound
         """
-        groups: list[tuple[VersionRecord, VersionRecord]] = []
+        groups: list[_Group] = []
         for _ in range(_SCANS):
             records = await self._read(project, path, before, _SCAN_ROWS)
             for record in records:
-                if groups and _joins(groups[-1][1], record, seconds):
-                    groups[-1] = (groups[-1][0], record)
+                if groups and _joins(groups[-1].oldest, record, seconds):
+                    groups[-1].oldest = record
                 elif len(groups) == limit:
                     return _grouped(groups, more=True)
                 else:
-                    groups.append((record, record))
+                    groups.append(_Group(record))
+                if record.credential is not None:
+                    groups[-1].credentials[record.credential] = None
                 before = record.version
             if len(records) < _SCAN_ROWS:
                 return _grouped(groups, more=False)
@@ -133,7 +136,7 @@ class Versions:
             raise NotAText(str(error), error.roots) from None
 
     async def restore(
-        self, project: str, path: str, version: int, preconditions: Preconditions, author: str | None
+        self, project: str, path: str, version: int, preconditions: Preconditions, author: Author
     ) -> Written:
         """Restore the content of a file at a version by a new edit. This also restores a deleted file."""
         content = await self._files.read_at(project, path, version)
@@ -149,17 +152,28 @@ def _joins(newer: VersionRecord, older: VersionRecord, seconds: float) -> bool:
     return together and newer.author == older.author and not newer.deleted and not older.deleted
 
 
-def _grouped(groups: list[tuple[VersionRecord, VersionRecord]], *, more: bool) -> History:
-    entries = [_entry(newest, oldest) for newest, oldest in groups]
-    return History(entries, groups[-1][1].version if more else None)
+class _Group:
+    """Consecutive versions by one author."""
+
+    __slots__ = ("credentials", "newest", "oldest")
+
+    def __init__(self, record: VersionRecord) -> None:
+        self.newest = self.oldest = record
+        self.credentials: dict[str, None] = {}
 
 
-def _entry(newest: VersionRecord, oldest: VersionRecord) -> VersionEntry:
+def _grouped(groups: list[_Group], *, more: bool) -> History:
+    entries = [_entry(group.newest, group.oldest, ", ".join(group.credentials)) for group in groups]
+    return History(entries, groups[-1].oldest.version if more else None)
+
+
+def _entry(newest: VersionRecord, oldest: VersionRecord, credential: str | None) -> VersionEntry:
     return VersionEntry(
         newest.version,
         rfc3339(newest.last_modified),
         newest.size,
         newest.author,
+        credential=credential[:_LONGEST_CREDENTIALS] if credential else UNSET,
         deleted=True if newest.deleted else UNSET,
         first_version=UNSET if newest is oldest else oldest.version,
     )

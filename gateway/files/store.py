@@ -44,7 +44,9 @@ from gateway.yjs.roots import RootIsNotText
 from gateway.yjs.scan import TooMuch
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, merge_rows
 from storage import (
+    NOBODY,
     AppendUpdate,
+    Author,
     Change,
     Committed,
     DeleteFile,
@@ -116,7 +118,7 @@ class Files(FileReader):
         self._past_incarnations = PastIncarnations(storage)
 
     async def append(
-        self, project: str, path: str, update: bytes, preconditions: Preconditions, author: str | None = None
+        self, project: str, path: str, update: bytes, preconditions: Preconditions, author: Author = NOBODY
     ) -> Written:
         """Merge a client's update into a file, creating the file if necessary."""
 
@@ -139,7 +141,7 @@ class Files(FileReader):
         return written if state_vector is None else msgspec.structs.replace(written, state_vector=state_vector)
 
     def append_at_once(
-        self, project: str, path: str, update: bytes, author: str | None
+        self, project: str, path: str, update: bytes, author: Author
     ) -> asyncio.Future[tuple[Committed, ...]] | None:
         """Queue a client's update to a file, without preconditions, if nothing has to be waited for.
 
@@ -165,7 +167,7 @@ class Files(FileReader):
         return None if row is None else self._documents.queue_update(document, row, author)
 
     async def append_together(
-        self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions, author: str | None
+        self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions, author: Author
     ) -> WrittenTogether:
         """Merge several updates into a file as one version, leaving out parts whose predecessors are missing."""
         together = True
@@ -202,7 +204,7 @@ class Files(FileReader):
         return WrittenTogether(lacking=tuple(lacking), version=written.head.version if written.changed else None)
 
     async def append_all(
-        self, project: str, updates: Mapping[str, bytes], author: str | None
+        self, project: str, updates: Mapping[str, bytes], author: Author
     ) -> tuple[dict[str, Written], dict[str, Problem]]:
         """Merge an update into each of several files atomically; return the results, or else the refusals."""
         await self._documents.quotas.look(project)
@@ -299,7 +301,7 @@ class Files(FileReader):
         text: str,
         root: str,
         preconditions: Preconditions,
-        author: str | None = None,
+        author: Author = NOBODY,
         *,
         make: bool = True,
     ) -> Written:
@@ -323,7 +325,7 @@ class Files(FileReader):
         revision: Revision,
         base_version: int | None,
         preconditions: Preconditions,
-        author: str | None = None,
+        author: Author = NOBODY,
         *,
         make: bool = False,
     ) -> Written:
@@ -386,7 +388,7 @@ class Files(FileReader):
             raise PreconditionFailed("the base is not a part of the file any more") from None
 
     async def restore(
-        self, project: str, path: str, old: bytes, preconditions: Preconditions, author: str | None = None
+        self, project: str, path: str, old: bytes, preconditions: Preconditions, author: Author = NOBODY
     ) -> Written:
         """Restore the content of the whole document `old` in a file, by an ordinary edit."""
 
@@ -404,7 +406,7 @@ class Files(FileReader):
         path: str,
         edit: Callable[[OpenDocument], Awaitable[bytes | None]],
         preconditions: Preconditions,
-        author: str | None,
+        author: Author,
     ) -> Written:
         """Let `edit` change the file's document, and store the resulting update.
 
@@ -452,7 +454,7 @@ class Files(FileReader):
         document: OpenDocument,
         edit: Callable[[OpenDocument], Awaitable[bytes | None]],
         preconditions: Preconditions,
-        author: str | None,
+        author: Author,
     ) -> asyncio.Future[tuple[Committed, ...]] | None:
         """Edit a document when it is this writer's turn and queue the update; return None if nothing changes."""
         async with document.turn:
@@ -481,9 +483,7 @@ class Files(FileReader):
         await self._storage.catch_up(document.project)
         return not document.usable or document.version != before
 
-    async def delete(
-        self, project: str, path: str, preconditions: Preconditions, author: str | None = None
-    ) -> FileHead:
+    async def delete(self, project: str, path: str, preconditions: Preconditions, author: Author = NOBODY) -> FileHead:
         """Delete a file by a tombstone and return the head of the tombstone."""
         for _ in range(_ATTEMPTS):
             await self._documents.drain(project, path)
@@ -491,13 +491,14 @@ class Files(FileReader):
             preconditions.check(path, head)
             head = await self._require_live(project, path, head)
             try:
-                (committed,) = await self._storage.append(project, (DeleteFile(path, head.version, author),))
+                deletion = DeleteFile(path, head.version, author.name, author.credential)
+                (committed,) = await self._storage.append(project, (deletion,))
             except VersionConflict:
                 continue
             return committed.head
         raise WriteContention(path)
 
-    async def move(self, project: str, source: str, target: str, author: str | None = None) -> Written:
+    async def move(self, project: str, source: str, target: str, author: Author = NOBODY) -> Written:
         """Delete `source` and create `target` with its content, atomically."""
         for _ in range(_ATTEMPTS):
             await self._documents.drain(project, source)
@@ -508,8 +509,8 @@ class Files(FileReader):
                 raise FileExists(target)
             version = Version(0) if present is None else present.version
             changes: tuple[Change, ...] = (
-                DeleteFile(source, Version(content.version), author),
-                AppendUpdate(target, version, content.update, author),
+                DeleteFile(source, Version(content.version), author.name, author.credential),
+                AppendUpdate(target, version, content.update, author.name, credential=author.credential),
             )
             try:
                 _, created = await self._storage.append(project, changes)

@@ -10,6 +10,7 @@ from gateway.graphql.services import Services
 from gateway.graphql.sources import Source
 from gateway.wire.problems import Forbidden, InvalidPath, InvalidProject, TooComplex
 from gateway.wire.values import path_fault, valid_project_id
+from storage import Author
 
 T = TypeVar("T")
 
@@ -68,12 +69,10 @@ class Caller:
             raise refusal
         return view
 
-    def author(self, view: View) -> str | None:
+    def author(self, view: View) -> Author:
         """Return the author of writes: the subject, or whom an application's backend names."""
-        if self._named is None or not view.may("admin"):
-            return self.access.subject
-        text = self._named.decode("utf-8", "replace")
-        return text if is_name(text) else self.access.subject
+        text = "" if self._named is None or not view.may("admin") else self._named.decode("utf-8", "replace")
+        return Author(text if is_name(text) else self.access.subject, self.access.credential)
 
     def note(
         self, action: str, project: str, path: str | None, version: int | None = None, detail: str | None = None

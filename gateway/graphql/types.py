@@ -116,6 +116,10 @@ class Version:
     def author(self) -> str | None:
         return self._entry.author
 
+    @strawberry.field(description="The id of the credential that it was written with; null where none is known.")
+    def credential(self) -> str | None:
+        return self._entry.credential or None
+
     @strawberry.field(description="Whether it is a deletion.")
     def deleted(self) -> bool:
         return self._entry.deleted is True

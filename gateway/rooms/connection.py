@@ -10,6 +10,7 @@ from gateway.asgi import WriteFrame, binary_frame, run_at_once
 from gateway.rooms.close_codes import FORBIDDEN, RESTART, TRY_LATER
 from gateway.rooms.member import Member
 from gateway.yjs.messages import permission_denied
+from storage import NOBODY, Author
 
 _CLOSE_S = 5.0
 """Seconds within which a client that does not read must take the close frame."""
@@ -38,7 +39,7 @@ class Connection(Member):
         limit: int,
         *,
         write_frame: WriteFrame | None = None,
-        author: str | None = None,
+        author: Author = NOBODY,
         subject: str | None = None,
         read_only: bool = False,
         note: Callable[[int], None] = lambda version: None,

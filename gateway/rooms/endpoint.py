@@ -30,7 +30,7 @@ from gateway.yjs.messages import (
     awareness_message,
     parse_message,
 )
-from storage import StorageError
+from storage import NOBODY, Author, StorageError
 
 _WORK_IN_A_TURN = 256 * 1024
 """Bytes of work for one client before the event loop runs other tasks: one read may return many messages, and a
@@ -161,15 +161,13 @@ def refusal_of(scope: Scope) -> tuple[int, str]:
     return code, problem.detail.encode()[:_LONGEST_REASON].decode(errors="ignore")
 
 
-def author_of(scope: Scope, access: Access | None, view: View | None) -> str | None:
+def author_of(scope: Scope, access: Access | None, view: View | None) -> Author:
     """Return the author of edits: the subject, or whom an application's backend or a proxy names."""
     if access is None or view is None:
-        return None
+        return NOBODY
     named = next((value for name, value in scope["headers"] if name == b"x-author"), None)
-    if named is None or not view.may("admin"):
-        return access.subject
-    text: str = named.decode("utf-8", "replace")
-    return text if is_name(text) else access.subject
+    text = "" if named is None or not view.may("admin") else named.decode("utf-8", "replace")
+    return Author(text if is_name(text) else access.subject, access.credential)
 
 
 def _name_fault(scope: Scope, project: str, path: str) -> str | None:

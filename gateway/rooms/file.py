@@ -7,6 +7,7 @@ from gateway.files.store import Files, WrittenTogether
 from gateway.wire.problems import FileDeleted, FileNotFound, ProjectNotFound
 from gateway.workers.pool import in_worker
 from gateway.yjs.updates import EMPTY_UPDATE, adds_to
+from storage import Author
 
 
 class RoomFile:
@@ -17,7 +18,7 @@ class RoomFile:
         self.project = project
         self.path = path
 
-    async def append(self, updates: list[bytes], life: Preconditions, author: str | None) -> WrittenTogether:
+    async def append(self, updates: list[bytes], life: Preconditions, author: Author) -> WrittenTogether:
         """Write updates as one version of the room's incarnation, unless one of the updates is refused.
 
         Raises:

@@ -47,6 +47,7 @@ from gateway.yjs.hocuspocus import (
 )
 from gateway.yjs.hocuspocus import close as close_message
 from gateway.yjs.messages import MalformedMessage, SyncMessage, UnknownMessage
+from storage import Author
 
 _MOST_DOCUMENTS = 1000
 """On one socket."""
@@ -107,7 +108,7 @@ class HocuspocusDocument(Member):
 
     # What the client may do
 
-    def allow(self, access: Access, *, author: str | None, read_only: bool, note: Callable[[int], None]) -> None:
+    def allow(self, access: Access, *, author: Author, read_only: bool, note: Callable[[int], None]) -> None:
         """Start, or continue, with a credential."""
         renewed = access is not self._access
         if renewed:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from gateway.rooms.close_codes import TRY_LATER
 from gateway.yjs.messages import sync_step_1
+from storage import Author
 
 _ASK_AGAIN_S = 1.0
 _ASK_SELDOM_S = 30.0
@@ -49,7 +50,7 @@ class Member:
         "subject",
     )
 
-    author: str | None
+    author: Author
     """The author of the client's edits, for the history."""
     subject: str | None
     """The subject of the client's credential."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -24,7 +25,7 @@ from gateway.yjs.messages import (
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import read_row
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate
-from storage import FileHead, ProjectHead, StorageError
+from storage import Author, FileHead, ProjectHead, StorageError
 
 _log = structlog.get_logger("gateway.rooms")
 
@@ -266,8 +267,7 @@ class Room:
         """Write a batch without the updates that are refused; after each refusal the rest is tried again."""
         try:
             while batch and not self.over:
-                authors = {author for received in batch if (author := received.connection.author) is not None}
-                author = ", ".join(sorted(authors))[:_LONGEST_AUTHOR] or None
+                author = _together([received.connection.author for received in batch])
                 written = await self._file.append([received.update for received in batch], self._life, author)
                 if written.refused is None:
                     if written.version is not None:
@@ -322,6 +322,15 @@ class Room:
         """Wait until the inbox is written."""
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
+
+
+def _together(authors: list[Author]) -> Author:
+    """Return several authors as one."""
+
+    def joined(names: Iterable[str | None]) -> str | None:
+        return ", ".join(sorted({name for name in names if name is not None}))[:_LONGEST_AUTHOR] or None
+
+    return Author(joined(each.name for each in authors), joined(each.credential for each in authors))
 
 
 def _work(received: _Received) -> int:

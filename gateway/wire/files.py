@@ -77,6 +77,8 @@ class VersionEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     """Bytes of the updates stored for the file's incarnation up to this version."""
     author: str | None
     """Who wrote the version; null if unknown."""
+    credential: str | UnsetType = UNSET
+    """The id of the credential that the version was written with, or several ids, separated by a comma and a space."""
     deleted: bool | UnsetType = UNSET
     """True if the version is a tombstone."""
     first_version: int | UnsetType = UNSET

@@ -7,7 +7,7 @@ on the row that it moved. If another gateway was faster, no row is moved, and no
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from storage.checksums import DAMAGED, checksum, is_intact
+from storage.checksums import DAMAGED, checksum, credential_checksum, is_intact
 from storage.errors import DataDamaged
 from storage.log import DONE_KEPT_MS, KnownFile, KnownProject, KnownTurn, Needs, Plan
 from storage.postgres.database import Connection, Row, project_id
@@ -48,7 +48,7 @@ _TOUCHED_TURN = (
 )
 _PLACES = {
     "change": "sequence bigint, file bigint, version bigint, last_modified bigint, size bigint, author text,"
-    " checksum bigint, body bytea",
+    " checksum bigint, body bytea, credential text, credential_check bigint",
     "file": "id bigint, path text, version bigint, incarnation text, sequence bigint, last_modified bigint,"
     " size bigint, deleted boolean, born_version bigint, born_sequence bigint, deleted_at bigint",
     "past_life": "file bigint, born_version bigint, incarnation text, born_sequence bigint, died_sequence bigint",
@@ -188,8 +188,11 @@ def _store_files(statement: _Statement, plan: Plan) -> None:
                 to_text_or_none(row.author),
                 row.checksum,
                 row.body,
+                credential,
+                credential_checksum(row.file.id, row.version, credential),
             )
             for row in plan.rows
+            for credential in [to_text_or_none(row.credential)]
         ],
     )
     statement.insert("file", [_file_row(file.id, file.head) for file in plan.files.values()])

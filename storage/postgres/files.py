@@ -3,7 +3,16 @@
 from collections.abc import Collection
 from typing import Any
 
-from storage.checksums import DAMAGED, Chain, StoredRow, check_row, checksum, is_intact, row_checksum
+from storage.checksums import (
+    DAMAGED,
+    Chain,
+    StoredRow,
+    check_row,
+    checksum,
+    credential_checksum,
+    is_intact,
+    row_checksum,
+)
 from storage.errors import DataDamaged
 from storage.paths import path_after_prefix
 from storage.postgres.database import Connection, Database, Row, project_id
@@ -26,7 +35,10 @@ HEAD = (
     "f.path, f.version, f.incarnation, f.sequence, f.last_modified, f.size, f.deleted, f.born_version, f.born_sequence,"
     " f.row_check"
 )
-_LOG = "c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.body, c.row_check"
+_LOG = (
+    "c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.body, c.credential, c.credential_check,"
+    " c.row_check"
+)
 _PROJECT = "p.name, p.epoch, p.sequence, p.last_modified, p.row_check"
 _SCANNED_CHANGES = 1000
 """If more changes than this lie after a position, the files are read instead of the log."""
@@ -34,9 +46,11 @@ _SCANNED_CHANGES = 1000
 
 def stored_row(row: tuple[Any, ...]) -> StoredRow:
     """Return a row of the log from the columns of `_LOG`."""
-    file, version, last_modified, size, author, check, body, row_check = row
+    file, version, last_modified, size, author, check, body, credential, credential_check, row_check = row
     intact = row_check == row_checksum(file, version, last_modified, size, author, check)
-    return StoredRow(file, version, last_modified, size, from_text_or_none(author), check, body, intact)
+    intact = intact and credential_check == credential_checksum(file, version, credential)
+    author, credential = from_text_or_none(author), from_text_or_none(credential)
+    return StoredRow(file, version, last_modified, size, author, check, body, intact, credential)
 
 
 def head_from_row(row: tuple[Any, ...]) -> FileHead:
@@ -391,7 +405,8 @@ async def read_history(
         return None
     id, oldest, head = file
     rows = await connection.fetch(
-        "SELECT file, version, last_modified, size, author, checksum, row_check FROM change WHERE project = $1"
+        "SELECT credential, credential_check, file, version, last_modified, size, author, checksum, row_check"
+        " FROM change WHERE project = $1"
         " AND file = $2 AND version < $3 AND version >= $4 ORDER BY version DESC LIMIT $5",
         project_id(project),
         id,
@@ -403,10 +418,11 @@ async def read_history(
 
 
 def _version_record(path: str, row: Row) -> VersionRecord:
-    if not is_intact(tuple(row)):
-        raise DataDamaged(path, DAMAGED, row[1])
-    _, version, time, size, author, check, _ = row
-    return VersionRecord(version, time, size, from_text_or_none(author), check is None)
+    credential, credential_check, file, version, time, size, author, check, _ = row
+    if not is_intact(tuple(row)[2:]) or credential_check != credential_checksum(file, version, credential):
+        raise DataDamaged(path, DAMAGED, version)
+    author, credential = from_text_or_none(author), from_text_or_none(credential)
+    return VersionRecord(version, time, size, author, check is None, credential)
 
 
 async def read_version(connection: Connection, project: str, path: str, version: int) -> StoredUpdate | None:
@@ -414,7 +430,11 @@ async def read_version(connection: Connection, project: str, path: str, version:
     if file is None or version < file[1]:
         return None
     row = await _row(connection, project, path, file[0], version, file[1])
-    return None if row is None else StoredUpdate(row.version, row.last_modified, row.size, row.author, row.body)
+    return (
+        None
+        if row is None
+        else StoredUpdate(row.version, row.last_modified, row.size, row.author, row.body, credential=row.credential)
+    )
 
 
 async def put_snapshot(connection: Connection, project: str, path: str, snapshot: Snapshot) -> None:
@@ -481,6 +501,7 @@ async def updates_after(
             row.author,
             row.body,
             check_row(row, squashed=row.version == oldest),
+            row.credential,
         )
         for row in rows
     ]

@@ -1,6 +1,6 @@
 """Row checksums: which columns each checksum covers, in their stored form, and the search for damaged rows."""
 
-from storage.checksums import checksum, row_checksum
+from storage.checksums import checksum, credential_checksum, row_checksum
 from storage.postgres.database import Connection, Row
 
 CHECKED = {
@@ -48,7 +48,7 @@ async def damaged_rows(connection: Connection, project: int | None = None) -> li
     """Describe the damaged rows of one project or of all; to be called inside a read transaction."""
     found = []
     for table, columns in CHECKED.items():
-        content = "checksum, content" if table == "block" else "0, ''::bytea"
+        content = {"block": "checksum, content", "change": "credential_check, credential"}.get(table, "0, NULL")
         rows = connection.cursor(
             f"SELECT {_KEYS[table]}, {content}, row_check, {', '.join(columns)} FROM {table}"
             f" WHERE $1::bigint IS NULL OR {_KEYS[table].split(',')[0]} = $1 ORDER BY {_KEYS[table]}",
@@ -57,7 +57,12 @@ async def damaged_rows(connection: Connection, project: int | None = None) -> li
         )
         keys = _KEYS[table].count(",") + 1
         async for row in rows:
-            key, (body_check, body, check), values = row[:keys], row[keys : keys + 3], row[keys + 3 :]
-            if check != row_checksum(*values) or (table == "block" and body_check != checksum(body)):
+            key, (other_check, other, check), values = row[:keys], row[keys : keys + 3], row[keys + 3 :]
+            intact = check == row_checksum(*values)
+            if table == "block":
+                intact = intact and other_check == checksum(other)
+            elif table == "change":
+                intact = intact and other_check == credential_checksum(values[0], values[1], other)
+            if not intact:
                 found.append(f"a row of {table} ({_KEYS[table]}: {', '.join(map(str, key))}) {DAMAGED_ROW}")
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from storage.checksums import DAMAGED, check_row, checksum, squashed_checksum
+from storage.checksums import DAMAGED, check_row, checksum, credential_checksum, squashed_checksum
 from storage.errors import DataDamaged, NotAnExport, ProjectExists
 from storage.log import new_epoch
 from storage.portable import (
@@ -97,7 +97,8 @@ async def _files(connection: Connection, project: int) -> AsyncIterator[Record]:
         base = columns[-1]
         yield FileRecord(*(path, *columns, tuple(LifeRecord(*life) for life in lives)))
         rows = connection.cursor(
-            "SELECT file, version, last_modified, size, author, checksum, body, row_check FROM change"
+            "SELECT file, version, last_modified, size, author, checksum, body, credential, credential_check,"
+            " row_check FROM change"
             " WHERE project = $1 AND file = $2 AND version >= $3 ORDER BY version",
             project,
             id,
@@ -108,7 +109,7 @@ async def _files(connection: Connection, project: int) -> AsyncIterator[Record]:
             row = stored_row(found)
             if not check_row(row, squashed=row.version == base):
                 raise DataDamaged(path, DAMAGED, row.version)
-            yield VersionRow(row.version, row.last_modified, row.size, row.author, row.body)
+            yield VersionRow(row.version, row.last_modified, row.size, row.author, row.body, row.credential)
 
 
 async def _sessions(connection: Connection, project: int) -> AsyncIterator[Record]:
@@ -287,12 +288,13 @@ class _Import:
         file = self._file
         if file is None:
             raise NotAnExport(self._name, "a version belongs to no file")
-        check = None
+        check, credential = None, to_text_or_none(record.credential)
         if record.update is not None:
             squashed = record.version == file.base_version
             check = squashed_checksum(record.update) if squashed else checksum(record.update)
         self._insert(
-            "change (project, sequence, file, version, last_modified, size, author, checksum, body)",
+            "change (project, sequence, file, version, last_modified, size, author, checksum, body, credential,"
+            " credential_check)",
             file.sequence if record.version == file.version else -self._rows,
             _IMPORTED + self._files,
             record.version,
@@ -301,6 +303,8 @@ class _Import:
             to_text_or_none(record.author),
             check,
             record.update,
+            credential,
+            credential_checksum(_IMPORTED + self._files, record.version, credential),
         )
 
     def _add_turn(self, record: TurnRecord) -> None:

@@ -4,7 +4,16 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from storage.checksums import DAMAGED, Chain, StoredRow, check_row, checksum, is_intact, row_checksum
+from storage.checksums import (
+    DAMAGED,
+    Chain,
+    StoredRow,
+    check_row,
+    checksum,
+    credential_checksum,
+    is_intact,
+    row_checksum,
+)
 from storage.errors import DataDamaged
 from storage.paths import path_after_prefix
 from storage.records import (
@@ -33,7 +42,8 @@ DAMAGED_STATE = "is not what was written"
 _FILE_HEAD = ", ".join(f"file.{name}" for name in _HEAD.split(", "))
 # Every column is read from the row itself; the index only gives the order. So a mismatch between the two is noticed.
 _LOG = (
-    "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum, row.body, row.row_check"
+    "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum, row.body, row.credential,"
+    " row.credential_check, row.row_check"
     " FROM file_update AS entry JOIN file_update AS row ON row.id = entry.id WHERE entry.file = ?"
 )
 
@@ -283,9 +293,10 @@ def read_document(
 
 def stored_row(row: tuple[Any, ...]) -> StoredRow:
     """Return a row of the log from its columns in the order of `StoredRow`, followed by the row checksum."""
-    file, version, last_modified, size, author, check, body, row_check = row
+    file, version, last_modified, size, author, check, body, credential, credential_check, row_check = row
     intact = row_check == row_checksum(file, version, last_modified, size, author, check)
-    return StoredRow(file, version, last_modified, size, author, check, body, intact)
+    intact = intact and credential_check == credential_checksum(file, version, credential)
+    return StoredRow(file, version, last_modified, size, author, check, body, intact, credential)
 
 
 def _rows(
@@ -368,7 +379,8 @@ def read_history(
         return None
     id, oldest, head = file
     rows = connection.execute(
-        "SELECT file, version, last_modified, size, author, checksum, row_check FROM file_update"
+        "SELECT credential, credential_check, file, version, last_modified, size, author, checksum, row_check"
+        " FROM file_update"
         " WHERE file = ? AND version < ?"
         " AND version >= ? ORDER BY version DESC LIMIT ?",
         (id, head.version + 1 if before is None else before, oldest, limit),
@@ -376,13 +388,11 @@ def read_history(
     return head, [_version_record(path, row) for row in rows]
 
 
-def _version_record(
-    path: str, row: tuple[int, Version, Milliseconds, int, str | None, int | None, int]
-) -> VersionRecord:
-    if not is_intact(row):
-        raise DataDamaged(path, DAMAGED, row[1])
-    _, version, time, size, author, check, _ = row
-    return VersionRecord(version, time, size, author, check is None)
+def _version_record(path: str, row: tuple[Any, ...]) -> VersionRecord:
+    credential, credential_check, file, version, time, size, author, check, _ = row
+    if not is_intact(row[2:]) or credential_check != credential_checksum(file, version, credential):
+        raise DataDamaged(path, DAMAGED, version)
+    return VersionRecord(version, time, size, author, check is None, credential)
 
 
 def read_version(connection: sqlite3.Connection, project: str, path: str, version: int) -> StoredUpdate | None:
@@ -390,7 +400,11 @@ def read_version(connection: sqlite3.Connection, project: str, path: str, versio
     if file is None or version < file[1]:
         return None
     row = _row(connection, path, file[0], version, file[1])
-    return None if row is None else StoredUpdate(row.version, row.last_modified, row.size, row.author, row.body)
+    return (
+        None
+        if row is None
+        else StoredUpdate(row.version, row.last_modified, row.size, row.author, row.body, credential=row.credential)
+    )
 
 
 def put_snapshot(connection: sqlite3.Connection, project: str, path: str, snapshot: Snapshot) -> None:
@@ -439,6 +453,7 @@ def updates_after(
             row.author,
             row.body,
             row.file == id and check_row(row, squashed=row.version == oldest),
+            row.credential,
         )
         for row in rows
     ]

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from storage.checksums import row_checksum
+from storage.checksums import credential_checksum, row_checksum
 from storage.errors import DataDamaged
 from storage.log import (
     Clock,
@@ -140,7 +140,7 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
         )
     connection.executemany(
         "INSERT INTO file_update (file, version, last_modified, size, author, checksum, row_check, body, sequence,"
-        " sequence_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " sequence_check, credential, credential_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 *values,
@@ -148,6 +148,8 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
                 row.body,
                 row.sequence,
                 row_checksum(row.file.id, row.version, row.sequence),
+                row.credential,
+                credential_checksum(row.file.id, row.version, row.credential),
             )
             for row in plan.rows
             for values in [(row.file.id, row.version, row.last_modified, row.size, row.author, row.checksum)]

@@ -32,6 +32,8 @@ _APART = {
     "project": "project.floor_check IS row_checksum(project.tombstone_floor)",
     "file": "file.base_check IS row_checksum(file.base_version)",
     "block": "block.checksum IS body_checksum(block.content)",
+    "file_update": "file_update.credential_check IS CASE WHEN file_update.credential IS NOT NULL"
+    " THEN row_checksum(file_update.file, file_update.version, file_update.credential) END",
 }
 """Columns that have a checksum of their own."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from storage.checksums import DAMAGED, check_row, checksum, row_checksum, squashed_checksum
+from storage.checksums import DAMAGED, check_row, checksum, credential_checksum, row_checksum, squashed_checksum
 from storage.errors import DataDamaged, NotAnExport, ProjectExists
 from storage.log import new_epoch
 from storage.portable import (
@@ -83,14 +83,15 @@ def _files(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
             tuple(LifeRecord(*life[1:]) for life in lives),
         )
         rows = connection.execute(
-            "SELECT file, version, last_modified, size, author, checksum, body, row_check FROM file_update"
+            "SELECT file, version, last_modified, size, author, checksum, body, credential,"
+            " credential_check, row_check FROM file_update"
             " WHERE file = ? AND version >= ? ORDER BY version",
             (id, base),
         )
         for row in map(stored_row, rows):
             if not check_row(row, squashed=row.version == base):
                 raise DataDamaged(path, DAMAGED, row.version)
-            yield VersionRow(row.version, row.last_modified, row.size, row.author, row.body)
+            yield VersionRow(row.version, row.last_modified, row.size, row.author, row.body, row.credential)
 
 
 def _sessions(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
@@ -167,6 +168,7 @@ class _Import:
                 case VersionRow(update=body):
                     told = _fields(record, but=("update",))
                     told |= self._place(record)
+                    told["credential_check"] = credential_checksum(self._file, record.version, record.credential)
                     self._insert("file_update", file=self._file, **told, checksum=self._checksum(record), body=body)
                 case SessionRecord(session_id=name):
                     told = _fields(record, but=("session_id",))

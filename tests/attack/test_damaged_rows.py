@@ -35,6 +35,8 @@ _VALUES = [(table, column) for table, columns in CHECKED.items() for column in c
     ("file", "base_version"),
     ("block", "content"),
     ("file_update", "body"),
+    ("file_update", "credential"),
+    ("file_update", "credential_check"),
 ]
 _UNREACHABLE = {
     ("project", "name"),

@@ -629,3 +629,24 @@ def test_history_is_paged_from_the_newest(open_storage: Open, run: Run) -> None:
             assert await storage.read_history("p", "none", limit=1) is None
 
     run(work())
+
+
+def test_a_version_keeps_the_credential_that_it_was_written_with(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            for version, credential in enumerate(("one", None, "two, ü")):
+                change = AppendUpdate("a", Version(version), b"\0\1", "ann", credential=credential)
+                await storage.append("p", (change,))
+            await storage.append("p", (DeleteFile("a", Version(3), "ann", "three"),))
+        async with open_storage() as storage:
+            history = await storage.read_history("p", "a", limit=10)
+            assert history is not None
+            assert [record.credential for record in history[1]] == ["three", "two, ü", None, "one"]
+            assert await storage.squash("p", "a", Version(3), b"\0\2")
+            rows = [row async for row in storage.updates("p", "a")]
+            assert [(row.version, row.credential, row.intact) for row in rows] == [
+                (3, "two, ü", True),
+                (4, "three", True),
+            ]
+
+    run(work())

@@ -19,6 +19,7 @@ from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.yjs.messages import sync_update
+from storage import NOBODY
 from storage.sqlite import SQLiteStorage
 from tests.support.server import GatewayProcess
 
@@ -148,7 +149,7 @@ def test_documents_that_grow_after_they_were_opened_close_others(tmp_path: Path)
             assert kept == list(range(30 - len(kept), 30))
             assert most // 2 <= len(kept) <= most + 7
         grown = {f"{number}": _Client().insert(8_000) for number in range(30)}
-        written, refused = await files.append_all("p", grown, None)  # together: all of them wait for the disk
+        written, refused = await files.append_all("p", grown, NOBODY)  # together: all of them wait for the disk
         assert (len(written), refused) == (30, {})
         for path in grown:
             assert (await files.read_since("p", path, 0)).version == 1

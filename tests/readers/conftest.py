@@ -20,7 +20,7 @@ from gateway.readers.opening import Readers, open_readers
 from gateway.watch.connected import Connected
 from gateway.watch.hub import Hub
 from gateway.wire.readers import Hook, HookRequest
-from storage import CreateSession, CreateTurn, Reader, Storage, UpdateTurn
+from storage import Author, CreateSession, CreateTurn, Reader, Storage, UpdateTurn
 from storage.sqlite import SQLiteStorage
 
 
@@ -65,7 +65,7 @@ class Place:
 
     async def put(self, path: str, text: str, project: str = "demo") -> str:
         """Write a file; returns the cursor after it."""
-        written = await self.files.put_text(project, path, text, "content", Preconditions(), author="ann")
+        written = await self.files.put_text(project, path, text, "content", Preconditions(), Author("ann"))
         return written.receipt().cursor
 
     async def turn(self, status: str = "completed", project: str = "demo") -> str:

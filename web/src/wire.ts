@@ -122,6 +122,8 @@ export interface VersionEntry {
   last_modified: string
   size: number
   author: string | null
+  /** The id of the credential that it was written with, or several, separated by a comma and a space. */
+  credential?: string
   /** True where the version is a tombstone. */
   deleted?: true
   /** With `group` the oldest of the run. */

@@ -61,7 +61,7 @@ from gateway.wire.problems import (
 )
 from gateway.wire.tags import Form, version_tag
 from gateway.wire.values import has_unseen
-from storage import FileHead
+from storage import Author, FileHead
 
 _LONGEST_ROOT = 200
 """The maximum length of the name of a root, in bytes."""
@@ -288,7 +288,7 @@ class FileRoutes:
 
     async def _revised(self, request: Request, project: str, written: Written, root: str) -> Response:
         """Answer a revision with its receipt or, with `Prefer: return=representation` (RFC 7240), the new text."""
-        self._writers.show(project, written, author_of(request), root, access_of(request.scope).subject)
+        self._writers.show(project, written, author_of(request).name, root, access_of(request.scope).subject)
         noted = _noted(request, written)
         if not _prefers_representation(request):
             return noted
@@ -390,22 +390,23 @@ def checked_root(root: str) -> str:
     return root
 
 
-def author_of(request: Request) -> str | None:
+def author_of(request: Request) -> Author:
     """Return the author of a write: the subject of the credential. `X-Author` replaces it if the gateway requires no
     credentials, and with the scope `admin`, since an application's backend writes for its users.
 
     The header is decoded as UTF-8, which most tools send, or else as ISO-8859-1 (RFC 9110 §5.5).
     """
-    author = header(request, b"x-author")
-    if author is None or not view_of(request).may("admin"):
-        return access_of(request.scope).subject
+    access = access_of(request.scope)
+    name = header(request, b"x-author")
+    if name is None or not view_of(request).may("admin"):
+        return access.author
     with contextlib.suppress(UnicodeDecodeError):
-        author = author.encode("latin-1").decode()
-    if len(author) > 200:
+        name = name.encode("latin-1").decode()
+    if len(name) > 200:
         raise InvalidParameter("X-Author", "it has more than 200 characters")
-    if has_unseen(author):
+    if has_unseen(name):
         raise InvalidParameter("X-Author", "it has a control or format character")
-    return author
+    return Author(name, access.credential)
 
 
 def _noted(request: Request, written: Written) -> Response:
