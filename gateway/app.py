@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway.access.audit import Audit
 from gateway.access.grants import ALL
@@ -352,17 +353,20 @@ def _assemble(
     bodies = BoundedBodies(app, settings.body_limits)
     metrics.add(bodies)
     app = bodies
-    if settings.rate_requests or settings.rate_bytes or settings.rate_connections:
-        app = RateLimiter(app, settings.rate_limits, metrics.requests)
+    limits = settings.rate_limits
+    if limits.requests or limits.bytes or limits.connections:
+        app = RateLimiter(app, limits, metrics.requests)
     if settings.asks_for_credentials:
         asked_about = Questions(
             operations, {_ROOM_PATH: ("write", "read"), _MCP_PATH: ("write", "read"), GRAPHQL_PATH: ("read",)}
         )
-        failures = settings.rate_failures
-        app = Authentication(app, guard, tickets, audit, metrics.requests, asked_about, failures=failures)
+        app = Authentication(app, guard, tickets, audit, metrics.requests, asked_about, failures=limits.failures)
     if settings.cors_origins:
         app = cors(app, settings.cors_origins)
-    return AcrossSites(app, metrics.requests, (settings.host, *settings.hosts), settings.cors_origins)
+    app = AcrossSites(app, metrics.requests, (settings.host, *settings.hosts), settings.cors_origins)
+    if settings.proxies:
+        app = ProxyHeadersMiddleware(app, list(settings.proxies))  # type: ignore[arg-type, assignment]
+    return app
 
 
 async def _unavailable(scope: Scope, receive: Receive, send: Send) -> None:

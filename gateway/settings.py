@@ -5,6 +5,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from gateway.access.jwt import JsonWebTokens
 
 MEBIBYTE = 2**20
+_USUAL_RATES = RateLimits(requests=30_000, bytes=512 * MEBIBYTE, connections=1000)
+"""Where others than programs of the same machine can connect."""
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -114,14 +117,28 @@ class Settings(BaseSettings):
     )
     jwt_audience: str = Field("", description="The `aud` that a JWT has to name.")
     jwt_issuer: str = Field("", description="The `iss` that a JWT has to name.")
-    rate_requests: int = Field(
-        0, ge=0, description="Maximum requests per minute of one subject, or of one address without one; `0`: no limit."
+    proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses and networks of reverse proxies, separated by commas: `X-Forwarded-For` names the "
+        "clients whose requests they pass on.",
     )
-    rate_bytes: int = Field(
-        0, ge=0, description="Maximum bytes that one subject, or one address, may write per minute; `0`: no limit."
+    rate_requests: int | None = Field(
+        None,
+        ge=0,
+        description="Maximum requests per minute of one subject, or of one address without one; ten times as many of "
+        "one address in total. `0`: no limit. Left out: 30,000, or no limit if the gateway listens on loopback only.",
     )
-    rate_connections: int = Field(
-        0, ge=0, description="Maximum WebSockets and event streams of one subject, or one address; `0`: no limit."
+    rate_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="Maximum bytes that one subject may write per minute, counted in the same way. `0`: no limit. Left "
+        "out: 512 MiB, or no limit if the gateway listens on loopback only.",
+    )
+    rate_connections: int | None = Field(
+        None,
+        ge=0,
+        description="Maximum WebSockets and event streams of one subject, counted in the same way. `0`: no limit. Left "
+        "out: 1,000, or no limit if the gateway listens on loopback only.",
     )
     rate_failures: int = Field(
         600, ge=0, description="Maximum refused credentials per minute from one address; `0`: no limit."
@@ -255,10 +272,17 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="Format of log lines: `text` or `json`.")
 
-    @field_validator("cors_origins", "hosts", "jwt_algorithms", "hook_hosts", "push_hosts", mode="before")
+    @field_validator("cors_origins", "hosts", "proxies", "jwt_algorithms", "hook_hosts", "push_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            ipaddress.ip_network(each, strict=False)
+        return value
 
     @field_validator("database")
     @classmethod
@@ -293,7 +317,10 @@ class Settings(BaseSettings):
     @property
     def rate_limits(self) -> RateLimits:
         """The bounds of what one client asks for."""
-        return RateLimits(self.rate_requests, self.rate_bytes, self.rate_connections, self.rate_failures)
+        usual = RateLimits() if self.is_local else _USUAL_RATES
+        given = {"requests": self.rate_requests, "bytes": self.rate_bytes, "connections": self.rate_connections}
+        told = {name: value for name, value in given.items() if value is not None}
+        return replace(usual, **told, failures=self.rate_failures)
 
     @property
     def asks_for_credentials(self) -> bool:

@@ -14,7 +14,10 @@ _MOST = 100_000
 
 
 class RateLimits(Struct, frozen=True):
-    """The configured limits; 0: no limit."""
+    """The limits of one client, which is a subject, or an address without one; 0: no limit.
+
+    An address with all its subjects has `ADDRESS_SHARE` times as much.
+    """
 
     requests: int = 0
     """Per minute."""
@@ -24,6 +27,10 @@ class RateLimits(Struct, frozen=True):
     """Concurrent WebSockets and event streams."""
     failures: int = 0
     """Refused credentials of one address per minute."""
+
+
+ADDRESS_SHARE = 10
+"""How many clients' quotas an address has: many clients may share one, in an office or behind a proxy."""
 
 
 class Rate:

@@ -12,7 +12,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from gateway.access.rates import Rate
+from gateway.access.rates import Rate, RateLimits
+from gateway.http.rate_limits import address_of
+from gateway.settings import Settings
 from tests.access.conftest import Subject, bearer, told
 from tests.access.keys import SECRET
 from tests.live.clients import event_stream
@@ -53,6 +55,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
         "GATEWAY_RATE_BYTES": 20_000,
         "GATEWAY_RATE_CONNECTIONS": 2,
         "GATEWAY_RATE_FAILURES": 20,
+        "GATEWAY_PROXIES": "127.0.0.0/8",
         "GATEWAY_PROJECT_FILES": 3,
         "GATEWAY_PROJECT_BYTES": 4000,
     }
@@ -150,3 +153,53 @@ def test_many_first_writes_at_once_are_counted_too(limited: GatewayProcess, name
         statuses = set(pool.map(lambda number: ann.write(f"{number}.md", "x").status_code, range(8)))
         assert statuses <= {201, 507}  # what is not stored yet is not counted
         assert told(ann.write("last.md", "x")) == (507, "quota_exceeded")
+
+
+def test_limits_are_on_unless_the_gateway_listens_on_loopback() -> None:
+    assert Settings(host="127.0.0.1").rate_limits == RateLimits(failures=600)
+    assert Settings(host="0.0.0.0").rate_limits == RateLimits(30_000, 512 * 2**20, 1000, 600)
+    assert Settings(host="0.0.0.0", rate_requests=0, rate_bytes=7).rate_limits == RateLimits(0, 7, 1000, 600)
+    assert Settings(host="::1", rate_connections=3).rate_limits == RateLimits(0, 0, 3, 600)
+    with pytest.raises(ValueError, match="proxies"):
+        Settings(proxies=("everybody",))
+
+
+def test_subjects_of_one_address_are_limited_together(limited: GatewayProcess, name: str) -> None:
+    """By X-Forwarded-For, each test has an address of its own."""
+    office, elsewhere = {"X-Forwarded-For": "192.0.2.7"}, {"X-Forwarded-For": "192.0.2.8"}
+    statuses = []
+    for number in range(12):
+        with _ann(limited, name, f"clerk-{number}") as clerk:
+            statuses += [clerk.get("/files", headers=office) for _ in range(30)]
+    refused = [answer for answer in statuses if answer.status_code == 429]
+    assert 1 <= len(refused) <= 60
+    assert refused[0].headers["RateLimit-Policy"] == '"requests";q=300;w=60'
+    with _ann(limited, name, "clerk-13") as clerk:
+        assert clerk.get("/files", headers=office).status_code == 429
+        assert clerk.get("/files", headers=elsewhere).status_code == 404
+        forged = {"X-Forwarded-For": "198.51.100.1, 192.0.2.7"}  # the client wrote the first, the proxy the last one
+        assert clerk.get("/files", headers=forged).status_code == 429
+
+
+def test_an_address_is_that_of_the_connection_unless_it_is_a_proxy(tmp_path: Path, name: str) -> None:
+    settings = {"GATEWAY_AUTH": "required", "GATEWAY_JWT_KEY": SECRET, "GATEWAY_RATE_FAILURES": "5"}
+    with GatewayProcess(tmp_path / "gateway.db", **settings) as gateway, gateway.client(name) as guesser:
+        statuses = [
+            guesser.get("/files", headers={"Authorization": f"Bearer {n}", "X-Forwarded-For": f"192.0.2.{n}"})
+            for n in range(10)
+        ]
+        assert statuses[-1].status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+    ],
+)
+def test_an_ipv6_client_is_counted_by_its_network(one: str, other: str, same: bool) -> None:
+    assert (address_of({"client": (one, 1)}) == address_of({"client": (other, 2)})) is same

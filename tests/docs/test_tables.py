@@ -123,7 +123,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def _default(value: object) -> str:
     if isinstance(value, int) and value >= MEBIBYTE and value % MEBIBYTE == 0:
         return f"`{value}` ({value // MEBIBYTE} MiB)"
-    return "" if value in ((), "") else f"`{value}`"
+    return "" if value in ((), "", None) else f"`{value}`"
 
 
 def _subclasses(kind: type[Problem]) -> Iterator[type[Problem]]:
