@@ -18,7 +18,7 @@ setup_python() {
     _say "installing ($group) into .venv"
     if [ "$group" = base ]; then
       _upgrade_pip
-      _pip install --editable "$PROJECT[graphql,postgres]"
+      _pip install --editable "$PROJECT[server,graphql,postgres]"
     else
       (cd "$PROJECT" && _pip install --group "$group")
     fi

@@ -13,7 +13,7 @@ from gateway.cli import access as access_commands
 from gateway.cli import files as file_commands
 from gateway.cli import hooks as hook_commands
 from gateway.cli.options import Author, Token, with_options
-from gateway.cli.settings import settings_of
+from gateway.cli.settings import needs_gateway, settings_of
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -36,7 +36,8 @@ file_commands.add_to(main)
 main.command()(access_commands.audit)
 
 Database = Annotated[
-    str | None, typer.Option(help="Database URL: sqlite:///file.db or postgresql://… (GATEWAY_DATABASE).")
+    str | None,
+    typer.Option(help="Database URL: sqlite:///file.db or postgresql://… (GATEWAY_DATABASE).", callback=needs_gateway),
 ]
 
 
@@ -54,9 +55,9 @@ def serve(
     ] = False,
 ) -> None:
     """Run the gateway until SIGTERM or SIGINT. With several processes, SIGHUP replaces one after the other."""
+    settings = settings_of(host=host, port=port, database=database, processes=processes, same_database=same or None)
     from storage.opening import is_postgres
 
-    settings = settings_of(host=host, port=port, database=database, processes=processes, same_database=same or None)
     if settings.processes > 1 and not is_postgres(settings.database):
         typer.echo("error: a SQLite database is served by one process; for several use PostgreSQL", err=True)
         raise typer.Exit(2)
@@ -159,6 +160,7 @@ def copy(
     A gateway may go on reading from the first; what is written there meanwhile may be missing. A project that is in the
     second one already is left as it is.
     """
+    needs_gateway(None)
     from gateway.maintenance.backup import copy_database
     from storage.opening import open_storage, open_storage_read_only
 

@@ -1,15 +1,27 @@
 """The settings of a command: those of the environment, with what its options say."""
 
-from typing import TYPE_CHECKING
+import importlib.util
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
 
+T = TypeVar("T")
+
+
+def needs_gateway(value: T) -> T:
+    """Exit where only the client is installed; else return the value of an option, as a callback of Typer does."""
+    if importlib.util.find_spec("aiosqlite") is None or importlib.util.find_spec("pydantic_settings") is None:
+        typer.echo("error: this command needs the gateway itself: pip install 'yjs-gateway[server]'", err=True)
+        raise typer.Exit(2)
+    return value
+
 
 def settings_of(**given: object) -> "Settings":
-    """The settings, with those that options gave; exits where one is not valid."""
+    """The settings, with those that options gave; exits where one is not valid, or the gateway is not installed."""
+    needs_gateway(None)
     from pydantic import ValidationError
 
     from gateway.settings import Settings

@@ -146,10 +146,10 @@ class TurnPipe:
                 lambda: self._project.append_output(*self._turn, piece, offset=offset, dialect=dialect, final=final)
             )
         except TurnFinished as finished:
-            self.status = finished.details.turn_status or self.status
+            self.status = finished.problem.turn_status or self.status
             return
         except OutputConflict as conflict:
-            taken = conflict.details.offset or 0
+            taken = conflict.problem.offset or 0
         else:
             self.status, taken = receipt.status, receipt.offset
             self._result = None if receipt.result is UNSET else receipt.result
@@ -179,7 +179,7 @@ class TurnPipe:
         try:
             self.status = (await self._ask(lambda: self._project.set_turn_status(*self._turn, status, error))).status
         except TurnFinished as finished:
-            self.status = finished.details.turn_status or self.status
+            self.status = finished.problem.turn_status or self.status
 
     async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer.

@@ -55,16 +55,40 @@ class UnexpectedAnswer(GatewayError):
         self.status = status
 
 
+ADVICE = {
+    "unauthenticated": "Pass a valid token.",
+    "forbidden": "Use a token whose grant allows this.",
+    "origin_not_allowed": "Name the origin of the page in GATEWAY_CORS_ORIGINS.",
+    "host_not_allowed": "Name the host in GATEWAY_HOSTS.",
+    "project_not_found": "Check the name; the first write creates the project.",
+    "file_not_found": "Check the path; the first write creates the file.",
+    "file_deleted": "Restore a version of the file, or create it anew.",
+    "version_ahead": "The gateway was restored to an earlier state: read the file again.",
+    "precondition_failed": "Read the file again and redo the change, or use `edit`.",
+    "edit_not_applicable": "Read the text again and correct the edit.",
+    "not_a_text": "Name the root that is a text.",
+    "rate_limited": "Send fewer requests, and try again later.",
+    "quota_exceeded": "Delete files of the project, or raise its limit.",
+    "storage_full": "Free space on the gateway's disk.",
+    "storage_unavailable": "Try again in a moment.",
+    "overloaded": "Try again in a moment.",
+    "shutting_down": "Try again in a moment.",
+}
+"""What to do about the most frequent problems, by code. docs/api.md has the same for all."""
+
+
 class ProblemAnswer(GatewayError):
-    """The gateway refused the request. `details` is the whole problem document."""
+    """The gateway refused the request. `problem` is the whole problem document."""
 
     code = ""
 
-    def __init__(self, details: ProblemDetails) -> None:
-        super().__init__(f"{details.title} ({details.code}): {details.detail}")
-        self.details = details
-        self.status = details.status
-        self.certain = details.certain is True
+    def __init__(self, problem: ProblemDetails) -> None:
+        advice = ADVICE.get(problem.code)
+        said = f"{problem.title} ({problem.code}): {problem.detail}"
+        super().__init__(said if advice is None else f"{said.removesuffix('.')}. {advice}")
+        self.problem = problem
+        self.status = problem.status
+        self.certain = problem.certain is True
 
 
 class InvalidPath(ProblemAnswer):
@@ -164,7 +188,7 @@ class MissingPredecessors(ProblemAnswer):
 
     @property
     def state_vector(self) -> bytes:
-        text = self.details.state_vector or ""
+        text = self.problem.state_vector or ""
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
@@ -186,7 +210,7 @@ class NotAText(ProblemAnswer):
     @property
     def roots(self) -> dict[str, str]:
         """The kind of each non-empty root by name: text, array, map or xml."""
-        return self.details.roots or {}
+        return self.problem.roots or {}
 
 
 class EditNotApplicable(ProblemAnswer):
@@ -197,12 +221,12 @@ class EditNotApplicable(ProblemAnswer):
     @property
     def index(self) -> int:
         """The index of the edit, starting at 0."""
-        return self.details.index or 0
+        return self.problem.index or 0
 
     @property
     def found(self) -> int:
         """How many times the edit's old text was found; an edit requires exactly one match."""
-        return self.details.found or 0
+        return self.problem.found or 0
 
 
 class NestedTooDeeply(ProblemAnswer):

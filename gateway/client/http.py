@@ -66,6 +66,10 @@ class GatewayClient:
     ) -> None:
         await self._http.__aexit__(kind, error, trace)
 
+    async def aclose(self) -> None:
+        """Close all connections, for a client that is not used with `async with`."""
+        await self._http.aclose()
+
     def project(self, name: str) -> Project:
         """Return a project with all its requests. This sends no request."""
         return Project(self, name)

@@ -1,6 +1,7 @@
 """The requests on one project: files, changes, history and sessions."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +20,14 @@ from gateway.client.answers import (
     seconds,
     tag_of,
 )
-from gateway.client.errors import UnexpectedAnswer, problem_from
+from gateway.client.errors import (
+    FileDeleted,
+    PreconditionFailed,
+    UnexpectedAnswer,
+    VersionAhead,
+    WriteContention,
+    problem_from,
+)
 from gateway.client.hooks import HookRequests
 from gateway.client.paths import checked_path, project_path, quoted_path
 from gateway.client.policy import PollSettings
@@ -46,6 +54,8 @@ _JSON = {"Content-Type": "application/json"}
 _MSGPACK = {"Content-Type": "application/msgpack", "Accept": "application/msgpack"}
 _UPDATE = {"Content-Type": "application/octet-stream"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+
+_EDIT_ATTEMPTS = 5
 
 
 class Project(SessionRequests, HookRequests):
@@ -285,6 +295,32 @@ class Project(SessionRequests, HookRequests):
         return await self._write(
             "POST", f"{self._path}/edits/{quoted_path(path)}", headers, body, repeatable=base_version is not None
         )
+
+    async def edit(
+        self, path: str, change: Callable[[str], str | Awaitable[str]], *, root: str | None = None
+    ) -> WithETag[Receipt]:
+        """Read the text of a file, change it and write it back, as the smallest edit of what was read.
+
+        What others write meanwhile stays. If the version that was read is gone by then, because the file was deleted
+        or its history was squashed, the text is read and changed again.
+
+        Args:
+            change: called with the text; returns the new text. It may be called several times, and may be async.
+            root: the name of the text root; default `content`.
+
+        Raises:
+            FileNotFound, FileDeleted: there is no such file.
+        """
+        for attempt in range(1, _EDIT_ATTEMPTS + 1):
+            read = await self.read_text(path, root=root)
+            changed = change(read.value)
+            text = await changed if inspect.isawaitable(changed) else changed
+            try:
+                return await self.put_text(path, text, root=root, base_version=read.version)
+            except (PreconditionFailed, VersionAhead, FileDeleted, WriteContention):
+                if attempt == _EDIT_ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
 
     async def delete(self, path: str, *, if_match: str | None = None, incarnation: str | None = None) -> None:
         """Delete a file."""

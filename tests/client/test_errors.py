@@ -31,7 +31,7 @@ def test_a_problem_becomes_its_exception(kind: type[Problem]) -> None:
 def test_an_unknown_code_is_a_problem_all_the_same() -> None:
     error = problem_from(ProblemDetails("about:blank", "New", 418, "of a newer gateway", "teapot"))
     assert type(error) is ProblemAnswer
-    assert (error.status, error.details.code) == (418, "teapot")
+    assert (error.status, error.problem.code) == (418, "teapot")
 
 
 def test_the_state_vector_of_missing_predecessors_is_what_the_gateway_has() -> None:

@@ -153,7 +153,7 @@ def test_sessions_and_turns(shared_gateway: GatewayProcess) -> None:
         assert (receipt.block_count, receipt.status) == (2, "running")
         with pytest.raises(BlockConflict) as conflict:
             await project.append_blocks(session.id, turn.id, [("text", "c")], first_index=9)
-        assert conflict.value.details.block_count == 2
+        assert conflict.value.problem.block_count == 2
         read = await project.read_turn(session.id, turn.id, after_block=1)
         assert read.value is not None
         assert [block.index for block in read.value.blocks] == [1]

@@ -103,23 +103,46 @@ export class UnexpectedAnswer extends GatewayError {
   }
 }
 
-/** The gateway said no: `code` says why, `details` is all that it said. */
+/** What to do about the most frequent problems. docs/api.md has the same for all. */
+const ADVICE: Record<string, string> = {
+  unauthenticated: 'Pass a valid token.',
+  forbidden: 'Use a token whose grant allows this.',
+  origin_not_allowed: 'Name the origin of the page in GATEWAY_CORS_ORIGINS.',
+  host_not_allowed: 'Name the host in GATEWAY_HOSTS.',
+  project_not_found: 'Check the name; the first write creates the project.',
+  file_not_found: 'Check the path; the first write creates the file.',
+  file_deleted: 'Restore a version of the file, or create it anew.',
+  version_ahead: 'The gateway was restored to an earlier state: read the file again.',
+  precondition_failed: 'Read the file again and redo the change, or use `edit`.',
+  edit_not_applicable: 'Read the text again and correct the edit.',
+  not_a_text: 'Name the root that is a text.',
+  rate_limited: 'Send fewer requests, and try again later.',
+  quota_exceeded: 'Delete files of the project, or raise its limit.',
+  storage_full: "Free space on the gateway's disk.",
+  storage_unavailable: 'Try again in a moment.',
+  overloaded: 'Try again in a moment.',
+  shutting_down: 'Try again in a moment.'
+}
+
+/** The gateway said no: `code` says why, `problem` is all that it said. The message says what to do as well. */
 export class ProblemAnswer extends GatewayError {
   override name = 'ProblemAnswer'
-  readonly details: ProblemDetails
+  readonly problem: ProblemDetails
 
-  constructor(details: ProblemDetails) {
-    super(`${details.title} (${details.code}): ${details.detail}`, details.status)
-    this.details = details
+  constructor(problem: ProblemDetails) {
+    const said = `${problem.title} (${problem.code}): ${problem.detail}`
+    const advice = ADVICE[problem.code]
+    super(advice === undefined ? said : `${said.replace(/\.$/, '')}. ${advice}`, problem.status)
+    this.problem = problem
   }
 
   /** With 503 and 507: the gateway says that nothing was stored. */
   get certain(): boolean {
-    return this.details.certain === true
+    return this.problem.certain === true
   }
 
   get code(): ProblemCode | (string & {}) {
-    return this.details.code
+    return this.problem.code
   }
 }
 
@@ -128,7 +151,7 @@ export class MissingPredecessors extends ProblemAnswer {
   override name = 'MissingPredecessors'
 
   get stateVector(): Uint8Array {
-    return fromBase64Url(this.details.state_vector ?? '')
+    return fromBase64Url(this.problem.state_vector ?? '')
   }
 }
 
@@ -138,7 +161,7 @@ export class NotAText extends ProblemAnswer {
 
   /** By name the kind of each root that holds something: text, array, map or xml. */
   get roots(): Record<string, string> {
-    return this.details.roots ?? {}
+    return this.problem.roots ?? {}
   }
 }
 

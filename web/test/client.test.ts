@@ -98,7 +98,7 @@ describe('files', () => {
     expect((await project.readText('merged.md')).value).toBe('soy milk\nrye\nbutter\n')
     await expect(project.editText('merged.md', [{ old: 'absent', new: 'x' }])).rejects.toMatchObject({
       code: 'edit_not_applicable',
-      details: { index: 0, found: 0 }
+      problem: { index: 0, found: 0 }
     })
   })
 
@@ -175,7 +175,7 @@ describe('sessions and turns', () => {
     expect((await project.setTurnStatus(session.id, other.id, 'cancelled')).status).toBe('cancelled')
     await expect(project.setTurnStatus(session.id, other.id, 'running')).rejects.toMatchObject({
       code: 'turn_finished',
-      details: { turn_status: 'cancelled' }
+      problem: { turn_status: 'cancelled' }
     })
   })
 })
