@@ -124,8 +124,11 @@ def _postgres() -> "type[PostgresStorage]":
 
 
 @contextlib.asynccontextmanager
-async def open_storage_read_only(url: str) -> AsyncIterator[Storage]:
+async def open_storage_read_only(url: str, limits: StorageLimits | None = None) -> AsyncIterator[Storage]:
     """Open the storage that a URL names read-only, even while a gateway serves it.
+
+    Args:
+        limits: those of the gateway. A long read is given up before the gateway has to refuse writes for it.
 
     Raises:
         StorageError: as for `open_storage`.
@@ -136,7 +139,8 @@ async def open_storage_read_only(url: str) -> AsyncIterator[Storage]:
     else:
         from storage.sqlite import SQLiteStorage
 
-        storage = await SQLiteStorage.open_read_only(sqlite_path(url))
+        log_bytes = (limits or StorageLimits()).log_bytes
+        storage = await SQLiteStorage.open_read_only(sqlite_path(url), log_bytes=log_bytes)
     try:
         yield storage
     finally:

@@ -77,7 +77,7 @@ def verify(database: Database = None) -> None:
     from storage.opening import open_storage_read_only
 
     async def work(settings: "Settings") -> int:
-        async with open_storage_read_only(settings.database) as storage:
+        async with open_storage_read_only(settings.database, settings.storage_limits) as storage:
             return await verify_storage(storage, typer.echo)
 
     faults = _run(work, settings_of(database=database))
@@ -128,7 +128,7 @@ def backup(
     from storage.opening import open_storage_read_only
 
     async def work(settings: "Settings") -> None:
-        async with open_storage_read_only(settings.database) as storage:
+        async with open_storage_read_only(settings.database, settings.storage_limits) as storage:
             await back_up(storage, file, open_storage_read_only, typer.echo)
 
     _run(work, settings_of(database=database))
@@ -167,7 +167,7 @@ def copy(
     async def work(settings: "Settings") -> int:
         target = settings_of(database=to)
         async with (
-            open_storage_read_only(settings.database) as storage,
+            open_storage_read_only(settings.database, settings.storage_limits) as storage,
             open_storage(target.database, target.storage_limits) as other,
         ):
             return await copy_database(storage, other, typer.echo)
@@ -187,7 +187,7 @@ def export(
     from storage.opening import open_storage_read_only
 
     async def work(settings: "Settings") -> None:
-        async with open_storage_read_only(settings.database) as storage:
+        async with open_storage_read_only(settings.database, settings.storage_limits) as storage:
             await export_project(storage, project, file, typer.echo)
 
     _run(work, settings_of(database=database))

@@ -18,7 +18,7 @@ from storage.errors import (
     StorageUnavailable,
 )
 from storage.migrations import migrations
-from storage.sqlite.log_bound import LogBound
+from storage.sqlite.log_bound import LogBound, LongReads
 
 T = TypeVar("T")
 
@@ -59,9 +59,11 @@ class Database:
         near: sqlite3.Connection,
         require_in_place: Callable[[], None],
         log_bound: LogBound | None = None,
+        long_reads: LongReads | None = None,
     ) -> None:
         self.path = path
         self.log_bound = log_bound
+        self._long_reads = long_reads
         self._require_in_place = require_in_place
         self._writer = writer
         self._reader = reader
@@ -88,14 +90,18 @@ class Database:
         _migrate(path, prepare)
         writer = await _WorkerConnection.to(path)
         reader = await _WorkerConnection.to(path, read_only=True)
-        bound = LogBound(path.with_name(path.name + "-wal"), log_limit)
+        bound = LogBound(_log_of(path), log_limit)
         database = cls(path, writer, reader, _connect(path, read_only=True), require_in_place, bound)
         await database.write(lambda connection: None)  # from here on the log exists
         return database
 
     @classmethod
-    async def open_read_only(cls, path: Path) -> Self:
-        """Open an existing file read-only, even while a gateway serves it. Writing fails."""
+    async def open_read_only(cls, path: Path, log_limit: int) -> Self:
+        """Open an existing file read-only, even while a gateway serves it. Writing fails.
+
+        Args:
+            log_limit: that of the gateway. Reads are ended before the log reaches it.
+        """
         if not path.is_file():  # noqa: ASYNC240 - before anything is served
             raise NotAGatewayDatabase(str(path), "there is no such file")
         connection = _connect(path, read_only=True)
@@ -109,7 +115,9 @@ class Database:
             connection.close()
         writer = await _WorkerConnection.to(path, read_only=True)
         reader = await _WorkerConnection.to(path, read_only=True)
-        return cls(path, writer, reader, _connect(path, read_only=True), lambda: None)
+        long_reads = LongReads(_log_of(path), log_limit)
+        await reader.run(long_reads.watch)
+        return cls(path, writer, reader, _connect(path, read_only=True), lambda: None, long_reads=long_reads)
 
     async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function` in the writer's thread in one transaction, which is rolled back if the function raises.
@@ -172,14 +180,24 @@ class Database:
         try:
             return await self._reader.run(lambda connection: _read_transaction(connection, function))
         except FAILURES as error:
-            raise storage_error(error) from error
+            raise self._reading_error(error) from error
+
+    def require_short_log(self) -> None:
+        """Raise LogHeld if a long read of another process than the gateway has to end. Call it between statements."""
+        if self._long_reads is not None:
+            self._long_reads.require_short_log()
+
+    def _reading_error(self, error: sqlite3.Error | UnicodeDecodeError) -> StorageError:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT and self._long_reads is not None:
+            return self._long_reads.given_up()
+        return storage_error(error)
 
     async def read_alone(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function` in the reader's thread outside a transaction (VACUUM INTO)."""
         try:
             return await self._reader.run(function)
         except FAILURES as error:
-            raise storage_error(error) from error
+            raise self._reading_error(error) from error
 
     async def visit_connections(self, visit: Callable[[sqlite3.Connection], object]) -> None:
         """Call `visit` with each connection, in that connection's thread: for traces and query plans."""
@@ -228,6 +246,10 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE_LIMIT}")
     return connection
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _schema_version(connection: sqlite3.Connection, path: Path) -> int:

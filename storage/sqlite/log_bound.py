@@ -11,6 +11,10 @@ _TRY_EVERY_S = 1.0
 _TRY_FOR_MS = 100
 _TELL_SHARE = 4
 """A held log is reported once it exceeds the limit divided by this."""
+_GIVE_UP_SHARE = 2
+"""A read in another process is ended once the log exceeds the limit divided by this."""
+_LOOK_EVERY_STEPS = 200
+"""How many steps of SQLite's virtual machine are done between two looks at the log: VACUUM takes a few per row."""
 
 
 class LogBound:
@@ -41,21 +45,15 @@ class LogBound:
 
     def look(self, connection: sqlite3.Connection) -> int:
         """Return the size of the log in bytes; if it is large, first try to empty it, at most once a second."""
-        size = self._size()
+        size = _size(self._path)
         if size <= self._limit // _TELL_SHARE:
             self.held = None
         elif self._clock() - self._tried >= _TRY_EVERY_S:
             self._empty(connection)
             self._tried = self._clock()
-            size = self._size()
+            size = _size(self._path)
             self.held = self._in_words(size) if size > self._limit // _TELL_SHARE else None
         return size
-
-    def _size(self) -> int:
-        try:
-            return self._path.stat().st_size
-        except FileNotFoundError:
-            return 0
 
     @staticmethod
     def _empty(connection: sqlite3.Connection) -> None:
@@ -72,3 +70,43 @@ class LogBound:
             " (a backup, an export, a database shell) reads an old state of the database; writes stop at"
             f" {self._limit >> 20} MiB until that process has ended"
         )
+
+
+class LongReads:
+    """Ends the reads of a process that does not serve the database before the gateway must refuse writes for them.
+
+    Args:
+        path: the log.
+        limit: the limit of the gateway that serves the database, in bytes.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._path = path
+        self._most = max(limit // _GIVE_UP_SHARE, _size(path))
+
+    def watch(self, connection: sqlite3.Connection) -> None:
+        """Interrupt the statements of a connection once the log is too large."""
+        connection.set_progress_handler(self._is_over, _LOOK_EVERY_STEPS)
+
+    def _is_over(self) -> bool:
+        return _size(self._path) > self._most
+
+    def require_short_log(self) -> None:
+        """Raise LogHeld once the log is too large."""
+        if self._is_over():
+            raise self.given_up()
+
+    def given_up(self) -> LogHeld:
+        """Return the error of a read that was ended."""
+        return LogHeld(
+            f"given up: meanwhile the write-ahead log {self._path.name} has grown to {_size(self._path) >> 20} MiB; it"
+            " cannot be emptied while this command reads, and the gateway would soon refuse writes. Try again when"
+            " less is written, or set a larger GATEWAY_LOG_BYTES for the gateway and for this command"
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -124,9 +124,13 @@ class SQLiteStorage:
         return cls(database, writer, lock, opening.new_incarnations, clock)
 
     @classmethod
-    async def open_read_only(cls, path: Path) -> Self:
-        """Open the file read-only, even while a gateway serves it."""
-        return cls(await Database.open_read_only(path))
+    async def open_read_only(cls, path: Path, *, log_bytes: int = 4 * 2**30) -> Self:
+        """Open the file read-only, even while a gateway serves it.
+
+        Args:
+            log_bytes: that of the gateway. A long read raises LogHeld at half of it, before writes are refused.
+        """
+        return cls(await Database.open_read_only(path, log_bytes))
 
     @property
     def _writer(self) -> GroupCommitWriter:
@@ -508,6 +512,7 @@ class SQLiteStorage:
     async def export_project(self, project: str, take: Callable[[Record], None]) -> None:
         def export(connection: sqlite3.Connection) -> None:
             for record in transfer.export_project(connection, project):
+                self._database.require_short_log()
                 take(record)
 
         await self._database.read_long(export)
