@@ -154,8 +154,12 @@ class Needs(Struct, frozen=True):
         return bool(self.paths or self.sessions or self.turns or self.lengths or self.keys)
 
 
-def needs(known: KnownProject, requests: Iterable[Request]) -> Needs:
+def needs(known: KnownProject, requests: Items[Request]) -> Needs:
     """Return the state that must be loaded before the requests can be planned."""
+    if all(
+        type(change) is AppendUpdate and change.path in known.files for request in requests for change in request
+    ):  # nearly always
+        return _NOTHING
     paths: dict[str, None] = {}
     sessions: dict[str, None] = {}
     turns: dict[tuple[str, str], None] = {}
@@ -284,6 +288,11 @@ class Plan:
 
     def add(self, request: Request) -> None:
         """Decide one request: either it will be stored, or its result is the error."""
+        if len(request) == 1 and type(change := request[0]) is AppendUpdate:
+            committed = self._append(change)
+            if committed is not None:
+                self.results.append((committed,))
+                return
         conflict = self._first_conflict(request)
         if conflict is None:
             self.results.append(tuple([self._advance(change) for change in request]))
@@ -292,6 +301,34 @@ class Plan:
             if type(change) is AppendUpdate and change.line is not None:
                 self._broken.add(change.line)
         self.results.append(conflict)
+
+    def _append(self, change: AppendUpdate) -> Committed | None:
+        """Advance the project by an update that is a request of its own, as most are.
+
+        Returns None, and nothing has changed, unless the file exists and the update is its next version.
+        """
+        path, line, body = change.path, change.line, change.body
+        planned = self.files.get(path)
+        known = planned or self.known.files.get(path)
+        if known is None or (line is not None and self._is_broken(line)):
+            return None
+        old, project = known.head, self.head
+        if old.deleted or old.version != change.expected_version:
+            return None
+        if change.incarnation is not None and change.incarnation != old.incarnation:
+            return None
+        sequence = Sequence(project.sequence + 1)
+        now = project.last_modified if project.last_modified > self._now else Milliseconds(self._now)
+        version, size = Version(old.version + 1), old.size + len(body)
+        head = FileHead(path, version, old.incarnation, sequence, now, size, False, old.born_version, old.born_sequence)
+        if planned is None:
+            planned = self.files[path] = KnownFile(known.id, head)
+        else:
+            planned.head = head
+        self.head = ProjectHead(project.name, project.epoch, sequence, now)
+        who = change.author, change.credential
+        self.rows.append(VersionRow(planned, sequence, version, now, size, *who, checksum(body), body))
+        return Committed(self.head, head, body)
 
     def settle(self) -> None:
         """Advance the known state to this plan, which was stored, and break the lines of the changes that failed."""

@@ -244,7 +244,21 @@ class Documents:
             DocumentTooLarge, StorageError: immediately or through the future. The document has then been discarded, as
                 it is ahead of the log.
         """
-        return self.queue_updates([(document, update)], author)
+        head = document.head
+        try:
+            if document.size + len(update) > self._size_limit:
+                self._require_small([(document, update)])
+            if update[:1] != _NO_STRUCTS or head is None or head.deleted:
+                self.quotas.require(document.project, [(document.path, len(update))])
+            version, line, incarnation = document.version, document.line, document.incarnation
+            change = AppendUpdate(document.path, version, update, author.name, line, incarnation, author.credential)
+            future = asyncio.ensure_future(self._storage.append(document.project, (change,)))
+        except BaseException:
+            self.discard(document)
+            raise
+        self._queued(document, 0, future, update)
+        self._make_room_after_growth()
+        return future
 
     def queue_updates(
         self, edits: Sequence[tuple[OpenDocument, bytes]], author: Author
@@ -276,14 +290,22 @@ class Documents:
                 self.discard(document)
             raise
         for place, (document, update) in enumerate(edits):
-            before = document.memory
-            document.queued(future, update)
-            if document.usable:
-                self._memory += document.memory - before
-                self._note_size(document)
-            future.add_done_callback(functools.partial(self._update_done, document, place))
+            self._queued(document, place, future, update)
         self._make_room_after_growth()
         return future
+
+    def _queued(
+        self, document: OpenDocument, place: int, future: asyncio.Future[tuple[Committed, ...]], update: bytes
+    ) -> None:
+        """Note that `update` was queued, as the change at `place` of those that `future` is the outcome of."""
+        before = document.memory
+        document.queued(future, update)
+        if document.usable:
+            memory = document.memory
+            self._memory += memory - before
+            if self._is_large(memory):
+                self._note_size(document)
+        future.add_done_callback(functools.partial(self._update_done, document, place))
 
     def _update_done(self, document: OpenDocument, place: int, future: asyncio.Future[tuple[Committed, ...]]) -> None:
         failed = future.cancelled() or future.exception() is not None

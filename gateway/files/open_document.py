@@ -286,5 +286,5 @@ async def build_in_turns(slices: Sequence[bytes], client_id: int) -> Document:
     """Build a document from updates, yielding to the event loop between them."""
     document = build_document([], client_id)
     async for each in with_turns(slices, 1):
-        run_yrs(lambda update=each: document.apply_update(update))  # type: ignore[misc]
+        run_yrs(document.apply_update, each)
     return document

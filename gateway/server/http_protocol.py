@@ -276,20 +276,24 @@ class HttpProtocol(asyncio.Protocol):
             self._upgrading = True  # the parser has stopped, and left the body unread
             return
         path, query = self._read_target()
+        text = path.decode("ascii")
+        if "%" in text:
+            text = urllib.parse.unquote(text)
+        root_path = self._config.root_path
         version = self._parser.get_http_version()
         scope: Scope = {
             "type": "http",
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": version,
             "server": self._server,
             "client": self._client,
             "scheme": self._scheme,
-            "root_path": self._config.root_path,
+            "root_path": root_path,
             "headers": self._headers,
             "state": self._app_state.copy(),
             "method": self._parser.get_method().decode("ascii"),
-            "path": self._config.root_path + urllib.parse.unquote(path.decode("ascii")),
-            "raw_path": self._config.root_path.encode("ascii") + path,
+            "path": root_path + text if root_path else text,
+            "raw_path": root_path.encode("ascii") + path if root_path else path,
             "query_string": query,
         }
         named = named_headers(scope)

@@ -105,7 +105,7 @@ class LiveDocument:
     def apply(self, update: bytes) -> bytes | None:
         """Apply a part of an update; return what the document emits."""
         self._emitted.clear()
-        run_yrs(lambda: self._document.apply_update(update))
+        run_yrs(self._document.apply_update, update)
         return self._take_emitted()
 
     def taken_in(self, prepared: Prepared, row: bytes | None, former: Document) -> Admitted:
@@ -189,7 +189,7 @@ class LiveDocument:
         """Encode the whole document as an update, or only what a replica with `state_vector` is missing."""
         if state_vector is not None:
             state_vector = keep_pairs_whole(state_vector, self.halves)
-        return run_yrs(lambda: self._document.get_update(state_vector))
+        return run_yrs(self._document.get_update, state_vector)
 
 
 def levels_left(updates: Sequence[bytes]) -> int:

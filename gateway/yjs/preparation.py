@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from gateway.yjs.admission import complete_part, is_complete
 from gateway.yjs.halves import Halves
+from gateway.yjs.keystrokes import read_keystroke
 from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
 from gateway.yjs.scan import Place, Scan
 from gateway.yjs.slices import slices_of
@@ -63,6 +64,11 @@ def prepare(
         InvalidUpdate
         scan.TooMuch
     """
+    if slice_work is None and not halves:
+        keystroke = read_keystroke(update, clocks)
+        if keystroke is not None:
+            runs, needs, structs = keystroke
+            return Prepared(update, [update], False, runs, needs, 0, structs, _NO_HALVES, _NO_PLACES)
     scanned = read_update(update, most)
     incomplete = not is_complete(scanned.runs, scanned.needs, clocks)
     if incomplete:

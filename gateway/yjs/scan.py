@@ -23,7 +23,7 @@ MARK = b"$yjs-gateway:stand-in$"
 """The prefix of every stand-in (`gateway.yjs.stored_form`). A client's value with this prefix needs a stand-in too."""
 MARK_TEXT = MARK.decode()
 
-_LARGEST_CLOCK = 2**32 - 1
+LARGEST_CLOCK = 2**32 - 1
 """yrs counts clocks in 32 bits."""
 _DEEPEST_HELD = 128
 """How many levels deep plain values may be nested for yrs to hold them itself."""
@@ -195,7 +195,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
                         odd.append(len(structs))
             structs.append(make(ScannedStruct, (client, clock, length, kind, start, content, at, left, right, parent)))
             clock += length
-            if clock > _LARGEST_CLOCK:
+            if clock > LARGEST_CLOCK:
                 raise MalformedUpdate("a clock is out of range")
         if run < clock:
             runs.append((client, run, clock))
@@ -233,7 +233,7 @@ def read_deletes(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[list[tup
         for _ in range(count):
             clock, at = uint(data, at)
             length, at = uint(data, at)
-            if clock + length > _LARGEST_CLOCK:
+            if clock + length > LARGEST_CLOCK:
                 raise MalformedUpdate("a clock is out of range")
             deletes.append((client, clock, clock + length))
     return deletes, at

@@ -26,10 +26,10 @@ class InvalidUpdate(ValueError):
     """The bytes are not an update (version 1) that a document can load; the message says why."""
 
 
-def run_yrs(work: Callable[[], T]) -> T:
+def run_yrs(work: Callable[..., T], *arguments: Any) -> T:
     """Call into pycrdt, and raise `InvalidUpdate` for every error that bad input causes, panics included."""
     try:
-        return work()
+        return work(*arguments)
     except (ValueError, RuntimeError) as error:
         raise InvalidUpdate(str(error)) from error
     except BaseException as error:
@@ -128,7 +128,7 @@ def build_document(updates: Sequence[bytes], client_id: int | None = None) -> Do
     """
     document: Document = pycrdt.Doc(client_id=client_id)
     for update in updates:
-        run_yrs(lambda update=update: document.apply_update(update))  # type: ignore[misc]
+        run_yrs(document.apply_update, update)
     return document
 
 
@@ -146,14 +146,14 @@ def apply_row(document: Document, row: bytes) -> Document:
     update, parted = read_row(row)
     if parted:
         document = build_document([part_pairs(document.get_update(), parted)])
-    run_yrs(lambda: document.apply_update(update))
+    run_yrs(document.apply_update, update)
     return document
 
 
 def diff_update(update: bytes, state_vector: bytes) -> bytes:
     """Return the part of a whole document that a replica with `state_vector` is missing."""
     whole_pairs = keep_pairs_whole(state_vector, second_halves([update]))
-    return run_yrs(lambda: pycrdt.get_update(update, whole_pairs))
+    return run_yrs(pycrdt.get_update, update, whole_pairs)
 
 
 def keep_pairs_whole(state_vector: bytes, halves: Halves) -> bytes:

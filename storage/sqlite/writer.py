@@ -30,7 +30,7 @@ class _Request:
         self.project = project
         self.changes = changes
         self.future = future
-        self.bytes = sum(map(size_of_change, changes))
+        self.bytes = size_of_change(changes[0]) if len(changes) == 1 else sum(map(size_of_change, changes))
 
 
 class GroupCommitWriter:
