@@ -52,6 +52,7 @@ from gateway.http.pages import Pages
 from gateway.http.rate_limits import RateLimiter
 from gateway.http.requests import json_bytes
 from gateway.http.responses import send_problem
+from gateway.http.turn_stream import TurnStreams
 from gateway.maintenance.jobs import Job, running
 from gateway.maintenance.memory import FreeMemory
 from gateway.maintenance.retention import Retainer
@@ -344,8 +345,9 @@ def _assemble(
         doors.append(Route(_MCP_PATH, mcp))
     app = router(operations, doors, default=Pages(_PAGES if settings.demo else {}))
     boundary = Boundary(compressed(app), metrics.requests, lambda: storage.load)
-    app = boundary
-    app = LongPolls(app, hub.waiters, feed, presence, metrics.requests, heartbeat=settings.stream_heartbeat)
+    heartbeat = settings.stream_heartbeat
+    streams = TurnStreams(hub, turns, heartbeat)
+    app = LongPolls(boundary, hub.waiters, feed, presence, metrics.requests, heartbeat=heartbeat, turns=streams)
     if mcp is not None:
         mcp.ask(app)
     app = NotModifiedPolls(app, hub, metrics.requests, paths_limit=settings.paths_limit)

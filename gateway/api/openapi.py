@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.api.operation import Operation
-from gateway.wire.media_types import JSON, OCTETS
+from gateway.wire.media_types import EVENTS, JSON, OCTETS
 from gateway.wire.presence import LARGEST_CLIENT
 from gateway.wire.problems import (
     Forbidden,
@@ -175,7 +175,8 @@ def _by_status(operation: Operation, template: str) -> dict[int, list[type[Probl
 
 
 def _content(shapes: dict[str, Any], references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    return {media: {"schema": _schema(shape, references)} for media, shape in shapes.items()}
+    """An event stream has no schema: its events are of several shapes."""
+    return {media: {} if media == EVENTS else {"schema": _schema(shape, references)} for media, shape in shapes.items()}
 
 
 def _schema(shapes: Any, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 import structlog
 from starlette.types import Message, Send
@@ -19,7 +19,7 @@ from gateway.wire.headers import SAFETY_HEADERS
 
 _log = structlog.get_logger("gateway.http")
 
-_HEADERS = [
+STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
@@ -30,12 +30,12 @@ _TOLD_TOGETHER = 100
 """The number of streams written to per event-loop iteration. Writing to all at once would block everything else."""
 
 
-def _retry() -> bytes:
+def retry_line() -> bytes:
     """The reconnection delay in milliseconds, with jitter so that clients do not all reconnect at once."""
     return b"retry: %d\n\n" % random.randint(1000, 4000)
 
 
-def _part(body: bytes) -> Message:
+def stream_part(body: bytes) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
@@ -46,13 +46,13 @@ def _cursor_alone(cursor: str) -> bytes:
 
 async def refuse_stream(send: Send) -> None:
     """Send a stream that only tells when to reconnect and ends: `EventSource` never retries after an error status."""
-    await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, (b"retry-after", b"4")]})
+    await send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, (b"retry-after", b"4")]})
     await send({"type": "http.response.body", "body": b"retry: %d\n\n" % random.randint(4000, 8000)})
 
 
-async def describe_stream(send: Send) -> None:
+async def describe_stream(send: Send, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
     """Answer HEAD with the headers that a stream would begin with."""
-    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    await send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *headers]})
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -153,7 +153,7 @@ class EventStream:
             self._pump = None
             self._streams.wait(_FanOutGroup(self._streams, self))
         else:
-            await self._send({"type": "http.response.body", "body": _retry(), "more_body": False})
+            await self._send({"type": "http.response.body", "body": retry_line(), "more_body": False})
 
     async def _send_changes(self) -> bool:
         """Send all changes, or the cursor alone if there are none.
@@ -164,8 +164,8 @@ class EventStream:
         if not self._begun:
             self._begun = True
             view = (b"x-view", self._access.identity(self.project_name).encode())
-            await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, view]})
-            await self._write(_retry())
+            await self._send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, view]})
+            await self._write(retry_line())
         sent = more = False
         as_of = None
         while more or not sent or self.project.forgotten or self.project.head is not as_of or self._lacks_presence():
@@ -203,11 +203,11 @@ class EventStream:
         group.members[self] = None
 
     async def _write(self, body: bytes) -> None:
-        await self._send(_part(body))
+        await self._send(stream_part(body))
 
     def tell(self, events: bytes) -> Awaitable[None] | None:
         """Send events immediately; if the client is too slow, return an awaitable that finishes the send."""
-        return run_at_once(self._send(_part(events)))
+        return run_at_once(self._send(stream_part(events)))
 
     def _expire(self) -> None:
         """Tell the client that its credential is no longer valid, and end the stream."""
@@ -224,7 +224,7 @@ class EventStream:
             await asyncio.wait([pump])
         if not self._begun:
             self._begun = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await self._send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
         reason = b"revoked" if self._access.ended == "revoked" else b"expired"
         event = b'event: expired\ndata: {"reason":"%b"}\n\n' % reason
         await self._send({"type": "http.response.body", "body": event, "more_body": False})

@@ -18,7 +18,8 @@ from gateway.changes.feed import Feed
 from gateway.http.event_stream import EventStream, EventStreams, describe_stream, refuse_stream
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
-from gateway.http.waits import SECONDS_LEFT, OpenStream, WaitForChange
+from gateway.http.turn_stream import TurnStream, TurnStreams
+from gateway.http.waits import SECONDS_LEFT, OpenStream, OpenTurnStream, WaitForChange
 from gateway.presence.presence import Presence
 from gateway.watch.project import Waiter
 from gateway.watch.waiters import TooManyWaiters, Waiters
@@ -52,11 +53,13 @@ class LongPolls:
         metrics: RequestMetrics,
         *,
         heartbeat: float,
+        turns: TurnStreams,
     ) -> None:
         self._app = app
         self._waiters = waiters
         self._metrics = metrics
         self._streams = EventStreams(waiters, feed, presence, heartbeat)
+        self._turns = turns
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not _may_wait(scope):
@@ -76,7 +79,9 @@ class LongPolls:
             self._waiters.leave(pending.project, pending.question_bytes)
             await pending.end()
 
-    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> "_PendingRequest | EventStream | None":
+    async def _ask(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> "_PendingRequest | EventStream | TurnStream | None":
         """Run a request through the application.
 
         Returns:
@@ -85,10 +90,10 @@ class LongPolls:
         try:
             await self._app(scope, receive, send)
             return None
-        except (WaitForChange, OpenStream) as raised:
+        except (WaitForChange, OpenStream, OpenTurnStream) as raised:
             asked = raised.with_traceback(None)  # the traceback would keep the handlers alive while the request waits
-        if isinstance(asked, OpenStream) and scope["method"] == "HEAD":
-            await describe_stream(send)
+        if not isinstance(asked, WaitForChange) and scope["method"] == "HEAD":
+            await describe_stream(send, asked.events.headers if isinstance(asked, OpenTurnStream) else ())
             return None
         try:
             self._waiters.enter(asked.project, len(asked.body) if isinstance(asked, WaitForChange) else 0)
@@ -99,11 +104,15 @@ class LongPolls:
         scope.pop(NAMED_HEADERS, None)
         if isinstance(asked, WaitForChange):
             return _PendingRequest(self._app, self._waiters, self._metrics, asked, scope, send)
+        if isinstance(asked, OpenTurnStream):
+            holder = asyncio.current_task()
+            assert holder is not None
+            return TurnStream(self._turns, asked, scope.get("gateway.access", OPEN), send, holder)
         scope[_FOLLOWER] = asked.project_name, asked.client
         return EventStream(self._streams, asked, scope.get("gateway.access", OPEN), send)
 
-    async def _refuse(self, asked: WaitForChange | OpenStream, scope: Scope, send: Send) -> None:
-        if isinstance(asked, OpenStream):
+    async def _refuse(self, asked: WaitForChange | OpenStream | OpenTurnStream, scope: Scope, send: Send) -> None:
+        if isinstance(asked, OpenStream) or (isinstance(asked, OpenTurnStream) and asked.events.ends_early):
             await refuse_stream(send)
             return
         await send_problem(Overloaded("too many requests are waiting; poll, or try again in a moment"), send)

@@ -12,7 +12,7 @@ from starlette_compress import CompressMiddleware, add_compress_type
 from gateway.asgi import send_whole
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
-from gateway.http.waits import OpenStream, WaitForChange
+from gateway.http.waits import OpenStream, OpenTurnStream, WaitForChange
 from gateway.wire.problems import Problem, problem_from_storage
 from gateway.workers.pool import client_of_request
 from storage import StorageError
@@ -105,7 +105,7 @@ class Boundary:
             await app(scope, receive, send_counted)
         except ClientDisconnect:
             pass
-        except (WaitForChange, OpenStream):
+        except (WaitForChange, OpenStream, OpenTurnStream):
             status = 0  # not answered yet
             raise
         except Exception as error:

@@ -141,6 +141,6 @@ def _writes(scope: Scope) -> bool:
 
 
 def _stays(scope: Scope) -> bool:
-    return scope["type"] == "websocket" or any(
-        name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"]
-    )
+    if scope["type"] == "websocket" or (scope["path"].endswith("/events") and "/turns/" in scope["path"]):
+        return True
+    return any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])

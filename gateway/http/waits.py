@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 
+from gateway.turns.events import TurnEvents
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.project import WatchedProject
 from gateway.wire.problems import InvalidParameter
@@ -61,6 +62,16 @@ class OpenStream(Exception):
         self.since = since
         self.client = client
         """The following client, by the name under which it receives push messages."""
+
+
+class OpenTurnStream(Exception):
+    """The request asks for the events of a turn, after the first `position` blocks."""
+
+    def __init__(self, project_name: str, project: WatchedProject, events: TurnEvents, position: int) -> None:
+        self.project_name = project_name
+        self.project = project
+        self.events = events
+        self.position = position
 
 
 def parse_wait(request: Request) -> float:

@@ -90,6 +90,29 @@ class TurnState(Struct, frozen=True, gc=False):
     last_updated: str
 
 
+class BlockDelta(Struct, frozen=True, gc=False):
+    """What was added to the text of a block."""
+
+    index: int
+    delta: str
+
+
+class TurnProgress(Struct, frozen=True, gc=False):
+    """The state of a turn in its event stream."""
+
+    status: TurnStatus
+    block_count: int
+    error: str | None
+    last_updated: str
+
+
+class RunAgentInput(Struct, frozen=True, gc=False):
+    """The part of the request of an AG-UI client that is read; the messages and tools of the client are ignored."""
+
+    threadId: str | None = None  # noqa: N815 (named by the protocol)
+    runId: str | None = None  # noqa: N815
+
+
 class TurnPatch(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     status: TurnStatus
     error: Annotated[str, Meta(max_length=10_000)] | None = None

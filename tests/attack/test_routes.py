@@ -182,11 +182,13 @@ def test_no_number_is_too_large_for_an_answer(shared_gateway: GatewayProcess, sh
                 if parameter["schema"].get("type") in ("integer", "number") and parameter["in"] == "query":
                     for number in _NUMBERS:
                         query = {parameter["name"]: number} if parameter["name"] != "wait" else {"wait": number * 100}
-                        answer = httpx.request(method, url, params=query, content=b"x\n" if method == "post" else None)
-                        assert answer.status_code < 500, (method, template, query, answer.text)
+                        content = b"x\n" if method == "post" else None
+                        # The head alone is read: the events of a turn that goes on have no end.
+                        with httpx.stream(method, url, params=query, content=content) as answer:
+                            assert answer.status_code < 500, (method, template, query)
                         asked.add(parameter["name"])
-            for content in operation.get("requestBody", {}).get("content", {}).values():
-                shape = content["schema"].get("$ref", "").rpartition("/")[2]
+            for described in operation.get("requestBody", {}).get("content", {}).values():
+                shape = described["schema"].get("$ref", "").rpartition("/")[2]
                 if shape not in bodies or "json" not in str(operation["requestBody"]["content"].keys()):
                     continue
                 for member, schema in schemas[shape]["properties"].items():

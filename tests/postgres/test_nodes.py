@@ -15,6 +15,7 @@ from tests.live.editors import Typewriter
 from tests.live.test_rooms import Edit, text_of, until_text
 from tests.postgres.conftest import Nodes
 from tests.support.server import GatewayProcess
+from tests.support.turn_events import BlocksView, events_in
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -282,3 +283,38 @@ def test_text_typed_in_a_room_is_in_the_feed_of_the_other_gateway(nodes: Nodes, 
     editor.type("typed in a room")
     with nodes[1].client() as b:
         until_text(b, "typed in a room")
+
+
+def test_the_events_of_a_turn_come_from_any_gateway(nodes: Nodes) -> None:
+    """What one gateway stores is sent by the other; the first one is killed, and a follower of it goes on there."""
+    with nodes[0].client() as a, nodes[1].client() as b:
+        session = a.post("/sessions", json={}).json()["id"]
+        turn = a.post(f"/sessions/{session}/turns", json={"prompt": "p"}).json()["id"]
+        path = f"/sessions/{session}/turns/{turn}"
+        view, cut = BlocksView(), BlocksView()
+
+        def add(writer: httpx.Client, number: int) -> None:
+            blocks = {"blocks": [{"type": "text", "content": f"{number}"}], "first_index": number}
+            writer.post(f"{path}/blocks", json=blocks).raise_for_status()
+
+        with b.stream("GET", f"{path}/events") as there, a.stream("GET", f"{path}/events") as here:
+            there_events, here_events = events_in(there.iter_lines()), events_in(here.iter_lines())
+            for number in range(4):
+                add((a, b)[number % 2], number)
+                while len(view.blocks) <= number:
+                    view.take(next(there_events))
+                while len(cut.blocks) <= number:
+                    cut.take(next(here_events))
+            nodes[0].kill()
+            add(b, 4)
+            b.patch(path, json={"status": "completed"}).raise_for_status()
+            for event in there_events:
+                view.take(event)
+        answer = b.get(f"{path}/events", headers={"Last-Event-ID": cut.last_id or "0"})
+        resumed = list(events_in(answer.text.split("\n")))
+        assert [event.data["index"] for event in resumed if event.kind == "block"] == [4]
+        for event in resumed:
+            cut.take(event)
+        stored = b.get(path).json()["blocks"]
+        assert list(view.blocks.values()) == list(cut.blocks.values()) == stored
+        assert view.status == cut.status == "completed"

@@ -10,6 +10,7 @@ from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.http.permission import access_of
 from gateway.http.requests import (
     decode_json,
+    header,
     if_none_match,
     json_bytes,
     once,
@@ -18,15 +19,16 @@ from gateway.http.requests import (
     require_media_type,
     whole_number,
 )
-from gateway.http.waits import SECONDS_LEFT, empty_after_wait, parse_wait, wait_for_change
+from gateway.http.waits import SECONDS_LEFT, OpenTurnStream, empty_after_wait, parse_wait, wait_for_change
 from gateway.turns.dialects import DialectName
+from gateway.turns.events import AgUiEvents, AiSdkEvents, BlockEvents, EventFormat, end_cursor, position_of
 from gateway.turns.given_blocks import given_blocks
 from gateway.turns.output import OutputOptions
 from gateway.turns.store import Turns
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
-from gateway.wire.media_types import JSON, NDJSON
+from gateway.wire.media_types import EVENTS, JSON, NDJSON
 from gateway.wire.problems import (
     BlockConflict,
     BodyTooLarge,
@@ -53,6 +55,7 @@ from gateway.wire.turns import (
     NewSession,
     NewTurn,
     OutputReceipt,
+    RunAgentInput,
     Session,
     SessionListing,
     Turn,
@@ -73,6 +76,8 @@ _LIMIT, _MOST = 100, 1000
 _PAGE_LENGTH = 2**20
 """The approximate maximum of characters in a list of turns."""
 _DIALECTS = get_args(DialectName)
+_FORMATS = get_args(EventFormat)
+_STRING = {"type": "string"}
 _LIGHT_BATCH = 128 * 1024
 """Batches up to this many bytes are parsed in the event loop: a few milliseconds, even for nothing but empty lists."""
 _LATENESS = 5.0
@@ -349,6 +354,75 @@ class TurnRoutes:
         lease, time = self._turns.lease, rfc3339(head.last_updated)
         result = msgspec.UNSET if head.result_status is None else head.result_status
         return _json(OutputReceipt(head.status, head.block_count, time, head.output_offset, lease, result))
+
+    @operation(
+        "GET",
+        _TURN + "/events",
+        name="turnEvents",
+        summary="A turn as server-sent events, from its first block to its end, in the format of the client's toolkit.",
+        scope="read turns",
+        parameters=(
+            Parameter(
+                "format",
+                "`blocks` unless said: events `block`, `delta` and `status`; `ai-sdk`: the AI SDK's UI message stream;"
+                " `ag-ui`: the events of AG-UI.",
+                {"type": "string", "enum": list(_FORMATS)},
+            ),
+            Parameter("after_block", "With `blocks`: leave out the first so many blocks.", _COUNT),
+            Parameter("replay", "With `ai-sdk`: send a turn that has ended, too.", {"type": "boolean"}),
+            Parameter("ticket", "Stands for the credential where no header can be sent.", {"type": "string"}),
+            Parameter("Last-Event-ID", "With `blocks`: where to go on; beats `after_block`.", _STRING, "header"),
+        ),
+        answers={200: {EVENTS: str}, 204: {}},
+        problems=(InvalidParameter, Overloaded, *_MISSING),
+    )
+    async def events(self, request: Request) -> Response:
+        """`GET S/turns/{turn_id}/events`."""
+        project, session, turn = _turn_of(request)
+        form = request.query_params.get("format", "blocks")
+        after_block, replay = whole_number(request, "after_block", least=0), _truth(request, "replay")
+        watched = await self._hub.require(project)
+        head = await self._turns.head(project, session, turn)
+        if form == "blocks":
+            last_id = header(request, b"last-event-id")
+            if last_id == end_cursor(head) and head.status in FINISHED:
+                return Response(status_code=204)  # an `EventSource` does not ask again after it
+            position, reset = min(after_block or 0, head.block_count), False
+            if last_id is not None:
+                # A strange cursor is told by `reset`: `EventSource` never retries after an error.
+                known = position_of(last_id, head)
+                position, reset = known or 0, known is None
+            raise OpenTurnStream(project, watched, BlockEvents(session, turn, reset=reset), position)
+        if form == "ai-sdk":
+            if head.status in FINISHED and not replay:
+                return Response(status_code=204)
+            raise OpenTurnStream(project, watched, AiSdkEvents(session, turn), 0)
+        if form == "ag-ui":
+            raise OpenTurnStream(project, watched, AgUiEvents(session, turn), 0)
+        raise InvalidParameter("format", f"one of {', '.join(_FORMATS)} is expected")
+
+    @operation(
+        "POST",
+        _TURN + "/events",
+        name="runTurnEvents",
+        summary="The same in AG-UI, as its clients ask: the body names what they call the session and the turn.",
+        scope="read turns",
+        parameters=(Parameter("format", "`ag-ui`, also where it is left out.", {"type": "string", "enum": ["ag-ui"]}),),
+        body={JSON: RunAgentInput},
+        answers={200: {EVENTS: str}},
+        problems=(InvalidParameter, Overloaded, *_MISSING, *_GIVEN),
+    )
+    async def run_events(self, request: Request) -> Response:
+        """`POST S/turns/{turn_id}/events`: writes nothing."""
+        project, session, turn = _turn_of(request)
+        require_media_type(request, JSON)
+        if request.query_params.get("format", "ag-ui") != "ag-ui":
+            raise InvalidParameter("format", "`ag-ui` is expected")
+        given = decode_json(await read_body(request, self._body_limit), RunAgentInput)
+        watched = await self._hub.require(project)
+        await self._turns.head(project, session, turn)
+        events = AgUiEvents(session, turn, thread_id=given.threadId, run_id=given.runId)
+        raise OpenTurnStream(project, watched, events, 0)
 
 
 def _turn_of(request: Request) -> tuple[str, str, str]:
