@@ -104,7 +104,9 @@ async def _open_sqlite(url: str, limits: StorageLimits) -> AsyncIterator[Storage
 
 @contextlib.asynccontextmanager
 async def _open_postgres(url: str, limits: StorageLimits) -> AsyncIterator[Storage]:
-    storage = await _postgres().open(url, queued_changes=limits.queued_changes, queued_bytes=limits.queued_bytes)
+    storage = await _postgres().open(
+        url, queued_changes=limits.queued_changes, queued_bytes=limits.queued_bytes, same=limits.same
+    )
     try:
         yield storage
     finally:

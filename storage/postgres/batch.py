@@ -12,6 +12,7 @@ from storage.errors import DataDamaged
 from storage.log import DONE_KEPT_MS, KnownFile, KnownProject, KnownTurn, Needs, Plan
 from storage.postgres.database import Connection, Row, project_id
 from storage.postgres.files import HEAD, head_from_row, project_check
+from storage.postgres.generations import GENERATION, stored_name
 from storage.postgres.row_checks import checks_of
 from storage.postgres.text import from_text, from_text_or_none, to_text, to_text_or_none
 from storage.postgres.turns import TURN, turn_head_from_row
@@ -123,21 +124,22 @@ class _Statement:
         )
 
 
-async def store(connection: Connection, plan: Plan, node: str, batch: int) -> bool:
-    """Store a plan if the project is still at the sequence that the plan builds on; return whether it was stored.
+async def store(connection: Connection, plan: Plan, node: str, batch: int, generation: str) -> bool:
+    """Store a plan if the project is still at the sequence that the plan builds on, and the database in the generation
+    in which this was read; return whether it was stored.
 
     Args:
         node, batch: stored with the plan, so that `was_stored` can recognize it.
     """
     _give_ids(plan)
     statement = _Statement()
-    _move_project(statement, plan)
+    _move_project(statement, plan, generation)
     statement.parts.append(
         "noted AS (INSERT INTO writer (project, node, batch, wrote_at)"
         f" SELECT id, {statement.value(node)}, {statement.value(batch)}::bigint, now() FROM moved WHERE true"
         " ON CONFLICT (project, node) DO UPDATE SET batch = EXCLUDED.batch, wrote_at = EXCLUDED.wrote_at)"
     )
-    _store_files(statement, plan)
+    _store_files(statement, plan, generation)
     _store_turns(statement, plan)
     text = f"WITH {', '.join(statement.parts)} SELECT 1 FROM moved"
     return await connection.fetchrow(text, *statement.values) is not None
@@ -154,19 +156,22 @@ def _give_ids(plan: Plan) -> None:
             planned.id = planned.old.sequence
 
 
-def _move_project(statement: _Statement, plan: Plan) -> None:
+def _move_project(statement: _Statement, plan: Plan, generation: str) -> None:
     head, known, value = plan.head, plan.known, statement.value
+    epoch = stored_name(head.epoch, generation)
+    check = project_check(head, epoch)
     if known.id:
         statement.parts.append(
-            f"moved AS (UPDATE project SET sequence = {value(head.sequence)}, last_modified ="
-            f" {value(head.last_modified)}, row_check = {value(project_check(head))} WHERE id ="
-            f" {value(known.id)} AND sequence = {value(known.head.sequence)} RETURNING id)"
+            f"moved AS (UPDATE project SET epoch = {value(epoch)}, sequence = {value(head.sequence)}, last_modified ="
+            f" {value(head.last_modified)}, row_check = {value(check)} WHERE id = {value(known.id)} AND sequence ="
+            f" {value(known.head.sequence)} AND {GENERATION} = {value(generation)} RETURNING id)"
         )
         return
     statement.parts.append(
         "moved AS (INSERT INTO project (id, name, epoch, sequence, last_modified, row_check)"
-        f" VALUES ({value(project_of(plan))}, {value(head.name)}, {value(head.epoch)}, {value(head.sequence)},"
-        f" {value(head.last_modified)}, {value(project_check(head))}) ON CONFLICT (id) DO NOTHING RETURNING id)"
+        f" SELECT {value(project_of(plan))}::bigint, {value(head.name)}, {value(epoch)},"
+        f" {value(head.sequence)}::bigint, {value(head.last_modified)}::bigint, {value(check)}::bigint FROM cluster"
+        f" WHERE generation = {value(generation)} ON CONFLICT (id) DO NOTHING RETURNING id)"
     )
 
 
@@ -175,7 +180,7 @@ def project_of(plan: Plan) -> int:
     return project_id(plan.head.name)
 
 
-def _store_files(statement: _Statement, plan: Plan) -> None:
+def _store_files(statement: _Statement, plan: Plan, generation: str) -> None:
     statement.insert(
         "change",
         [
@@ -195,14 +200,14 @@ def _store_files(statement: _Statement, plan: Plan) -> None:
             for credential in [to_text_or_none(row.credential)]
         ],
     )
-    statement.insert("file", [_file_row(file.id, file.head) for file in plan.files.values()])
+    statement.insert("file", [_file_row(file.id, file.head, generation) for file in plan.files.values()])
     statement.insert(
         "past_life",
         [
             (
                 life.file.id,
                 life.head.born_version,
-                life.head.incarnation,
+                stored_name(life.head.incarnation, generation),
                 life.head.born_sequence,
                 life.head.sequence,
             )
@@ -211,12 +216,12 @@ def _store_files(statement: _Statement, plan: Plan) -> None:
     )
 
 
-def _file_row(id: int, head: FileHead) -> tuple[object, ...]:
+def _file_row(id: int, head: FileHead, generation: str) -> tuple[object, ...]:
     return (
         id,
         head.path,
         head.version,
-        head.incarnation,
+        stored_name(head.incarnation, generation),
         head.sequence,
         head.last_modified,
         head.size,

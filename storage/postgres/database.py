@@ -23,6 +23,7 @@ from storage.errors import (
     StorageUnavailable,
 )
 from storage.migrations import migrations
+from storage.postgres.generations import new_generation
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +89,11 @@ _SETTINGS = {
     "lock_timeout": "2000",
     "idle_in_transaction_session_timeout": "5000",
 }
+_SERVER = (
+    "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' ||"
+    " left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+)
+"""Names the PostgreSQL cluster and its timeline: another one when a standby was promoted or a backup was restored."""
 
 
 def project_id(name: str) -> int:
@@ -107,18 +113,20 @@ def without_password(url: str) -> str:
 class Database:
     """Owns the pools. A read that loses its connection is retried once on another one."""
 
-    def __init__(self, url: str, readers: asyncpg.Pool, writers: asyncpg.Pool) -> None:
+    def __init__(self, url: str, readers: asyncpg.Pool, writers: asyncpg.Pool, *, same: bool) -> None:
         self.url = url
+        self._same = same
         self.name = without_password(url)
         self.readers = readers
         self.writers = writers
         self.closed = False
 
     @classmethod
-    async def open(cls, url: str, *, read_only: bool = False, trace: Trace | None = None) -> Self:
+    async def open(cls, url: str, *, read_only: bool = False, same: bool = False, trace: Trace | None = None) -> Self:
         """Connect, and create or upgrade the schema.
 
         Args:
+            same: whether the database goes on as it was on another server or timeline.
             trace: called with every statement of the pools and its values.
 
         Raises:
@@ -127,15 +135,30 @@ class Database:
         """
         try:
             await _prepare(url, read_only=read_only)
-            readers = await _pool(url, _READERS, read_only=read_only, trace=trace)
-            writers = await _pool(url, _WRITERS, read_only=read_only, trace=trace)
+            readers = await _pool(url, _READERS, read_only=read_only, same=same, trace=trace)
+            writers = await _pool(url, _WRITERS, read_only=read_only, same=same, trace=trace)
         except (*FAILURES, ValueError) as error:
             raise _opening_error(url, error) from error
-        return cls(url, readers, writers)
+        return cls(url, readers, writers, same=same)
 
     async def connect(self) -> Connection:
         """Open a connection outside the pools."""
-        return await _connect(self.url)
+        connection = await _connect(self.url)
+        try:
+            await _recognize(connection, same=self._same)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def begin_generation(self, last: str) -> None:
+        """Begin a new generation after `last`, because commits are lost, unless one has begun already."""
+        connection = await self.connect()
+        try:
+            if await connection.fetchval(_BEGIN + " RETURNING 1", new_generation(), last):
+                _log.error("commits of %s are lost: every client starts over", self.name)
+        finally:
+            connection.terminate()
 
     async def fetch(self, statement: str, *values: object) -> list[Row]:
         """Run a read that is a single statement."""
@@ -211,19 +234,59 @@ class Database:
                 pool.terminate()
 
 
-async def _connect(url: str, **settings: str) -> Connection:
+async def _connect(url: str) -> Connection:
     connection: Connection = await asyncpg.connect(
-        url, timeout=CONNECT_S, command_timeout=WRITE_S, server_settings={**_SETTINGS, **settings}
+        url, timeout=CONNECT_S, command_timeout=WRITE_S, server_settings=_SETTINGS
     )
     return connection
+
+
+def _session(url: str, *, read_only: bool) -> str | None:
+    """Return the kind of server that a pool connects to; None: what the URL says. A session of ours that is read-only
+    does not count as `read-write`."""
+    return "primary" if read_only and "target_session_attrs=read-write" in url else None
 
 
 async def _keep(connection: Connection) -> None:
     """Do not reset the connection: no session of this package changes its settings."""
 
 
-async def _pool(url: str, size: int, *, read_only: bool, trace: Trace | None) -> asyncpg.Pool:
+_BEGIN = "UPDATE cluster SET generation = $1 WHERE generation = $2"
+
+
+async def _recognize(connection: Connection, *, same: bool) -> None:
+    """Compare the server with the one that the database was on last. If it is another one, it may lack commits that
+    were acknowledged: before the connection is used, a new generation begins, unless the database goes on as the
+    `same`.
+
+    Raises:
+        ConnectionError: the server is a standby.
+    """
+    try:
+        row = await connection.fetchrow(f"SELECT ({_SERVER}), server FROM cluster")
+    except asyncpg.exceptions.ObjectNotInPrerequisiteStateError:
+        raise ConnectionError("the server is a standby") from None
+    except asyncpg.exceptions.PostgresError as error:
+        if isinstance(error, LOST):
+            raise
+        return  # a service that does not tell
+    if row is None or row[0] == row[1]:
+        return
+    server, last = row
+    begin = last is not None and not same
+    changed = await connection.fetchval(
+        f"UPDATE cluster SET server = $1{', generation = $3' if begin else ''}"
+        " WHERE server IS NOT DISTINCT FROM $2 RETURNING 1",
+        *(server, last, *([new_generation()] if begin else [])),
+    )
+    if begin and changed:
+        _log.error("the database is on another server or timeline than before: every client starts over")
+
+
+async def _pool(url: str, size: int, *, read_only: bool, same: bool, trace: Trace | None) -> asyncpg.Pool:
     async def watch(connection: Any) -> None:
+        if not read_only:
+            await _recognize(connection, same=same)
         if trace is not None:
             connection.add_query_logger(lambda ran: trace(ran.query, ran.args or ()))
 
@@ -235,6 +298,7 @@ async def _pool(url: str, size: int, *, read_only: bool, trace: Trace | None) ->
         timeout=CONNECT_S,
         command_timeout=_STATEMENT_S,
         server_settings=settings,
+        target_session_attrs=_session(url, read_only=read_only),
         reset=_keep,
         init=watch,
         max_inactive_connection_lifetime=0,

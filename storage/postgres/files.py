@@ -16,8 +16,10 @@ from storage.checksums import (
 from storage.errors import DataDamaged
 from storage.paths import path_after_prefix
 from storage.postgres.database import Connection, Database, Row, project_id
+from storage.postgres.generations import GENERATION, split_name
 from storage.postgres.text import from_text_or_none
 from storage.records import (
+    Epoch,
     FileHead,
     Incarnation,
     Increment,
@@ -32,14 +34,14 @@ from storage.records import (
 )
 
 HEAD = (
-    "f.path, f.version, f.incarnation, f.sequence, f.last_modified, f.size, f.deleted, f.born_version, f.born_sequence,"
-    " f.row_check"
+    f"f.path, f.version, f.incarnation || {GENERATION} AS incarnation, f.sequence, f.last_modified, f.size, f.deleted,"
+    " f.born_version, f.born_sequence, f.row_check"
 )
 _LOG = (
     "c.file, c.version, c.last_modified, c.size, c.author, c.checksum, c.body, c.credential, c.credential_check,"
     " c.row_check"
 )
-_PROJECT = "p.name, p.epoch, p.sequence, p.last_modified, p.row_check"
+PROJECT = f"p.name, p.epoch || {GENERATION}, p.sequence, p.last_modified, p.row_check"
 _SCANNED_CHANGES = 1000
 """If more changes than this lie after a position, the files are read instead of the log."""
 
@@ -59,30 +61,32 @@ def head_from_row(row: tuple[Any, ...]) -> FileHead:
     Raises:
         DataDamaged
     """
-    if not is_intact(tuple(row)):
+    stored, visible = split_name(row[2])
+    if not is_intact((*row[:2], stored, *row[3:])):
         raise DataDamaged(row[0], "its newest state is not what was written")
-    return FileHead(*row[:9])
+    return FileHead(row[0], row[1], Incarnation(visible), *row[3:9])
 
 
-def project_check(head: ProjectHead) -> int:
-    """Return the checksum of a project's row."""
-    return row_checksum(head.name, head.epoch, head.sequence, head.last_modified)
+def project_check(head: ProjectHead, epoch: str) -> int:
+    """Return the checksum of a project's row, in which its epoch has the form `epoch`."""
+    return row_checksum(head.name, epoch, head.sequence, head.last_modified)
 
 
 def project_from_row(row: tuple[Any, ...]) -> ProjectHead:
-    """Return a project's head from the columns of `_PROJECT`, checked.
+    """Return a project's head from the columns of `PROJECT`, checked.
 
     Raises:
         DataDamaged
     """
-    if not is_intact(tuple(row)):
+    stored, visible = split_name(row[1])
+    if not is_intact((row[0], stored, *row[2:])):
         raise DataDamaged(None, DAMAGED, what=f"project {row[0]!r}")
-    return ProjectHead(*row[:4])
+    return ProjectHead(row[0], Epoch(visible), *row[2:4])
 
 
 async def project_head(database: Database, name: str) -> ProjectHead | None:
     row = await database.fetch_row(
-        f"SELECT {_PROJECT} FROM project p WHERE p.id = $1 AND p.name = $2", project_id(name), name
+        f"SELECT {PROJECT} FROM project p WHERE p.id = $1 AND p.name = $2", project_id(name), name
     )
     return None if row is None else project_from_row(row)
 
@@ -124,7 +128,7 @@ async def list_tombstones(
         f" AND {between} ORDER BY f.path LIMIT $3"
     )
     rows = await database.fetch(
-        f"SELECT {_PROJECT}, f.* FROM project p LEFT JOIN LATERAL ({query}) f ON true"
+        f"SELECT {PROJECT}, f.* FROM project p LEFT JOIN LATERAL ({query}) f ON true"
         " WHERE p.id = $1 AND p.name = $2 ORDER BY f.path",
         project_id(project),
         project,
@@ -154,7 +158,7 @@ async def _with_head(
 ) -> tuple[ProjectHead, list[FileHead]] | None:
     """Return a project's head and the heads that a query on `project p` returns, as of one moment."""
     rows = await database.fetch(
-        f"SELECT {_PROJECT}, f.* FROM project p LEFT JOIN LATERAL ({query}) f ON true"
+        f"SELECT {PROJECT}, f.* FROM project p LEFT JOIN LATERAL ({query}) f ON true"
         f" WHERE p.id = $1 AND p.name = $2 {order}",
         project_id(project),
         project,
@@ -329,8 +333,8 @@ async def _past_life(
 ) -> tuple[Version, Incarnation]:
     """Return the first version and the name of the incarnation to which a version belongs."""
     life = await connection.fetchrow(
-        "SELECT file, born_version, incarnation, born_sequence, died_sequence, row_check FROM past_life"
-        " WHERE project = $1 AND file = $2 AND born_version <= $3"
+        f"SELECT file, born_version, incarnation || {GENERATION}, born_sequence, died_sequence, row_check"
+        " FROM past_life WHERE project = $1 AND file = $2 AND born_version <= $3"
         " ORDER BY born_version DESC LIMIT 1",
         project_id(project),
         file,
@@ -338,9 +342,10 @@ async def _past_life(
     )
     if life is None:
         raise DataDamaged(path, "the incarnation of which it is has no row", version)
-    if not is_intact(tuple(life)):
+    stored, visible = split_name(life[2])
+    if not is_intact((*life[:2], stored, *life[3:])):
         raise DataDamaged(path, "a former incarnation of it is not what was written")
-    return Version(life[1]), Incarnation(life[2])
+    return Version(life[1]), Incarnation(visible)
 
 
 async def _snapshot(
@@ -462,7 +467,7 @@ def _count(status: str) -> int:
 
 async def projects_after(database: Database, name: str, limit: int) -> list[ProjectHead]:
     rows = await database.fetch(
-        f"SELECT {_PROJECT} FROM project p WHERE p.name > $1 ORDER BY p.name LIMIT $2", name, limit
+        f"SELECT {PROJECT} FROM project p WHERE p.name > $1 ORDER BY p.name LIMIT $2", name, limit
     )
     return [ProjectHead(*row[:4]) for row in rows]  # whatever they hold: `verify` reads them
 

@@ -5,6 +5,7 @@ from msgspec import Struct
 from storage.log import KnownFile, KnownProject, KnownTurn
 from storage.postgres.database import Connection
 from storage.postgres.files import HEAD, head_from_row, project_from_row
+from storage.postgres.generations import GENERATION, generation_of, split_name
 from storage.postgres.turns import SESSION, TURN, session_from_row, turn_head_from_row
 from storage.records import (
     Commit,
@@ -12,6 +13,7 @@ from storage.records import (
     CommittedSession,
     CommittedTurn,
     FileHead,
+    Incarnation,
     Milliseconds,
     ProjectHead,
     Sequence,
@@ -27,15 +29,17 @@ class News(Struct, frozen=True):
     """The commits after a position, oldest first, and the project's current head."""
 
     head: ProjectHead
+    generation: str
+    """The generation of the database in which this is so."""
     commits: tuple[Commit, ...]
     files: dict[str, KnownFile]
     turns: dict[tuple[str, str], KnownTurn]
 
 
 _CHANGES = f"""
-SELECT p.epoch, p.sequence, p.last_modified, p.row_check, c.sequence, c.version, c.last_modified, c.size,
-    c.body IS NULL, CASE WHEN octet_length(c.body) <= {_MOST_BODY} THEN c.body END, f.id,
-    coalesce(l.incarnation, f.incarnation), coalesce(l.born_version, f.born_version),
+SELECT p.epoch || {GENERATION}, p.sequence, p.last_modified, p.row_check, c.sequence, c.version, c.last_modified,
+    c.size, c.body IS NULL, CASE WHEN octet_length(c.body) <= {_MOST_BODY} THEN c.body END, f.id,
+    coalesce(l.incarnation, f.incarnation) || {GENERATION}, coalesce(l.born_version, f.born_version),
     coalesce(l.born_sequence, f.born_sequence), {HEAD}
 FROM project p
 LEFT JOIN LATERAL (
@@ -70,9 +74,9 @@ async def _read(connection: Connection, project: int, name: str, known: KnownPro
     rows = await connection.fetch(_CHANGES, project, since)
     if not rows:
         return None
-    head = project_from_row((name, *rows[0][:4]))
+    head, generation = project_from_row((name, *rows[0][:4])), generation_of(rows[0][0])
     if head.sequence <= since:
-        return News(head, (), {}, {})
+        return News(head, generation, (), {}, {})
     commits: list[Commit] = []
     files: dict[str, KnownFile] = {}
     if len(rows) > _MOST_CHANGES:
@@ -84,8 +88,8 @@ async def _read(connection: Connection, project: int, name: str, known: KnownPro
     elif rows[0][4] is not None:
         for row in rows:
             sequence, version, time, size, deleted, body, id, incarnation, born_version, born_sequence = row[4:14]
-            path = head_from_row(row[14:24]).path
-            file = FileHead(path, version, incarnation, sequence, time, size, deleted, born_version, born_sequence)
+            path, life = head_from_row(row[14:24]).path, Incarnation(split_name(incarnation)[1])
+            file = FileHead(path, version, life, sequence, time, size, deleted, born_version, born_sequence)
             files[path] = KnownFile(id, file)
             commits.append(Committed(_at(head, sequence, time), file, body))
     turns: dict[tuple[str, str], KnownTurn] = {}
@@ -100,7 +104,7 @@ async def _read(connection: Connection, project: int, name: str, known: KnownPro
             _require(session.sequence, head)
             commits.append(CommittedSession(_at(head, session.sequence, session.created_at), session))
         commits.sort(key=lambda commit: commit.project.sequence)
-    return News(head, tuple(commits), files, turns)
+    return News(head, generation, tuple(commits), files, turns)
 
 
 def _require(sequence: Sequence, head: ProjectHead) -> None:

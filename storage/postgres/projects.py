@@ -8,9 +8,10 @@ from typing import Any
 from storage.contract import CommitListener
 from storage.log import KnownProject, new_project, size_of_change
 from storage.postgres.database import Connection, Database, project_id
-from storage.postgres.files import project_from_row
+from storage.postgres.files import PROJECT, project_from_row
+from storage.postgres.generations import GENERATION, generation_of
 from storage.postgres.news import read_news
-from storage.records import Change, Commit, ProjectHead, TurnChange
+from storage.records import Change, Commit, CommittedSession, Milliseconds, ProjectHead, SessionHead, TurnChange
 
 _log = logging.getLogger(__name__)
 
@@ -22,11 +23,15 @@ _IDLE_PROJECTS = 4096
 class WriteRequest:
     """The changes of one `append`, and the future that waits for them."""
 
-    __slots__ = ("bytes", "changes", "future")
+    __slots__ = ("bytes", "changes", "future", "generation")
 
-    def __init__(self, changes: tuple[Change | TurnChange, ...], future: asyncio.Future[tuple[Any, ...]]) -> None:
+    def __init__(
+        self, changes: tuple[Change | TurnChange, ...], future: asyncio.Future[tuple[Any, ...]], generation: str | None
+    ) -> None:
         self.changes = changes
         self.future = future
+        self.generation = generation
+        """The generation of the database in which the changes were made; None: unknown."""
         self.bytes = sum(map(size_of_change, changes))
 
 
@@ -40,13 +45,15 @@ class TrackedProject:
         self.name = name
         self.id = project_id(name)
         self.known: KnownProject = new_project(name, 0)
+        self.generation = ""
+        """The generation of the database in which the known state was read."""
         self.loaded = False
         """Whether listeners hear of everything after the known state."""
         self.lock = asyncio.Lock()
         self.followers = 0
         self.queue: deque[WriteRequest] = deque()
         self.writing: asyncio.Task[None] | None = None
-        self.told = 0
+        self.told: float = 0
         """The newest sequence of the project that another gateway announced."""
         self.catching_up: asyncio.Task[None] | None = None
         self.contended_at = float("-inf")
@@ -129,13 +136,15 @@ class Projects:
     async def load(self, tracked: TrackedProject, connection: Connection) -> None:
         """Load a project's head. The caller holds its lock."""
         if not tracked.loaded:
-            row = await connection.fetchrow(
-                "SELECT name, epoch, sequence, last_modified, row_check FROM project WHERE id = $1", tracked.id
-            )
-            if row is not None:
+            row = await connection.fetchrow(f"SELECT {PROJECT} FROM project p WHERE p.id = $1", tracked.id)
+            if row is None:
+                tracked.known = new_project(tracked.name, 0)
+                tracked.generation = await connection.fetchval(f"SELECT {GENERATION}")
+            else:
                 if row[0] != tracked.name:
                     raise RuntimeError(f"the projects {row[0]!r} and {tracked.name!r} have one id")
                 tracked.known = KnownProject(tracked.id, project_from_row(row))
+                tracked.generation = generation_of(row[1])
             tracked.loaded = True
 
     async def catch_up(self, tracked: TrackedProject, connection: Connection) -> None:
@@ -145,14 +154,18 @@ class Projects:
             return
         known = tracked.known
         news = await read_news(connection, tracked.id, tracked.name, known)
-        if news is None:
+        if known.id and (news is None or news.head.sequence < known.head.sequence):
+            # What was read before was durable. Commits are lost, unless somebody has noticed that already.
+            await self._database.begin_generation(tracked.generation)
+            news = await read_news(connection, tracked.id, tracked.name, known)
+        if news is None or (known.id and news.head.epoch != known.head.epoch):
+            tracked.loaded = False
+            await self.load(tracked, connection)
+            if known.id:
+                _log.warning("the project %r is not what it was: everybody starts over", tracked.name)
+                self._forget(tracked, known.head)
             return
-        if (known.id and news.head.epoch != known.head.epoch) or news.head.sequence < known.head.sequence:
-            _log.warning("the project %r is not what it was: everybody starts over", tracked.name)
-            known = KnownProject(tracked.id, news.head)
-            tracked.known = known
-            self._forget(tracked)
-            return
+        tracked.generation = news.generation
         if news.head.sequence == known.head.sequence:
             return
         self.catch_ups += 1
@@ -167,11 +180,9 @@ class Projects:
                 known.turns[key] = turn
         self.tell(news.commits)
 
-    def _forget(self, tracked: TrackedProject) -> None:
-        """Have the listeners drop what they know of a project."""
-        from storage.records import CommittedSession, Milliseconds, SessionHead
-
-        head = tracked.known.head
+    def _forget(self, tracked: TrackedProject, before: ProjectHead) -> None:
+        """Have the listeners drop what they know of a project. `before`: its head as they heard of it last."""
+        head = tracked.known.head if tracked.exists else before
         commit = CommittedSession(head, SessionHead("", None, head.sequence, Milliseconds(0)))
         for _, missed in self._listeners:
             if missed is not None:

@@ -88,6 +88,7 @@ class PostgresStorage:
         clock: Clock = wall_clock,
         queued_changes: int = 10_000,
         queued_bytes: int = 64 * 2**20,
+        same: bool = False,
         trace: Trace | None = None,
     ) -> Self:
         """Open a database that others may have open too; create or upgrade its schema.
@@ -96,12 +97,13 @@ class PostgresStorage:
             url: `postgresql://user:password@host:5432/database`; several hosts are separated by commas.
             clock: milliseconds since 1970.
             queued_changes, queued_bytes: limits of the write queue.
+            same: whether cursors and incarnations go on after the database was moved to another server or timeline.
             trace: called with the statements that read and write, and their values.
 
         Raises:
             NotAGatewayDatabase, SchemaTooNew, DatabaseRefused, StorageUnavailable
         """
-        database = await Database.open(url, trace=trace)
+        database = await Database.open(url, same=same, trace=trace)
         storage = cls(database, secrets.token_hex(8), clock)
         row = await database.fetch_row("SELECT database FROM cluster")
         assert row is not None

@@ -9,12 +9,14 @@ import base64
 import contextlib
 import json
 import logging
+import math
 import time
+from collections.abc import Iterable
 
 import asyncpg
 
 from storage.contract import MessageListener
-from storage.postgres.database import LOST, Connection, Database
+from storage.postgres.database import LOST, Connection, Database, Row
 from storage.postgres.projects import Projects, TrackedProject
 
 _log = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ class Tail:
         self._channel = f"yjsg_{database_id}"
         self._connection: Connection | None = None
         self._proven = float("-inf")
+        self._silent = False
+        """Whether the last heartbeat was not answered."""
         self._size_at = float("-inf")
         self._wake = asyncio.Event()
         self._unsaid: dict[int, int] = {}
@@ -148,27 +152,48 @@ class Tail:
                 await self._wake.wait()
                 continue
             started = time.monotonic()
+            before = [(tracked, tracked.known.head.sequence, tracked.generation) for tracked in followed]
             try:
                 connection = await self._listening()
                 rows = await connection.fetch(
-                    "SELECT id, sequence FROM project WHERE id = ANY($1::bigint[])",
+                    "SELECT c.generation, p.id, p.sequence FROM cluster c"
+                    " LEFT JOIN project p ON p.id = ANY($1::bigint[])",
                     [tracked.id for tracked in followed],
                     timeout=_ANSWER_S,
                 )
-                self._proven = started
-                for id, sequence in rows:
-                    self._heard(id, sequence)
+                if self._silent:
+                    self._silent = False
+                    _log.warning("the database is heard again")
+                if self._is_the_same(before, rows):
+                    self._proven = started
+                for _, id, sequence in rows:
+                    if id is not None:
+                        self._heard(id, sequence)
                 self._look_for_others(started)
                 await self._measure(connection)
             except LOST as error:
-                if not self._database.closed:
+                if not self._database.closed and not self._silent:
                     _log.warning("the database is not heard: %s", error or type(error).__name__)
+                self._silent = True
                 self._deaf()
             except asyncpg.PostgresError as error:
                 _log.warning("the heartbeat failed: %s", error)
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _BEAT_S)
+
+    def _is_the_same(self, before: Iterable[tuple[TrackedProject, int, str]], rows: list[Row]) -> bool:
+        """Return whether the projects go on from what was known of them. Those that do not are read again: commits that
+        were lost are noticed there."""
+        generation, found = rows[0][0], {id: sequence for _, id, sequence in rows}
+        lapsed = [
+            tracked
+            for tracked, sequence, known in before
+            if tracked.loaded and (known != generation or found.get(tracked.id, 0) < sequence)
+        ]
+        for tracked in lapsed:
+            self._catch_up_with(tracked, math.inf)
+        return not lapsed
 
     async def _listening(self) -> Connection:
         """Return the listening connection. It listens before the first read, so that nothing in between is missed."""
@@ -232,6 +257,10 @@ class Tail:
         tracked = self._projects.by_id(id)
         if tracked is None or not tracked.followers or sequence <= tracked.known.head.sequence:
             return
+        self._catch_up_with(tracked, sequence)
+
+    def _catch_up_with(self, tracked: TrackedProject, sequence: float) -> None:
+        """Read what was stored up to a sequence."""
         tracked.told = max(tracked.told, sequence)
         if tracked.catching_up is None:
             task = tracked.catching_up = asyncio.create_task(self._catch_up(tracked), name="tail-catch-up")

@@ -5,7 +5,7 @@ from typing import Any
 from storage.checksums import DAMAGED, checksum, is_intact
 from storage.errors import DataDamaged
 from storage.postgres.database import Connection, Database, Row, project_id
-from storage.postgres.files import project_from_row
+from storage.postgres.files import PROJECT, project_from_row
 from storage.postgres.text import from_text, from_text_or_none, to_text
 from storage.records import BlockRow, ProjectHead, SessionHead, StoredBlock, StoredTurn, TurnHead, TurnRows
 
@@ -253,8 +253,7 @@ async def turns_changed_since(
     database: Database, project: str, sequence: int, limit: int | None
 ) -> tuple[ProjectHead, list[TurnHead]] | None:
     rows = await database.fetch(
-        "SELECT p.name, p.epoch, p.sequence, p.last_modified, p.row_check, t.* FROM project p"
-        f" LEFT JOIN LATERAL (SELECT {TURN}"
+        f"SELECT {PROJECT}, t.* FROM project p LEFT JOIN LATERAL (SELECT {TURN}"
         " FROM turn t WHERE t.project = p.id AND t.sequence > $3 ORDER BY t.sequence LIMIT $4) t ON true"
         " WHERE p.id = $1 AND p.name = $2 ORDER BY t.sequence",
         project_id(project),

@@ -1,13 +1,10 @@
 """Maintenance that one gateway of a database does for all: the leases on jobs, and the search for silent turns."""
 
-from storage.checksums import row_checksum
-from storage.log import new_epoch
 from storage.postgres.batch import AWAKE
 from storage.postgres.database import Connection
-from storage.postgres.files import project_check, project_from_row
-from storage.postgres.row_checks import CHECKED
+from storage.postgres.generations import new_generation
 from storage.postgres.turns import TURN, turn_head_from_row
-from storage.records import ProjectHead, Sequence, TurnHead, new_incarnation
+from storage.records import TurnHead
 
 _TOGETHER = 100
 _TIDIED_TOGETHER = 10_000
@@ -60,42 +57,8 @@ async def tidy(connection: Connection, before: int) -> None:
 
 
 async def begin_new_incarnations(connection: Connection) -> int:
-    """Give every project a new epoch and every file a new incarnation; return how many projects there are. Gateways
-    that serve the database notice, because each project's sequence moves, and drop what they know of it."""
-    projects = await connection.fetch(
-        "SELECT id, name, epoch, sequence, last_modified, row_check FROM project ORDER BY id"
-    )
-    for id, *row in projects:
-        old = project_from_row(tuple(row))
-        new = ProjectHead(old.name, new_epoch(), Sequence(old.sequence + 1), old.last_modified)
-        await connection.execute(
-            "UPDATE project SET sequence = $2, epoch = $3, row_check = $4 WHERE id = $1",
-            id,
-            new.sequence,
-            new.epoch,
-            project_check(new),
-        )
-        for table, key in (("file", ("id",)), ("past_life", ("file", "born_version"))):
-            await _rename_lives(connection, id, table, key)
-    return len(projects)
-
-
-async def _rename_lives(connection: Connection, project: int, table: str, key: tuple[str, ...]) -> None:
-    """Give each row of a table a new incarnation. Damaged rows stay damaged."""
-    columns = CHECKED[table]
-    rows = await connection.fetch(
-        f"SELECT {', '.join(key)}, row_check, {', '.join(columns)} FROM {table} WHERE project = $1",
-        project,
-        timeout=3600,
-    )
-    place = columns.index("incarnation")
-    changed = []
-    for row in rows:
-        own, check, values = row[: len(key)], row[len(key)], list(row[len(key) + 1 :])
-        if check == row_checksum(*values):
-            values[place] = new_incarnation()
-            changed.append((project, values[place], row_checksum(*values), *own))
-    condition = " AND ".join(f"{name} = ${place}" for place, name in enumerate(key, 4))
-    await connection.executemany(
-        f"UPDATE {table} SET incarnation = $2, row_check = $3 WHERE project = $1 AND {condition}", changed, timeout=3600
-    )
+    """Begin a new generation; return how many projects there are. Gateways that serve the database notice with their
+    next heartbeat, and drop what they know."""
+    await connection.execute("UPDATE cluster SET generation = $1", new_generation())
+    count: int = await connection.fetchval("SELECT count(*) FROM project", timeout=3600)
+    return count

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from storage.errors import DataDamaged, StorageClosed, StorageError, StorageOverloaded
+from storage.errors import DataDamaged, StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
 from storage.log import Clock, Plan, Result, break_lines, needs, plan
 from storage.postgres import batch as batches
 from storage.postgres.database import CONTENTION, LOST, WRITE_S, Connection, Database, storage_error
+from storage.postgres.generations import GENERATION
 from storage.postgres.projects import Projects, TrackedProject, WriteRequest
 from storage.records import Change, TurnChange
 
@@ -36,6 +37,8 @@ class _Attempt:
         self.requests = requests
         self.number = number
         self.sent: Plan | None = None
+        self.generation = ""
+        """The generation of the database in which `sent` was planned."""
         self.lost = False
         """Whether an answer to `sent` was lost, so that the plan may have been stored."""
         self.locked = False
@@ -93,12 +96,14 @@ class Writer:
             raise StorageClosed("the storage is closed")
         if self._waiting + len(changes) > self._queued_changes:
             raise StorageOverloaded(self._waiting, self._queued_changes)
-        request = WriteRequest(changes, asyncio.get_running_loop().create_future())
+        tracked = self._projects.track(project)
+        # What is remembered of a project that is not followed may be old: then the changes were made of what was read.
+        generation = tracked.generation if tracked.loaded and tracked.followers else None
+        request = WriteRequest(changes, asyncio.get_running_loop().create_future(), generation)
         if self._waiting and self._waiting_bytes + request.bytes > self._queued_bytes:
             raise StorageOverloaded(self._waiting, self._queued_changes)
         self._waiting += len(changes)
         self._waiting_bytes += request.bytes
-        tracked = self._projects.track(project)
         tracked.queue.append(request)
         if tracked.writing is None:
             tracked.writing = asyncio.create_task(self._write(tracked), name="group-commit")
@@ -186,6 +191,9 @@ class Writer:
     async def _try(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan | None:
         """Try once; return None if another gateway was faster, after the listeners have heard of its changes."""
         if attempt.sent is not None:
+            if await connection.fetchval(f"SELECT {GENERATION}") != attempt.generation:
+                await self._projects.catch_up(tracked, connection)
+                raise _begun_anew(certain=False)
             stored = await batches.was_stored(connection, attempt.sent, self._node, attempt.number)
             if stored:
                 return attempt.sent
@@ -194,7 +202,7 @@ class Writer:
                 await self._projects.catch_up(tracked, connection)
                 return None
             # The first copy may still be stored; then this second one is not: both build on the same sequence.
-            if await batches.store(connection, attempt.sent, self._node, attempt.number):
+            if await self._send(connection, attempt.sent, attempt):
                 return attempt.sent
             return await self._try_again_after_none(connection, tracked, attempt)
         await self._projects.load(tracked, connection)
@@ -207,7 +215,7 @@ class Writer:
             await self._projects.catch_up(tracked, connection)
             return made if tracked.known.head is before else None
         attempt.sent = made
-        stored = await batches.store(connection, made, self._node, attempt.number)
+        stored = await self._send(connection, made, attempt)
         attempt.sent = None
         if stored:
             return made
@@ -238,7 +246,7 @@ class Writer:
                 tracked.contended_at = asyncio.get_running_loop().time()
                 await self._projects.catch_up(tracked, connection)
             made = await self._plan(connection, tracked, attempt)
-            stored = not made.stores or await batches.store(connection, made, self._node, attempt.number)
+            stored = not made.stores or await self._send(connection, made, attempt)
         except BaseException:
             if not connection.is_closed():
                 await transaction.rollback()
@@ -252,11 +260,21 @@ class Writer:
         return None
 
     async def _plan(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan:
+        attempt.generation = tracked.generation
+        if any(request.generation not in (None, tracked.generation) for request in attempt.requests):
+            raise _begun_anew(certain=True)
         now = self._clock()
         requests = [request.changes for request in attempt.requests]
         if missing := needs(tracked.known, requests):
             await batches.load(connection, tracked.known, missing, now)
         return plan(tracked.known, requests, now)
+
+    async def _send(self, connection: Connection, made: Plan, attempt: _Attempt) -> bool:
+        return await batches.store(connection, made, self._node, attempt.number, attempt.generation)
+
+
+def _begun_anew(*, certain: bool) -> StorageUnavailable:
+    return StorageUnavailable("the database was set back to an earlier state, from which it goes on", certain=certain)
 
 
 def _next_batch(tracked: TrackedProject) -> list[WriteRequest]:

@@ -217,11 +217,13 @@ def test_connections_that_are_cut_again_and_again_lose_and_double_nothing(
             heard: list[int] = []
             other.listen(lambda batch: heard.extend(commit.project.sequence for commit in batch))
             await other.follow("p")
-            done = asyncio.Event()
+            done, stored = False, asyncio.Event()
 
             async def cut() -> None:
-                while not done.is_set():
-                    await asyncio.sleep(0.05)
+                while not done:
+                    stored.clear()
+                    await stored.wait()  # however long that takes: new connections have to be made
+                    await asyncio.sleep(0.03)
                     proxy.swallowing = True
                     await asyncio.sleep(0.01)
                     proxy.cut()
@@ -232,6 +234,8 @@ def test_connections_that_are_cut_again_and_again_lose_and_double_nothing(
                 for _ in range(40):
                     try:
                         version = (await _append(node, path, version)).head.version
+                        if node is storage:
+                            stored.set()
                     except StorageUnavailable:  # too many cuts in a row
                         assert node is storage
                         head = await other.file_head("p", path)
@@ -241,7 +245,8 @@ def test_connections_that_are_cut_again_and_again_lose_and_double_nothing(
             cutting = asyncio.create_task(cut())
             paths = [(f"{number}", storage if number % 2 else other) for number in range(6)]
             versions = await asyncio.gather(*(write(path, node) for path, node in paths))
-            done.set()
+            done = True
+            stored.set()
             await cutting
             await other.catch_up("p")
             for (path, _), version in zip(paths, versions, strict=True):

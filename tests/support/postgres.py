@@ -24,13 +24,14 @@ def _programs() -> Path | None:
     """The folder with `initdb` and `postgres`, which Debian puts on nobody's path."""
     found = shutil.which("initdb")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
-    return Path(found).parent if found else folders[-1] if folders else None
+    return Path(found).resolve().parent if found else folders[-1] if folders else None
 
 
 class PostgresServer:
     """A running server. `url` names a database in it, for a user that may do anything."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, primary: "PostgresServer | None" = None) -> None:
+        """A new server, or a standby of a running one."""
         self.folder = folder
         self.port = _free_port()
         self._programs = programs
@@ -40,6 +41,9 @@ class PostgresServer:
         self._as_root = os.geteuid() == 0
         if self._as_root:
             shutil.chown(folder, self._user)
+        if primary is not None:
+            self._run("pg_basebackup", "-R", "-c", "fast", "-D", str(folder / "data"), "-d", primary.url)
+            return
         self._run(
             "initdb",
             "-D",
@@ -80,6 +84,26 @@ class PostgresServer:
 
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", mode, "stop")
+
+    def promote(self) -> None:
+        """Make a standby the primary, and wait until it takes writes."""
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "promote")
+
+    def execute(self, statement: str) -> None:
+        asyncio.run(self._execute(statement))
+
+    @contextmanager
+    def standby(self) -> Iterator["PostgresServer"]:
+        """A running standby of this server, by streaming replication."""
+        with tempfile.TemporaryDirectory(prefix="yjsg-standby-", ignore_cleanup_errors=True) as folder:
+            Path(folder).chmod(0o755)
+            standby = PostgresServer(Path(folder), self._programs, self)
+            standby.start("-c wal_retrieve_retry_interval=100ms")
+            try:
+                yield standby
+            finally:
+                if (standby.folder / "data" / "postmaster.pid").exists():
+                    standby.kill()
 
     def kill(self) -> None:
         """End it and all that works for it at once, as a power failure does."""
