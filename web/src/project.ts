@@ -11,7 +11,7 @@ import {
   withETag
 } from './answers.js'
 import { fromBase64, toBase64, toBase64Url } from './base64.js'
-import { type ProblemAnswer, problemFrom } from './errors.js'
+import { isProblem, type ProblemAnswer, problemFrom, UnexpectedAnswer } from './errors.js'
 import { type FeedFilter, type FollowOptions, feedParams, follow } from './feed.js'
 import { checkedPath, encodedPath, projectPath } from './names.js'
 import { type GatewayRequest, given, type RequestOptions, type Sender } from './request.js'
@@ -32,6 +32,7 @@ import type {
   TextDifference
 } from './wire.js'
 
+const EDIT_ATTEMPTS = 5
 const JSON_BODY = { 'Content-Type': 'application/json' }
 const UPDATE_BODY = { 'Content-Type': 'application/octet-stream' }
 const TEXT_BODY = { 'Content-Type': 'text/plain; charset=utf-8' }
@@ -266,6 +267,33 @@ export class Project extends SessionRequests {
     return this.write('PUT', this.file(path), options, TEXT_BODY, { body: text, params })
   }
 
+  /**
+   * Read the text of a file, change it and write it back, as the smallest edit of what was read: what others write
+   * meanwhile stays. If the version that was read is gone by then, because the file was deleted or its history was
+   * squashed, the text is read and changed again.
+   *
+   * @param change is called with the text and gives the new one; possibly several times.
+   * @throws ProblemAnswer `file_not_found` or `file_deleted` where there is no such file.
+   */
+  async edit(
+    path: string,
+    change: (text: string) => string | Promise<string>,
+    { root, ...options }: RequestOptions & { root?: string } = {}
+  ): Promise<WithETag<Receipt>> {
+    const named = root === undefined ? options : { ...options, root }
+    for (let attempt = 1; ; attempt += 1) {
+      const { value, tag } = await this.readText(path, named)
+      const baseVersion = versionOf(tag)
+      const text = await change(value)
+      try {
+        return await this.putText(path, text, { ...named, baseVersion })
+      } catch (error) {
+        const isGone = isProblem(error, 'precondition_failed', 'version_ahead', 'file_deleted', 'write_contention')
+        if (!isGone || attempt === EDIT_ATTEMPTS) throw error
+      }
+    }
+  }
+
   /** Replace parts of the text of a file, all or none. Throws ProblemAnswer `edit_not_applicable` where one does not fit. */
   async editText(
     path: string,
@@ -398,6 +426,13 @@ export class Project extends SessionRequests {
     const headers = { ...type, ...conditional(conditions) }
     return decodedWithETag(await this.client.send(method, path, { ...given(signal), ...request, headers }))
   }
+}
+
+function versionOf(tag: string | null): number {
+  const version = Number(tag?.split('.')[1] ?? Number.NaN)
+  if (Number.isNaN(version))
+    throw new UnexpectedAnswer(200, 'the tag of the file is not there (is ETag exposed by CORS?)')
+  return version
 }
 
 /** Throws ProblemAnswer `invalid_path`. */

@@ -283,3 +283,41 @@ describe('a client', () => {
     expect(await client.metrics()).toContain('gateway_requests_total')
   })
 })
+
+describe('an edit of a text', () => {
+  test('keeps what others write meanwhile', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'one\ntwo\n')
+    const { value } = await project.edit('a.md', async (text) => {
+      await project.putText('a.md', 'zero\none\ntwo\n')
+      return `${text}three\n`
+    })
+    expect(value.merged).toBe(true)
+    expect((await project.readText('a.md')).value).toBe('zero\none\ntwo\nthree\n')
+  })
+
+  test('is done again where the file is another one by then', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'one')
+    const seen: string[] = []
+    await project.edit('a.md', async (text) => {
+      seen.push(text)
+      if (seen.length === 1) {
+        await project.delete('a.md')
+        await project.putText('a.md', 'another')
+      }
+      return `${text}!`
+    })
+    expect(seen).toEqual(['one', 'another'])
+    expect((await project.readText('a.md')).value).toBe('another!')
+  })
+
+  test('of a file that is not there says what to do', async () => {
+    const project = gateway.project()
+    await project.putText('a.md', 'one')
+    const failure = await project.edit('b.md', (text) => text).catch((error) => error)
+    expect(failure).toBeInstanceOf(ProblemAnswer)
+    expect(failure.problem.code).toBe('file_not_found')
+    expect(failure.message).toMatch(/Check the path; the first write creates the file\.$/)
+  })
+})

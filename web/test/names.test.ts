@@ -43,6 +43,7 @@ const METHODS: Record<Method, (project: Project, name: string) => unknown> = {
   readJson: (project, name) => project.readJson(name),
   appendUpdate: (project, name) => project.appendUpdate(name, new Uint8Array()),
   putText: (project, name) => project.putText(name, '', { root: name }),
+  edit: (project, name) => project.edit(name, (text) => text),
   editText: (project, name) => project.editText(name, []),
   presence: (project, name) => project.presence(name),
   putPresence: (project, name) => project.putPresence(name, 7, {}),

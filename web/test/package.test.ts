@@ -45,6 +45,7 @@ test('the package is imported from an empty project; React is needed for the hoo
     expect.arrayContaining(['GatewayClient', 'PollingManager', 'pollingManager', 'TurnPoller', 'DocumentPoller'])
   )
   expect(importing('yjs-gateway/provider')).toEqual(['HttpProvider'])
+  expect(importing('yjs-gateway/queries')).toEqual(expect.arrayContaining(['filesQuery', 'gatewayKeys']))
   expect(importing('yjs-gateway/push')).toEqual(['enablePush'])
   expect(importing('yjs-gateway/service-worker')).toEqual(['handlePush'])
   expect(() => importing('yjs-gateway/react')).toThrow()

@@ -10,15 +10,25 @@ import type { PollTransport } from '../src/polling/project-feed.js'
 import type { Project } from '../src/project.js'
 import {
   type DocumentChange,
+  filesQuery,
   GatewayProvider,
   gatewayKeys,
+  historyQuery,
+  sessionsQuery,
   type Turn,
   TurnFailed,
+  textQuery,
+  turnQuery,
+  turnsQuery,
+  useAwareness,
+  useConnection,
   useDocument,
   useDocumentPolling,
   useFiles,
   useSessionPolling,
-  useTurn
+  useSessions,
+  useTurn,
+  useTurns
 } from '../src/react/index.js'
 import { GatewayProcess } from './support/gateway.js'
 
@@ -374,4 +384,117 @@ test('a hook without <GatewayProvider> says what is missing', () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined)
   expect(() => renderHook(() => useFiles())).toThrow('<GatewayProvider>')
   vi.restoreAllMocks()
+})
+
+describe('useTurns', () => {
+  test('is the conversation: every turn with its blocks, oldest first, the newest followed', async () => {
+    const session = await project.createSession()
+    const first = await project.createTurn(session.id, 'One')
+    await project.appendBlocks(session.id, first.id, [{ type: 'text', content: 'a' }])
+    await project.setTurnStatus(session.id, first.id, 'completed')
+    const { result } = renderHook(() => useTurns(session.id), { wrapper: wrapper() })
+    await waitFor(() => expect(result.current.data?.map(({ blocks }) => blocks.length)).toEqual([1]))
+    let second: Turn | undefined
+    await act(async () => {
+      second = await result.current.create('Two')
+    })
+    await waitFor(() => expect(result.current.data?.map(({ prompt }) => prompt)).toEqual(['One', 'Two']))
+    await project.appendBlocks(session.id, second?.id ?? '', [{ type: 'text', content: 'b' }])
+    await waitFor(() =>
+      expect(result.current.data?.flatMap(({ blocks }) => blocks.map(({ content }) => content))).toEqual(['a', 'b'])
+    )
+    await project.setTurnStatus(session.id, second?.id ?? '', 'completed')
+    const third = await project.createTurn(session.id, 'Three')
+    await waitFor(() => expect(result.current.data?.map(({ id }) => id)).toEqual([first.id, second?.id, third.id]))
+    expect(result.current.data?.[1]?.status).toBe('completed')
+  })
+
+  test('shows older ones by pages', async () => {
+    const session = await project.createSession()
+    for (const prompt of ['1', '2', '3']) {
+      const { id } = await project.createTurn(session.id, prompt)
+      await project.setTurnStatus(session.id, id, 'cancelled')
+    }
+    const { result } = renderHook(() => useTurns(session.id, { pageSize: 2 }), { wrapper: wrapper() })
+    const prompts = () => result.current.data?.map(({ prompt }) => prompt)
+    await waitFor(() => expect(prompts()).toEqual(['2', '3']))
+    expect(result.current.hasMore).toBe(true)
+    act(() => result.current.showMore())
+    await waitFor(() => expect(prompts()).toEqual(['1', '2', '3']))
+    expect(result.current.hasMore).toBe(false)
+  })
+})
+
+describe('useSessions', () => {
+  test('lists sessions, newest first: those of a project that comes into being, those made here and elsewhere', async () => {
+    const { result } = renderHook(() => useSessions({ interval: 100 }), { wrapper: wrapper() })
+    const titles = () => result.current.data?.map(({ title }) => title)
+    await waitFor(() => expect(titles()).toEqual([]))
+    await act(() => result.current.create('Here'))
+    await waitFor(() => expect(titles()).toEqual(['Here']))
+    const { id } = await project.createSession('There')
+    await project.createTurn(id, 'One')
+    await waitFor(() => expect(titles()).toEqual(['There', 'Here']))
+  })
+})
+
+describe('useAwareness and useConnection', () => {
+  test('tell who is in a file, and how it stands', async () => {
+    await project.putText('a.md', 'text')
+    const use = () => {
+      const { provider } = useDocument('a.md')
+      return { provider, connection: useConnection(provider), ...useAwareness<{ name: string }>(provider) }
+    }
+    const one = renderHook(use, { wrapper: wrapper() })
+    const other = renderHook(use, { wrapper: wrapper() })
+    await waitFor(() => expect(one.result.current.connection).toMatchObject({ status: 'connected', synced: true }))
+    await waitFor(() => expect(other.result.current.provider).not.toBeNull())
+    act(() => other.result.current.setField('name', 'Zoë'))
+    expect(other.result.current.local).toEqual({ name: 'Zoë' })
+    await waitFor(() => expect(one.result.current.others.map(({ state }) => state)).toEqual([{ name: 'Zoë' }]))
+    other.unmount()
+    await waitFor(() => expect(one.result.current.others).toEqual([]))
+    await project.delete('a.md')
+    await waitFor(() => expect(one.result.current.connection.closed?.reason).toBe('deleted'))
+  })
+
+  test('without a provider there is nobody, and nothing is connected', () => {
+    const { result } = renderHook(() => [useAwareness(null), useConnection(null)] as const, { wrapper: wrapper() })
+    expect(result.current).toMatchObject([
+      { others: [], local: null },
+      { status: 'disconnected', synced: false, closed: null }
+    ])
+  })
+})
+
+describe('writes of useFiles', () => {
+  test('keep what others have written, with the version that the text was made of', async () => {
+    await project.putText('a.md', 'one\n')
+    await project.putText('a.md', 'zero\none\n')
+    const { result } = renderHook(() => useFiles(), { wrapper: wrapper() })
+    await waitFor(() => expect(result.current.data).toHaveLength(1))
+    await act(() => result.current.put('a.md', 'one\ntwo\n', { baseVersion: 1 }))
+    expect((await project.readText('a.md')).value).toBe('zero\none\ntwo\n')
+    await act(() => result.current.edit('a.md', (text) => text.toUpperCase()))
+    expect((await project.readText('a.md')).value).toBe('ZERO\nONE\nTWO\n')
+    const put = () => result.current.put('a.md', 'lost', { ifMatch: '1.1' })
+    await act(() => expect(put()).rejects.toMatchObject({ code: 'precondition_failed' }))
+  })
+})
+
+describe('queries', () => {
+  test('bring what they say', async () => {
+    const { value } = await project.putText('a.md', 'one')
+    const session = await project.createSession('Talk')
+    const turn = await project.createTurn(session.id, 'One')
+    const client = new QueryClient(NO_RETRIES)
+    expect((await client.fetchQuery(filesQuery(project))).map(({ path }) => path)).toEqual(['a.md'])
+    expect((await client.fetchQuery(textQuery(project, 'a.md'))).value).toBe('one')
+    expect((await client.fetchQuery(historyQuery(project, 'a.md'))).versions).toHaveLength(value.version)
+    expect((await client.fetchQuery(sessionsQuery(project))).map(({ title }) => title)).toEqual(['Talk'])
+    expect((await client.fetchQuery(turnsQuery(project, session.id))).map(({ id }) => id)).toEqual([turn.id])
+    expect(await client.fetchQuery(turnQuery(project, session.id, turn.id))).toMatchObject({ id: turn.id, blocks: [] })
+    expect(client.getQueryData(gatewayKeys.turn(project, session.id, turn.id))).toBeDefined()
+    expect(await client.fetchQuery(filesQuery(gateway.project()))).toEqual([])
+  })
 })

@@ -1,7 +1,20 @@
+import { type QueryClient, queryOptions, useQuery } from '@tanstack/react-query'
 import { expectTypeOf, test } from 'vitest'
-import type { DocumentChange, Project, Receipt, SyncAnswer, Turn, TurnAnswer, WithETag } from '../src/index.js'
+import type { Awareness } from 'y-protocols/awareness'
+import type * as Y from 'yjs'
+import type {
+  DocumentChange,
+  FileEntry,
+  Project,
+  Receipt,
+  SyncAnswer,
+  Turn,
+  TurnAnswer,
+  WithETag
+} from '../src/index.js'
 import { GatewayClient, isProblem, type ProblemAnswer } from '../src/index.js'
 import { HttpProvider } from '../src/provider/index.js'
+import { filesQuery, textQuery, turnQuery } from '../src/queries/index.js'
 import { type LiveDocument, useDocumentPolling, useSessionPolling } from '../src/react/index.js'
 
 const project: Project = new GatewayClient('').project('p')
@@ -28,11 +41,20 @@ test('events of a provider have their arguments', () => {
   const listen = (provider: HttpProvider) => {
     provider.on('status', ({ status }) => expectTypeOf(status).toEqualTypeOf<HttpProvider['status']>())
     provider.on('connection-close', ({ reason }) => expectTypeOf(reason).toExtend<string>())
+    provider.on('synced', (synced) => expectTypeOf(synced).toEqualTypeOf<boolean>())
     // @ts-expect-error: there is no such event
-    provider.on('synced', () => undefined)
+    provider.on('saved', () => undefined)
   }
   expectTypeOf(listen).toBeFunction()
-  expectTypeOf(HttpProvider).toBeConstructibleWith('', 'p', 'a.md', {} as never, { transport: 'sse' })
+  expectTypeOf<HttpProvider['awareness']>().toEqualTypeOf<Awareness>()
+  const make = (doc: Y.Doc) => [
+    new HttpProvider('', 'p', 'a.md', doc, { transport: 'sse' }),
+    new HttpProvider({ url: '', project: 'p', path: 'a.md', doc, transport: 'sse' }),
+    new HttpProvider({ url: '', project: 'p', path: 'a.md' }),
+    // @ts-expect-error: a document is of a project
+    new HttpProvider({ url: '', path: 'a.md' })
+  ]
+  expectTypeOf(make).toBeFunction()
 })
 
 test('hooks have the names and shapes that applications were written against', () => {
@@ -60,4 +82,15 @@ test('hooks have the names and shapes that applications were written against', (
       ])
   })
   expectTypeOf<LiveDocument['synced']>().toEqualTypeOf<boolean>()
+})
+
+test('queries are what TanStack Query takes', () => {
+  const use = (project: Project, client: QueryClient) => {
+    expectTypeOf(client.fetchQuery(filesQuery(project))).resolves.toEqualTypeOf<FileEntry[]>()
+    expectTypeOf(client.fetchQuery(queryOptions(turnQuery(project, 's', 't')))).resolves.toEqualTypeOf<Turn>()
+    expectTypeOf(useQuery({ ...textQuery(project, 'a.md'), select: ({ value }) => value.length }).data).toEqualTypeOf<
+      number | undefined
+    >()
+  }
+  expectTypeOf(use).toBeFunction()
 })

@@ -1,6 +1,6 @@
 import { ObservableV2 } from 'lib0/observable'
 import { Awareness } from 'y-protocols/awareness'
-import type * as Y from 'yjs'
+import * as Y from 'yjs'
 import { GatewayClient, type GatewayClientOptions } from '../client.js'
 import { checkedPath } from '../names.js'
 import { type PollingManager, pollingManager } from '../polling/manager.js'
@@ -32,10 +32,23 @@ export interface HttpProviderOptions extends GatewayClientOptions {
   WebSocket?: typeof WebSocket
 }
 
+/** What a provider is of, and how it is to be, as one object. */
+export interface HttpProviderConfiguration extends HttpProviderOptions {
+  /** Where the gateway is, or a client for it, whose credentials are then used. */
+  url: string | Sender
+  /** Its name. */
+  project: string
+  path: string
+  /** Left out: a new one. */
+  doc?: Y.Doc
+}
+
 /** As type, not interface: `ObservableV2` asks for an index. */
 export type HttpProviderEvents = {
   /** Whether the document is what the gateway has, as far as known. */
   sync: (synced: boolean) => void
+  /** The same, as y-websocket says it too. */
+  synced: (synced: boolean) => void
   status: (event: { status: ConnectionStatus }) => void
   /** Whether there are edits that the gateway has not acknowledged. */
   unsaved: (unsaved: boolean) => void
@@ -66,19 +79,22 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   private isConnected = false
   private usesAwareness: boolean
 
+  readonly path: string
+  readonly doc: Y.Doc
+
+  /** @throws ProblemAnswer `invalid_project` or `invalid_path`, before anything is sent. */
+  constructor(configuration: HttpProviderConfiguration)
   /**
    * @param url where the gateway is, or a client for it, whose credentials are then used.
    * @param project its name.
    * @throws ProblemAnswer `invalid_project` or `invalid_path`, before anything is sent.
    */
-  constructor(
-    url: string | Sender,
-    project: string,
-    readonly path: string,
-    readonly doc: Y.Doc,
-    options: HttpProviderOptions = {}
-  ) {
+  constructor(url: string | Sender, project: string, path: string, doc: Y.Doc, options?: HttpProviderOptions)
+  constructor(...given: ConstructorArguments) {
     super()
+    const { url, project, path, doc, ...options } = configurationOf(given)
+    this.path = path
+    this.doc = doc
     const client = typeof url === 'string' ? new GatewayClient(url, options) : url
     checkedPath(path)
     this.carried = { project: new Project(client, project), path, doc, incarnation: options.incarnation ?? null }
@@ -188,6 +204,7 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
         if (synced === this.synced) return
         this.synced = synced
         this.emit('sync', [synced])
+        this.emit('synced', [synced])
       },
       unsavedChanged: (unsaved) => this.emit('unsaved', [unsaved]),
       failed: (error) => this.emit('connection-error', [error, this]),
@@ -205,6 +222,16 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   }
 
   private readonly docDestroyed = (): void => this.destroy()
+}
+
+type ConstructorArguments =
+  | [configuration: HttpProviderConfiguration]
+  | [url: string | Sender, project: string, path: string, doc: Y.Doc, options?: HttpProviderOptions]
+
+function configurationOf(given: ConstructorArguments): HttpProviderConfiguration & { doc: Y.Doc } {
+  if (given.length === 1) return { ...given[0], doc: given[0].doc ?? new Y.Doc() }
+  const [url, project, path, doc, options] = given
+  return { ...options, url, project, path, doc }
 }
 
 /** An awareness without a timer: who shares it tells others that one is still there, and hears who has left. */

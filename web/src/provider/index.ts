@@ -1,5 +1,6 @@
 export {
   HttpProvider,
+  type HttpProviderConfiguration,
   type HttpProviderEvents,
   type HttpProviderOptions,
   type ProviderTransport

@@ -4,6 +4,7 @@ import { GatewayClient } from '../client.js'
 import { type PollingManager, pollingManager } from '../polling/manager.js'
 import type { PollTransport } from '../polling/project-feed.js'
 import type { Project } from '../project.js'
+import type { ProviderTransport } from '../provider/http-provider.js'
 import type { Token } from '../token.js'
 import { DocumentStore } from './document-store.js'
 
@@ -14,6 +15,8 @@ export interface Gateway {
   manager: PollingManager
   /** How one hears of changes. */
   transport: PollTransport
+  /** How documents are kept the same as their files. */
+  documentTransport: ProviderTransport
   documents: DocumentStore
 }
 
@@ -27,8 +30,8 @@ export interface GatewayProviderProps {
   /** Instead of `url` and `token`: a client, the same one in each render. */
   client?: GatewayClient
   manager?: PollingManager
-  /** How one hears of changes: by one event stream for the project unless said. */
-  transport?: PollTransport
+  /** How one hears of changes: by one event stream for the project unless said. `websocket`: documents by rooms. */
+  transport?: ProviderTransport
   /** Left out: that of a `<QueryClientProvider>` around it, or one of its own. */
   queryClient?: QueryClient
   children?: ReactNode
@@ -53,7 +56,9 @@ export function GatewayProvider({ children, queryClient, ...props }: GatewayProv
     const source = fixed === ASKED ? () => ask(newest.current) : fixed
     const client = given ?? new GatewayClient(url, source === undefined ? {} : { token: source })
     const project = client.project(name)
-    return { client, project, manager, transport, documents: new DocumentStore(project, manager) }
+    const documents = new DocumentStore(project, manager)
+    const heard = transport === 'websocket' ? 'auto' : transport
+    return { client, project, manager, transport: heard, documentTransport: transport, documents }
   }, [given, url, fixed, name, manager, transport])
   const outer = useContext(QueryClientContext)
   const [own] = useState(() => queryClient ?? outer ?? new QueryClient())

@@ -2,9 +2,9 @@ import { useQueryClient } from '@tanstack/react-query'
 import { useCallback, useMemo, useState } from 'react'
 import type { DocumentChange } from '../polling/changed-files.js'
 import { DocumentPoller } from '../polling/document-poller.js'
+import { gatewayKeys } from '../queries/keys.js'
 import type { FileEntry } from '../wire.js'
 import { useGateway, useProject } from './gateway-provider.js'
-import { gatewayKeys } from './keys.js'
 import { type PollingState, type StartPoller, useLatest, usePoller } from './use-poller.js'
 
 export interface UseDocumentPollingOptions {

@@ -22,7 +22,7 @@ const NOT_OPEN = { doc: null, provider: null, synced: false, status: null, unsav
 
 /** A file as a live Y.Doc. Components that use one file share one document; the last to go closes it. */
 export function useDocument(path: string, { transport: wanted }: DocumentOptions = {}): LiveDocument {
-  const { documents, transport: usual } = useGateway()
+  const { documents, documentTransport: usual } = useGateway()
   const transport = wanted ?? usual
   const [use, setUse] = useState<DocumentUse | null>(null)
   const [opened, reopen] = useReducer((count: number) => count + 1, 0)

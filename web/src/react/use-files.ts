@@ -1,8 +1,9 @@
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
-import { isProblem } from '../errors.js'
+import type { BaseVersion, WriteOptions } from '../project.js'
+import { filesQuery } from '../queries/index.js'
+import { gatewayKeys } from '../queries/keys.js'
 import type { FileEntry } from '../wire.js'
 import { useGateway } from './gateway-provider.js'
-import { gatewayKeys } from './keys.js'
 import { useDocumentPolling } from './use-document-polling.js'
 
 export interface FilesOptions {
@@ -13,6 +14,9 @@ export interface FilesOptions {
   interval?: number
 }
 
+/** Under which conditions a text is written. */
+export type PutOptions = Omit<WriteOptions, 'signal' | 'incarnation'> & BaseVersion & { root?: string }
+
 /** The files of a project, kept up to date. What is done to them is shown at once, and undone where it is refused. */
 export interface Files {
   /** By path; undefined until they are there. */
@@ -20,8 +24,13 @@ export interface Files {
   isPending: boolean
   error: Error | null
   refetch(): Promise<void>
-  /** Make the text of a file this; it comes into being if need be. */
-  put(path: string, text: string): Promise<void>
+  /**
+   * Make the text of a file this; it comes into being if need be. With `baseVersion`, the version that the text was made
+   * of, what others have written since stays; without it, and without `ifMatch`, that is removed.
+   */
+  put(path: string, text: string, options?: PutOptions): Promise<void>
+  /** Read the text of a file, change it and write it back; what others write meanwhile stays. */
+  edit(path: string, change: (text: string) => string | Promise<string>): Promise<void>
   move(from: string, to: string): Promise<void>
   remove(path: string): Promise<void>
 }
@@ -37,15 +46,7 @@ export function useFiles({ prefix = '', enabled = true, interval }: FilesOptions
   const { project } = useGateway()
   const polling = useDocumentPolling({ enabled, ...(interval === undefined ? {} : { interval }) })
   const query = useQuery({
-    queryKey: gatewayKeys.files(project, prefix),
-    queryFn: async ({ signal }) => {
-      try {
-        return await project.allFiles({ prefix, signal })
-      } catch (error) {
-        if (isProblem(error, 'project_not_found')) return [] // it comes into being with its first file
-        throw error
-      }
-    },
+    ...filesQuery(project, prefix),
     enabled
   })
   const { mutateAsync: act, error } = useFileAction(prefix)
@@ -54,7 +55,9 @@ export function useFiles({ prefix = '', enabled = true, interval }: FilesOptions
     isPending: query.isPending,
     error: query.error ?? polling.error ?? error,
     refetch: async () => void (await query.refetch()),
-    put: (path, text) => act({ run: () => project.putText(path, text), apply: (files) => withFile(files, path, text) }),
+    put: (path, text, options) =>
+      act({ run: () => project.putText(path, text, options), apply: (files) => withFile(files, path, text) }),
+    edit: (path, change) => act({ run: () => project.edit(path, change), apply: (files) => files }),
     move: (from, to) => act({ run: () => project.move(from, to), apply: (files) => renamed(files, from, to) }),
     remove: (path) => act({ run: () => project.delete(path), apply: (files) => without(files, path) })
   }

@@ -2,10 +2,10 @@
 import { skipToken, useQuery, useQueryClient } from '@tanstack/react-query'
 import { useCallback } from 'react'
 import { TurnPoller, turnKey } from '../polling/turn-poller.js'
+import { gatewayKeys } from '../queries/keys.js'
 import { type Turn, turnFrom } from '../turn.js'
 import type { TurnAnswer } from '../wire.js'
 import { useGateway } from './gateway-provider.js'
-import { gatewayKeys } from './keys.js'
 import { type StartPoller, useLatest } from './use-poller.js'
 
 /** What is told of a turn, and how it is followed. */

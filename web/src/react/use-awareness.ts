@@ -1,0 +1,45 @@
+import { useCallback, useEffect, useState } from 'react'
+import type { HttpProvider } from '../provider/http-provider.js'
+
+/** Who is in a file, and what that client says of itself. */
+export interface AwarenessClient<State> {
+  clientId: number
+  state: Partial<State>
+}
+
+export interface SharedAwarenessState<State> {
+  /** The other clients of the file. */
+  others: AwarenessClient<State>[]
+  /** What this client says of itself; null where it says nothing. */
+  local: Partial<State> | null
+  /** Say something of this client, beside what it says already. */
+  setField<Name extends keyof State & string>(name: Name, value: State[Name]): void
+}
+
+const NOBODY = { others: [], local: null }
+
+/** Who is in the file of a provider, kept up to date; null: there is no provider yet. */
+// biome-ignore lint/suspicious/noExplicitAny: what clients say of themselves is for the application to know
+export function useAwareness<State extends object = Record<string, any>>(
+  provider: HttpProvider | null
+): SharedAwarenessState<State> {
+  const [known, setKnown] = useState<Omit<SharedAwarenessState<State>, 'setField'>>(NOBODY)
+  useEffect(() => {
+    if (provider === null) return setKnown(NOBODY)
+    const { awareness } = provider
+    const tell = () => {
+      const clients = [...awareness.getStates()].filter(([clientId]) => clientId !== awareness.clientID)
+      const others = clients.map(([clientId, state]) => ({ clientId, state: state as Partial<State> }))
+      setKnown({ others, local: awareness.getLocalState() as Partial<State> | null })
+    }
+    awareness.on('change', tell)
+    tell()
+    return () => awareness.off('change', tell)
+  }, [provider])
+  const setField = useCallback(
+    <Name extends keyof State & string>(name: Name, value: State[Name]) =>
+      provider?.awareness.setLocalStateField(name, value),
+    [provider]
+  )
+  return { ...known, setField }
+}
