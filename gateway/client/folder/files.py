@@ -1,9 +1,11 @@
 """A local folder and the last known state of its files: walking, ignoring, reading, replacing."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +36,31 @@ def _belongs_to_others(segment: str) -> bool:
     a colon and drops trailing dots and spaces, and both ignore case."""
     return _UNSEEN.sub("", segment).partition(":")[0].rstrip(" .").casefold() in _NEVER
 
+
+_OF_WINDOWS = re.compile(
+    r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])(?:\.|$)", re.IGNORECASE
+)
+"""Names of devices, with any ending."""
+_NOT_ON_WINDOWS = re.compile(r'[<>:"\\|?*]|[ .]$')
+
+
+def fault_on_windows(path: str) -> str | None:
+    """Return why Windows would not take a path for the file that it names; None if it would."""
+    for segment in path.split("/"):
+        if _OF_WINDOWS.match(segment):
+            return f"{segment!r} is a device on Windows"
+        if _NOT_ON_WINDOWS.search(segment):
+            return f"Windows has no such name as {segment!r}"
+    return None
+
+
+_OPENS_FOLDERS = {os.open, os.mkdir, os.unlink, os.rmdir, os.stat, os.link, os.rename} <= os.supports_dir_fd
+"""Whether folders can be opened, and files be reached from there: then no link that is put in the way meanwhile leads
+elsewhere."""
+_FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_READ_FLAGS = (
+    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)  # opening a FIFO does not wait for a writer
 
 _Stamp = tuple[int, int, int] | None
 
@@ -142,11 +169,17 @@ class Folder:
         Raises:
             BlockingIOError: another process holds the lock.
         """
-        (self.root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        self._make_state_folder()
         with open(self.root / STATE_FOLDER / _LOCK, "a") as file:
             if sys.platform != "win32":
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
+
+    def _make_state_folder(self) -> None:
+        place = self.root / STATE_FOLDER
+        if place.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(place))
+        place.mkdir(parents=True, exist_ok=True)
 
     def drop_leftovers(self) -> None:
         """Delete the temporary files of a killed process. The state must have been loaded and saved before."""
@@ -269,16 +302,56 @@ class Folder:
         fault = path_fault(path)
         if fault is not None:
             raise UnsafePath(f"{path!r} cannot be at the gateway: {fault}")
+        fault = fault_on_windows(path) if sys.platform == "win32" else None
+        if fault is not None:
+            raise UnsafePath(fault)
         place = self.root / path
         root = self.root.resolve()
         if place.parent.resolve() != root.joinpath(*path.split("/")[:-1]) or place.is_symlink():
             raise UnsafePath(f"{path!r} lies behind a link")
         return place
 
+    @contextlib.contextmanager
+    def _at(self, path: str, *, make: bool = False) -> Iterator[tuple[str, int | None]]:
+        """Open the folder of a file; yield the file's name there, and the folder for `dir_fd`.
+
+        Args:
+            make: whether to make the folders that are missing.
+
+        Raises:
+            UnsafePath: see `place`; also if a link has been put in the way since.
+            FileNotFoundError, NotADirectoryError
+        """
+        place = self.place(path)
+        if make:
+            self.root.mkdir(parents=True, exist_ok=True)
+        if not _OPENS_FOLDERS:
+            if make:
+                place.parent.mkdir(parents=True, exist_ok=True)
+            yield str(place), None
+            return
+        *folders, name = path.split("/")
+        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for each in folders:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(each, dir_fd=folder)
+                inner = _open_folder(path, each, folder)
+                os.close(folder)
+                folder = inner
+            yield name, folder
+        finally:
+            os.close(folder)
+
     def read(self, path: str) -> bytes | None:
         """Read the content of a file; None if there is no such file."""
         try:
-            return self.place(path).read_bytes()
+            with self._at(path) as (name, folder):
+                if _is_link(name, folder):
+                    raise UnsafePath(f"{path!r} lies behind a link")
+                with open(os.open(name, _READ_FLAGS, dir_fd=folder), "rb") as file:
+                    return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
@@ -299,8 +372,13 @@ class Folder:
 
     def write(self, path: str, content: bytes) -> None:
         """Replace a file atomically."""
-        place = self.place(path)
-        self._replace(place, content, mode=_mode(place))
+        aside = self._aside(content, _mode(self.place(path)))
+        try:
+            with self._at(path, make=True) as (name, folder):
+                os.replace(aside, name, dst_dir_fd=folder)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
 
     def prepare(self, path: str, content: bytes) -> Path:
         """Durably write new content to a temporary file in the state folder, for `put_in_place`."""
@@ -312,14 +390,15 @@ class Folder:
         Returns:
             The replaced content, which may have been saved just before; None if there was none or it is unknown.
         """
-        place = self.place(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        self._note(_Entry(path, known, renamed=prepared.name))
-        replaced = prepared.with_name(f"{prepared.name}.replaced")
-        with contextlib.suppress(OSError):  # there is no file, or the file system has no hard links
-            os.link(place, replaced)
-        os.replace(prepared, place)
+        with self._at(path, make=True) as (name, folder):
+            self._note(_Entry(path, known, renamed=prepared.name))
+            replaced = prepared.with_name(f"{prepared.name}.replaced")
+            with contextlib.suppress(OSError):  # there is no file, or the file system has no hard links
+                os.link(name, replaced, src_dir_fd=folder, follow_symlinks=False)
+            os.replace(prepared, name, dst_dir_fd=folder)
         try:
+            if replaced.is_symlink():  # put there since the path was checked
+                return None
             return replaced.read_bytes()
         except FileNotFoundError:
             return None
@@ -328,12 +407,14 @@ class Folder:
 
     def remove(self, path: str) -> None:
         """Delete a file, and the parent folders that are empty afterwards."""
-        place = self.place(path)
-        place.unlink(missing_ok=True)
-        for folder in place.parents:
-            if folder == self.root or any(folder.iterdir()):
-                break
-            folder.rmdir()
+        with contextlib.suppress(FileNotFoundError), self._at(path) as (name, folder):
+            os.unlink(name, dir_fd=folder)
+        above = path.rpartition("/")[0]
+        with contextlib.suppress(OSError):  # it is not empty
+            while above:
+                with self._at(above) as (name, folder):
+                    os.rmdir(name, dir_fd=folder)
+                above = above.rpartition("/")[0]
 
     def known(self, path: str, version: int, tag: str, content: bytes) -> KnownFile:
         """Return the known state of a file that now has this content."""
@@ -350,7 +431,7 @@ class Folder:
             raise
 
     def _aside(self, content: bytes, mode: int) -> Path:
-        (self.root / STATE_FOLDER).mkdir(exist_ok=True)
+        self._make_state_folder()
         descriptor, name = tempfile.mkstemp(dir=self.root / STATE_FOLDER)
         try:
             with open(descriptor, "wb") as file:
@@ -362,6 +443,22 @@ class Folder:
             Path(name).unlink(missing_ok=True)
             raise
         return Path(name)
+
+
+def _is_link(name: str, folder: int | None) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    return False
+
+
+def _open_folder(path: str, name: str, folder: int) -> int:
+    """Open a subfolder of a folder, which must not be a link."""
+    try:
+        return os.open(name, _FOLDER_FLAGS, dir_fd=folder)
+    except OSError:
+        if _is_link(name, folder):
+            raise UnsafePath(f"{path!r} lies behind a link") from None
+        raise
 
 
 def _mode(place: Path) -> int:
