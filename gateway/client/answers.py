@@ -81,7 +81,7 @@ def error_from(answer: httpx.Response) -> GatewayError:
         if not answer.headers.get("content-type", "").startswith(_PROBLEM):
             raise msgspec.DecodeError("it is no problem of the gateway")
         error = problem_from(msgspec.json.decode(answer.content, type=ProblemDetails))
-    except msgspec.DecodeError as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         error = UnexpectedAnswer(answer.status_code, f"{answer.reason_phrase} ({fault})")
     error.retry_after_s = seconds(answer, "Retry-After")
     error.backoff_s = seconds(answer, "Backoff")
@@ -102,7 +102,7 @@ def decoded(answer: httpx.Response, shape: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(answer.content, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnexpectedAnswer(answer.status_code, str(error)) from error
 
 

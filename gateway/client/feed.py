@@ -151,7 +151,7 @@ def _answer(event: _Event, reset: bool) -> FeedAnswer:
     if event.kind == "change":
         try:
             changes.append(msgspec.json.decode("\n".join(event.data), type=FeedEntry))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise UnexpectedAnswer(200, str(error)) from error
     if reset:
         return FeedAnswer(changes, event.id, bool(changes), reset=True)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from gateway.client.answers import decoded, error_from
-from gateway.client.errors import NoAnswer
+from gateway.client.errors import NoAnswer, UnexpectedAnswer
 from gateway.client.project import Project
 from gateway.client.token import BearerToken, Token
 from gateway.wire.access import AuditListing, MadeToken, NewToken, TokenEntry, TokenListing
@@ -21,6 +21,10 @@ _CONNECTIONS = 100
 _KEPT_S = 60.0
 """Shorter than the gateway's keep-alive (75 s), so that the gateway does not close a connection under a request."""
 _CONNECT_S = 10.0
+_CODINGS = ("", "identity", "gzip", "x-gzip")
+_OF_THE_CODING = (b"content-encoding", b"content-length", b"transfer-encoding")
+_MOST_BYTES = 512 * 2**20
+"""Of one response, decoded."""
 
 
 class GatewayClient:
@@ -148,16 +152,46 @@ class GatewayClient:
         request = self._request(method, path, self._timeout + wait, headers, params, content)
         try:
             try:
-                answer = await self._http.send(request)
+                answer = await self._read(await self._http.send(request, stream=True))
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
                 if not repeatable:
                     raise
-                answer = await self._http.send(request)
+                answer = await self._read(await self._http.send(request, stream=True))
         except httpx.HTTPError as error:
             raise NoAnswer(f"{method} {request.url}: {str(error) or type(error).__name__}") from error
         if not (answer.is_success or answer.status_code == 304):
             raise error_from(answer)
         return answer
+
+    async def _read(self, answer: httpx.Response) -> httpx.Response:
+        """Read a whole response, within bounds.
+
+        A few bytes of zstd or brotli may hold gigabytes, which are decoded at once: only gzip is asked for and
+        taken, of which a piece that arrives makes at most a thousand times as much.
+
+        Raises:
+            UnexpectedAnswer: it is too large, or encoded in another way.
+        """
+        try:
+            coding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+            if coding not in _CODINGS:
+                raise UnexpectedAnswer(answer.status_code, f"it is encoded as {coding[:100]!r}")
+            parts, size = [], 0
+            async for part in answer.aiter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > _MOST_BYTES:
+                    raise UnexpectedAnswer(answer.status_code, f"it has more than {_MOST_BYTES} bytes")
+        finally:
+            await answer.aclose()
+        headers = [(name, value) for name, value in answer.headers.raw if name.lower() not in _OF_THE_CODING]
+        return httpx.Response(
+            answer.status_code,
+            headers=headers,
+            content=b"".join(parts),
+            request=answer.request,
+            extensions=answer.extensions,
+        )
 
     async def identity(self, path: str) -> dict[str, str]:
         """Return the headers that identify the client, for a connection that is not an httpx request."""
@@ -179,10 +213,7 @@ class GatewayClient:
             answer = await self._http.send(request, stream=True)
             if answer.status_code == 200:
                 return answer
-            try:
-                await answer.aread()
-            finally:
-                await answer.aclose()
+            answer = await self._read(answer)
         except httpx.HTTPError as error:
             raise NoAnswer(f"GET {request.url}: {str(error) or type(error).__name__}") from error
         raise error_from(answer)
@@ -208,5 +239,5 @@ class GatewayClient:
 
 
 def _headers(author: str | None, others: Mapping[str, str]) -> dict[bytes, bytes]:
-    given = {"X-Author": author, **others}
+    given = {"X-Author": author, "Accept-Encoding": "gzip", **others}
     return {name.encode(): value.encode("latin-1", "replace") for name, value in given.items() if value is not None}

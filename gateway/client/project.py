@@ -358,7 +358,7 @@ class Project(SessionRequests, HookRequests):
         answer = await self._sender.send("POST", f"{self._path}/sync", headers=_MSGPACK, content=body)
         try:
             synced = msgspec.msgpack.decode(answer.content, type=SyncAnswer)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise UnexpectedAnswer(answer.status_code, str(error)) from error
         return msgspec.structs.replace(synced, results={path: _result(each) for path, each in synced.results.items()})
 

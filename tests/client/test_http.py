@@ -238,7 +238,7 @@ def test_credentials_and_compression_are_on_every_request() -> None:
     asyncio.run(main())
     assert seen[0]["Authorization"] == "Bearer secret"
     assert seen[1]["Authorization"].startswith("Basic ")
-    assert {"gzip", "br"} <= set(seen[0]["Accept-Encoding"].split(", "))
+    assert seen[0]["Accept-Encoding"] == "gzip"  # of others a few bytes may hold gigabytes
 
 
 def test_the_gateway_says_how_it_is(shared_gateway: GatewayProcess) -> None:
