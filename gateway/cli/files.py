@@ -320,7 +320,7 @@ def _print_entry(entry: "FeedEntry") -> None:
     if entry.diff is None:
         _echo("  no difference: it is too long, or no text")
     for line in str(entry.diff or "").split("\n")[:-1]:
-        typer.echo("\t".join(map(_printable, line.split("\t"))))
+        typer.echo("\t".join(map(printable, line.split("\t"))))
 
 
 def _show_differences(differences: Sequence["Difference"], json: bool) -> None:
@@ -539,10 +539,11 @@ def print_json(value: Any, indent: int = 2) -> None:
 def _echo(line: str, *, err: bool = False) -> None:
     """Print a line with names of others in it: what would steer a terminal, or turn the order of its characters, is
     printed as an escape."""
-    typer.echo(_printable(line), err=err)
+    typer.echo(printable(line), err=err)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text without what steers a terminal."""
     return "".join(f"\\u{ord(each):04x}" if _steers(each) else each for each in text)
 
 

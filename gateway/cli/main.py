@@ -12,7 +12,7 @@ from msgspec import Struct
 from gateway.cli import access as access_commands
 from gateway.cli import files as file_commands
 from gateway.cli import hooks as hook_commands
-from gateway.cli.options import Author, Token, with_options
+from gateway.cli.options import Author, Json, Token, with_options
 from gateway.cli.settings import needs_gateway, settings_of
 
 if TYPE_CHECKING:
@@ -318,6 +318,26 @@ def run_agent(
     Where the agent does not say how it went, its exit code does. Exits with the exit code of the agent.
     """
     options.pipe(tuple(command))
+
+
+@turns.command()
+def follow(
+    url: Annotated[str, typer.Option(help="URL of the gateway: http://host:8000.", envvar="GATEWAY_URL")],
+    project: Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")],
+    session: Annotated[str, typer.Option(help="The session.")],
+    turn: Annotated[str, typer.Option(help="The turn.")],
+    after_block: Annotated[int, typer.Option(min=0, help="Leave out the first so many blocks.")] = 0,
+    json: Json = False,
+    token: Token = None,
+) -> None:
+    """Print a turn as it grows, until it has ended: its texts, and a line for each tool call. With --json its events.
+
+    Exits with 0 when the turn is completed, with 1 when it has failed, 2 when the gateway refused it, 3 when somebody
+    cancelled it. While the gateway cannot be reached the command waits.
+    """
+    from gateway.cli.turn_follow import print_turn
+
+    raise typer.Exit(asyncio.run(print_turn(url, project, session, turn, after_block, json=json, token=token)))
 
 
 def _run(work: Callable[["Settings"], Coroutine[Any, Any, T]], settings: "Settings") -> T:

@@ -79,6 +79,7 @@ from gateway.client.polling.turn_poller import TurnFailed, TurnPoller
 from gateway.client.project import Project
 from gateway.client.sync import SyncGatewayClient, SyncProject
 from gateway.client.token import Token
+from gateway.client.turn_events import TurnEvent
 from gateway.wire.files import RequestedEdit
 
 __all__ = [
@@ -149,6 +150,7 @@ __all__ = [
     "TooComplex",
     "TooManyPaths",
     "Transport",
+    "TurnEvent",
     "TurnFailed",
     "TurnFinished",
     "TurnNotFound",

@@ -19,7 +19,7 @@ Transport = Literal["events", "wait"]
 _WAIT_S = 50.0
 _READY_S = 10.0
 """An event stream that is not ready within this time is presumably buffered by a proxy."""
-_SILENCE_S = 40.0
+SILENCE_S = 40.0
 """The longest silence of an event stream; the gateway sends a keep-alive every 15 s."""
 
 
@@ -119,8 +119,8 @@ async def _events(
     try:
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             raise UnexpectedAnswer(response.status_code, "it is no event stream")
-        async with contextlib.aclosing(_lines(response)) as lines:
-            while (line := await _next_line(lines, _SILENCE_S if ready else _READY_S)) is not None:
+        async with contextlib.aclosing(lines_of(response)) as lines:
+            while (line := await next_line(lines, SILENCE_S if ready else _READY_S)) is not None:
                 name, _, value = line.partition(":")
                 value = value.removeprefix(" ")
                 if name == "retry":
@@ -158,7 +158,8 @@ def _answer(event: _Event, reset: bool) -> FeedAnswer:
     return FeedAnswer(changes, event.id, bool(changes))
 
 
-async def _next_line(lines: AsyncIterator[str], limit: float) -> str | None:
+async def next_line(lines: AsyncIterator[str], limit: float) -> str | None:
+    """Return the next line of an event stream within `limit` seconds; None at its end."""
     try:
         async with asyncio.timeout(limit):  # before Python 3.12 wait_for may swallow a cancellation
             return await anext(lines, None)
@@ -166,7 +167,7 @@ async def _next_line(lines: AsyncIterator[str], limit: float) -> str | None:
         raise NoAnswer(f"the event stream was silent for {limit:.0f} s") from None
 
 
-async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+async def lines_of(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Yield lines split at line feeds only: httpx would also split at U+2028, which a path may contain."""
     rest = b""
     try:

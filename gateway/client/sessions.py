@@ -1,13 +1,15 @@
 """Requests for sessions and turns, which record what a coding agent does."""
 
 import uuid
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.client.answers import Sender, WithETag, decoded, decoded_with_etag_if_changed, quoted
 from gateway.client.paths import quoted_id
+from gateway.client.policy import PollSettings
+from gateway.client.turn_events import TurnEvent, follow_turn
 from gateway.wire.turns import (
     BlocksReceipt,
     NewSession,
@@ -83,6 +85,17 @@ class SessionRequests:
         headers = {"If-None-Match": quoted(tag)}
         answer = await self._sender.send("GET", path, wait=wait, params={"wait": wait or None}, headers=headers)
         return decoded_with_etag_if_changed(answer, TurnState)
+
+    def follow_turn(
+        self, session: str, turn: str, *, after_block: int = 0, settings: PollSettings | None = None
+    ) -> AsyncIterator[TurnEvent]:
+        """Follow a turn to its end: blocks as they come, what is added to their texts, and the status.
+
+        After a transient failure the stream resumes, and nothing is yielded twice. A block that is yielded again, with
+        the same index, replaces the one before. The last event has the final status. Permanent errors are raised.
+        """
+        path = f"{self._turn(session, turn)}/events"
+        return follow_turn(self._sender, path, after_block, settings or PollSettings())
 
     async def set_turn_status(self, session: str, turn: str, status: str, error: str | None = None) -> TurnSummary:
         """Change the status of a turn. Repeating the request is refused: if the answer was lost, read the turn."""

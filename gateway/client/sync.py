@@ -18,6 +18,7 @@ from gateway.client.http import GatewayClient
 from gateway.client.policy import PollSettings
 from gateway.client.project import Project
 from gateway.client.token import Token
+from gateway.client.turn_events import TurnEvent
 from gateway.wire.access import AuditListing, MadeToken, NewToken, TokenEntry
 from gateway.wire.changes import FeedAnswer, StatusAnswer, SyncAnswer
 from gateway.wire.files import (
@@ -426,6 +427,16 @@ class SyncProject:
     ) -> WithETag[TurnState | None]:
         """Read the brief state that tells whether a turn has changed; None if `tag` names the current state."""
         return self._loop.run(self._project.turn_status(session, turn, wait=wait, tag=tag))
+
+    def follow_turn(
+        self, session: str, turn: str, *, after_block: int = 0, settings: PollSettings | None = None
+    ) -> Iterator[TurnEvent]:
+        """Follow a turn to its end: blocks as they come, what is added to their texts, and the status.
+
+        After a transient failure the stream resumes, and nothing is yielded twice. A block that is yielded again, with
+        the same index, replaces the one before. The last event has the final status. Permanent errors are raised.
+        """
+        return self._loop.iterate(self._project.follow_turn(session, turn, after_block=after_block, settings=settings))
 
     def set_turn_status(self, session: str, turn: str, status: str, error: str | None = None) -> TurnSummary:
         """Change the status of a turn. Repeating the request is refused: if the answer was lost, read the turn."""

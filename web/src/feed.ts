@@ -32,7 +32,7 @@ const WAIT_S = 50
 /** A stream that is not ready by then goes through something that buffers it. */
 const READY_MS = 10_000
 /** The gateway sends a sign of life every 15 s. */
-const SILENCE_MS = 40_000
+export const SILENCE_MS = 40_000
 
 export function feedParams({ kinds, prefix, paths, include }: FeedFilter) {
   return { kinds: kinds?.join(','), prefix, path: paths?.map(checkedPath), include }
@@ -104,7 +104,7 @@ async function* events(client: Sender, path: string, options: FollowOptions): As
 }
 
 /** Aborts a stream that has been silent for too long, or that nobody reads any more. */
-class SilenceLimit {
+export class SilenceLimit {
   private readonly controller = new AbortController()
   private timer: ReturnType<typeof setTimeout> | undefined
 

@@ -4,6 +4,7 @@ import { uuidv4 } from 'lib0/random'
 import { decoded, decodedWithETagIfChanged, quoted, type WithETag } from './answers.js'
 import { encodedId } from './names.js'
 import { given, type RequestOptions, type Sender } from './request.js'
+import { type FollowTurnOptions, followTurn, type TurnEvent } from './turn-events.js'
 import type {
   BlocksReceipt,
   BlockType,
@@ -90,6 +91,14 @@ export class SessionRequests {
   /** The least that tells whether to read a turn again; null if `tag` names the present state. */
   async turnStatus(session: string, turn: string, options: HeldOptions = {}): Promise<WithETag<TurnState | null>> {
     return this.held(`${turnPath(session, turn)}/status`, options, {})
+  }
+
+  /**
+   * What happens in a turn, until it has ended: blocks as they come, what is added to their texts, and the status. After
+   * a failure it goes on, and nothing is told twice. The last event has the final status.
+   */
+  async *followTurn(session: string, turn: string, options: FollowTurnOptions = {}): AsyncGenerator<TurnEvent, void> {
+    yield* followTurn(this.client, `${this.path}${turnPath(session, turn)}/events`, options)
   }
 
   /** One step of a turn's life. A repetition is refused: where the answer was lost, read the turn. */

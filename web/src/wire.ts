@@ -192,6 +192,18 @@ export interface Block {
   created_at: string
 }
 
+/** What was added to the text of a block. */
+export interface BlockDelta {
+  index: number
+  delta: string
+}
+
+/** The state of a turn, in its event stream. */
+export interface TurnProgress extends TurnState {
+  /** Why it failed. */
+  error: string | null
+}
+
 /** A turn as the gateway answers it; `Turn` is what pollers and hooks make of it. */
 export interface TurnAnswer extends TurnSummary {
   /** Without the first `after_block` of them, but for those that may have grown since they were told. */

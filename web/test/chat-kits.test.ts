@@ -5,6 +5,7 @@ import { build } from 'esbuild'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Project } from '../src/project.js'
+import type { Block } from '../src/wire.js'
 import { HAS_BROWSER, startBrowser } from './support/browser.js'
 import { GatewayProcess } from './support/gateway.js'
 
@@ -198,6 +199,34 @@ describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', { timeout: 12
     expect([await text(page), await state(page, 'error')]).toEqual([[WORDS[0]], ''])
     await failing.context().close()
     await page.context().close()
+  })
+})
+
+describe('followTurn', { timeout: 120_000 }, () => {
+  test('it tells everything once, over kill -9 of the gateway', async () => {
+    const turn = await Turn.begin()
+    const blocks: Block[] = []
+    const statuses: string[] = []
+    let prose = ''
+    const following = (async () => {
+      for await (const event of turn.project.followTurn(turn.session, turn.id)) {
+        if (event.type === 'status') statuses.push(event.status)
+        else if (event.type === 'block') blocks[event.block.index] = event.block
+        else {
+          const block = blocks[event.index]
+          if (block !== undefined) blocks[event.index] = { ...block, content: `${block.content}${event.delta}` }
+        }
+        prose = String(blocks[1]?.content)
+      }
+    })()
+    await turn.output(HALF)
+    await vi.waitFor(() => expect(prose).toBe(WORDS.slice(0, HALF - 1).join('')), PATIENCE)
+    await gateway.kill()
+    await gateway.start()
+    await turn.output()
+    await following
+    expect(statuses).toEqual(['pending', 'running', 'completed'])
+    expect(blocks).toEqual((await turn.project.readTurn(turn.session, turn.id)).value?.blocks)
   })
 })
 

@@ -62,6 +62,7 @@ const METHODS: Record<Method, (project: Project, name: string) => unknown> = {
   listTurns: (project, name) => project.listTurns(name, { after: name }),
   readTurn: (project, name) => project.readTurn(name, name),
   turnStatus: (project, name) => project.turnStatus(name, name),
+  followTurn: (project, name) => project.followTurn(name, name).next(),
   setTurnStatus: (project, name) => project.setTurnStatus(name, name, 'running'),
   appendBlocks: (project, name) => project.appendBlocks(name, name, []),
   appendOutput: (project, name) => project.appendOutput(name, name, '')
