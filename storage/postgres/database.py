@@ -67,6 +67,7 @@ LOST = (
     asyncpg.InterfaceError,
     asyncpg.exceptions.OperatorInterventionError,  # shutting down, crashed, or not up yet
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # a primary that was demoted
+    asyncpg.exceptions.TooManyConnectionsError,
     ConnectionError,
     OSError,
     TimeoutError,

@@ -14,7 +14,7 @@ from typing import Any
 from storage.errors import DataDamaged, StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
 from storage.log import Clock, Plan, Result, break_lines, needs, plan
 from storage.postgres import batch as batches
-from storage.postgres.database import CONTENTION, LOST, WRITE_S, Connection, Database, storage_error
+from storage.postgres.database import CONTENTION, FAILURES, LOST, WRITE_S, Connection, Database, storage_error
 from storage.postgres.generations import GENERATION
 from storage.postgres.projects import Projects, TrackedProject, WriteRequest
 from storage.records import Change, TurnChange
@@ -187,6 +187,8 @@ class Writer:
                 if loop.time() > deadline:
                     raise storage_error(error, certain=attempt.sent is None) from error
                 await asyncio.sleep(_PAUSE_S)
+            except FAILURES as error:
+                raise storage_error(error, certain=not attempt.lost) from error
 
     async def _try(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan | None:
         """Try once; return None if another gateway was faster, after the listeners have heard of its changes."""

@@ -14,14 +14,18 @@ from storage import (
     Committed,
     CreateSession,
     CreateTurn,
+    DeleteFile,
     NotAGatewayDatabase,
     SchemaTooNew,
+    Snapshot,
     StorageUnavailable,
     UpdateTurn,
     Version,
     VersionConflict,
 )
+from storage.migrations import migrations
 from storage.postgres import PostgresStorage, writer
+from storage.postgres import database as database_module
 from storage.postgres.database import project_id
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres import PostgresServer
@@ -370,5 +374,104 @@ def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(
         with pytest.raises(NotAGatewayDatabase):
             await PostgresStorage.open(database)
         await connection.close()
+
+    run(work())
+
+
+def test_a_server_that_takes_no_more_connections_is_waited_for(
+    postgres: PostgresServer, database: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "WRITE_S", 0.3)
+    schema = database.rpartition("=")[2]
+    url = database.replace("//postgres@", f"//of_{schema}@")
+
+    async def work() -> None:
+        admin = await asyncpg.connect(database)
+        await admin.execute(f"CREATE ROLE of_{schema} LOGIN; GRANT ALL ON SCHEMA {schema} TO of_{schema}")
+        async with _opened(url) as storage:
+            await storage.follow("p")
+            await _append(storage, "a", 0)
+            await admin.execute(f"ALTER ROLE of_{schema} CONNECTION LIMIT 0")
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", f"of_{schema}"
+            )
+            refused = []
+            while not (refused and refused[-1].certain):  # the first was perhaps sent on a connection that was there
+                try:
+                    await _append(storage, "a", 1)
+                except StorageUnavailable as error:
+                    refused.append(error)
+            with pytest.raises(StorageUnavailable):
+                await storage.file_head("p", "a")
+            await admin.execute(f"ALTER ROLE of_{schema} CONNECTION LIMIT -1")
+            head = await storage.file_head("p", "a")
+            assert head is not None
+            await _append(storage, "a", head.version)
+            while not storage.fresh:  # noqa: ASYNC110 - a heartbeat is on its way
+                await asyncio.sleep(0.01)
+        await admin.close()
+
+    run(work())
+
+
+def test_two_gateways_that_hold_one_job_do_no_harm(database: str, run: Run) -> None:
+    async def work() -> None:
+        async with _opened(database) as first, _opened(database) as second:
+            for version in range(6):
+                await _append(first, "a", version)
+            await first.append("p", (AppendUpdate("b", Version(0), b"x"),))
+            await first.append("p", (DeleteFile("b", Version(1)),))
+            both = (first, second)
+            squashed = await asyncio.gather(*(node.squash("p", "a", 4, b"xxxx") for node in both))
+            assert sorted(squashed) == [False, True]
+            await asyncio.gather(*(node.put_snapshot("p", "a", Snapshot(Version(6), b"whole")) for node in both))
+            forgotten = await asyncio.gather(*(node.forget_tombstones(2**60) for node in both))
+            assert {each for told in forgotten for each in told} == {("p", "b")}
+            assert [await node.tombstone_floor("p") for node in both] == [8, 8]
+            document = await second.read_document("p", "a")
+            assert document is not None
+            assert document.snapshot == Snapshot(Version(6), b"whole")
+            assert await second.dangling() == []
+
+    run(work())
+
+
+def test_gateways_of_two_releases_serve_one_database(database: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release upgrades the schema while gateways of the one before it serve: migrations only add."""
+    here = migrations("postgres")
+    added = (
+        "ALTER TABLE project ADD COLUMN added text; ALTER TABLE file ADD COLUMN added text NOT NULL DEFAULT 'x';"
+        " ALTER TABLE change ADD COLUMN added bigint; ALTER TABLE turn ADD COLUMN added bigint;"
+        " CREATE TABLE added (a int)"
+    )
+
+    async def work() -> None:
+        async with _opened(database) as old:
+            heard: list[Commit] = []
+            old.listen(heard.extend)
+            await old.follow("p")
+            await _append(old, "a", 0)
+            await old.create_session("p", CreateSession("s", None))
+            turn = (await old.write_turn("p", CreateTurn("s", "t", ""))).turn
+            await old.read_document("p", "a")
+            await old.turn_head("p", "s", "t")
+            with monkeypatch.context() as newer:
+                newer.setattr(database_module, "migrations", lambda backend: [*here, (len(here) + 1, added)])
+                new = await PostgresStorage.open(database)
+            for version in range(1, 9, 2):
+                await _append(old, "a", version)
+                await _append(new, "a", version + 1)
+                for node in (old, new):
+                    await node.catch_up("p")
+                    document = await node.read_document("p", "a")
+                    assert document is not None
+                    assert document.version == version + 2
+                    assert (await node.turn_head("p", "s", "t")) is not None
+            await old.write_turn("p", UpdateTurn("s", "t", turn.sequence, "running"))
+            assert [commit.project.sequence for commit in heard] == list(range(1, 13))
+            with pytest.raises(SchemaTooNew, match="run a newer yjs-gateway"):
+                await PostgresStorage.open(database)
+            assert await old.dangling() == []
+            await new.close()
 
     run(work())

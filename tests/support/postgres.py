@@ -85,6 +85,10 @@ class PostgresServer:
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", mode, "stop")
 
+    def is_running(self) -> bool:
+        status = self._command("pg_ctl", "-D", str(self.folder / "data"), "status")
+        return subprocess.run(status, capture_output=True, cwd=self.folder, check=False).returncode == 0
+
     def promote(self) -> None:
         """Make a standby the primary, and wait until it takes writes."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "promote")
@@ -150,13 +154,13 @@ def _has_user(name: str) -> bool:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """A server, or a skipped test where PostgreSQL is not installed."""
+def postgres_server(within: Path | None = None) -> Iterator[PostgresServer]:
+    """A server, with its files in a folder, or a skipped test where PostgreSQL is not installed."""
     programs = _programs()
     pytest.importorskip("asyncpg", reason="asyncpg is not installed: nothing that needs PostgreSQL is tested")
     if programs is None or not (programs / "initdb").exists():
         pytest.skip(_WHY_NOT)
-    with tempfile.TemporaryDirectory(prefix="yjsg-postgres-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="yjsg-postgres-", dir=within, ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         server = PostgresServer(Path(folder), programs)
         server.start()
