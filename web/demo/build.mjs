@@ -1,27 +1,40 @@
 // Builds the demo into gateway/demo, or into the folder that is named. The gateway serves it at /.
-import { copyFile, mkdir, rm } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
 import { build } from 'esbuild'
 
 const here = import.meta.dirname
 const folder = resolve(process.argv[2] ?? join(here, '..', '..', 'gateway', 'demo'))
-
-await rm(folder, { recursive: true, force: true })
-await mkdir(folder, { recursive: true })
-await build({
+const common = {
   absWorkingDir: here,
-  entryPoints: { demo: join(here, 'main.tsx') },
   outdir: folder,
   bundle: true,
   minify: true,
-  format: 'esm',
-  splitting: true, // y-websocket is loaded where it is chosen
-  chunkNames: '[name]-[hash]',
   target: 'es2022',
-  jsx: 'automatic',
-  alias: { 'lib0/dom': join(here, 'elements.ts') }, // y-codemirror.next makes carets with it
   legalComments: 'none',
   define: { 'process.env.NODE_ENV': '"production"' }
+}
+
+await rm(folder, { recursive: true, force: true })
+await mkdir(folder, { recursive: true })
+const { metafile } = await build({
+  ...common,
+  entryPoints: { demo: 'main.tsx' },
+  format: 'esm',
+  splitting: true, // editors, Markdown and the sample are loaded where they are shown
+  chunkNames: '[name]-[hash]',
+  jsx: 'automatic',
+  alias: { 'lib0/dom': join(here, 'document', 'elements.ts') }, // y-codemirror.next makes carets with it
+  metafile: true
 })
-await build({ entryPoints: { demo: join(here, 'style.css') }, outdir: folder, minify: true, bundle: true })
-await copyFile(join(here, 'index.html'), join(folder, 'index.html'))
+await build({ ...common, entryPoints: { 'service-worker': 'service-worker.ts' }, format: 'esm' })
+await build({ ...common, entryPoints: { demo: 'styles/style.css' } })
+
+/** What the entry needs at once is fetched together with it. */
+const outputs = Object.fromEntries(Object.entries(metafile.outputs).map(([path, output]) => [basename(path), output]))
+const first = outputs['demo.js'].imports
+  .filter(({ kind }) => kind === 'import-statement')
+  .map(({ path }) => basename(path))
+const preloads = first.map((name) => `<link rel="modulepreload" href="${name}">`).join('\n    ')
+const index = await readFile(join(here, 'index.html'), 'utf8')
+await writeFile(join(folder, 'index.html'), index.replace('<!-- preloads -->', preloads))

@@ -1,7 +1,12 @@
-import { resolve } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import axe from 'axe-core'
 import { build } from 'esbuild'
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import * as Y from 'yjs'
+import { GatewayClient } from '../src/client.js'
 import { isProblem } from '../src/errors.js'
 import type { Project } from '../src/project.js'
 import { HAS_BROWSER, startBrowser } from './support/browser.js'
@@ -29,6 +34,14 @@ const WATCH_POLICY = `
     noteViolation(['policy', violatedDirective, blockedURI, sourceFile, lineNumber, sample].join(' ')))
 `
 const PATIENCE = { timeout: 30_000, interval: 50 }
+/** As a browser gives it; nothing is sent to it. */
+const SUBSCRIPTION = {
+  endpoint: 'https://fcm.googleapis.com/fcm/send/nobody',
+  keys: {
+    p256dh: 'BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4',
+    auth: 'BTBZMqHH6r4Tts7J_aSIgg'
+  }
+}
 let browser: Browser
 let context: BrowserContext
 let project: Project
@@ -109,13 +122,32 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     })
   }
 
+  /** The project, as somebody of this name uses it. */
+  function as(author: string): Project {
+    return new GatewayClient(gateway.url, { author }).project(project.name)
+  }
+
+  async function nameIn(page: Page): Promise<string> {
+    return page.getByLabel('Your name').inputValue()
+  }
+
   test.each([
     ['websocket', 'sse'],
     ['poll', 'long-poll'],
     ['auto', 'websocket']
-  ])('two pages and an agent come to one text (%s, %s)', async (one, other) => {
+  ])('two pages and an agent come to one text, and see each other (%s, %s)', async (one, other) => {
     await project.putText('plan.md', 'Plan\none: \ntwo: ')
     const [first, second] = await Promise.all([openPage('plan.md', one), openPage('plan.md', other)])
+    const names = await Promise.all([nameIn(first), nameIn(second)])
+    expect(new Set(names).size).toBe(2)
+    await first
+      .getByRole('list', { name: 'Also here' })
+      .getByText(names[1] ?? '', { exact: true })
+      .waitFor()
+    await second
+      .getByRole('list', { name: 'Also here' })
+      .getByText(names[0] ?? '', { exact: true })
+      .waitFor()
     await Promise.all([typeAfter(first, 'one: ', 'from the first'), typeAfter(second, 'two: ', 'from the second')])
     await prepend('From the agent\n')
     await vi.waitFor(async () => {
@@ -130,6 +162,10 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
   test('a hidden tab asks nothing until it is shown', async () => {
     await project.putText('plan.md', 'one')
     const page = await openPage('plan.md', 'poll')
+    await vi.waitFor(async () => {
+      const [client] = (await project.presence('plan.md')).value?.clients ?? []
+      expect(client?.state).toHaveProperty('cursor') // the editor has the focus, and has said so
+    }, PATIENCE)
     await setVisibility(page, 'hidden')
     await page.waitForLoadState('networkidle') // what was in flight came in, and half a second without a request
     const asked: string[] = []
@@ -171,9 +207,9 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
   test('a turn streams to its end, and is then asked for no more', async () => {
     await project.putText('plan.md', '')
     const page = await openPage()
-    await page.getByRole('button', { name: 'New session' }).click()
+    await page.getByRole('combobox', { name: 'Agent' }).selectOption('Your own agent')
     await page.getByLabel('Prompt').fill('Count to three')
-    await page.getByRole('button', { name: 'Send' }).click()
+    await page.getByLabel('Prompt').press('Enter')
     await page.locator('[data-polling=true]').waitFor()
     const [session] = (await project.listSessions()).sessions
     const [turn] = (await project.listTurns(session?.id ?? '')).turns
@@ -184,23 +220,27 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     await project.setTurnStatus(session?.id ?? '', turn?.id ?? '', 'completed')
     await page.locator('.turn-status.completed').waitFor()
     await page.locator('[data-polling=false]').waitFor()
-    expect(await page.locator('p.block').allInnerTexts()).toEqual(['one', 'two', 'three'])
+    expect(await page.locator('.block.text').allInnerTexts()).toEqual(['one', 'two', 'three'])
   })
 
   test('a file that is deleted closes its editor; changed files are marked; the past is shown and restored', async () => {
-    await project.putText('plan.md', 'first')
-    await project.putText('plan.md', 'second')
+    await as('Ada').putText('plan.md', 'first')
+    await as('Bob').putText('plan.md', 'second')
     await project.putText('notes/other.md', 'other')
     const page = await openPage('plan.md')
     await project.putText('notes/other.md', 'changed')
     await page.getByRole('button', { name: 'other.md' }).getByLabel('changed').waitFor()
     await page.getByRole('button', { name: 'History' }).click()
-    await page.getByRole('slider').fill('1')
-    await page.locator('.history pre', { hasText: 'first' }).waitFor()
+    await page.getByRole('button', { name: 'Bob' }).click()
+    await page.locator('.diff ins', { hasText: 'second' }).waitFor()
+    await page.locator('.diff del', { hasText: 'first' }).waitFor()
+    await page.getByRole('button', { name: 'Ada' }).click()
+    await page.getByRole('button', { name: 'Whole text' }).click()
+    await page.locator('.version pre', { hasText: 'first' }).waitFor()
     await page.getByRole('button', { name: 'Restore' }).click()
     await vi.waitFor(async () => expect(await stored()).toBe('first'), PATIENCE)
     await project.delete('plan.md')
-    await page.locator('.closed', { hasText: 'deleted' }).waitFor()
+    await page.getByRole('alert').filter({ hasText: 'deleted' }).waitFor()
     expect(await text(page).count()).toBe(0)
   })
 
@@ -224,7 +264,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     await page.getByLabel('Project').fill('another')
     await page.getByLabel('Project').press('Enter')
     await page.waitForURL(/project=another/)
-    await page.getByText('Open a file').waitFor()
+    await page.getByText('Select or create a file').waitFor()
   })
 
   test('a style sheet without the nonce of the answer is refused, and no two answers have one nonce', async () => {
@@ -249,16 +289,195 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
 
   test('everything is reached with the keyboard, and fits on a narrow screen', async () => {
     const page = await openPage()
-    await page.setViewportSize({ width: 390, height: 800 })
-    await page.getByLabel('Path of a new file').focus()
+    await page.setViewportSize({ width: 360, height: 740 })
+    await page.getByRole('button', { name: 'New file' }).focus()
+    await page.keyboard.press('Enter')
     await page.keyboard.type('plan.md')
     await page.keyboard.press('Enter')
     await page.locator('.status', { hasText: 'saved' }).waitFor()
-    await page.getByRole('button', { name: 'Delete' }).focus()
-    await page.keyboard.press('Tab')
+    await text(page).waitFor()
     await page.keyboard.type('by keyboard')
-    await vi.waitFor(async () => expect(await stored()).toBe('by keyboard'), PATIENCE)
-    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390)
+    await vi.waitFor(async () => expect(await stored()).toBe('# Plan\n\nby keyboard'), PATIENCE)
+    await page.keyboard.press('Tab') // out of the editor
+    await page.getByRole('button', { name: 'How' }).and(page.locator('.document *')).focus()
+    await page.keyboard.press('Tab')
+    await page.keyboard.type('!')
+    await vi.waitFor(async () => expect(await stored()).toBe('# Plan\n\nby keyboard!'), PATIENCE)
+    for (const name of ['Files', 'Agent', 'Cost', 'Document']) {
+      await page.getByRole('navigation', { name: 'Panes' }).getByRole('button', { name }).click()
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360)
+    }
+  })
+
+  test('the first project is filled, and the sample agent writes into it while somebody types', async () => {
+    project = gateway.project('demo')
+    const page = await context.newPage()
+    page.on('pageerror', (fault) => faults.push(fault))
+    await page.goto(gateway.url)
+    await page.getByText('Three things to try').first().waitFor()
+    await page.getByRole('button', { name: 'brief.md' }).click()
+    await text(page).getByText('Two people can write').click()
+    await page.keyboard.press('End')
+    await page.getByRole('button', { name: 'Make a table of contents' }).click()
+    await page.locator('.cm-ySelectionInfo', { hasText: 'Scribe' }).waitFor({ state: 'attached' })
+    await text(page).getByText('Two people can write').click()
+    await page.keyboard.press('End')
+    await page.keyboard.type(' Even three.')
+    await page.locator('.turn-status.completed').nth(1).waitFor()
+    await vi.waitFor(async () => {
+      const { value } = await project.readText('launch/brief.md')
+      expect(value).toContain('## Contents\n\n- Why now\n- Who it is for\n- What it does\n- Risks\n- Dates\n')
+      expect(value).toContain('Two people can write in one note at the same time. Even three.\n')
+    }, PATIENCE)
+    await page.getByRole('button', { name: 'press release' }).click()
+    await page.locator('.ProseMirror strong', { hasText: 'several people' }).waitFor()
+    await page.locator('.ProseMirror p').last().click()
+    await page.keyboard.press('End')
+    await page.keyboard.type(' Rich.')
+    await vi.waitFor(async () => {
+      const { value } = await project.readJson('launch/press release')
+      expect(value.default).toContain('head of the office. Rich.</paragraph>')
+    }, PATIENCE)
+  })
+
+  test('a file is found by its words, renamed, deleted, and brought back from the bin', async () => {
+    await project.putText('notes/one.md', 'milk\nbread')
+    await project.putText('notes/two.md', 'a needle in here')
+    const page = await openPage()
+    await page.getByRole('button', { name: 'two.md' }).waitFor()
+    await page.keyboard.press('Control+p')
+    await page.keyboard.type('needle')
+    await page.getByRole('option', { name: 'a needle in here' }).waitFor()
+    await page.keyboard.press('Enter')
+    await text(page).getByText('a needle in here').waitFor()
+    expect(new URL(page.url()).hash).toBe('#notes/two.md')
+    await page.getByRole('button', { name: 'Rename' }).click()
+    await page.getByLabel('New path').fill('found.md')
+    await page.getByLabel('New path').press('Enter')
+    await page.waitForURL(/#found\.md$/)
+    await page.locator('.status', { hasText: 'saved' }).waitFor()
+    await page.getByRole('button', { name: 'Delete' }).click()
+    await page.getByText('Select or create a file').waitFor()
+    await page.getByRole('button', { name: 'Bin' }).click()
+    const deleted = page.getByRole('dialog', { name: 'Bin' }).getByRole('listitem').filter({ hasText: 'found.md' })
+    await deleted.getByText('found.md').click()
+    await deleted.getByText('a needle in here').waitFor()
+    await deleted.getByRole('button', { name: 'Restore' }).click()
+    await text(page).getByText('a needle in here').waitFor()
+  })
+
+  test('what happened meanwhile is told on arrival, without what one did oneself', async () => {
+    await project.putText('plan.md', 'one\n')
+    const page = await openPage('plan.md')
+    await type(page, 'mine')
+    await vi.waitFor(async () => expect(await stored()).toContain('mine'), PATIENCE)
+    await page.locator('.status', { hasText: 'saved' }).waitFor()
+    await vi.waitFor(async () => {
+      const seen = await page.evaluate((name) => localStorage.getItem(`yjs-gateway seen ${name}`), project.name)
+      expect(JSON.parse(seen ?? '{}').cursor).toBe((await project.changes()).value?.cursor)
+    }, PATIENCE)
+    await page.close()
+    await as('Ada').putText('other.md', 'from Ada\n')
+    const again = await openPage()
+    const card = again.getByRole('complementary', { name: 'While you were away' })
+    await card.getByText('other.md').click()
+    await card.locator('ins', { hasText: 'from Ada' }).waitFor()
+    expect(await card.getByText('plan.md').count()).toBe(0)
+    await card.getByRole('button', { name: 'Dismiss' }).click()
+    await card.waitFor({ state: 'detached' })
+  })
+
+  test('the bell subscribes to push messages, and says why where there are none', async () => {
+    await project.putText('plan.md', '')
+    await context.grantPermissions(['notifications'], { origin: gateway.url })
+    await context.addInitScript((subscription) => {
+      PushManager.prototype.subscribe = async () => ({ toJSON: () => subscription }) as unknown as PushSubscription
+    }, SUBSCRIPTION)
+    const page = await openPage()
+    await page.getByRole('button', { name: 'Notifications are off' }).click()
+    const stored = page.waitForResponse(
+      (answer) => answer.url().includes('/push/') && answer.request().method() === 'PUT'
+    )
+    await page.getByRole('button', { name: 'Turn on' }).click()
+    expect((await stored).ok()).toBe(true)
+    await page.getByRole('button', { name: 'Notifications are on' }).waitFor()
+    const poor = await context.newPage()
+    await poor.addInitScript(() => Reflect.deleteProperty(window, 'PushManager'))
+    await poor.goto(`${gateway.url}/?project=${gateway.project().name}`)
+    await poor.getByRole('button', { name: 'Notifications are off' }).click()
+    await poor.getByText('this browser has no Web Push').waitFor()
+    expect(await poor.getByRole('button', { name: 'Turn on' }).isDisabled()).toBe(true)
+  })
+
+  test('names, texts, blocks and Markdown of others make no elements but those of Markdown', async () => {
+    const path = '<img src=x onerror=alert(1)>.md'
+    const evil =
+      '<img src=x onerror=alert(1)>\n\n<script>alert(1)</script>\n\n[link](javascript:alert(1)) ![pic](http://example.org/a.png)\n\n**fine**'
+    await as('<b>Eve</b>').putText(path, evil)
+    const session = await project.createSession('<i>title</i>')
+    const turn = await project.createTurn(session.id, evil)
+    await project.appendBlocks(session.id, turn.id, [
+      { type: 'text', content: evil },
+      { type: 'tool_use', content: { id: '1', name: '<img src=x>', input: { path: '<img src=x>' } } }
+    ])
+    const page = await openPage(path)
+    await page.getByRole('button', { name: 'Preview' }).click()
+    await page.locator('.document .prose strong', { hasText: 'fine' }).waitFor()
+    await page.locator('.chat .prose strong', { hasText: 'fine' }).waitFor()
+    const found = () =>
+      page.locator('#root img:not(.cm-widgetBuffer), #root script, iframe, [onerror], a[href^="javascript:"]').count()
+    expect(await found()).toBe(0)
+    await page.getByRole('button', { name: 'History' }).click()
+    await page.locator('.diff ins', { hasText: 'fine' }).waitFor()
+    expect(await found()).toBe(0)
+    expect(await page.locator('.entries b').count()).toBe(0)
+  })
+
+  test('axe finds nothing, in light and dark', async () => {
+    await as('Ada').putText('plan.md', '# Plan\n\n- [ ] one\n\n| a | b |\n| - | - |\n| 1 | 2 |\n')
+    await as('Bob').putText('plan.md', '# Plan\n\n- [x] one\n\n| a | b |\n| - | - |\n| 1 | 2 |\n')
+    const page = await openPage('plan.md')
+    await page.evaluate(axe.source)
+    const check = async () => {
+      const { violations } = await page.evaluate(() => (window as unknown as { axe: typeof axe }).axe.run())
+      expect(violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)])).toEqual([])
+    }
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme })
+      await page.getByRole('button', { name: 'Write', exact: true }).click()
+      await check()
+      await page.getByRole('button', { name: 'Preview' }).click()
+      await page.locator('.document .prose table').waitFor()
+      await check()
+      await page.getByRole('button', { name: 'History' }).click()
+      await page.locator('.diff ins').waitFor()
+      await check()
+      await page.keyboard.press('Control+p')
+      await page.getByRole('option').first().waitFor()
+      await check()
+      await page.keyboard.press('Escape')
+    }
+  })
+
+  test('of many files only those are drawn that are seen, and a large text is written in', async () => {
+    const update = (text: string) => {
+      const doc = new Y.Doc()
+      doc.getText('content').insert(0, text)
+      return Y.encodeStateAsUpdate(doc)
+    }
+    const paths = Array.from({ length: 500 }, (_, index) => `folder ${index % 10}/file ${index}.md`)
+    const large = 'A line of a large text.\n'.repeat(45_000)
+    await project.sync({ ...Object.fromEntries(paths.map((path) => [path, update(path)])), 'plan.md': update(large) })
+    const page = await openPage('plan.md')
+    expect(await page.getByRole('navigation', { name: 'Files' }).locator('li').count()).toBe(11)
+    await text(page).waitFor()
+    expect(await page.locator('.cm-line').count()).toBeLessThan(500)
+    await text(page).click({ position: { x: 300, y: 10 } })
+    await page.keyboard.press('Control+Home')
+    await page.keyboard.type('Typed. ')
+    await vi.waitFor(async () => expect((await stored()).startsWith('Typed. A line')).toBe(true), PATIENCE)
+    await page.getByLabel('Filter files by name').fill('file 499')
+    await page.getByRole('button', { name: 'file 499.md' }).waitFor()
   })
 
   test('the client works in a worker too', async () => {
@@ -286,31 +505,49 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
   })
 
   test.runIf(SCREENSHOTS)('screenshots', async () => {
-    await project.putText('plan.md', '# Plan\n\n1. Write it down\n2. Let the agent do it\n3. Ship it\n')
-    for (const path of ['notes/meeting.md', 'notes/ideas.md', 'src/main.py', 'README.md'])
-      await project.putText(path, path)
-    const page = await openPage('plan.md')
-    await page.getByRole('button', { name: 'New session' }).click()
-    await page.getByLabel('Prompt').fill('Turn the notes into tasks.')
-    await page.getByRole('button', { name: 'Send' }).click()
-    await page.locator('[data-polling=true]').waitFor()
-    const [session] = (await project.listSessions()).sessions
-    const [turn] = (await project.listTurns(session?.id ?? '')).turns
-    await project.appendBlocks(session?.id ?? '', turn?.id ?? '', [
-      { type: 'text', content: 'I read the notes and write the tasks into plan.md.' },
-      { type: 'tool_use', content: { name: 'Edit', input: { file_path: 'plan.md' } } }
-    ])
-    await project.putText('notes/ideas.md', 'changed by the agent')
-    await page.locator('.mark').waitFor()
-    await page.locator('.block.tool_use').waitFor()
+    project = gateway.project('demo')
+    const page = await context.newPage()
+    await page.setViewportSize({ width: 1400, height: 820 })
+    await page.goto(gateway.url)
+    await page.getByText('Three things to try').first().waitFor()
+    await page.getByRole('button', { name: 'brief.md' }).click()
+    await text(page).waitFor()
+    const other = await context.newPage()
+    await other.goto(page.url())
+    await text(other).getByText('Two people can write').click()
+    await other.keyboard.press('End')
+    await page.bringToFront()
     const shoot = (name: string) => page.screenshot({ path: resolve(SCREENSHOTS ?? '', `demo-${name}.png`) })
     await page.emulateMedia({ colorScheme: 'light' })
+    await page.getByRole('button', { name: 'Make a table of contents' }).click()
+    await text(page).getByText('- What').waitFor()
+    await page.locator('.cm-ySelectionInfo', { hasText: 'Scribe' }).waitFor({ state: 'attached' })
     await shoot('light')
+    await page.locator('.turn-status.completed').nth(1).waitFor()
     await page.emulateMedia({ colorScheme: 'dark' })
+    await page.getByRole('button', { name: 'History' }).click()
+    await page.locator('.diff ins').first().waitFor()
     await shoot('dark')
-    await page.setViewportSize({ width: 390, height: 844 })
+    await page.emulateMedia({ colorScheme: 'light' })
+    await page.setViewportSize({ width: 360, height: 740 })
+    await page.getByRole('navigation', { name: 'Panes' }).getByRole('button', { name: 'Agent' }).click()
+    await page.locator('.thread').evaluate((thread) => thread.scrollTo(0, thread.scrollHeight))
     await shoot('narrow')
   })
+})
+
+test('the first paint loads less than 200 kB, compressed, and no editor', () => {
+  const folder = resolve(import.meta.dirname, '../../gateway/demo')
+  const index = readFileSync(join(folder, 'index.html'), 'utf8')
+  const names = [...index.matchAll(/(?:src|href)="([\w-]+\.(?:js|css))"/g)].map((match) => match[1] ?? '')
+  const files = names.map((name) => readFileSync(join(folder, name)))
+  expect(names).toContain('demo.js')
+  expect(names).toContain('demo.css')
+  const loaded = files.filter((_, index) => names[index]?.endsWith('.js')).join()
+  expect(['cm-scroller', 'ProseMirror', 'mdast'].filter((word) => loaded.includes(word))).toEqual([])
+  for (const [, name] of loaded.matchAll(/(?:from|import)"\.\/([\w-]+\.js)"/g)) expect(names).toContain(name)
+  const size = files.reduce((sum, file) => sum + gzipSync(file).length, gzipSync(index).length)
+  expect(size).toBeLessThan(200_000)
 })
 
 async function setVisibility(page: Page, state: 'hidden' | 'visible'): Promise<void> {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { headline } from '../demo/headline.js'
+import { headline } from '../demo/agent/headline.js'
 import type { BlockType } from '../src/wire.js'
 
 test.each<[BlockType, unknown, string]>([

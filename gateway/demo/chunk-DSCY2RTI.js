@@ -1,0 +1,1 @@
+var r=Math.floor;var n=Math.abs;var s=(t,e)=>t<e?t:e,i=(t,e)=>t>e?t:e,c=Number.isNaN,a=Math.pow;var m=t=>t!==0?t<0:1/t<0;var x=Date.now;var o=t=>new Error(t),h=()=>{throw o("Method unimplemented")},u=()=>{throw o("Unexpected case")};var w=t=>new Promise(t);var g=Promise.all.bind(Promise);export{r as a,n as b,s as c,i as d,a as e,m as f,o as g,h,u as i,x as j,w as k};

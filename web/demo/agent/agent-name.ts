@@ -1,0 +1,2 @@
+/** Under this name the sample agent writes. */
+export const AGENT_NAME = 'Scribe'

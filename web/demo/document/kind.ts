@@ -1,0 +1,31 @@
+/** What a document holds, by its roots: what it is called says nothing. */
+import * as Y from 'yjs'
+
+/** Where texts are, and where Tiptap keeps rich text. */
+export const TEXT_ROOT = 'content'
+export const RICH_ROOT = 'default'
+
+/** A root of a document, of whatever type. */
+export type Root = Y.Doc['share'] extends Map<string, infer Type> ? Type : never
+
+/** `other`: only roots that nothing here edits. */
+export type DocumentKind = 'text' | 'rich' | 'other'
+
+export function kindOf(doc: Y.Doc): DocumentKind {
+  const roots = [...doc.share].filter(([, root]) => root._start !== null || root._map.size > 0).map(([name]) => name)
+  if (roots.includes(RICH_ROOT) && isFragment(doc.share.get(RICH_ROOT))) return 'rich'
+  return roots.length === 0 || roots.includes(TEXT_ROOT) ? 'text' : 'other'
+}
+
+/** A root that came over the network has no type yet; elements are in no other one. */
+function isFragment(root: Root | undefined): boolean {
+  if (root instanceof Y.XmlFragment) return true
+  for (let item = root?._start ?? null; item !== null; item = item.right) {
+    if (!item.deleted) return item.content instanceof Y.ContentType && item.content.type instanceof Y.XmlElement
+  }
+  return root !== undefined && root._map.size === 0 && root._start !== null
+}
+
+export function isMarkdown(path: string): boolean {
+  return /\.(md|markdown)$/i.test(path)
+}

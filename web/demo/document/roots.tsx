@@ -1,0 +1,19 @@
+import { useMemo } from 'react'
+import type * as Y from 'yjs'
+
+/** A document that nothing here edits: by name the roots that it has. */
+export default function Roots({ doc }: { doc: Y.Doc }) {
+  const names = useMemo(() => [...doc.share.keys()], [doc])
+  return (
+    <div className="empty">
+      <p>This file holds neither a text nor rich text of Tiptap, but these roots:</p>
+      <ul>
+        {names.map((name) => (
+          <li key={name}>
+            <code>{name}</code>
+          </li>
+        ))}
+      </ul>
+    </div>
+  )
+}

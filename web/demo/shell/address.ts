@@ -1,0 +1,42 @@
+/** What the page shows stands in its address: `/?project=demo#notes/plan.md`. */
+import { useCallback, useSyncExternalStore } from 'react'
+
+/** The project that the page opens where its address names none. */
+export const FIRST_PROJECT = 'demo'
+
+export const PROJECT_NAME = new URLSearchParams(location.search).get('project') || FIRST_PROJECT
+
+/** The file that the address names; null: none. */
+function pathInAddress(): string | null {
+  try {
+    return decodeURIComponent(location.hash.slice(1)) || null
+  } catch {
+    return null
+  }
+}
+
+/** The address of a file, or of the project. */
+export function addressOf(path: string | null): string {
+  const fragment = path === null ? '' : `#${path.split('/').map(encodeURIComponent).join('/')}`
+  return `${location.pathname}?project=${encodeURIComponent(PROJECT_NAME)}${fragment}`
+}
+
+/** The open file, and how to open another one. Each has an entry in the browser's history. */
+export function useOpenFile(): [string | null, (path: string | null) => void] {
+  const path = useSyncExternalStore(subscribe, pathInAddress)
+  const open = useCallback((path: string | null) => {
+    if (path === pathInAddress()) return
+    history.pushState(null, '', addressOf(path))
+    dispatchEvent(new PopStateEvent('popstate'))
+  }, [])
+  return [path, open]
+}
+
+function subscribe(listener: () => void): () => void {
+  addEventListener('popstate', listener)
+  addEventListener('hashchange', listener)
+  return () => {
+    removeEventListener('popstate', listener)
+    removeEventListener('hashchange', listener)
+  }
+}

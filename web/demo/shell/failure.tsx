@@ -1,0 +1,25 @@
+import { NoAnswer, ProblemAnswer } from '../../src/index.js'
+
+/** An error in a sentence for people. */
+export function failureText(error: unknown): string {
+  if (error instanceof NoAnswer) {
+    return navigator.onLine
+      ? 'The gateway cannot be reached. Your edits are kept, and sent when it is back.'
+      : 'You are offline. Your edits are kept, and sent when you are back.'
+  }
+  if (error instanceof ProblemAnswer) {
+    if (error.code === 'forbidden' || error.code === 'unauthenticated')
+      return `You may not do this: ${error.details.detail}`
+    return `${error.details.title}: ${error.details.detail}`
+  }
+  return error instanceof Error ? error.message : String(error)
+}
+
+export function Failure({ error }: { error: unknown }) {
+  if (error === null || error === undefined) return null
+  return (
+    <p role="alert" className="failure">
+      {failureText(error)}
+    </p>
+  )
+}
