@@ -79,6 +79,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     if (path !== undefined) {
       await page.getByRole('button', { name: path }).click()
       await page.locator('.status', { hasText: 'saved' }).waitFor()
+      await text(page).waitFor()
     }
     return page
   }

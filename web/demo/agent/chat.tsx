@@ -6,6 +6,7 @@ import { Failure } from '../shell/failure.js'
 import { agoText } from '../shell/format.js'
 import { How } from '../shell/how.js'
 import { Icon } from '../shell/icon.js'
+import { persistently } from '../shell/part.js'
 import { Composer, type Worker } from './composer.js'
 import { OlderTurns, Thread, TurnView } from './thread.js'
 
@@ -143,7 +144,7 @@ async function runAgent(
   project: Project,
   task: { session: string; turn: string; prompt: string; path: string | null }
 ) {
-  const { runSampleAgent } = await import('./sample-agent.js')
+  const { runSampleAgent } = await persistently(() => import('./sample-agent.js'))
   await runSampleAgent(project, task)
 }
 

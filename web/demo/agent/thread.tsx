@@ -1,12 +1,13 @@
 import { useQuery } from '@tanstack/react-query'
-import { lazy, type ReactNode, Suspense, useEffect, useRef } from 'react'
+import { type ReactNode, Suspense, useEffect, useRef } from 'react'
 import { type Block, isFinished, type Turn } from '../../src/index.js'
 import { gatewayKeys, useGateway } from '../../src/react/index.js'
 import { PROJECT_NAME } from '../shell/address.js'
 import { Icon } from '../shell/icon.js'
+import { part } from '../shell/part.js'
 import { headline } from './headline.js'
 
-const Markdown = lazy(() => import('../document/markdown.js'))
+const Markdown = part(() => import('../document/markdown.js'))
 
 const OLDER = 20
 /** The thread follows its end while the reader is not further from it. */

@@ -1,4 +1,4 @@
-import { lazy, Suspense, useEffect, useState } from 'react'
+import { Suspense, useEffect, useState } from 'react'
 import type { HttpProvider, ProviderTransport } from '../../src/provider/index.js'
 import { useDocument } from '../../src/react/index.js'
 import { History } from '../history/history.js'
@@ -8,13 +8,14 @@ import { userOf } from '../people/person.js'
 import { usePeople } from '../people/use-people.js'
 import { nameOf } from '../shell/format.js'
 import { How, literal, urlPath } from '../shell/how.js'
+import { part } from '../shell/part.js'
 import { Actions } from './actions.js'
 import { isMarkdown, kindOf } from './kind.js'
 
-const TextEditor = lazy(() => import('./text-editor.js'))
-const RichEditor = lazy(() => import('./rich-editor.js'))
-const Preview = lazy(() => import('./preview.js'))
-const Roots = lazy(() => import('./roots.js'))
+const TextEditor = part(() => import('./text-editor.js'))
+const RichEditor = part(() => import('./rich-editor.js'))
+const Preview = part(() => import('./preview.js'))
+const Roots = part(() => import('./roots.js'))
 
 const CLOSED = {
   deleted: 'This file was deleted. It is in the bin.',

@@ -14,6 +14,7 @@ import { Failure } from './failure.js'
 import { client, projectAs, traffic } from './gateway.js'
 import { Header } from './header.js'
 import { Icon, type IconName } from './icon.js'
+import { Boundary } from './part.js'
 import { useTitle } from './title.js'
 
 export function App() {
@@ -55,7 +56,9 @@ function Page({ transport, onTransport }: PageProps) {
   return (
     <>
       <Header path={path} transport={transport} onTransport={onTransport} onOpen={open} />
-      <AwayCard onOpen={open} />
+      <Boundary>
+        <AwayCard onOpen={open} />
+      </Boundary>
       <Failure error={sample.error} />
       {/* On a narrow screen one pane is shown at a time. */}
       <main data-pane={pane}>
@@ -69,9 +72,13 @@ function Page({ transport, onTransport }: PageProps) {
             </p>
           </section>
         ) : (
-          <DocumentPane key={path} path={path} transport={transport} onOpen={open} />
+          <Boundary key={path}>
+            <DocumentPane path={path} transport={transport} onOpen={open} />
+          </Boundary>
         )}
-        <Chat path={path} agentProject={agentProject} />
+        <Boundary>
+          <Chat path={path} agentProject={agentProject} />
+        </Boundary>
         <CostPanel traffic={traffic} path={path} transport={transport} />
       </main>
       <nav className="panes" aria-label="Panes">

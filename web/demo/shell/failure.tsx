@@ -9,8 +9,8 @@ export function failureText(error: unknown): string {
   }
   if (error instanceof ProblemAnswer) {
     if (error.code === 'forbidden' || error.code === 'unauthenticated')
-      return `You may not do this: ${error.details.detail}`
-    return `${error.details.title}: ${error.details.detail}`
+      return `You may not do this: ${error.problem.detail}`
+    return `${error.problem.title}: ${error.problem.detail}`
   }
   return error instanceof Error ? error.message : String(error)
 }
