@@ -5,23 +5,34 @@ by any operation of `/openapi.json`, a stream or a room, must hold no mark of wh
 about that must be the answer about something that never was, to the byte.
 """
 
+import base64
 import contextlib
 import json
 import secrets
 import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
+import http_ece
 import httpx
 import pycrdt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from gateway.yjs.hocuspocus import authenticated, permission_denied
+from gateway.yjs.lib0 import var_bytes, var_uint
 from gateway.yjs.messages import sync_step_1
 from tests.access.conftest import Subject, bearer
+from tests.access.keys import SECRET
+from tests.live.hocuspocus import raw_hocuspocus
 from tests.support.server import GatewayProcess
 
 _PATHS = {"ann": ("docs/", "both/"), "bob": ("src/", "both/")}
@@ -38,7 +49,8 @@ class _Stream:
 
     def __init__(self, subject: Subject) -> None:
         self.text = ""
-        self._answer = subject.stream("GET", "/changes", headers={"Accept": "text/event-stream"})
+        kinds = {"kinds": "file,turn,presence"}
+        self._answer = subject.stream("GET", "/changes", params=kinds, headers={"Accept": "text/event-stream"})
         self._more = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -57,9 +69,55 @@ class _Stream:
             return self.text
 
 
+class _Inbox:
+    """Receives webhooks and push messages on a real socket; messages are by their receiver's path, decrypted."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.auth = secrets.token_bytes(16)
+        self.messages: dict[str, list[str]] = {}
+        self._more = threading.Condition()
+        inbox = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                inbox.take(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(201)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def keys(self) -> dict[str, str]:
+        point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        values = {"p256dh": point, "auth": self.auth}
+        return {name: base64.urlsafe_b64encode(value).decode() for name, value in values.items()}
+
+    def take(self, path: str, body: bytes) -> None:
+        if path.startswith("/push/"):
+            body = http_ece.decrypt(body, private_key=self.key, auth_secret=self.auth, version="aes128gcm")
+        with self._more:
+            self.messages.setdefault(path, []).append(body.decode("latin-1"))
+            self._more.notify_all()
+
+    def until(self, path: str, text: str) -> None:
+        with self._more:
+            assert self._more.wait_for(lambda: any(text in each for each in self.messages.get(path, ())), 60), path
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 class TwoSubjects(RuleBasedStateMachine):
     gateway: ClassVar[GatewayProcess]
     description: ClassVar[dict[str, Any]]
+    inbox: ClassVar[_Inbox]
 
     @initialize()
     def begin(self) -> None:
@@ -80,9 +138,21 @@ class TwoSubjects(RuleBasedStateMachine):
         self.roots = {each: Subject(self.gateway, each, root) for each in (self.shared, *self.own.values())}
         for root_client in self.roots.values():
             root_client.write("both/begin.md", "begin").raise_for_status()
+        for subject, paths in _PATHS.items():
+            self._subscribe(subject, bearer(subject, projects={self.shared: {"scope": "admin", "paths": list(paths)}}))
         self.streams = {each: _Stream(self.clients[each, self.shared]) for each in _PATHS}
         for stream in self.streams.values():
             stream.until("event: ready")
+
+    def _subscribe(self, subject: str, token: str) -> None:
+        """A webhook and push messages of the shared project, with a grant of the subject's paths."""
+        name, inbox = f"{subject}-{self.shared}", self.inbox
+        with Subject(self.gateway, self.shared, token) as owner:
+            hook = {"url": f"{inbox.url}/hook/{name}", "include": "text"}
+            owner.put(f"/hooks/{subject}", json=hook).raise_for_status()
+            push = {"endpoint": f"{inbox.url}/push/{name}", "keys": inbox.keys}
+            wanted = {"subscription": push, "filter": {}, "quiet_seconds": 0}
+            owner.put(f"/push/{subject}", json=wanted).raise_for_status()
 
     def teardown(self) -> None:
         if not hasattr(self, "streams"):
@@ -91,6 +161,11 @@ class TwoSubjects(RuleBasedStateMachine):
         self.roots[self.shared].write(last, "end")
         for subject, stream in self.streams.items():
             self._check(subject, stream.until(last))
+            name = f"{subject}-{self.shared}"
+            self.inbox.until(f"/hook/{name}", last)
+            self.inbox.until(f"/push/{name}", "")  # the others are held back for some seconds
+            for path in (f"/hook/{name}", f"/push/{name}"):
+                self._check(subject, "".join(self.inbox.messages[path]))
         for client in (*self.clients.values(), *self.roots.values()):
             client.close()
 
@@ -132,9 +207,15 @@ class TwoSubjects(RuleBasedStateMachine):
         if not self._sees(subject, project, path):
             return
         client, mark = self.clients[subject, project], self._mark(project, path)
-        match data.draw(st.sampled_from(("write", "delete", "move", "restore", "sync"))):
+        match data.draw(st.sampled_from(("write", "edit", "append", "delete", "move", "restore", "sync"))):
             case "write":
                 client.write(path, mark)
+            case "edit":
+                client.post(f"/edits/{path}", json={"edits": [{"start": 0, "end": 0, "text": mark}]})
+            case "append":
+                other: pycrdt.Doc[Any] = pycrdt.Doc()
+                other.get("other", type=pycrdt.Text).insert(0, mark)
+                client.patch(f"/files/{path}", content=other.get_update())
             case "delete":
                 client.delete(f"/files/{path}")
             case "move":
@@ -180,7 +261,8 @@ class TwoSubjects(RuleBasedStateMachine):
         turn_project, session, turn = data.draw(st.sampled_from(self.turns or [(project, "none", "none")]))
         if "{session}" in template:
             project = turn_project
-        changes = operation["operationId"] in ("deleteFile", "putText", "appendUpdate", "restore", "moveFile", "sync")
+        of_files = ("deleteFile", "putText", "editText", "appendUpdate", "restore", "moveFile", "sync")
+        changes = operation["operationId"] in of_files
         if changes and self._sees(subject, project, path):
             return  # `change` does that
         names = _Names({"project": project, "session": session, "turn": turn, "token": "none", "client_id": "7"})
@@ -213,6 +295,10 @@ class TwoSubjects(RuleBasedStateMachine):
             "appendBlocks": {"blocks": [{"type": "text", "content": ""}]},
             "setTurnStatus": {"status": "failed"},
             "createToken": {"name": "mine", "admin": True},
+            "editText": {"edits": [{"start": 0, "end": 0, "text": "x"}]},
+            "putPresence": {"state": {"user": {"name": "x"}}},
+            "putHook": {"url": "https://example.org/"},
+            "replayHook": {"since": "0.0"},
         }
         if name == "putText":
             return plain, b"text"
@@ -247,6 +333,50 @@ class TwoSubjects(RuleBasedStateMachine):
                     client.get("/sessions"),
                 ):
                     self._check(subject, _all_of(answer))
+
+    @rule(subject=_SUBJECTS, data=st.data())
+    def appear(self, subject: str, data: st.DataObject) -> None:
+        """Presence in a file, by HTTP; and who else is there."""
+        project, path = self._known(data)
+        client = self.clients[subject, project]
+        if self._sees(subject, project, path):
+            state = {"user": {"name": self._mark(project, path)}}
+            client.put(f"/presence/{path}/{len(subject) + data.draw(st.integers(1, 3))}", json={"state": state})
+        self._check(subject, _all_of(client.get(f"/presence/{path}")), path)
+        self._check(subject, _all_of(client.post("/sync", json={"presence": {path: {"client_id": 9}}})), path)
+
+    @rule(subject=_SUBJECTS, data=st.data())
+    def mutate(self, subject: str, data: st.DataObject) -> None:
+        """A mutation of GraphQL, of a file that may not exist for the subject."""
+        project, path = self._known(data)
+        mark = self._mark(project, path) if self._sees(subject, project, path) else "nothing"
+        arguments = f"project: {json.dumps(project)}, path: {json.dumps(path)}"
+        edits = f"[{{start: 0, end: 0, text: {json.dumps(mark)}}}]"
+        put, edit = f"putText({arguments}, text: {json.dumps(mark)})", f"edit({arguments}, edits: {edits})"
+        field = data.draw(st.sampled_from((put, edit)))
+        query = f"mutation {{ {field} {{ version }} }}"
+        answer = self.clients[subject, project].post(f"{self.gateway.url}/api/graphql", json={"query": query})
+        self._check(subject, _all_of(answer), query)
+        if not self._sees(subject, project, path):
+            assert answer.json()["errors"]
+
+    @rule(subject=_SUBJECTS, data=st.data())
+    def use_a_tool(self, subject: str, data: st.DataObject) -> None:
+        """A tool of the Model Context Protocol, about a file that may not exist for the subject."""
+        project, path = self._known(data)
+        tools: list[tuple[str, dict[str, Any]]] = [
+            ("list_files", {}),
+            ("what_changed", {}),
+            ("read_file", {"path": path}),
+            ("history", {"path": path}),
+        ]
+        name, arguments = data.draw(st.sampled_from(tools))
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+        headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
+        url = f"{self.gateway.url}/mcp?project={project}"
+        answer = self.clients[subject, project].post(url, json=call, headers=headers)
+        self._check(subject, _all_of(answer), path)
+        assert answer.status_code == (404 if project == self.own[_other(subject)] else 200), answer.text
 
     @rule(subject=_SUBJECTS)
     def query(self, subject: str) -> None:
@@ -292,6 +422,20 @@ class TwoSubjects(RuleBasedStateMachine):
         if not self._sees(subject, project, path):
             assert (received, socket.close_code) == ([], 4403)
 
+    @rule(subject=_SUBJECTS, data=st.data())
+    def enter_by_hocuspocus(self, subject: str, data: st.DataObject) -> None:
+        project, path = self._known(data)
+        token = self.clients[subject, project].headers["Authorization"].removeprefix("Bearer ").encode()
+        with raw_hocuspocus(self.gateway, project) as raw:
+            raw.send(path, var_uint(2) + var_uint(0) + var_bytes(token))
+            first = raw.receive()[1]
+            if self._sees(subject, project, path):
+                assert first == authenticated(read_only=False)
+                raw.send(path, sync_step_1(b"\0"))
+                self._check(subject, raw.receive()[1].decode("latin-1"), path)
+            else:
+                assert first == permission_denied("4403: the credential does not reach that far")
+
     @invariant()
     def nothing_crosses_by_the_standing_streams(self) -> None:
         for subject, stream in getattr(self, "streams", {}).items():
@@ -309,8 +453,6 @@ class _Names(dict[str, str]):
 
 
 def _base64(data: bytes) -> str:
-    import base64
-
     return base64.b64encode(data).decode()
 
 
@@ -319,10 +461,14 @@ def _all_of(answer: httpx.Response) -> str:
 
 
 @pytest.fixture
-def machine(guarded: GatewayProcess) -> type[TwoSubjects]:
-    TwoSubjects.gateway = guarded
-    TwoSubjects.description = httpx.get(f"{guarded.url}/openapi.json").json()
-    return TwoSubjects
+def machine(tmp_path: Path) -> Iterator[type[TwoSubjects]]:
+    settings = {"GATEWAY_AUTH": "required", "GATEWAY_JWT_KEY": SECRET, "GATEWAY_MCP": "true"}
+    hosts = {"GATEWAY_HOOK_HOSTS": "127.0.0.1", "GATEWAY_PUSH_HOSTS": "127.0.0.1"}
+    with GatewayProcess(tmp_path / "gateway.db", **settings, **hosts) as gateway:
+        TwoSubjects.gateway, TwoSubjects.inbox = gateway, _Inbox()
+        TwoSubjects.description = httpx.get(f"{gateway.url}/openapi.json").json()
+        yield TwoSubjects
+        TwoSubjects.inbox.close()
 
 
 def test_no_byte_of_one_subject_reaches_another(machine: type[TwoSubjects]) -> None:
