@@ -420,6 +420,105 @@ def patch_of_an_array_of_5_million_values(client: Client, plan: Plan) -> Iterato
     yield client.patch("m", update)
 
 
+def _one_struct(kind: int, content: bytes) -> bytes:
+    return b"\1\1\5\0" + bytes([kind]) + b"\1\4root" + content + b"\0"
+
+
+@case
+def patch_of_one_value_of_5_million_values(client: Client, plan: Plan) -> Iterator[Any]:
+    values = plan.size(5_000_000, 10_000)
+    update = _one_struct(8, b"\1\x75" + _var_uint(values) + b"\x7e" * values)
+    yield
+    yield client.patch("m", update)
+
+
+@case
+def patch_of_3_million_texts_in_an_array(client: Client, plan: Plan) -> Iterator[Any]:
+    values = plan.size(3_000_000, 10_000)
+    update = _one_struct(8, _var_uint(values) + b"\x77\1a" * values)
+    yield
+    yield client.patch("m", update)
+
+
+@case
+def patch_of_a_million_json_values(client: Client, plan: Plan) -> Iterator[Any]:
+    values = plan.size(1_000_000, 10_000)
+    update = _one_struct(2, _var_uint(values) + b"\1\x31" * values)
+    yield
+    yield client.patch("m", update)
+
+
+@case
+def patch_of_15_mb_in_one_text_and_reads(client: Client, plan: Plan) -> Iterator[Any]:
+    size = plan.size(15_000_000, 10_000)
+    update = _one_struct(4, _var_uint(size) + b"a" * size)
+    yield
+    status = client.patch("m", update)
+    asked: list[dict[str, str | int]] = [{}, {"state_vector": "AA"}, {"format": "text", "root": "root"}]
+    yield status, [client.http.get("/files/m", params=each).status_code for each in asked]
+
+
+@case
+def patch_of_an_embed_of_10_mb(client: Client, plan: Plan) -> Iterator[Any]:
+    value = b'{"a":"' + b'\\"' * plan.size(5_000_000, 5_000) + b'"}'
+    update = _one_struct(5, _var_uint(len(value)) + value)
+    yield
+    yield client.patch("m", update)
+
+
+@case
+def patch_of_15_mb_of_binary(client: Client, plan: Plan) -> Iterator[Any]:
+    size = plan.size(15_000_000, 10_000)
+    update = _one_struct(3, _var_uint(size) + b"a" * size)
+    yield
+    yield client.patch("m", update)
+
+
+@case
+def patch_of_a_million_roots(client: Client, plan: Plan) -> Iterator[Any]:
+    def named(first: int, count: int) -> bytes:
+        roots = b"".join(b"\x08\1\7%07d\1\x7e" % number for number in range(first, first + count))
+        return b"\1" + _var_uint(count) + _var_uint(first + 1) + b"\0" + roots + b"\0"
+
+    many, most = plan.size(1_000_000, 20_000), 10_000
+    updates = [named(0, many), named(0, most), named(most, 1)]
+    yield
+    yield [client.patch("m", update) for update in updates]
+
+
+@case
+def patches_of_200_000_clients(client: Client, plan: Plan) -> Iterator[Any]:
+    def written(first: int, count: int) -> bytes:
+        clients = range(first + count, first, -1)
+        return _var_uint(count) + b"".join(b"\1" + _var_uint(each) + b"\0\x08\1\1a\1\x7e" for each in clients) + b"\0"
+
+    many = plan.size(200_000, 2_000)
+    updates = [written(0, many), written(many, 100)]
+    yield
+    statuses = [client.patch("m", update) for update in updates]
+    asked: list[dict[str, str]] = [{}, {"state_vector": "AA"}, {"format": "json"}]
+    yield statuses, [client.http.get("/files/m", params=each).status_code for each in asked]
+
+
+@case
+def edits_of_10_000_places(client: Client, plan: Plan) -> Iterator[Any]:
+    lines = plan.size(10_000, 500)
+    client.put("p", _code(lines))
+    edits = [{"old": f"= oldName({number});", "new": f"= newName({number});"} for number in range(lines)]
+    yield
+    yield client.http.post("/edits/p", json={"edits": edits}).status_code
+
+
+@case
+def presence_of_a_large_state(client: Client, plan: Plan) -> Iterator[Any]:
+    client.put("small", "x")
+    bodies = [{"state": {"name": "n", "list": [[]] * plan.size(3_000_000, 1_000)}}, {"state": "a" * 10_000_000}]
+    texts = [json.dumps(body).encode() for body in bodies]
+    headers = {"Content-Type": "application/json"}
+    yield
+    yield [client.http.put("/presence/small/7", content=text, headers=headers).status_code for text in texts]
+
+
 @case
 def sync_of_200_000_structs(client: Client, plan: Plan) -> Iterator[Any]:
     update = base64.b64encode(_many_structs(plan.size(200_000, 2_000))).decode()

@@ -142,27 +142,44 @@ class Documents:
         if self._storage.shared:
             self._storage.unfollow(project)
 
+    async def _rows(self, project: str, path: str) -> tuple[Version, Sequence[bytes]] | None:
+        """Return what is stored of a file, and its version."""
+        stored = await self._storage.read_document(project, path)
+        return None if stored is None else (stored.version, stored_rows(stored))
+
     async def _read(self, project: str, path: str) -> OpenDocument:
+        read_rows = functools.partial(self._rows, project, path)
         stored = await self._storage.read_document(project, path)
         if stored is None:
             head = await self._storage.file_head(project, path)
             if head is not None and not head.deleted:  # the file was created between the two reads
                 return await self._read(project, path)
             incarnation = new_incarnation()
-            return OpenDocument(project, path, head, incarnation, build_document([], self._client(incarnation)), 0)
+            empty = build_document([], self._client(incarnation))
+            return OpenDocument(project, path, head, incarnation, empty, read_rows=read_rows)
         head, rows = stored.head, stored_rows(stored)
         size, client = sum(map(len, rows)), self._client(head.incarnation)
         if size <= _LIGHT_BYTES:
             parts = updates_of(rows)
             built, halves = build_document(parts, client), second_halves(parts)
+            levels = DEEPEST - sum(map(most_types, parts))
             document = OpenDocument(
-                project, path, head, head.incarnation, built, size, halves, DEEPEST - sum(map(most_types, parts))
+                project, path, head, head.incarnation, built, size, halves, levels, read_rows=read_rows
             )
         else:
             opened = await in_worker(open_stored, rows, units=LIGHT_UNITS)
             built = await build_in_turns(opened.slices, client)
             document = OpenDocument(
-                project, path, head, head.incarnation, built, opened.size, opened.halves, opened.levels_left
+                project,
+                path,
+                head,
+                head.incarnation,
+                built,
+                opened.size,
+                opened.halves,
+                opened.levels_left,
+                opened.roots,
+                read_rows,
             )
         if stored.snapshot is not None:
             document.snapshot_log_size = stored.snapshot.log_size
@@ -226,14 +243,31 @@ class Documents:
         """Raise DocumentTooLarge if an update takes a document over the size limit. An update that only deletes is
         always allowed."""
         for document, update in edits:
-            if document.size + len(update) <= self._size_limit:
-                continue
-            before = document.memory
-            too_large = document.measure(update) > self._size_limit
-            if document.usable:
-                self._memory += document.memory - before
-            if too_large and update[:1] != _NO_STRUCTS:
+            if not self.fits(document, update) and update[:1] != _NO_STRUCTS:
                 raise DocumentTooLarge(document.path, self._size_limit)
+
+    def fits(self, document: OpenDocument, update: bytes) -> bool:
+        """Whether a document has room for an update without being measured."""
+        return document.size + len(update) <= self._size_limit
+
+    async def measure(self, edits: Sequence[tuple[OpenDocument, bytes]]) -> None:
+        """Find out the exact sizes of documents that seem too large, before the updates they took in are queued.
+
+        Raises:
+            Any error of a worker process. The documents have then been discarded, as they are ahead of the log.
+        """
+        try:
+            for document, update in edits:
+                if self.fits(document, update) or document.measured or update[:1] == _NO_STRUCTS:
+                    continue
+                before = document.memory
+                await document.measure(update)
+                if self._open.get((document.project, document.path)) is document:
+                    self._memory += document.memory - before
+        except BaseException:
+            for document, _ in edits:
+                self.discard(document)
+            raise
 
     def queue_update(
         self, document: OpenDocument, update: bytes, author: Author

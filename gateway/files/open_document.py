@@ -1,13 +1,14 @@
 """One open document, which admits updates to a file and is ahead of the log by the updates that are queued."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 
 from gateway.pace import with_turns
-from gateway.workers.pool import run_in_worker
-from gateway.yjs.document import Admitted, Gap, LiveDocument, levels_left
+from gateway.workers.pool import in_worker, run_in_worker
+from gateway.yjs.document import Admitted, Gap, LiveDocument
 from gateway.yjs.halves import Halves
-from gateway.yjs.heavy_edits import Basis, parted_slices
+from gateway.yjs.heavy_edits import Basis, encoded_size, levels_left_after, parted_slices
 from gateway.yjs.nesting import DEEPEST
 from gateway.yjs.preparation import Prepared
 from gateway.yjs.revisions import Revision
@@ -31,6 +32,13 @@ _BYTES_PER_STRUCT = 6
 _LIGHT_BYTES = 128 * 1024
 """The most bytes of a document and a new text together for which the text is edited in one step."""
 _SMALL_BYTES = _BYTES_PER_STRUCT * _MOVES // _LIGHT_WORK - _BYTES_PER_STRUCT
+_LIGHT_ENCODED = 4 * 2**20
+"""The most bytes of a document that is encoded in the event loop; a larger one is built elsewhere from its log."""
+_LIGHT_CLIENTS = 50_000
+"""The same in clients, of which each takes as long as 10 structs."""
+_LIGHT_LACKING = 500_000
+"""By how many clocks a replica of a large document may lag behind for its difference to be encoded in the event loop:
+each is one struct at most."""
 _LIGHT_WALKED = 16 * 1024
 """The most bytes of a document of which all structs are walked in one step."""
 _LIGHT_STEPS = 1_000_000
@@ -65,6 +73,8 @@ class OpenDocument:
         size: int = 0,
         halves: Halves | None = None,
         levels: int = DEEPEST,
+        roots: AbstractSet[bytes] = frozenset(),
+        read_rows: Callable[[], Awaitable[tuple[Version, Sequence[bytes]] | None]] | None = None,
     ) -> None:
         self.project = project
         self.path = path
@@ -85,7 +95,10 @@ class OpenDocument:
         """Whether the document holds only a part of an update that is still being applied."""
         self.line = Line()
         """The line of updates queued since the document was opened: each builds on the update before it."""
-        self._document = LiveDocument(document, halves, levels)
+        self.measured = False
+        """Whether `size` is exact."""
+        self._read_rows = read_rows
+        self._document = LiveDocument(document, halves, levels, roots)
         self._pending: asyncio.Future[tuple[Committed, ...]] | None = None
         self._queued = 0
 
@@ -98,6 +111,15 @@ class OpenDocument:
     def engaged(self) -> bool:
         """Whether a write to the document is in progress or its updates are queued."""
         return self._queued > 0 or self.turn.locked()
+
+    @property
+    def encodes_in_step(self) -> bool:
+        """Whether the whole document is encoded in a short time: at most about 30 ms."""
+        return self.size <= _LIGHT_ENCODED and self._document.clients <= _LIGHT_CLIENTS
+
+    def encodes_soon(self, state_vector: bytes) -> bool:
+        """Whether what a replica with a state vector is missing is encoded in a short time."""
+        return self.encodes_in_step or self._document.lacks(state_vector) <= _LIGHT_LACKING
 
     @property
     def memory(self) -> int:
@@ -199,14 +221,15 @@ class OpenDocument:
             InvalidUpdate, Gap
         """
         document = self._document
+        document.require_bounds(prepared)
         former = document.document
         if prepared.types > document.levels_left:
-            left = await run_in_worker(levels_left, [document.encode(), *prepared.slices])
+            left = await run_in_worker(levels_left_after, await self.present(), prepared.slices)
         else:
             left = document.levels_left - prepared.types
         self.changing = True
         if prepared.parted:
-            parted = await run_in_worker(parted_slices, document.encode(), prepared.parted)
+            parted = await run_in_worker(parted_slices, await self.present(), prepared.parted)
             document.replace(await build_in_turns(parted, document.client_id))
         emitted = [document.apply(each) async for each in with_turns(prepared.slices, 1)]
         rows = [each for each in emitted if each is not None]
@@ -254,16 +277,32 @@ class OpenDocument:
         """Encode the whole document as an update, or only what a replica with `state_vector` is missing."""
         return self._document.encode(state_vector)
 
-    def measure(self, update: bytes) -> int:
-        """Return the encoded size of the document, which contains `update` but does not count it in `size` yet."""
-        size = len(self.encode())
+    async def present(self) -> Sequence[bytes]:
+        """Return rows that build the whole document, for work elsewhere. The document's turn must be held.
+
+        A large document is not encoded here, which would take long; what is stored of it is read instead. An update
+        that was applied and not queued yet may be missing.
+        """
+        if not self.encodes_in_step and self._read_rows is not None:
+            await self.drain()
+            stored = await self._read_rows()
+            if stored is not None and stored[0] == self.version:
+                return stored[1]
+        return [self.encode()]
+
+    async def measure(self, update: bytes) -> None:
+        """Find out the exact size of the document, which contains `update` but does not count it in `size` yet."""
+        self.changing = True  # nobody may read what is not queued
+        size = await in_worker(encoded_size, [*await self.present(), update])
+        self.changing = False
         self.size = max(0, size - len(update))
-        return size
+        self.measured = True
 
     def queued(self, future: asyncio.Future[tuple[Committed, ...]], update: bytes) -> None:
         """Note that `update` was queued as the next version."""
         self.version = Version(self.version + 1)
         self.size += len(update)
+        self.measured = False
         self._queued += 1
         self._pending = future
 

@@ -23,7 +23,7 @@ from gateway.wire.problems import (
 from gateway.wire.tags import EntityTags
 from gateway.workers.pool import LIGHT_UNITS, in_worker
 from gateway.yjs import roots
-from gateway.yjs.lib0 import Reader
+from gateway.yjs.lib0 import MalformedUpdate, Reader
 from gateway.yjs.roots import RootIsNotText, read_roots, read_text
 from gateway.yjs.scan import MARK
 from gateway.yjs.stored_form import to_wire
@@ -87,7 +87,7 @@ class FileReader:
         """Return the whole document."""
         head = await self.head(project, path)
         document = self._documents.peek(project, path)
-        if document is not None and document.head == head:
+        if document is not None and document.head == head and document.encodes_in_step:
             return _content(head, document.encode())
         stored = await self._storage.read_document(project, path)
         if stored is None:  # deleted in between
@@ -146,14 +146,14 @@ class FileReader:
         head = await self.head(project, path)
         document = self._documents.peek(project, path)
         try:
-            if document is not None and document.head == head:
+            if document is not None and document.head == head and document.encodes_soon(state_vector):
                 _require_few(state_vector, document.state_vector)
                 return _content(head, document.encode(state_vector))
             whole = await self.read_whole(project, path)
             _require_few(state_vector, lambda: whole.update)
             diff = functools.partial(_diff, state_vector=state_vector)
             update = await in_worker(diff, [whole.update], units=LIGHT_UNITS)
-        except InvalidUpdate as error:
+        except (InvalidUpdate, MalformedUpdate) as error:
             raise InvalidStateVector(str(error)) from None
         return Content(update, whole.incarnation, whole.version, whole.last_modified)
 

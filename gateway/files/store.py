@@ -156,7 +156,7 @@ class Files(FileReader):
             return None
         try:
             prepared = document.prepare(update)
-            if prepared.incomplete:
+            if prepared.incomplete or not self._documents.fits(document, prepared.update):
                 return None
             row = document.take_in_now(prepared).row
         except (TooMuch, Gap):
@@ -221,6 +221,7 @@ class Files(FileReader):
                 before = {document.path: document.version for document in documents}
                 refusals, edits = await self._admit_all(documents, updates)
                 try:
+                    await self._documents.measure([] if refusals else edits)
                     queued = None if refusals or not edits else self._documents.queue_updates(edits, author)
                 except DocumentTooLarge as refusal:
                     return {}, {refusal.path: refusal}
@@ -471,7 +472,12 @@ class Files(FileReader):
                 raise _Again
             if update is None and not document.pending and not _is_there(document.head):
                 update = EMPTY_UPDATE
-            return None if update is None else self._documents.queue_update(document, update, author)
+            if update is None:
+                return None
+            await self._documents.measure([(document, update)])
+            if not document.usable:
+                raise _Again
+            return self._documents.queue_update(document, update, author)
 
     async def _catches_up(self, document: OpenDocument, before: Version) -> bool:
         """Return whether another gateway has stored changes of a file that its document lacked at version `before`."""
@@ -585,13 +591,15 @@ def _problems_of_texts() -> Iterator[None]:
         raise NotAText(str(error), error.roots) from None
     except edit_requests.EditNotApplicable as error:
         raise EditNotApplicable(error.index, error.found, str(error)) from None
+    except InvalidUpdate as error:  # with the new root, there would be too many
+        raise InvalidUpdateBody(str(error)) from None
 
 
 async def _edit_text(document: OpenDocument, root: str, revision: Revision, *, make: bool) -> bytes | None:
     try:
         return document.edit_text(root, revision, make=make)
     except TooMuch:
-        present = (document.encode(), document.client_id, document.size)
+        present = (await document.present(), document.client_id, document.size)
         prepared = await run_in_worker(prepare_text, *present, document.basis, root, revision, make)
         return None if prepared is None else (await _take_in(document, prepared)).row
 
@@ -600,7 +608,7 @@ async def _restore(document: OpenDocument, old: bytes) -> bytes | None:
     try:
         return document.restore(old)
     except TooMuch:
-        present = (document.encode(), document.client_id)
+        present = (await document.present(), document.client_id)
         prepared = await run_in_worker(prepare_restoration, *present, document.basis, old)
         return None if prepared is None else (await _take_in(document, prepared)).row
 

@@ -4,6 +4,7 @@ yrs only sees what it can integrate at once. The row of the log is what yrs emit
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import pycrdt
@@ -11,15 +12,18 @@ import pycrdt
 from gateway.yjs.admission import is_complete
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
-from gateway.yjs.preparation import Prepared, prepare, prepare_together
+from gateway.yjs.preparation import MOST_CLIENTS, Prepared, prepare, prepare_together, require_few_roots
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import TooMuch, scan
-from gateway.yjs.state_vectors import read_state_vector
+from gateway.yjs.state_vectors import check_state_vector, read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import name_pairs, part_pairs, second_halves
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_update, keep_pairs_whole, run_yrs
+
+_MOST_READ = 10_000
+"""The most clients of a state vector that is compared with that of the document."""
 
 
 class Gap(Exception):
@@ -38,7 +42,13 @@ class Admitted(NamedTuple):
 class LiveDocument:
     """A document in memory, and what must be known about it before it takes in an update. Every method is one step."""
 
-    def __init__(self, document: Document, halves: Halves | None = None, levels: int = DEEPEST) -> None:
+    def __init__(
+        self,
+        document: Document,
+        halves: Halves | None = None,
+        levels: int = DEEPEST,
+        roots: AbstractSet[bytes] = frozenset(),
+    ) -> None:
         self._document = document
         self._clocks = read_state_vector(document.get_state())
         """The state vector of the document."""
@@ -46,6 +56,8 @@ class LiveDocument:
         """The places in the document's texts where the second half of a surrogate pair is, or was."""
         self.levels_left = levels
         """The number of shared types that may be added before the nesting depth must be checked again."""
+        self._roots = set(roots)
+        """The names of the document's roots; those of a small document that was stored are not known."""
         self._emitted: list[bytes] = []
         self._subscription = document.observe(self._keep)
 
@@ -90,6 +102,7 @@ class LiveDocument:
         """
         if len(prepared.slices) > 1:
             raise TooMuch
+        self.require_bounds(prepared)
         if not walk and (prepared.parted or prepared.types > self.levels_left):
             raise TooMuch
         former = self._document
@@ -101,6 +114,32 @@ class LiveDocument:
         else:
             self.levels_left -= prepared.types
         return self.taken_in(prepared, prepared.update if row == prepared.update else row, former)
+
+    def require_bounds(self, prepared: Prepared) -> None:
+        """Raise InvalidUpdate if the document would have too many roots or clients after an update."""
+        if not prepared.roots <= self._roots:
+            require_few_roots(len(self._roots | prepared.roots))
+        if len(self._clocks) + len(prepared.runs) > MOST_CLIENTS:
+            new = {client for client, _, _ in prepared.runs if client not in self._clocks}
+            if new and len(self._clocks) + len(new) > MOST_CLIENTS:
+                raise InvalidUpdate(f"at most {MOST_CLIENTS} clients may write to a document")
+
+    def lacks(self, state_vector: bytes) -> int:
+        """Return how many clocks a replica with a state vector lags behind; all of them if it names very many clients.
+
+        Raises:
+            MalformedUpdate
+        """
+        total = sum(self._clocks.values())
+        if check_state_vector(state_vector) > _MOST_READ:
+            return total
+        known = read_state_vector(state_vector)
+        return total - sum(min(clock, self._clocks.get(client, 0)) for client, clock in known.items())
+
+    @property
+    def clients(self) -> int:
+        """The number of clients that have written to the document."""
+        return len(self._clocks)
 
     def apply(self, update: bytes) -> bytes | None:
         """Apply a part of an update; return what the document emits."""
@@ -125,6 +164,7 @@ class LiveDocument:
             if prepared.incomplete:
                 raise Gap
             return Admitted(None)
+        self._roots |= prepared.roots
         if prepared.parted:
             self.halves.remove(prepared.parted)
         if prepared.halves:
@@ -145,13 +185,16 @@ class LiveDocument:
             See `put_text.edit_text`.
 
         Raises:
-            RootIsNotText, EditNotApplicable: the document is unchanged.
+            RootIsNotText, EditNotApplicable, InvalidUpdate: the document is unchanged.
             TooMuch: the revision is too much work for one step. The document is unchanged.
         """
+        if (name := root.encode()) not in self._roots:
+            require_few_roots(len(self._roots) + 1)
         self._emitted.clear()
         edit_text(self._document, root, revision, make=make, encoded_size=encoded_size, most_steps=most_steps)
         row = self._take_emitted()
         if row is not None:
+            self._roots.add(name)
             self.halves.update(second_halves([row]))
             self._clocks = read_state_vector(self._document.get_state())
         return row

@@ -1,12 +1,13 @@
 """Preparation of heavy edits in a worker process: all the work except what yrs itself does on the open document.
 
-The functions are pure: they get an encoded document, or only what `Basis` holds, and return an update in slices that
-the open document takes in one after another.
+The functions are pure: they get the whole document as rows of the log, or only what `Basis` holds, and return an update
+in slices that the open document takes in one after another.
 """
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from gateway.yjs.document import levels_left
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, depth
 from gateway.yjs.preparation import Prepared, prepare, prepare_together
@@ -39,16 +40,18 @@ class Opened(NamedTuple):
     halves: Halves
     levels_left: int
     """The number of shared types that may be added before the nesting depth must be checked again."""
+    roots: frozenset[bytes]
+    """The names of the document's roots."""
 
 
 def open_stored(rows: Sequence[bytes]) -> Opened:
     """Return the slices that build the document of the stored rows."""
     parts = list(updates_of(rows))
     halves = second_halves(parts)
-    whole = parts[0] if len(parts) == 1 else build_update(parts)
+    whole = _whole(parts)
     scanned = scan(whole)
     left = DEEPEST - (scanned.types if scanned.types < DEEPEST else depth(scanned))
-    return Opened(slices_of(whole, scanned, {}, _SLICE_WORK, 0), len(whole), halves, left)
+    return Opened(slices_of(whole, scanned, {}, _SLICE_WORK, 0), len(whole), halves, left, frozenset(scanned.roots))
 
 
 def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:
@@ -63,33 +66,49 @@ def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
     return prepare_together(updates, clocks, basis.halves, slice_work=basis.slice_work)
 
 
+def _whole(rows: Sequence[bytes]) -> bytes:
+    """Return the update that holds the whole document."""
+    parts = list(updates_of(rows))
+    return parts[0] if len(parts) == 1 else build_update(parts)
+
+
+def encoded_size(rows: Sequence[bytes]) -> int:
+    """Return the size of the document as one update."""
+    return len(build_update(updates_of(rows)))
+
+
+def levels_left_after(rows: Sequence[bytes], slices: Sequence[bytes]) -> int:
+    """Call `levels_left` for the document that a whole document and an update in slices make."""
+    return levels_left([*updates_of(rows), *slices])
+
+
 def prepare_text(
-    present: bytes, client_id: int, encoded_size: int, basis: Basis, root: str, revision: Revision, make: bool
+    present: Sequence[bytes], client_id: int, size: int, basis: Basis, root: str, revision: Revision, make: bool
 ) -> Prepared | None:
     """Return the edit that revises the text of a root in the whole document `present`; None if nothing changes.
 
     Raises:
         RootIsNotText, EditNotApplicable
     """
-    document = build_document([present], client_id)
+    document = build_document(updates_of(present), client_id)
     emitted: list[bytes] = []
     subscription = document.observe(lambda event: emitted.append(event.update))
-    edit_text(document, root, revision, make=make, encoded_size=encoded_size)
+    edit_text(document, root, revision, make=make, encoded_size=size)
     document.unobserve(subscription)
     return prepare_update(emitted[0], basis, True) if emitted else None
 
 
-def prepare_restoration(present: bytes, client_id: int, basis: Basis, old: bytes) -> Prepared | None:
+def prepare_restoration(present: Sequence[bytes], client_id: int, basis: Basis, old: bytes) -> Prepared | None:
     """Return the edit that turns the content of the whole document `present` into `old`; None if nothing changes.
 
     Raises:
         roots.NestedTooDeeply
     """
-    update = restoring_update(to_wire(present), to_wire(old), client_id)
+    update = restoring_update(to_wire(_whole(present)), to_wire(old), client_id)
     return None if update is None else prepare_update(update, basis, False)
 
 
-def parted_slices(present: bytes, parted: Collection[Place]) -> Sequence[bytes]:
+def parted_slices(present: Sequence[bytes], parted: Collection[Place]) -> Sequence[bytes]:
     """Return the whole document `present` in slices, with the surrogate pairs in `parted` split."""
-    update = part_pairs(present, parted)
+    update = part_pairs(_whole(present), parted)
     return slices_of(update, scan(update), {}, _SLICE_WORK, 0)

@@ -4,6 +4,7 @@ It only needs the document's state vector and the places of its surrogate pairs,
 """
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from gateway.yjs.admission import complete_part, is_complete
@@ -18,6 +19,18 @@ from gateway.yjs.updates import InvalidUpdate, merge, read_update, run_yrs
 
 _NO_HALVES = Halves()
 _NO_PLACES = frozenset[Place]()
+
+
+MOST_ROOTS = 10_000
+"""How many roots a document may have: each takes yrs as long as 20 structs, also when the document is closed."""
+MOST_CLIENTS = 250_000
+"""How many clients may have written to a document: yrs looks at each of them in every transaction."""
+
+
+def require_few_roots(count: int) -> None:
+    """Raise InvalidUpdate if a document would have too many roots."""
+    if count > MOST_ROOTS:
+        raise InvalidUpdate(f"a document has at most {MOST_ROOTS} roots")
 
 
 class Prepared(NamedTuple):
@@ -39,6 +52,8 @@ class Prepared(NamedTuple):
     """The places of second halves of surrogate pairs in the texts of the update."""
     parted: frozenset[Place]
     """The surrogate pairs of the document that the update splits."""
+    roots: AbstractSet[bytes] = frozenset()
+    """The names of the roots that the update names."""
     lacking: Sequence[int] = ()
     """If several updates were merged, the indexes of those of which a part was left out."""
 
@@ -77,6 +92,7 @@ def prepare(
     if not stored and scanned.odd:
         update = to_stored(update, scanned)
         scanned = read_update(update)
+    require_few_roots(len(scanned.roots))
     if scanned.types > DEEPEST:
         try:
             depth(scanned)
@@ -94,7 +110,16 @@ def prepare(
                 scanned = read_update(update)
     slices = [update] if slice_work is None else slices_of(update, scanned, clocks, *slice_work)
     return Prepared(
-        update, slices, incomplete, scanned.runs, scanned.needs, scanned.types, len(scanned.structs), new, parted
+        update,
+        slices,
+        incomplete,
+        scanned.runs,
+        scanned.needs,
+        scanned.types,
+        len(scanned.structs),
+        new,
+        parted,
+        scanned.roots,
     )
 
 

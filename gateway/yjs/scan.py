@@ -83,6 +83,8 @@ class Scan(NamedTuple):
     """The ranges that the structs cover, without skips: client, first clock, clock after the end."""
     needs: dict[int, int]
     """The highest clock of each client that structs or deletes depend on, within the update or not."""
+    roots: set[bytes]
+    """The names of the roots that structs name. (A struct beside another one does not name its root.)"""
 
 
 def scan(update: bytes, most: int | None = None) -> Scan:
@@ -106,6 +108,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
     structs: list[ScannedStruct] = []
     odd: list[int] = []
     types = 0
+    roots: set[bytes] = set()
     runs: list[tuple[int, int, int]] = []
     needs: dict[int, int] = {}
     make = tuple.__new__
@@ -166,7 +169,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
                     if other > needs.get(place, -1):
                         needs[place] = other
                 if not info & 0xC0:
-                    parent, at = _parent(data, at, info)
+                    parent, at = _parent(data, at, info, roots)
                     if parent is not None and parent[1] > needs.get(parent[0], -1):
                         needs[parent[0]] = parent[1]
                 content = at
@@ -212,7 +215,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
                 needs[client] = end - 1
     if at != len(data):
         raise MalformedUpdate("there are bytes after the end")
-    return Scan(structs, odd, types, delete_set, deletes, runs, needs)
+    return Scan(structs, odd, types, delete_set, deletes, runs, needs, roots)
 
 
 def read_deletes(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[list[tuple[int, int, int]], int]:
@@ -239,12 +242,13 @@ def read_deletes(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[list[tup
     return deletes, at
 
 
-def _parent(data: bytes, at: int, info: int) -> tuple[Place | None, int]:
-    """Return the shared type that holds a struct (None for a root), and the offset after it."""
+def _parent(data: bytes, at: int, info: int, roots: set[bytes]) -> tuple[Place | None, int]:
+    """Return the shared type that holds a struct, and the offset after it; add the name of a root, which is None."""
     parent = None
     named, at = uint(data, at)
     if named == 1:
-        _, at = text_block(data, at)
+        start, at = text_block(data, at)
+        roots.add(data[start:at])
     else:
         client, at = uint(data, at)
         clock, at = uint(data, at)

@@ -9,15 +9,18 @@ from typing import Any, TypeVar
 import pycrdt
 import pytest
 
+from gateway.files import open_document
 from gateway.files.documents import Documents
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
 from gateway.watch.hub import Hub
+from gateway.wire.problems import DocumentTooLarge, InvalidUpdateBody
 from gateway.workers.pool import Lane, Workers, worker_processes
 from gateway.yjs.admission import in_order
+from gateway.yjs.document import LiveDocument
 from gateway.yjs.halves import Halves
 from gateway.yjs.lib0 import var_uint
-from gateway.yjs.preparation import prepare
+from gateway.yjs.preparation import MOST_ROOTS, prepare
 from gateway.yjs.roots import read_roots
 from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.slices import slices_of
@@ -210,7 +213,7 @@ def test_one_struct_of_very_much_is_taken_in_by_parts(name: str) -> None:
     for each in prepared.slices:
         assert len(each) < 130_000 + 50
         emitted: list[bytes] = []
-        subscription = before.observe(lambda event, emitted=emitted: emitted.append(event.update))  # type: ignore[misc]
+        subscription = before.observe(lambda event, emitted=emitted: emitted.append(event.update))
         before.apply_update(each)
         before.unobserve(subscription)
         assert emitted == [each]
@@ -266,3 +269,83 @@ def test_work_is_counted_before_it_is_done(kind: str) -> None:
     scan(updates[kind])
     with pytest.raises(TooMuch):
         scan(updates[kind], 1_000)
+
+
+def test_a_large_document_is_never_encoded_in_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others need of the whole document comes from what is stored."""
+    update = _typed_backwards(_HEAVY)
+    encoded: list[bytes | None] = []
+    encode = LiveDocument.encode
+
+    def counted(self: LiveDocument, state_vector: bytes | None = None) -> bytes:
+        encoded.append(state_vector)
+        return encode(self, state_vector)
+
+    monkeypatch.setattr(LiveDocument, "encode", counted)
+    monkeypatch.setattr(open_document, "_LIGHT_ENCODED", 10_000)
+    monkeypatch.setattr(open_document, "_LIGHT_LACKING", 1_000)
+
+    async def work(files: Files, workers: Workers) -> None:
+        await files.append("p", "a.md", update, _ANY)
+        assert (await files.read_whole("p", "a.md")).update == update
+        assert (await files.read_lacking("p", "a.md", b"\0")).update == update
+        text = await _text(files)
+        longer = text + "the end" * 10_000
+        await files.put_text("p", "a.md", longer, "content", _ANY)
+        assert await _text(files) == longer
+        old = await files.read_at("p", "a.md", 1)
+        await files.restore("p", "a.md", old.update, _ANY)
+        assert await _text(files) == text
+        assert encoded == []
+        vector = await files.state_vector("p", "a.md")
+        assert (await files.read_lacking("p", "a.md", vector)).update[:1] == b"\0"
+        assert encoded == [vector]  # nearly nothing is missing there
+
+    _served(tmp_path, work)
+
+
+def test_a_document_near_its_largest_size_is_measured_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_document, "_LIGHT_ENCODED", 10_000)
+    monkeypatch.setattr(LiveDocument, "encode", None)
+    second = "x" * 40_000
+
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        async with worker_processes(processes=1, queue=16, seconds=600):
+            documents = Documents(storage, memory_limit=2**28, size_limit=50_000)
+            files = Files(storage, documents, Hub(storage))
+            await files.put_text("p", "a.md", "y" * 20_000, "content", _ANY)
+            for number in range(4):  # each time, as much is deleted as is written: only the first seems to fit
+                await files.put_text("p", "a.md", second + str(number), "content", _ANY)
+                await files.put_text("p", "a.md", "", "content", _ANY)
+            written = await files.put_text("p", "a.md", second, "content", _ANY)
+            with pytest.raises(DocumentTooLarge):
+                await files.append("p", "a.md", _typed_backwards(8_000, 9), _ANY)
+            assert (await files.head("p", "a.md")).version == written.head.version
+            assert await _text(files) == second
+        await storage.close()
+
+    asyncio.run(work())
+
+
+def test_a_document_has_a_bounded_number_of_roots(tmp_path: Path) -> None:
+    def named(first: int, count: int, client: int) -> bytes:
+        roots = b"".join(b"\x08\1\7" + b"%07d" % number + b"\1\x7e" for number in range(first, first + count))
+        return b"\1" + var_uint(count) + bytes([client]) + b"\0" + roots + b"\0"
+
+    async def work(files: Files, workers: Workers) -> None:
+        with pytest.raises(InvalidUpdateBody, match="at most 10000 roots"):
+            await files.append("p", "a.md", named(0, MOST_ROOTS + 1, 1), _ANY)
+        await files.append("p", "a.md", named(0, MOST_ROOTS - 1, 1), _ANY)
+        await files.append("p", "a.md", named(0, MOST_ROOTS - 1, 2), _ANY)  # the same ones
+        with pytest.raises(InvalidUpdateBody, match="at most 10000 roots"):
+            await files.append("p", "a.md", named(MOST_ROOTS, 2, 3), _ANY)
+        await files.put_text("p", "a.md", "the last", "last", _ANY)
+        with pytest.raises(InvalidUpdateBody, match="at most 10000 roots"):
+            await files.put_text("p", "a.md", "one more", "more", _ANY)
+        await files.put_text("p", "a.md", "the last!", "last", _ANY)
+        assert (await files.head("p", "a.md")).version == 4
+
+    _served(tmp_path, work)
