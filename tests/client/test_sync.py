@@ -35,6 +35,7 @@ def _generator() -> ModuleType:
     return module
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="the generator formats with ruff")
 def test_the_module_is_that_of_the_generator() -> None:
     generator = _generator()
     assert generator.TARGET.read_text(encoding="utf-8") == generator.source()
