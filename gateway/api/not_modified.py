@@ -1,7 +1,8 @@
 """Fast path for polls without changes: answered from memory, before the application and without a database query.
 
-It covers a GET of a file or a turn with the tag of the newest state, and a status question whose files are all in
-memory at the versions that the client has. Every other request is passed on.
+It covers a GET of a file or a turn with the tag of the newest state, a status question whose files are all in memory at
+the versions that the client has, and a GET of a whole document that was asked for before in the same state. Every other
+request is passed on.
 """
 
 import re
@@ -12,6 +13,8 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.asgi import Replay, named_headers, send_whole
+from gateway.files.wholes import Whole, Wholes
+from gateway.http.middleware import Boundary
 from gateway.http.permission import view_in
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.requests import accepted_form
@@ -19,6 +22,7 @@ from gateway.watch.hub import Hub
 from gateway.watch.project import KnownFile, KnownTurn, NotModified, WatchedProject
 from gateway.wire.changes import StatusQuestion
 from gateway.wire.headers import COMMON_HEADERS, file_headers
+from gateway.wire.media_types import OCTETS
 from gateway.wire.tags import Form, entity_tag, turn_tag
 from gateway.wire.values import path_fault
 
@@ -34,8 +38,12 @@ _CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COM
 class NotModifiedPolls:
     """ASGI middleware in front of the application."""
 
-    def __init__(self, app: ASGIApp, hub: Hub, metrics: RequestMetrics, *, paths_limit: int) -> None:
+    def __init__(
+        self, app: ASGIApp, hub: Hub, wholes: Wholes, boundary: Boundary, metrics: RequestMetrics, *, paths_limit: int
+    ) -> None:
         self._app = app
+        self._wholes = wholes
+        self._boundary = boundary
         self._hub = hub
         self._metrics = metrics
         self._paths_limit = paths_limit
@@ -49,6 +57,11 @@ class NotModifiedPolls:
                 unchanged = self._not_modified(scope)
                 if unchanged is not None:
                     return self._say_not_modified(*unchanged, started, send)
+                whole = self._whole(scope) if self._wholes else None
+                if whole is not None:
+                    scope["gateway.route"] = _FILE_ROUTE
+                    headers = whole.headers or _whole_headers(whole)
+                    return self._boundary.send_answer(scope, send, started, 200, headers.copy(), whole.update)
             elif _STATUS_PATH(scope["path"]):
                 return self._look_at_status(started, scope, receive, send)
         return self._app(scope, receive, send)  # may wait long: keep no frame of this module alive
@@ -95,6 +108,21 @@ class NotModifiedPolls:
         current, headers = answer
         return (route, headers) if tag == current else None
 
+    def _whole(self, scope: Scope) -> Whole | None:
+        """Return the document that a plain GET of a file asks for, if it is kept in the newest state of the file."""
+        named = named_headers(scope)
+        if not _CHANGE_THE_ANSWER.isdisjoint(named) or accepted_form(named.get(b"accept")) != "update":
+            return None
+        parts = scope["path"].split("/", 5)
+        project = self._hub.get(parts[3]) if len(parts) == 6 and parts[4] == "files" else None
+        known = None if project is None else project.files.get(parts[5])
+        if known is None or known.head.deleted:
+            return None
+        view = view_in(scope, parts[3])
+        if view is None or not view.sees(parts[5]):
+            return None
+        return self._wholes.get(parts[3], parts[5], known.head)
+
     def _unchanged_status(self, scope: Scope, message: Message) -> bytes | None:
         """Return the answer to a status question if nothing changed as far as memory can tell, else None.
 
@@ -112,6 +140,20 @@ class NotModifiedPolls:
             answer = b'{"changes":[],"cursor":"%b"}' % project.cursor.encode()
             project.answers.keep_status(body, sight, answer, project.cursor)
         return answer
+
+
+_CHANGE_THE_ANSWER = frozenset((b"accept-encoding", b"if-modified-since", b"if-none-match"))
+"""Headers with which a GET of a document may be answered by something else than the whole document as it is."""
+
+
+def _whole_headers(whole: Whole) -> list[tuple[bytes, bytes]]:
+    """Build and cache the headers of a whole document, without those of every answer."""
+    whole.headers = [
+        *((name.lower().encode(), value.encode()) for name, value in file_headers(whole.head).items()),
+        (b"content-length", b"%d" % len(whole.update)),
+        (b"content-type", OCTETS.encode()),
+    ]
+    return whole.headers
 
 
 _decode_question = msgspec.json.Decoder(StatusQuestion).decode

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gateway.files.open_document import OpenDocument, build_in_turns, is_snapshot_due
 from gateway.files.quotas import Quotas
+from gateway.files.wholes import Wholes
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
 from gateway.yjs.heavy_edits import open_stored
@@ -54,6 +55,7 @@ class Documents:
         self._in_flight: dict[tuple[str, str], OpenDocument] = {}
         """Closed documents that still have updates in flight."""
         self._memory = 0
+        self.wholes = Wholes(memory_limit, lambda: self._memory)
         self._large: set[tuple[str, str]] = set()
         """The open documents that are, or were, large."""
         self._run = secrets.token_bytes(16)
@@ -130,6 +132,7 @@ class Documents:
             raise
         self._open[key] = document
         self._memory += document.memory
+        self.wholes.make_room()
         self._note_due(document)
         return document
 
@@ -213,6 +216,8 @@ class Documents:
 
     def _make_room_after_growth(self) -> None:
         """Close idle documents where others have grown over the budget; documents with writes in flight stay."""
+        if self.wholes:
+            self.wholes.make_room()
         if self._memory > self._memory_limit // 2:
             for large in (True, False):
                 for key, document in self._to_close(0, large=large)[0]:
@@ -389,6 +394,8 @@ class Documents:
             if not isinstance(committed, Committed):
                 continue
             key = (committed.project.name, committed.head.path)
+            if self.wholes:
+                self.wholes.forget(*key)
             document = self._open.get(key)
             if document is not None and committed.head.version > document.version:
                 self._take_over(key, document, committed)
@@ -409,6 +416,7 @@ class Documents:
         for committed in batch:
             if isinstance(committed, Committed):
                 key = (committed.project.name, committed.head.path)
+                self.wholes.forget(*key)
                 if (document := self._open.get(key)) is not None:
                     self._close(key, document)
                 if key in self._opening:

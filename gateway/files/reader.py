@@ -95,6 +95,22 @@ class FileReader:
             raise WriteContention(path)
         return await self._build(stored)
 
+    async def read_newest(self, project: str, path: str, head: FileHead) -> tuple[Content, bytes]:
+        """Return the whole document, and its update in the form that is sent to clients.
+
+        Args:
+            head: the newest known state of the file.
+        """
+        wholes = self._documents.wholes
+        kept = wholes.get(project, path, head)
+        if kept is not None:
+            return _content(head, kept.update), kept.update
+        content = await self.read_whole(project, path)
+        update = await self.wire_update(content)
+        if (content.incarnation, content.version) == (head.incarnation, head.version):
+            wholes.keep(project, path, head, update)
+        return content, update
+
     async def read_at(self, project: str, path: str, version: int) -> Content:
         """Return the whole document at a version of any incarnation of the file, also of a past one."""
         return await self.build_past(project, path, await self.stored_at(project, path, version))

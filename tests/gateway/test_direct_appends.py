@@ -26,7 +26,7 @@ _OCTETS = {"content-type": "application/octet-stream"}
 _RANDOM = re.compile(rb"[0-9a-f]{10}(?=[.\"']|$)|\d{4}-\d\d-\d\dT[0-9:.]+Z|\w{3}, \d\d \w{3} \d{4} [0-9:]+ GMT")
 
 
-def _typed(text: str, client: int) -> list[bytes]:
+def typed(text: str, client: int) -> list[bytes]:
     """One update for each character."""
     document = pycrdt.Doc({"content": pycrdt.Text()}, client_id=client)
     updates: list[bytes] = []
@@ -46,7 +46,7 @@ def _named(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-_TYPED, _OTHER = _typed("hello 🎉 yes", 1), _typed("other", 2)
+_TYPED, _OTHER = typed("hello 🎉 yes", 1), typed("other", 2)
 _NESTED = pycrdt.Doc({"map": pycrdt.Map({"a": pycrdt.Array([1, {"b": 2, "a": 1}])})}, client_id=3).get_update()
 _ODD_HEADERS: list[dict[str, str]] = [
     {"content-type": "text/plain"},
@@ -97,7 +97,7 @@ def _corpus() -> list[_Request]:
     return asked
 
 
-async def _ask(app: Any, asked: _Request) -> tuple[Any, ...]:
+async def ask(app: Any, asked: _Request) -> tuple[Any, ...]:
     """What an answer has in it, without what is drawn or read from a clock."""
     method, path, body, headers = asked
     path, _, query = path.partition("?")
@@ -139,12 +139,12 @@ async def _answers(folder: Path, corpus: list[_Request], *, auth: bool, **settin
     async with app.running() as storage:
         tokens = await _tokens(storage) if auth else [{}]
         answers = [
-            await _ask(app, (method, path, body, {**token, **headers}))
+            await ask(app, (method, path, body, {**token, **headers}))
             for token in tokens
             for method, path, body, headers in corpus
         ]
         heads = [(head.path, head.version, head.size, head.deleted) async for head in storage.files("p")]
-        metrics = await _ask(app, ("GET", "/metrics", b"", tokens[0]))
+        metrics = await ask(app, ("GET", "/metrics", b"", tokens[0]))
         counted = sorted(line for line in metrics[-1].split(b"\n") if line.startswith(b"gateway_requests_total"))
     for answer in answers:  # the tokens differ
         answer[2].pop("authorization", None)
@@ -220,7 +220,7 @@ def test_a_write_that_cannot_be_stored_is_answered_by_the_same_problem(
     async def work(name: str) -> tuple[Any, ...]:
         app = create_app(Settings(database=f"sqlite:///{tmp_path / name}.db"))
         async with app.running() as storage:
-            await _ask(app, ("PATCH", f"{_P}/a.md", _TYPED[0], {}))
+            await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[0], {}))
 
             def fail(project: str, changes: object) -> asyncio.Future[Any]:
                 if not late:
@@ -231,9 +231,9 @@ def test_a_write_that_cannot_be_stored_is_answered_by_the_same_problem(
 
             append = storage.append
             monkeypatch.setattr(storage, "append", fail)
-            refused = await _ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}))
+            refused = await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}))
             monkeypatch.setattr(storage, "append", append)
-            again = await _ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}))
+            again = await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}))
             assert (refused[3], again[3]) == (503, 200)
             return refused, again
 

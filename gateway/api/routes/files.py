@@ -169,6 +169,9 @@ class FileRoutes:
             wait_for_change(request, wait, watched, as_of, ChangeFilter(turns=False, paths=frozenset([path])))
             headers = {**file_headers(head, since or 0, wanted), **empty_after_wait(request)}
             return Response(status_code=304 if known else 204, headers=headers)
+        if wanted == "update" and since is None and lacking is None:
+            content, update = await self._files.read_newest(project, path, head)
+            return Response(update, headers=_content_headers(content, wanted), media_type=OCTETS)
         if since is not None and wanted == "update":
             content = await self._files.read_since(project, path, since)
         elif lacking is not None:
@@ -193,9 +196,7 @@ class FileRoutes:
         return content
 
     async def _represent(self, content: Content, wanted: Form, request: Request) -> Response:
-        headers = version_headers(
-            content.incarnation, content.version, content.last_modified, content.builds_on, wanted
-        )
+        headers = _content_headers(content, wanted)
         if wanted == "text":
             text = await self._files.text_of(content, root_of(request))
             return Response(text, headers=headers, media_type=TEXT)
@@ -349,6 +350,10 @@ class FileRoutes:
         written = await self._files.move(project, source, target, author_of(request))
         note(request, "move", path=target, version=written.head.version, detail=f"from {source}")
         return receipt(written)
+
+
+def _content_headers(content: Content, form: Form) -> dict[str, str]:
+    return version_headers(content.incarnation, content.version, content.last_modified, content.builds_on, form)
 
 
 def _is_known(request: Request, head: FileHead, form: Form) -> bool:
