@@ -172,7 +172,9 @@ class Settings(BaseSettings):
         32 * MEBIBYTE, ge=1024, description="Maximum size of one document, encoded as a single Yjs update."
     )
     hot_document_bytes: int = Field(
-        256 * MEBIBYTE, ge=MEBIBYTE, description="Estimated memory that open documents may use."
+        256 * MEBIBYTE,
+        ge=MEBIBYTE,
+        description="Estimated memory that open documents, and whole ones to be sent again, may use.",
     )
     connections: int = Field(100_000, ge=1, description="Maximum number of concurrent connections.")
     head_seconds: float = Field(

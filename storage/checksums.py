@@ -10,7 +10,7 @@ is the first of the log. So a flipped bit cannot turn one kind of row into the o
 
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -105,6 +105,29 @@ class Chain:
             raise self.damage(f"{row.size} bytes of log are noted, and there are {self._size + len(body)}")
         self._size = row.size
         return body
+
+    def take_columns(self, row: tuple[Any, ...]) -> bytes | None:
+        """Check the next row as `take` does, and return its update; None: `take` must decide.
+
+        Args:
+            row: the values of `StoredRow` up to `body`, then credential, checksum of the credential and of the row.
+        """
+        file, version, last_modified, size, author, check, body, credential, credential_check, row_check = row
+        if (
+            not body
+            or self._size is None
+            or file != self._file
+            or version != self.version + 1
+            or version == self._squashed
+            or size != self._size + len(body)
+            or check != zlib.crc32(body)
+            or row_check != zlib.crc32(_encode((file, version, last_modified, size, author, check)))
+            or credential_check != credential_checksum(file, version, credential)
+        ):
+            return None
+        self.version, self._size = version, size
+        checked: bytes = body
+        return checked
 
     def require_end(self, version: int) -> None:
         """Raise DataDamaged unless the last row taken was `version`."""

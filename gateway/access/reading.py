@@ -1,13 +1,16 @@
 """Answers of other servers, read within bounds."""
 
-import httpx
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
 
 
 class TooLarge(ValueError):
     """The body is not one that is read."""
 
 
-async def read_at_most(answer: httpx.Response, limit: int) -> bytes:
+async def read_at_most(answer: "httpx.Response", limit: int) -> bytes:
     """Return the body of an answer that is being streamed.
 
     A compressed body is refused: a few bytes of one may hold gigabytes.

@@ -6,9 +6,8 @@ import re
 import time
 from collections.abc import Callable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import httpx
 import msgspec
 from msgspec import Struct
 
@@ -27,6 +26,9 @@ from gateway.access.grants import (
 )
 from gateway.access.reading import TooLarge, read_at_most
 from gateway.wire.problems import Unavailable
+
+if TYPE_CHECKING:
+    import httpx
 
 LONGEST = 8192
 """Bytes of a token or a cookie."""
@@ -90,8 +92,10 @@ class ApplicationSessions:
         *,
         clock: Callable[[], float] = time.time,
         timeout: float = _TIMEOUT_S,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
+        import httpx  # here, so that a gateway which asks no application starts without it
+
         self._url = url
         self._clock = clock
         self._timeout = timeout
@@ -121,6 +125,8 @@ class ApplicationSessions:
 
     async def _send(self, question: dict[str, str | None]) -> tuple[int, str, bytes]:
         """Return the status, `Cache-Control` and body of the answer."""
+        import httpx
+
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         try:
             async with (
@@ -134,8 +140,10 @@ class ApplicationSessions:
         except TooLarge as error:
             raise Unavailable(f"the application's answer cannot be read: {error}") from error
 
-    def _open(self) -> httpx.AsyncClient:
+    def _open(self) -> "httpx.AsyncClient":
         if self._client is None:
+            import httpx
+
             options: dict[str, Any] = {} if self._transport is None else {"transport": self._transport}
             self._client = httpx.AsyncClient(
                 timeout=self._timeout,

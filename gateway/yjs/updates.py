@@ -127,9 +127,15 @@ def build_document(updates: Sequence[bytes], client_id: int | None = None) -> Do
         InvalidUpdate: an update does not load.
     """
     document: Document = pycrdt.Doc(client_id=client_id)
-    for update in updates:
-        run_yrs(document.apply_update, update)
+    if updates:
+        run_yrs(_apply_all, document, updates)
     return document
+
+
+def _apply_all(document: Document, updates: Sequence[bytes]) -> None:
+    with document.transaction():  # one for all: it takes as long as a short update
+        for update in updates:
+            document.apply_update(update)
 
 
 def build_update(rows: Sequence[bytes]) -> bytes:

@@ -1,7 +1,7 @@
 """Queries on files. Every function takes a connection inside a read transaction and returns records."""
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from storage.checksums import (
@@ -214,14 +214,15 @@ def read_increment(
     id, base, head = file
     if head.deleted or not max(head.born_version, base) <= after <= head.version:
         return None
-    rows = map(stored_row, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (id, after)))
-    first = next(rows, None)  # the row of the version that the client has, for the size of the log up to it
+    rows = connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (id, after))
+    # The row of the version that the client has, for the size of the log up to it.
+    first = next(map(stored_row, rows), None)
     chain = Chain(path, id, after, None if first is None else first.size)
     if first is None or (first.file, first.version) != (id, after):
         raise chain.damage(DAMAGED)
     if head.size - first.size > most_bytes:
         return None
-    bodies = tuple([chain.take(row) for row in rows])
+    bodies = _take_all(chain, rows)
     chain.require_end(head.version)
     return Increment(head, Version(after), bodies)
 
@@ -237,13 +238,13 @@ def increment_up_to(
     """Return the increment of a file whose newest state is `head`; None also if its newest state is another."""
     if head.deleted or not head.born_version <= after <= head.version:
         return None
-    rows = map(stored_row, connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (file, after)))
-    first = next(rows, None)
+    rows = connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (file, after))
+    first = next(map(stored_row, rows), None)
     if first is None or (first.file, first.version) != (file, after) or head.size - first.size > most_bytes:
         return None
     chain = Chain(head.path, file, after, first.size)
     try:
-        bodies = tuple([chain.take(row) for row in rows])
+        bodies = _take_all(chain, rows)
         chain.require_end(head.version)
     except DataDamaged:  # or it was squashed meanwhile: a caller that also reads the file's row can tell
         return None
@@ -276,8 +277,8 @@ def read_document(
     chain = Chain(path, id, max(born, oldest) - 1, None if oldest >= born else 0, squashed=oldest)
     if snapshot is not None:
         chain = Chain(path, id, snapshot.version, snapshot.log_size)
-    rows = _rows(connection, id, "entry.version > ? AND entry.version <= ?", chain.version, version)
-    updates = tuple([chain.take(each) for each in rows])
+    statement = f"{_LOG} AND entry.version > ? AND entry.version <= ? ORDER BY entry.version"
+    updates = _take_all(chain, connection.execute(statement, (id, chain.version, version)))
     chain.require_end(version)
     document = StoredDocument(
         head=head,
@@ -305,6 +306,15 @@ def _rows(
     """Yield rows of a log, oldest first."""
     statement = f"{_LOG} AND {condition} ORDER BY entry.version LIMIT {limit:d}"
     return map(stored_row, connection.execute(statement, (file, *values)))
+
+
+def _take_all(chain: Chain, rows: Iterable[tuple[Any, ...]]) -> tuple[bytes, ...]:
+    """Return the updates of rows of a log, oldest first, each checked.
+
+    Raises:
+        DataDamaged
+    """
+    return tuple([chain.take_columns(row) or chain.take(stored_row(row)) for row in rows])
 
 
 def _row(connection: sqlite3.Connection, path: str, file: int, version: int, oldest: int) -> StoredRow | None:
