@@ -25,6 +25,7 @@ QUESTIONS = (
     "stalls",
     "subscribers",
     "readers",
+    "scale",
     "soak",
 )
 

@@ -2,10 +2,12 @@
 
     python -m tests.postgres.hunt SECONDS FAULT[,FAULT …] [SEED]
 
-Three gateways serve one PostgreSQL database, each behind a proxy. Writers repeat a request anywhere until it is
-answered, and keep the receipts; readers follow the feed from gateway to gateway; pollers ask with the tag that they
-have. Faults: `kill` a gateway (-9), `stop` it for a while, `cut` its connections to the database after answers were
-lost, make a `hole` in them, `crash` the database with all its processes.
+Three gateways serve one PostgreSQL database, each behind a proxy, and nginx has all three as its upstream. Writers
+repeat a request anywhere until it is answered, and keep the receipts; readers follow the feed from gateway to gateway;
+pollers ask with the tag that they have. Faults: `kill` a gateway (-9), `stop` it for a while, `cut` its connections to
+the database after answers were lost, make a `hole` in them, `crash` the database with all its processes.
+
+With `HUNT_FAULTS=1000` in the environment a hunt, also one of the tests, lasts until there were so many faults.
 """
 
 import asyncio
@@ -16,9 +18,11 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,6 +30,7 @@ import pycrdt
 
 from tests.live.clients import OCTETS
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.nginx import in_front_of, running_nginx
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.server import GatewayProcess
 
@@ -40,6 +45,10 @@ class Hunt:
 
     def __init__(self, server: PostgresServer, faults: Iterable[str], seed: int) -> None:
         self._server = server
+        self._least_faults = int(os.environ.get("HUNT_FAULTS", "1"))
+        self._enough = asyncio.Event()
+        self._front = ""
+        """The URL of nginx."""
         self._faults = list(faults)
         self._random = random.Random(seed)
         self._over = asyncio.Event()
@@ -57,6 +66,7 @@ class Hunt:
             tasks = [asyncio.create_task(client) for client in clients]
             hunting = asyncio.create_task(self._break_things())
             await asyncio.sleep(seconds)
+            await asyncio.wait({asyncio.ensure_future(self._enough.wait()), hunting}, return_when="FIRST_COMPLETED")
             self._over.set()
             await hunting
             await asyncio.wait_for(asyncio.gather(*tasks), 90)
@@ -77,7 +87,11 @@ class Hunt:
                 self._proxies.append(proxy)
                 self._gateways.append(GatewayProcess(self._database.replace(port, f":{proxy.port}/")))
             await asyncio.gather(*(asyncio.to_thread(gateway.start) for gateway in self._gateways))
-            yield
+            with (
+                tempfile.TemporaryDirectory(prefix="yjsg-nginx-") as folder,
+                running_nginx(Path(folder), in_front_of(self._gateways)) as self._front,
+            ):
+                yield
         finally:
             for gateway in self._gateways:
                 if gateway.process is not None:
@@ -90,9 +104,9 @@ class Hunt:
     async def _ask(self, client: httpx.AsyncClient, method: str, path: str, **options: Any) -> httpx.Response:
         """Ask any gateway, again and again, until one answers."""
         while True:
-            gateway = self._random.choice(self._gateways)
+            place = self._random.choice([*(gateway.url for gateway in self._gateways), *[self._front] * _GATEWAYS])
             try:
-                answer = await client.request(method, gateway.project("p") + path, **options)
+                answer = await client.request(method, f"{place}/api/projects/p{path}", **options)
             except httpx.TransportError as error:
                 self.counts[type(error).__name__] += 1
                 await asyncio.sleep(0.05)
@@ -100,6 +114,9 @@ class Hunt:
             if answer.status_code < 500:
                 return answer
             self.counts[f"{answer.status_code}"] += 1
+            if answer.status_code in (502, 504) and place == self._front:
+                await asyncio.sleep(0.1)
+                continue
             if answer.status_code != 503 or not isinstance(answer.json()["certain"], bool):
                 self.found.append(f"{method} {path}: {answer.status_code} {answer.text}")
             await asyncio.sleep(0.1)
@@ -168,6 +185,9 @@ class Hunt:
             await asyncio.sleep(self._random.uniform(0.3, 1.5))
             fault, number = self._random.choice(self._faults), self._random.randrange(_GATEWAYS)
             self.counts[fault] += 1
+            self.counts["faults"] += 1
+            if self.counts["faults"] >= self._least_faults:
+                self._enough.set()
             await getattr(self, f"_{fault}")(self._gateways[number], self._proxies[number])
 
     async def _kill(self, gateway: GatewayProcess, proxy: CuttingProxy) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import re
 from pathlib import Path
 
 import httpx
@@ -11,19 +10,7 @@ from tests.live.clients import figure, put
 from tests.live.editors import Editor
 from tests.live.test_rooms import Edit
 from tests.postgres.conftest import Nodes
-from tests.support.nginx import CONFIGURATION, running_nginx
-
-_UPSTREAM = re.compile(r"^upstream yjs_gateway \{.*?^\}\n", re.MULTILINE | re.DOTALL)
-
-
-def _configuration(nodes: Nodes) -> str:
-    several = (CONFIGURATION.parent / "nginx-gateways.conf").read_text(encoding="utf-8")
-    for written, node in zip((":8000 ", ":8001 "), nodes, strict=True):
-        assert several.count(written) == 1
-        several = several.replace(written, f":{node.port} ")
-    whole, count = _UPSTREAM.subn(lambda _: several, CONFIGURATION.read_text(encoding="utf-8"))
-    assert count == 1
-    return whole
+from tests.support.nginx import in_front_of, running_nginx
 
 
 def _commits(nodes: Nodes) -> list[float]:
@@ -31,7 +18,7 @@ def _commits(nodes: Nodes) -> list[float]:
 
 
 def test_a_project_stays_with_a_gateway_until_that_is_killed(nodes: Nodes, tmp_path: Path, open_editor: Edit) -> None:
-    with running_nginx(tmp_path, _configuration(nodes)) as url, contextlib.ExitStack() as closed:
+    with running_nginx(tmp_path, in_front_of(nodes)) as url, contextlib.ExitStack() as closed:
         clients = [httpx.Client(base_url=f"{url}/api/projects/p{number}", timeout=60) for number in range(8)]
         projects = [closed.enter_context(client) for client in clients]
         homes = []

@@ -1,16 +1,21 @@
 """nginx with a configuration of the documentation."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.server import GatewayProcess
+
 CONFIGURATION = Path(__file__).parent.parent.parent / "docs" / "nginx.conf"
+_UPSTREAM = re.compile(r"^upstream yjs_gateway \{.*?^\}\n", re.MULTILINE | re.DOTALL)
+_SERVERS = re.compile(r"^ +server .*\n(?: +server .*\n)*", re.MULTILINE)
 _AROUND = """
 {user}
 error_log stderr notice;
@@ -27,6 +32,20 @@ http {{
     include {folder}/gateway.conf;
 }}
 """
+
+
+def in_front_of(gateways: Iterable[GatewayProcess]) -> str:
+    """The configuration of the documentation for several gateways, with these."""
+    several = (CONFIGURATION.parent / "nginx-gateways.conf").read_text(encoding="utf-8")
+    found = _SERVERS.search(several)
+    assert found is not None
+    first = found[0].splitlines(keepends=True)[0]
+    assert first.count(":8000 ") == 1
+    servers = "".join(first.replace(":8000 ", f":{gateway.port} ") for gateway in gateways)
+    several = several[: found.start()] + servers + several[found.end() :]
+    whole, count = _UPSTREAM.subn(lambda _: several, CONFIGURATION.read_text(encoding="utf-8"))
+    assert count == 1
+    return whole
 
 
 @contextmanager

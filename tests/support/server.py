@@ -32,7 +32,7 @@ class GatewayProcess:
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *, timeout: float = 30) -> Self:
+    def start(self, *, timeout: float = 120) -> Self:
         """Start the process and wait until it listens."""
         environment = {**os.environ, "GATEWAY_DATABASE": url_of(self.database), **self.settings}
         command = [sys.executable, "-m", "gateway", "serve", "--port", str(self.port)]
