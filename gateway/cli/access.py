@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from gateway.cli.files import print_json, print_rows
 from gateway.cli.options import Json, Token
+from gateway.cli.printing import print_json, print_rows
 from gateway.cli.settings import settings_of
 
 if TYPE_CHECKING:

@@ -1,105 +1,29 @@
-"""The commands for people on the files of a gateway: `ls`, `cat`, `put`, `rm`, `mv`, `restore`, `status`, `watch`,
-`pull`, `push`, `live`, `history`, `log`. Human output by default, with `--json` one value, or one a line where many
-come.
+"""The commands on the files of a project: `ls`, `cat`, `put`, `rm`, `mv`, `restore`, `watch`, `history`, `log`. Human
+output by default, with `--json` one value, or one a line where many come.
 
-A command is a coroutine that is given what it works on, and whether it is to print JSON; `on_project` and `in_folder`
-add the options that say where that is.
+A command is a coroutine that is given the project, and whether it is to print JSON; `on_project` adds the options that
+say where the project is.
 """
 
 import asyncio
 import contextlib
 import sys
-import unicodedata
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec import Struct
 
-from gateway.cli.options import Json, Token, with_options
+from gateway.cli.printing import echo, fail, print_json, print_rows, printable
+from gateway.cli.target import FilePath, on_project
 
 if TYPE_CHECKING:
     from gateway.client import Project
-    from gateway.client.folder.files import Folder, FolderState
-    from gateway.client.folder.sync import Difference, FolderSync, Outcome, Progress
     from gateway.wire.changes import FeedEntry
-
-T = TypeVar("T")
-
-FilePath = Annotated[str, typer.Argument(help="The path of a file at the gateway.")]
-Directory = Annotated[Path, typer.Argument(help="The folder.", file_okay=False, metavar="DIR")]
-
-_JOINERS = "\u200c\u200d"
-"""They are a part of words in some languages, and of emoji."""
-_MARKS = {"same": " ", "new": "A", "edited": "M", "deleted": "D"}
-
-
-class Target(Struct, frozen=True):
-    """The options of every command: where the project is, and how to print."""
-
-    url: Annotated[str | None, typer.Option(help="URL of the gateway: http://host:8000.", envvar="GATEWAY_URL")] = None
-    project: Annotated[str | None, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")] = None
-    token: Token = None
-    json: Json = False
-
-    def run(self, work: Callable[["Project"], Awaitable[T]]) -> T:
-        """Do it with the project; what the gateway refuses is said in one line."""
-        from gateway.client import GatewayClient, GatewayError
-
-        url, project = self.url, self.project
-        if not url or not project:
-            raise typer.BadParameter("say where: --url and --project, or GATEWAY_URL and GATEWAY_PROJECT")
-
-        async def main() -> T:
-            async with GatewayClient(url, token=self.token) as client:
-                return await work(client.project(project))
-
-        try:
-            return asyncio.run(main())
-        except GatewayError as error:
-            _fail(str(error))
-
-
-_GIVEN = 2
-"""So many parameters of a command are none of its options: what it works on, and whether it prints JSON."""
-
-
-def on_project(work: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """A command on a project: `work(files, json, …)`."""
-
-    def run(target: Target, arguments: dict[str, Any]) -> None:
-        target.run(lambda files: work(files, target.json, **arguments))
-
-    return with_options(Target, work, run, given=_GIVEN)
-
-
-def in_folder(
-    doing: str, show: Callable[[T, bool], None], *, saved: bool = True
-) -> Callable[[Callable[..., Coroutine[Any, Any, T]]], Callable[..., None]]:
-    """A command on a folder and its project: `work(sync, json, directory, …)`. What comes of it is shown at the end,
-    when no progress is shown any more.
-
-    Args:
-        doing: what the progress says.
-        saved: whether the folder keeps what both sides have then.
-    """
-
-    def make(work: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., None]:
-        def run(target: Target, arguments: dict[str, Any]) -> None:
-            result = _run_in_folder(
-                target, arguments["directory"], doing, lambda sync: work(sync, target.json, **arguments), saved
-            )
-            show(result, target.json)
-
-        return with_options(Target, work, run, given=_GIVEN)
-
-    return make
 
 
 def add_to(main: typer.Typer) -> None:
     """Add the commands."""
-    for command in (ls, cat, put, rm, mv, restore, status, watch, pull, push, live, history, log):
+    for command in (ls, cat, put, rm, mv, restore, watch, history, log):
         main.command()(command)
 
 
@@ -156,15 +80,15 @@ async def put(
     try:
         text = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).decode()
     except UnicodeDecodeError as fault:
-        _fail(f"{file} is not UTF-8 text (byte {fault.start})")
+        fail(f"{file} is not UTF-8 text (byte {fault.start})")
     except OSError as fault:
-        _fail(f"{file}: {fault.strerror}")
+        fail(f"{file}: {fault.strerror}")
     receipt = (await files.put_text(path or file.name, text, base_version=base)).value
     if json:
         print_json(receipt)
     else:
         merged = ", merged" if receipt.merged is True else ""
-        _echo(f"{receipt.path}: version {receipt.version}{merged}{'' if receipt.changed else ', unchanged'}")
+        echo(f"{receipt.path}: version {receipt.version}{merged}{'' if receipt.changed else ', unchanged'}")
 
 
 @on_project
@@ -177,7 +101,7 @@ async def rm(
     for path in paths:
         await files.delete(path)
         if not json:
-            _echo(f"{path}: deleted")
+            echo(f"{path}: deleted")
     if json:
         print_json({"deleted": paths})
 
@@ -194,7 +118,7 @@ async def mv(
     if json:
         print_json(receipt)
     else:
-        _echo(f"{source} is {receipt.path} now, version {receipt.version}")
+        echo(f"{source} is {receipt.path} now, version {receipt.version}")
 
 
 @on_project
@@ -213,15 +137,15 @@ async def restore(
         print_json(receipt)
     else:
         unchanged = "" if receipt.changed else ", unchanged"
-        _echo(f"{receipt.path}: version {receipt.version}, as it was at version {wanted}{unchanged}")
+        echo(f"{receipt.path}: version {receipt.version}, as it was at version {wanted}{unchanged}")
 
 
 async def _last_before_deletion(files: "Project", path: str) -> int:
     newest, *before = (await files.history(path, limit=2)).versions
     if not newest.deleted:
-        _fail(f"{path} is not deleted: say which --version")
+        fail(f"{path} is not deleted: say which --version")
     if not before:
-        _fail(f"{path}: what it was is not kept any more")
+        fail(f"{path}: what it was is not kept any more")
     return before[0].version
 
 
@@ -248,7 +172,7 @@ async def _watch(files: "Project", json: bool, prefix: str) -> None:
             if json:
                 print_json(change, indent=0)
             elif isinstance(change, FileFeedEntry):
-                _echo(f"{change.last_modified}  {change.change_type:8}  {change.version}  {change.path}")
+                echo(f"{change.last_modified}  {change.change_type:8}  {change.version}  {change.path}")
             sys.stdout.flush()
 
 
@@ -293,7 +217,7 @@ async def log(
     while more:
         answer = await files.changes_as_text(since, prefix=prefix)
         if answer.reset is True and not json:
-            _echo("the cursor is of another life of the project: this is all that there is")
+            echo("the cursor is of another life of the project: this is all that there is")
         for entry in answer.changes:
             if json:
                 print_json(entry, indent=0)
@@ -303,7 +227,7 @@ async def log(
     if json:
         print_json({"cursor": since}, indent=0)
     else:
-        _echo(f"cursor {since}")
+        echo(f"cursor {since}")
 
 
 def _print_entry(entry: "FeedEntry") -> None:
@@ -312,256 +236,12 @@ def _print_entry(entry: "FeedEntry") -> None:
 
     if isinstance(entry, TurnFeedEntry):
         prompt = entry.prompt if isinstance(entry.prompt, str) else ""
-        _echo(f"turn {entry.turn_id} {entry.status}: {prompt.partition(chr(10))[0]}")
+        echo(f"turn {entry.turn_id} {entry.status}: {prompt.partition(chr(10))[0]}")
         return
     authors = ", ".join(entry.authors or ()) or "somebody"
     known = "?" if entry.from_version is None else entry.from_version
-    _echo(f"{entry.path} {entry.change_type} by {authors}, version {known} to {entry.version}")
+    echo(f"{entry.path} {entry.change_type} by {authors}, version {known} to {entry.version}")
     if entry.diff is None:
-        _echo("  no difference: it is too long, or no text")
+        echo("  no difference: it is too long, or no text")
     for line in str(entry.diff or "").split("\n")[:-1]:
         typer.echo("\t".join(map(printable, line.split("\t"))))
-
-
-def _show_differences(differences: Sequence["Difference"], json: bool) -> None:
-    if json:
-        print_json(differences)
-    for each in () if json else differences:
-        _echo(f"{_MARKS[each.here]}{_MARKS[each.there]} {each.path}")
-
-
-@in_folder("Looking", _show_differences, saved=False)
-async def status(sync: "FolderSync", json: bool, directory: Directory = Path(".")) -> Sequence["Difference"]:
-    """Show differences (like `git status --short`): A new, M modified, D deleted; local, then remote."""
-    return await sync.differences()
-
-
-class _Moved(Struct, frozen=True):
-    """What became of each file, and why it could not go on."""
-
-    outcomes: "list[Outcome]"
-    fault: str | None = None
-
-
-async def _moved(move: Callable[[], Awaitable["list[Outcome]"]]) -> _Moved:
-    from gateway.client.folder.sync import Stopped
-
-    try:
-        return _Moved(await move())
-    except Stopped as stopped:
-        return _Moved(stopped.outcomes, str(stopped.reason))
-
-
-def _said(outcome: "Outcome") -> str:
-    return f"{outcome.action}: {outcome.path}{f' ({outcome.detail})' if outcome.detail else ''}"
-
-
-def _show_outcomes(moved: _Moved, json: bool) -> None:
-    from gateway.client.folder.sync import conflicts
-
-    if json:
-        print_json(moved.outcomes)
-    for each in () if json else moved.outcomes:
-        _echo(_said(each))
-    if moved.fault is not None:
-        _fail(moved.fault)
-    if not moved.outcomes and not json:
-        typer.echo("up to date")
-    raise typer.Exit(1 if conflicts(moved.outcomes) else 0)
-
-
-@in_folder("Pulling", _show_outcomes)
-async def pull(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
-    """Download changes of the project into a folder. Local edits are never overwritten.
-
-    Files that .gitignore names are left alone. What was pulled is kept in DIR/.yjs-gateway. Exits with 1 if there is a
-    conflict.
-    """
-    return await _moved(sync.pull)
-
-
-@in_folder("Pushing", _show_outcomes)
-async def push(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
-    """Upload changes of a folder to the project, merged with changes of others.
-
-    Files that .gitignore names, links and what is not UTF-8 text are left out. Exits with 1 if there is a conflict.
-    """
-    if not directory.is_dir():
-        _fail(f"{directory} is not a folder")
-    return await _moved(sync.push)
-
-
-def _run_live(target: Target, arguments: dict[str, Any]) -> None:
-    directory: Path = arguments["directory"]
-    with _opened(target, directory) as opened:
-        if not opened.target.url or not opened.target.project:
-            opened.target.run(_nothing)  # says what is missing
-        with _locked(opened.folder):
-            opened.folder.save_state(opened.state)
-            opened.folder.drop_leftovers()
-            opened.target.run(lambda files: _live(files, opened, directory))
-
-
-async def _nothing(files: "Project") -> None: ...
-
-
-async def _live(files: "Project", opened: "_Opened", directory: Path) -> None:
-    import signal
-
-    from gateway.client.folder.live import LiveFolder
-
-    task = asyncio.current_task()
-    assert task is not None
-    if sys.platform != "win32":
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-
-    def tell(outcome: "Outcome") -> None:
-        if opened.target.json:
-            print_json(outcome, indent=0)
-        else:
-            _echo(_said(outcome))
-        sys.stdout.flush()
-
-    def ready(count: int) -> None:
-        if opened.target.json:
-            print_json({"live": str(directory), "files": count}, indent=0)
-        else:
-            _echo(f"live: {directory}, {count} file{'' if count == 1 else 's'}")
-        sys.stdout.flush()
-
-    with contextlib.suppress(asyncio.CancelledError):  # which is how an interrupt comes
-        await LiveFolder(opened.folder, files, opened.state, tell, ready).run()
-
-
-def _keep_equal(directory: Directory) -> None:
-    """Keep a folder and the project equal in both directions, until interrupted.
-
-    What is saved in the folder is merged into the project, what changes there is written into the folder. Files that
-    .gitignore names, links and what is not UTF-8 text are left out. Prints what became of each file.
-    """
-
-
-live = with_options(Target, _keep_equal, _run_live, given=0)
-live.__name__ = "live"
-
-
-class _Opened(Struct, frozen=True):
-    """A folder, what is known of it, and the options with the gateway and the project that it belongs to."""
-
-    folder: "Folder"
-    state: "FolderState"
-    target: Target
-
-
-@contextlib.contextmanager
-def _opened(target: Target, directory: Path) -> Iterator[_Opened]:
-    """A folder and what is known of it; where the folder belongs is known after the first time."""
-    import msgspec
-
-    from gateway.client.folder.files import Folder, FolderState
-
-    folder = Folder(directory)
-    try:
-        kept = folder.load_state()
-    except msgspec.DecodeError as fault:
-        _fail(f"{directory}/.yjs-gateway cannot be read ({fault}); without it, all files are compared again")
-    url, project = target.url or (kept.url if kept else None), target.project or (kept.project if kept else None)
-    if kept is not None and (kept.url, kept.project) != (url, project):
-        _fail(
-            f"{directory} belongs to the project {kept.project} of {kept.url};"
-            f" delete {directory}/.yjs-gateway to use it with another one"
-        )
-    state = kept or FolderState(url or "", project or "")
-    try:
-        yield _Opened(folder, state, msgspec.structs.replace(target, url=url, project=project))
-    except OSError as fault:
-        _fail(f"{fault.filename or directory}: {fault.strerror}")
-
-
-@contextlib.contextmanager
-def _locked(folder: "Folder") -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(folder.locked())
-        except BlockingIOError:
-            _fail(f"another process is at work on {folder.root}")
-        yield
-
-
-def _run_in_folder(
-    target: Target, directory: Path, doing: str, work: Callable[["FolderSync"], Awaitable[T]], saved: bool
-) -> T:
-    """Do it with a folder and its project."""
-    import msgspec
-
-    from gateway.client.folder.sync import FolderSync
-
-    with _opened(target, directory) as opened:
-        folder, state = opened.folder, opened.state
-        before = msgspec.json.encode(state)
-        if saved and state.unanswered:
-            _fail(f"`live` was killed while it was sending a file; `yjs-gateway live {directory}` takes it up again")
-
-        async def with_folder(files: "Project") -> T:
-            with _progress(doing) as progress:
-                try:
-                    return await work(FolderSync(folder, files, state, progress))
-                finally:
-                    if saved and msgspec.json.encode(state) != before:  # a first time that found nothing ties nothing
-                        folder.save_state(state)
-
-        with _locked(folder) if saved and folder.has_state() else contextlib.nullcontext():
-            return opened.target.run(with_folder)
-
-
-@contextlib.contextmanager
-def _progress(doing: str) -> Iterator["Progress"]:
-    """A bar on the terminal, for what takes its time."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def print_json(value: Any, indent: int = 2) -> None:
-    """A value of the wire as JSON."""
-    import msgspec
-
-    encoded = msgspec.json.encode(value)
-    sys.stdout.buffer.write((msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n")
-
-
-def _echo(line: str, *, err: bool = False) -> None:
-    """Print a line with names of others in it: what would steer a terminal, or turn the order of its characters, is
-    printed as an escape."""
-    typer.echo(printable(line), err=err)
-
-
-def printable(text: str) -> str:
-    """Return a text without what steers a terminal."""
-    return "".join(f"\\u{ord(each):04x}" if _steers(each) else each for each in text)
-
-
-def _steers(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs") and character not in _JOINERS
-
-
-def print_rows(rows: Sequence[Sequence[str]], numbers: Sequence[int] = (0, 2)) -> None:
-    """Columns; some are numbers."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if number in numbers else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        _echo("  ".join(cells).rstrip())
-
-
-def _fail(fault: str) -> NoReturn:
-    _echo(f"error: {fault}", err=True)
-    raise typer.Exit(1)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.files import on_project, print_json, print_rows
+from gateway.cli.printing import print_json, print_rows
+from gateway.cli.target import on_project
 
 if TYPE_CHECKING:
     from gateway.client import Project

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.cli import access as access_commands
 from gateway.cli import files as file_commands
+from gateway.cli import folders as folder_commands
 from gateway.cli import hooks as hook_commands
 from gateway.cli.options import Author, Json, Token, with_options
 from gateway.cli.settings import needs_gateway, settings_of
@@ -33,6 +34,7 @@ main.add_typer(access_commands.tokens)
 main.add_typer(hook_commands.hooks)
 
 file_commands.add_to(main)
+folder_commands.add_to(main)
 main.command()(access_commands.audit)
 
 Database = Annotated[

@@ -1,0 +1,57 @@
+"""What most commands work on: a project at a gateway, given by options or the environment."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from msgspec import Struct
+
+from gateway.cli.options import Json, Token, with_options
+from gateway.cli.printing import fail
+
+if TYPE_CHECKING:
+    from gateway.client import Project
+
+T = TypeVar("T")
+
+FilePath = Annotated[str, typer.Argument(help="The path of a file at the gateway.")]
+
+
+class Target(Struct, frozen=True):
+    """The options of every command: where the project is, and how to print."""
+
+    url: Annotated[str | None, typer.Option(help="URL of the gateway: http://host:8000.", envvar="GATEWAY_URL")] = None
+    project: Annotated[str | None, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")] = None
+    token: Token = None
+    json: Json = False
+
+    def run(self, work: Callable[["Project"], Awaitable[T]]) -> T:
+        """Do it with the project; what the gateway refuses is said in one line."""
+        from gateway.client import GatewayClient, GatewayError
+
+        url, project = self.url, self.project
+        if not url or not project:
+            raise typer.BadParameter("say where: --url and --project, or GATEWAY_URL and GATEWAY_PROJECT")
+
+        async def main() -> T:
+            async with GatewayClient(url, token=self.token) as client:
+                return await work(client.project(project))
+
+        try:
+            return asyncio.run(main())
+        except GatewayError as error:
+            fail(str(error))
+
+
+GIVEN = 2
+"""So many parameters of a command are none of its options: what it works on, and whether it prints JSON."""
+
+
+def on_project(work: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A command on a project: `work(files, json, …)`."""
+
+    def run(target: Target, arguments: dict[str, Any]) -> None:
+        target.run(lambda files: work(files, target.json, **arguments))
+
+    return with_options(Target, work, run, given=GIVEN)
