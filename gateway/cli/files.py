@@ -1,5 +1,5 @@
-"""The commands on the files of a project: `ls`, `cat`, `put`, `rm`, `mv`, `restore`, `watch`, `history`, `log`. Human
-output by default, with `--json` one value, or one a line where many come.
+"""The commands on the files of a project: `ls`, `cat`, `put`, `edit`, `rm`, `mv`, `restore`, `watch`, `history`,
+`diff`, `log`. Human output by default, with `--json` one value, or one a line where many come.
 
 A command is a coroutine that is given the project, and whether it is to print JSON; `on_project` adds the options that
 say where the project is.
@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.printing import echo, fail, print_json, print_rows, printable
+from gateway.cli.options import DryRun
+from gateway.cli.printing import complain, echo, fail, print_json, print_rows, printable
 from gateway.cli.target import FilePath, on_project
 
 if TYPE_CHECKING:
     from gateway.client import Project
     from gateway.wire.changes import FeedEntry
 
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+"""Of the lines of a diff, on a terminal."""
+
 
 def add_to(main: typer.Typer) -> None:
     """Add the commands."""
-    for command in (ls, cat, put, rm, mv, restore, watch, history, log):
+    for command in (ls, cat, put, edit, rm, mv, restore, watch, history, diff, log):
         main.command()(command)
 
 
@@ -92,18 +96,96 @@ async def put(
 
 
 @on_project
+async def edit(
+    files: "Project",
+    json: bool,
+    path: FilePath,
+    replace: Annotated[
+        tuple[str, str],
+        typer.Option(
+            help="The text to replace, which must occur exactly once, and its replacement.", metavar="OLD NEW"
+        ),
+    ],
+    every: Annotated[bool, typer.Option("--all", help="Replace every occurrence.")] = False,
+    base: Annotated[
+        int | None, typer.Option(help="The version in which OLD stands; edits since then stay.", min=1)
+    ] = None,
+) -> None:
+    """Replace a part of a file's text. What others write elsewhere in the file stays."""
+    from gateway.wire.files import RequestedEdit
+
+    old, new = replace
+    edits = [RequestedEdit(old=old, new=new, all=every)]
+    receipt = (await files.edit_text(path, edits, base_version=base)).value
+    if json:
+        print_json(receipt)
+    else:
+        echo(f"{receipt.path}: version {receipt.version}{'' if receipt.changed else ', unchanged'}")
+
+
+@on_project
+async def diff(
+    files: "Project",
+    json: bool,
+    path: FilePath,
+    older: Annotated[
+        int | None, typer.Argument(metavar="OLDER", help="A version (default: the one before NEWER).", min=1)
+    ] = None,
+    newer: Annotated[
+        int | None, typer.Argument(metavar="NEWER", help="A version (default: the newest).", min=1)
+    ] = None,
+) -> None:
+    """Print how the text of a file differs between two versions, as a unified diff. With --json as edits."""
+    last = newer or (await files.history(path, limit=1)).versions[0].version
+    first = last - 1 if older is None else older
+    if first < 1:
+        fail(f"{path} has one version")
+    if json:
+        print_json(await files.text_difference(path, first, last))
+        return
+    for line in (await files.unified_diff(path, first, last)).splitlines():
+        typer.secho("\t".join(map(printable, line.split("\t"))), fg=_COLOURS.get(line[:1]))
+
+
+@on_project
 async def rm(
     files: "Project",
     json: bool,
-    paths: Annotated[list[str], typer.Argument(help="The files.", metavar="PATH...")],
+    paths: Annotated[list[str], typer.Argument(help="The files; with -r also folders.", metavar="PATH...")],
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Delete what is in folders as well.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Delete files. Their history stays, and a restore brings them back."""
-    for path in paths:
-        await files.delete(path)
+    """Delete files. Their history stays, and a restore brings them back.
+
+    What cannot be deleted is named, and the others are deleted; then the exit code is 1.
+    """
+    from gateway.client.errors import FileDeleted, FileNotFound
+
+    deleted, faults = [], []
+    for path in [file for named in paths for file in await _beneath(files, named, recursive)]:
+        try:
+            if not dry_run:
+                await files.delete(path)
+        except (FileNotFound, FileDeleted) as fault:
+            faults.append(str(fault))
+            continue
+        deleted.append(path)
         if not json:
-            echo(f"{path}: deleted")
+            echo(f"{path}: {'would be deleted' if dry_run else 'deleted'}")
     if json:
-        print_json({"deleted": paths})
+        print_json({"deleted": deleted})
+    for each in faults:
+        complain(each)
+    if faults:
+        raise typer.Exit(1)
+
+
+async def _beneath(files: "Project", path: str, recursive: bool) -> list[str]:
+    """The files that a path means: itself, or with `recursive` those of a folder."""
+    if not recursive:
+        return [path]
+    folder = path.rstrip("/") + "/"
+    return [each.path for each in await files.all_files(folder)] or [path]
 
 
 @on_project

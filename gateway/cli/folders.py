@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from msgspec import Struct
 
-from gateway.cli.options import with_options
+from gateway.cli.options import DryRun, with_options
 from gateway.cli.printing import echo, fail, print_json
 from gateway.cli.target import GIVEN, Target
 
@@ -88,8 +88,12 @@ def _said(outcome: "Outcome") -> str:
     return f"{outcome.action}: {outcome.path}{f' ({outcome.detail})' if outcome.detail else ''}"
 
 
-def _show_outcomes(moved: _Moved, json: bool) -> None:
+def _show_outcomes(moved: "_Moved | Sequence[Difference]", json: bool) -> None:
     from gateway.client.folder.sync import conflicts
+
+    if not isinstance(moved, _Moved):  # what would be moved
+        _show_differences(moved, json)
+        return
 
     if json:
         print_json(moved.outcomes)
@@ -103,23 +107,32 @@ def _show_outcomes(moved: _Moved, json: bool) -> None:
 
 
 @in_folder("Pulling", _show_outcomes)
-async def pull(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
+async def pull(
+    sync: "FolderSync", json: bool, directory: Directory, dry_run: DryRun = False
+) -> "_Moved | list[Difference]":
     """Download changes of the project into a folder. Local edits are never overwritten.
 
     Files that .gitignore names are left alone. What was pulled is kept in DIR/.yjs-gateway. Exits with 1 if there is a
-    conflict.
+    conflict. With --dry-run the files that changed there are shown as `status` shows them.
     """
+    if dry_run:
+        return [each for each in await sync.differences() if each.there != "same"]
     return await _moved(sync.pull)
 
 
 @in_folder("Pushing", _show_outcomes)
-async def push(sync: "FolderSync", json: bool, directory: Directory) -> _Moved:
+async def push(
+    sync: "FolderSync", json: bool, directory: Directory, dry_run: DryRun = False
+) -> "_Moved | list[Difference]":
     """Upload changes of a folder to the project, merged with changes of others.
 
     Files that .gitignore names, links and what is not UTF-8 text are left out. Exits with 1 if there is a conflict.
+    With --dry-run the files that changed here are shown as `status` shows them.
     """
     if not directory.is_dir():
         fail(f"{directory} is not a folder")
+    if dry_run:
+        return [each for each in await sync.differences() if each.here != "same"]
     return await _moved(sync.push)
 
 

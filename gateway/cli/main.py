@@ -2,18 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from msgspec import Struct
 
 from gateway.cli import access as access_commands
 from gateway.cli import files as file_commands
 from gateway.cli import folders as folder_commands
 from gateway.cli import hooks as hook_commands
-from gateway.cli.options import Author, Json, Token, with_options
+from gateway.cli import turns as turn_commands
+from gateway.cli.options import Author, Token
 from gateway.cli.settings import needs_gateway, settings_of
 
 if TYPE_CHECKING:
@@ -25,16 +24,31 @@ main = typer.Typer(
     name="yjs-gateway",
     help="The sync backend for files that people and coding agents edit together: Yjs over plain HTTP.",
     no_args_is_help=True,
-    add_completion=False,
+    epilog="Exit codes: 0 done; 1 the gateway refused, a conflict, or a check that failed; 2 wrong arguments or"
+    " settings; `turn pipe`, `turn run` and `turn follow` have codes of their own, see their --help.",
 )
 
-turns = typer.Typer(name="turn", help="Record the output of coding agents.", no_args_is_help=True)
-main.add_typer(turns)
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@main.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
 main.add_typer(access_commands.tokens)
 main.add_typer(hook_commands.hooks)
 
 file_commands.add_to(main)
 folder_commands.add_to(main)
+turn_commands.add_to(main)
 main.command()(access_commands.audit)
 
 Database = Annotated[
@@ -246,100 +260,6 @@ def version() -> None:
     from importlib.metadata import version as package_version
 
     typer.echo(package_version("yjs-gateway"))
-
-
-class Agent(StrEnum):
-    """How an agent tells what it does."""
-
-    AUTO = "auto"
-    CLAUDE = "claude"
-    CODEX = "codex"
-    ACP = "acp"
-    GEMINI = "gemini"
-    TEXT = "text"
-
-
-class TurnOptions(Struct, frozen=True):
-    """The options of the commands that write a turn."""
-
-    url: Annotated[str, typer.Option(help="URL of the gateway: http://host:8000.", envvar="GATEWAY_URL")]
-    project: Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")]
-    session: Annotated[str | None, typer.Option(help="The session (default: create one).")] = None
-    turn: Annotated[str | None, typer.Option(help="The turn (default: create one).")] = None
-    prompt: Annotated[str, typer.Option(help="The prompt, if a turn is created.")] = ""
-    agent: Annotated[
-        Agent,
-        typer.Option("--agent", "--dialect", help="Format of the agent's output; auto: detected from its first line."),
-    ] = Agent.AUTO
-    token: Token = None
-    author: Author = None
-
-    def pipe(self, command: tuple[str, ...] = ()) -> None:
-        """Pipe the output of a command, or else stdin; exits as that ends."""
-        from gateway.cli.turn_pipe import PipeOptions, run_pipe
-
-        if self.turn is not None and self.session is None:
-            raise typer.BadParameter("a turn is named together with its session")
-        options = PipeOptions(
-            self.url,
-            self.project,
-            self.session,
-            self.turn,
-            self.prompt,
-            self.token,
-            self.author,
-            self.agent.value,
-            command,
-        )
-        raise typer.Exit(asyncio.run(run_pipe(options)))
-
-
-def _on_turn(work: Callable[..., None]) -> Callable[..., None]:
-    return with_options(TurnOptions, work, lambda options, arguments: work(options, **arguments))
-
-
-@turns.command()
-@_on_turn
-def pipe(options: TurnOptions) -> None:
-    """Make what an agent prints the output of a turn, and pass it on: claude -p … | yjs-gateway turn pipe …
-
-    Exits with 0 when the turn is completed, with 1 when it has failed, 2 when the gateway refused it, 3 when somebody
-    cancelled it, 4 when the gateway could not be reached.
-    """
-    options.pipe()
-
-
-@turns.command("run", context_settings={"allow_interspersed_args": False})
-@_on_turn
-def run_agent(
-    options: TurnOptions,
-    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The agent's command and its arguments.")],
-) -> None:
-    """Run an agent, make what it prints the output of a turn, and pass it on: turn run --agent codex -- codex exec …
-
-    Where the agent does not say how it went, its exit code does. Exits with the exit code of the agent.
-    """
-    options.pipe(tuple(command))
-
-
-@turns.command()
-def follow(
-    url: Annotated[str, typer.Option(help="URL of the gateway: http://host:8000.", envvar="GATEWAY_URL")],
-    project: Annotated[str, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")],
-    session: Annotated[str, typer.Option(help="The session.")],
-    turn: Annotated[str, typer.Option(help="The turn.")],
-    after_block: Annotated[int, typer.Option(min=0, help="Leave out the first so many blocks.")] = 0,
-    json: Json = False,
-    token: Token = None,
-) -> None:
-    """Print a turn as it grows, until it has ended: its texts, and a line for each tool call. With --json its events.
-
-    Exits with 0 when the turn is completed, with 1 when it has failed, 2 when the gateway refused it, 3 when somebody
-    cancelled it. While the gateway cannot be reached the command waits.
-    """
-    from gateway.cli.turn_follow import print_turn
-
-    raise typer.Exit(asyncio.run(print_turn(url, project, session, turn, after_block, json=json, token=token)))
 
 
 def _run(work: Callable[["Settings"], Coroutine[Any, Any, T]], settings: "Settings") -> T:

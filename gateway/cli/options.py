@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -10,8 +11,15 @@ from msgspec import NODEFAULT, Struct
 
 S = TypeVar("S", bound=Struct)
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
 Token = Annotated[str | None, typer.Option(help="Sent as Authorization: Bearer.", envvar="GATEWAY_TOKEN")]
-Author = Annotated[str | None, typer.Option(help="Author, for the history.")]
+Author = Annotated[str | None, typer.Option(help="Author, for the history.", envvar="GATEWAY_AUTHOR")]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(help="A header for every request, for a proxy: 'Name: value'. May be repeated.", metavar="HEADER"),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -35,6 +43,21 @@ def with_options(
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def headers_of(given: list[str] | None) -> dict[str, str]:
+    """Headers that were given as `Name: value`.
+
+    Raises:
+        BadParameter: one of them is no header.
+    """
+    headers = {}
+    for each in given or ():
+        name, colon, value = each.partition(":")
+        if not colon or not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+            raise typer.BadParameter(f"{each!r} is not 'Name: value'", param_hint="--header")
+        headers[name] = value.strip()
+    return headers
 
 
 def _options(shape: type[Struct]) -> list[inspect.Parameter]:

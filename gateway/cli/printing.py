@@ -44,6 +44,12 @@ def print_rows(rows: Sequence[Sequence[str]], numbers: Sequence[int] = (0, 2)) -
         echo("  ".join(cells).rstrip())
 
 
-def fail(fault: str) -> NoReturn:
+def complain(fault: str) -> None:
+    """Print an error on stderr."""
     echo(f"error: {fault}", err=True)
+
+
+def fail(fault: str) -> NoReturn:
+    """Print an error on stderr, and exit with 1."""
+    complain(fault)
     raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from msgspec import Struct
 
-from gateway.cli.options import Json, Token, with_options
+from gateway.cli.options import Author, Headers, Json, Token, headers_of, with_options
 from gateway.cli.printing import fail
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ class Target(Struct, frozen=True):
     url: Annotated[str | None, typer.Option(help="URL of the gateway: http://host:8000.", envvar="GATEWAY_URL")] = None
     project: Annotated[str | None, typer.Option(help="The project.", envvar="GATEWAY_PROJECT")] = None
     token: Token = None
+    author: Author = None
+    header: Headers = None
     json: Json = False
 
     def run(self, work: Callable[["Project"], Awaitable[T]]) -> T:
@@ -34,8 +36,10 @@ class Target(Struct, frozen=True):
         if not url or not project:
             raise typer.BadParameter("say where: --url and --project, or GATEWAY_URL and GATEWAY_PROJECT")
 
+        headers = headers_of(self.header)
+
         async def main() -> T:
-            async with GatewayClient(url, token=self.token) as client:
+            async with GatewayClient(url, token=self.token, author=self.author, headers=headers) as client:
                 return await work(client.project(project))
 
         try:

@@ -1,8 +1,5 @@
-"""A turn followed by the Python client, by the synchronous one and by the command."""
+"""A turn followed by the Python client, and by the synchronous one."""
 
-import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -69,26 +66,3 @@ def test_a_turn_that_is_not_there(shared_gateway: GatewayProcess) -> None:
         session = project.create_session().id
         with pytest.raises(TurnNotFound):
             next(iter(project.follow_turn(session, "none")))
-
-
-def _follow(gateway: GatewayProcess, project: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gateway", "turn", "follow", "--url", gateway.url, "--project", project, *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_the_command_prints_a_turn(shared_gateway: GatewayProcess) -> None:
-    with shared_gateway.client("follow-command") as api:
-        followed = Followed(api)
-        followed.all_output()
-        where = ("--session", followed.session, "--turn", followed.turn)
-        done = _follow(shared_gateway, "follow-command", *where)
-        assert (done.returncode, done.stderr) == (0, "yjs-gateway: the turn is completed\n")
-        assert done.stdout == 'I’ll list them 👩‍👩‍👧.\n[Bash] {"command":"ls"}\nDone.\n'
-        events = [
-            json.loads(line) for line in _follow(shared_gateway, "follow-command", *where, "--json").stdout.splitlines()
-        ]
-        assert [event["content"] for event in events[:-1]] == [block["content"] for block in followed.stored()]
-        assert events[-1]["status"] == "completed"
-        assert (
-            _follow(shared_gateway, "follow-command", "--session", followed.session, "--turn", "none").returncode == 2
-        )

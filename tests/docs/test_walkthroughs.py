@@ -31,6 +31,7 @@ _RUN_ELSEWHERE = frozenset(
         "docs/graphql.md",
         "docs/push.md",
         "docs/mcp.md",
+        "docs/command-line.md",
     ],
 )
 def test_every_command_works_and_prints_what_is_shown(
