@@ -8,6 +8,7 @@ say where the project is.
 import asyncio
 import contextlib
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 """Of the lines of a diff, on a terminal."""
+
+
+class TextForm(StrEnum):
+    """How `cat` prints a file."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    HTML = "html"
 
 
 def add_to(main: typer.Typer) -> None:
@@ -59,9 +68,13 @@ async def cat(
     json: bool,
     path: FilePath,
     version: Annotated[int | None, typer.Option(help="Read the file at this version.")] = None,
+    format: Annotated[
+        TextForm, typer.Option(help="How to print it; Markdown and HTML are of rich text.")
+    ] = TextForm.TEXT,
 ) -> None:
-    """Print the text of a file."""
-    text = await files.read_text(path, at_version=version)
+    """Print the text of a file, or its rich text as Markdown or HTML."""
+    read = {TextForm.TEXT: files.read_text, TextForm.MARKDOWN: files.read_markdown, TextForm.HTML: files.read_html}
+    text = await read[format](path, at_version=version)
     if json:
         print_json({"path": path, "tag": text.tag, "text": text.value})
     else:
@@ -77,6 +90,9 @@ async def put(
     base: Annotated[
         int | None, typer.Option(help="The version that the text was made of; 0: there is no such file.", min=0)
     ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The file is Markdown: edit the rich text by it.")
+    ] = False,
 ) -> None:
     """Upload a local file (or stdin) as a minimal edit. With --base, what others wrote since that version stays."""
     if path is None and str(file) == "-":
@@ -87,7 +103,8 @@ async def put(
         fail(f"{file} is not UTF-8 text (byte {fault.start})")
     except OSError as fault:
         fail(f"{file}: {fault.strerror}")
-    receipt = (await files.put_text(path or file.name, text, base_version=base)).value
+    write = files.put_markdown if markdown else files.put_text
+    receipt = (await write(path or file.name, text, base_version=base)).value
     if json:
         print_json(receipt)
     else:

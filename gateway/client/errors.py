@@ -12,6 +12,7 @@ GatewayError
     ├── 405 MethodNotAllowed
     ├── 408 RequestTimeout
     ├── 409 MissingPredecessors · VersionAhead · FileExists · NotAText · EditNotApplicable · NestedTooDeeply
+    │       UnsupportedSchema
     │       · WriteContention · SyncRefused · TurnFinished · IllegalTransition · BlockConflict · OutputConflict
     ├── 410 FileDeleted
     ├── 412 PreconditionFailed
@@ -211,6 +212,12 @@ class NotAText(ProblemAnswer):
     def roots(self) -> dict[str, str]:
         """The kind of each non-empty root by name: text, array, map or xml."""
         return self.problem.roots or {}
+
+
+class UnsupportedSchema(ProblemAnswer):
+    """The edit would change rich text that Markdown cannot hold; nothing was changed."""
+
+    code = "unsupported_schema"
 
 
 class EditNotApplicable(ProblemAnswer):

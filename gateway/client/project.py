@@ -54,6 +54,7 @@ _JSON = {"Content-Type": "application/json"}
 _MSGPACK = {"Content-Type": "application/msgpack", "Accept": "application/msgpack"}
 _UPDATE = {"Content-Type": "application/octet-stream"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+_MARKDOWN = {"Content-Type": "text/markdown; charset=utf-8"}
 
 _EDIT_ATTEMPTS = 5
 
@@ -224,12 +225,29 @@ class Project(SessionRequests, HookRequests):
 
     async def read_text(self, path: str, *, root: str | None = None, at_version: int | None = None) -> WithETag[str]:
         """Read the text of a root of a file; the default root is `content`."""
-        params = {"format": "text", "root": root, "at_version": at_version}
+        return await self._read_as("text", path, root, at_version)
+
+    async def _read_as(self, form: str, path: str, root: str | None, at_version: int | None) -> WithETag[str]:
+        params = {"format": form, "root": root, "at_version": at_version}
         answer = await self._sender.send("GET", self._file(path), params=params)
         try:
             return WithETag(answer.content.decode(), tag_of(answer), seconds(answer, "Backoff"))
         except UnicodeDecodeError as error:
             raise UnexpectedAnswer(answer.status_code, str(error)) from error
+
+    async def read_markdown(
+        self, path: str, *, root: str | None = None, at_version: int | None = None
+    ) -> WithETag[str]:
+        """Read the rich text of a file as Markdown; without `root` that of the only root that has any.
+
+        Raises:
+            NotAText: the file holds no rich text; `roots` tells what it holds.
+        """
+        return await self._read_as("markdown", path, root, at_version)
+
+    async def read_html(self, path: str, *, root: str | None = None, at_version: int | None = None) -> WithETag[str]:
+        """Read the rich text of a file as HTML in which nothing runs."""
+        return await self._read_as("html", path, root, at_version)
 
     async def read_json(self, path: str, *, at_version: int | None = None) -> WithETag[dict[str, Any]]:
         """Read all roots of a file as JSON."""
@@ -272,6 +290,29 @@ class Project(SessionRequests, HookRequests):
         params = {"root": root, "base_version": base_version}
         return await self._write("PUT", self._file(path), headers, text.encode(), params)
 
+    async def put_markdown(
+        self,
+        path: str,
+        markdown: str,
+        *,
+        root: str | None = None,
+        schema: Literal["tiptap", "prosemirror", "blocknote"] | None = None,
+        base_version: int | None = None,
+        if_match: str | None = None,
+        create: bool = False,
+    ) -> WithETag[Receipt]:
+        """Replace the rich text of a file by the smallest edit of its blocks, as `put_text` does with text.
+
+        Args:
+            schema: the schema of a document whose content does not tell it; `tiptap` if None.
+
+        Raises:
+            UnsupportedSchema: the edit would change what Markdown cannot hold.
+        """
+        headers = {**_MARKDOWN, **_conditions(if_match, create, None)}
+        params = {"root": root, "schema": schema, "base_version": base_version}
+        return await self._write("PUT", self._file(path), headers, markdown.encode(), params)
+
     async def edit_text(
         self,
         path: str,
@@ -280,8 +321,9 @@ class Project(SessionRequests, HookRequests):
         root: str | None = None,
         base_version: int | None = None,
         if_match: str | None = None,
+        format: Literal["text", "markdown"] = "text",
     ) -> WithETag[Receipt]:
-        """Replace parts of the text of a file, all or none.
+        """Replace parts of the text of a file, or of its rich text as Markdown, all or none.
 
         Args:
             base_version: the version whose text the edits refer to; without it they refer to the current text, and
@@ -291,7 +333,7 @@ class Project(SessionRequests, HookRequests):
             EditNotApplicable: one of the edits does not apply to the text.
         """
         headers = {**_JSON, **_conditions(if_match, False, None)}
-        body = msgspec.json.encode(EditRequest(list(edits), base_version, root))
+        body = msgspec.json.encode(EditRequest(list(edits), base_version, root, format))
         return await self._write(
             "POST", f"{self._path}/edits/{quoted_path(path)}", headers, body, repeatable=base_version is not None
         )

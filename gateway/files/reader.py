@@ -3,11 +3,12 @@
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from gateway.files.documents import Documents, stored_rows
+from gateway.richtext.documents import RootIsNotRichText, read_html, read_markdown
 from gateway.watch.hub import Hub
 from gateway.wire.headers import file_headers
 from gateway.wire.problems import (
@@ -21,7 +22,7 @@ from gateway.wire.problems import (
     WriteContention,
 )
 from gateway.wire.tags import EntityTags
-from gateway.workers.pool import LIGHT_UNITS, in_worker
+from gateway.workers.pool import LIGHT_UNITS, in_worker, run_in_worker
 from gateway.yjs import roots
 from gateway.yjs.lib0 import MalformedUpdate, Reader
 from gateway.yjs.roots import RootIsNotText, read_roots, read_text
@@ -186,6 +187,16 @@ class FileReader:
         except RootIsNotText as error:
             raise NotAText(str(error), error.roots) from None
 
+    async def rich_text_of(self, content: Content, form: Literal["markdown", "html"], root: str | None) -> str:
+        """Return the rich text of a whole document as Markdown or HTML; without `root` that of the only such root."""
+        read = read_markdown if form == "markdown" else read_html
+        try:
+            return await run_in_worker(_read_rich_text, read, content.update, root)
+        except RootIsNotRichText as error:
+            raise NotAText(str(error), error.roots) from None
+        except roots.NestedTooDeeply as error:
+            raise NestedTooDeeply(str(error)) from None
+
     async def roots_of(self, content: Content) -> dict[str, Any]:
         """Return all roots of a whole document as plain JSON values."""
         try:
@@ -232,6 +243,10 @@ def _content(head: FileHead, update: bytes, builds_on: int = 0) -> Content:
 
 def _read_text(parts: Sequence[bytes], root: str) -> str:
     return read_text(parts, root)
+
+
+def _read_rich_text(read: Callable[[bytes, str | None], str], update: bytes, root: str | None) -> str:
+    return read(to_wire(update), root)
 
 
 def _read_roots(parts: Sequence[bytes]) -> dict[str, Any]:

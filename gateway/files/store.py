@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +14,10 @@ from gateway.files.open_document import OpenDocument
 from gateway.files.past_incarnations import PastIncarnations
 from gateway.files.preconditions import Preconditions
 from gateway.files.reader import FileReader
+from gateway.richtext import building
+from gateway.richtext.documents import RootIsNotRichText
+from gateway.richtext.revising import MarkdownTooLong, Target, revise_present, revise_version
+from gateway.richtext.schemas import SchemaMismatch
 from gateway.watch.hub import Hub
 from gateway.wire.files import Receipt
 from gateway.wire.headers import file_headers
@@ -21,6 +26,7 @@ from gateway.wire.problems import (
     EditNotApplicable,
     FileDeleted,
     FileExists,
+    InvalidParameter,
     InvalidUpdateBody,
     MissingPredecessors,
     NestedTooDeeply,
@@ -28,6 +34,8 @@ from gateway.wire.problems import (
     Overloaded,
     PreconditionFailed,
     Problem,
+    TooComplex,
+    UnsupportedSchema,
     VersionAhead,
     VersionNotFound,
     WriteContention,
@@ -342,12 +350,7 @@ class Files(FileReader):
 
         async def edit(document: OpenDocument) -> bytes | None:
             nonlocal moved
-            there = _is_there(document.head) or document.pending
-            if base_version == 0:
-                if there:
-                    raise PreconditionFailed(f"{path!r} exists", _headers(document.head))
-            elif not there:
-                await self._require_live(project, path, document.head)
+            await self._require_base(project, path, document, base_version, make=False)
             moved = bool(base_version) and base_version != document.version
             with _problems_of_texts():
                 if not base_version or not moved:
@@ -355,10 +358,59 @@ class Files(FileReader):
                 base = await self._base(project, path, base_version)
                 if base.incarnation != document.incarnation:
                     raise FileDeleted(path, _headers(document.head))
-                return await self._edit_version(document, base, root, revision, make=make)
+                return await self._merge_edit(document, base, edit_version, (root, revision, make), revision.size)
 
         written = await self._write(project, path, edit, preconditions, author)
         return msgspec.structs.replace(written, merged=True) if moved else written
+
+    async def revise_rich_text(
+        self,
+        project: str,
+        path: str,
+        target: Target,
+        revision: Revision,
+        base_version: int | None,
+        preconditions: Preconditions,
+        author: Author = NOBODY,
+        *,
+        make: bool = False,
+    ) -> Written:
+        """Revise the Markdown of the rich text of a file. Concurrent writes since the base version are kept.
+
+        Args:
+            base_version: as for `revise`.
+            make: whether to create the file if it does not exist.
+        """
+        moved = False
+
+        async def edit(document: OpenDocument) -> bytes | None:
+            nonlocal moved
+            there = await self._require_base(project, path, document, base_version, make=make)
+            moved = there and bool(base_version) and base_version != document.version
+            with _problems_of_rich_text():
+                if not base_version or not moved:
+                    present = (document.encode(), document.client_id, document.basis)
+                    prepared = await run_in_worker(revise_present, *present, target, revision)
+                    return None if prepared is None else (await _take_in(document, prepared)).row
+                base = await self._base(project, path, base_version)
+                if base.incarnation != document.incarnation:
+                    raise FileDeleted(path, _headers(document.head))
+                return await self._merge_edit(document, base, revise_version, (target, revision), None)
+
+        written = await self._write(project, path, edit, preconditions, author)
+        return msgspec.structs.replace(written, merged=True) if moved else written
+
+    async def _require_base(
+        self, project: str, path: str, document: OpenDocument, base_version: int | None, *, make: bool
+    ) -> bool:
+        """Require that a file exists, or does not exist, as its base version says; return whether it exists."""
+        there = _is_there(document.head) or document.pending
+        if base_version == 0:
+            if there:
+                raise PreconditionFailed(f"{path!r} exists", _headers(document.head))
+        elif not there and (base_version or not make):
+            await self._require_live(project, path, document.head)
+        return there
 
     async def _base(self, project: str, path: str, version: int) -> StoredDocument:
         """Return the stored rows that build the base version of a revision."""
@@ -370,17 +422,26 @@ class Files(FileReader):
                 raise VersionAhead(path, version, head.version) from None
             raise PreconditionFailed(f"the base version is not available: {problem.detail}", _headers(head)) from None
 
-    async def _edit_version(
-        self, document: OpenDocument, base: StoredDocument, root: str, revision: Revision, *, make: bool
+    async def _merge_edit(
+        self,
+        document: OpenDocument,
+        base: StoredDocument,
+        edit: Callable[..., bytes | None],
+        arguments: tuple[Any, ...],
+        size: int | None,
     ) -> bytes | None:
-        """Revise a text in an older version of a document and merge the edit into the document, whose turn is held."""
+        """Edit an older version of a document and merge the edit into the document, whose turn is held.
+
+        Args:
+            size: the size of the edit; None: it is heavy in any case.
+        """
         await document.drain()  # the request that this one repeats may not be durable yet
         rows = stored_rows(base)
         following = await self._storage.read_version(document.project, document.path, base.version + 1)
         meant = f"{base.incarnation}\0{base.version}"
-        arguments = (rows, None if following is None else following.body, meant, root, revision, make)
-        light = sum(map(len, rows)) + revision.size <= _LIGHT_BASE
-        update = edit_version(*arguments) if light else await run_in_worker(edit_version, *arguments)
+        whole = (rows, None if following is None else following.body, meant, *arguments)
+        light = size is not None and sum(map(len, rows)) + size <= _LIGHT_BASE
+        update = edit(*whole) if light else await run_in_worker(edit, *whole)
         if update is None:
             return None
         try:
@@ -593,6 +654,23 @@ def _problems_of_texts() -> Iterator[None]:
         raise EditNotApplicable(error.index, error.found, str(error)) from None
     except InvalidUpdate as error:  # with the new root, there would be too many
         raise InvalidUpdateBody(str(error)) from None
+
+
+@contextlib.contextmanager
+def _problems_of_rich_text() -> Iterator[None]:
+    try:
+        with _problems_of_texts():
+            yield
+    except RootIsNotRichText as error:
+        raise NotAText(str(error), error.roots) from None
+    except building.UnsupportedSchema as error:
+        raise UnsupportedSchema(str(error)) from None
+    except SchemaMismatch as error:
+        raise InvalidParameter("schema", str(error)) from None
+    except MarkdownTooLong as error:
+        raise TooComplex(str(error)) from None
+    except roots.NestedTooDeeply as error:
+        raise NestedTooDeeply(str(error)) from None
 
 
 async def _edit_text(document: OpenDocument, root: str, revision: Revision, *, make: bool) -> bytes | None:

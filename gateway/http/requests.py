@@ -15,7 +15,7 @@ from gateway.http.permission import access_of, visible_path
 from gateway.wire.headers import parse_http_date
 from gateway.wire.json import decode_json as decode_json
 from gateway.wire.json import json_bytes as json_bytes
-from gateway.wire.media_types import OCTETS, TEXT
+from gateway.wire.media_types import MARKDOWN, OCTETS, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
     InvalidBody,
@@ -170,6 +170,12 @@ def once(request: Request, body: bytes) -> Once | None:
     return Once(key, sha256(request.scope["path"].encode() + b"\0" + body).digest())
 
 
+def states_media_type(request: Request, media_type: str) -> bool:
+    """Whether the body is of a type, whatever its parameters."""
+    found = header(request, b"content-type") or ""
+    return found.partition(";")[0].strip().lower() == media_type
+
+
 def require_media_type(request: Request, wanted: str) -> None:
     """Require a body of the type `wanted`, in UTF-8 and without a content encoding.
 
@@ -259,9 +265,12 @@ def accepted_form(accept: bytes | None) -> Form:
     return _known_form(accept) if short else _form(accept)
 
 
+_FORMS: dict[str, Form] = {OCTETS: "update", TEXT: "text", MARKDOWN: "markdown"}
+
+
 def _form(accept: bytes | None) -> Form:
     accepted = None if accept is None else accept.decode("latin-1")
-    return "text" if prefers(accepted, (OCTETS, TEXT)) == TEXT else "update"
+    return _FORMS[prefers(accepted, tuple(_FORMS))]
 
 
 _known_form = functools.lru_cache(1024)(_form)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.client import GatewayError, RequestedEdit, WithETag
-from gateway.client.errors import EditNotApplicable, PreconditionFailed, ProjectNotFound
+from gateway.client.errors import EditNotApplicable, NotAText, PreconditionFailed, ProjectNotFound
 from gateway.mcp.desk import Desk
 from gateway.wire.changes import FeedEntry, FileFeedEntry
 from gateway.wire.files import Receipt
@@ -91,7 +91,11 @@ async def list_files(desk: Desk, asked: ListFiles) -> str:
 
 
 async def read_file(desk: Desk, asked: ReadFile) -> str:
-    answer = await desk.project.read_text(asked.path)
+    try:
+        answer = await desk.project.read_text(asked.path)
+    except NotAText as error:
+        _require_rich_text(error)
+        answer = await desk.project.read_markdown(asked.path)
     version = answer.version
     assert version is not None
     lines = _lines(answer.value)
@@ -117,7 +121,11 @@ async def read_file(desk: Desk, asked: ReadFile) -> str:
 async def edit_file(desk: Desk, asked: EditFile) -> str:
     edit = RequestedEdit(old=asked.old_string, new=asked.new_string, all=asked.replace_all)
     try:
-        written = await desk.project.edit_text(asked.path, [edit])
+        try:
+            written = await desk.project.edit_text(asked.path, [edit])
+        except NotAText as error:
+            _require_rich_text(error)
+            written = await desk.project.edit_text(asked.path, [edit], format="markdown")
     except EditNotApplicable as error:
         reason = f"old_string was found {error.found} times in {asked.path}"
         advice = "add text around it that makes it unique, or set replace_all" if error.found else "nothing was changed"
@@ -127,7 +135,11 @@ async def edit_file(desk: Desk, asked: EditFile) -> str:
 
 async def write_file(desk: Desk, asked: WriteFile) -> str:
     try:
-        written = await desk.project.put_text(asked.path, asked.text, base_version=asked.base_version)
+        try:
+            written = await desk.project.put_text(asked.path, asked.text, base_version=asked.base_version)
+        except NotAText as error:
+            _require_rich_text(error)
+            written = await desk.project.put_markdown(asked.path, asked.text, base_version=asked.base_version)
     except PreconditionFailed:
         if asked.base_version == 0:
             advice = "read it, and name the version that you read as base_version"
@@ -178,6 +190,12 @@ async def move_file(desk: Desk, asked: MoveFile) -> str:
 async def delete_file(desk: Desk, asked: DeleteFile) -> str:
     await desk.project.delete(asked.path)
     return f"{asked.path} is deleted. Its history stays: restore brings a version back."
+
+
+def _require_rich_text(error: NotAText) -> None:
+    """Raise the error again unless the file holds rich text, which agents read and write as Markdown."""
+    if "xml" not in error.roots.values():
+        raise error
 
 
 def _lines(text: str) -> list[str]:
@@ -271,7 +289,7 @@ TOOLS: tuple[Tool, ...] = (
         "read_file",
         "Read a file",
         "Read a file of the project: its lines with their numbers, and its version. People and other agents may be "
-        "editing it at the same time.",
+        "editing it at the same time. Rich text of an editor is read, and edited and written, as Markdown.",
         ReadFile,
         read_file,
         reads=True,

@@ -18,7 +18,7 @@ class Writers:
     def __init__(self, presence: Presence) -> None:
         self._presence = presence
 
-    def show(self, project: str, written: Written, author: str | None, root: str, subject: str | None) -> None:
+    def show(self, project: str, written: Written, author: str | None, root: str | None, subject: str | None) -> None:
         """Show for 30 s that an author is in a file, at the place that the write changed, if it changed any."""
         if author is None:
             return
@@ -32,7 +32,7 @@ class Writers:
             self._presence.say(project, written.head.path, client, state, seconds=_SECONDS, subject=subject)
 
 
-def _position(root: str, place: Place, assoc: int) -> dict[str, Any]:
+def _position(root: str | None, place: Place, assoc: int) -> dict[str, Any]:
     """A Yjs relative position as JSON: before a character (`assoc` 0) or after it (-1)."""
     client, clock = place
     return {"type": None, "tname": root, "item": {"client": client, "clock": clock}, "assoc": assoc}

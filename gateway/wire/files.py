@@ -1,7 +1,7 @@
 """Structs of the requests and answers about one file and its history."""
 
 import base64
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -132,7 +132,9 @@ class EditRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """All edits refer to the same text: that of `base_version` if given, else the current one."""
     base_version: Annotated[int, Meta(ge=1, le=LARGEST_INTEGER)] | None = None
     root: str | None = None
-    """The name of the root `Y.Text`. Default: `content`."""
+    """The name of the root. Default: `content`; with `format` markdown, the only root with rich text."""
+    format: Literal["text", "markdown"] = "text"
+    """Whether the edits are of the text of a `Y.Text`, or of the rich text of a `Y.XmlFragment` as Markdown."""
 
 
 class MoveRequest(Struct, frozen=True, gc=False, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):

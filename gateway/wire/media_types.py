@@ -2,6 +2,8 @@
 
 OCTETS = "application/octet-stream"
 TEXT = "text/plain"
+MARKDOWN = "text/markdown"
+HTML = "text/html"
 JSON = "application/json"
 EVENTS = "text/event-stream"
 MSGPACK = "application/msgpack"

@@ -268,7 +268,7 @@ class FileExists(Problem):
 class NotAText(Problem):
     """The root is of another kind, or is missing while others exist; `roots` has the kind of each existing root."""
 
-    status, code, title = 409, "not_a_text", "The root is not a Y.Text"
+    status, code, title = 409, "not_a_text", "The root holds no such text"
 
     def __init__(self, detail: str, roots: Mapping[str, str]) -> None:
         super().__init__(detail)
@@ -290,6 +290,12 @@ class EditNotApplicable(Problem):
 
     def details(self) -> ProblemDetails:
         return msgspec.structs.replace(super().details(), index=self._index, found=self._found)
+
+
+class UnsupportedSchema(Problem):
+    """The edit would change rich text that Markdown cannot hold. Nothing was written."""
+
+    status, code, title = 409, "unsupported_schema", "Markdown cannot hold what would be edited"
 
 
 class NestedTooDeeply(Problem):

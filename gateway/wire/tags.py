@@ -8,7 +8,7 @@ from msgspec import Struct
 from gateway.wire.problems import InvalidParameter
 from storage import FileHead, ProjectHead, TurnHead
 
-_OWN_TAG = re.compile(r"[0-9a-z]+(?:\.[0-9]+){1,2}(?:\.[jt])?(?![0-9A-Za-z.])")
+_OWN_TAG = re.compile(r"[0-9a-z]+(?:\.[0-9]+){1,2}(?:\.[hjmt])?(?![0-9A-Za-z.])")
 
 
 def own_tag(text: str) -> str | None:
@@ -20,7 +20,7 @@ def own_tag(text: str) -> str | None:
     return None if match is None else match[0]
 
 
-Form = Literal["update", "text", "json"]
+Form = Literal["update", "text", "json", "markdown", "html"]
 """The form of a document in an answer. Each form is a separate representation (RFC 9110 §3.2)."""
 
 _ELEMENT = re.compile(r'[\s,]*(?:[Ww]/)?(?:"([^"]*)"[^\s,"]*|([^\s,"/]+))\s*(?:,|$)')
@@ -28,7 +28,7 @@ _NO_ELEMENT = re.compile(r"[\s,]*")
 _ANY = "*"
 _DIGITS = 20
 """Every number has fewer digits than this."""
-_MARKS: dict[Form, str] = {"update": "", "text": ".t", "json": ".j"}
+_MARKS: dict[Form, str] = {"update": "", "text": ".t", "json": ".j", "markdown": ".m", "html": ".h"}
 
 
 class EntityTags(Struct, frozen=True):

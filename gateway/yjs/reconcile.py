@@ -5,14 +5,14 @@ formats of a text, entries of a map, items of an array, nodes and attributes of 
 recreated with the exact bytes that the other document has for it.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from gateway.yjs.diff import Work
 from gateway.yjs.lib0 import block, utf16_length, var_bytes
 from gateway.yjs.roots import NestedTooDeeply, value_of
 from gateway.yjs.scan import EMBED, FORMAT, STRING, TYPE, Place
-from gateway.yjs.sequence_changes import Token, operations
+from gateway.yjs.sequence_changes import Operation, Token, operations, shared_operations
 from gateway.yjs.sequences import (
     Formats,
     Slice,
@@ -28,6 +28,8 @@ from gateway.yjs.sequences import (
 from gateway.yjs.struct_writing import StructWriter
 from gateway.yjs.tree import Item, Node, read_tree
 from gateway.yjs.values import canonical, decode_any
+
+_Compare = Callable[[Node, Node, Callable[[Item, Any], Token], Work], Iterator[Operation]]
 
 _CELLS = 2**28
 """The comparison budget of one restore: about 30 ms."""
@@ -52,11 +54,26 @@ def restoring_update(present: bytes, old: bytes, client_id: int) -> bytes | None
     return restoration.writer.update()
 
 
+def rewriting_update(root: Node, wanted: Node, client_id: int, clock: int) -> bytes | None:
+    """Return the update by `client_id`, whose next clock is `clock`, that makes a root `wanted`; None: nothing changes.
+
+    What is to stay has the same client and clock in both. All else in `root` is deleted, and all else in `wanted` is
+    inserted, even where the contents are alike.
+
+    Raises:
+        RecursionError
+    """
+    restoration = _Restoration(StructWriter(client_id, clock), shared_operations)
+    restoration.reconcile(root, wanted, root.name)
+    return restoration.writer.update()
+
+
 class _Restoration:
     """Writes the edits that give shared types the content of other shared types."""
 
-    def __init__(self, writer: StructWriter) -> None:
+    def __init__(self, writer: StructWriter, compare: _Compare = operations) -> None:
         self.writer = writer
+        self._compare = compare
         self.work = Work(_CELLS)
         self._numbers: dict[Hashable, int] = {}
         self._known: dict[int, int] = {}
@@ -104,7 +121,7 @@ class _Restoration:
     def _reconcile_sequence(self, target: Node, source: Node, parent: str | Place) -> None:
         walk = _Walk(self, target, parent)
         wanted = Wanted(source)
-        for operation, _, other, count in operations(target, source, self.token, self.work):
+        for operation, _, other, count in self._compare(target, source, self.token, self.work):
             if operation == "keep":
                 walk.keep(wanted.slices(other, count))
             elif operation == "delete":

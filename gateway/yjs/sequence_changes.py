@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gateway.yjs.diff import Difference, Work, differences
 from gateway.yjs.scan import ANY, FORMAT, JSON, STRING, TYPE
-from gateway.yjs.sequences import nodes_of, token_count
+from gateway.yjs.sequences import formatted, nodes_of, token_count
 from gateway.yjs.text_edits import smallest_edits
 from gateway.yjs.tree import Item, Node
 
@@ -51,6 +51,19 @@ def operations(target: Node, source: Node, token: Callable[[Item, Any], Token], 
         here, there = start + count, low + count
     if kept:
         yield "keep", here - kept, there - kept, kept
+
+
+def shared_operations(
+    target: Node, source: Node, token: Callable[[Item, Any], Token], work: Work
+) -> Iterator[Operation]:
+    """Yield the operations that turn `target` into `source`, if only shared items count as equal."""
+    here = there = 0
+    ends = tuple(sum(token_count(item) for item, _ in formatted(node)) for node in (target, source))
+    for start, low, count in [*_same(target, source), (*ends, 0)]:
+        yield "delete", here, there, start - here
+        yield "insert", start, there, low - there
+        yield "keep", start, low, count
+        here, there = start + count, low + count
 
 
 def _tokens(node: Node, token: Callable[[Item, Any], Token]) -> "str | list[Token]":

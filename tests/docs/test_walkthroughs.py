@@ -32,6 +32,7 @@ _RUN_ELSEWHERE = frozenset(
         "docs/push.md",
         "docs/mcp.md",
         "docs/command-line.md",
+        "docs/rich-text.md",
     ],
 )
 def test_every_command_works_and_prints_what_is_shown(

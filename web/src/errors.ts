@@ -39,6 +39,7 @@ export const PROBLEM_CODES = [
   'file_exists',
   'not_a_text',
   'edit_not_applicable',
+  'unsupported_schema',
   'write_contention',
   'sync_refused',
   'turn_finished',

@@ -22,6 +22,8 @@ export type { PollCallbacks, PollContext, Polled, PollFunction, Subscription } f
 export { type PollerOptions, TurnPoller, type TurnPollerOptions } from './polling/turn-poller.js'
 export {
   Project,
+  type ReadTextOptions,
+  type RichTextSchema,
   type StatusQuestion,
   type SyncAnswer,
   type SyncChange,

@@ -35,6 +35,7 @@ import type {
 const EDIT_ATTEMPTS = 5
 const JSON_BODY = { 'Content-Type': 'application/json' }
 const UPDATE_BODY = { 'Content-Type': 'application/octet-stream' }
+const MARKDOWN_BODY = { 'Content-Type': 'text/markdown; charset=utf-8' }
 const TEXT_BODY = { 'Content-Type': 'text/plain; charset=utf-8' }
 
 /** What a client has, and what it asks about. With neither `since` nor `versions` all that exists is new to it. */
@@ -64,6 +65,15 @@ export interface TextOptions {
   /** Of all differences together; past it an entry has none. */
   maxBytes?: number
 }
+
+/** Which text of a file is read, and of which version. */
+export interface ReadTextOptions extends RequestOptions {
+  root?: string
+  atVersion?: number
+}
+
+/** The schemas of rich text that the gateway knows. */
+export type RichTextSchema = 'tiptap' | 'prosemirror' | 'blocknote'
 
 /** Which version an edit was made of. */
 export interface BaseVersion {
@@ -227,11 +237,26 @@ export class Project extends SessionRequests {
   }
 
   /** The text of a root of a file, `content` unless said. */
-  async readText(
+  async readText(path: string, options: ReadTextOptions = {}): Promise<WithETag<string>> {
+    return this.readAs('text', path, options)
+  }
+
+  /** The rich text of a file as Markdown: of `root`, or of the only root that has any. */
+  async readMarkdown(path: string, options: ReadTextOptions = {}): Promise<WithETag<string>> {
+    return this.readAs('markdown', path, options)
+  }
+
+  /** The rich text of a file as HTML, in which nothing runs. */
+  async readHtml(path: string, options: ReadTextOptions = {}): Promise<WithETag<string>> {
+    return this.readAs('html', path, options)
+  }
+
+  private async readAs(
+    format: 'text' | 'markdown' | 'html',
     path: string,
-    { root, atVersion, ...options }: RequestOptions & { root?: string; atVersion?: number } = {}
+    { root, atVersion, ...options }: ReadTextOptions
   ): Promise<WithETag<string>> {
-    const params = { format: 'text', root, at_version: atVersion }
+    const params = { format, root, at_version: atVersion }
     const answer = await this.client.send('GET', this.file(path), { ...options, params })
     return withETag(answer, await answer.text())
   }
@@ -294,13 +319,40 @@ export class Project extends SessionRequests {
     }
   }
 
-  /** Replace parts of the text of a file, all or none. Throws ProblemAnswer `edit_not_applicable` where one does not fit. */
+  /**
+   * Replace the rich text of a file by the smallest edit of its blocks, as `putText` does with text. `schema` is that of a
+   * document whose content does not tell it. Throws ProblemAnswer `unsupported_schema` where Markdown cannot hold what
+   * would be edited.
+   */
+  async putMarkdown(
+    path: string,
+    markdown: string,
+    {
+      root,
+      schema,
+      baseVersion,
+      ...options
+    }: WriteOptions & BaseVersion & { root?: string; schema?: RichTextSchema } = {}
+  ): Promise<WithETag<Receipt>> {
+    const params = { root, schema, base_version: baseVersion }
+    return this.write('PUT', this.file(path), options, MARKDOWN_BODY, { body: markdown, params })
+  }
+
+  /**
+   * Replace parts of the text of a file, or of its rich text as Markdown (`format`), all or none. Throws ProblemAnswer
+   * `edit_not_applicable` where one does not fit.
+   */
   async editText(
     path: string,
     edits: RequestedEdit[],
-    { root, baseVersion, ...options }: Omit<WriteOptions, 'create'> & BaseVersion & { root?: string } = {}
+    {
+      root,
+      format,
+      baseVersion,
+      ...options
+    }: Omit<WriteOptions, 'create'> & BaseVersion & { root?: string; format?: 'text' | 'markdown' } = {}
   ): Promise<WithETag<Receipt>> {
-    const body = JSON.stringify({ edits, base_version: baseVersion, root })
+    const body = JSON.stringify({ edits, base_version: baseVersion, root, format })
     return this.write('POST', `${this.path}/edits/${encodedPath(path)}`, options, JSON_BODY, { body })
   }
 

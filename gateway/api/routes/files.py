@@ -1,6 +1,7 @@
 """Routes of a single file: read, write, edit, delete and move."""
 
 import contextlib
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,15 +27,18 @@ from gateway.http.requests import (
     read_body,
     require_media_type,
     state_vector,
+    states_media_type,
     whole_number,
 )
 from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change
 from gateway.presence.writers import Writers
+from gateway.richtext.revising import Target
+from gateway.richtext.schemas import SCHEMA_NAMES, SchemaName
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.wire.files import EditRequest, MoveRequest, Receipt
 from gateway.wire.headers import file_headers, version_headers
-from gateway.wire.media_types import JSON, OCTETS, TEXT
+from gateway.wire.media_types import HTML, JSON, MARKDOWN, OCTETS, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
     DocumentTooLarge,
@@ -54,7 +58,9 @@ from gateway.wire.problems import (
     PreconditionFailed,
     ProjectNotFound,
     StoredDataDamaged,
+    TooComplex,
     UnsupportedMediaType,
+    UnsupportedSchema,
     VersionAhead,
     VersionNotFound,
     WriteContention,
@@ -66,7 +72,7 @@ from storage import Author, FileHead
 _LONGEST_ROOT = 200
 """The maximum length of the name of a root, in bytes."""
 _DEFAULT_ROOT = "content"
-_FORMATS: tuple[Form, ...] = ("update", "text", "json")
+_FORMATS: tuple[Form, ...] = ("update", "text", "json", "markdown", "html")
 
 _IF_MATCH = Parameter("If-Match", "Write only if the file is in one of these states.", {"type": "string"}, "header")
 _IF_UNMODIFIED_SINCE = Parameter(
@@ -80,7 +86,11 @@ _LIFE = Parameter("X-Incarnation", "The incarnation of the file that the write m
 AUTHOR = Parameter("X-Author", "Author, for the history.", {"type": "string", "maxLength": 200}, "header")
 CONDITIONS = (_IF_MATCH, _IF_UNMODIFIED_SINCE, _IF_NONE_MATCH, _LIFE, AUTHOR)
 FILE_HEADERS = ("ETag", "Last-Modified", "X-Version", "X-From-Version", "X-Incarnation")
-ROOT = Parameter("root", "The name of the root `Y.Text`; `content` unless said otherwise.", {"type": "string"})
+ROOT = Parameter(
+    "root",
+    "The name of the root `Y.Text`; `content` unless said otherwise. Of rich text: the only root that has any.",
+    {"type": "string"},
+)
 _VERSION = {"type": "integer", "minimum": 0}
 
 
@@ -91,8 +101,15 @@ BASE_VERSION = Parameter(
 )
 PREFER = Parameter("Prefer", "`return=representation`: answer with the text.", {"type": "string"}, "header")
 
+_SCHEMA = Parameter(
+    "schema",
+    "With Markdown: the schema of a document whose content does not tell it: `tiptap` unless said otherwise.",
+    {"enum": list(SCHEMA_NAMES)},
+)
+_RICH_TEXT = (UnsupportedSchema, NestedTooDeeply, TooComplex)
+
 _WRITTEN = {200: {JSON: Receipt}, 201: {JSON: Receipt}}
-_REVISED = {200: {JSON: Receipt, TEXT: str}, 201: {JSON: Receipt, TEXT: str}}
+_REVISED = {status: {JSON: Receipt, TEXT: str, MARKDOWN: str} for status in (200, 201)}
 _WRITE = (
     InvalidPath,
     InvalidParameter,
@@ -131,7 +148,7 @@ class FileRoutes:
             Parameter("If-Modified-Since", "A date; counts without `If-None-Match`.", {"type": "string"}, "header"),
         ),
         headers=FILE_HEADERS,
-        answers={200: {OCTETS: bytes, TEXT: str, JSON: dict}, 204: {}, 304: {}},
+        answers={200: {OCTETS: bytes, TEXT: str, JSON: dict, MARKDOWN: str, HTML: str}, 204: {}, 304: {}},
         problems=(
             StoredDataDamaged,
             InvalidPath,
@@ -200,6 +217,8 @@ class FileRoutes:
         if wanted == "text":
             text = await self._files.text_of(content, root_of(request))
             return Response(text, headers=headers, media_type=TEXT)
+        if wanted == "markdown" or wanted == "html":
+            return _rich_text(await self._files.rich_text_of(content, wanted, named_root(request)), wanted, headers)
         if wanted == "json":
             return Response(json_bytes(await self._files.roots_of(content)), headers=headers, media_type=JSON)
         return Response(await self._files.wire_update(content), headers=headers, media_type=OCTETS)
@@ -228,18 +247,29 @@ class FileRoutes:
         "PUT",
         FILE_PATH,
         name="putText",
-        summary="Replace the text of a root by the smallest edit; with `base_version`, as an edit of that version.",
+        summary="Replace a text, or rich text as Markdown, by the smallest edit: of `base_version`, if there is one.",
         scope="write",
-        parameters=(ROOT, BASE_VERSION, *CONDITIONS, PREFER),
-        body={TEXT: str},
+        parameters=(ROOT, _SCHEMA, BASE_VERSION, *CONDITIONS, PREFER),
+        body={TEXT: str, MARKDOWN: str},
         headers=FILE_HEADERS,
         answers=_REVISED,
-        problems=(*_WRITE, InvalidText, NotAText, ProjectNotFound, FileNotFound, VersionAhead, UnsupportedMediaType),
+        problems=(
+            *_WRITE,
+            *_RICH_TEXT,
+            InvalidText,
+            NotAText,
+            ProjectNotFound,
+            FileNotFound,
+            VersionAhead,
+            UnsupportedMediaType,
+        ),
     )
     async def put(self, request: Request) -> Response:
         """`PUT P/files/{path}`: replace the text."""
         project, path = project_id(request), file_path(request)
-        require_media_type(request, TEXT)
+        markdown = states_media_type(request, MARKDOWN)
+        require_media_type(request, MARKDOWN if markdown else TEXT)
+        schema = _schema(request, markdown)
         conditions = preconditions(request)
         body = await read_body(request, self._body_limit)
         try:
@@ -248,6 +278,13 @@ class FileRoutes:
             raise InvalidText(str(error)) from None
         root, author, make = root_of(request), author_of(request), "root" in request.query_params
         base = whole_number(request, "base_version", least=0)
+        if markdown:
+            target = Target(named_root(request), schema)
+            revision = NewText(text)
+            written = await self._files.revise_rich_text(
+                project, path, target, revision, base, conditions, author, make=True
+            )
+            return await self._revised(request, project, written, target.root, "markdown")
         if base is None:
             written = await self._files.put_text(project, path, text, root, conditions, author, make=make)
         else:
@@ -264,9 +301,10 @@ class FileRoutes:
         parameters=(*CONDITIONS, PREFER),
         body={JSON: EditRequest},
         headers=FILE_HEADERS,
-        answers={200: {JSON: Receipt, TEXT: str}},
+        answers={200: {JSON: Receipt, TEXT: str, MARKDOWN: str}},
         problems=(
             *_WRITE,
+            *_RICH_TEXT,
             InvalidBody,
             NotAText,
             EditNotApplicable,
@@ -282,12 +320,24 @@ class FileRoutes:
         require_media_type(request, JSON)
         conditions, author = preconditions(request), author_of(request)
         asked = decode_json(await read_body(request, self._body_limit), EditRequest)
-        root = _DEFAULT_ROOT if asked.root is None else checked_root(asked.root)
         revision = replacements(asked.edits)
+        if asked.format == "markdown":
+            target = Target(None if asked.root is None else checked_root(asked.root))
+            base = asked.base_version
+            written = await self._files.revise_rich_text(project, path, target, revision, base, conditions, author)
+            return await self._revised(request, project, written, target.root, "markdown")
+        root = _DEFAULT_ROOT if asked.root is None else checked_root(asked.root)
         written = await self._files.revise(project, path, root, revision, asked.base_version, conditions, author)
         return await self._revised(request, project, written, root)
 
-    async def _revised(self, request: Request, project: str, written: Written, root: str) -> Response:
+    async def _revised(
+        self,
+        request: Request,
+        project: str,
+        written: Written,
+        root: str | None,
+        form: Literal["text", "markdown"] = "text",
+    ) -> Response:
         """Answer a revision with its receipt or, with `Prefer: return=representation` (RFC 7240), the new text."""
         self._writers.show(project, written, author_of(request).name, root, access_of(request.scope).subject)
         noted = _noted(request, written)
@@ -295,9 +345,12 @@ class FileRoutes:
             return noted
         content = await self._files.read_at(project, written.head.path, written.head.version)
         headers = {
-            **version_headers(content.incarnation, content.version, content.last_modified, 0, "text"),
+            **version_headers(content.incarnation, content.version, content.last_modified, 0, form),
             "Preference-Applied": "return=representation",
         }
+        if form == "markdown":
+            return _rich_text(await self._files.rich_text_of(content, form, root), form, headers, noted.status_code)
+        assert root is not None
         text = await self._files.text_of(content, root)
         return Response(text, status_code=noted.status_code, headers=headers, media_type=TEXT)
 
@@ -378,6 +431,29 @@ def _wanted_format(request: Request) -> Form:
 def _prefers_representation(request: Request) -> bool:
     preferences = (header(request, b"prefer") or "").split(",")
     return any(each.split(";")[0].replace(" ", "").lower() == "return=representation" for each in preferences)
+
+
+def _rich_text(text: str, form: Literal["markdown", "html"], headers: dict[str, str], status: int = 200) -> Response:
+    if form == "markdown":
+        return Response(text, status_code=status, headers=headers, media_type=MARKDOWN)
+    return Response(
+        text, headers={**headers, "Content-Security-Policy": "sandbox; default-src 'none'"}, media_type=HTML
+    )
+
+
+def _schema(request: Request, markdown: bool) -> SchemaName | None:
+    schema = request.query_params.get("schema")
+    if schema is None:
+        return None
+    for name in SCHEMA_NAMES:
+        if schema == name and markdown:
+            return name
+    raise InvalidParameter("schema", f"it goes with a body of {MARKDOWN}, and is one of {', '.join(SCHEMA_NAMES)}")
+
+
+def named_root(request: Request) -> str | None:
+    """Return the name of the root that the request names; None if it names none."""
+    return root_of(request) if "root" in request.query_params else None
 
 
 def root_of(request: Request) -> str:
