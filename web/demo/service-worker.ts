@@ -1,4 +1,15 @@
 /** The service worker of the demo: push messages, nothing else. */
-import { handlePush } from '../src/service-worker/index.js'
+import { handlePush, type PushNews } from '../src/service-worker/index.js'
 
-handlePush()
+handlePush({ notification })
+
+function notification({ project, changes, more }: PushNews) {
+  const lines = changes.map((change) =>
+    change.kind === 'turn' ? `An agent's turn: ${change.status}` : `${change.path} was ${change.change_type}`
+  )
+  const data = { url: `./?project=${encodeURIComponent(project)}` }
+  return {
+    title: `${project} – yjs-gateway`,
+    options: { body: [...lines, ...(more ? ['and more'] : [])].join('\n'), data }
+  }
+}

@@ -1,4 +1,5 @@
 /** What the sample agent does: rules instead of a model. Values in, values out. */
+import { plural } from '../shell/format.js'
 
 /** Put `text` in the place of what stands from `start` to `end`, in UTF-16 code units. */
 interface Change {
@@ -17,6 +18,9 @@ export interface Script {
 
 export const SUGGESTIONS = ['Make a table of contents', 'Turn this into tasks', 'Write a summary'] as const
 
+/** The sections that this agent writes. */
+const OWN = ['Contents', 'Tasks', 'In short', 'Next steps']
+
 interface Heading {
   level: number
   title: string
@@ -34,27 +38,28 @@ export function scriptFor(prompt: string, text: string): Script {
 }
 
 function contents(text: string): Script {
-  const headings = headingsOf(text).filter(({ level, title }) => level > 1 && title !== 'Contents')
+  const headings = headingsOf(text).filter(({ level, title }) => level > 1 && !OWN.includes(title))
   if (headings.length === 0)
     return nothing('The text has no headings of the second level, so there is nothing to list.')
   const lines = headings.map(({ level, title }) => `${'  '.repeat(level - 2)}- ${title}`)
   return {
-    thought: `There are ${headings.length} headings. The list belongs below the title.`,
+    thought: `${plural(headings.length, 'heading')}. The list belongs below the title.`,
     before: 'I list the headings below the title. Keep typing, nothing of yours gets lost.',
     change: section(text, 'Contents', `${lines.join('\n')}\n`, 'below the title'),
-    after: `Done: **${headings.length} headings** are listed under *Contents*.`
+    after: `Done: **${plural(headings.length, 'heading')}** listed under *Contents*.`
   }
 }
 
 function tasks(text: string): Script {
   const said = sentencesOf(text).filter((line) => /\b(must|need|needs|should|will|todo|wants?|open)\b/i.test(line))
-  const found = said.length > 0 ? said.slice(0, 6) : headingsOf(text).map(({ title }) => `Finish “${title}”`)
+  const titles = headingsOf(text).filter(({ level, title }) => level > 1 && !OWN.includes(title))
+  const found = said.length > 0 ? said.slice(0, 6) : titles.map(({ title }) => `Finish “${title}”`)
   if (found.length === 0) return nothing('I find nothing in the text that would be a task.')
   return {
-    thought: `${found.length} sentences sound like work. Each becomes a line that can be ticked off.`,
+    thought: `${plural(found.length, 'line')} of the text: work that can be ticked off.`,
     before: `I collect what sounds like work, and write it to the end of the file:\n\n${found.map((line) => `- ${line}`).join('\n')}`,
     change: section(text, 'Tasks', `${found.map((line) => `- [ ] ${line}`).join('\n')}\n`, 'at the end'),
-    after: `Done: **${found.length} tasks** at the end of the file.`
+    after: `Done: **${plural(found.length, 'task')}** at the end of the file.`
   }
 }
 
@@ -64,7 +69,7 @@ function summary(text: string): Script {
   const words = text.split(/\s+/).filter(Boolean).length
   const chosen = sentences.slice(0, 2).join(' ')
   return {
-    thought: `${words} words in ${sentences.length} sentences. The first ones say what it is about.`,
+    thought: `${plural(words, 'word')} in ${plural(sentences.length, 'sentence')}. The first ones say what it is about.`,
     before: 'I write a short summary below the title.',
     change: section(text, 'In short', `${chosen}\n`, 'below the title'),
     after: `Done. The file has ${words} words; the summary has ${chosen.split(/\s+/).length}.`
@@ -126,7 +131,7 @@ function headingsOf(text: string): Heading[] {
 
 /** Prose and list items, without marks and without what this agent wrote. */
 function sentencesOf(text: string): string[] {
-  const own = text.replaceAll(/^## (Contents|Tasks|In short|Next steps)\n[\s\S]*?(?=^## |$(?![\s\S]))/gm, '')
+  const own = text.replaceAll(/^## (?:Contents|Tasks|In short|Next steps)\n[\s\S]*?(?=^## |$(?![\s\S]))/gm, '')
   const lines = own.split('\n').filter((line) => !/^(#|>|```|\||---)/.test(line.trim()))
   const blocks = lines.map((line) => line.trim().replace(/^([-*]|\d+\.) +(\[.\] +)?/, ''))
   return blocks

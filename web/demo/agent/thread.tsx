@@ -22,6 +22,15 @@ export function Thread({ growth, children }: { growth: string; children: ReactNo
     const element = place.current
     if (element !== null && isAtEnd.current) element.scrollTop = element.scrollHeight
   }, [growth])
+  useEffect(() => {
+    const element = place.current
+    if (element === null) return
+    const observer = new ResizeObserver(() => {
+      if (isAtEnd.current) element.scrollTop = element.scrollHeight
+    })
+    observer.observe(element)
+    return () => observer.disconnect()
+  }, [])
   return (
     <section
       ref={place}

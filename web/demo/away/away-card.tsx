@@ -31,7 +31,7 @@ export function AwayCard({ onOpen }: { onOpen(path: string): void }) {
     <aside className="away" aria-labelledby="away-title">
       <div className="bar">
         <h2 id="away-title">While you were away</h2>
-        <span className="soft">since {agoText(new Date(since.at))}</span>
+        <span className="soft">since {agoText(since.at).replace('just now', 'a moment ago')}</span>
         <span className="space" />
         <How what="ask what was missed" curl={CURL} ts={TS} />
         <button type="button" className="quiet" aria-label="Dismiss" onClick={() => setSince(null)}>

@@ -41,7 +41,7 @@ export function CostPanel({ traffic, path, transport }: CostPanelProps) {
         </thead>
         <tbody>
           <Row kind="here" name="This page" cost={latest?.here} />
-          <Row kind="there" name="Refetching every second" cost={latest?.there} />
+          <Row kind="there" name="Refetching each second" cost={latest?.there} />
         </tbody>
       </table>
       <details>

@@ -10,7 +10,7 @@ export function timeText(time: string | Date): string {
 }
 
 /** `just now`, `5 minutes ago`. */
-export function agoText(time: string | Date, now = Date.now()): string {
+export function agoText(time: string | number, now = Date.now()): string {
   const seconds = Math.round((new Date(time).getTime() - now) / 1_000)
   if (seconds > -45) return 'just now'
   const [unit, size] = UNITS.find(([, size]) => -seconds >= size) ?? ['minute', 60]

@@ -34,7 +34,10 @@ export interface HandlePushOptions {
   token?: Token
   /** The path of the file whose document `y-indexeddb` keeps under a name; null: of none. Left out: the name itself. */
   pathOf?: (name: string) => string | null
-  /** The notification that is shown where no page is visible; left out: what changed, in a line. */
+  /**
+   * The notification that is shown where no page is visible; left out: what changed, in a line. A click on it opens
+   * `options.data.url` (`/` where there is none), or shows a page that is open.
+   */
   notification?: (news: PushNews) => { title: string; options?: NotificationOptions }
 }
 
@@ -192,7 +195,7 @@ async function renew(scope: WorkerScope, options: HandlePushOptions): Promise<vo
 async function onClick(scope: WorkerScope, { notification }: WorkerEvent): Promise<void> {
   notification?.close()
   const [page] = await pages(scope)
-  await (page === undefined ? scope.clients.openWindow('/') : page.focus())
+  await (page === undefined ? scope.clients.openWindow(notification?.data?.url ?? '/') : page.focus())
 }
 
 function pages(scope: WorkerScope): Promise<WindowClient[]> {
