@@ -509,7 +509,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     expect((await project.readText('a.md')).value).toBe('of a worker')
   })
 
-  test.runIf(SCREENSHOTS)('screenshots', async () => {
+  test.runIf(SCREENSHOTS)('screenshots', { timeout: 240_000 }, async () => {
     project = gateway.project('notebook')
     const page = await context.newPage()
     await page.setViewportSize({ width: 1400, height: 820 })
@@ -525,6 +525,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     await page.bringToFront()
     const shoot = (name: string) => page.screenshot({ path: resolve(SCREENSHOTS ?? '', `demo-${name}.png`) })
     await page.emulateMedia({ colorScheme: 'light' })
+    await page.locator('.cost').getByText('in 1 min').waitFor({ timeout: 120_000 })
     await page.getByRole('button', { name: 'Make a table of contents' }).click()
     await text(page).getByText('- What').waitFor()
     await page.locator('.cm-ySelectionInfo', { hasText: 'Scribe' }).waitFor({ state: 'attached' })
