@@ -50,6 +50,8 @@ class TrackedProject:
         self.loaded = False
         """Whether listeners hear of everything after the known state."""
         self.lock = asyncio.Lock()
+        self.next_read: asyncio.Task[None] | None = None
+        """A read of what was stored that has not begun yet: who asks for one meanwhile waits for this one."""
         self.followers = 0
         self.queue: deque[WriteRequest] = deque()
         self.writing: asyncio.Task[None] | None = None
@@ -70,7 +72,9 @@ class TrackedProject:
 
     @property
     def idle(self) -> bool:
-        return not (self.followers or self.queue or self.writing or self.catching_up or self.lock.locked())
+        return not (
+            self.followers or self.queue or self.writing or self.catching_up or self.next_read or self.lock.locked()
+        )
 
     def forget_rows(self) -> None:
         """Clear the known files and turns if there are many."""

@@ -155,7 +155,11 @@ class PostgresStorage:
 
     async def catch_up(self, project: str) -> ProjectHead | None:
         tracked = self._projects.track(project)
-        await self._heard(tracked, known=False)
+        # Thousands may ask at once, when a gateway has been too busy to hear of changes.
+        if tracked.next_read is None:
+            tracked.next_read = asyncio.create_task(self._heard(tracked, known=False), name="catch-up")
+            tracked.next_read.add_done_callback(_retrieved)
+        await asyncio.shield(tracked.next_read)
         return tracked.head
 
     async def _heard(self, tracked: TrackedProject, *, known: bool) -> None:
@@ -164,6 +168,8 @@ class PostgresStorage:
         async with tracked.lock:
             if known and tracked.loaded and tracked.followers > 1:
                 return
+            if not known:
+                tracked.next_read = None
             try:
                 async with self._database.acquire(self._database.readers) as connection:
                     await self._projects.catch_up(tracked, connection)
@@ -552,3 +558,9 @@ class PostgresStorage:
             with contextlib.suppress(StorageError):  # otherwise the lease expires
                 await self._database.write(lambda connection: upkeep.release(connection, self.node))
         await self._database.close()
+
+
+def _retrieved(task: asyncio.Task[None]) -> None:
+    """Note that the error of a task is known, if all who waited for it are gone."""
+    if not task.cancelled():
+        task.exception()

@@ -180,3 +180,20 @@ def test_an_unchanged_poll_runs_no_statement(database: str) -> None:
                 assert [query for query in reads if "written_ms" not in query and query[:6] in ("SELECT", "WITH")] == []
 
     asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_crowd_that_asks_at_once_what_is_new_is_answered_by_two_reads(database: str) -> None:
+    async def work() -> None:
+        async with _opened(database) as (storage, statements), _opened(database) as (other, _):
+            await storage.append("p", (AppendUpdate("a", Version(0), b"x"),))
+            await storage.catch_up("p")
+            await other.append("p", (AppendUpdate("a", Version(1), b"x"),))
+            statements.clear()
+            first = [asyncio.create_task(storage.catch_up("p")) for _ in range(500)]
+            await asyncio.sleep(0)
+            await other.append("p", (AppendUpdate("a", Version(2), b"x"),))
+            heads = await asyncio.gather(*first, *(storage.catch_up("p") for _ in range(500)))
+            assert {head.sequence for head in heads[500:] if head is not None} == {3}
+            assert len(statements) <= 2
+
+    asyncio.run(asyncio.wait_for(work(), 60))
