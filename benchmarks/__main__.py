@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.harness import Plan, Row
+from benchmarks.plot import plot
 from benchmarks.report import machine, table, write_json
 
 QUESTIONS = (
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="how long `soak` is [15]")
     parser.add_argument("--clients", type=int, help="how many clients `soak` has [200]")
     parser.add_argument("--output", type=Path, help="the JSON file [benchmarks/results/TIME.json]")
+    parser.add_argument("--plots", type=Path, help="a folder, in which a plot of each question is drawn")
     given = parser.parse_args()
     for name in given.names:
         if name not in QUESTIONS:
@@ -60,6 +62,9 @@ def main() -> None:
         results[name] = list(run(plan))
         title = (module.__doc__ or name).partition("\n")[0]
         print(f"\n{title}  [{name}, {time.monotonic() - started:.0f} s]\n{table(results[name])}", flush=True)
+        if given.plots is not None:
+            given.plots.mkdir(parents=True, exist_ok=True)
+            (given.plots / f"{name}.svg").write_text(plot(title, results[name]), encoding="utf-8")
     path = write_json(results, plan, about, to=given.output)
     print(f"\nWritten to {path}")
 

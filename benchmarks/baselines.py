@@ -231,11 +231,16 @@ class _Server(uvicorn.Server):
         print(f"Listening on http://127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}", flush=True)
 
 
-def main(name: str) -> None:
-    """Serve a baseline, with the options that come in as JSON, until told to stop."""
+def main(name: str, protocol: str = "gateway") -> None:
+    """Serve a baseline, with the options that come in as JSON, until told to stop.
+
+    Args:
+        protocol: whose class speaks HTTP/1.1: that of the `gateway`, or that of `uvicorn`.
+    """
     app = _BASELINES[name](**json.load(sys.stdin))
-    _Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", **SERVER_OPTIONS, **_WEBSOCKET_OPTIONS)).run()
+    options = {**SERVER_OPTIONS, **_WEBSOCKET_OPTIONS, **({"http": "httptools"} if protocol == "uvicorn" else {})}
+    _Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", **options)).run()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -160,6 +160,11 @@ def rooms_in_node(name: str, folder: Path) -> Server:
     return Server(str(node_packages() / "rooms.mjs"), name, str(folder), program=("node",))
 
 
-def baseline(name: str, **options: object) -> Server:
-    """One of `benchmarks.baselines`, on the same uvicorn with the same options."""
-    return Server("benchmarks.baselines", name, told=json.dumps(options))
+def baseline(name: str, *, of_uvicorn: bool = False, **options: object) -> Server:
+    """One of `benchmarks.baselines`, on the same uvicorn with the same options.
+
+    Args:
+        of_uvicorn: with uvicorn's own class for HTTP/1.1 (httptools) in the place of the gateway's.
+    """
+    protocol = ("uvicorn",) if of_uvicorn else ()
+    return Server("benchmarks.baselines", name, *protocol, told=json.dumps(options))

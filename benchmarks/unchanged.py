@@ -3,7 +3,8 @@
 Three questions: a GET of a file with the tag of its newest state (304); "what changed since this cursor?"; "are these
 100 files still at these versions?". Each is compared with a raw ASGI callable that reads the same request on the same
 uvicorn and gives the very same answer, byte for byte, without looking at anything: no gateway can be faster than that.
-The second line of each, without an aim, is against one that answers 204 without a header.
+The second line of each is against the same callable on uvicorn's own class for HTTP/1.1 in the place of the gateway's,
+the third against one that answers 204 without a header; neither has an aim.
 
 The gateway remembers its answer to a status question until the project changes. That helps whoever asks again in the
 same words while nobody writes, and not the first one who asks. So status is measured both ways: "first time" are
@@ -47,8 +48,10 @@ def run(plan: Plan) -> Iterator[Row]:
             found = _questions(asking, authorization=f"Bearer {credential}")[:3]
             questions += [(asking, f"{what}, with {name}", ask, aim) for what, ask, aim in found]
         for ours, what, ask, aim in questions:
-            with _replay(fetch(ours, next(ask()))) as replay:
-                yield from _compared(plan, what, ask, aim, {"ours": ours, "replay": replay, "silent": silent})
+            answer = fetch(ours, next(ask()))
+            with _replay(answer) as replay, _replay(answer, of_uvicorn=True) as of_uvicorn:
+                servers = {"ours": ours, "replay": replay, "uvicorn": of_uvicorn, "silent": silent}
+                yield from _compared(plan, what, ask, aim, servers)
 
 
 def _jwt() -> str:
@@ -89,9 +92,9 @@ def _questions(ours: Server, **headers: str) -> list[tuple[str, _Ask, float]]:
     ]
 
 
-def _replay(answer: Answer) -> Server:
+def _replay(answer: Answer, *, of_uvicorn: bool = False) -> Server:
     headers = [(name, value) for name, value in answer.headers if name != "date"]
-    return baseline("replay", status=answer.status, headers=headers, body=answer.body.decode())
+    return baseline("replay", of_uvicorn=of_uvicorn, status=answer.status, headers=headers, body=answer.body.decode())
 
 
 def _compared(plan: Plan, what: str, ask: _Ask, aim: float, servers: dict[str, Server]) -> Iterator[Row]:
@@ -103,6 +106,7 @@ def _compared(plan: Plan, what: str, ask: _Ask, aim: float, servers: dict[str, S
 
     taken = take_turns(plan, {name: partial(load, server) for name, server in servers.items()})
     yield compare_rates(what, taken["ours"], "raw ASGI, same answer", taken["replay"], aim=Aim(">=", aim))
+    yield compare_rates("", taken["ours"], "the same, uvicorn's own class", taken["uvicorn"])
     yield compare_rates("", taken["ours"], "raw ASGI, 204", taken["silent"])
 
 

@@ -22,8 +22,8 @@ BODY_IS_HERE = "gateway.body_is_here"
 """The scope key that marks a request whose whole body was received before the application was called."""
 
 
-class WholeAnswers:
-    """A server's side of a request that can send a whole answer in one call. Its method `send` is the ASGI `send`."""
+class DirectAnswers:
+    """A server's side of a request that can send without a coroutine. Its method `send` is the ASGI `send`."""
 
     __slots__ = ()
 
@@ -31,11 +31,27 @@ class WholeAnswers:
         """Send a whole answer at once; False: nothing was sent, and `send` must be used."""
         return False
 
+    def write_chunk(self, chunk: bytes) -> bool:
+        """Send a part of a chunked answer that has begun, as `chunk` encodes it; False: nothing was sent, and `send`
+        must be used."""
+        return False
+
+
+def chunk(part: bytes) -> bytes:
+    """Return a part of an answer as it is sent in a chunked one (RFC 9112 §7.1); the part must not be empty."""
+    return b"%x\r\n%b\r\n" % (len(part), part)
+
+
+def server_of(send: Send) -> DirectAnswers | None:
+    """Return the server's side of a request; None under another server, or if a middleware has wrapped `send`."""
+    server = getattr(send, "__self__", None)
+    return server if isinstance(server, DirectAnswers) else None
+
 
 async def send_whole(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
     """Send a whole answer: in one call if the server offers that and no middleware has wrapped its `send`."""
-    server = getattr(send, "__self__", None)
-    if isinstance(server, WholeAnswers) and server.answer(status, headers, body):
+    server = server_of(send)
+    if server is not None and server.answer(status, headers, body):
         return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

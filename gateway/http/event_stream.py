@@ -8,7 +8,7 @@ import structlog
 from starlette.types import Message, Send
 
 from gateway.access.guard import Access
-from gateway.asgi import run_at_once
+from gateway.asgi import chunk, run_at_once, server_of
 from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
 from gateway.presence.presence import Presence
@@ -205,8 +205,15 @@ class EventStream:
     async def _write(self, body: bytes) -> None:
         await self._send(stream_part(body))
 
-    def tell(self, events: bytes) -> Awaitable[None] | None:
-        """Send events immediately; if the client is too slow, return an awaitable that finishes the send."""
+    def tell(self, events: bytes, encoded: bytes) -> Awaitable[None] | None:
+        """Send events immediately; if the client is too slow, return an awaitable that finishes the send.
+
+        Args:
+            encoded: the events as a chunk, which is the same for all streams.
+        """
+        server = server_of(self._send)
+        if server is not None and server.write_chunk(encoded):
+            return None
         return run_at_once(self._send(stream_part(events)))
 
     def _expire(self) -> None:
@@ -338,10 +345,11 @@ class _FanOutGroup:
         return self._streams.presence_position(self.project_name, self.filter) > self.presence_since
 
     async def _tell(self, events: bytes, cursor: str, position: int) -> None:
+        encoded = chunk(events)
         for number, stream in enumerate(list(self.members)):
             if number and number % _TOLD_TOGETHER == 0:
                 await asyncio.sleep(0)
-            if stream.group is self and (begun := stream.tell(events)) is not None:
+            if stream.group is self and (begun := stream.tell(events, encoded)) is not None:
                 self._part_with(stream, cursor, position, begun)
 
     def _part_with(

@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from gateway.asgi import BODY_IS_HERE, WholeAnswers
+from gateway.asgi import BODY_IS_HERE, DirectAnswers, chunk
 
 _log = structlog.get_logger("gateway.http")
 
@@ -42,7 +42,7 @@ class Wire(Protocol):
         """The application failed: there will be no answer or, if `begun`, the answer will not be completed."""
 
 
-class Exchange(WholeAnswers):
+class Exchange(DirectAnswers):
     """One request and its answer."""
 
     __slots__ = (
@@ -176,6 +176,15 @@ class Exchange(WholeAnswers):
         self._continue(body, more=False)
         return True
 
+    def write_chunk(self, chunk: bytes) -> bool:
+        """Send an encoded part. False, and nothing is sent, if that is not the next thing to be sent, or must wait."""
+        if not self._chunked or self._head is not None or self.complete or self.left:
+            return False
+        if self._wire.writable() is not None:
+            return False
+        self._wire.write(chunk)
+        return True
+
     def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         all_headers = [*self._wire.default_headers, *headers]
         named = dict(all_headers)
@@ -209,7 +218,7 @@ class Exchange(WholeAnswers):
             body = b""
         if self._chunked:
             if body:
-                body = b"%x\r\n%b\r\n" % (len(body), body)
+                body = chunk(body)
             if not more:
                 body += b"0\r\n\r\n"
         elif self._left is not None:

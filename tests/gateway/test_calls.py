@@ -93,7 +93,7 @@ def test_a_keystroke_goes_through_few_functions(tmp_path: Path) -> None:
                 assert calls["Audit.note"] == 0
                 counts.append(calls)
             fewest = min(counts, key=Counter.total)  # a background job may have its turn among the others
-            assert fewest.total() <= 90, fewest.most_common()
+            assert fewest.total() <= 92, fewest.most_common()
 
     asyncio.run(work())
 

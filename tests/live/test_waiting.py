@@ -49,7 +49,8 @@ async def _kept_while_waiting(kind: str) -> list[Any]:
 
     feed: Any = SimpleNamespace(events=None)
     presence: Any = SimpleNamespace()
-    waiting = LongPolls(handler, Waiters(), feed, presence, RequestMetrics(), heartbeat=60)
+    turns: Any = SimpleNamespace()
+    waiting = LongPolls(handler, Waiters(), feed, presence, RequestMetrics(), turns=turns, heartbeat=60)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     request = asyncio.create_task(waiting(scope, receive, send))
     await held.wait()
