@@ -12,7 +12,6 @@ are replaced in later commands; sizes, dates and folders are not compared.
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Self
 from msgspec import Struct
 
 from tests.docs.markdown import PROJECT, CodeBlock
+from tests.support.ports import free_port
 
 _IN_CHECKOUT = re.compile(r"(^|\s)((scripts|\.venv)/|yjs-gateway\.db)")
 _SERVES = re.compile(r"(scripts/|yjs-gateway )serve\b")
@@ -181,8 +181,7 @@ class Terminal:
     def _port(self, named: str) -> str:
         """A free port for one that the text names."""
         if named not in self._ports:
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                self._ports[named] = str(listener.getsockname()[1])
+            self._ports[named] = str(free_port())
         return self._ports[named]
 
 

@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.processes import Watched
 
 _WHY_NOT = "PostgreSQL is not installed (Debian's package postgresql): nothing that needs it is tested"
@@ -33,7 +33,7 @@ class PostgresServer:
     def __init__(self, folder: Path, programs: Path, primary: "PostgresServer | None" = None) -> None:
         """A new server, or a standby of a running one."""
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None
         # The server refuses to run as root.
@@ -136,13 +136,6 @@ class PostgresServer:
             await connection.execute(statement)
         finally:
             await connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def _has_user(name: str) -> bool:

@@ -12,6 +12,8 @@ from typing import Self
 
 import httpx
 
+from tests.support.ports import free_port
+
 
 def url_of(database: Path | str) -> str:
     """The URL of a database, which is that or a SQLite file."""
@@ -29,7 +31,7 @@ class GatewayProcess:
         self.database = database
         self.settings = {name: str(value) for name, value in settings.items()}
         self.url = ""
-        self.port = 0
+        self.port = free_port()
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, *, timeout: float = 120) -> Self:
@@ -46,7 +48,6 @@ class GatewayProcess:
         while (line := lines.get(timeout=timeout)) is not None:
             if line.startswith("Listening on "):
                 self.url = line.removeprefix("Listening on ").strip()
-                self.port = int(self.url.rpartition(":")[2])
                 return self
         self.process.wait()
         raise RuntimeError("the gateway did not start:\n" + "".join(self.log))

@@ -1,4 +1,4 @@
-"""The TypeScript client's own tests (`web/test`), with this Python's gateway."""
+"""The TypeScript client's own tests (`web/test`), with this Python's gateway: one test a file."""
 
 import os
 import shutil
@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 _WEB = Path(__file__).parent.parent.parent / "web"
+_PACKAGE = "package.test.ts"
+"""This file builds the package, as the report of its sizes does: both in one test, one after the other."""
+_FILES = sorted(file.name for file in (_WEB / "test").glob("*.test*.ts*"))
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +25,16 @@ def npm() -> str:
     return program
 
 
-def test_the_client_passes_its_tests(npm: str) -> None:
-    _run(npm, "test")
+@pytest.mark.parametrize("file", [file for file in _FILES if file != _PACKAGE])
+def test_the_client_passes_its_tests(npm: str, file: str) -> None:
+    printed = _run(npm, "test", "--", f"test/{file}")
+    assert "passed" in printed or "skipped" in printed
 
 
-def test_the_sizes_of_its_parts_are_told(npm: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_package_is_built_and_the_sizes_of_its_parts_are_told(
+    npm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(npm, "test", "--", f"test/{_PACKAGE}")
     sizes = _run(npm, "run", "--silent", "size")
     assert "core" in sizes
     with capsys.disabled():

@@ -54,19 +54,28 @@ describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 120_000 }, () => {
     return page
   }
 
+  /**
+   * Type behind the text. A click and `Control+End` would move the caret in the page only, and the editor hears of that
+   * later: the caret of somebody else that is drawn meanwhile puts it back.
+   */
   async function type(page: Page, words: string): Promise<void> {
-    await page.locator('[contenteditable=true]').click()
-    await page.keyboard.press('Control+End')
+    await page.evaluate(() => window.moveToEnd?.())
+    await page.locator('[contenteditable=true]:focus').waitFor()
     await page.keyboard.type(words)
   }
 
-  /** Wait until an editor shows a text, beside the carets of others. */
-  async function shows(page: Page, words: string): Promise<void> {
-    await page.waitForFunction((words) => {
+  /** What an editor shows, beside the carets of others. */
+  async function text(page: Page): Promise<string | undefined> {
+    return page.evaluate(() => {
       const content = document.querySelector('[contenteditable=true]')?.cloneNode(true) as HTMLElement
       for (const caret of content.querySelectorAll('.collaboration-carets__caret')) caret.remove()
-      return content.textContent?.replaceAll('\u2060', '') === words
-    }, words)
+      return content.textContent?.replaceAll('\u2060', '')
+    })
+  }
+
+  /** Wait until an editor shows a text. */
+  async function shows(page: Page, words: string): Promise<void> {
+    await expect.poll(() => text(page), { timeout: 60_000, interval: 50 }).toBe(words)
   }
 
   test.each(['tiptap', 'lexical'].flatMap((editor) => TRANSPORTS.map((transport) => [editor, transport] as const)))(

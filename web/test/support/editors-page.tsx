@@ -2,6 +2,7 @@
 import { LexicalCollaboration } from '@lexical/react/LexicalCollaborationContext'
 import { CollaborationPlugin } from '@lexical/react/LexicalCollaborationPlugin'
 import { LexicalComposer } from '@lexical/react/LexicalComposer'
+import { useLexicalComposerContext } from '@lexical/react/LexicalComposerContext'
 import { ContentEditable } from '@lexical/react/LexicalContentEditable'
 import { LexicalErrorBoundary } from '@lexical/react/LexicalErrorBoundary'
 import { RichTextPlugin } from '@lexical/react/LexicalRichTextPlugin'
@@ -12,9 +13,18 @@ import CollaborationCaret from '@tiptap/extension-collaboration-caret'
 import Document from '@tiptap/extension-document'
 import Paragraph from '@tiptap/extension-paragraph'
 import Text from '@tiptap/extension-text'
+import { $getRoot } from 'lexical'
+import { useEffect } from 'react'
 import { createRoot } from 'react-dom/client'
 import * as Y from 'yjs'
 import { HttpProvider, type ProviderTransport } from '../../src/provider/index.js'
+
+declare global {
+  interface Window {
+    /** Focuses the editor, with its caret behind the text: in the editor's state, and in the page. */
+    moveToEnd?: () => void
+  }
+}
 
 const query = new URLSearchParams(location.search)
 const of = (name: string) => query.get(name) ?? ''
@@ -39,7 +49,23 @@ function tiptap(element: HTMLElement): void {
     Collaboration.configure({ document }),
     CollaborationCaret.configure({ provider, user })
   ]
-  new Editor({ element, extensions })
+  const editor = new Editor({ element, extensions })
+  window.moveToEnd = () => {
+    editor.view.focus()
+    editor.commands.setTextSelection(editor.state.doc.content.size)
+  }
+}
+
+/** Offers the page's test to put the caret where the text ends. */
+function MoveToEnd() {
+  const [editor] = useLexicalComposerContext()
+  useEffect(() => {
+    window.moveToEnd = () => {
+      editor.focus(undefined, { defaultSelection: 'rootEnd' })
+      editor.update(() => $getRoot().selectEnd(), { discrete: true })
+    }
+  }, [editor])
+  return null
 }
 
 function Lexical() {
@@ -54,6 +80,7 @@ function Lexical() {
     <LexicalCollaboration>
       <LexicalComposer initialConfig={config}>
         <RichTextPlugin contentEditable={<ContentEditable />} ErrorBoundary={LexicalErrorBoundary} />
+        <MoveToEnd />
         <CollaborationPlugin
           id={of('path')}
           providerFactory={provideDocument}

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -14,7 +15,7 @@ const PYTHON = process.env.GATEWAY_PYTHON ?? join(ROOT, '.venv', 'bin', 'python'
 /** `kill` is `kill -9`; `start` starts it again, on the same port and database. */
 export class GatewayProcess {
   url = ''
-  private port = '0'
+  private port = ''
   private process: ChildProcess | null = null
   private readonly folder = mkdtempSync(join(tmpdir(), 'gateway-'))
 
@@ -23,6 +24,7 @@ export class GatewayProcess {
   async start(): Promise<this> {
     const env = { ...process.env, GATEWAY_DATABASE: `sqlite:///${join(this.folder, 'gateway.db')}`, ...this.settings }
     const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe']
+    this.port ||= await freePort()
     const started = spawn(PYTHON, ['-m', 'gateway', 'serve', '--port', this.port], { cwd: ROOT, env, stdio })
     this.process = started
     const log: string[] = []
@@ -31,7 +33,6 @@ export class GatewayProcess {
       log.push(line)
       if (!line.startsWith('Listening on ')) continue
       this.url = line.slice('Listening on '.length).trim()
-      this.port = new URL(this.url).port
       started.stdout?.resume()
       return this
     }
@@ -59,5 +60,21 @@ export class GatewayProcess {
     const exit = once(ending, 'exit')
     ending.kill(signal)
     await exit
+  }
+}
+
+/**
+ * A port of loopback on which nobody listens, below the range of outgoing connections: one of those would get the port
+ * while its gateway is down.
+ */
+async function freePort(): Promise<string> {
+  for (;;) {
+    const port = 10_240 + Math.floor(Math.random() * 22_528)
+    const server = createServer()
+    const free = await new Promise<boolean>((done) => {
+      server.once('error', () => done(false))
+      server.listen(port, '127.0.0.1', () => server.close(() => done(true)))
+    })
+    if (free) return String(port)
   }
 }
