@@ -239,7 +239,7 @@ class HttpProtocol(asyncio.Protocol):
         if wanted != self._reading and not self._transport.is_closing():
             self._reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()
-        if not wanted and self._deadline is None and exchange is not None and not exchange.more_body:
+        if not room and self._deadline is None and exchange is not None and not exchange.more_body:
             self._expect_within(_BEHIND_S)
 
     # Called by the parser
@@ -500,8 +500,11 @@ class HttpProtocol(asyncio.Protocol):
             self._timer = self._loop.call_at(self._deadline, self._on_time)
         elif self._head_size:
             self._refuse(RequestTimeout("the head of the request did not come in time"))
-        elif self._exchange is not None and not self._reading:
-            self._refuse(Overloaded("too much was sent behind a request that is not answered yet"))
+        elif self._exchange is not None and len(self._behind) > self._connections.limits.pipeline_bytes:
+            if self._exchange.scope["method"] == "GET":
+                self._refuse(Overloaded("too much was sent behind a request that is not answered yet"))
+            else:  # a write ends by itself, and must not be answered before its end is known
+                self._deadline = None
         else:
             self._transport.close()
 

@@ -58,7 +58,7 @@ class GatewayProcess:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, *, timeout: float = 40) -> int:
+    def stop(self, *, timeout: float = 120) -> int:
         """Ask it to stop, and wait until all of its log is there; returns its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)

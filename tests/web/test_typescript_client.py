@@ -31,9 +31,7 @@ def test_the_client_passes_its_tests(npm: str, file: str) -> None:
     assert "passed" in printed or "skipped" in printed
 
 
-def test_the_package_is_built_and_the_sizes_of_its_parts_are_told(
-    npm: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_package_is_built_and_the_sizes_of_its_parts_are_told(npm: str, capsys: pytest.CaptureFixture[str]) -> None:
     _run(npm, "test", "--", f"test/{_PACKAGE}")
     sizes = _run(npm, "run", "--silent", "size")
     assert "core" in sizes
