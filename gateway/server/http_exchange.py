@@ -2,7 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 from starlette.types import ASGIApp, Message, Scope
@@ -98,6 +98,11 @@ class Exchange(DirectAnswers):
         """The body is complete."""
         self.more_body = False
         self._tell()
+
+    @property
+    def method(self) -> str:
+        """The method of the request."""
+        return cast(str, self._scope["method"])
 
     def leave(self) -> None:
         """The client has disconnected, or must not be answered."""

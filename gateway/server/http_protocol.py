@@ -501,7 +501,7 @@ class HttpProtocol(asyncio.Protocol):
         elif self._head_size:
             self._refuse(RequestTimeout("the head of the request did not come in time"))
         elif self._exchange is not None and len(self._behind) > self._connections.limits.pipeline_bytes:
-            if self._exchange.scope["method"] == "GET":
+            if self._exchange.method == "GET":
                 self._refuse(Overloaded("too much was sent behind a request that is not answered yet"))
             else:  # a write ends by itself, and must not be answered before its end is known
                 self._deadline = None

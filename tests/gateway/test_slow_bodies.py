@@ -51,6 +51,8 @@ def test_a_write_is_not_refused_while_it_is_at_work(behind: bytes, monkeypatch: 
 
 
 async def _write_slowly(behind: bytes) -> None:
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
     app = SlowWrite()
     size = BODY_HELD + 1000  # all of it is held, and more than is read on for
     async with serve(cast(Any, app)) as server:
@@ -67,3 +69,4 @@ async def _write_slowly(behind: bytes) -> None:
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
         assert await reader.readuntil(b"\r\n\r\n%d" % size)
         writer.close()
+    assert faults == []
