@@ -16,7 +16,7 @@ from storage.log import DONE_KEPT_MS, Clock, wall_clock
 from storage.portable import Record
 from storage.postgres import access, files, readers, retention, transfer, turns, upkeep
 from storage.postgres.batch import DONE, done_from_row
-from storage.postgres.database import FAILURES, Database, Trace, project_id, storage_error
+from storage.postgres.database import FAILURES, LOST, Database, Trace, project_id, storage_error
 from storage.postgres.projects import Projects, TrackedProject
 from storage.postgres.row_checks import damaged_rows
 from storage.postgres.tail import Tail
@@ -170,11 +170,14 @@ class PostgresStorage:
                 return
             if not known:
                 tracked.next_read = None
-            try:
-                async with self._database.acquire(self._database.readers) as connection:
-                    await self._projects.catch_up(tracked, connection)
-            except FAILURES as error:
-                raise storage_error(error) from error
+            for last in (False, True):  # as other reads, this one gets a second connection
+                try:
+                    async with self._database.acquire(self._database.readers) as connection:
+                        await self._projects.catch_up(tracked, connection)
+                    return
+                except FAILURES as error:
+                    if last or not isinstance(error, LOST):
+                        raise storage_error(error) from error
 
     @property
     def shared(self) -> bool:
