@@ -14,6 +14,7 @@ from markdown_it.token import Token
 
 from gateway.richtext.blocks import BREAK, Atom, Block, Inline, Mark, Run, joined
 from gateway.richtext.markdown_writing import EMPTY
+from gateway.yjs.roots import NestedTooDeeply
 
 _PLACEHOLDER = re.compile(r"<!--( ?)([A-Za-z0-9_.]+) #([0-9]+\.[0-9]+)( ?)-->")
 _LINE_BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
@@ -24,8 +25,14 @@ _DEEPEST = 100
 
 
 def read_markdown(text: str, *, strike: bool, tables: bool, tasks: bool) -> tuple[list[Block], list[int]]:
-    """Return the blocks of Markdown, and the line at which each begins, from 0."""
+    """Return the blocks of Markdown, and the line at which each begins, from 0.
+
+    Raises:
+        NestedTooDeeply: the parser would leave out what is nested more deeply than it reads.
+    """
     tokens = _parser(strike, tables).parse(text)
+    if any(token.level >= _DEEPEST - 1 for token in tokens):
+        raise NestedTooDeeply
     return _Tokens(tokens, tasks).blocks()
 
 

@@ -166,6 +166,8 @@ def _plan(page: Page, new: Sequence[Block]) -> list[Step]:
     frozen: set[int] = set()
     at = 0
     for (_, count), blocks in zip(page.groups, said, strict=True):
+        if not blocks:  # so it could not be told whether the block is to stay
+            raise UnsupportedSchema("the document has a block that Markdown cannot show")
         members = [each.block for each in page.shown[at : at + count]]
         if blocks == members:
             owners += range(at, at + count)

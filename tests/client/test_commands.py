@@ -102,6 +102,16 @@ def test_a_text_with_its_base_keeps_what_others_wrote_since(commands: Commands) 
     assert commands.run("put", "-", "new.md", "--base", "0", given=b"new").stdout == b"new.md: version 1\n"
 
 
+def test_rich_text_is_uploaded_and_printed_as_markdown(commands: Commands, tmp_path: Path) -> None:
+    file = tmp_path / "page"
+    file.write_text("# Plan\n\nBuy milk.\n")
+    assert commands("put", str(file), "--markdown") == "page: version 1\n"
+    file.write_text("# Plan\n\nBuy **milk**.\n")
+    assert commands("put", str(file), "--markdown", "--base", "1") == "page: version 2\n"
+    assert commands("cat", "page", "--format", "markdown") == "# Plan\n\nBuy **milk**.\n"
+    assert commands("cat", "page", "--format", "html") == "<h1>Plan</h1>\n<p>Buy <strong>milk</strong>.</p>\n"
+
+
 def test_what_was_deleted_is_listed_and_comes_back(commands: Commands) -> None:
     for text in ("one", "two"):
         (commands.folder / "a.md").write_text(text)

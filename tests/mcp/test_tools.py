@@ -170,3 +170,16 @@ def test_an_agent_is_shown_in_the_file_that_it_reads_and_writes(
         assert shown("a.md") == [("claude-code", True)]
 
     work(do)
+
+
+def test_rich_text_is_read_and_edited_as_markdown(work: Callable[..., Any], project: httpx.Client) -> None:
+    markdown = {"Content-Type": "text/markdown"}
+    project.put("/files/page", content=b"# Plan\n\nBuy mlk.\n", headers=markdown).raise_for_status()
+
+    async def do(agent: Agent) -> None:
+        assert (await agent.do("read_file", path="page")).endswith("     1\t# Plan\n     2\t\n     3\tBuy mlk.")
+        await agent.do("edit_file", path="page", old_string="mlk", new_string="**milk**")
+        await agent.do("write_file", path="page", text="# Plan\n\nBuy mlk.\n\n- bread\n", base_version=1)
+
+    work(do)
+    assert project.get("/files/page?format=markdown").text == "# Plan\n\nBuy **milk**.\n\n- bread\n"

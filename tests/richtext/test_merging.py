@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.richtext.building import UnsupportedSchema
 from gateway.richtext.schemas import SchemaMismatch, schema_of
+from gateway.yjs.roots import NestedTooDeeply
 from gateway.yjs.tree import read_tree
 from tests.richtext import generated
 from tests.richtext.documents import Replica, document_of, element, p, places, t
@@ -200,6 +201,18 @@ def test_links_that_run_scripts_are_not_written() -> None:
     replica.put("a [x](javascript:alert) [y](<JaVa\u0001Script:x>) [z](/relative) [m](mailto:a@b.c)\n")
     assert "script:" not in replica.xml().lower()
     assert replica.xml().count("<link") == 2
+
+
+def test_markdown_that_is_nested_too_deeply_is_refused_as_a_whole() -> None:
+    replica = Replica(document_of([p("a")]))
+    replica.put(">" * 30 + " deep\n")
+    assert replica.markdown.endswith("deep\n")
+    for depth in (98, 99, 100, 101, 1000):
+        try:
+            replica.put(">" * depth + " deeper\n\nend\n")
+        except NestedTooDeeply:
+            continue
+        assert replica.markdown.endswith(" deeper\n\nend\n")
 
 
 def test_a_schema_that_does_not_fit_is_refused() -> None:
