@@ -156,6 +156,8 @@ class Exchange(DirectAnswers):
         body = bytes(self.body)
         if body:
             self.body = bytearray()
+            if len(body) > BODY_HELD:  # reading is paused, and would stay so if this was the end of the body
+                self._wire.wants_body()
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
