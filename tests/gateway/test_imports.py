@@ -21,7 +21,7 @@ def _imported(code: str) -> set[str]:
 @pytest.mark.parametrize(
     ("code", "absent", "most"),
     [
-        ("import gateway.server.process, gateway.app, gateway.settings", _LATE, 1000),
+        ("import gateway.server.process, gateway.app, gateway.settings", _LATE, 1200),
         ("import gateway.cli.main", (*_LATE, "rapidfuzz", *_OF_THE_SERVER), 300),
         (
             "import gateway.cli.main, gateway.client",
