@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("gateway.app")
 
 _FOLDER = Path(__file__).parent
-_PAGES = {"/": _FOLDER / "demo", "/graphiql": _FOLDER / "graphiql"}
+_PAGES = {"/": _FOLDER / "demo", "/docs": _FOLDER / "reference", "/graphiql": _FOLDER / "graphiql"}
 _ROOM_PATH = "/api/projects/{project}/ws/{path:file}"
 _MCP_PATH = "/mcp"
 _HOCUSPOCUS_PATH = "/api/projects/{project}/hocuspocus"

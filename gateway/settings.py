@@ -146,7 +146,9 @@ class Settings(BaseSettings):
     project_bytes: int = Field(0, ge=0, description="Maximum stored bytes of the files of a project; `0`: no limit.")
     project_files: int = Field(0, ge=0, description="Maximum number of files in a project; `0`: no limit.")
     audit_days: float = Field(365, ge=0, description="Days that the audit is kept; `0` keeps it forever.")
-    demo: bool = Field(True, description="Serve the demo application at `/` and GraphiQL at `/graphiql`.")
+    demo: bool = Field(
+        True, description="Serve the demo application at `/`, the API reference at `/docs` and GraphiQL at `/graphiql`."
+    )
     mcp: bool = Field(
         False, description="Serve the Model Context Protocol at `/mcp`; requires the extra `mcp` of the package."
     )

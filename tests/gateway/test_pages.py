@@ -39,7 +39,16 @@ def test_each_answer_of_the_page_has_a_nonce_of_its_own_and_is_not_stored(
 
 def test_no_page_may_have_inline_styles_or_scripts(shared_gateway: GatewayProcess) -> None:
     with httpx.Client(base_url=shared_gateway.url, verify=False) as client:
-        for path in ("/", "/index.html", "/demo.js", "/demo.css", "/graphiql", "/graphiql/graphiql.js"):
+        for path in (
+            "/",
+            "/index.html",
+            "/demo.js",
+            "/demo.css",
+            "/graphiql",
+            "/graphiql/graphiql.js",
+            "/docs",
+            "/docs/reference.js",
+        ):
             page = client.get(path)
             assert "unsafe" not in page.headers["content-security-policy"]
             policy = _policy(page)
@@ -77,6 +86,6 @@ def test_what_is_no_page_is_not_found_as_before(shared_gateway: GatewayProcess) 
 
 def test_the_demo_can_be_left_out(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "gateway.db", GATEWAY_DEMO="false") as gateway:
-        for path in ("/", "/demo.js", "/graphiql", "/graphiql/graphiql.js"):
+        for path in ("/", "/demo.js", "/graphiql", "/docs", "/docs/reference.js"):
             answer = httpx.get(f"{gateway.url}{path}", verify=False)
             assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path

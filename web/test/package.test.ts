@@ -90,12 +90,15 @@ test('the sizes that the README states are those of the build', () => {
   }
 })
 
-test.each(['demo', 'graphiql'])('the page that the gateway serves is that of the source: node %s/build.mjs', (page) => {
-  const built = join(folder, page)
-  run(WEB, process.execPath, `${page}/build.mjs`, built)
-  const served = resolve(WEB, '..', 'gateway', page)
-  expect(readdirSync(served).sort()).toEqual(readdirSync(built).sort())
-  for (const name of readdirSync(built)) {
-    expect(readFileSync(join(served, name)).equals(readFileSync(join(built, name))), name).toBe(true)
+test.each(['demo', 'graphiql', 'reference'])(
+  'the page that the gateway serves is that of the source: node %s/build.mjs',
+  (page) => {
+    const built = join(folder, page)
+    run(WEB, process.execPath, `${page}/build.mjs`, built)
+    const served = resolve(WEB, '..', 'gateway', page)
+    expect(readdirSync(served).sort()).toEqual(readdirSync(built).sort())
+    for (const name of readdirSync(built)) {
+      expect(readFileSync(join(served, name)).equals(readFileSync(join(built, name))), name).toBe(true)
+    }
   }
-})
+)
