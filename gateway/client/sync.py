@@ -263,6 +263,18 @@ class SyncProject:
         """Read the text of a root of a file; the default root is `content`."""
         return self._loop.run(self._project.read_text(path, root=root, at_version=at_version))
 
+    def read_markdown(self, path: str, *, root: str | None = None, at_version: int | None = None) -> WithETag[str]:
+        """Read the rich text of a file as Markdown; without `root` that of the only root that has any.
+
+        Raises:
+            NotAText: the file holds no rich text; `roots` tells what it holds.
+        """
+        return self._loop.run(self._project.read_markdown(path, root=root, at_version=at_version))
+
+    def read_html(self, path: str, *, root: str | None = None, at_version: int | None = None) -> WithETag[str]:
+        """Read the rich text of a file as HTML in which nothing runs."""
+        return self._loop.run(self._project.read_html(path, root=root, at_version=at_version))
+
     def read_json(self, path: str, *, at_version: int | None = None) -> WithETag[dict[str, Any]]:
         """Read all roots of a file as JSON."""
         return self._loop.run(self._project.read_json(path, at_version=at_version))
@@ -304,6 +316,31 @@ class SyncProject:
             self._project.put_text(path, text, root=root, base_version=base_version, if_match=if_match, create=create)
         )
 
+    def put_markdown(
+        self,
+        path: str,
+        markdown: str,
+        *,
+        root: str | None = None,
+        schema: Literal["tiptap", "prosemirror", "blocknote"] | None = None,
+        base_version: int | None = None,
+        if_match: str | None = None,
+        create: bool = False,
+    ) -> WithETag[Receipt]:
+        """Replace the rich text of a file by the smallest edit of its blocks, as `put_text` does with text.
+
+        Args:
+            schema: the schema of a document whose content does not tell it; `tiptap` if None.
+
+        Raises:
+            UnsupportedSchema: the edit would change what Markdown cannot hold.
+        """
+        return self._loop.run(
+            self._project.put_markdown(
+                path, markdown, root=root, schema=schema, base_version=base_version, if_match=if_match, create=create
+            )
+        )
+
     def edit_text(
         self,
         path: str,
@@ -312,8 +349,9 @@ class SyncProject:
         root: str | None = None,
         base_version: int | None = None,
         if_match: str | None = None,
+        format: Literal["text", "markdown"] = "text",
     ) -> WithETag[Receipt]:
-        """Replace parts of the text of a file, all or none.
+        """Replace parts of the text of a file, or of its rich text as Markdown, all or none.
 
         Args:
             base_version: the version whose text the edits refer to; without it they refer to the current text, and
@@ -323,7 +361,7 @@ class SyncProject:
             EditNotApplicable: one of the edits does not apply to the text.
         """
         return self._loop.run(
-            self._project.edit_text(path, edits, root=root, base_version=base_version, if_match=if_match)
+            self._project.edit_text(path, edits, root=root, base_version=base_version, if_match=if_match, format=format)
         )
 
     def edit(self, path: str, change: Callable[[str], str], *, root: str | None = None) -> WithETag[Receipt]:

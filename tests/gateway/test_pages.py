@@ -9,7 +9,8 @@ from tests.support.server import GatewayProcess
 
 
 def test_the_demo_is_served_where_no_route_is(shared_gateway: GatewayProcess) -> None:
-    with httpx.Client(base_url=shared_gateway.url, verify=False) as client:
+    plain = {"Accept-Encoding": "identity"}
+    with httpx.Client(base_url=shared_gateway.url, verify=False, headers=plain) as client:
         for path in ("/", "/index.html"):
             page = client.get(path)
             assert page.status_code == 200

@@ -21,7 +21,7 @@ async def ask(kind):
     async def send(message):
         sent.append(message)
     try:
-        await GraphQLDoor(None, None)({"type": kind}, receive, send)
+        await GraphQLDoor(None)({"type": kind}, receive, send)
     except NotInstalled as problem:
         return problem.detail
     return sent
