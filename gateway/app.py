@@ -27,6 +27,7 @@ from gateway.api.routes.changes import ChangeRoutes
 from gateway.api.routes.files import FileRoutes
 from gateway.api.routes.history import HistoryRoutes
 from gateway.api.routes.presence import PresenceRoutes
+from gateway.api.routes.projects import ProjectRoutes
 from gateway.api.routes.readers import ReaderRoutes
 from gateway.api.routes.sync import SyncRoutes
 from gateway.api.routes.system import SystemRoutes
@@ -323,7 +324,8 @@ def _assemble(
     access = AccessRoutes(storage, guard, tickets, audit, body_limit=settings.body_limit)
     here = PresenceRoutes(presence, hub)
     reader_routes = ReaderRoutes(readers.registry, readers.key.public, body_limit=settings.body_limit)
-    for each in (file_routes, changes, turn_routes, sync, history, here, access, reader_routes, system):
+    projects = ProjectRoutes(storage)
+    for each in (file_routes, changes, turn_routes, sync, history, here, access, projects, reader_routes, system):
         operations += operations_of(each)
     room = WebSocketRoute(_ROOM_PATH, RoomEndpoint(rooms, hub.waiters.connected))
     hocuspocus = WebSocketRoute(_HOCUSPOCUS_PATH, HocuspocusEndpoint(rooms, hub.waiters.connected))

@@ -21,6 +21,7 @@ from storage.records import (
     CreateSession,
     CreateTurn,
     Done,
+    Epoch,
     FileHead,
     Increment,
     Milliseconds,
@@ -37,6 +38,7 @@ from storage.records import (
     Statistics,
     StoredBlock,
     StoredDocument,
+    StoredProject,
     StoredTicket,
     StoredTurn,
     StoredUpdate,
@@ -149,8 +151,9 @@ class FileLog(Protocol):
     async def base_version(self, project: str, path: str) -> Version:
         """Return the oldest version of a file that is still available; 1 if nothing was squashed."""
 
-    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
-        """Store a snapshot in addition to the file's others; ignored if the log has no such version."""
+    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot, epoch: Epoch | None = None) -> None:
+        """Store a snapshot in addition to the file's others; ignored if the log has no such version, or if the project
+        is in another epoch than the one in which the document was read (None: whatever it is)."""
 
 
 class Following(Protocol):
@@ -284,14 +287,17 @@ class Housekeeping(Protocol):
         """Yield the files of which a retention rule releases at least `worth` versions, and those that were squashed
         but not yet purged."""
 
-    async def squash(self, project: str, path: str, version: int, body: bytes | None) -> bool:
+    async def squash(
+        self, project: str, path: str, version: int, body: bytes | None, epoch: Epoch | None = None
+    ) -> bool:
         """Make a version the file's oldest one: earlier versions are gone, as if this one had been written whole.
 
         Args:
             body: the whole document at that version; None if it is a tombstone.
+            epoch: the epoch of the project in which the document was read; None: whatever it is.
 
-        Returns False, and does nothing, if the version is not available or is the oldest already. Later versions keep
-        their numbers, times, authors and sizes.
+        Returns False, and does nothing, if the version is not available or is the oldest already, or if the project is
+        in another epoch. Later versions keep their numbers, times, authors and sizes.
         """
 
     async def purge(self, project: str, path: str) -> int:
@@ -301,6 +307,27 @@ class Housekeeping(Protocol):
         """Squash some of the files that were deleted before a time to their tombstones, and raise the tombstone floors
         of their projects. Return the projects and paths, empty when there are none left. The version counters of the
         files are kept."""
+
+    async def list_projects(
+        self, *, names: Collection[str] | None = None, prefix: str = "", after: str = "", limit: int
+    ) -> list[StoredProject]:
+        """Return up to `limit` projects, ordered by name, after the name `after`.
+
+        Args:
+            names: only projects of these names; None: of any name.
+        """
+
+    async def erase_project(self, project: str) -> ProjectHead | None:
+        """Delete a project with everything that belongs to it: files and their log, snapshots, sessions, turns,
+        readers, tickets, results of idempotent changes. The audit log is kept. Return the last head of the project;
+        None if it does not exist.
+
+        The listeners of every gateway that follows the project hear of it (`ErasedProject`). Changes that are queued
+        later, here or elsewhere, find no project; the first that creates something begins a new one, with a new epoch.
+
+        Raises:
+            StorageError: nothing was erased if `certain`; else repeat the call.
+        """
 
     async def begin_new_incarnations(self) -> int:
         """Give every project a new epoch and every file a new incarnation, and return the number of projects. To be

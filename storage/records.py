@@ -397,8 +397,25 @@ class CommittedTurn(Struct, frozen=True, gc=False):
     turn: TurnHead
 
 
-Commit = Committed | CommittedTurn | CommittedSession
-"""Anything that became durable. Each commit has a `project`, and a sequence number of its own."""
+class ErasedProject(Struct, frozen=True, gc=False):
+    """A project that was erased: nothing of it is stored any more. A later project of its name has another epoch."""
+
+    project: ProjectHead
+    """The last head of the project."""
+
+
+Commit = Committed | CommittedTurn | CommittedSession | ErasedProject
+"""Anything that became durable. Each commit has a `project` and, except an erasure, a sequence number of its own."""
+
+
+class StoredProject(Struct, frozen=True, gc=False):
+    """A project in a list of projects."""
+
+    head: ProjectHead
+    files: int
+    """The number of files that exist."""
+    size: int
+    """Bytes of the updates stored for the present incarnations of these files."""
 
 
 class Statistics(Struct, frozen=True, gc=False):

@@ -50,7 +50,7 @@ class Operation(Struct, frozen=True):
     problems: tuple[type[Problem], ...] = ()
     scope: Need | None = None
     """What the credential must allow in the project of the path. In a path without a project, `admin` means admin of
-    everything. None: no credential is required."""
+    everything, and the handler looks what another scope lets see. None: no credential is required."""
     may_need: tuple[Need, ...] = ()
     """What a request needs in addition if its body asks for more; most first."""
 
@@ -139,7 +139,8 @@ class _Endpoint:
             return
         try:
             if project is None:
-                access.require_admin()
+                if needed == "admin":
+                    access.require_admin()
             else:
                 scope["gateway.view"] = access.require(project, needed)
         except Forbidden as refusal:

@@ -11,6 +11,7 @@ from gateway.cli import access as access_commands
 from gateway.cli import files as file_commands
 from gateway.cli import folders as folder_commands
 from gateway.cli import hooks as hook_commands
+from gateway.cli import projects as project_commands
 from gateway.cli import turns as turn_commands
 from gateway.cli.options import Author, Token
 from gateway.cli.settings import needs_gateway, settings_of
@@ -43,6 +44,7 @@ def _main(
 ) -> None: ...
 
 
+main.add_typer(project_commands.projects)
 main.add_typer(access_commands.tokens)
 main.add_typer(hook_commands.hooks)
 

@@ -11,10 +11,12 @@ from msgspec.structs import asdict
 
 from gateway.client.answers import decoded, error_from
 from gateway.client.errors import NoAnswer, UnexpectedAnswer
+from gateway.client.paths import project_path
 from gateway.client.project import Project
 from gateway.client.token import BearerToken, Token
 from gateway.wire.access import AuditListing, MadeToken, NewToken, TokenEntry, TokenListing
 from gateway.wire.media_types import JSON
+from gateway.wire.projects import ProjectListing
 from gateway.wire.system import Health
 
 _CONNECTIONS = 100
@@ -95,6 +97,14 @@ class GatewayClient:
     async def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI description of the API."""
         return decoded(await self.send("GET", "/openapi.json"), dict[str, Any])
+
+    async def list_projects(self, *, after: str | None = None, limit: int | None = None) -> ProjectListing:
+        """List a page of the projects that the token may read, ordered by id."""
+        return decoded(await self.send("GET", "/api/projects", params={"after": after, "limit": limit}), ProjectListing)
+
+    async def delete_project(self, name: str) -> None:
+        """Erase a project for good, with its whole history. This requires a token of scope `admin` in the project."""
+        await self.send("DELETE", project_path(name))
 
     # Tokens and the audit log: these require a token of scope `admin`
 

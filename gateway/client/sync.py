@@ -32,6 +32,7 @@ from gateway.wire.files import (
     TextDifference,
 )
 from gateway.wire.presence import PresenceAnswer
+from gateway.wire.projects import ProjectListing
 from gateway.wire.readers import Hook, HookListing, HookRequest
 from gateway.wire.system import Health
 from gateway.wire.turns import (
@@ -111,6 +112,14 @@ class SyncGatewayClient:
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI description of the API."""
         return self._loop.run(self._client.openapi())
+
+    def list_projects(self, *, after: str | None = None, limit: int | None = None) -> ProjectListing:
+        """List a page of the projects that the token may read, ordered by id."""
+        return self._loop.run(self._client.list_projects(after=after, limit=limit))
+
+    def delete_project(self, name: str) -> None:
+        """Erase a project for good, with its whole history. This requires a token of scope `admin` in the project."""
+        return self._loop.run(self._client.delete_project(name))
 
     def create_token(self, given: NewToken) -> MadeToken:
         """Create a token. Only this answer contains the complete token."""

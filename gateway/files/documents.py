@@ -20,6 +20,7 @@ from storage import (
     Author,
     Commit,
     Committed,
+    ErasedProject,
     Incarnation,
     Storage,
     StoredDocument,
@@ -391,6 +392,8 @@ class Documents:
     def _committed(self, batch: tuple[Commit, ...]) -> None:
         """Update or close the documents of files that changed elsewhere, by a deletion or by another gateway."""
         for committed in batch:
+            if isinstance(committed, ErasedProject):
+                self._erased(committed.project.name)
             if not isinstance(committed, Committed):
                 continue
             key = (committed.project.name, committed.head.path)
@@ -401,6 +404,16 @@ class Documents:
                 self._take_over(key, document, committed)
             elif key in self._opening:
                 self._outdated.add(key)
+
+    def _erased(self, project: str) -> None:
+        """Close and forget all documents of a project."""
+        for key, document in list(self._open.items()):
+            if key[0] == project:
+                self._close(key, document)
+        self._outdated.update(key for key in self._opening if key[0] == project)
+        self.wholes.forget_project(project)
+        for key in [key for key in self.due if key[0] == project]:
+            del self.due[key]
 
     def _take_over(self, key: tuple[str, str], document: OpenDocument, committed: Committed) -> None:
         """Apply what another gateway stored if it is the document's next update, else close the document."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from gateway.wire.problems import QuotaExceeded
-from storage import Commit, Committed, Storage
+from storage import Commit, Committed, ErasedProject, Storage
 
 _PROJECTS = 1000
 
@@ -92,6 +92,9 @@ class Quotas:
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
         for committed in batch:
+            if isinstance(committed, ErasedProject):
+                self._known.pop(committed.project.name, None)
+                continue
             holding = self._known.get(committed.project.name)
             if holding is not None and isinstance(committed, Committed):
                 holding.put(committed.head.path, None if committed.head.deleted else committed.head.size)

@@ -65,6 +65,11 @@ class Wholes:
         if kept is not None:
             self.size -= len(kept.update) + _OVERHEAD
 
+    def forget_project(self, project: str) -> None:
+        """Forget the documents of a project that was erased."""
+        for key in [key for key in self._kept if key[0] == project]:
+            self.forget(*key)
+
     def make_room(self) -> None:
         """Forget documents, least recently used first, until the others fit beside the open documents."""
         while self._kept and self.size + self._open_bytes() > self._limit:

@@ -72,11 +72,14 @@ class Retainer:
 
     async def _squash(self, point: SquashPoint) -> bool:
         project, path, version = point.project, point.path, point.version
+        head = await self._storage.project_head(project)
+        if head is None:
+            return False
         stored = await self._storage.read_document(project, path, at_version=version)
         body = None
         if stored is not None:
             body = await in_worker(prove_snapshot, stored_rows(stored), lane=Lane.UPKEEP)
-        return await self._storage.squash(project, path, version, body)
+        return await self._storage.squash(project, path, version, body, head.epoch)
 
     async def _purge(self, project: str, path: str) -> int:
         versions = 0

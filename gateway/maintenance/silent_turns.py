@@ -8,7 +8,7 @@ import structlog
 
 from gateway.maintenance.jobs import Job
 from gateway.turns.leases import Leases, expire
-from storage import Commit, CommittedTurn, Storage, TurnConflict, TurnHead
+from storage import Commit, CommittedTurn, ErasedProject, Storage, TurnConflict, TurnHead
 
 _log = structlog.get_logger("gateway.maintenance")
 
@@ -42,7 +42,9 @@ class SilentTurns:
         if self._storage.shared:
             return
         for committed in batch:
-            if isinstance(committed, CommittedTurn):
+            if isinstance(committed, ErasedProject):
+                self._leases.forget_project(committed.project.name)
+            elif isinstance(committed, CommittedTurn):
                 self._leases.note(committed.project.name, committed.turn, self._now())
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:

@@ -34,11 +34,12 @@ class Maintenance:
 
         Returns False if there is one already, or no such version.
         """
+        head = await self._storage.project_head(project)
         stored = await self._storage.read_document(project, path, at_version=version)
-        if stored is None or not stored.updates:
+        if head is None or stored is None or not stored.updates:
             return False
         body = await in_worker(prove_snapshot, stored_rows(stored), lane=Lane.UPKEEP)
-        await self._storage.put_snapshot(project, path, Snapshot(stored.version, body))
+        await self._storage.put_snapshot(project, path, Snapshot(stored.version, body), head.epoch)
         if version is None:
             self._documents.note_snapshot(project, path, stored.size, len(body))
         return True

@@ -14,7 +14,7 @@ from gateway.rooms.close_codes import RESTART, TRY_LATER
 from gateway.rooms.file import RoomFile
 from gateway.rooms.member import Member
 from gateway.rooms.room import Room
-from storage import Commit, Committed, ProjectHead, Storage
+from storage import Commit, Committed, ErasedProject, ProjectHead, Storage
 
 _ANSWERS_BYTES = 32 * 2**20
 
@@ -122,7 +122,10 @@ class Rooms:
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
         for committed in batch:
-            if isinstance(committed, Committed):
+            if isinstance(committed, ErasedProject):
+                for over in [room for room in self._rooms.values() if room.project == committed.project.name]:
+                    over.end()
+            elif isinstance(committed, Committed):
                 room = self._rooms.get((committed.project.name, committed.head.path))
                 if room is None:
                     continue

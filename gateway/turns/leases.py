@@ -57,6 +57,12 @@ class Leases:
             if ends.get(key, (0.0, None))[1] is head:
                 del ends[key]
 
+    def forget_project(self, project: str) -> None:
+        """Drop the deadlines of a project that was erased."""
+        for ends in self._ends.values():
+            for key in [key for key in ends if key[0] == project]:
+                del ends[key]
+
 
 def expire(head: TurnHead) -> UpdateTurn:
     """Return the change that ends a turn that was silent since `head`: its last result decides, if there was one."""

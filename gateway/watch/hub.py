@@ -9,7 +9,7 @@ from gateway.watch.project import WatchedProject
 from gateway.watch.waiters import Waiters
 from gateway.wire.problems import ProjectNotFound
 from gateway.wire.tags import EntityTags
-from storage import Commit, Committed, CommittedTurn, FileHead, Storage, TurnHead
+from storage import Commit, Committed, CommittedTurn, ErasedProject, FileHead, Storage, TurnHead
 
 _PROJECTS = 4096
 _ANSWER_BYTES, _ANSWER_BYTES_PER_PROJECT = 256 * 2**20, 4 * 2**20
@@ -39,6 +39,9 @@ class Hub:
             project = self._projects.get(committed.project.name)
             if project is None:
                 continue
+            if isinstance(committed, ErasedProject):
+                self._missed((committed,))
+                continue
             project.advance(committed.project)
             if isinstance(committed, Committed):
                 if project.complete or committed.head.path in project.files:
@@ -51,7 +54,8 @@ class Hub:
                     self.waiters.wake(project.take_waiters(committed.turn))
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:
-        """Drop the projects of a batch of commits that was received only in part, and wake all of their waiters."""
+        """Drop the projects of a batch of commits that was received only in part, and wake all of their waiters: they
+        read the project anew, or learn that it is gone."""
         for name in {committed.project.name for committed in batch}:
             project = self._let_go(name)
             if project is not None:

@@ -12,7 +12,7 @@ from storage.errors import DataDamaged
 from storage.log import DONE_KEPT_MS, KnownFile, KnownProject, KnownTurn, Needs, Plan
 from storage.postgres.database import Connection, Row, project_id
 from storage.postgres.files import HEAD, head_from_row, project_check
-from storage.postgres.generations import GENERATION, stored_name
+from storage.postgres.generations import DRAWN_EPOCH, GENERATION, drawn_name, stored_name
 from storage.postgres.row_checks import checks_of
 from storage.postgres.text import from_text, from_text_or_none, to_text, to_text_or_none
 from storage.postgres.turns import TURN, turn_head_from_row
@@ -162,9 +162,10 @@ def _move_project(statement: _Statement, plan: Plan, generation: str) -> None:
     check = project_check(head, epoch)
     if known.id:
         statement.parts.append(
-            f"moved AS (UPDATE project SET epoch = {value(epoch)}, sequence = {value(head.sequence)}, last_modified ="
+            f"moved AS (UPDATE project p SET epoch = {value(epoch)}, sequence = {value(head.sequence)}, last_modified ="
             f" {value(head.last_modified)}, row_check = {value(check)} WHERE id = {value(known.id)} AND sequence ="
-            f" {value(known.head.sequence)} AND {GENERATION} = {value(generation)} RETURNING id)"
+            f" {value(known.head.sequence)} AND {DRAWN_EPOCH} = {value(drawn_name(head.epoch))} AND {GENERATION} ="
+            f" {value(generation)} RETURNING id)"
         )
         return
     statement.parts.append(

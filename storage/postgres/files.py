@@ -443,6 +443,7 @@ async def read_version(connection: Connection, project: str, path: str, version:
 
 
 async def put_snapshot(connection: Connection, project: str, path: str, snapshot: Snapshot) -> None:
+    """Store a snapshot. The caller holds the epoch of the project."""
     await connection.execute(
         "INSERT INTO snapshot (project, file, version, size, checksum, body)"
         " SELECT c.project, c.file, c.version, c.size, $4::bigint, $5::bytea FROM file f JOIN change c"

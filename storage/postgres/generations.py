@@ -29,6 +29,15 @@ def split_name(read: str) -> tuple[str, str]:
     return stored, name if drawn == now else f"{name}{_SUFFIX}{now}"
 
 
+def drawn_name(visible: str) -> str:
+    """Return the part of a visible name that is the same in every generation."""
+    return visible.partition(_SUFFIX)[0]
+
+
+DRAWN_EPOCH = "split_part(p.epoch, '~', 1)"
+"""SQL: the same of the stored epoch of a project `p`."""
+
+
 def generation_of(read: str) -> str:
     """Return the generation in which a name was read."""
     return "".join(read.partition("@")[1:])

@@ -8,10 +8,20 @@ from typing import Any
 from storage.contract import CommitListener
 from storage.log import KnownProject, new_project, size_of_change
 from storage.postgres.database import Connection, Database, project_id
+from storage.postgres.erasing import was_erased
 from storage.postgres.files import PROJECT, project_from_row
 from storage.postgres.generations import GENERATION, generation_of
 from storage.postgres.news import read_news
-from storage.records import Change, Commit, CommittedSession, Milliseconds, ProjectHead, SessionHead, TurnChange
+from storage.records import (
+    Change,
+    Commit,
+    CommittedSession,
+    ErasedProject,
+    Milliseconds,
+    ProjectHead,
+    SessionHead,
+    TurnChange,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -158,6 +168,14 @@ class Projects:
             return
         known = tracked.known
         news = await read_news(connection, tracked.id, tracked.name, known)
+        if (
+            known.id
+            and (news is None or news.head.epoch != known.head.epoch)
+            and await was_erased(connection, tracked.id, known.head.epoch)
+        ):
+            self.erased(tracked, known.head)
+            await self.load(tracked, connection)
+            return
         if known.id and (news is None or news.head.sequence < known.head.sequence):
             # What was read before was durable. Commits are lost, unless somebody has noticed that already.
             await self._database.begin_generation(tracked.generation)
@@ -183,6 +201,12 @@ class Projects:
             if key in known.turns:
                 known.turns[key] = turn
         self.tell(news.commits)
+
+    def erased(self, tracked: TrackedProject, head: ProjectHead) -> None:
+        """Note that a project was erased, and notify the listeners. The caller holds its lock."""
+        tracked.loaded = False
+        tracked.known = new_project(tracked.name, 0)
+        self.tell((ErasedProject(head),))
 
     def _forget(self, tracked: TrackedProject, before: ProjectHead) -> None:
         """Have the listeners drop what they know of a project. `before`: its head as they heard of it last."""

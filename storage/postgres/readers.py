@@ -23,7 +23,8 @@ async def put_reader(connection: Connection, reader: Reader) -> bool:
     return bool(
         await connection.fetchval(
             "INSERT INTO reader (project, kind, name, revision, settings, cursor, looked, state, due, stage)"
-            " SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM project WHERE id = $1"
+            " SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10"
+            " FROM (SELECT id FROM project WHERE id = $1 FOR KEY SHARE) p"
             " ON CONFLICT (project, kind, name) DO UPDATE SET revision = EXCLUDED.revision,"
             " settings = EXCLUDED.settings, cursor = EXCLUDED.cursor, looked = EXCLUDED.looked,"
             " state = EXCLUDED.state, due = EXCLUDED.due, stage = EXCLUDED.stage RETURNING true",

@@ -14,9 +14,9 @@ from storage.contract import CommitListener, MessageListener
 from storage.errors import BackupElsewhere, StorageClosed, StorageError, StorageUnavailable
 from storage.log import DONE_KEPT_MS, Clock, wall_clock
 from storage.portable import Record
-from storage.postgres import access, files, readers, retention, transfer, turns, upkeep
+from storage.postgres import access, erasing, files, readers, retention, transfer, turns, upkeep
 from storage.postgres.batch import DONE, done_from_row
-from storage.postgres.database import FAILURES, LOST, Database, Trace, project_id, storage_error
+from storage.postgres.database import FAILURES, LOST, Connection, Database, Trace, project_id, storage_error
 from storage.postgres.projects import Projects, TrackedProject
 from storage.postgres.row_checks import damaged_rows
 from storage.postgres.tail import Tail
@@ -32,6 +32,7 @@ from storage.records import (
     CreateSession,
     CreateTurn,
     Done,
+    Epoch,
     FileHead,
     Increment,
     Milliseconds,
@@ -48,6 +49,7 @@ from storage.records import (
     Statistics,
     StoredBlock,
     StoredDocument,
+    StoredProject,
     StoredTicket,
     StoredTurn,
     StoredUpdate,
@@ -378,8 +380,12 @@ class PostgresStorage:
     async def dangling(self) -> list[str]:
         return await self._database.read(transfer.dangling) + await self._database.read(damaged_rows)
 
-    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
-        await self._database.write(lambda connection: files.put_snapshot(connection, project, path, snapshot))
+    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot, epoch: Epoch | None = None) -> None:
+        async def put(connection: Connection) -> None:
+            if await erasing.hold_epoch(connection, project, epoch):
+                await files.put_snapshot(connection, project, path, snapshot)
+
+        await self._database.write(put)
 
     async def drop_snapshots(self) -> int:
         return await self._database.write(files.drop_snapshots)
@@ -419,8 +425,28 @@ class PostgresStorage:
             for point in points:
                 yield point
 
-    async def squash(self, project: str, path: str, version: int, body: bytes | None) -> bool:
-        return await self._database.write(lambda connection: retention.squash(connection, project, path, version, body))
+    async def squash(
+        self, project: str, path: str, version: int, body: bytes | None, epoch: Epoch | None = None
+    ) -> bool:
+        async def squash(connection: Connection) -> bool:
+            if not await erasing.hold_epoch(connection, project, epoch):
+                return False
+            return await retention.squash(connection, project, path, version, body)
+
+        return await self._database.write(squash)
+
+    async def list_projects(
+        self, *, names: Collection[str] | None = None, prefix: str = "", after: str = "", limit: int
+    ) -> list[StoredProject]:
+        return await erasing.list_projects(self._database, names, prefix, after, limit)
+
+    async def erase_project(self, project: str) -> ProjectHead | None:
+        tracked = self._projects.track(project)
+        async with tracked.lock:
+            head = await self._database.write(lambda connection: erasing.erase_project(connection, project))
+            if head is not None:
+                self._projects.erased(tracked, head)
+        return head
 
     async def purge(self, project: str, path: str) -> int:
         return await self._database.write(lambda connection: retention.purge(connection, project, path))

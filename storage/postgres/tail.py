@@ -17,7 +17,9 @@ import asyncpg
 
 from storage.contract import MessageListener
 from storage.postgres.database import LOST, Connection, Database, Row
+from storage.postgres.generations import DRAWN_EPOCH, drawn_name
 from storage.postgres.projects import Projects, TrackedProject
+from storage.records import ProjectHead
 
 _log = logging.getLogger(__name__)
 
@@ -152,11 +154,11 @@ class Tail:
                 await self._wake.wait()
                 continue
             started = time.monotonic()
-            before = [(tracked, tracked.known.head.sequence, tracked.generation) for tracked in followed]
+            before = [(tracked, tracked.known.head, tracked.generation) for tracked in followed]
             try:
                 connection = await self._listening()
                 rows = await connection.fetch(
-                    "SELECT c.generation, p.id, p.sequence FROM cluster c"
+                    f"SELECT c.generation, p.id, p.sequence, {DRAWN_EPOCH} FROM cluster c"
                     " LEFT JOIN project p ON p.id = ANY($1::bigint[])",
                     [tracked.id for tracked in followed],
                     timeout=_ANSWER_S,
@@ -166,7 +168,7 @@ class Tail:
                     _log.warning("the database is heard again")
                 if self._is_the_same(before, rows):
                     self._proven = started
-                for _, id, sequence in rows:
+                for _, id, sequence, _ in rows:
                     if id is not None:
                         self._heard(id, sequence)
                 self._look_for_others(started)
@@ -182,15 +184,18 @@ class Tail:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _BEAT_S)
 
-    def _is_the_same(self, before: Iterable[tuple[TrackedProject, int, str]], rows: list[Row]) -> bool:
-        """Return whether the projects go on from what was known of them. Those that do not are read again: commits that
-        were lost are noticed there."""
-        generation, found = rows[0][0], {id: sequence for _, id, sequence in rows}
-        lapsed = [
-            tracked
-            for tracked, sequence, known in before
-            if tracked.loaded and (known != generation or found.get(tracked.id, 0) < sequence)
-        ]
+    def _is_the_same(self, before: Iterable[tuple[TrackedProject, ProjectHead, str]], rows: list[Row]) -> bool:
+        """Return whether the projects go on from what was known of them. Those that do not are read again: erased
+        projects and lost commits are noticed there."""
+        generation, found = rows[0][0], {id: (epoch, sequence) for _, id, sequence, epoch in rows}
+
+        def goes_on(tracked: TrackedProject, head: ProjectHead, known: str) -> bool:
+            epoch, sequence = found.get(tracked.id, ("", 0))
+            return known == generation and (
+                head.sequence == 0 or (epoch == drawn_name(head.epoch) and sequence >= head.sequence)
+            )
+
+        lapsed = [tracked for tracked, head, known in before if tracked.loaded and not goes_on(tracked, head, known)]
         for tracked in lapsed:
             self._catch_up_with(tracked, math.inf)
         return not lapsed

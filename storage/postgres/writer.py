@@ -244,7 +244,7 @@ class Writer:
             sequence = await connection.fetchval(
                 "SELECT sequence FROM project WHERE id = $1 FOR NO KEY UPDATE", tracked.id
             )
-            if sequence is not None and sequence != tracked.known.head.sequence:
+            if sequence != (tracked.known.head.sequence if tracked.exists else None):
                 tracked.contended_at = asyncio.get_running_loop().time()
                 await self._projects.catch_up(tracked, connection)
             made = await self._plan(connection, tracked, attempt)

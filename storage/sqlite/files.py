@@ -417,13 +417,15 @@ def read_version(connection: sqlite3.Connection, project: str, path: str, versio
     )
 
 
-def put_snapshot(connection: sqlite3.Connection, project: str, path: str, snapshot: Snapshot) -> None:
+def put_snapshot(
+    connection: sqlite3.Connection, project: str, path: str, snapshot: Snapshot, epoch: Epoch | None
+) -> None:
     connection.execute(
         "INSERT OR IGNORE INTO snapshot (file, version, size, checksum, body)"
         " SELECT file, version, size, ?, ? FROM file_update WHERE version = ? AND body IS NOT NULL AND file ="
-        " (SELECT id FROM file WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ?"
-        " AND base_version < ?)",
-        (checksum(snapshot.body), snapshot.body, snapshot.version, project, path, snapshot.version),
+        " (SELECT id FROM file WHERE project ="
+        " (SELECT id FROM project WHERE name = ? AND epoch = coalesce(?, epoch)) AND path = ? AND base_version < ?)",
+        (checksum(snapshot.body), snapshot.body, snapshot.version, project, epoch, path, snapshot.version),
     )
 
 

@@ -17,7 +17,9 @@ from storage.log import (
     needs,
     new_project,
 )
+from storage.records import ErasedProject
 from storage.sqlite.files import head_checksum, load_head, project_head
+from storage.sqlite.projects import erase_project
 from storage.sqlite.turn_log import load_turns, store_turns
 
 _REMEMBERED_ROWS = 16_384
@@ -36,6 +38,12 @@ class Log:
 
     def forget(self) -> None:
         self._projects.clear()
+
+    def erase(self, connection: sqlite3.Connection, name: str) -> list[Result]:
+        """Delete a project, and return the one result: an `ErasedProject`, or nothing if there is no such project."""
+        head = erase_project(connection, name)
+        self.forget()  # row ids may be used again
+        return [() if head is None else (ErasedProject(head),)]
 
     def write(self, connection: sqlite3.Connection, requests: Sequence[tuple[str, Request]]) -> list[Result]:
         """Store requests, each for a project, and return their results in order."""

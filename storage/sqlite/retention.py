@@ -5,7 +5,7 @@ from bisect import bisect_left
 
 from storage.checksums import DAMAGED, row_checksum, squashed_checksum
 from storage.errors import DataDamaged
-from storage.records import Milliseconds, Retention, SquashPoint, Version
+from storage.records import Epoch, Milliseconds, Retention, SquashPoint, Version
 from storage.sqlite.row_checks import intact
 
 _PAGE_FILES = 500
@@ -58,14 +58,17 @@ def _oldest_kept(connection: sqlite3.Connection, file: int, oldest: int, newest:
     return kept
 
 
-def squash(connection: sqlite3.Connection, project: str, path: str, version: int, body: bytes | None) -> bool:
-    """Make a version the oldest one. Return False if there is no such version, or if it is not above the oldest."""
+def squash(
+    connection: sqlite3.Connection, project: str, path: str, version: int, body: bytes | None, epoch: Epoch | None
+) -> bool:
+    """Make a version the oldest one. Return False if there is no such version in the epoch, or if it is not above the
+    oldest."""
     row = connection.execute(
         f"SELECT file.id, file_update.id, body IS NULL, {intact('file')} AND {intact('file_update')}"
         " FROM file JOIN file_update ON file_update.file = file.id"
-        " WHERE project = (SELECT id FROM project WHERE name = ?) AND path = ? AND file_update.version = ?"
-        " AND base_version < ?",
-        (project, path, version, version),
+        " WHERE project = (SELECT id FROM project WHERE name = ? AND epoch = coalesce(?, epoch)) AND path = ?"
+        " AND file_update.version = ? AND base_version < ?",
+        (project, epoch, path, version, version),
     ).fetchone()
     if row is None or bool(row[2]) != (body is None):
         return False

@@ -16,12 +16,15 @@ from storage.records import (
     AccessToken,
     AuditEntry,
     Change,
+    Commit,
     Committed,
     CommittedSession,
     CommittedTurn,
     CreateSession,
     CreateTurn,
     Done,
+    Epoch,
+    ErasedProject,
     FileHead,
     Increment,
     Milliseconds,
@@ -38,6 +41,7 @@ from storage.records import (
     Statistics,
     StoredBlock,
     StoredDocument,
+    StoredProject,
     StoredTicket,
     StoredTurn,
     StoredUpdate,
@@ -48,7 +52,7 @@ from storage.records import (
     Version,
     VersionRecord,
 )
-from storage.sqlite import access, files, readers, retention, transfer, turns
+from storage.sqlite import access, files, projects, readers, retention, transfer, turns
 from storage.sqlite.database import Database, dangling
 from storage.sqlite.identity import Opening, begin_new_incarnations, require_own_log
 from storage.sqlite.lock import DatabaseLock
@@ -121,7 +125,9 @@ class SQLiteStorage:
             lock.release()
             raise
         writer = GroupCommitWriter(database, clock=clock, queued_changes=queued_changes, queued_bytes=queued_bytes)
-        return cls(database, writer, lock, opening.new_incarnations, clock)
+        storage = cls(database, writer, lock, opening.new_incarnations, clock)
+        writer.listen(storage._forget_erased)  # the first of the listeners
+        return storage
 
     @classmethod
     async def open_read_only(cls, path: Path, *, log_bytes: int = 4 * 2**30) -> Self:
@@ -249,6 +255,11 @@ class SQLiteStorage:
         if most_bytes <= _NEAR_READ_BYTES:
             return self._database.read(query)
         return await self._database.read_long(query)
+
+    def _forget_erased(self, batch: tuple[Commit, ...]) -> None:
+        """Forget the row ids of erased files, which may be used again."""
+        if any(isinstance(commit, ErasedProject) for commit in batch):
+            self._file_ids.clear()
 
     def _file_id(self, project: str, path: str) -> int:
         """Return the row id of a file, which never changes and is cached; 0 if there is none."""
@@ -408,8 +419,8 @@ class SQLiteStorage:
                 found += damaged
         return found + await self._database.read_long(dangling)
 
-    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot) -> None:
-        await self._database.write(lambda connection: files.put_snapshot(connection, project, path, snapshot))
+    async def put_snapshot(self, project: str, path: str, snapshot: Snapshot, epoch: Epoch | None = None) -> None:
+        await self._database.write(lambda connection: files.put_snapshot(connection, project, path, snapshot, epoch))
 
     async def drop_snapshots(self) -> int:
         return await self._database.write(files.drop_snapshots)
@@ -451,8 +462,23 @@ class SQLiteStorage:
             for point in points:
                 yield point
 
-    async def squash(self, project: str, path: str, version: int, body: bytes | None) -> bool:
-        return await self._database.write(lambda connection: retention.squash(connection, project, path, version, body))
+    async def squash(
+        self, project: str, path: str, version: int, body: bytes | None, epoch: Epoch | None = None
+    ) -> bool:
+        return await self._database.write(
+            lambda connection: retention.squash(connection, project, path, version, body, epoch)
+        )
+
+    async def list_projects(
+        self, *, names: Collection[str] | None = None, prefix: str = "", after: str = "", limit: int
+    ) -> list[StoredProject]:
+        return await self._database.read_long(
+            lambda connection: projects.list_projects(connection, names, prefix, after, limit)
+        )
+
+    async def erase_project(self, project: str) -> ProjectHead | None:
+        erased: tuple[ErasedProject, ...] = await self._writer.erase(project)
+        return erased[0].project if erased else None
 
     async def purge(self, project: str, path: str) -> int:
         return await self._database.write(lambda connection: retention.purge(connection, project, path))

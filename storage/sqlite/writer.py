@@ -20,16 +20,22 @@ _BATCH_BYTES = 8 * 2**20
 
 
 class _Request:
-    """The changes of one `append`, and the future that waits for them."""
+    """The changes of one `append`, or the erasure of a project, and the future that waits for them."""
 
-    __slots__ = ("bytes", "changes", "future", "project")
+    __slots__ = ("bytes", "changes", "erases", "future", "project")
 
     def __init__(
-        self, project: str, changes: tuple[Change | TurnChange, ...], future: asyncio.Future[tuple[Any, ...]]
+        self,
+        project: str,
+        changes: tuple[Change | TurnChange, ...],
+        future: asyncio.Future[tuple[Any, ...]],
+        *,
+        erases: bool = False,
     ) -> None:
         self.project = project
         self.changes = changes
         self.future = future
+        self.erases = erases
         self.bytes = size_of_change(changes[0]) if len(changes) == 1 else sum(map(size_of_change, changes))
 
 
@@ -85,6 +91,17 @@ class GroupCommitWriter:
         self._wake.set()
         return request.future
 
+    def erase(self, project: str) -> asyncio.Future[tuple[Any, ...]]:
+        """Queue the erasure of a project; the future resolves to an `ErasedProject`, or to nothing if there is no such
+        project. What is queued before is stored first, and erased with the project."""
+        if self._closing:
+            raise StorageClosed("the storage is closed")
+        self.require_running()
+        request = _Request(project, (), asyncio.get_running_loop().create_future(), erases=True)
+        self._queue.append(request)
+        self._wake.set()
+        return request.future
+
     def forget_rows(self) -> None:
         """Clear the cached rows. To be called in the writer's thread."""
         self._log.forget()
@@ -119,7 +136,7 @@ class GroupCommitWriter:
     def _next_batch(self) -> list[_Request]:
         batch = [self._queue.popleft()]
         changes, size = len(batch[0].changes), batch[0].bytes
-        while self._queue:
+        while self._queue and not (batch[0].erases or self._queue[0].erases):
             request = self._queue[0]
             changes += len(request.changes)
             size += request.bytes
@@ -132,7 +149,11 @@ class GroupCommitWriter:
         requests = [(request.project, request.changes) for request in batch]
         try:
             results: list[tuple[Commit, ...] | StorageError] = await self._database.write(
-                lambda connection: self._log.write(connection, requests)
+                lambda connection: (
+                    self._log.erase(connection, batch[0].project)
+                    if batch[0].erases
+                    else self._log.write(connection, requests)
+                )
             )
         except Exception as error:  # the batch is rolled back and its requests fail; the writer must survive any error
             self._log.forget()

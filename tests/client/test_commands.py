@@ -499,3 +499,18 @@ def test_a_folder_that_cannot_be_looked_into_is_named_and_nothing_in_it_is_delet
     assert state is not None
     sync = FolderSync(folder, None, state, lambda done, total: None)  # type: ignore[arg-type]
     assert asyncio.run(sync.push()) == [Outcome("closed/", "left out", "Permission denied")]
+
+
+def test_projects_are_listed_and_erased(commands: Commands) -> None:
+    commands.write("a.md", "text")
+    (row,) = [row for row in commands("projects", "ls").splitlines() if row.startswith(commands.project)]
+    assert row.split()[1] == "1"
+    (entry,) = [each for each in commands.json("projects", "ls") if each["id"] == commands.project]
+    assert entry["files"] == 1
+    refused = commands.run("projects", "rm", commands.project, code=2)
+    assert b"--yes" in refused.stderr
+    assert commands.read("a.md") == "text"
+    assert commands("projects", "rm", commands.project, "--yes") == f"{commands.project}: erased\n"
+    assert commands.read("a.md") == "404"
+    missing = commands.run("projects", "rm", commands.project, "--yes", code=1)
+    assert b"does not exist" in missing.stderr

@@ -251,6 +251,23 @@ def test_the_gateway_says_how_it_is(shared_gateway: GatewayProcess) -> None:
     run(shared_gateway, scenario)
 
 
+def test_projects_are_listed_and_erased(shared_gateway: GatewayProcess) -> None:
+    async def scenario(project: Project) -> None:
+        async with GatewayClient(shared_gateway.url) as client:
+            receipt = await project.put_text("a.md", "text")
+            before = project.name[:-1]  # sorts before the project, and after most others
+            page = await client.list_projects(after=before, limit=1)
+            (entry,) = page.projects
+            assert (entry.id, entry.cursor, entry.files) == (project.name, receipt.value.cursor, 1)
+            await client.delete_project(project.name)
+            with pytest.raises(ProjectNotFound):
+                await project.read_text("a.md")
+            with pytest.raises(ProjectNotFound):
+                await client.delete_project(project.name)
+
+    run(shared_gateway, scenario)
+
+
 def test_a_large_answer_comes_compressed_and_its_tag_still_fits(shared_gateway: GatewayProcess) -> None:
     async def scenario(project: Project) -> None:
         written = await project.put_text("a.md", "all work and no play\n" * 5000)

@@ -65,6 +65,10 @@ class TwoNodes:
         self._written.add(project)
         return await self._heard(project, node, getattr(node, name)(project, change))
 
+    async def erase_project(self, project: str) -> ProjectHead | None:
+        node = self._next()
+        return await self._heard(project, node, node.erase_project(project))  # type: ignore[no-any-return]
+
     def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
         self._nodes[0].listen(listener, missed)
 

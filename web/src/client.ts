@@ -1,9 +1,11 @@
 import { decoded, errorFrom } from './answers.js'
 import { NoAnswer } from './errors.js'
+import { projectPath } from './names.js'
 import { Project } from './project.js'
-import type { GatewayRequest, RequestOptions, Sender } from './request.js'
+import { type GatewayRequest, given, type RequestOptions, type Sender } from './request.js'
+import type { PageOptions } from './sessions.js'
 import { type Token, TokenSource } from './token.js'
-import type { Health } from './wire.js'
+import type { Health, ProjectListing } from './wire.js'
 
 export interface GatewayClientOptions {
   /**
@@ -40,6 +42,16 @@ export class GatewayClient implements Sender {
   /** A project and all requests on it. No request is made. Throws ProblemAnswer `invalid_project`. */
   project(name: string): Project {
     return new Project(this, name)
+  }
+
+  /** A page of the projects that the token may read, by id. */
+  async listProjects({ signal, ...params }: PageOptions = {}): Promise<ProjectListing> {
+    return decoded(await this.send('GET', '/api/projects', { ...given(signal), params: { ...params } }))
+  }
+
+  /** Erase a project for good, with its whole history. Needs a token of scope `admin` in the project. */
+  async deleteProject(name: string, options?: RequestOptions): Promise<void> {
+    await this.send('DELETE', projectPath(name), options)
   }
 
   /** The process answers. */

@@ -32,6 +32,23 @@ export interface FileEntry {
   size: number
 }
 
+export interface ProjectEntry {
+  id: string
+  /** The newest position in the project's sequence of changes. */
+  cursor: string
+  last_modified: string
+  /** How many files there are; null where the token lets see only some of them. */
+  files: number | null
+  /** Bytes of the updates stored for these files, without what is stored of deleted ones; null as for `files`. */
+  size: number | null
+}
+
+export interface ProjectListing {
+  projects: ProjectEntry[]
+  /** The `after` of the next page; null on the last. */
+  next: string | null
+}
+
 export interface FileListing {
   files: FileEntry[]
   cursor: string

@@ -321,3 +321,17 @@ describe('an edit of a text', () => {
     expect(failure.message).toMatch(/Check the path; the first write creates the file\.$/)
   })
 })
+
+describe('projects', () => {
+  test('are listed and erased', async () => {
+    const { name } = gateway.project()
+    const client = new GatewayClient(gateway.url)
+    const { value } = await client.project(name).putText('a.md', 'text')
+    const { projects } = await client.listProjects({ after: name.slice(0, -1), limit: 1 })
+    expect(projects).toMatchObject([{ id: name, cursor: value.cursor, files: 1 }])
+    await client.deleteProject(name)
+    const failure = await client.deleteProject(name).catch((error) => error)
+    expect(isProblem(failure, 'project_not_found')).toBe(true)
+    await expect(client.project(name).readText('a.md')).rejects.toThrow(ProblemAnswer)
+  })
+})
