@@ -4,6 +4,7 @@
 #   setup_yjs                the npm packages of tests/yjs; without Node.js it says what that means, and goes on
 #   setup_graphql            the same of tests/graphql
 #   setup_web                the same for web/
+#   setup_site               the same for docs/site, for the documentation as a site
 #
 # Afterwards $PROJECT is the project's folder and $BIN the programs of .venv. The working directory stays the caller's.
 
@@ -31,6 +32,8 @@ setup_yjs() { _npm_install tests/yjs "the tests with Yjs will be skipped"; }
 setup_graphql() { _npm_install tests/graphql "the tests with stock clients of GraphQL will be skipped"; }
 
 setup_web() { _npm_install web "the TypeScript client is neither checked nor tested"; }
+
+setup_site() { _npm_install docs/site "the reference of the TypeScript client is left out"; }
 
 # What package-lock.json of a folder says, unless it is there already.
 _npm_install() {
