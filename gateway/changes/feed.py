@@ -15,6 +15,7 @@ from gateway.wire.changes import FeedAnswer, FeedEntry, FileFeedEntry, TurnFeedE
 from gateway.wire.problems import ProjectNotFound
 from gateway.wire.values import rfc3339
 from storage import FileHead, ProjectHead, Storage, TurnHead
+from storage.shared_reads import SharedReads
 
 _EVENTS_TOGETHER = 500
 _SCANS = 16
@@ -63,6 +64,7 @@ class Feed:
         self._hub = hub
         self._versions = versions
         self._increments = Increments(storage, files)
+        self._reads = SharedReads()
 
     async def project(self, name: str) -> WatchedProject:
         """Return the up-to-date project.
@@ -78,8 +80,13 @@ class Feed:
         Raises:
             InvalidCursor, ProjectNotFound
         """
-        page = await self._page(project, filter_, since, limit)
-        return _answer(page, await self._told(project, filter_, page))
+
+        async def read() -> FeedAnswer:
+            page = await self._page(project, filter_, since, limit)
+            return _answer(page, await self._told(project, filter_, page))
+
+        # Updates are read and merged file by file, of which a crowd that is woken together must not make many copies.
+        return await (self._reads.read((project, filter_, since, limit), read) if filter_.updates else read())
 
     async def read_text(
         self, project: str, filter_: ChangeFilter, since: str | None, limit: int, *, most_bytes: int, root: str
@@ -89,9 +96,13 @@ class Feed:
         Raises:
             InvalidCursor, ProjectNotFound
         """
-        page = await self._page(project, filter_, since, limit)
-        as_text = AsText(self._storage, self._versions, most_bytes, root)
-        return _answer(page, await as_text.of(project, [entry for _, entry in page.entries], page.asked))
+
+        async def read() -> FeedAnswer:
+            page = await self._page(project, filter_, since, limit)
+            as_text = AsText(self._storage, self._versions, most_bytes, root)
+            return _answer(page, await as_text.of(project, [entry for _, entry in page.entries], page.asked))
+
+        return await self._reads.read((project, filter_, since, limit, most_bytes, root), read)
 
     async def events(self, project: str, filter_: ChangeFilter, since: str | None) -> tuple[bytes, str, bool]:
         """Return the feed after a cursor as server-sent events, the cursor after them, and whether more are available.
@@ -142,6 +153,8 @@ class Feed:
         assert watched.head is not None
         asked = await position_of(self._storage, project, since, watched.head)
         position = asked.sequence
+        if position == watched.head.sequence and self._hub.fresh and not watched.forgotten:
+            return _Page([], asked, watched.head, position, more=False)
         after = position or 0
         first: ProjectHead | None = None
         entries: dict[object, tuple[int, FeedEntry]] = {}

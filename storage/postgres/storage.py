@@ -60,6 +60,7 @@ from storage.records import (
     Version,
     VersionRecord,
 )
+from storage.shared_reads import SharedReads, read_once
 
 _log = structlog.get_logger("storage")
 
@@ -74,6 +75,7 @@ class PostgresStorage:
 
     def __init__(self, database: Database, node: str, clock: Clock) -> None:
         self._database = database
+        self.reads = SharedReads()
         self._clock = clock
         self.node = node
         """The name of this gateway among the gateways of the database."""
@@ -212,25 +214,34 @@ class PostgresStorage:
         if self._tail is not None:
             self._tail.hear(listener)
 
+    @read_once
     async def project_head(self, project: str) -> ProjectHead | None:
         return await files.project_head(self._database, project)
 
+    @read_once
     async def file_head(self, project: str, path: str) -> FileHead | None:
         return await files.file_head(self._database, project, path)
 
     async def file_heads(self, project: str, paths: Collection[str]) -> tuple[ProjectHead, list[FileHead]] | None:
+        return await self._file_heads(project, tuple(paths))
+
+    @read_once
+    async def _file_heads(self, project: str, paths: tuple[str, ...]) -> tuple[ProjectHead, list[FileHead]] | None:
         return await files.file_heads(self._database, project, paths)
 
+    @read_once
     async def list_files(
         self, project: str, *, prefix: str = "", after: str = "", limit: int
     ) -> tuple[ProjectHead, list[FileHead]] | None:
         return await files.list_files(self._database, project, prefix, after, limit)
 
+    @read_once
     async def list_tombstones(
         self, project: str, *, prefix: str = "", after: str = "", limit: int
     ) -> tuple[ProjectHead, list[Tombstone]] | None:
         return await files.list_tombstones(self._database, project, prefix, after, limit)
 
+    @read_once
     async def files_changed_since(
         self, project: str, sequence: int, *, limit: int | None = None
     ) -> tuple[ProjectHead, list[FileHead]] | None:
@@ -246,6 +257,7 @@ class PostgresStorage:
             return tracked.head
         return await self.project_head(project)
 
+    @read_once
     async def changes_since(
         self, project: str, sequence: int, *, limit: int | None = None
     ) -> tuple[ProjectHead, list[FileHead | TurnHead]] | None:
@@ -261,9 +273,11 @@ class PostgresStorage:
                 )
                 return of_files[0], changes if limit is None else changes[:limit]
 
+    @read_once
     async def existed_at(self, project: str, path: str, sequence: int) -> bool:
         return await files.existed_at(self._database, project, path, min(sequence, _HIGHEST))
 
+    @read_once
     async def read_increment(
         self, project: str, path: str, after: int, *, most_bytes: int, known: FileHead | None = None
     ) -> Increment | None:
@@ -271,6 +285,7 @@ class PostgresStorage:
             return None
         return await files.read_increment(self._database, project, path, after, min(most_bytes, _HIGHEST))
 
+    @read_once
     async def read_document(self, project: str, path: str, *, at_version: int | None = None) -> StoredDocument | None:
         version = None if at_version is None else min(at_version, _HIGHEST)
         document, damaged = await self._database.read(
@@ -331,6 +346,7 @@ class PostgresStorage:
     async def sessions(self, project: str, *, after: str | None = None, limit: int) -> list[SessionHead]:
         return await turns.sessions(self._database, project, after, limit)
 
+    @read_once
     async def turn_head(self, project: str, session_id: str, turn_id: str) -> TurnHead | None:
         return await turns.turn_head(self._database, project, session_id, turn_id)
 
@@ -339,6 +355,7 @@ class PostgresStorage:
     ) -> list[StoredTurn]:
         return await turns.turns(self._database, project, session_id, after, limit, prompt_length)
 
+    @read_once
     async def read_turn(
         self, project: str, session_id: str, turn_id: str, *, after_block: int = 0, most_bytes: int | None = None
     ) -> StoredTurn | None:
@@ -348,6 +365,7 @@ class PostgresStorage:
             lambda connection: turns.read_turn(connection, project, session_id, turn_id, after_block, most_bytes)
         )
 
+    @read_once
     async def read_blocks(
         self, project: str, session_id: str, turn_id: str, *, after_block: int, limit: int, most_bytes: int
     ) -> list[StoredBlock]:
@@ -454,6 +472,7 @@ class PostgresStorage:
     async def forget_tombstones(self, before: int) -> list[tuple[str, str]]:
         return await self._database.write(lambda connection: retention.forget_tombstones(connection, before))
 
+    @read_once
     async def tombstone_floor(self, project: str) -> Sequence:
         return Sequence(await files.tombstone_floor(self._database, project))
 
