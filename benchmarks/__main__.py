@@ -39,10 +39,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="how often every candidate has its turn [7]")
     parser.add_argument("--seconds", type=float, help="how long a turn is [1.0]")
     parser.add_argument(
-        "--only", default="", help="of the cases of `stalls`, those with a part of this list in their names"
+        "--only",
+        default="",
+        help="of the cases of `stalls` and the parts of `scale`, those with a part of this list in their names",
     )
     parser.add_argument("--minutes", type=float, help="how long `soak` is [15]")
-    parser.add_argument("--clients", type=int, help="how many clients `soak` has [200]")
+    parser.add_argument(
+        "--clients", type=int, help="how many clients `soak` [200] and the crowd of `scale` [10000] have"
+    )
     parser.add_argument("--output", type=Path, help="the JSON file [benchmarks/results/TIME.json]")
     parser.add_argument("--plots", type=Path, help="a folder, in which a plot of each question is drawn")
     given = parser.parse_args()

@@ -7,7 +7,8 @@ gateways, all of one project, until the last of them knows of a write. Polls tha
 
 PostgreSQL is a server of the benchmark's own that flushes every commit (`fsync = on`), as SQLite here does. Gateways,
 PostgreSQL and the load generator share the cores of the machine: with more gateways than free cores nothing can grow.
-It draws `docs/scaling.svg`, unless it is a smoke test.
+With all parts it draws `docs/scaling.svg` and writes the table in `docs/scaling.md`, unless it is a smoke test.
+`--only` selects parts: updates, unchanged, woken, crowd. `--clients` is how many long polls the crowd has.
 """
 
 import contextlib
@@ -32,9 +33,13 @@ from xml.sax.saxutils import escape
 from benchmarks.documents import keystrokes
 from benchmarks.harness import Aim, Plan, Row, compare, folder, take_turns
 from benchmarks.load import Load, compare_rates, complete, fetch, put_under_load, request
+from benchmarks.report import machine
 from benchmarks.servers import Server, gateway
 
-_PLOT = Path(__file__).parent.parent / "docs" / "scaling.svg"
+_DOCS = Path(__file__).parent.parent / "docs"
+_PLOT = _DOCS / "scaling.svg"
+_PAGE = _DOCS / "scaling.md"
+_BEGIN, _END = "<!-- scripts/bench scale -->", "<!-- end -->"
 _WRITERS = 16
 _MOST_PER_SECOND = 6_000
 """More than anything here can do, so that no writer runs out of updates."""
@@ -56,13 +61,48 @@ def run(plan: Plan) -> Iterator[Row]:
         sqlite = stack.enter_context(gateway(data / "gateway.db", on_all_cores=True))
         url = stack.enter_context(_postgres())
         nodes = [stack.enter_context(_gateway_on(url)) for _ in range(counts[-1])]
-        rows = list(_updates(plan, counts, sqlite, nodes))
-        if not plan.quick:
-            _PLOT.write_text(_plot(rows), encoding="utf-8")
-        yield from rows
-        yield from _unchanged(plan, sqlite, nodes[0])
-        yield from _woken(plan, sqlite, nodes)
-        yield from _crowd(plan, sqlite, nodes)
+        parts: dict[str, Callable[[], Iterator[Row]]] = {
+            "updates": lambda: _updates(plan, counts, sqlite, nodes),
+            "unchanged": lambda: _unchanged(plan, sqlite, nodes[0]),
+            "woken": lambda: _woken(plan, sqlite, nodes),
+            "crowd": lambda: _crowd(plan, sqlite, nodes),
+        }
+        rows: dict[str, list[Row]] = {}
+        for name, measure in parts.items():
+            if not plan.only or any(part in name for part in plan.only):
+                rows[name] = list(measure())
+                yield from rows[name]
+        if not plan.quick and rows.keys() == parts.keys():
+            _PLOT.write_text(_plot(rows["updates"]), encoding="utf-8")
+            _write_table([row for part in rows.values() for row in part])
+
+
+def _write_table(rows: Sequence[Row]) -> None:
+    """Replace the table in the page about several gateways."""
+    about = machine()
+    lines = [
+        f"Measured on {about['cores']} cores with a load average of {about['load_average']:.0f}, where a flush takes"
+        f" {about['flush_ms']} ms; {_WRITERS} writers, each of which waits for its receipt:",
+        "",
+        "| | PostgreSQL | beside it | | ratio | lowest–highest |",
+        "| --- | ---: | --- | ---: | ---: | ---: |",
+    ]
+    what = ""
+    for row in rows:
+        what = row.what or what
+        lowest, highest = row.spread
+        lines.append(
+            f"| {what} | {_figure(row.ours)} {row.unit} | {row.baseline} | {_figure(row.theirs)} {row.unit}"
+            f" | {row.ratio:.2f} | {lowest:.2f}–{highest:.2f} |"
+        )
+    page = _PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    _PAGE.write_text("\n".join([before + _BEGIN, *lines, _END + after]), encoding="utf-8")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 @contextlib.contextmanager
@@ -155,7 +195,7 @@ def _unchanged(plan: Plan, sqlite: Server, node: Server) -> Iterator[Row]:
 
 def _woken(plan: Plan, sqlite: Server, nodes: list[Server]) -> Iterator[Row]:
     def measure(writer: Server, reader: Server) -> float:
-        return statistics.median(_told(writer, [reader], 1, "woken")[0] for _ in range(plan.size(_POLLS, 3)))
+        return statistics.median(_told(writer, [reader], 1, "woken")[0][0] for _ in range(plan.size(_POLLS, 3)))
 
     first, second = nodes[:2]
     taken = take_turns(
@@ -172,19 +212,27 @@ def _woken(plan: Plan, sqlite: Server, nodes: list[Server]) -> Iterator[Row]:
 
 
 def _crowd(plan: Plan, sqlite: Server, nodes: list[Server]) -> Iterator[Row]:
-    count = plan.size(10_000, 20)
+    count = plan.clients or plan.size(10_000, 20)
+    refused = {"two": 0, "sqlite": 0}
 
-    def measure(servers: list[Server]) -> float:
-        return _told(servers[0], servers, count, "crowd")[-1]
+    def measure(name: str, servers: list[Server]) -> float:
+        times, refusals = _told(servers[0], servers, count, "crowd")
+        refused[name] += refusals
+        return times[-1]
 
     plan = replace(plan, rounds=1)
-    taken = take_turns(plan, {"two": partial(measure, nodes[:2]), "sqlite": partial(measure, [sqlite])})
-    what = f"the last of {count:,} long polls on two gateways is answered after"
-    yield compare(what, "ms", taken["two"], "one on SQLite", taken["sqlite"])
+    candidates = {"two": partial(measure, "two", nodes[:2]), "sqlite": partial(measure, "sqlite", [sqlite])}
+    taken = take_turns(plan, candidates)
+    what = (
+        f"the last of {count:,} long polls on two gateways is answered after"
+        f" (503 on the way: {refused['two']:,}, on SQLite {refused['sqlite']:,})"
+    )
+    yield compare(what, "ms", taken["two"], "one on SQLite", taken["sqlite"], details={"refused": refused})
 
 
-def _told(writer: Server, readers: list[Server], count: int, project: str) -> list[float]:
-    """The times in ms, in order, from a write until each of so many long polls is answered.
+def _told(writer: Server, readers: list[Server], count: int, project: str) -> tuple[list[float], int]:
+    """The times in ms, in order, from a write until each of so many long polls is answered, and how often one was
+    answered 503, and asked again.
 
     Raises:
         RuntimeError: one was not told.
@@ -202,8 +250,9 @@ def _told(writer: Server, readers: list[Server], count: int, project: str) -> li
             waiting.register(client, select.EPOLLIN)
         while _waiters(readers) < count:
             time.sleep(0.01)
-        answers = dict.fromkeys(sockets, b"")
-        started, times = time.perf_counter(), []
+        answers, refused = dict.fromkeys(sockets, b""), 0
+        times: list[float] = []
+        started = time.perf_counter()
         fetch(writer, request("PATCH", f"{files}/{time.monotonic_ns()}.md", update))
         while len(times) < count:
             ready = waiting.poll(_PATIENCE_S)
@@ -212,7 +261,8 @@ def _told(writer: Server, readers: list[Server], count: int, project: str) -> li
             for number, _ in ready:
                 answers[number] += sockets[number].recv(2**16)
                 if complete(answers[number]):
-                    if answers[number].startswith(b"HTTP/1.1 503"):  # on a busy machine: as told, it asks again
+                    if answers[number].startswith(b"HTTP/1.1 503"):  # as told, it asks again
+                        refused += 1
                         answers[number] = b""
                         sockets[number].sendall(poll)
                         continue
@@ -220,7 +270,7 @@ def _told(writer: Server, readers: list[Server], count: int, project: str) -> li
                         raise RuntimeError(f"an answer without the change: {answers[number]!r}")
                     times.append((time.perf_counter() - started) * 1e3)
                     waiting.unregister(number)
-        return times
+        return times, refused
 
 
 def _waiters(servers: list[Server]) -> float:
