@@ -354,7 +354,7 @@ def _assemble(
         mcp.ask(app)
     app = NotModifiedPolls(app, hub, documents.wholes, boundary, metrics.requests, paths_limit=settings.paths_limit)
     app = DirectAppends(app, files, boundary, body_limit=settings.body_limit)
-    bodies = BoundedBodies(app, settings.body_limits)
+    bodies = BoundedBodies(app, settings.body_limits, metrics.requests)
     metrics.add(bodies)
     app = bodies
     limits = settings.rate_limits

@@ -1,18 +1,24 @@
 """Prometheus metrics. Counting a request costs a few dictionary operations; all else is read on each scrape."""
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.files.documents import Documents
 from gateway.http.request_metrics import RequestMetrics
 from gateway.maintenance.jobs import Job
+from gateway.rooms.close_codes import REASONS
 from gateway.rooms.rooms import Rooms
 from gateway.watch.waiters import Waiters
 from gateway.workers.pool import Workers
 from storage import Storage
+from storage.times import Times
+
+_VERSIONS = [version("yjs-gateway"), platform.python_version(), version("pycrdt")]
 
 
 class _Collector:
@@ -49,12 +55,28 @@ class _Collector:
         for route, buckets, seconds in self._requests.latencies():
             latency.add_metric([route], buckets, sum_value=seconds)
         yield latency
+        problems = CounterMetricFamily(
+            "gateway_problems", "Requests answered with a problem, by its code.", labels=["code"]
+        )
+        for code, count in self._requests.problems.items():
+            problems.add_metric([code], count)
+        yield problems
         statistics = self._storage.statistics()
         yield CounterMetricFamily("gateway_commits", "Transactions committed.", value=statistics.commits)
         yield CounterMetricFamily(
             "gateway_changes",
             "Changes committed. Divided by gateway_commits_total: changes per commit.",
             value=statistics.changes,
+        )
+        yield _histogram(
+            "gateway_commit_seconds",
+            "Time from the beginning of a transaction of queued changes until it is durable.",
+            statistics.commit_times,
+        )
+        yield _histogram(
+            "gateway_flush_seconds",
+            "Time of the COMMIT of a transaction, which waits for the disk; with SQLite only.",
+            statistics.flush_times,
         )
         yield GaugeMetricFamily("gateway_queued_changes", "Changes waiting to be written.", value=statistics.queued)
         yield GaugeMetricFamily("gateway_database_bytes", "Size of the database.", value=statistics.database_bytes)
@@ -100,6 +122,17 @@ class _Collector:
             "Messages from WebSocket clients that were ignored: unknown types, or awareness states over the limit.",
             value=self._rooms.ignored,
         )
+        closes = CounterMetricFamily(
+            "gateway_room_closes", "WebSockets that have ended, by reason; client: the client left.", labels=["reason"]
+        )
+        for close_code, count in self._rooms.closes.items():
+            closes.add_metric([REASONS.get(close_code, str(close_code))], count)
+        yield closes
+        build = GaugeMetricFamily(
+            "gateway_build_info", "1, with the versions that run.", labels=["version", "python", "pycrdt"]
+        )
+        build.add_metric(_VERSIONS, 1)
+        yield build
         settings = GaugeMetricFamily(
             "gateway_setting", "The settings that are numbers, by environment variable.", labels=["name"]
         )
@@ -144,6 +177,13 @@ class _Collector:
         yield from (failures, at_work)
 
 
+def _histogram(name: str, documentation: str, times: Times | None) -> Metric:
+    family = HistogramMetricFamily(name, documentation)
+    if times is not None:
+        family.add_metric([], times.cumulative(), sum_value=times.seconds)
+    return family
+
+
 class Metrics:
     """The metrics that `/metrics` exposes."""
 
@@ -159,6 +199,7 @@ class Metrics:
     ) -> None:
         self.requests = RequestMetrics()
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         self._registry.register(_Collector(self.requests, storage, documents, waiters, rooms, workers, jobs, bounds))
 
     def add(self, collector: Collector) -> None:

@@ -8,6 +8,8 @@ from typing import Literal, NewType
 
 from msgspec import Struct
 
+from storage.times import Times
+
 Sequence = NewType("Sequence", int)
 """A position in a project's single ordered sequence of changes: 1, 2, 3 …"""
 
@@ -432,6 +434,10 @@ class Statistics(Struct, frozen=True, gc=False):
     """How often changes that another gateway had stored were read."""
     races_lost: int = 0
     """How often another gateway was faster to write to a project."""
+    commit_times: Times | None = None
+    """How long transactions of queued changes took, from their beginning until they were durable."""
+    flush_times: Times | None = None
+    """How long their COMMIT took, which waits for the disk; None: the backend does not tell."""
 
 
 class AccessToken(Struct, frozen=True, gc=False):

@@ -187,7 +187,7 @@ class Authentication:
         if isinstance(problem, Unauthenticated | Forbidden):
             self.note_refusal(scope, problem)
         if scope["type"] == "http":
-            self._metrics.count(scope["method"], "none", problem.status, 0.0)
+            self._metrics.count_problem(scope["method"], "none", problem)
             await send_problem(problem, send)
             return
         scope["gateway.access"], scope["gateway.refusal"] = None, problem

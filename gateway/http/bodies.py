@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.asgi import BODY_IS_HERE, Rest
+from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.settings import BodyLimits
 from gateway.wire.problems import Overloaded, Problem, RequestTimeout
@@ -17,8 +18,9 @@ class BoundedBodies(Collector):
     """ASGI middleware in front of everything that reads a body. An agent's output is not limited here: it is read as a
     stream, and may pause for as long as the lease of its turn."""
 
-    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+    def __init__(self, app: ASGIApp, limits: BodyLimits, metrics: RequestMetrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._limits = limits
         self._held = 0
         self._refused = {Overloaded.code: 0, RequestTimeout.code: 0}
@@ -35,6 +37,7 @@ class BoundedBodies(Collector):
         except Problem as problem:  # raised by middleware that reads the body
             if body.answering:
                 raise
+            self._metrics.count_problem(scope["method"], "none", problem)
             await send_problem(problem, send)
         finally:
             self.release(body)

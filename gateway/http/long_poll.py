@@ -115,8 +115,9 @@ class LongPolls:
         if isinstance(asked, OpenStream) or (isinstance(asked, OpenTurnStream) and asked.events.ends_early):
             await refuse_stream(send)
             return
-        await send_problem(Overloaded("too many requests are waiting; poll, or try again in a moment"), send)
-        self._metrics.count(scope["method"], scope["gateway.route"], Overloaded.status, 0.0)
+        problem = Overloaded("too many requests are waiting; poll, or try again in a moment")
+        await send_problem(problem, send)
+        self._metrics.count_problem(scope["method"], scope["gateway.route"], problem)
 
 
 def _may_wait(scope: Scope) -> bool:

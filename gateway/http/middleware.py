@@ -111,7 +111,9 @@ class Boundary:
         except Exception as error:
             if status != _ABANDONED:  # the answer is partly sent: only closing the connection tells the client
                 raise
-            await send_problem(_problem(error, scope), send_counted)
+            problem = _problem(error, scope)
+            self._metrics.problems[problem.code] += 1
+            await send_problem(problem, send_counted)
         finally:
             if status:
                 self._count(scope, status, started)

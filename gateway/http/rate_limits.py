@@ -57,7 +57,7 @@ class RateLimiter:
 
     async def _refuse(self, problem: RateLimited, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self._metrics.count(scope["method"], "none", problem.status, 0.0)
+            self._metrics.count_problem(scope["method"], "none", problem)
             await send_problem(problem, send)
             return
         await receive()  # websocket.connect

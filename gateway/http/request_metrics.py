@@ -4,6 +4,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 
+from gateway.wire.problems import Problem
+
 _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
 
@@ -13,6 +15,8 @@ class RequestMetrics:
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, str, int]] = Counter()
         """Answered requests by method, route and status."""
+        self.problems: Counter[str] = Counter()
+        """Requests answered with a problem, by its code."""
         self._buckets: dict[str, list[int]] = {}
         self._seconds: dict[str, float] = {}
 
@@ -25,6 +29,11 @@ class RequestMetrics:
             self._seconds[route] = 0.0
         buckets[bisect_left(_BUCKETS_S, seconds)] += 1
         self._seconds[route] += seconds
+
+    def count_problem(self, method: str, route: str, problem: Problem, seconds: float = 0.0) -> None:
+        """Count one request that was answered with a problem."""
+        self.problems[problem.code] += 1
+        self.count(method, route, problem.status, seconds)
 
     def latencies(self) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
         """Yield each route with its cumulative buckets and sum of seconds."""

@@ -68,6 +68,11 @@ class Connection(Member):
         return self._closing != 0
 
     @property
+    def close_code(self) -> int:
+        """The code with which the gateway closes the connection; 0: it does not."""
+        return self._closing
+
+    @property
     def accepts_updates(self) -> bool:
         """Whether updates of this client are still accepted: until it is closed, and while the gateway drains."""
         return self._closing in (0, RESTART)

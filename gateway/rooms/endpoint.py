@@ -109,6 +109,7 @@ class RoomEndpoint:
             if not connection.closing:
                 raise  # the server is stopping; the connection did not cancel itself
         finally:
+            self._rooms.closes[connection.close_code] += 1
             await connection.end()
 
     async def _serve_while_it_counts(

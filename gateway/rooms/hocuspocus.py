@@ -238,6 +238,7 @@ class HocuspocusEndpoint:
                 raise  # the server is stopping; the connection did not cancel itself
         finally:
             client.leave_all()
+            self._rooms.closes[socket.close_code] += 1
             await socket.end()
 
 

@@ -5,6 +5,7 @@ lives in `documents`. Commits come back from storage, through whichever door the
 """
 
 import asyncio
+from collections import Counter
 
 from gateway.files.documents import Documents
 from gateway.files.store import Files
@@ -53,6 +54,8 @@ class Rooms:
         self.connections = 0
         self.ignored = 0
         """How many messages could not be understood."""
+        self.closes: Counter[int] = Counter()
+        """How many WebSockets have ended, by the code with which the gateway closed them; 0: the client left."""
         self.answers: Answers[Room] = Answers(_ANSWERS_BYTES)
         self.turns = Turns()
         self.draining = False

@@ -583,6 +583,7 @@ class PostgresStorage:
             queued=writer.queued if writer else 0,
             database_bytes=self._tail.database_bytes if self._tail else 0,
             log_bytes=0,
+            commit_times=writer.times if writer else None,
             catch_ups=self._projects.catch_ups,
             races_lost=writer.races_lost if writer else 0,
         )

@@ -8,6 +8,7 @@ this time with the project's row locked, so that two busy gateways take turns.
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from storage.postgres.database import CONTENTION, FAILURES, LOST, WRITE_S, Conne
 from storage.postgres.generations import GENERATION
 from storage.postgres.projects import Projects, TrackedProject, WriteRequest
 from storage.records import Change, TurnChange
+from storage.times import Times
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ class Writer:
         self._closing = False
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.times = Times()
         self.commits = 0
         self.changes = 0
         self.races_lost = 0
@@ -141,8 +144,10 @@ class Writer:
 
     async def _commit(self, tracked: TrackedProject, requests: list[WriteRequest]) -> Sequence[Result]:
         """Store a batch; never raises."""
+        started = time.perf_counter()
         try:
             made = await self._store(tracked, requests)
+            self.times.note(time.perf_counter() - started)
         except DataDamaged as error:
             if len(requests) > 1:  # the other requests are not affected
                 return [result for each in requests for result in await self._commit(tracked, [each])]

@@ -1,6 +1,7 @@
 """The SQLite file: opening, pragmas, schema, and the three connections to it."""
 
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self, TypeVar
@@ -19,6 +20,7 @@ from storage.errors import (
 )
 from storage.migrations import migrations
 from storage.sqlite.log_bound import LogBound, LongReads
+from storage.times import Times
 
 T = TypeVar("T")
 
@@ -68,6 +70,7 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._near = near
+        self.flush_times = Times()
 
     @classmethod
     async def open(
@@ -138,7 +141,9 @@ class Database:
                 result = function(connection)
                 self._require_in_place()
                 committing = True
+                started = time.perf_counter()
                 connection.execute("COMMIT")
+                self.flush_times.note(time.perf_counter() - started)
                 self._require_in_place()  # this late, so that acknowledged changes are in the file that the path names
             except BaseException:
                 if connection.in_transaction:

@@ -617,6 +617,8 @@ class SQLiteStorage:
             queued=writer.queued if writer else 0,
             database_bytes=self._database_bytes(),
             log_bytes=_size(self._log_path),
+            commit_times=writer.times if writer else None,
+            flush_times=self._database.flush_times,
         )
 
     def _database_bytes(self) -> int:

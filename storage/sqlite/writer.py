@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from storage.log import Clock, break_lines, size_of_change
 from storage.records import Change, Commit, TurnChange
 from storage.sqlite.database import Database
 from storage.sqlite.log import Log
+from storage.times import Times
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class GroupCommitWriter:
         self._wake = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._run(), name="group-commit")
+        self.times = Times()
         self.commits = 0
         self.changes = 0
 
@@ -147,6 +150,7 @@ class GroupCommitWriter:
 
     async def _commit(self, batch: list[_Request]) -> None:
         requests = [(request.project, request.changes) for request in batch]
+        started = time.perf_counter()
         try:
             results: list[tuple[Commit, ...] | StorageError] = await self._database.write(
                 lambda connection: (
@@ -165,6 +169,8 @@ class GroupCommitWriter:
                 else StorageUnavailable(f"the write failed: {error!r}", certain=False)
             )
             results = [failure] * len(batch)
+        else:
+            self.times.note(time.perf_counter() - started)
         for request in batch:
             self._waiting -= len(request.changes)
             self._waiting_bytes -= request.bytes
