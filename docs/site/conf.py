@@ -17,7 +17,11 @@ copybutton_here_doc_delimiter = "END"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "inherited-members": False, "exclude-members": "__new__, __init__"}
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": False,
+    "exclude-members": "__new__, __init__, __post_init__",
+}
 autoclass_content = "both"
 
 html_theme = "furo"
