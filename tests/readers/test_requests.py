@@ -20,6 +20,8 @@ from standardwebhooks import Webhook
 from gateway.readers.web_push import VapidKey
 from tests.access.conftest import Subject, bearer, told
 from tests.access.keys import SECRET
+from tests.readers.test_web_push import Browser
+from tests.support.receiver import Received
 from tests.support.server import GatewayProcess
 
 _KEYS = {"p256dh": "", "auth": "BTBZMqHH6r4Tts7J_aSIgg"}
@@ -101,6 +103,36 @@ def test_a_message_that_was_sent_and_not_noted_comes_again_after_a_kill(tmp_path
             pass
         assert 'gateway_reader_messages_total{kind="hook"} 2.0' in client.get(f"{gateway.url}/metrics").text
         assert client.get(f"{gateway.url}/readyz").json()["checks"]["readers"] == "ok"
+
+
+def test_a_push_message_that_was_sent_and_not_noted_comes_again_after_a_kill(tmp_path: Path, inbox: Inbox) -> None:
+    browser = Browser()
+
+    def taken() -> dict[str, Any]:
+        headers, body = inbox.messages.get(timeout=60)
+        return browser.open(Received("POST", "/", headers, body))
+
+    gateway = GatewayProcess(tmp_path / "gateway.db", GATEWAY_PUSH_HOSTS="127.0.0.1")
+    with gateway, gateway.client() as client:
+        session = client.post("/sessions", json={}).raise_for_status().json()["id"]
+        subscription = {"endpoint": f"{inbox.url}push/1", "keys": browser.keys, "expirationTime": None}
+        client.put("/push/phone", json={"subscription": subscription}).raise_for_status()
+        turn = client.post(f"/sessions/{session}/turns", json={"prompt": "Sort"}).raise_for_status().json()["id"]
+        inbox.answers.clear()
+        for status in ("running", "completed"):
+            client.patch(f"/sessions/{session}/turns/{turn}", json={"status": status}).raise_for_status()
+        message = taken()
+        gateway.kill()
+        inbox.answers.set()
+        gateway.start()
+        assert taken() == message
+        deadline = time.monotonic() + 60
+        while (
+            'gateway_reader_messages_total{kind="push"} 1.0' not in client.get(f"{gateway.url}/metrics").text
+            and time.monotonic() < deadline
+        ):
+            pass
+        assert inbox.messages.empty()
 
 
 def test_readers_are_behind_the_guard(tmp_path: Path, inbox: Inbox) -> None:
