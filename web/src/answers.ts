@@ -1,32 +1,32 @@
-/** Reading an answer: its body, its tag and hints, or the error that it is thrown as. */
+/** Decoding of responses: the body, the entity tag and the hints, or the error to throw. */
 import { type GatewayError, problemFrom, UnexpectedAnswer } from './errors.js'
 import type { ProblemDetails } from './wire.js'
 
 const OWN_TAG = /^(?:W\/)?"([0-9a-z]+(?:\.[0-9]+){1,2}(?:\.[jt])?)(?![0-9A-Za-z.])/
 
-/** An answer about something that has states, with the name of the state. */
+/** A decoded response with its entity tag, which names the state that the response describes. */
 export interface WithETag<T> {
   value: T
-  /** What `tag` and `ifMatch` of other requests take. */
+  /** Accepted by `tag` and `ifMatch` of other requests. Null if the response has no tag. */
   tag: string | null
-  /** The gateway asks not to be polled sooner. */
+  /** The gateway asks not to be polled again within this many seconds. */
   backoffS: number | null
 }
 
-/** A file, or what was added to it. */
+/** The content of a file, or an increment of it. */
 export interface FileContent {
-  /** A Yjs update (v1); null: nothing is new. */
+  /** A Yjs update (v1); null if there is nothing new. */
   update: Uint8Array | null
   version: number
-  /** The version that `update` builds on; 0: it is the whole document. */
+  /** The version that `update` builds on; 0 if `update` is the whole document. */
   fromVersion: number
-  /** The life of the file that the answer is about. */
+  /** The incarnation of the file that the response describes. */
   incarnation: string
   tag: string
   backoffS: number | null
 }
 
-/** What an answer that is no success is thrown as. */
+/** The error for an unsuccessful response. */
 export async function errorFrom(answer: Response): Promise<GatewayError> {
   const details = (answer.headers.get('content-type') ?? '').startsWith('application/problem+json')
     ? await answer.json().catch(() => null)
@@ -45,13 +45,13 @@ function isProblemDetails(value: unknown): value is ProblemDetails {
   return typeof details?.code === 'string' && typeof details.status === 'number'
 }
 
-/** A header in seconds; null if it is not there, or is a date (RFC 9110 §10.2.3), which the gateway's never is. */
+/** A header in seconds; null if it is missing or a date (RFC 9110 §10.2.3), which the gateway never sends. */
 function seconds(answer: Response, header: string): number | null {
   const text = answer.headers.get(header) ?? ''
   return /^\d+$/.test(text) ? Number(text) : null
 }
 
-/** The body of an answer. Throws UnexpectedAnswer. */
+/** Decode the body of a response. Throws UnexpectedAnswer. */
 export async function decoded<T>(answer: Response): Promise<T> {
   const text = await answer.text()
   try {
@@ -61,37 +61,37 @@ export async function decoded<T>(answer: Response): Promise<T> {
   }
 }
 
-/** The body of an answer, with its tag. */
+/** Decode the body of a response, with its entity tag. Throws UnexpectedAnswer. */
 export async function decodedWithETag<T>(answer: Response): Promise<WithETag<T>> {
   return withETag(answer, await decoded<T>(answer))
 }
 
-/** The same where the state may be the one that was named: then the value is null. */
+/** Decode the body of a response to a conditional request, with its entity tag; the value is null for a 304. */
 export async function decodedWithETagIfChanged<T>(answer: Response): Promise<WithETag<T | null>> {
   return withETag(answer, answer.status === 304 ? null : await decoded<T>(answer))
 }
 
-/** A value, with the tag of the answer that brought it. */
+/** A value with the entity tag and the hints of its response. */
 export function withETag<T>(answer: Response, value: T): WithETag<T> {
   return { value, tag: tagOf(answer), backoffS: seconds(answer, 'Backoff') }
 }
 
-/** The tag of an answer as the gateway made it, without quotes: compression weakens it, and proxies mark it. */
+/** The entity tag as the gateway made it, unquoted: compression weakens tags, and proxies add marks. */
 function tagOf(answer: Response): string | null {
   return OWN_TAG.exec(answer.headers.get('ETag') ?? '')?.[1] ?? null
 }
 
-/** The life of the file that a tag is of. */
+/** The incarnation that an entity tag belongs to. */
 export function incarnationOf(tag: string): string {
   return tag.slice(0, tag.indexOf('.'))
 }
 
-/** A tag as headers have it. */
+/** Quote an entity tag for a header. */
 export function quoted(tag: string | null | undefined): string | null {
   return tag == null ? null : tag === '*' ? '*' : `"${tag}"`
 }
 
-/** A file as update. Throws UnexpectedAnswer. */
+/** Decode a response that holds a file as a Yjs update. Throws UnexpectedAnswer. */
 export async function fileContent(answer: Response): Promise<FileContent> {
   const version = Number(answer.headers.get('X-Version') ?? Number.NaN)
   const fromVersion = Number(answer.headers.get('X-From-Version') ?? Number.NaN)

@@ -1,4 +1,4 @@
-/** Base64 wherever there is `atob`: in pages, workers and Node.js. (lib0 takes a worker for Node.js.) */
+/** Base64 for every platform with `atob`: pages, workers and Node.js. (lib0 mistakes a worker for Node.js.) */
 
 const PIECE = 0x8000
 

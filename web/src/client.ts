@@ -9,28 +9,28 @@ import type { Health, ProjectListing } from './wire.js'
 
 export interface GatewayClientOptions {
   /**
-   * Sent as `Authorization: Bearer`. A function is asked at first, before a JSON Web Token ends, and where the gateway
-   * refused the token.
+   * Sent as `Authorization: Bearer`. A function is called before the first request, before a JSON Web Token expires,
+   * and when the gateway has refused the token.
    */
   token?: Token
-  /** Who writes, for the history; a proxy may overrule it. */
+  /** The author of writes in the history. A proxy may override it. */
   author?: string
-  /** Sent with every request. A function is asked each time: for credentials that change. */
+  /** Sent with every request. A function is called for each request, so that credentials can change. */
   headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>)
-  /** Whether cookies go to another origin too. */
+  /** Whether cookies are sent to other origins. */
   credentials?: RequestCredentials
-  /** How many milliseconds an answer may take, beyond what it was asked to wait. */
+  /** Milliseconds within which a response must arrive, in addition to the requested wait; 30,000 by default. */
   timeoutMs?: number
-  /** How requests are sent. */
+  /** The function that sends requests; the global `fetch` by default. */
   fetch?: typeof fetch
 }
 
-/** A gateway. Works wherever there is `fetch`: in browsers, Node.js and workers. */
+/** A client of a gateway. Works on every platform with `fetch`: browsers, Node.js and workers. */
 export class GatewayClient implements Sender {
   readonly url: string
   private readonly source: TokenSource | null
 
-  /** @param url where the gateway is: `https://host`, in a browser also `''`, the page's own origin. */
+  /** @param url the base URL of the gateway, such as `https://host`; in a browser, `''` is the origin of the page. */
   constructor(
     url: string,
     private readonly options: GatewayClientOptions = {}
@@ -39,43 +39,43 @@ export class GatewayClient implements Sender {
     this.source = options.token === undefined ? null : new TokenSource(options.token)
   }
 
-  /** A project and all requests on it. No request is made. Throws ProblemAnswer `invalid_project`. */
+  /** The requests on a project. Sends no request itself. Throws ProblemAnswer `invalid_project`. */
   project(name: string): Project {
     return new Project(this, name)
   }
 
-  /** A page of the projects that the token may read, by id. */
+  /** List a page of the projects that the token may read, ordered by id. */
   async listProjects({ signal, ...params }: PageOptions = {}): Promise<ProjectListing> {
     return decoded(await this.send('GET', '/api/projects', { ...given(signal), params: { ...params } }))
   }
 
-  /** Erase a project for good, with its whole history. Needs a token of scope `admin` in the project. */
+  /** Erase a project permanently, including its history. Requires a token with scope `admin` in the project. */
   async deleteProject(name: string, options?: RequestOptions): Promise<void> {
     await this.send('DELETE', projectPath(name), options)
   }
 
-  /** The process answers. */
+  /** Liveness: whether the process responds. */
   async healthz(options?: RequestOptions): Promise<Health> {
     return decoded(await this.send('GET', '/healthz', options))
   }
 
-  /** The database answers as well. */
+  /** Readiness: whether the database responds as well. */
   async readyz(options?: RequestOptions): Promise<Health> {
     return decoded(await this.send('GET', '/readyz', options))
   }
 
-  /** Figures in Prometheus' format. */
+  /** The metrics in Prometheus text format. */
   async metrics(options?: RequestOptions): Promise<string> {
     return (await this.send('GET', '/metrics', options)).text()
   }
 
-  /** The description of the API. */
+  /** The OpenAPI description of the API. */
   async openapi(options?: RequestOptions): Promise<Record<string, unknown>> {
     return decoded(await this.send('GET', '/openapi.json', options))
   }
 
   /**
-   * Send a request and read the answer, which is a success or a 304.
+   * Send a request and read the whole response: a success or a 304.
    *
    * @throws NoAnswer, UnexpectedAnswer, ProblemAnswer
    */
@@ -86,7 +86,7 @@ export class GatewayClient implements Sender {
       return this.fetch(method, path, request, limit)
     })
     try {
-      // Read here, so that a body that is cut off is an error of this request.
+      // Read the body here, so that a truncated body fails this request.
       const body = [204, 304].includes(answer.status) ? null : await answer.arrayBuffer()
       return new Response(body, { status: answer.status, headers: answer.headers })
     } catch (error) {
@@ -94,7 +94,7 @@ export class GatewayClient implements Sender {
     }
   }
 
-  /** GET an answer without end; whoever reads it limits its time. */
+  /** Open a streaming response to a GET request. The reader must apply its own time limit. */
   open(path: string, request: GatewayRequest): Promise<Response> {
     return this.fetch('GET', path, request)
   }
@@ -105,7 +105,7 @@ export class GatewayClient implements Sender {
   }
 
   private async fetch(method: string, path: string, request: GatewayRequest, limit?: AbortSignal): Promise<Response> {
-    let token = this.source?.current ?? null // without waiting: the page may be about to go away
+    let token = this.source?.current ?? null // no await: the page may be about to unload
     if (token === null && this.source !== null) {
       token = await this.source.usable().catch((error) => {
         throw this.noAnswer(method, path, request, error)
@@ -162,7 +162,7 @@ export class GatewayClient implements Sender {
   }
 }
 
-/** What a header cannot carry. */
+/** The characters that a header cannot carry. */
 const NOT_LATIN1 = /[^\x20-\xff]/g
 
 function query(params: GatewayRequest['params']): string {

@@ -1,10 +1,10 @@
 /**
- * What a request of the client can throw. (An aborted request throws the reason of its signal, as `fetch` does.)
+ * The errors that the client's requests throw. (An aborted request throws the reason of its signal, as `fetch` does.)
  *
  *     GatewayError
- *     ├── NoAnswer           nothing came back: no connection, a timeout, an answer cut off
- *     ├── UnexpectedAnswer   what came back is not of this API
- *     └── ProblemAnswer      the gateway answered with a problem (RFC 9457)
+ *     ├── NoAnswer           no response: no connection, a timeout, a truncated response
+ *     ├── UnexpectedAnswer   a response that is not from this API
+ *     └── ProblemAnswer      the gateway responded with a problem (RFC 9457)
  *         ├── MissingPredecessors
  *         └── NotAText
  */
@@ -72,10 +72,10 @@ export const PROBLEM_CODES = [
 
 export type ProblemCode = (typeof PROBLEM_CODES)[number]
 
-/** Every error of the client. */
+/** Base class of all client errors. */
 export class GatewayError extends Error {
   override name = 'GatewayError'
-  /** Null where no answer came. */
+  /** The HTTP status; null without a response. */
   readonly status: number | null
   retryAfterS: number | null = null
   backoffS: number | null = null
@@ -86,7 +86,10 @@ export class GatewayError extends Error {
   }
 }
 
-/** The request may have been done or not; all may be repeated, but those that create a turn or a session. */
+/**
+ * No response came: the request may or may not have been carried out. Every request may be repeated, except those that
+ * create a turn or a session.
+ */
 export class NoAnswer extends GatewayError {
   override name = 'NoAnswer'
 
@@ -95,7 +98,7 @@ export class NoAnswer extends GatewayError {
   }
 }
 
-/** A proxy's page, a redirect, a body that cannot be read. */
+/** The response is a proxy's page, a redirect, or has a body that cannot be decoded. */
 export class UnexpectedAnswer extends GatewayError {
   override name = 'UnexpectedAnswer'
 
@@ -104,7 +107,7 @@ export class UnexpectedAnswer extends GatewayError {
   }
 }
 
-/** What to do about the most frequent problems. docs/api.md has the same for all. */
+/** What to do about the most frequent problems, by code. docs/api.md has the same for all. */
 const ADVICE: Record<string, string> = {
   unauthenticated: 'Pass a valid token.',
   forbidden: 'Use a token whose grant allows this.',
@@ -125,7 +128,10 @@ const ADVICE: Record<string, string> = {
   shutting_down: 'Try again in a moment.'
 }
 
-/** The gateway said no: `code` says why, `problem` is all that it said. The message says what to do as well. */
+/**
+ * The gateway refused the request. `code` names the reason, `problem` is the whole problem document. The message
+ * includes advice.
+ */
 export class ProblemAnswer extends GatewayError {
   override name = 'ProblemAnswer'
   readonly problem: ProblemDetails
@@ -137,7 +143,7 @@ export class ProblemAnswer extends GatewayError {
     this.problem = problem
   }
 
-  /** With 503 and 507: the gateway says that nothing was stored. */
+  /** With 503 and 507: the gateway guarantees that nothing was stored. */
   get certain(): boolean {
     return this.problem.certain === true
   }
@@ -147,7 +153,7 @@ export class ProblemAnswer extends GatewayError {
   }
 }
 
-/** The update builds on something that the gateway lacks: send the difference from `stateVector`. */
+/** The update builds on content that the gateway lacks: send the difference from `stateVector`. */
 export class MissingPredecessors extends ProblemAnswer {
   override name = 'MissingPredecessors'
 
@@ -156,11 +162,11 @@ export class MissingPredecessors extends ProblemAnswer {
   }
 }
 
-/** The root is not a text, or is not there while others are: see `roots`. */
+/** The root is not a text, or does not exist although other roots do: see `roots`. */
 export class NotAText extends ProblemAnswer {
   override name = 'NotAText'
 
-  /** By name the kind of each root that holds something: text, array, map or xml. */
+  /** The kind of each non-empty root by name: text, array, map or xml. */
   get roots(): Record<string, string> {
     return this.problem.roots ?? {}
   }
@@ -172,7 +178,7 @@ export function problemFrom(details: ProblemDetails): ProblemAnswer {
   return details.code === 'not_a_text' ? new NotAText(details) : new ProblemAnswer(details)
 }
 
-/** Whether an error is a problem of one of these codes. */
+/** Whether an error is a problem with one of these codes. */
 export function isProblem(error: unknown, ...codes: ProblemCode[]): error is ProblemAnswer {
   return error instanceof ProblemAnswer && (codes as string[]).includes(error.code)
 }

@@ -1,4 +1,4 @@
-/** The change feed without end: by long polls, or as server-sent events (WHATWG HTML §9.2). */
+/** The endless change feed, by long polls or as server-sent events (WHATWG HTML §9.2). */
 import { decoded } from './answers.js'
 import { GatewayError, NoAnswer, UnexpectedAnswer } from './errors.js'
 import { checkedPath } from './names.js'
@@ -6,39 +6,45 @@ import { DEFAULT_SETTINGS, FastLoop, isRetried, retryDelayMs } from './policy.js
 import { given, type RequestOptions, type Sender } from './request.js'
 import type { FeedAnswer, FeedEntry, PresenceEvent } from './wire.js'
 
-/** What is to be seen of the feed; left out: all of it. */
+/** The filter of a feed. Default: everything. */
 export interface FeedFilter {
   kinds?: readonly ('file' | 'turn' | 'presence')[]
   prefix?: string
   paths?: readonly string[]
-  /** `update`: small updates of modified files are part of their entries. */
+  /** `update`: entries of modified files contain their updates, if these are small. */
   include?: 'update'
 }
 
-/** How the feed is told: as server-sent events, or by requests that wait. */
+/** How the feed is received: as server-sent events, or by long polls. */
 export type FeedTransport = 'sse' | 'long-poll'
 
 export interface FollowOptions extends FeedFilter, RequestOptions {
-  /** Where to begin; left out: with all that exists. */
+  /** The cursor to start at. Default: all existing files and turns. */
   since?: string | null
   transport?: FeedTransport
-  /** Of server-sent events: the id of this browser (`enablePush`), which gets no push messages meanwhile. */
+  /**
+   * With server-sent events: the id of this browser (`enablePush`), which gets no push messages while the stream is
+   * open.
+   */
   client?: string
-  /** Told who is in a file where that changes, if `kinds` has `presence` and the feed comes as server-sent events. */
+  /**
+   * Called when the clients in a file change, if `kinds` includes `presence` and the feed is received as server-sent
+   * events.
+   */
   onPresence?: (event: PresenceEvent) => void
 }
 
 const WAIT_S = 50
-/** A stream that is not ready by then goes through something that buffers it. */
+/** A stream that is not ready within this time passes through a proxy that buffers it. */
 const READY_MS = 10_000
-/** The gateway sends a sign of life every 15 s. */
+/** The gateway sends a heartbeat every 15 s. */
 export const SILENCE_MS = 40_000
 
 export function feedParams({ kinds, prefix, paths, include }: FeedFilter) {
   return { kinds: kinds?.join(','), prefix, path: paths?.map(checkedPath), include }
 }
 
-/** What changes after a cursor, for ever. After a failure it waits as long as the policy says and goes on. */
+/** Yield the changes after a cursor, forever, retrying after failures with the back-off of the policy. */
 export async function* follow(client: Sender, path: string, options: FollowOptions): AsyncGenerator<FeedAnswer, never> {
   let since = options.since ?? null
   let attempts = 0
@@ -59,7 +65,7 @@ export async function* follow(client: Sender, path: string, options: FollowOptio
 }
 
 /**
- * What changes after a cursor, until something fails. Answers without a change are signs of life.
+ * Yield the changes after a cursor, until the first failure. An answer without changes is a heartbeat.
  *
  * @throws GatewayError
  */
@@ -70,7 +76,7 @@ export function connect(client: Sender, path: string, options: FollowOptions): A
 async function* longPolls(client: Sender, path: string, options: FollowOptions): AsyncGenerator<FeedAnswer, never> {
   const fast = new FastLoop(DEFAULT_SETTINGS)
   let since = options.since ?? null
-  let wait = 0 // the first answer comes at once
+  let wait = 0 // the first response comes immediately
   while (true) {
     const params = { ...feedParams(options), since, wait: wait || null }
     const answer = await decoded<FeedAnswer>(await client.send('GET', path, { ...given(options.signal), wait, params }))
@@ -103,7 +109,7 @@ async function* events(client: Sender, path: string, options: FollowOptions): As
   }
 }
 
-/** Aborts a stream that has been silent for too long, or that nobody reads any more. */
+/** Aborts a stream that was silent for too long, or whose reader has stopped. */
 export class SilenceLimit {
   private readonly controller = new AbortController()
   private timer: ReturnType<typeof setTimeout> | undefined
@@ -117,7 +123,7 @@ export class SilenceLimit {
     return this.controller.signal
   }
 
-  /** From now on so much silence is allowed. */
+  /** Set the allowed duration of silence, from now on. */
   allow(milliseconds: number): void {
     clearTimeout(this.timer)
     const silent = () => this.controller.abort(new NoAnswer(`the event stream was silent for ${milliseconds} ms`))
@@ -151,7 +157,7 @@ async function* readEvents(
   }
 }
 
-/** Makes stretches of the feed out of the text of an event stream. */
+/** Parses the text of an event stream into sections of the feed. */
 class EventParser {
   /** Whether the client has caught up. */
   ready = false
@@ -164,14 +170,14 @@ class EventParser {
 
   constructor(private readonly onPresence: FollowOptions['onPresence']) {}
 
-  /** What the end of the stream is thrown as. */
+  /** The error for the end of the stream. */
   ended(): NoAnswer {
     const error = new NoAnswer('the event stream has ended')
     error.retryAfterS = this.retryMs / 1000
     return error
   }
 
-  /** What a further piece of the stream completes. */
+  /** Yield the answers that the next piece of text completes. */
   *take(text: string): Generator<FeedAnswer> {
     const lines = (this.rest + text).split('\n')
     this.rest = lines.pop() ?? ''
@@ -206,7 +212,7 @@ class EventParser {
   }
 }
 
-/** Wait; throws the signal's reason when it aborts. */
+/** Wait for this long. Throws the reason of the signal if it aborts. */
 export function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const abort = () => {

@@ -1,18 +1,18 @@
 /**
- * Names as parts of a URL, checked before a request is sent: `fetch` resolves `.` and `..`, so that a path which nobody
- * has checked could leave its project. The gateway and the Python client have the same rules.
+ * Validation and encoding of names in URLs. Names are checked before a request is sent: `fetch` resolves `.` and `..`,
+ * so an unchecked path could leave its project. The gateway and the Python client have the same rules.
  */
 import { type ProblemAnswer, problemFrom } from './errors.js'
 import type { ProblemDetails } from './wire.js'
 
 const PROJECT_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/
 const PATH_BYTES = 1024
-/** Characters that steer how a text is shown, and show nothing themselves; words and emoji are spelled with joiners. */
+/** Invisible characters that affect how text is displayed. Joiners are allowed: some languages and emoji need them. */
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u
 const JOINERS = /[\u200c\u200d]/g
 const LONE_SURROGATE = /\p{Cs}/u
 
-/** The path of a project's URL. Throws ProblemAnswer `invalid_project`. */
+/** The URL path of a project. Throws ProblemAnswer `invalid_project`. */
 export function projectPath(name: string): string {
   if (!PROJECT_ID.test(name)) {
     const rule = '1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or ..'
@@ -21,26 +21,26 @@ export function projectPath(name: string): string {
   return `/api/projects/${name}`
 }
 
-/** A file path as it is. Throws ProblemAnswer `invalid_path`. */
+/** Return a file path unchanged if it is valid. Throws ProblemAnswer `invalid_path`. */
 export function checkedPath(path: string): string {
   const problem = pathProblem(path)
   if (problem !== null) throw problem
   return path
 }
 
-/** Why a text is not a file path; null if it is one. */
+/** The problem with a file path; null if the path is valid. */
 export function pathProblem(path: string): ProblemAnswer | null {
   const fault = pathFault(path)
   if (fault === null) return null
   return refusal('invalid_path', 'Invalid file path', `${shown(path)} is not a file path: ${fault}`)
 }
 
-/** A file path, encoded for a URL. Throws ProblemAnswer `invalid_path`. */
+/** Encode a file path for a URL. Throws ProblemAnswer `invalid_path`. */
 export function encodedPath(path: string): string {
   return checkedPath(path).split('/').map(encodeURIComponent).join('/')
 }
 
-/** The id of a session or a turn, encoded for a URL. Throws ProblemAnswer `invalid_parameter`. */
+/** Encode the id of a session or a turn for a URL. Throws ProblemAnswer `invalid_parameter`. */
 export function encodedId(id: string, name: 'session' | 'turn'): string {
   if (id === '' || id === '.' || id === '..' || id.includes('/') || LONE_SURROGATE.test(id)) {
     throw refusal('invalid_parameter', 'Invalid parameter', `${shown(id)} is not the id of a ${name}`)

@@ -1,13 +1,14 @@
 /**
- * The rules of polling, pure: settings, intervals, retries, and what is decided. All times are milliseconds, but those
- * whose names end in `S`, which are seconds as in headers.
+ * The polling policy, without I/O: settings, intervals, retries and decisions. Times are in milliseconds, except those
+ * whose names end in `S`, which are in seconds, as in headers.
  *
- * `PollSchedule` applies them to many polls. The Python client has the same rules, and both run the same vectors.
+ * `PollSchedule` applies the policy to many polls. The Python client has the same rules, and both are tested with the
+ * same vectors.
  */
 
 /**
- * Why a poll stopped: its turn ended; nothing changed for long; every retry failed; an answer that no retry changes;
- * the user went away.
+ * Why a poll stopped: its turn ended; nothing changed for a long time; every retry failed; the gateway refused with an
+ * error that is not retried; the user was inactive.
  */
 export type StopReason = 'completed' | 'timed_out' | 'failed' | 'refused' | 'inactive'
 
@@ -19,30 +20,30 @@ export const RESTARTED_BY_RESUME: ReadonlySet<StopReason> = /* @__PURE__ */ new 
   'refused'
 ])
 
-/** All times of the policy. */
+/** The settings of the policy. */
 export interface PollSettings {
   turnIntervalMs: number
   documentIntervalMs: number
-  /** The interval after a change … */
+  /** The interval right after a change. */
   activeIntervalMs: number
-  /** … for so long; after that it grows … */
+  /** How long after a change the interval stays at `activeIntervalMs`. */
   activeMs: number
-  /** … evenly within so long … */
+  /** How long the interval then takes to grow linearly to `slowIntervalMs`. */
   slowingMs: number
-  /** … to this. */
+  /** The interval long after a change. */
   slowIntervalMs: number
-  /** After so much polling without a change a poll stops; null: never. */
+  /** How long a poll goes on without a change before it stops; null: forever. */
   idleStopMs: number | null
   retryDelaysMs: readonly number[]
-  /** Go on with the last delay where the table stops. */
+  /** Whether to keep retrying with the last delay after the table is exhausted. */
   retryForEver: boolean
   retryJitter: number
-  /** A result younger than this answers who comes late. */
+  /** A late subscriber gets a cached result if it is younger than this. */
   cacheMs: number
   maxConcurrent: number
-  /** What intervals are multiplied by on a phone, with a low battery, or where data is to be saved. */
+  /** The factor for intervals on a phone, on low battery, or in data-saving mode. */
   constrainedFactor: number
-  /** When the user has done nothing for so long all polls stop; null: there is no user. */
+  /** After how long without user activity all polls stop; null: there is no user. */
   inactiveStopMs: number | null
   fastLoopPolls: number
   fastLoopMs: number
@@ -67,63 +68,63 @@ export const DEFAULT_SETTINGS: Readonly<PollSettings> = {
   fastLoopMs: 500
 }
 
-/** For a program that nobody sits in front of: it never stops for want of a user, and retries for ever. */
+/** Settings for a program without a user: polls never stop for inactivity, and retry forever. */
 export const UNATTENDED: Readonly<Partial<PollSettings>> = {
   idleStopMs: null,
   inactiveStopMs: null,
   retryForEver: true
 }
 
-/** What a poll brought. */
+/** The result of a poll. */
 export interface Answer {
-  /** Whether it is news; false for a 304. */
+  /** Whether the answer contains news; false for a 304. */
   changed: boolean
-  /** Whether nothing will ever change again. */
+  /** Whether the resource is final and will never change again. */
   terminal?: boolean
-  /** Where the next poll goes on; kept once the news was delivered. */
+  /** Where the next poll continues; adopted once the news has been delivered. */
   cursor?: string | null
-  /** The cursor that the question was asked with. */
+  /** The cursor that the request was sent with. */
   basedOn?: string | null
-  /** A version, or another number that only grows. */
+  /** A version, or another number that never decreases. */
   position?: number | null
-  /** The server's `Backoff`. */
+  /** The server's `Backoff` header. */
   backoffS?: number | null
-  /** Whether the thing is at work, as a turn that is pending or running: polled as after a change, also at first. */
+  /** Whether the resource is active, like a pending or running turn: polled as after a change from the start. */
   active?: boolean
 }
 
-/** How a poll failed. `status` is null where no answer came. */
+/** The failure of a poll. `status` is null if no response came. */
 export interface Failure {
   status: number | null
   retryAfterS?: number | null
   backoffS?: number | null
 }
 
-/** What is to be done. */
+/** An action that the schedule asks its caller to carry out. */
 export type Decision =
-  /** Ask now. */
+  /** Send the request now. */
   | { do: 'poll'; key: string }
-  /** Give the newest result to these; then, unless it is `cached`, say so (`PollSchedule.delivered`). */
+  /** Deliver the newest result to these subscribers; then, unless it is `cached`, call `PollSchedule.delivered`. */
   | { do: 'deliver'; key: string; to: string[]; cached?: true }
-  /** The answer is older than what was delivered: forget it. */
+  /** Discard the answer: it is older than what was already delivered. */
   | { do: 'drop'; key: string }
-  /** Tell these of the error. Without `retryIn` there is no further retry. */
+  /** Report the error to these subscribers. `retryIn`: milliseconds until the next retry; absent if there is none. */
   | { do: 'fail'; key: string; to: string[]; retryIn?: number }
-  /** The error is over. */
+  /** Report that the error is over. */
   | { do: 'recover'; key: string }
-  /** The poll has stopped. */
+  /** Report that the poll has stopped. */
   | { do: 'stop'; key: string; reason: StopReason }
-  /** Nobody wants the answer of the request in flight. */
+  /** Abort the request in flight: its last subscriber has left. */
   | { do: 'abort'; key: string }
-  /** Polls follow each other without pause and bring nothing; they are slowed down. Say so. */
+  /** Warn that polls follow each other without pause and bring nothing; they are slowed down. */
   | { do: 'warn_fast_loop'; key: string }
 
 /**
- * How long after an answer the next poll is due.
+ * The time from an answer to the next poll.
  *
- * @param askedMs the shortest interval that a subscriber asked for. Polled at as long as no change was seen. One that
- *   is shorter than the active interval, or longer than the slow one, takes its place.
- * @param sinceChangeMs the age of the last change; null if none was seen.
+ * @param askedMs the shortest interval that a subscriber asked for. It applies until the first change is seen. If it is
+ *   shorter than the active interval, or longer than the slow interval, it replaces that interval.
+ * @param sinceChangeMs the age of the last change; null if there was none.
  */
 export function intervalMs(
   settings: PollSettings,
@@ -141,7 +142,7 @@ export function intervalMs(
   return constrained ? interval * settings.constrainedFactor : interval
 }
 
-/** How long to wait before retry `attempt` (1, 2, …). `random` is from 0 to 1. */
+/** The delay before retry `attempt` (1, 2, …). `random` is from 0 to 1. */
 export function retryDelayMs(
   settings: PollSettings,
   attempt: number,
@@ -152,33 +153,33 @@ export function retryDelayMs(
   return Math.max(delay * (1 + settings.retryJitter * (2 * random - 1)), (retryAfterS ?? 0) * 1000)
 }
 
-/** Whether no retry follows after so many. */
+/** Whether no retry follows after this many attempts. */
 export function givesUp(settings: PollSettings, attempts: number): boolean {
   return !settings.retryForEver && attempts >= settings.retryDelaysMs.length
 }
 
-/** Whether a request that failed like this may succeed later: no answer (null), 5xx, 408, 429. */
+/** Whether a request that failed with this status may succeed later: no response (null), 5xx, 408, 429. */
 export function isRetried(status: number | null): boolean {
   return status === null || status >= 500 || status === 408 || status === 429
 }
 
 /**
- * What to do about a write that the server refused. An update that builds on something the server lacks is answered
- * once with all that it lacks.
+ * What to do about a write that the server refused. If the update builds on content that the server lacks, the client
+ * sends once everything that the server lacks.
  */
 export function afterRefusedWrite(code: string, differenceSent: boolean): 'send_difference' | 'report' {
   return code === 'missing_predecessors' && !differenceSent ? 'send_difference' : 'report'
 }
 
-/** Notices polls that follow each other without pause and bring nothing. */
+/** Detects polls that follow each other without pause and bring nothing. */
 export class FastLoop {
-  /** How often, since something new came. */
+  /** The number of fast loops detected since the last news. */
   found = 0
   private times: number[] = []
 
   constructor(private readonly settings: PollSettings) {}
 
-  /** A poll brought nothing; returns whether there have been too many in too short a time. */
+  /** Record a poll without news; returns whether there were too many in too short a time. */
   empty(now: number): boolean {
     this.times = [...this.times, now].slice(-this.settings.fastLoopPolls)
     const first = this.times[0] ?? now
@@ -188,7 +189,7 @@ export class FastLoop {
     return true
   }
 
-  /** A poll brought something. */
+  /** Record a poll with news. */
   news(): void {
     this.times = []
     this.found = 0

@@ -1,4 +1,4 @@
-/** One project: its files, its changes, its past, its sessions. */
+/** The requests on one project: files, changes, history and sessions. */
 
 import {
   decoded,
@@ -38,68 +38,71 @@ const UPDATE_BODY = { 'Content-Type': 'application/octet-stream' }
 const MARKDOWN_BODY = { 'Content-Type': 'text/markdown; charset=utf-8' }
 const TEXT_BODY = { 'Content-Type': 'text/plain; charset=utf-8' }
 
-/** What a client has, and what it asks about. With neither `since` nor `versions` all that exists is new to it. */
+/** A status question about many files. With neither `since` nor `versions`, all existing files are reported. */
 export interface StatusQuestion {
-  /** The files asked about; left out: the whole project. */
+  /** The files to check. Default: all files of the project. */
   paths?: readonly string[] | null
-  /** What the client has followed so far. */
+  /** The cursor up to which the client has followed the project. */
   since?: string | null
-  /** The version that the client has of each file, 0 for none. Beats `since` for the files it names. */
+  /** The client's version of each file, 0 for none. Takes precedence over `since` for the files that it names. */
   versions?: Record<string, number> | null
 }
 
-/** Under which conditions a write is to happen. */
+/** The conditions of a write. */
 export interface WriteOptions extends RequestOptions {
-  /** Only if the file is in the state of this tag. */
+  /** Write only if this entity tag names the current state of the file. */
   ifMatch?: string | null
-  /** Only if there is no such file. */
+  /** Write only if the file does not exist. */
   create?: boolean
-  /** Only in this life of the file. */
+  /** Write only to this incarnation of the file. */
   incarnation?: string | null
 }
 
-/** What changed, as text. */
+/** Options of text differences. */
 export interface TextOptions {
-  /** The name of the text, `content` unless said. */
+  /** The name of the text root; default `content`. */
   root?: string
-  /** Of all differences together; past it an entry has none. */
+  /** The limit for all differences together; entries beyond it have no difference. */
   maxBytes?: number
 }
 
-/** Which text of a file is read, and of which version. */
+/** Selects the root and the version to read. */
 export interface ReadTextOptions extends RequestOptions {
   root?: string
   atVersion?: number
 }
 
-/** The schemas of rich text that the gateway knows. */
+/** The rich-text schemas that the gateway supports. */
 export type RichTextSchema = 'tiptap' | 'prosemirror' | 'blocknote'
 
-/** Which version an edit was made of. */
+/** The version that an edit is based on. */
 export interface BaseVersion {
-  /** What others have written since this version stays. 0 (of `putText`): only if there is no such file. */
+  /**
+   * The version that the text is based on; later edits of others are kept. 0 (only `putText`): only if the file does
+   * not exist.
+   */
   baseVersion?: number
 }
 
-/** A changed file, with what the client lacks of it. */
+/** A changed file with the update that the client is missing. */
 export interface SyncChange extends FileChange {
   update?: Uint8Array
-  /** The version that `update` builds on; 0: it is the whole document. */
+  /** The version that `update` builds on; 0 if `update` is the whole document. */
   from_version?: number
 }
 
-/** What became of a push and a pull. */
+/** The result of a push and a pull. */
 export interface SyncAnswer extends Omit<StatusAnswer, 'changes'> {
-  /** By file a receipt, or the problem that its update met (not thrown). */
+  /** By file: the receipt, or the problem with its update (not thrown). */
   results: Record<string, Receipt | ProblemAnswer>
   changes: SyncChange[]
-  /** True where `maxBytes` was reached: ask again from `cursor`. */
+  /** True if `maxBytes` was reached: continue from `cursor`. */
   more: boolean
 }
 
 /**
- * All requests on a project. Made by `GatewayClient.project`. Every method throws GatewayError; a name that is not valid
- * is refused before anything is sent.
+ * All requests on a project. Created by `GatewayClient.project`. Every method throws GatewayError; an invalid name is
+ * refused before anything is sent.
  */
 export class Project extends SessionRequests {
   readonly name: string
@@ -109,14 +112,14 @@ export class Project extends SessionRequests {
     this.name = name
   }
 
-  /** Where the project is. */
+  /** The URL of the project. */
   get url(): string {
     return this.client.url + this.path
   }
 
-  // Which files there are, and which have changed
+  // Files and changes
 
-  /** A page of the files that exist, by path; null if `tag` names the present state. */
+  /** List a page of the existing files, ordered by path; null if `tag` names the current state. */
   async listFiles({
     tag,
     signal,
@@ -126,7 +129,7 @@ export class Project extends SessionRequests {
     return decodedWithETagIfChanged(await this.client.send('GET', `${this.path}/files`, request))
   }
 
-  /** The files that exist, page by page until the last one. */
+  /** List all existing files, fetching every page. */
   async allFiles({ prefix = '', ...options }: RequestOptions & { prefix?: string } = {}): Promise<FileEntry[]> {
     const files: FileEntry[] = []
     let after: string | null = null
@@ -138,7 +141,7 @@ export class Project extends SessionRequests {
     return files
   }
 
-  /** A page of the files that were deleted and can be restored; null if `tag` names the present state. */
+  /** List a page of the deleted files that can be restored; null if `tag` names the current state. */
   async listDeleted({
     tag,
     signal,
@@ -152,7 +155,7 @@ export class Project extends SessionRequests {
     return decodedWithETagIfChanged(await this.client.send('GET', `${this.path}/files`, request))
   }
 
-  /** The files that were deleted and can be restored, page by page until the last one. */
+  /** List all deleted files that can be restored, fetching every page. */
   async allDeleted({ prefix = '', ...options }: RequestOptions & { prefix?: string } = {}): Promise<DeletedFile[]> {
     const files: DeletedFile[] = []
     let after: string | null = null
@@ -164,7 +167,7 @@ export class Project extends SessionRequests {
     return files
   }
 
-  /** Which of many files changed since a cursor, or are not at these versions. */
+  /** Return which of many files changed since a cursor, or are not at the given versions. */
   async status({
     signal,
     wait = 0,
@@ -175,7 +178,7 @@ export class Project extends SessionRequests {
     return decodedWithETag(await this.client.send('POST', `${this.path}/files/status`, request))
   }
 
-  /** A stretch of the change feed; null if `tag` names the present state. */
+  /** Return a section of the change feed; null if `tag` names the current state. */
   async changes({
     since,
     limit,
@@ -189,7 +192,7 @@ export class Project extends SessionRequests {
     return decodedWithETagIfChanged(await this.client.send('GET', `${this.path}/changes`, request))
   }
 
-  /** A stretch of the change feed, each file with what changed in its text (of a root), each turn with its prompt. */
+  /** Return a section of the change feed, each file with the difference of its text, each turn with its prompt. */
   async changesAsText({
     since,
     limit,
@@ -203,10 +206,10 @@ export class Project extends SessionRequests {
   }
 
   /**
-   * The change feed without end, by server-sent events or long polls.
+   * Follow the change feed forever, by server-sent events or long polls.
    *
-   * It goes on after every failure that may pass, from the cursor of the last answer that the caller has taken. Throws
-   * what does not pass, and the reason of `signal`.
+   * After every transient failure the feed resumes at the cursor of the last answer that the caller consumed. Throws
+   * permanent errors, and the reason of `signal`.
    */
   follow(options: FollowOptions = {}): AsyncGenerator<FeedAnswer, never> {
     return follow(this.client, `${this.path}/changes`, options)
@@ -214,7 +217,10 @@ export class Project extends SessionRequests {
 
   // One file
 
-  /** A file as a Yjs update: whole, what later versions added, what a state vector lacks, or as it was. */
+  /**
+   * Read a file as a Yjs update: the whole file, the increments after a version, what the replica with a state vector
+   * is missing, or the file as of a version.
+   */
   async readUpdate(
     path: string,
     {
@@ -236,17 +242,17 @@ export class Project extends SessionRequests {
     return fileContent(await this.client.send('GET', this.file(path), { ...given(signal), wait, headers, params }))
   }
 
-  /** The text of a root of a file, `content` unless said. */
+  /** Read the text of a root of a file; the default root is `content`. */
   async readText(path: string, options: ReadTextOptions = {}): Promise<WithETag<string>> {
     return this.readAs('text', path, options)
   }
 
-  /** The rich text of a file as Markdown: of `root`, or of the only root that has any. */
+  /** Read the rich text of a file as Markdown; without `root` that of the only root that has any. */
   async readMarkdown(path: string, options: ReadTextOptions = {}): Promise<WithETag<string>> {
     return this.readAs('markdown', path, options)
   }
 
-  /** The rich text of a file as HTML, in which nothing runs. */
+  /** Read the rich text of a file as HTML without active content. */
   async readHtml(path: string, options: ReadTextOptions = {}): Promise<WithETag<string>> {
     return this.readAs('html', path, options)
   }
@@ -261,7 +267,7 @@ export class Project extends SessionRequests {
     return withETag(answer, await answer.text())
   }
 
-  /** All roots of a file as JSON. */
+  /** Read all roots of a file as JSON. */
   async readJson(
     path: string,
     { atVersion, ...options }: RequestOptions & { atVersion?: number } = {}
@@ -270,7 +276,7 @@ export class Project extends SessionRequests {
     return decodedWithETag(await this.client.send('GET', this.file(path), { ...options, params }))
   }
 
-  /** Merge a Yjs update (v1) into a file, which comes into being if need be. */
+  /** Append a Yjs update (v1) to a file. The first write creates the file. */
   async appendUpdate(
     path: string,
     update: Uint8Array,
@@ -293,12 +299,12 @@ export class Project extends SessionRequests {
   }
 
   /**
-   * Read the text of a file, change it and write it back, as the smallest edit of what was read: what others write
-   * meanwhile stays. If the version that was read is gone by then, because the file was deleted or its history was
+   * Read the text of a file, change it and write it back, as the smallest edit of what was read. Concurrent edits of
+   * others are kept. If the version that was read is gone by then, because the file was deleted or its history was
    * squashed, the text is read and changed again.
    *
-   * @param change is called with the text and gives the new one; possibly several times.
-   * @throws ProblemAnswer `file_not_found` or `file_deleted` where there is no such file.
+   * @param change called with the text; returns the new text. It may be called several times, and may be async.
+   * @throws ProblemAnswer `file_not_found` or `file_deleted` if the file does not exist.
    */
   async edit(
     path: string,
@@ -320,9 +326,9 @@ export class Project extends SessionRequests {
   }
 
   /**
-   * Replace the rich text of a file by the smallest edit of its blocks, as `putText` does with text. `schema` is that of a
-   * document whose content does not tell it. Throws ProblemAnswer `unsupported_schema` where Markdown cannot hold what
-   * would be edited.
+   * Replace the rich text of a file by the smallest edit of its blocks, as `putText` does with text. `schema` is the
+   * schema of a document whose content does not tell it. Throws ProblemAnswer `unsupported_schema` if the edit would
+   * change what Markdown cannot hold.
    */
   async putMarkdown(
     path: string,
@@ -340,7 +346,7 @@ export class Project extends SessionRequests {
 
   /**
    * Replace parts of the text of a file, or of its rich text as Markdown (`format`), all or none. Throws ProblemAnswer
-   * `edit_not_applicable` where one does not fit.
+   * `edit_not_applicable` if one of the edits does not apply.
    */
   async editText(
     path: string,
@@ -361,13 +367,13 @@ export class Project extends SessionRequests {
     await this.client.send('DELETE', this.file(path), { ...given(signal), headers: conditional(conditions) })
   }
 
-  /** Give a file another path. */
+  /** Move a file to another path. */
   async move(from: string, to: string, options: RequestOptions = {}): Promise<WithETag<Receipt>> {
     const body = JSON.stringify({ from: checkedPath(from), to: checkedPath(to) })
     return this.write('POST', `${this.path}/files/move`, options, JSON_BODY, { body })
   }
 
-  /** Push updates and pull what is lacking, of many files in one round trip. */
+  /** Push updates and pull missing ones of many files in one round trip. */
   async sync(
     updates: Record<string, Uint8Array> = {},
     {
@@ -385,15 +391,15 @@ export class Project extends SessionRequests {
     return synced(await decoded(answer))
   }
 
-  // Who is in a file
+  // Presence
 
-  /** Who is in a file; null if `tag` names the present state. */
+  /** Return the clients present in a file; null if `tag` names the current state. */
   async presence(path: string, { tag, wait, signal }: HeldOptions = {}): Promise<WithETag<PresenceAnswer | null>> {
     const request = { ...given(signal), wait, headers: { 'If-None-Match': quoted(tag) }, params: { wait } }
     return decodedWithETagIfChanged(await this.client.send('GET', this.present(path), request))
   }
 
-  /** Say that a client is in a file, for `ttl` seconds; returns who is. */
+  /** Announce a client in a file for `ttl` seconds; returns the clients present. */
   async putPresence(
     path: string,
     clientId: number,
@@ -404,7 +410,7 @@ export class Project extends SessionRequests {
     return decodedWithETag(await this.client.send('PUT', `${this.present(path)}/${clientId}`, request))
   }
 
-  /** Say that a client is not in a file any more. */
+  /** Withdraw a client from a file. */
   async deletePresence(
     path: string,
     clientId: number,
@@ -413,9 +419,12 @@ export class Project extends SessionRequests {
     await this.client.send('DELETE', `${this.present(path)}/${clientId}`, options)
   }
 
-  // The past
+  // History
 
-  /** A page of versions, newest first; with `groupS`, neighbours of one author within so many seconds joined. */
+  /**
+   * List a page of versions, newest first. `groupS` groups consecutive versions of one author that are at most this
+   * many seconds apart.
+   */
   async history(
     path: string,
     { before, limit, groupS, ...options }: RequestOptions & { before?: number; limit?: number; groupS?: number } = {}
@@ -424,7 +433,7 @@ export class Project extends SessionRequests {
     return decoded(await this.client.send('GET', this.past(path), { ...options, params }))
   }
 
-  /** What changed in the text between two versions, for people. */
+  /** Return the changes of the text between two versions as a unified diff. */
   async unifiedDiff(
     path: string,
     older: number,
@@ -435,7 +444,7 @@ export class Project extends SessionRequests {
     return (await this.client.send('GET', this.past(path), { ...options, params })).text()
   }
 
-  /** The same as edits. */
+  /** Return the changes of the text between two versions as edits. */
   async textDifference(
     path: string,
     older: number,
@@ -446,7 +455,7 @@ export class Project extends SessionRequests {
     return decoded(await this.client.send('GET', this.past(path), { ...options, params }))
   }
 
-  /** Make the content what it was, as a new version. */
+  /** Restore the content of an earlier version, as a new version. */
   async restore(
     path: string,
     version: number,
@@ -487,7 +496,7 @@ function versionOf(tag: string | null): number {
   return version
 }
 
-/** Throws ProblemAnswer `invalid_path`. */
+/** Check the paths of a question. Throws ProblemAnswer `invalid_path`. */
 function checkQuestion({ paths, versions }: StatusQuestion): void {
   for (const path of [...(paths ?? []), ...Object.keys(versions ?? {})]) checkedPath(path)
 }
@@ -496,7 +505,7 @@ function conditional({ ifMatch, create, incarnation }: WriteOptions): Record<str
   return { 'If-Match': quoted(ifMatch), 'If-None-Match': create ? '*' : null, 'X-Incarnation': incarnation }
 }
 
-/** Bytes as a body: not shared with other threads, which `fetch` refuses. */
+/** The bytes as a body. Bytes in shared memory are copied, because `fetch` refuses them. */
 function bytes(update: Uint8Array): Uint8Array<ArrayBuffer> {
   return update.buffer instanceof ArrayBuffer ? (update as Uint8Array<ArrayBuffer>) : new Uint8Array(update)
 }

@@ -1,48 +1,48 @@
-/** Requests, and what sends them: what `GatewayClient` and the parts that it is made of agree on. */
+/** Requests, and the interface through which they are sent; shared by `GatewayClient` and its parts. */
 
-/** What may be said of any request. */
+/** The options of every request. */
 export interface RequestOptions {
-  /** Ends the request; it then throws the signal's reason. */
+  /** Aborts the request, which then throws the reason of the signal. */
   signal?: AbortSignal
 }
 
-/** A request as the client sends it: what is null or undefined is left out. */
+/** A request for `Sender.send`. Headers and parameters that are null or undefined are left out. */
 export interface GatewayRequest extends RequestOptions {
   headers?: Record<string, string | null | undefined>
   params?: Record<string, string | number | readonly string[] | null | undefined>
   body?: BodyInit | null
-  /** How many seconds the gateway may hold it. */
+  /** Seconds for which the gateway may hold the request. */
   wait?: number | undefined
-  /** Whether to send it again, once and at once, where no answer came: it does no harm. */
+  /** Whether the request is idempotent: without a response it is sent once more, immediately. */
   repeatable?: boolean | undefined
-  /** Whether the page may go away meanwhile (at most 64 KiB). */
+  /** Whether the request survives the unloading of the page (at most 64 KiB). */
   keepalive?: boolean | undefined
 }
 
-/** What sends requests: `GatewayClient`. */
+/** The interface through which requests are sent; implemented by `GatewayClient`. */
 export interface Sender {
-  /** Where the gateway is, without a slash at the end. */
+  /** The base URL of the gateway, without a trailing slash. */
   readonly url: string
 
   /**
-   * Send a request and read the answer, which is a success or a 304.
+   * Send a request and read the whole response: a success or a 304.
    *
    * @throws NoAnswer, UnexpectedAnswer, ProblemAnswer
    */
   send(method: string, path: string, request?: GatewayRequest): Promise<Response>
 
-  /** GET an answer without end; whoever reads it limits its time. */
+  /** Open a streaming response to a GET request. The reader must apply its own time limit. */
   open(path: string, request: GatewayRequest): Promise<Response>
 
   /**
-   * The token for what no request of this client carries, such as a WebSocket; null where there is none.
+   * The token for a connection that this client does not make itself, such as a WebSocket; null if there is none.
    *
-   * @param refused the one that the gateway did not accept: another one is asked for, where there may be one.
+   * @param refused a token that the gateway refused; a new one is requested if the client has a function for it.
    */
   token?(refused?: string | null): Promise<string | null>
 }
 
-/** A signal that may not be there, as a member that may not be there. */
+/** An optional signal as an optional member. */
 export function given(signal: AbortSignal | undefined): RequestOptions {
   return signal === undefined ? {} : { signal }
 }

@@ -1,4 +1,4 @@
-/** Requests on sessions and turns: what a coding agent is doing. */
+/** Requests for sessions and turns, which record what a coding agent does. */
 
 import { uuidv4 } from 'lib0/random'
 import { decoded, decodedWithETagIfChanged, quoted, type WithETag } from './answers.js'
@@ -18,68 +18,68 @@ import type {
   TurnSummary
 } from './wire.js'
 
-/** What is said of a piece of an agent's output. */
+/** The options of a piece of an agent's output. */
 export interface OutputOptions {
-  /** Where the piece begins, in bytes of all output; makes a repetition harmless. */
+  /** The position of the piece in bytes of the whole output; makes the request idempotent. */
   offset?: number
-  /** How the agent tells what it does. Default: the first line that a dialect knows decides. */
+  /** The format of the output. Default: `auto`, which detects the format from the first line. */
   dialect?: 'auto' | 'claude' | 'codex' | 'acp' | 'gemini' | 'text'
-  /** Whether the output ends here. Left out, a result ends the turn after a grace. */
+  /** Whether the output ends here. If omitted, a result ends the turn after a grace period. */
   final?: boolean
 }
 
 const JSON_BODY = { 'Content-Type': 'application/json' }
 const NDJSON_BODY = { 'Content-Type': 'application/x-ndjson' }
 
-/** Which page of a list. */
+/** Selects a page of a list. */
 export interface PageOptions extends RequestOptions {
   limit?: number
-  /** The `next` of the page before. */
+  /** The `next` of the previous page. */
   after?: string | null
 }
 
-/** A read that may wait, and that may be conditional. */
+/** The options of a read that may be conditional and may wait. */
 export interface HeldOptions extends RequestOptions {
-  /** How many seconds to wait for something newer; at most 60. */
+  /** Seconds to wait for a newer state; at most 60. */
   wait?: number
-  /** The tag of the state that is known. */
+  /** The entity tag of the state that the client has. */
   tag?: string | null
 }
 
-/** The part of a project that is about sessions. Every method throws GatewayError. */
+/** The session requests of a project. Every method throws GatewayError. */
 export class SessionRequests {
   constructor(
     readonly client: Sender,
     readonly path: string
   ) {}
 
-  /** A new session. */
+  /** Create a session. */
   async createSession(title?: string | null, options: RequestOptions = {}): Promise<Session> {
     return this.post('/sessions', { title: title ?? null }, options)
   }
 
-  /** A page of sessions, newest first. */
+  /** List a page of sessions, newest first. */
   async listSessions({ signal, ...params }: PageOptions = {}): Promise<SessionListing> {
     return decoded(await this.client.send('GET', `${this.path}/sessions`, { ...given(signal), params: { ...params } }))
   }
 
-  /** A session. */
+  /** Read a session. */
   async readSession(session: string, options: RequestOptions = {}): Promise<Session> {
     return decoded(await this.client.send('GET', this.path + sessionPath(session), options))
   }
 
-  /** A new turn, pending. */
+  /** Create a pending turn. */
   async createTurn(session: string, prompt: string, options: RequestOptions = {}): Promise<TurnAnswer> {
     return this.post(`${sessionPath(session)}/turns`, { prompt }, options)
   }
 
-  /** A page of turns, newest first. */
+  /** List a page of turns, newest first. */
   async listTurns(session: string, { signal, ...params }: PageOptions = {}): Promise<TurnListing> {
     const path = `${this.path}${sessionPath(session)}/turns`
     return decoded(await this.client.send('GET', path, { ...given(signal), params: { ...params } }))
   }
 
-  /** A turn without its first `afterBlock` blocks; null if `tag` names the present state. */
+  /** Read a turn without its first `afterBlock` blocks; null if `tag` names the current state. */
   async readTurn(
     session: string,
     turn: string,
@@ -88,20 +88,21 @@ export class SessionRequests {
     return this.held(turnPath(session, turn), options, { after_block: afterBlock || null })
   }
 
-  /** The least that tells whether to read a turn again; null if `tag` names the present state. */
+  /** Read the brief state that tells whether a turn has changed; null if `tag` names the current state. */
   async turnStatus(session: string, turn: string, options: HeldOptions = {}): Promise<WithETag<TurnState | null>> {
     return this.held(`${turnPath(session, turn)}/status`, options, {})
   }
 
   /**
-   * What happens in a turn, until it has ended: blocks as they come, what is added to their texts, and the status. After
-   * a failure it goes on, and nothing is told twice. The last event has the final status.
+   * Follow a turn to its end: blocks as they come, what is added to their texts, and the status. After a transient
+   * failure the stream resumes, and nothing is yielded twice. The last event has the final status. Permanent errors are
+   * thrown.
    */
   async *followTurn(session: string, turn: string, options: FollowTurnOptions = {}): AsyncGenerator<TurnEvent, void> {
     yield* followTurn(this.client, `${this.path}${turnPath(session, turn)}/events`, options)
   }
 
-  /** One step of a turn's life. A repetition is refused: where the answer was lost, read the turn. */
+  /** Change the status of a turn. Repeating the request is refused: if the response was lost, read the turn. */
   async setTurnStatus(
     session: string,
     turn: string,
@@ -111,7 +112,7 @@ export class SessionRequests {
     return this.post(turnPath(session, turn), { status, ...(error === undefined ? {} : { error }) }, options, 'PATCH')
   }
 
-  /** Add blocks. With `firstIndex` it can be repeated without harm. */
+  /** Append blocks. With `firstIndex` the request is idempotent. */
   async appendBlocks(
     session: string,
     turn: string,
@@ -122,7 +123,7 @@ export class SessionRequests {
     return this.post(`${turnPath(session, turn)}/blocks`, body, options)
   }
 
-  /** What an agent prints as stream-json, whole or as it comes. With `offset` it can be repeated without harm. */
+  /** Append output of an agent, complete or streamed. With `offset` the request is idempotent. */
   async appendOutput(
     session: string,
     turn: string,

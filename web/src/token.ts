@@ -1,10 +1,10 @@
-/** A token, or what gives one: asked at first, before a JSON Web Token ends, and where the gateway refused one. */
+/** A token, or a function that returns one: called at first, before a JSON Web Token expires, and after a refusal. */
 export type Token = string | (() => string | Promise<string>)
 
-/** How long before its end a token is not used any more; a short one is used for half of its life at least. */
+/** How long before its expiry a token is replaced. A short-lived token is used for at least half of its lifetime. */
 const BEFORE_END_MS = 30_000
 
-/** The token of a client: fixed, or asked for whenever another one is needed. */
+/** The bearer token of a client: a fixed token, or a function that is called whenever a new token is needed. */
 export class TokenSource {
   private known: string | null
   private until = Number.POSITIVE_INFINITY
@@ -17,23 +17,23 @@ export class TokenSource {
     this.known = typeof token === 'string' ? token : null
   }
 
-  /** The token that should still count; null where one has to be asked for. */
+  /** The current token if it has not expired; null if a new one must be requested. */
   get current(): string | null {
     return this.now() < this.until ? this.known : null
   }
 
-  /** A token that should still count. */
+  /** A token that has not expired. */
   usable(): Promise<string> {
     return this.current === null ? this.ask() : Promise.resolve(this.current)
   }
 
-  /** A token after one was refused: the same where there is no other. */
+  /** A token other than the refused one; the same one if there is no other. */
   otherThan(refused: string | null): Promise<string> {
     if (this.known !== null && this.known !== refused) return Promise.resolve(this.known)
     return this.ask()
   }
 
-  /** All who need another one at the same time are given the same. */
+  /** Request a new token. Concurrent callers share one request. */
   private ask(): Promise<string> {
     const { token } = this
     if (typeof token === 'string') return Promise.resolve(token)
@@ -53,7 +53,7 @@ export class TokenSource {
   }
 }
 
-/** When a JSON Web Token ends, in milliseconds since 1970; infinity where it does not tell. Nothing is verified. */
+/** The expiry of a JSON Web Token in milliseconds since 1970; infinity if it has none. Nothing is verified. */
 function expiryOf(token: string): number {
   const parts = token.split('.')
   if (parts.length !== 3) return Number.POSITIVE_INFINITY

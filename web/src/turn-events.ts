@@ -5,18 +5,18 @@ import { DEFAULT_SETTINGS, isRetried, retryDelayMs } from './policy.js'
 import type { RequestOptions, Sender } from './request.js'
 import type { Block, BlockDelta, TurnProgress } from './wire.js'
 
-/** What happens in a turn. A block whose `index` was told before takes the place of that one. */
+/** An event of a turn. A block whose `index` was yielded before replaces that block. */
 export type TurnEvent =
   | { type: 'block'; block: Block }
   | ({ type: 'delta' } & BlockDelta)
   | ({ type: 'status' } & TurnProgress)
 
 export interface FollowTurnOptions extends RequestOptions {
-  /** How many blocks to leave out, which are known. */
+  /** The number of blocks to leave out because the client has them. */
   afterBlock?: number
 }
 
-/** What happens in a turn, until it has ended. After a failure it waits as long as the policy says and goes on. */
+/** Yield what happens in a turn, until it has ended, retrying after failures with the back-off of the policy. */
 export async function* followTurn(
   client: Sender,
   path: string,
@@ -52,7 +52,7 @@ class Follower {
     this.cursor = String(afterBlock)
   }
 
-  /** What is new in an event. */
+  /** Yield what is new in an event. */
   *take(kind: string, data: string, cursor: string | null): Generator<TurnEvent> {
     if (kind === 'reset') this.known.clear()
     else if (kind === 'status') yield* this.takeStatus(JSON.parse(data) as TurnProgress)
@@ -87,7 +87,7 @@ class Follower {
   }
 }
 
-/** The events of one connection, until it breaks. */
+/** Yield the events of one connection, until it breaks. */
 async function* connect(
   client: Sender,
   path: string,
@@ -135,7 +135,7 @@ async function* read(
   }
 }
 
-/** A field of an event; the gateway writes each at most once. */
+/** A field of an event; the gateway writes each field at most once. */
 function field(event: string, name: string): string | null {
   const line = event.split('\n').find((each) => each.startsWith(`${name}: `))
   return line?.slice(name.length + 2) ?? null

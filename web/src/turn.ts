@@ -1,17 +1,17 @@
-/** A turn as pollers and hooks tell of it. */
+/** A turn as pollers and hooks present it. */
 import type { Block, TurnAnswer, TurnStatus, TurnSummary } from './wire.js'
 
-/** A turn of a coding agent, with its blocks. What there is not is absent. */
+/** A turn of a coding agent, with its blocks. Members without a value are absent. */
 export interface Turn {
   id: string
   session_id: string
   prompt: string
-  /** True where `prompt` is only the beginning of the prompt: of a turn out of a list. */
+  /** True if `prompt` is only the beginning of the prompt, as in turns from a list. */
   prompt_cut?: true
   status: TurnStatus
   blocks: Block[]
   block_count: number
-  /** Why it failed. */
+  /** Why the turn failed. */
   error?: string
   created_at: Date
   started_at?: Date
@@ -19,7 +19,7 @@ export interface Turn {
   last_updated: Date
 }
 
-/** What `onError` is called with when a turn has ended as `failed`. */
+/** Passed to `onError` when a turn has ended as `failed`. */
 export class TurnFailed extends Error {
   override name = 'TurnFailed'
 
@@ -28,7 +28,7 @@ export class TurnFailed extends Error {
   }
 }
 
-/** A turn out of an answer of the gateway; a summary has no blocks. */
+/** Convert an answer of the gateway into a turn; a summary has no blocks. */
 export function turnFrom(answer: TurnAnswer | TurnSummary): Turn {
   const { error, created_at, started_at, completed_at, last_updated, ...rest } = answer
   return {

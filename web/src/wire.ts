@@ -1,34 +1,34 @@
-/** What requests and answers carry, as it stands on the wire. Times are RFC 3339 in UTC with milliseconds. */
+/** The types of request and answer bodies. Times are RFC 3339 in UTC with milliseconds. */
 
 export type ChangeType = 'created' | 'modified' | 'deleted'
 export type TurnStatus = 'pending' | 'running' | 'completed' | 'failed' | 'cancelled'
 export type BlockType = 'text' | 'thinking' | 'tool_use' | 'tool_result' | 'error' | 'system' | 'result'
 
-/** What a write answers. */
+/** The answer to a write. */
 export interface Receipt {
   path: string
   version: number
   last_modified: string
   /** The point in the project's sequence at which this version was written. */
   cursor: string
-  /** False where the write added nothing: no new version was made. */
+  /** False if the write added nothing, so no new version was created. */
   changed: boolean
-  /** True where a part of the update was left out: it builds on something that the gateway lacks. */
+  /** True if a part of the update was not applied because it builds on updates that the gateway is missing. */
   incomplete?: boolean
-  /** With `incomplete`: what the gateway has now, base64url. */
+  /** With `incomplete`: the gateway's state vector after the write, base64url. */
   state_vector?: string
-  /** With a base version: true where the file had moved on, so that the text is not the one that was sent. */
+  /** With a base version: true if the file had changed since that version, so the text differs from what was sent. */
   merged?: boolean
 }
 
-/** Replace `old`, which must be in the text exactly once (with `all`: every occurrence), or a range in UTF-16 code units. */
+/** Replaces `old`, which must occur exactly once (with `all`: every occurrence), or a range in UTF-16 code units. */
 export type RequestedEdit = { old: string; new: string; all?: boolean } | { start: number; end: number; text: string }
 
 export interface FileEntry {
   path: string
   version: number
   last_modified: string
-  /** Bytes of the updates stored for the file's present incarnation. */
+  /** Bytes of the updates stored for the file's current incarnation. */
   size: number
 }
 
@@ -37,7 +37,7 @@ export interface ProjectEntry {
   /** The newest position in the project's sequence of changes. */
   cursor: string
   last_modified: string
-  /** How many files there are; null where the token lets see only some of them. */
+  /** The number of files that exist; null if the token sees only some of them. */
   files: number | null
   /** Bytes of the updates stored for these files, without what is stored of deleted ones; null as for `files`. */
   size: number | null
@@ -45,31 +45,31 @@ export interface ProjectEntry {
 
 export interface ProjectListing {
   projects: ProjectEntry[]
-  /** The `after` of the next page; null on the last. */
+  /** The `after` of the next page; null on the last page. */
   next: string | null
 }
 
 export interface FileListing {
   files: FileEntry[]
   cursor: string
-  /** The `after` of the next page; null on the last. */
+  /** The `after` of the next page; null on the last page. */
   next: string | null
 }
 
-/** A file that was deleted and can be restored. */
+/** A deleted file that can be restored. */
 export interface DeletedFile {
   path: string
-  /** That of the tombstone; the version before it is what the file was last. */
+  /** The version of the tombstone; the version before it holds the last content of the file. */
   version: number
   last_modified: string
-  /** Who deleted the file, if that was said. */
+  /** Who deleted the file, if known. */
   author: string | null
 }
 
 export interface DeletedListing {
   files: DeletedFile[]
   cursor: string
-  /** The `after` of the next page; null on the last. */
+  /** The `after` of the next page; null on the last page. */
   next: string | null
 }
 
@@ -78,18 +78,18 @@ export interface FileChange {
   last_modified: string
   version: number
   change_type: ChangeType
-  /** True where the client's version is ahead of the server's, which was restored: start over. */
+  /** True if the client's version is newer than the gateway's, which was restored: the client must start over. */
   reset?: true
 }
 
 export interface StatusAnswer {
   changes: FileChange[]
   cursor: string
-  /** True where `since` is of another epoch: `changes` is the whole listing. */
+  /** True if `since` is from another epoch: `changes` is then the complete listing. */
   reset?: true
 }
 
-/** A file that changed: its newest state. */
+/** The newest state of a file that changed. */
 export interface FileFeedEntry {
   kind: 'file'
   path: string
@@ -97,64 +97,67 @@ export interface FileFeedEntry {
   version: number
   change_type: ChangeType
   /**
-   * With `changesAsText`: the version that the client has, 0 for none; null where that is not known any more. With
-   * `update`: the version that it builds on.
+   * With `changesAsText`: the version that the client has, 0 for none; null if it is no longer known. With `update`:
+   * the version that it builds on.
    */
   from_version?: number | null
-  /** With `include: 'update'`: the life of the file that `update` is of. */
+  /** With `include: 'update'`: the incarnation of the file that `update` belongs to. */
   incarnation?: string
-  /** With `include: 'update'`, where it is small: what was added since `from_version`, in base64. */
+  /** With `include: 'update'`, if it is small: everything since `from_version`, in base64. */
   update?: string
-  /** With `changesAsText`: who wrote what came after it, as far as that was said. */
+  /** With `changesAsText`: the authors of the later versions, as far as they are known. */
   authors?: string[]
-  /** With `changesAsText`: what changed, as `diff -u` writes it. null: past `maxBytes`, or it is no text. */
+  /**
+   * With `changesAsText`: the changes of the text as a unified diff; null if they exceed `maxBytes` or the root is not
+   * a text.
+   */
   diff?: string | null
 }
 
-/** A turn that changed: its newest state. */
+/** The newest state of a turn that changed. */
 export interface TurnFeedEntry extends TurnState {
   kind: 'turn'
   session_id: string
   turn_id: string
-  /** With `changesAsText`: its beginning. */
+  /** With `changesAsText`: the beginning of the prompt. */
   prompt?: string
 }
 
 export type FeedEntry = FileFeedEntry | TurnFeedEntry
 
-/** A stretch of the change feed. */
+/** A section of the change feed. */
 export interface FeedAnswer {
   changes: FeedEntry[]
-  /** How far the answer has looked, also where a filter left nothing to show. */
+  /** The position up to which the feed was read, even if the filter matched nothing. */
   cursor: string
-  /** True where there is more after the cursor already. */
+  /** True if there are already more changes after `cursor`. */
   more: boolean
-  /** True where `since` is of another epoch: `changes` begins with the whole listing. */
+  /** True if `since` is from another epoch: `changes` then begins with the complete listing. */
   reset?: true
 }
 
 export interface VersionEntry {
-  /** With `group` the newest of the run. */
+  /** With `group`: the newest version of the group. */
   version: number
   last_modified: string
   size: number
   author: string | null
-  /** The id of the credential that it was written with, or several, separated by a comma and a space. */
+  /** The id of the credential that the version was written with, or several ids, separated by a comma and a space. */
   credential?: string
-  /** True where the version is a tombstone. */
+  /** True if the version is a tombstone. */
   deleted?: true
-  /** With `group` the oldest of the run. */
+  /** With `group`: the oldest version of the group. */
   first_version?: number
 }
 
 export interface History {
   /** Newest first. */
   versions: VersionEntry[]
-  /** The `before` of the next page; null on the last. */
+  /** The `before` of the next page; null on the last page. */
   next: number | null
 }
 
-/** Replace the code points from `start` to `end` of the older text with `text`. */
+/** Replaces the code points from `start` to `end` of the older text with `text`. */
 export interface TextEdit {
   start: number
   end: number
@@ -179,7 +182,7 @@ export interface SessionListing {
   next: string | null
 }
 
-/** The least that tells whether to read a turn again. */
+/** The brief state that tells whether a turn has changed. */
 export interface TurnState {
   status: TurnStatus
   block_count: number
@@ -191,7 +194,7 @@ export interface TurnSummary extends TurnState {
   id: string
   session_id: string
   prompt: string
-  /** True where `prompt` is only the beginning of the prompt: in lists. */
+  /** True if `prompt` is only the beginning of the prompt, as in lists. */
   prompt_cut?: true
   error: string | null
   created_at: string
@@ -201,7 +204,7 @@ export interface TurnSummary extends TurnState {
 
 export interface Block {
   id: string
-  /** Counts from 0 within the turn. */
+  /** The position of the block within the turn, starting at 0. */
   index: number
   type: BlockType
   /** Any JSON value. */
@@ -209,23 +212,23 @@ export interface Block {
   created_at: string
 }
 
-/** What was added to the text of a block. */
+/** Text appended to a block. */
 export interface BlockDelta {
   index: number
   delta: string
 }
 
-/** The state of a turn, in its event stream. */
+/** The state of a turn, as an event of its stream. */
 export interface TurnProgress extends TurnState {
-  /** Why it failed. */
+  /** Why the turn failed. */
   error: string | null
 }
 
-/** A turn as the gateway answers it; `Turn` is what pollers and hooks make of it. */
+/** A turn as the gateway returns it; pollers and hooks convert it into `Turn`. */
 export interface TurnAnswer extends TurnSummary {
-  /** Without the first `after_block` of them, but for those that may have grown since they were told. */
+  /** Without the first `after_block` blocks, except those that may have grown since they were sent. */
   blocks: Block[]
-  /** True where the blocks are too many for one answer: ask again at once, after the last of these. */
+  /** True if the blocks do not fit into one answer: ask again immediately, after the last of these blocks. */
   more?: true
 }
 
@@ -235,75 +238,75 @@ export interface TurnListing {
   next: string | null
 }
 
-/** The turn just after the batch was stored; a retry is told the same. */
+/** The turn just after the batch was stored; a retry gets the same answer. */
 export interface BlocksReceipt extends TurnState {
   first_index: number
 }
 
-/** The turn after the output was taken. */
+/** The turn after the output was stored. */
 export interface OutputReceipt extends TurnState {
-  /** How many bytes of the stream are stored: a sender goes on from there. */
+  /** The number of bytes of the stream that are stored: the sender continues from there. */
   offset: number
-  /** The turn fails unless the next write comes within so many seconds. */
+  /** The turn fails unless the next write arrives within this many seconds. */
   lease: number
-  /** How the turn ends when its output has ended, by the last result in the output. */
+  /** The status with which the turn will end after its output, according to the last result in the output. */
   result?: TurnStatus
 }
 
-/** Somebody who is in a file. */
+/** A client that is in a file. */
 export interface PresenceClient {
   client_id: number
   clock: number
-  /** The awareness state, as editors use it. */
+  /** The awareness state as editors use it. */
   state: unknown
-  /** Whose credential said so; null where nobody is asked for one. */
+  /** The subject of the credential that announced the state; null if the gateway does not require credentials. */
   subject: string | null
-  /** Seconds until it is withdrawn, unless it is said again. */
+  /** Seconds until the state is withdrawn unless the client announces it again. */
   expires_in: number
 }
 
-/** Everybody who is in a file. */
+/** All clients that are in a file. */
 export interface PresenceAnswer {
   clients: PresenceClient[]
-  /** Another one whenever somebody came, left or said something else. */
+  /** Changes whenever a client joins, leaves or changes its state. */
   version: string
 }
 
-/** The same, as an event of the feed. */
+/** All clients that are in a file, as an event of the change feed. */
 export interface PresenceEvent extends PresenceAnswer {
   path: string
 }
 
 export interface Health {
   status: 'ok' | 'degraded'
-  /** Of `/readyz`: what was looked at, and `ok` or what is wrong with it. */
+  /** Of `/readyz`, by check: `ok` or a description of the fault. */
   checks?: Record<string, string>
 }
 
-/** RFC 9457, with a stable machine name in `code`. */
+/** Problem details (RFC 9457) with a stable machine-readable name in `code`. */
 export interface ProblemDetails {
   type: string
   title: string
   status: number
   detail: string
   code: string
-  /** With `missing_predecessors`: what the server has, base64url. */
+  /** With `missing_predecessors`: the gateway's state vector, base64url. */
   state_vector?: string
-  /** With `not_a_text`: by name the kind of each root that holds something. */
+  /** With `not_a_text`: the kind of each non-empty root by name: text, array, map or xml. */
   roots?: Record<string, string>
-  /** With `sync_refused`: by file its problem, or null. */
+  /** With `sync_refused`: the problem of each file, or null. */
   results?: Record<string, ProblemDetails | null>
-  /** With `turn_finished` and `illegal_transition`: the status that the turn has. */
+  /** With `turn_finished` and `illegal_transition`: the current status of the turn. */
   turn_status?: TurnStatus
-  /** With `block_conflict`: how many blocks the turn has. */
+  /** With `block_conflict`: the number of blocks that the turn has. */
   block_count?: number
-  /** With 503 and 507: true where nothing was stored, false where it may have been. */
+  /** With 503 and 507: true if nothing was stored, false if the write may have been stored. */
   certain?: boolean
-  /** With `output_conflict`: how many bytes of the stream are stored. */
+  /** With `output_conflict`: the number of bytes of the stream that are stored. */
   offset?: number
-  /** With `edit_not_applicable`: which of the edits, from 0. */
+  /** With `edit_not_applicable`: the index of the edit, starting at 0. */
   index?: number
-  /** With `edit_not_applicable`: how often its old text was found. */
+  /** With `edit_not_applicable`: the number of occurrences of the old text. */
   found?: number
 }
 

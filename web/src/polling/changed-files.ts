@@ -1,10 +1,10 @@
-/** Which files of a project have changed, read from its change feed. */
+/** Reads the change feed to find which files of a project have changed. */
 import { isProblem } from '../errors.js'
 import type { Project } from '../project.js'
 import type { ChangeType, FeedAnswer } from '../wire.js'
 import type { Polled } from './subscription.js'
 
-/** A file that changed: its newest state. */
+/** The newest state of a file that changed. */
 export interface DocumentChange {
   filePath: string
   lastModified: Date
@@ -12,22 +12,22 @@ export interface DocumentChange {
   changeType: ChangeType
 }
 
-/** So many paths are named in the request; of more, the changes of the whole project are read and sifted here. */
+/** The most paths that a request names; for more, all changes of the project are read and filtered by the client. */
 const FILTERED_BY_GATEWAY = 20
-/** Where a project begins that does not exist (any more). */
+/** The cursor of a project that does not exist, or no longer exists. */
 const BEGINNING = ''
 
-/** The newest change of every file, in the order in which they were heard of, by serial numbers. */
+/** The newest change of every file, numbered in the order of arrival. */
 export class ChangedFiles {
   serial = 0
   private readonly changes = new Map<string, { serial: number; change: DocumentChange }>()
 
-  /** What was heard after a serial number. */
+  /** The changes after a serial number. */
   after(serial: number): DocumentChange[] {
     return [...this.changes.values()].filter((each) => each.serial > serial).map((each) => each.change)
   }
 
-  /** Note what is new; after a reset `changes` is all that exists. Returns whether anything is new. */
+  /** Record new changes; after a reset, `changes` lists all existing files. Returns whether there was any news. */
   take(changes: DocumentChange[], reset: boolean): boolean {
     const before = this.serial
     if (reset) this.noteAbsent(new Set(changes.map((change) => change.filePath)))
@@ -52,7 +52,7 @@ export class ChangedFiles {
   }
 }
 
-/** Asks for the changes after a cursor, to the end of the feed. Where nothing is new the answer is a 304. */
+/** Reads the feed from a cursor to its current end. Without news the response is a 304. */
 export class ChangedFilesSource {
   private readonly files = new ChangedFiles()
   private readonly wanted: ReadonlySet<string> | null

@@ -7,26 +7,28 @@ import type { Subscription } from './subscription.js'
 import type { PollerOptions } from './turn-poller.js'
 
 export interface DocumentPollerOptions extends PollerOptions {
-  /** A cursor, to hear only of what comes after it. */
+  /** A cursor, to get only later changes. */
   since?: string | null | undefined
-  /** Whether, without `since`, every file that exists is first told as created; true unless said. */
+  /** Whether, without `since`, every existing file is first reported as created; default true. */
   initial?: boolean | undefined
 }
 
-/** Follows which of a project's files change. */
+/** Calls back with the changes of a project's files. Pollers that follow the same files share their requests. */
 export class DocumentPoller {
-  /** What the polls are registered as. */
+  /** The key of the poll in the manager. */
   readonly key: string
   private readonly manager: PollingManager
   private readonly subscription: Subscription<ChangedFiles>
   private readonly leaveFeed: () => void
   private seen = 0
-  /** Whether what exists is still to be told as created, or to be passed over. */
+  /**
+   * What to do with the files that exist at the start: report them as created, or skip them. Null once that is done.
+   */
   private beginning: 'told' | 'passed over' | null
 
   /**
-   * @param paths the files to follow; null: all of the project.
-   * @param onChanges called once for each answer that brings something: with the newest state of each changed file.
+   * @param paths the files to follow; null: all files of the project.
+   * @param onChanges called once per answer with news, with the newest state of each changed file.
    */
   constructor(
     project: Project,
@@ -58,27 +60,27 @@ export class DocumentPoller {
     )
   }
 
-  /** The last error, until something succeeds. */
+  /** The last error; null again after the next success. */
   get error(): Error | null {
     return this.subscription.error
   }
 
-  /** Why it is not polled any more; null if it is. */
+  /** Why the poller no longer polls; null if it does. */
   get stopped(): StopReason | null {
     return this.subscription.stopped
   }
 
-  /** Hold still, or go on. */
+  /** Suspend or resume the poller. */
   enable(enabled: boolean): void {
     this.subscription.enable(enabled)
   }
 
-  /** Ask now; what changed is told as always. */
+  /** Poll immediately; changes are reported to `onChanges`. */
   async refresh(): Promise<void> {
     await this.manager.refresh(this.key)
   }
 
-  /** End it: its request is aborted, and nothing is called back. */
+  /** Stop polling: the request in flight is aborted, and no callback is called. */
   stop(): void {
     this.leaveFeed()
     this.subscription.unregister()
@@ -99,7 +101,7 @@ export class DocumentPoller {
   }
 }
 
-/** What exists, for one who has nothing yet. */
+/** Report existing files as created to a client that has no files yet. */
 function asCreated(changes: DocumentChange[]): DocumentChange[] {
   return changes
     .filter((change) => change.changeType !== 'deleted')

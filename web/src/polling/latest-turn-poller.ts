@@ -12,7 +12,7 @@ export class LatestTurnPoller {
   private readonly manager
   private readonly key: string
 
-  /** @param onTurn called with each newest turn, without its blocks. */
+  /** @param onTurn called with the newest turn whenever there is a newer one, without its blocks. */
   constructor(project: Project, session: string, onTurn: (turn: TurnSummary) => unknown, options: PollerOptions = {}) {
     const { manager = pollingManager, transport = 'poll', interval = manager.settings.turnIntervalMs } = options
     this.manager = manager
@@ -24,12 +24,12 @@ export class LatestTurnPoller {
     this.leaveFeed = joinFeed(manager, project, transport, this.key, interest)
   }
 
-  /** Ask now. */
+  /** Poll immediately. */
   refresh(): Promise<TurnSummary> {
     return this.manager.refresh(this.key)
   }
 
-  /** End it: its request is aborted, and nothing is called back. */
+  /** Stop polling: the request in flight is aborted, and no callback is called. */
   stop(): void {
     this.leaveFeed()
     this.subscription.unregister()

@@ -4,35 +4,35 @@ import { PollSchedule } from './schedule.js'
 import { watchSignals } from './signals.js'
 import { Entry, type PollCallbacks, type PollFunction, Subscription } from './subscription.js'
 
-/** What tells a manager that something changed. A manager that asks nothing suspends its listeners. */
+/** A source of change signals for a manager. A manager that does not poll suspends its listeners. */
 export interface Listener {
   suspend(suspended: boolean): void
 }
 
 export interface PollingManagerOptions {
-  /** How many requests there may be at once. */
+  /** How many requests may be in flight at once. */
   maxConcurrent?: number
-  /** All else of the policy. Where there is no document there is no user either: `inactiveStopMs` is null. */
+  /** The rest of the policy. Without a `document` there is no user, so `inactiveStopMs` defaults to null. */
   settings?: Partial<PollSettings>
-  /** Gives numbers from 0 to 1 for the jitter. */
+  /** Returns numbers from 0 to 1 for the jitter. */
   random?: () => number
-  /** Told of what a callback has thrown. Left out: it goes to the console. */
+  /** Called with an error that a callback threw; by default it is logged to the console. */
   onFault?: (key: string, error: unknown) => void
 }
 
-/** How a poll is registered. */
+/** The options of a registration. */
 export interface RegisterOptions<T> extends PollCallbacks<T> {
-  /** False: held still until it is enabled. */
+  /** False: the subscription is suspended until it is enabled. */
   enabled?: boolean | undefined
-  /** What the first poll of a new key is given. */
+  /** Passed to the first poll of a new key. */
   cursor?: string | null | undefined
 }
 
 /**
- * Polls many things for many callbacks: the schedule with a clock, one timer, and requests.
+ * Polls according to the policy: runs the schedule with a clock, one timer, and requests.
  *
- * It does nothing, and listens to nothing, as long as nothing is registered. In a browser it pauses while the page is
- * hidden, and knows when the user, the network and the device say something.
+ * A manager without subscribers has no timer and no listener. In a browser it pauses while the page is hidden, and
+ * reacts to user activity, the network and the device.
  */
 export class PollingManager {
   readonly settings: Readonly<PollSettings>
@@ -57,8 +57,8 @@ export class PollingManager {
   // Subscribers
 
   /**
-   * Call back with every new result of a key. Those who register one key share its first poll function, one request
-   * and one timer, at the shortest interval (milliseconds) that any of them asks.
+   * Call back with every new result of a key. All subscribers of a key share the poll function registered first, one
+   * request and one timer, at the shortest interval (milliseconds) that any of them asks for.
    */
   register<T>(
     key: string,
@@ -76,12 +76,12 @@ export class PollingManager {
     return subscription
   }
 
-  /** Forget a key and all its subscribers: its request is aborted, its timer freed, nobody is called back. */
+  /** Remove a key and all its subscribers: its request and timer are cancelled, and no callback is called. */
   unregister(key: string): void {
     for (const subscription of this.entries.get(key)?.subscriptions.values() ?? []) subscription.unregister()
   }
 
-  /** For `Subscription.unregister`. */
+  /** Implements `Subscription.unregister`. */
   leave(subscription: Subscription<never>): void {
     const { entry, name } = subscription
     subscription.active = false
@@ -99,71 +99,74 @@ export class PollingManager {
     }
   }
 
-  /** For `Subscription.enable`. */
+  /** Implements `Subscription.enable`. */
   hold({ entry, name, interval }: Subscription<never>, enabled: boolean): void {
     const { schedule } = this
     this.act(enabled ? schedule.enable(now(), entry.key, name, interval) : schedule.disable(now(), entry.key, name))
   }
 
-  /** Whether somebody has registered a key. */
+  /** Whether a key has subscribers. */
   has(key: string): boolean {
     return this.entries.has(key)
   }
 
-  /** The newest result of a key, if there is one. */
+  /** The newest result of a key; undefined if there is none. */
   latest(key: string): unknown {
     return this.entries.get(key)?.value
   }
 
-  // What the application tells
+  // Events from the application
 
-  /** Ask nothing until `resume`; no timer runs. */
+  /** Send no requests until `resume`; no timer runs. */
   pause(): void {
     this.pauseFor('application', true)
   }
 
-  /** Poll at once what is due, and start again what had stopped. */
+  /** Poll immediately what is due, and restart stopped polls. */
   resume(): void {
     this.pauseFor('application', false)
   }
 
-  /** The page is hidden, or shown again. Told by itself in a browser. */
+  /** Note that the page was hidden or shown. In a browser the manager does this itself. */
   hide(hidden: boolean): void {
     if (this.heldFor.has('hidden page') !== hidden) this.pauseFor('hidden page', hidden)
   }
 
-  /** The user did something: start again what had stopped for want of changes or of a user, or had failed. */
+  /** Note user activity: restart polls that stopped for lack of changes or of user activity, or failed. */
   touch(): void {
     this.act(this.schedule.touch(now()))
   }
 
-  /** The network has returned: start again what had failed. */
+  /** Note that the network is back: restart failed polls. */
   online(): void {
     this.act(this.schedule.online(now()))
   }
 
-  /** Whether to save battery or data. */
+  /** Turn saving of battery or data on or off. */
   constrain(constrained: boolean): void {
     this.act(this.schedule.constrain(now(), constrained))
   }
 
-  /** This client wrote what the key is about. */
+  /** Note that this client wrote the resource of a key. */
   noteWrite(key: string): void {
     if (this.entries.has(key)) this.act(this.schedule.noteWrite(now(), key))
   }
 
-  /** There may be something new: poll at once. */
+  /** Note that there may be news: poll immediately. */
   signal(key: string): void {
     if (this.entries.has(key)) this.act(this.schedule.signal(now(), key))
   }
 
-  /** Whether from now on signals tell when to poll a key. */
+  /** Set whether a key is polled on signals only, instead of by time. */
   upgrade(key: string, upgraded: boolean): void {
     if (!this.entries.has(key)) return
     this.act(upgraded ? this.schedule.upgrade(now(), key) : this.schedule.downgrade(now(), key))
   }
 
-  /** The result of a key as it is now, or as it was less than half a second ago. Rejects with what went wrong. */
+  /**
+   * The current result of a key, or a cached one (`PollSettings.cacheMs`, half a second by default). Rejects with the
+   * error of the request.
+   */
   refresh<T>(key: string): Promise<T> {
     const entry = this.entries.get(key)
     if (entry === undefined) return Promise.reject(new RangeError(`no poll is registered as ${key}`))
@@ -174,31 +177,31 @@ export class PollingManager {
     }).finally(() => entry.waiters.delete(name))
   }
 
-  /** Why a key is not polled any more; null if it is. */
+  /** Why a key is no longer polled; null if it is polled. */
   stopReason(key: string): StopReason | null {
     return this.schedule.stopReason(key)
   }
 
   // Tasks and listeners
 
-  /** The listener of a name, made if there is none. */
+  /** The listener of a name, created if necessary. */
   listener<C extends Listener>(name: string, make: () => C): C {
     const listener = (this.listeners.get(name) as C | undefined) ?? make()
     this.listeners.set(name, listener)
     return listener
   }
 
-  /** Forget a listener. */
+  /** Remove a listener. */
   removeListener(name: string): void {
     this.listeners.delete(name)
   }
 
-  /** Whether it is paused, or all polls have stopped. */
+  /** Whether the manager is paused, or all polls have stopped. */
   get suspended(): boolean {
     return this.isSuspended
   }
 
-  // How it is done
+  // Internals
 
   private pauseFor(reason: 'application' | 'hidden page', paused: boolean): void {
     if (paused) this.heldFor.add(reason)
@@ -206,7 +209,7 @@ export class PollingManager {
     this.act(this.heldFor.size > 0 ? this.schedule.pause(now()) : this.schedule.resume(now()))
   }
 
-  /** Do what was decided, and set the timer. */
+  /** Carry out the decisions, and set the timer. */
   private act(decisions: Decision[], leaving?: Entry): void {
     for (const decision of decisions) {
       const entry = decision.do === 'abort' ? leaving : this.entries.get(decision.key)
@@ -247,7 +250,7 @@ export class PollingManager {
     }
   }
 
-  /** One timer for all keys. */
+  /** Set the one timer for all keys. */
   private setTimer(): void {
     const wake = this.schedule.wake ?? Number.POSITIVE_INFINITY
     if (wake === this.timerAt) return
@@ -261,7 +264,7 @@ export class PollingManager {
     this.timer = setTimeout(timerFired, Math.max(0, wake - now()))
   }
 
-  /** One request, and the delivery of what it brings. */
+  /** Send one request, and deliver its result. */
   private async ask(entry: Entry): Promise<void> {
     const request = new AbortController()
     entry.request = request
@@ -319,7 +322,7 @@ export class PollingManager {
     if (subscription !== undefined) void this.call(subscription, subscription.callbacks.onError, error)
   }
 
-  /** Call back, one call after the other; what a callback throws harms nobody else. */
+  /** Call back, one call at a time; an error of a callback does not affect other subscribers. */
   private call<V>(
     subscription: Subscription<never>,
     callback: ((value: V) => unknown) | undefined,
@@ -346,5 +349,5 @@ function logFault(key: string, error: unknown): void {
   console.error(`a callback for ${key} failed`, error)
 }
 
-/** The one that everything uses unless told otherwise. */
+/** The default manager. */
 export const pollingManager: PollingManager = /* @__PURE__ */ new PollingManager()

@@ -1,23 +1,23 @@
 import { type Answer, FastLoop, type PollSettings, type StopReason } from '../policy.js'
 
-/** What the schedule knows of one key: who wants it, and where it stands. */
+/** The state of one key in the schedule: its subscribers and its progress. */
 export class PollState {
-  /** By subscriber; those that are held still are not here. */
+  /** By subscriber; disabled subscribers are absent. */
   readonly intervals = new Map<string, number>()
   readonly subscribers = new Set<string>()
-  /** Who is owed a result, news or not: new subscribers and those who asked for a refresh. */
+  /** Subscribers that get the next result even without news: new ones, and waiters of a refresh. */
   readonly fresh = new Set<string>()
   readonly fastLoop: FastLoop
   position = Number.NEGATIVE_INFINITY
   answeredAt: number | null = null
   changedAt: number | null = null
   due: number | null = null
-  /** A retry, or the end of a fast loop's punishment. */
+  /** The earliest time of the next poll: after a failure, or after a fast loop. */
   notBefore = Number.NEGATIVE_INFINITY
   timer: number | null = null
   queued = false
   inFlight = false
-  /** To be polled once more after the request in flight. */
+  /** Whether to poll once more after the request in flight. */
   again = false
   upgraded = false
   /** The answer that is being delivered. */
@@ -29,7 +29,7 @@ export class PollState {
   constructor(
     readonly key: string,
     readonly order: number,
-    /** When it last had news, or began. */
+    /** The time of the last news, or of the start. */
     public idleSince: number,
     settings: PollSettings,
     public cursor: string | null
@@ -41,32 +41,32 @@ export class PollState {
     return this.inFlight || this.answer !== null
   }
 
-  /** Who gets news: the subscribers, then those who only asked for this result. */
+  /** The receivers of news: all subscribers, then the waiters of this result. */
   receivers(): string[] {
     return [...new Set([...this.intervals.keys(), ...this.fresh])]
   }
 }
 
-/** Whether newer news was delivered already. */
+/** Whether a newer answer has already been delivered. */
 export function isStale(poll: PollState, answer: Answer): boolean {
   if (answer.basedOn != null && answer.basedOn !== poll.cursor) return true
   return answer.position != null && answer.position < poll.position
 }
 
-/** News came; the first result of all is where things stand, not that something happens. */
+/** Record news; the first result of a key is the initial state, not a change. */
 export function noteChange(poll: PollState, now: number): void {
   if (poll.answeredAt !== null) poll.changedAt = now
   poll.idleSince = now
   poll.fastLoop.news()
 }
 
-/** It is not to be polled, for now. */
+/** Cancel the next poll. */
 export function cancel(poll: PollState): void {
   poll.timer = poll.due = null
   poll.queued = false
 }
 
-/** The polls that have such a time, the earliest first; those of one time in the order of their registration. */
+/** The polls that have such a time, earliest first; polls with equal times in the order of their registration. */
 export function byTime(polls: PollState[], time: (poll: PollState) => number | null): PollState[] {
   const timed = polls.filter((poll) => time(poll) !== null)
   return timed.sort((one, other) => (time(one) ?? 0) - (time(other) ?? 0) || one.order - other.order)

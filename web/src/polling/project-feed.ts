@@ -8,28 +8,28 @@ import type { Listener, PollingManager } from './manager.js'
 import { canShare, connectShared } from './shared-stream.js'
 
 /**
- * How one hears that something changed: by asking again and again, by one request that waits, or by one event stream
- * for the whole project. `auto` takes the stream, and what still works where it does not.
+ * How to learn of changes: by timed polls, by long polls, or by one event stream for the whole project. `auto` uses the
+ * event stream, and falls back to the others if it does not work.
  */
 export type PollTransport = 'poll' | FeedTransport | 'auto'
 
-/** Whether a key is to be polled because of an entry of the feed. */
+/** Whether an entry of the feed is a reason to poll a key. */
 export type Interest = (entry: FeedEntry) => boolean
 
-/** Who is in a file, as the feed tells it. */
+/** Called when the clients in a file change. */
 type PresenceListener = (event: PresenceEvent) => void
 
-/** What else a key wants to be told. */
+/** What a key needs from the feed besides signals. */
 interface Wishes {
   presence?: PresenceListener
-  /** Small updates, within the entries that its `Interest` is asked about. */
+  /** Small updates, contained in the entries that are passed to its `Interest`. */
   updates?: boolean
 }
 
 /**
- * The change feed of a project, followed once for all polls of a manager that want it: it signals those that an entry
- * is about. As long as it cannot be followed they poll at their intervals. It is suspended while the manager asks
- * nothing.
+ * The change feed of a project, followed once for all polls of a manager that use it. The feed signals the keys that an
+ * entry concerns. While the feed is disconnected, the keys are polled at their intervals. The feed is suspended while
+ * the manager does not poll.
  */
 class ProjectFeed implements Listener {
   private readonly interests = new Map<string, Interest>()
@@ -39,7 +39,7 @@ class ProjectFeed implements Listener {
   private following: AbortController | null = null
   private cursor: string | null = null
   private live = false
-  /** What the feed that is followed tells beyond files and turns. */
+  /** The filter of the open feed: what it delivers besides files and turns. */
   private told: FeedFilter = {}
 
   constructor(
@@ -51,13 +51,13 @@ class ProjectFeed implements Listener {
     this.transports = transport === 'auto' ? ['sse', 'long-poll'] : [transport]
   }
 
-  /** A key that is registered with the manager wants to be signalled; returns how to end that. */
+  /** Signal a registered key from now on; returns a function that ends this. */
   join(key: string, interest: Interest, { presence, updates = false }: Wishes): () => void {
     this.interests.set(key, interest)
     if (presence !== undefined) this.presence.set(key, presence)
     if (updates) this.updates.add(key)
     const lacking = (presence !== undefined && !this.tellsPresence) || (updates && this.told.include === undefined)
-    if (lacking && this.following !== null) this.suspend(true) // it goes on with another question
+    if (lacking && this.following !== null) this.suspend(true) // reconnect with the new filter
     if (this.live) this.upgrade(key, true)
     this.suspend(this.manager.suspended)
     return () => {
@@ -84,7 +84,7 @@ class ProjectFeed implements Listener {
   }
 
   private async follow(signal: AbortSignal): Promise<void> {
-    let failed = 0 // how many transports have failed since one worked
+    let failed = 0 // the number of transports that have failed since the last success
     for (let attempt = 1; !signal.aborted; attempt += 1) {
       const transport = this.transports[failed % this.transports.length] ?? 'sse'
       this.told = this.question(transport)
@@ -110,7 +110,7 @@ class ProjectFeed implements Listener {
     }
   }
 
-  /** What is asked for: who is in the files only where an event stream can tell. */
+  /** The filter to request. Only an event stream can deliver presence. */
   private question(transport: FeedTransport): FeedFilter {
     return {
       ...(transport === 'sse' && this.presence.size > 0 ? { kinds: ['file', 'turn', 'presence'] as const } : {}),
@@ -118,7 +118,7 @@ class ProjectFeed implements Listener {
     }
   }
 
-  /** Follow the feed from where it was followed to, together with the other pages of the browser where that is possible. */
+  /** Follow the feed from the last cursor, sharing the stream with the other pages of the browser if possible. */
   private async connect(transport: FeedTransport, signal: AbortSignal): Promise<AsyncGenerator<FeedAnswer, void>> {
     const { project } = this
     const sharing = canShare()
@@ -143,7 +143,7 @@ class ProjectFeed implements Listener {
     return this.told.kinds !== undefined
   }
 
-  /** Signal the keys that an answer is about. */
+  /** Signal the keys that an answer concerns. */
   private tell(answer: FeedAnswer): void {
     for (const [key, interest] of [...this.interests]) {
       if (answer.reset || answer.changes.some(interest)) this.manager.signal(key)
@@ -160,17 +160,17 @@ class ProjectFeed implements Listener {
     for (const key of [...this.interests.keys()]) this.upgrade(key, live)
   }
 
-  /** Whether the feed tells from now on when to poll a key. Of who is in the files only an event stream tells. */
+  /** Set whether the keys are polled on signals only. Only an event stream signals presence. */
   private upgrade(key: string, live: boolean): void {
     if (!this.presence.has(key)) this.manager.upgrade(key, live)
     else if (this.tellsPresence) {
       this.manager.upgrade(key, live)
-      if (live) this.manager.signal(key) // who has left meanwhile
+      if (live) this.manager.signal(key) // clients may have left in the meantime
     }
   }
 }
 
-/** Let a key be signalled by the feed of its project; returns how to end that. Nothing is done for `poll`. */
+/** Let the feed of a project signal a key; returns a function that ends this. Does nothing for `poll`. */
 export function joinFeed(
   manager: PollingManager,
   project: Project,

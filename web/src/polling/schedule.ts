@@ -16,10 +16,11 @@ import { byTime, cancel, isStale, noteChange, PollState } from './poll-state.js'
 const NEVER = Number.POSITIVE_INFINITY
 
 /**
- * All polls of one manager as a state machine: events and their times in, decisions out. No clock, no timer, no I/O.
+ * The schedule of all polls of one manager, a state machine: timed events in, decisions out. No clock, timer or I/O.
  *
- * Every method takes the time (milliseconds, never going back) and returns what is to be done, in order. Between events
- * the caller calls `advance` at the time that `wake` names. Keys and subscribers are names that the caller chooses.
+ * Every method takes the current time (monotonic, in milliseconds) and returns the decisions to carry out, in order.
+ * Between events the caller calls `advance` at the time given by `wake`. The caller chooses the names of keys and
+ * subscribers.
  */
 export class PollSchedule {
   private readonly polls = new Map<string, PollState>()
@@ -31,15 +32,15 @@ export class PollSchedule {
   private pausedAt: number | null = null
   private constrained = false
 
-  /** @param random gives numbers from 0 to 1 for the jitter. */
+  /** @param random returns numbers from 0 to 1 for the jitter. */
   constructor(
     private readonly settings: PollSettings,
     private readonly random: () => number
   ) {}
 
-  // What is asked of it
+  // Queries
 
-  /** When `advance` must be called if nothing happens before; null: never. */
+  /** When `advance` must be called if no event happens before; null: never. */
   get wake(): number | null {
     if (this.pausedAt !== null) return null
     let wake = NEVER
@@ -53,24 +54,24 @@ export class PollSchedule {
     return wake === NEVER ? null : wake
   }
 
-  /** Whether any poll goes on, or would if there were no pause. */
+  /** Whether any poll has not stopped; a pause does not count. */
   get running(): boolean {
     return this.stopped.size < this.polls.size
   }
 
-  /** Where the next poll of a key goes on. */
+  /** The cursor at which the next poll of a key continues. */
   cursor(key: string): string | null {
     return this.poll(key).cursor
   }
 
-  /** Why a key is not polled any more; null if it is. */
+  /** Why a key is no longer polled; null if it is polled. */
   stopReason(key: string): StopReason | null {
     return this.polls.get(key)?.stopped ?? null
   }
 
   // Subscribers
 
-  /** Somebody wants the results of a key. `cursor` is where the first poll of a new key begins. */
+  /** Add a subscriber to a key. `cursor` is where the first poll of a new key starts. */
   register(
     now: number,
     key: string,
@@ -85,7 +86,7 @@ export class PollSchedule {
     return enabled ? this.enable(now, key, subscriber, interval) : this.advance(now)
   }
 
-  /** A subscriber that was held still wants results again. */
+  /** Enable a disabled subscriber again. */
   enable(now: number, key: string, subscriber: string, interval: number): Decision[] {
     const poll = this.poll(key)
     poll.intervals.set(subscriber, interval)
@@ -100,7 +101,7 @@ export class PollSchedule {
     return this.advance(now)
   }
 
-  /** A subscriber is held still: it gets nothing until it is enabled. */
+  /** Disable a subscriber: it gets no results until it is enabled. */
   disable(now: number, key: string, subscriber: string): Decision[] {
     const poll = this.poll(key)
     poll.intervals.delete(subscriber)
@@ -109,7 +110,7 @@ export class PollSchedule {
     return this.advance(now)
   }
 
-  /** A subscriber leaves; the last one takes the poll with it, and the request in flight. */
+  /** Remove a subscriber; removing the last one removes the poll and aborts its request in flight. */
   unregister(now: number, key: string, subscriber: string): Decision[] {
     const poll = this.poll(key)
     poll.subscribers.delete(subscriber)
@@ -121,9 +122,9 @@ export class PollSchedule {
     return [{ do: 'abort', key }, ...this.advance(now)]
   }
 
-  // What comes back
+  // Results
 
-  /** The request in flight was answered. */
+  /** Handle the answer of the request in flight. */
   answered(now: number, key: string, answer: Answer): Decision[] {
     const poll = this.requestDone(now, key, answer.backoffS)
     const decisions: Decision[] = poll.failing ? [{ do: 'recover', key }] : []
@@ -146,7 +147,7 @@ export class PollSchedule {
     return [...decisions, ...this.settle(poll, now, answer), ...this.advance(now)]
   }
 
-  /** The callbacks that an answer was for have returned. */
+  /** Note that the callbacks for an answer have returned. */
   delivered(now: number, key: string): Decision[] {
     const poll = this.poll(key)
     const answer = poll.answer
@@ -154,7 +155,7 @@ export class PollSchedule {
     return [...this.settle(poll, now, answer), ...this.advance(now)]
   }
 
-  /** The request in flight came to nothing. */
+  /** Handle the failure of the request in flight. */
   failed(now: number, key: string, failure: Failure): Decision[] {
     const poll = this.requestDone(now, key, failure.backoffS)
     const to = poll.receivers()
@@ -173,16 +174,16 @@ export class PollSchedule {
     return [{ do: 'fail', key, to, retryIn }, ...this.advance(now)]
   }
 
-  // What happens around it
+  // External events
 
-  /** The user did something. */
+  /** Note user activity. */
   touch(now: number): Decision[] {
     this.touched = now
     this.restartStopped(now, RESTARTED_BY_TOUCH)
     return this.advance(now)
   }
 
-  /** This client wrote what the key is about. */
+  /** Note that this client wrote the resource of a key. */
   noteWrite(now: number, key: string): Decision[] {
     const poll = this.poll(key)
     this.touched = now
@@ -196,7 +197,7 @@ export class PollSchedule {
     return this.advance(now)
   }
 
-  /** Something is new: poll at once, and once more if a request is in flight that may have missed it. */
+  /** Poll immediately because of news, and again if a request in flight may have missed them. */
   signal(now: number, key: string): Decision[] {
     const poll = this.poll(key)
     if (poll.busy) poll.again = true
@@ -204,7 +205,7 @@ export class PollSchedule {
     return this.advance(now)
   }
 
-  /** Somebody wants the result now. */
+  /** Get the current result for a waiter. */
   refresh(now: number, key: string, waiter: string): Decision[] {
     const poll = this.poll(key)
     this.touched = now
@@ -216,13 +217,13 @@ export class PollSchedule {
     return this.advance(now)
   }
 
-  /** The page is hidden: nothing is asked and no timer runs. What is in flight may come in. */
+  /** Pause while the page is hidden: no new requests and no timer. Requests in flight may still finish. */
   pause(now: number): Decision[] {
     this.pausedAt ??= now
     return []
   }
 
-  /** The page is shown: what is due is polled at once, and what had stopped starts again. */
+  /** Resume when the page is shown: poll what is due immediately, and restart stopped polls. */
   resume(now: number): Decision[] {
     if (this.pausedAt !== null) {
       const away = now - this.pausedAt
@@ -238,13 +239,13 @@ export class PollSchedule {
     return this.advance(now)
   }
 
-  /** The network has returned. */
+  /** Note that the network is back: restart failed polls. */
   online(now: number): Decision[] {
     this.restartStopped(now, new Set(['failed']))
     return this.advance(now)
   }
 
-  /** Whether to save battery or data. */
+  /** Turn saving of battery or data on or off. */
   constrain(now: number, constrained: boolean): Decision[] {
     this.constrained = constrained
     for (const poll of this.polls.values()) {
@@ -253,13 +254,13 @@ export class PollSchedule {
     return this.advance(now)
   }
 
-  /** From now on a held request tells (`signal`) when to poll; what came just before is fetched. */
+  /** Poll on signals only, since a stream now reports changes; poll once for changes just before that. */
   upgrade(now: number, key: string): Decision[] {
     this.poll(key).upgraded = true
     return this.signal(now, key)
   }
 
-  /** The held request is gone: poll again, the first time at once. */
+  /** Poll by time again, the first time immediately: the stream has disconnected. */
   downgrade(now: number, key: string): Decision[] {
     const poll = this.poll(key)
     poll.upgraded = false
@@ -267,7 +268,7 @@ export class PollSchedule {
     return this.signal(now, key)
   }
 
-  /** Time has passed: stop what is to stop, and start what is due, in order, as far as there is room. */
+  /** Handle the passing of time: stop idle polls, and start due ones in order, up to `maxConcurrent`. */
   advance(now: number): Decision[] {
     if (this.pausedAt !== null) return []
     const decisions: Decision[] = []
@@ -290,7 +291,7 @@ export class PollSchedule {
     return decisions
   }
 
-  // How it is done
+  // Internals
 
   private poll(key: string): PollState {
     const poll = this.polls.get(key)
@@ -310,7 +311,7 @@ export class PollSchedule {
     return poll
   }
 
-  /** An answer is done with: keep its cursor, and plan the next poll. */
+  /** Finish an answer: adopt its cursor, and plan the next poll. */
   private settle(poll: PollState, now: number, answer: Answer | null): Decision[] {
     const decisions: Decision[] = []
     if (answer !== null) {
@@ -331,7 +332,7 @@ export class PollSchedule {
     return decisions
   }
 
-  /** The timer of a poll has run out: it is due, or it has been idle too long. */
+  /** Handle the timer of a poll: the poll is due, or has been idle too long. */
   private timerFired(poll: PollState): Decision[] {
     poll.timer = null
     if (this.idleEnd(poll) <= (poll.due ?? NEVER)) return [this.stop(poll, 'timed_out')]
@@ -348,7 +349,7 @@ export class PollSchedule {
     return poll.answeredAt !== null && !poll.failing && now - poll.answeredAt < this.settings.cacheMs
   }
 
-  /** Plan the next poll after the last answer, at the interval of now. */
+  /** Plan the next poll after the last answer, at the current interval. */
   private reschedule(poll: PollState, now: number): void {
     if (poll.failing) {
       this.setDue(poll, now)

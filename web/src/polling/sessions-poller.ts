@@ -5,7 +5,7 @@ import { joinFeed } from './project-feed.js'
 import type { Polled, Subscription } from './subscription.js'
 import type { PollerOptions } from './turn-poller.js'
 
-/** Follows which sessions of a project are the newest. The feed tells of a session with its first turn. */
+/** Follows which sessions of a project are the newest. The feed reports a session when its first turn is created. */
 export class SessionsPoller {
   private readonly subscription: Subscription<Session[]>
   private readonly leaveFeed: () => void
@@ -13,7 +13,7 @@ export class SessionsPoller {
   private readonly key: string
   private known: Session[] | null = null
 
-  /** @param onSessions called with the newest sessions, where they are others than before. */
+  /** @param onSessions called with the newest sessions whenever the list has changed. */
   constructor(
     project: Project,
     private readonly list: (signal: AbortSignal) => Promise<Session[]>,
@@ -32,12 +32,12 @@ export class SessionsPoller {
     this.leaveFeed = joinFeed(manager, project, transport, this.key, isNew)
   }
 
-  /** Ask now. */
+  /** Poll immediately. */
   refresh(): Promise<Session[]> {
     return this.manager.refresh(this.key)
   }
 
-  /** End it: its request is aborted, and nothing is called back. */
+  /** Stop polling: the request in flight is aborted, and no callback is called. */
   stop(): void {
     this.leaveFeed()
     this.subscription.unregister()

@@ -1,10 +1,10 @@
 /**
- * One event stream for all pages of a browser that ask the same and see the same: browsers allow six connections to a
- * host over HTTP/1.1, and each stream takes one.
+ * One event stream for all pages of a browser that request the same and may see the same: browsers allow six
+ * connections to a host over HTTP/1.1, and each stream takes one.
  *
- * One page leads (Web Locks): it holds the stream, and the others hear through a BroadcastChannel what it is told. Each
- * page has a cursor of its own and compares: what it has missed it asks for itself, with its own credential. When the
- * leader goes, in whatever way, the next page is given the lock and goes on from its own cursor.
+ * One page, the leader, holds a Web Lock and the stream, and forwards what it receives to the other pages through a
+ * BroadcastChannel. Each page keeps its own cursor and compares: it requests what it has missed itself, with its own
+ * credential. When the leader disappears for any reason, the next page gets the lock and continues from its own cursor.
  */
 import { NoAnswer } from '../errors.js'
 import { connect, type FollowOptions, feedParams } from '../feed.js'
@@ -13,26 +13,29 @@ import { given } from '../request.js'
 import type { FeedAnswer, PresenceEvent } from '../wire.js'
 
 export interface SharedOptions extends FollowOptions {
-  /** What the credential of this page sees, as `X-View` names it. */
+  /** What the credential of this page may see, as identified by `X-View`. */
   view: string
-  /** How long the leader may be silent until it is asked whether it is there; the gateway says something every 15 s. */
+  /**
+   * How long the leader may be silent before the other pages ask for a sign of life; the gateway sends a heartbeat
+   * every 15 s.
+   */
   silenceMs?: number
-  /** How long it may take to answer that, until another page takes its place. */
+  /** How long the leader may take to answer, before another page takes its place. */
   answerMs?: number
 }
 
 type Message =
-  /** A page is there, and asks who leads. */
+  /** A page has joined, and asks for the leader. */
   | { kind: 'hello' }
-  /** The leader is there, and stands here; null: it is connecting. */
+  /** The leader is alive; `cursor` is its position, null while it is connecting. */
   | { kind: 'at'; cursor: string | null }
   | { kind: 'answer'; from: string | null; answer: FeedAnswer }
   | { kind: 'presence'; event: PresenceEvent }
 
-/** What happens to a page that listens. */
+/** An event for a page that listens. */
 type Happening = Message | { kind: 'leads' } | { kind: 'silence' }
 
-/** Whether this page can share a stream with others: a secure context of a browser that has Web Locks. */
+/** Whether this page can share a stream with others: it needs a secure context and Web Locks. */
 export function canShare(): boolean {
   return (
     typeof window !== 'undefined' &&
@@ -43,7 +46,7 @@ export function canShare(): boolean {
 }
 
 /**
- * What changes after a cursor, until something fails, as `connect` gives it.
+ * Yield the changes after a cursor, until the first failure, like `connect`.
  *
  * @throws GatewayError
  */
@@ -82,12 +85,12 @@ class Member {
     this.expect(options.answerMs ?? 3_000, true)
   }
 
-  /** What the leader tells, and what this page finds that it has missed; ends when this page is to lead. */
+  /** Yield what the leader forwards, and what this page has missed; ends when this page becomes the leader. */
   async *listen(): AsyncGenerator<FeedAnswer, void> {
     let token = await this.project.client.token?.()
     while (true) {
       const happening = await this.happenings.next()
-      // What others were told is only taken as long as this page might ask for the same.
+      // Accept forwarded answers only while this page may request the same itself.
       const current = await this.project.client.token?.()
       if (current !== token) throw new NoAnswer('the credential of this page is another one now')
       token = current
@@ -102,7 +105,7 @@ class Member {
     }
   }
 
-  /** Hold the stream, and tell the others what it tells. */
+  /** Hold the stream, and forward its answers to the other pages. */
   async *lead(): AsyncGenerator<FeedAnswer, void> {
     clearTimeout(this.timer)
     this.channel.onmessage = ({ data }: MessageEvent<Message>) => {
@@ -151,19 +154,25 @@ class Member {
   private expect(milliseconds: number, isAsked: boolean): void {
     this.isAsked = isAsked
     clearTimeout(this.timer)
-    // Not all at the same time: the first one that takes the place of a silent leader says so.
+    // Randomized, so that the pages do not all act at once: the first page that replaces a silent leader announces it.
     const patience = milliseconds * (1 + Math.random() / 4)
     this.timer = setTimeout(() => this.happenings.note({ kind: 'silence' }), patience)
   }
 
-  /** The leader is silent: ask whether it is there; if it was asked, its page is frozen, and this one takes its place. */
+  /**
+   * The leader is silent: ask for a sign of life. If it was already asked, its page is frozen, and this page takes
+   * over.
+   */
   private hasten(): void {
     if (this.isAsked) return this.leadership.take()
     this.say({ kind: 'hello' })
     this.expect(this.options.answerMs ?? 3_000, true)
   }
 
-  /** What the leader was told after `from`; if this page does not know all before that, what it has missed. */
+  /**
+   * Yield what the leader received after `from`; if this page has not seen everything before that, request what is
+   * missing.
+   */
   private async *take(from: string | null, answer: FeedAnswer): AsyncGenerator<FeedAnswer, void> {
     if (isAtOrAfter(this.cursor, answer.cursor)) {
       if (!answer.more) yield { changes: [], cursor: this.cursor ?? answer.cursor, more: false }
@@ -189,7 +198,7 @@ class Member {
   }
 }
 
-/** Whether one who stands at a cursor knows all that one at the other does. */
+/** Whether a reader at `cursor` has seen everything that a reader at `other` has seen. */
 function isAtOrAfter(cursor: string | null, other: string | null): boolean {
   if (cursor === null || other === null) return other === cursor
   const [epoch, sequence] = cursor.split('.')
@@ -197,7 +206,7 @@ function isAtOrAfter(cursor: string | null, other: string | null): boolean {
   return epoch === otherEpoch && Number(sequence) >= Number(otherSequence)
 }
 
-/** The lock that one page has at a time. */
+/** The lock that one page holds at a time. */
 class Leadership {
   private readonly loss = new AbortController()
   private readonly waiting = new AbortController()
@@ -242,7 +251,7 @@ class Leadership {
   }
 }
 
-/** What has happened and was not looked at yet. */
+/** The queue of events that have not been handled. */
 class Happenings {
   private readonly waiting: Happening[] = []
   private wake: (() => void) | null = null

@@ -1,6 +1,6 @@
-/** What a browser tells of the page, the network, the device and the user, told to a manager. */
+/** Reports what a browser signals about the page, the network, the device and the user to a manager. */
 
-/** What is told of it: `PollingManager`. */
+/** The receiver of the signals: `PollingManager`. */
 export interface SignalReceiver {
   hide(hidden: boolean): void
   touch(): void
@@ -9,7 +9,7 @@ export interface SignalReceiver {
 }
 
 const INTERACTIONS = ['pointerdown', 'pointermove', 'keydown', 'wheel', 'touchstart'] as const
-/** Someone who moves the mouse has done something once a second, not a hundred times. */
+/** User activity is reported at most once in this time. */
 const TOUCH_EVERY_MS = 1_000
 const LOW_BATTERY = 0.2
 
@@ -22,10 +22,10 @@ interface Battery extends EventTarget {
   level: number
 }
 
-/** A touch screen without a mouse: phones and tablets, also where the browser has no `userAgentData`. */
+/** A touch screen without a mouse: phones and tablets, also in browsers without `userAgentData`. */
 const TOUCH_ONLY = '(hover: none) and (pointer: coarse)'
 
-/** Not in every browser, nor in the types of the DOM. */
+/** Not available in every browser, and missing from the DOM types. */
 interface NavigatorHints {
   connection?: Connection
   userAgentData?: { mobile: boolean }
@@ -33,8 +33,8 @@ interface NavigatorHints {
 }
 
 /**
- * Tell a manager from now on; returns how to end that. Without a document (in Node.js, in workers) there is nothing to
- * tell.
+ * Start to report signals to a manager; returns a function that ends this. Without a `document` (in Node.js, in
+ * workers) there are no signals.
  */
 export function watchSignals(receiver: SignalReceiver): () => void {
   if (typeof document === 'undefined' || typeof window === 'undefined') return () => undefined
@@ -48,10 +48,10 @@ export function watchSignals(receiver: SignalReceiver): () => void {
 function watchPage(receiver: SignalReceiver, signal: AbortSignal): void {
   const tell = () => receiver.hide(document.visibilityState === 'hidden')
   document.addEventListener('visibilitychange', tell, { signal })
-  // A page that is frozen hears nothing, and would keep the stream of others from them.
+  // A frozen page receives nothing, and would withhold a shared stream from the other pages.
   document.addEventListener('freeze', () => receiver.hide(true), { signal })
   document.addEventListener('resume', tell, { signal })
-  // Offline is not told: a gateway on this machine is there all the same, and a retry costs little.
+  // The event `offline` is ignored: a gateway on the same machine still works, and a retry costs little.
   window.addEventListener('online', () => receiver.online(), { signal })
   tell()
 }
@@ -85,7 +85,7 @@ function watchDevice(receiver: SignalReceiver, signal: AbortSignal): void {
       for (const name of ['levelchange', 'chargingchange']) found.addEventListener(name, tell, { signal })
       tell()
     },
-    () => undefined // it may not be asked here
+    () => undefined // permission denied
   )
   tell()
 }

@@ -1,59 +1,59 @@
-/** Who wants the results of a key, and what the manager keeps of it. */
+/** The subscriptions of a key, and the manager's record of the key. */
 import type { StopReason } from '../policy.js'
 
-/** What a poll function returns. `value` is what subscribers get; where nothing `changed` it is not looked at. */
+/** The result of a poll function. Subscribers get `value`, which is ignored if `changed` is false. */
 export interface Polled<T> {
   value?: T
-  /** Whether it is news; true unless said. */
+  /** Whether there is news; default true. */
   changed?: boolean
-  /** Whether nothing will ever change again. */
+  /** Whether the resource is final and will never change again. */
   terminal?: boolean
-  /** What the function is to be called with the next time; kept once the value was delivered. */
+  /** Passed to the next call of the function; adopted once the value has been delivered. */
   cursor?: string | null
-  /** A version, or another number that only grows. */
+  /** A version, or another number that never decreases. */
   position?: number | null
-  /** The server's `Backoff`. */
+  /** The server's `Backoff` header, in seconds. */
   backoffS?: number | null
-  /** Whether the thing is at work: polled as after a change, also at first. */
+  /** Whether the resource is active: polled as after a change from the start. */
   active?: boolean
 }
 
-/** What a poll function is called with. */
+/** The argument of a poll function. */
 export interface PollContext {
-  /** That of the last answer that was delivered. */
+  /** The cursor of the last delivered answer. */
   cursor: string | null
-  /** Aborts when nobody wants the answer any more. */
+  /** Aborts when the last subscriber has left. */
   signal: AbortSignal
 }
 
-/** Asks once. What it throws is retried unless it is a GatewayError that no retry changes. */
+/** Polls once. Errors are retried, except a GatewayError that is permanent. */
 // biome-ignore lint/suspicious/noConfusingVoidType: a function that returns nothing brings nothing
 export type PollFunction<T> = (context: PollContext) => Promise<Polled<T> | void>
 
-/** Who is to be told of what. They may be async; they are called one after the other. */
+/** The callbacks of a subscriber, plain or async; they are called one at a time. */
 export interface PollCallbacks<T> {
   onResult?: ((value: T) => unknown) | undefined
   /** Called with the error of every failed attempt. */
   onError?: ((error: Error) => unknown) | undefined
   /** Called with the reason when the poll has stopped. */
   onStop?: ((reason: StopReason) => unknown) | undefined
-  /** Called when the error is over, also where nothing is new. */
+  /** Called when the error is over, even if there is no news. */
   onRecover?: (() => unknown) | undefined
-  /** Called when the poll goes on after it had stopped. */
+  /** Called when the poll restarts after it had stopped. */
   onRestart?: (() => unknown) | undefined
 }
 
-/** The manager, as its subscriptions know it. */
+/** The interface of the manager to its subscriptions. */
 export interface Owner {
   leave(subscription: Subscription<never>): void
   hold(subscription: Subscription<never>, enabled: boolean): void
   stopReason(key: string): StopReason | null
 }
 
-/** One who wants the results of a key. After `unregister` nothing is called back. */
+/** One subscriber of a key. After `unregister` no callback is called. */
 export class Subscription<T> {
   active = true
-  /** Ends when the last callback has returned. */
+  /** Resolves when the last callback has returned. */
   turn: Promise<void> = Promise.resolve()
 
   constructor(
@@ -64,42 +64,42 @@ export class Subscription<T> {
     readonly callbacks: PollCallbacks<T>
   ) {}
 
-  /** The last error, until something succeeds. */
+  /** The last error; null again after the next success. */
   get error(): Error | null {
     return this.entry.error
   }
 
-  /** Why it is not polled any more; null if it is. */
+  /** Why the key is no longer polled; null if it is polled. */
   get stopped(): StopReason | null {
     return this.active ? this.owner.stopReason(this.entry.key) : null
   }
 
-  /** Leave. The last one to leave a key ends its request in flight. */
+  /** Unsubscribe. The last subscriber of a key aborts its request in flight. */
   unregister(): void {
     if (this.active) this.owner.leave(this as Subscription<never>)
   }
 
-  /** Hold still, or go on. */
+  /** Suspend or resume the callbacks. */
   enable(enabled: boolean): void {
     if (this.active) this.owner.hold(this as Subscription<never>, enabled)
   }
 }
 
-/** Who waits for a refresh. */
+/** A caller that waits for a refresh. */
 export interface Waiter {
   resolve(value: unknown): void
   reject(error: Error): void
 }
 
-/** A key: its poll function, its newest value, who waits for it. */
+/** The manager's record of a key: its poll function, newest value, subscribers and waiters. */
 export class Entry {
   value: unknown = undefined
   hasValue = false
   error: Error | null = null
   request: AbortController | null = null
-  /** Whether its subscribers were told that it has stopped. */
+  /** Whether `onStop` was called since the poll last ran. */
   stopped = false
-  /** Who gets the answer that just came. */
+  /** The receivers of the answer that has just arrived. */
   receivers: string[] = []
   readonly subscriptions = new Map<string, Subscription<never>>()
   readonly waiters = new Map<string, Waiter>()

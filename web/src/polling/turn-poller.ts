@@ -6,28 +6,28 @@ import { type PollingManager, pollingManager } from './manager.js'
 import { joinFeed, type PollTransport } from './project-feed.js'
 import type { PollCallbacks, PollFunction, Subscription } from './subscription.js'
 
-/** How pollers are run. */
+/** The options of every poller. */
 export interface PollerOptions extends Omit<PollCallbacks<never>, 'onResult'> {
   manager?: PollingManager | undefined
   /** Milliseconds. */
   interval?: number | undefined
   transport?: PollTransport | undefined
-  /** False: held still until it is enabled. */
+  /** False: the poller is suspended until it is enabled. */
   enabled?: boolean | undefined
 }
 
 export interface TurnPollerOptions extends PollerOptions {
-  /** Called with the turn and all its blocks, and with those that are new, in order, and those that have grown. */
+  /** Called with the turn and all its blocks, and with the new and the grown blocks, in order. */
   onUpdate?: ((turn: Turn, blocks: Block[]) => unknown) | undefined
-  /** Called with the error of every failed attempt, and with `TurnFailed` when the turn has ended as failed. */
+  /** Called with the error of every failed attempt; if the turn failed, also with `TurnFailed`. */
   onError?: ((error: Error) => unknown) | undefined
-  /** Called once, after the last update, when the turn has ended. */
+  /** Called once, after the last update, when the turn is completed, failed or cancelled. */
   onComplete?: ((turn: Turn) => unknown) | undefined
 }
 
-/** Follows a turn until it ends. */
+/** Follows a turn until it ends. Pollers that follow the same turn share their requests. */
 export class TurnPoller {
-  /** What the polls of this turn are registered as. */
+  /** The key of the poll in the manager. */
   readonly key: string
   /** The turn as last seen, with all its blocks. */
   turn: Turn | null = null
@@ -59,27 +59,27 @@ export class TurnPoller {
 
   private readonly manager: PollingManager
 
-  /** The last error, until something succeeds. */
+  /** The last error; null again after the next success. */
   get error(): Error | null {
     return this.subscription.error
   }
 
-  /** Why it is not polled any more; null if it is. */
+  /** Why the poller no longer polls; null if it does. */
   get stopped(): StopReason | null {
     return this.subscription.stopped
   }
 
-  /** Hold still, or go on. */
+  /** Suspend or resume the poller. */
   enable(enabled: boolean): void {
     this.subscription.enable(enabled)
   }
 
-  /** The turn as it is now. */
+  /** The current state of the turn. Rejects with the error of the request. */
   async refresh(): Promise<Turn> {
     return turnFrom(await this.manager.refresh<TurnAnswer>(this.key))
   }
 
-  /** End it: its request is aborted, and nothing is called back. */
+  /** Stop polling: the request in flight is aborted, and no callback is called. */
   stop(): void {
     this.leaveFeed()
     this.subscription.unregister()
@@ -104,12 +104,12 @@ export class TurnPoller {
   }
 }
 
-/** What the polls of a turn are registered as. */
+/** The key under which the polls of a turn are registered. */
 export function turnKey(project: Project, session: string, turn: string): string {
   return `turn ${project.url} ${session} ${turn}`
 }
 
-/** The blocks that are known, and those that were told: one that is told again may have grown. */
+/** Add new blocks to the known ones, and replace blocks that were sent again because they grew. */
 function merged(known: Block[], told: Block[]): Block[] {
   const blocks = [...known]
   for (const block of told) {
@@ -119,7 +119,7 @@ function merged(known: Block[], told: Block[]): Block[] {
   return blocks
 }
 
-/** Asks for a turn, without the blocks that are known; gives it with all of them. */
+/** Reads a turn incrementally, without the known blocks; returns it with all blocks. */
 function pollTurn(project: Project, session: string, turn: string): PollFunction<TurnAnswer> {
   let known: Block[] = []
   let active = false
@@ -128,7 +128,7 @@ function pollTurn(project: Project, session: string, turn: string): PollFunction
     let { value, tag, backoffS } = await project.readTurn(session, turn, asked)
     if (value === null) return { changed: false, backoffS, active }
     if (value.block_count < known.length) {
-      // The gateway was restored: what is known is not so any more.
+      // The gateway was restored: the known blocks are no longer valid.
       ;({ value, tag, backoffS } = await project.readTurn(session, turn, { signal }))
       known = []
     }

@@ -12,69 +12,72 @@ import { SharedAwareness } from './shared-awareness.js'
 import type { Carried, Closed, ConnectionStatus, Transport, TransportListener } from './transport.js'
 import { WebsocketTransport } from './websocket-transport.js'
 
-/** How a document is kept the same as its file. `auto` is server-sent events, or what works where they do not. */
+/**
+ * How a document is synchronized with its file. `auto` uses server-sent events, and falls back to polling if they do
+ * not work.
+ */
 export type ProviderTransport = PollTransport | 'websocket'
 
 export interface HttpProviderOptions extends GatewayClientOptions {
   transport?: ProviderTransport
-  /** False: wait for `connect()`. */
+  /** Whether to connect immediately; default true. False: wait for `connect()`. */
   connect?: boolean
-  /** Milliseconds between polls where nothing happens. */
+  /** Milliseconds between polls while nothing changes. */
   interval?: number
-  /** Edits that come within so many milliseconds are sent as one. */
+  /** Edits within this many milliseconds are sent as one update. */
   batchMs?: number
   manager?: PollingManager
-  /** Left out: one of its own. */
+  /** The awareness to share. Default: a new one. */
   awareness?: Awareness
-  /** Of which life of the file a document is that was kept elsewhere (`HttpProvider.incarnation`). */
+  /** The incarnation of the file that a document kept elsewhere belongs to (`HttpProvider.incarnation`). */
   incarnation?: string | null
-  /** For `websocket` where the platform has none. */
+  /** The class for `websocket`, on platforms without a global `WebSocket`. */
   WebSocket?: typeof WebSocket
 }
 
-/** What a provider is of, and how it is to be, as one object. */
+/** All arguments of a provider as one object. */
 export interface HttpProviderConfiguration extends HttpProviderOptions {
-  /** Where the gateway is, or a client for it, whose credentials are then used. */
+  /** The base URL of the gateway, or a client for it, whose credentials are then used. */
   url: string | Sender
-  /** Its name. */
+  /** The id of the project. */
   project: string
   path: string
-  /** Left out: a new one. */
+  /** Default: a new document. */
   doc?: Y.Doc
 }
 
-/** As type, not interface: `ObservableV2` asks for an index. */
+/** A type, not an interface: `ObservableV2` requires an index signature. */
 export type HttpProviderEvents = {
-  /** Whether the document is what the gateway has, as far as known. */
+  /** Whether the document is in sync with the gateway, as far as known. */
   sync: (synced: boolean) => void
-  /** The same, as y-websocket says it too. */
+  /** The same event under the name that y-websocket also uses. */
   synced: (synced: boolean) => void
   status: (event: { status: ConnectionStatus }) => void
   /** Whether there are edits that the gateway has not acknowledged. */
   unsaved: (unsaved: boolean) => void
-  /** Something failed and is tried again. */
+  /** An attempt failed and will be retried. */
   'connection-error': (error: Error, provider: HttpProvider) => void
-  /** The provider has stopped for good. */
+  /** The provider has stopped permanently. */
   'connection-close': (closed: Closed, provider: HttpProvider) => void
   destroy: (provider: HttpProvider) => void
 }
 
 /**
- * Keeps a Y.Doc the same as a file, over plain HTTP.
+ * Synchronizes a Y.Doc with a file over plain HTTP.
  *
- * Edits are sent in batches and kept until they are acknowledged; made offline they are sent later. A file that does
- * not exist yet comes into being with the first edit.
+ * Edits are sent in batches and kept until the gateway has acknowledged them; edits made offline are sent later. The
+ * first edit creates a file that does not exist yet.
  */
 export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   synced = false
   status: ConnectionStatus = 'disconnected'
-  /** Why it has stopped for good; null if it has not. */
+  /** Why the provider has stopped permanently; null if it has not. */
   closed: Closed | null = null
   private readonly transport: Transport
   private readonly carried: Carried
   private readonly ownsAwareness: boolean
   private readonly ownAwareness: Awareness
-  /** Shares the awareness where the transport does not. */
+  /** Shares the awareness through requests if the transport does not carry it. */
   private readonly shared: SharedAwareness | null
   private isConnected = false
   private usesAwareness: boolean
@@ -85,8 +88,8 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
   /** @throws ProblemAnswer `invalid_project` or `invalid_path`, before anything is sent. */
   constructor(configuration: HttpProviderConfiguration)
   /**
-   * @param url where the gateway is, or a client for it, whose credentials are then used.
-   * @param project its name.
+   * @param url the base URL of the gateway, or a client for it, whose credentials are then used.
+   * @param project the id of the project.
    * @throws ProblemAnswer `invalid_project` or `invalid_path`, before anything is sent.
    */
   constructor(url: string | Sender, project: string, path: string, doc: Y.Doc, options?: HttpProviderOptions)
@@ -109,14 +112,14 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     if (options.connect !== false) this.connect()
   }
 
-  /** The life of the file that the document is of; null as long as there is no file. */
+  /** The incarnation of the file that the document belongs to; null while the file does not exist. */
   get incarnation(): string | null {
     return this.carried.incarnation
   }
 
   /**
-   * Who is in the file, as editors tell of it: shared with all clients of the file. Without a room that takes requests,
-   * which begin when somebody asks for the awareness.
+   * The awareness of the file, shared with all its clients. Without a room this takes requests, which start when the
+   * awareness is first accessed.
    */
   get awareness(): Awareness {
     if (!this.usesAwareness) {
@@ -131,7 +134,10 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     return this.transport.unsaved
   }
 
-  /** Begin, or go on after `disconnect`. A provider that has stopped for good stays so, but where it was refused. */
+  /**
+   * Connect, or reconnect after `disconnect`. A provider that has stopped permanently reconnects only if it was
+   * refused.
+   */
   connect(): void {
     if (this.closed !== null && this.closed.reason !== 'refused') return
     this.closed = null
@@ -140,24 +146,24 @@ export class HttpProvider extends ObservableV2<HttpProviderEvents> {
     if (this.usesAwareness) this.shared?.connect()
   }
 
-  /** Neither ask nor send until `connect`. Edits are kept. */
+  /** Send no requests until `connect`. Edits are kept. */
   disconnect(): void {
     this.isConnected = false
     this.shared?.disconnect()
     this.transport.disconnect()
   }
 
-  /** Ask now whether there is something new, unless this version is here; it comes as an update of the document. */
+  /** Poll immediately, unless the document already has this version; news arrives as an update of the document. */
   pull(version?: number): void {
     this.transport.pull(version)
   }
 
-  /** Send edits now; resolves when all are acknowledged. */
+  /** Send edits immediately; resolves when all are acknowledged. */
   flush(): Promise<void> {
     return this.transport.flush()
   }
 
-  /** End it. Nothing is left: no timer, no request, no listener. Edits that were not acknowledged stay in the document. */
+  /** Stop the provider: no timer, request or listener remains. Unacknowledged edits stay in the document. */
   override destroy(): void {
     this.doc.off('update', this.docUpdated)
     this.doc.off('destroy', this.docDestroyed)
@@ -234,7 +240,7 @@ function configurationOf(given: ConstructorArguments): HttpProviderConfiguration
   return { ...options, url, project, path, doc }
 }
 
-/** An awareness without a timer: who shares it tells others that one is still there, and hears who has left. */
+/** An awareness without a timer: its sharer renews the local state, and learns who has left. */
 function quietAwareness(doc: Y.Doc): Awareness {
   const awareness = new Awareness(doc)
   clearInterval(awareness._checkInterval)

@@ -16,11 +16,11 @@ export interface HttpTransportOptions {
   transport: PollTransport
   interval: number | undefined
   batchMs: number
-  /** Whom remote changes are attributed to, as Yjs transactions have it. */
+  /** The origin of the Yjs transactions that apply remote changes. */
   origin: unknown
 }
 
-/** Pulls increments by polling, with or without a feed that says when; pushes edits as updates. */
+/** Pulls increments by polling, with or without a feed that signals changes; pushes edits as updates. */
 export class HttpTransport implements Transport {
   private readonly key: string
   private readonly outbox: Outbox
@@ -28,9 +28,9 @@ export class HttpTransport implements Transport {
   private leaveFeed: () => void = () => undefined
   private stopListening = new AbortController()
   private version = 0
-  /** Whether what the gateway had and what the document had were brought together once. */
+  /** Whether the contents of gateway and document have been merged once. */
   private joined = false
-  /** What failed last, and was not done since. */
+  /** The directions whose last attempt failed. */
   private readonly failing = new Set<'pull' | 'push'>()
 
   constructor(
@@ -107,7 +107,7 @@ export class HttpTransport implements Transport {
     return { value: content, changed, backoffS: content?.backoffS ?? null }
   }
 
-  /** What is new of the file; null if there is no such file, and this client never saw one. */
+  /** Read the increment of the file; null if the file does not exist and this client has never seen it. */
   private async read(signal: AbortSignal): Promise<FileContent | null> {
     const { project, path, incarnation } = this.carried
     try {
@@ -138,16 +138,16 @@ export class HttpTransport implements Transport {
     const { doc } = this.carried
     const [waiting, known] = [pendingBytes(doc), Y.encodeStateVector(doc)]
     Y.applyUpdate(doc, update, this.options.origin)
-    // With what came, the document could integrate more, which somebody else than the gateway had sent it.
+    // The increment allowed the document to integrate pending content from another source: send that content, too.
     if (this.joined && pendingBytes(doc) < waiting) this.outbox.add(Y.encodeStateAsUpdate(doc, known))
   }
 
-  /** The feed tells of a change; returns whether something is to be asked for: not where the entry has all of it. */
+  /** Handle an entry of the feed. Returns whether to poll: not if the entry contains the whole change. */
   private hear(entry: FeedEntry): boolean {
     if (entry.kind !== 'file' || entry.path !== this.carried.path) return false
     const { incarnation, from_version: from, update, version } = entry
     if (!this.joined || this.failing.has('pull')) return true
-    if (version <= this.version) return false // versions are never used twice
+    if (version <= this.version) return false // versions are never reused
     if (update === undefined || incarnation !== this.carried.incarnation) return true
     if (from == null || from > this.version) return true
     this.apply(fromBase64(update))
@@ -169,15 +169,15 @@ export class HttpTransport implements Transport {
     if (signal.aborted) return lacking
     this.succeeded('push')
     if (tag === null || !this.isSameLife(incarnationOf(tag))) return lacking
-    // Nobody wrote between: the version is what was just sent, and need not be fetched.
+    // Nobody else wrote in between: this version is the update just sent, and need not be fetched.
     if (receipt.version === this.version + 1) this.version = receipt.version
     else if (receipt.version > this.version) this.options.manager.signal(this.key)
     return lacking
   }
 
-  // What happens around it
+  // Lifecycle
 
-  /** Whether an answer is of the life of the file that the document is of; if not, it is the end. */
+  /** Whether an answer is from the incarnation that the document belongs to; if not, the transport closes. */
   private isSameLife(incarnation: string): boolean {
     this.carried.incarnation ??= incarnation
     if (this.carried.incarnation === incarnation) return true
@@ -207,7 +207,7 @@ export class HttpTransport implements Transport {
     this.listener.closed(closed)
   }
 
-  /** What waits is sent when the network returns, and when the page is about to go. */
+  /** Send waiting edits when the network returns, and before the page unloads. */
   private listen(): void {
     this.stopListening = new AbortController()
     if (typeof document === 'undefined' || typeof window === 'undefined') return
@@ -219,7 +219,7 @@ export class HttpTransport implements Transport {
   }
 }
 
-/** What a document has that an update lacks; null if nothing. */
+/** The content of a document that an update lacks, as an update; null if there is none. */
 function difference(doc: Y.Doc, update: Uint8Array | null): Uint8Array | null {
   const mine = Y.snapshot(doc)
   if (mine.sv.size === 0) return null

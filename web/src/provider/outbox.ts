@@ -2,28 +2,28 @@ import * as Y from 'yjs'
 import { GatewayError, isProblem, MissingPredecessors } from '../errors.js'
 import { afterRefusedWrite, isRetried, type PollSettings, retryDelayMs } from '../policy.js'
 
-/** How a write is to be sent. */
+/** How to send a write. */
 export interface WriteContext {
   signal: AbortSignal
-  /** The page may go away meanwhile. */
+  /** Whether the write must survive the unloading of the page. */
   keepalive: boolean
 }
 
-/** What an outbox needs, and whom it tells. */
+/** The settings and callbacks of an outbox. */
 export interface OutboxOptions {
   /**
-   * Resolves when the gateway has acknowledged: to null, or, where it left out a part that builds on something missing,
-   * to the state vector of what it has.
+   * Resolves when the gateway has acknowledged the update: to null or, if a part was not applied because it builds on
+   * updates that the gateway is missing, to the gateway's state vector.
    */
   write(update: Uint8Array, context: WriteContext): Promise<Uint8Array | null>
-  /** Edits that come within so many milliseconds are one write. */
+  /** Edits within this many milliseconds are sent as one write. */
   batchMs: number
   settings: PollSettings
-  /** A write has failed and will be tried again. */
+  /** Called when a write has failed and will be retried. */
   onError(error: Error): void
-  /** A write was refused; all is kept, and nothing is sent until the outbox is opened again. */
+  /** Called when a write was refused. All edits are kept, and nothing is sent until the outbox is opened again. */
   onRefused(error: Error): void
-  /** Whether there are edits that the gateway has not acknowledged. */
+  /** Called when it changes whether there are edits that the gateway has not acknowledged. */
   onUnsaved(unsaved: boolean): void
 }
 
@@ -32,17 +32,17 @@ interface Waiter {
   reject(error: Error): void
 }
 
-/** What browsers let a page send while it goes away: 64 KiB, headers included. */
+/** Browsers let an unloading page send at most 64 KiB, headers included. */
 const KEEPALIVE_BYTES = 60_000
 
-/** Bytes of what a document was sent and cannot integrate: it builds on something that never came. */
+/** The size in bytes of the updates that a document cannot integrate yet, because they build on missing ones. */
 export function pendingBytes({ store }: Y.Doc): number {
   return (store.pendingStructs?.update.length ?? 0) + (store.pendingDs?.length ?? 0)
 }
 
 /**
- * Local edits on their way: batched, sent one write at a time, kept until they are acknowledged, sent again after a
- * failure, however often.
+ * The local edits that the gateway has not acknowledged: batched, sent one write at a time, kept until they are
+ * acknowledged, and retried after every transient failure.
  */
 export class Outbox {
   private pending: Uint8Array[] = []
@@ -62,28 +62,28 @@ export class Outbox {
     return this.pending.length > 0
   }
 
-  /** A local edit. */
+  /** Add a local edit. */
   add(update: Uint8Array): void {
     this.pending.push(update)
     if (this.pending.length === 1) this.options.onUnsaved(true)
     if (this.sending === null && this.timer === undefined) this.sendIn(this.options.batchMs)
   }
 
-  /** What is to be sent is this instead: all that the gateway lacks. */
+  /** Replace the edits to send by everything that the gateway lacks. */
   replace(update: Uint8Array | null): void {
     const unsaved = this.unsaved
     this.pending = update === null ? [] : [update]
     if (unsaved !== this.unsaved) this.options.onUnsaved(this.unsaved)
   }
 
-  /** From now on things may be sent. */
+  /** Allow sending. */
   open(): void {
     this.isOpen = true
     this.attempts = 0
     void this.send()
   }
 
-  /** From now on nothing is sent; all is kept. */
+  /** Stop sending; all edits are kept. */
   close(): void {
     this.isOpen = false
     clearTimeout(this.timer)
@@ -93,12 +93,12 @@ export class Outbox {
     for (const waiter of this.waiters.splice(0)) waiter.reject(new Error('the provider was disconnected'))
   }
 
-  /** Send at once what waits, for a batch or for a retry. */
+  /** Send immediately the edits that wait for a batch or for a retry. */
   hasten(): void {
     void this.send()
   }
 
-  /** The page may go away: send everything, what is in flight once more, so that it gets there without the page. */
+  /** Send everything before the page unloads, including a second copy of the write in flight, which may be aborted. */
   hastenBeforeLeaving(): void {
     const size = this.pending.reduce((bytes, update) => bytes + update.length, 0)
     if (!this.isOpen || !this.unsaved || size > KEEPALIVE_BYTES) return this.hasten()
@@ -107,7 +107,7 @@ export class Outbox {
     void this.send(true)
   }
 
-  /** Resolves when all is acknowledged; rejects when that will not be. */
+  /** Resolves when all edits are acknowledged; rejects if they cannot be sent. */
   flush(): Promise<void> {
     if (!this.unsaved) return Promise.resolve()
     return new Promise((resolve, reject) => {
@@ -142,8 +142,9 @@ export class Outbox {
   }
 
   /**
-   * One write; what builds on something that the gateway lacks is followed by all that it lacks. If that is not all of
-   * it, the document itself lacks something: the gateway has what it can have. The rest is an edit again when it can be.
+   * Send one write. If the gateway could not apply all of it, send everything that the gateway lacks. If the gateway
+   * cannot apply all of that either, the document itself has gaps, and the gateway has all that can be applied. The
+   * rest is sent again as an edit once the gaps are filled.
    */
   private async deliver(update: Uint8Array, context: WriteContext): Promise<void> {
     const lacking = await this.write(update, context, false)
@@ -151,7 +152,7 @@ export class Outbox {
     await this.write(Y.encodeStateAsUpdate(this.doc, lacking), context, true)
   }
 
-  /** Resolves to the state vector of what the gateway has where it did not take all of an update. */
+  /** Send an update. Resolves to the gateway's state vector if a part was not applied, else to null. */
   private async write(update: Uint8Array, context: WriteContext, isDifference: boolean): Promise<Uint8Array | null> {
     try {
       return await this.options.write(update, context)

@@ -15,7 +15,7 @@ export interface SharedAwarenessOptions {
   interval: number | undefined
 }
 
-/** What is said within so many milliseconds is sent as one. */
+/** Milliseconds within which changes of the state are sent as one. */
 const BATCH_MS = 100
 const TTL_S = 60
 const RENEW_MS = 25_000
@@ -26,19 +26,19 @@ interface Change {
   removed: number[]
 }
 
-/** Shares an awareness with the other clients of a file without a room: by the requests on who is in it. */
+/** Shares an awareness with the other clients of a file through the presence requests, without a room. */
 export class SharedAwareness {
   private readonly key: string
   private subscription: Subscription<PresenceAnswer | null> | null = null
   private leaveFeed: () => void = () => undefined
   private tag: string | null = null
-  /** The clients that the gateway told of. */
+  /** The clients that the gateway has reported. */
   private others = new Set<number>()
   private timer: ReturnType<typeof setTimeout> | undefined
   private saying: AbortController | null = null
-  /** Whether something is to be said that is not on its way. */
+  /** Whether the state has changed since it was last sent. */
   private unsaid = false
-  /** Whether the gateway was told that this client is there. */
+  /** Whether the gateway knows that this client is in the file. */
   private present = false
   private attempts = 0
 
@@ -64,7 +64,7 @@ export class SharedAwareness {
     if (this.awareness.getLocalState() !== null) this.say(BATCH_MS)
   }
 
-  /** Leave the file: the others are told, and not seen any more. */
+  /** Leave the file: withdraw this client, and remove the other clients from the awareness. */
   disconnect(): void {
     if (this.subscription === null) return
     this.awareness.off('update', this.updated)
@@ -85,7 +85,7 @@ export class SharedAwareness {
     if (origin !== this && [...added, ...updated, ...removed].includes(own)) this.say(BATCH_MS)
   }
 
-  // What this client says
+  // The state of this client
 
   private say(delay: number): void {
     this.unsaid = true
@@ -129,7 +129,7 @@ export class SharedAwareness {
     project.deletePresence(path, this.awareness.clientID, { keepalive: true }).catch(() => undefined)
   }
 
-  // What the others say
+  // The states of the other clients
 
   private async ask(signal: AbortSignal): Promise<Polled<PresenceAnswer | null>> {
     const { project, path } = this.carried
@@ -140,7 +140,7 @@ export class SharedAwareness {
       return { value, changed: value !== null, backoffS }
     } catch (error) {
       if (!isProblem(error, 'project_not_found', 'file_not_found')) throw error
-      return { value: null, changed: false } // the first write makes the project
+      return { value: null, changed: false } // the first write creates the project
     }
   }
 
@@ -155,7 +155,7 @@ export class SharedAwareness {
     this.renew()
   }
 
-  /** The others are still there, whether or not they have said something new: the gateway tells who has left. */
+  /** Keep the other clients alive even if their states have not changed: the gateway reports who has left. */
   private renew(): void {
     for (const client of this.others) {
       const meta = this.awareness.meta.get(client)
@@ -166,11 +166,11 @@ export class SharedAwareness {
   private forget(clients: number[]): void {
     for (const client of clients) this.others.delete(client)
     removeAwarenessStates(this.awareness, clients, this)
-    for (const client of clients) this.awareness.meta.delete(client) // what it says when it is back is news
+    for (const client of clients) this.awareness.meta.delete(client) // so that a returning client is accepted
   }
 }
 
-/** States as y-protocols has them. */
+/** Encode states in the y-protocols format. */
 function encoded(clients: PresenceAnswer['clients']): Uint8Array {
   const encoder = encoding.createEncoder()
   encoding.writeVarUint(encoder, clients.length)

@@ -2,13 +2,13 @@ import type * as Y from 'yjs'
 import type { Project } from '../project.js'
 
 /**
- * Why a provider has stopped for good:
+ * Why a provider has stopped permanently:
  * - `deleted`: the file was deleted.
- * - `incarnation-changed`: the file was deleted and created again: this is another one under the same path.
- * - `reset`: the gateway has lost what this document builds on; it was restored, or is another one.
- * - `refused`: the gateway does not take what is sent, or does not let this client in; `error` says which.
+ * - `incarnation-changed`: the file was deleted and created again: the path now belongs to another file.
+ * - `reset`: the gateway has lost content that this document builds on; it was restored, or is a different gateway.
+ * - `refused`: the gateway refuses what is sent, or does not admit this client; `error` tells the reason.
  *
- * The document keeps everything. Where it is to go on, open a new one.
+ * The document keeps its content. To continue, open a new document.
  */
 export type CloseReason = 'deleted' | 'incarnation-changed' | 'reset' | 'refused'
 
@@ -19,7 +19,7 @@ export interface Closed {
 
 export type ConnectionStatus = 'connecting' | 'connected' | 'disconnected'
 
-/** Whom a transport tells: the provider. */
+/** The interface of the provider to its transport. */
 export interface TransportListener {
   statusChanged(status: ConnectionStatus): void
   syncedChanged(synced: boolean): void
@@ -28,24 +28,24 @@ export interface TransportListener {
   closed(closed: Closed): void
 }
 
-/** What a transport carries: one file, one document. */
+/** The file and the document that a transport synchronizes. */
 export interface Carried {
   project: Project
   path: string
   doc: Y.Doc
-  /** The life of the file that the document is of; null: not known yet. */
+  /** The incarnation of the file that the document belongs to; null: not known yet. */
   incarnation: string | null
 }
 
-/** How a document is kept the same as a file. */
+/** Synchronizes a document with a file. */
 export interface Transport {
   readonly unsaved: boolean
-  /** A change that the provider did not make: a local edit, or what a room brought. */
+  /** Handle a change that the provider did not make: a local edit, or an update from a room. */
   edited(update: Uint8Array, origin: unknown): void
   connect(): void
   disconnect(): void
   destroy(): void
-  /** Ask now whether there is something new, unless this version is here; it comes as an update of the document. */
+  /** Poll immediately, unless the document already has this version; news arrives as an update of the document. */
   pull(version?: number): void
   /** Resolves when all local edits are acknowledged. */
   flush(): Promise<void>

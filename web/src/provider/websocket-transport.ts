@@ -13,25 +13,25 @@ export interface WebsocketTransportOptions {
   WebSocket: typeof WebSocket | undefined
 }
 
-/** Codes after which no connection would be of use (docs/api.md). */
+/** Close codes after which reconnecting is useless (docs/api.md). */
 const REFUSING_CODES = [4400, 4403, 4413, 4422]
-/** The credential does not count, or no more: another one may. */
+/** The credential was not accepted, or has expired: a new one may work. */
 const UNAUTHENTICATED = 4401
 const FILE_DELETED = 4404
-/** Stands for a status. */
+/** A pseudo status for an error that is not retried. */
 const NOT_RETRIED = 0
 
 /**
- * A room, by the provider of y-websocket. Before each connection it is asked whether the file is still the same one:
- * the protocol has no word for that, and would merge two lives of a file.
+ * Synchronizes through a room, with the provider of y-websocket. Before each connection the transport checks the
+ * incarnation of the file: the protocol has no notion of it, and would merge two incarnations.
  */
 export class WebsocketTransport implements Transport {
   private room: WebsocketProvider | null = null
   private connecting: AbortController | null = null
   private attempts = 0
-  /** The one of the last connection. */
+  /** The token of the last connection. */
   private token: string | null = null
-  /** Whether something was typed while there was no connection. */
+  /** Whether there were edits while disconnected. */
   private edits = false
   private waiters: { resolve(): void; reject(error: Error): void }[] = []
 
@@ -73,7 +73,7 @@ export class WebsocketTransport implements Transport {
   }
 
   pull(): void {
-    // The room tells by itself.
+    // The room reports changes by itself.
   }
 
   flush(): Promise<void> {
@@ -108,7 +108,7 @@ export class WebsocketTransport implements Transport {
     room.on('sync', (synced) => this.synced(synced))
     room.on('connection-close', (event) => {
       if (signal.aborted) return
-      room.shouldConnect = false // it is connected again below, once the file is known to be the same
+      room.shouldConnect = false // reconnected below, after the check of the incarnation
       this.lost()
       const code = event?.code ?? 1006
       if (code === FILE_DELETED) this.close({ reason: 'deleted', error: null })
@@ -120,7 +120,7 @@ export class WebsocketTransport implements Transport {
     return room
   }
 
-  /** Come back with another token, where there is one. What was typed meanwhile is in the document. */
+  /** Reconnect with a new token, if there is one. Edits made in the meantime are in the document. */
   private async renew(signal: AbortSignal, reason: string): Promise<void> {
     try {
       const another = (await this.carried.project.client.token?.(this.token)) ?? null
@@ -135,13 +135,13 @@ export class WebsocketTransport implements Transport {
     }
   }
 
-  /** The token stands in the subprotocols: proxies do not log them, as they do the URL. */
+  /** The token is sent as a subprotocol: proxies log the URL, but not the subprotocols. */
   private async protocols(): Promise<string[]> {
     this.token = (await this.carried.project.client.token?.()) ?? null
     return !this.token ? [] : ['yjs-gateway', `bearer.${this.token}`]
   }
 
-  /** Throws where there is nothing to connect to any more. */
+  /** Throws if the file that the document belongs to no longer exists. */
   private async checkIncarnation(signal: AbortSignal): Promise<void> {
     const { project, path, doc, incarnation } = this.carried
     try {
@@ -199,7 +199,7 @@ export class WebsocketTransport implements Transport {
   }
 }
 
-/** An optional peer, which is loaded where it is asked for. */
+/** Load the optional peer dependency on first use. */
 function roomPackage() {
   return import('y-websocket').catch((error) => {
     throw new GatewayError('the transport "websocket" needs the package y-websocket', NOT_RETRIED, { cause: error })

@@ -1,39 +1,39 @@
-/** Push messages for a page: what happens in a project reaches this browser while the page is closed. */
+/** Push messages for a page: report changes of a project to this browser while the page is closed. */
 import { decoded } from '../answers.js'
 import type { Project } from '../project.js'
 import { deleteState, type PushFilter, type PushState, readState, stateKey, writeState } from './state.js'
 
 export interface EnablePushOptions {
-  /** What is told; left out: that turns have ended, and which files changed. */
+  /** Selects what is reported. Default: finished turns and changed files. */
   filter?: PushFilter
-  /** Files are told after so many seconds without a change of them; 30 unless said. */
+  /** A file is reported after this many seconds without a change; default 30. */
   quietSeconds?: number
-  /** The cursor that the page has followed up to; left out: from now on. */
+  /** The cursor up to which the page has followed the project. Default: the current position. */
   since?: string
-  /** Where the service worker is registered; left out: that of the page. */
+  /** The registration of the service worker. Default: the registration of the page. */
   registration?: ServiceWorkerRegistration
 }
 
-/** Push messages that are on. */
+/** An enabled subscription to push messages. */
 export interface EnabledPush {
-  /** The id of this browser: an event stream that names it as `client` needs no push messages while it is open. */
+  /** The id of this browser: while an event stream with this id as `client` is open, no push messages are sent. */
   client: string
-  /** Turn them off. */
+  /** Disable the push messages. */
   disable(): Promise<void>
 }
 
 /**
- * Have this browser told what happens in a project. The page has a service worker that calls `handlePush`; the user is
- * asked for permission, so call it from a click.
+ * Subscribe this browser to the changes of a project. The page must have a service worker that calls `handlePush`. The
+ * browser asks the user for permission, so call this function from a click handler.
  *
- * @throws GatewayError, and what `pushManager.subscribe` throws: `NotAllowedError` where the user says no.
+ * @throws GatewayError, and the errors of `pushManager.subscribe`: `NotAllowedError` if the user denies permission.
  */
 export async function enablePush(project: Project, options: EnablePushOptions = {}): Promise<EnabledPush> {
   const registration = options.registration ?? (await navigator.serviceWorker.ready)
   const { key } = await decoded<{ key: string }>(await project.client.send('GET', '/api/push/key'))
   const subscribe = () => registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key })
   const subscription = await subscribe().catch(async (error) => {
-    // The subscription that is there may be one for another key.
+    // There may already be a subscription with another key.
     if (!(error instanceof DOMException) || error.name !== 'InvalidStateError') throw error
     await (await registration.pushManager.getSubscription())?.unsubscribe()
     return subscribe()
@@ -62,7 +62,7 @@ export async function enablePush(project: Project, options: EnablePushOptions = 
   }
 }
 
-/** Tell the gateway where this browser is reached. */
+/** Register the subscription of this browser with the gateway. */
 export async function putSubscription(
   project: Project,
   { client, filter, quietSeconds }: PushState,

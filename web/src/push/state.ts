@@ -1,13 +1,13 @@
-/** What a page and its service worker know together of push messages: one row a project, in IndexedDB. */
+/** The state that a page and its service worker share: one row per project, in IndexedDB. */
 import * as idb from 'lib0/indexeddb'
 import type { FeedFilter } from '../feed.js'
 
 const DATABASE = 'yjs-gateway'
 const STORE = 'push'
 
-/** A subscription, and how far the service worker is. */
+/** A subscription, and the progress of the service worker. */
 export interface PushState {
-  /** Where the gateway is, and the name of the project: what the row is called. */
+  /** The key of the row: the URL of the gateway and the id of the project. */
   key: string
   url: string
   project: string
@@ -15,15 +15,15 @@ export interface PushState {
   client: string
   filter: PushFilter
   quietSeconds?: number
-  /** Up to here the service worker has asked; null: not yet. */
+  /** The cursor up to which the service worker has read; null: it has not read yet. */
   cursor: string | null
-  /** By file the version that the service worker has written. */
+  /** By file: the version that the service worker has stored. */
   versions: Record<string, number>
 }
 
-/** What push messages are to tell. */
+/** Selects the changes that are reported by push messages. */
 export interface PushFilter extends FeedFilter {
-  /** `finished`: of a turn only that it has ended. */
+  /** `finished`: report a turn only when it has ended. */
   turns?: 'all' | 'finished'
 }
 
@@ -41,7 +41,7 @@ export async function readState(key: string): Promise<PushState | null> {
 }
 
 export async function writeState(state: PushState): Promise<void> {
-  // The types of lib0 know few of the values that IndexedDB keeps.
+  // The types of lib0 cover only few of the values that IndexedDB can store.
   await withStore((store) => idb.put(store, { ...state } as unknown as string, state.key))
 }
 

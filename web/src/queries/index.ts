@@ -1,6 +1,6 @@
 /**
- * What there is to ask, as `queryOptions` of TanStack Query: for `useQuery`, `useSuspenseQuery`, `prefetchQuery` and route
- * loaders, of any framework. Nothing of TanStack Query is loaded here.
+ * The reads of a project as `queryOptions` of TanStack Query: for `useQuery`, `useSuspenseQuery`, `prefetchQuery` and
+ * route loaders of any framework. This module does not load TanStack Query.
  */
 import type { WithETag } from '../answers.js'
 import { isProblem } from '../errors.js'
@@ -11,13 +11,13 @@ import { gatewayKeys } from './keys.js'
 
 export { gatewayKeys }
 
-/** The options of a query, as `queryOptions()` takes and gives them. */
+/** The options of a query, as `queryOptions()` accepts and returns them. */
 export interface GatewayQuery<T, Key extends readonly unknown[]> {
   queryKey: Key
   queryFn(context: { signal: AbortSignal }): Promise<T>
 }
 
-/** Files of a project, by path; none where there is no project yet. */
+/** The files of a project, ordered by path; empty if the project does not exist. */
 export function filesQuery(
   project: Project,
   prefix = ''
@@ -28,7 +28,7 @@ export function filesQuery(
   }
 }
 
-/** The text of a file, with the tag that `ifMatch` takes. */
+/** The text of a file, with the entity tag for `ifMatch`. */
 export function textQuery(
   project: Project,
   path: string,
@@ -48,7 +48,7 @@ export function historyQuery(
   return { queryKey: gatewayKeys.history(project, path), queryFn: ({ signal }) => project.history(path, { signal }) }
 }
 
-/** The newest sessions of a project; none where there is no project yet. */
+/** The newest sessions of a project; empty if the project does not exist. */
 export function sessionsQuery(
   project: Project,
   limit = 100
@@ -97,7 +97,7 @@ async function orNone<T>(asked: Promise<T[]>): Promise<T[]> {
   try {
     return await asked
   } catch (error) {
-    if (isProblem(error, 'project_not_found')) return [] // it comes into being with the first write
+    if (isProblem(error, 'project_not_found')) return [] // the first write creates the project
     throw error
   }
 }

@@ -4,25 +4,25 @@ import type { Project } from '../project.js'
 import { HttpProvider, type ProviderTransport } from '../provider/http-provider.js'
 import type { Closed, ConnectionStatus } from '../provider/transport.js'
 
-/** An open document as components see it; a new object whenever anything of it changes. */
+/** The state of an open document; a new object whenever the state changes. */
 export interface OpenDocument {
   doc: Y.Doc
   provider: HttpProvider
-  /** Whether the document is as the gateway has it. */
+  /** Whether the document is in sync with the gateway. */
   synced: boolean
   status: ConnectionStatus
   /** Whether there are edits that the gateway has not acknowledged. */
   unsaved: boolean
-  /** Why it is not kept the same as its file any more; null as long as it is. */
+  /** Why the document is no longer synchronized with its file; null while it is. */
   closed: Closed | null
 }
 
-/** A use of an open document. */
+/** One component's use of an open document. */
 export interface DocumentUse {
   state(): OpenDocument
-  /** Be told whenever the state changes; returns how to end that. */
+  /** Call `listener` whenever the state changes; returns a function that ends this. */
   subscribe(listener: () => void): () => void
-  /** The document is closed when nobody uses it any more, and all that was typed is stored. */
+  /** End the use. After its last use the document is closed, once all edits are stored. */
   release(): void
 }
 
@@ -34,7 +34,7 @@ interface Entry {
   listeners: Set<() => void>
 }
 
-/** The documents that are open, one for each file, however many components use it. */
+/** The open documents, one per file, shared by all components. */
 export class DocumentStore {
   private readonly entries = new Map<string, Entry>()
 
@@ -43,7 +43,7 @@ export class DocumentStore {
     private readonly manager: PollingManager
   ) {}
 
-  /** Open a document, or use the one that is open. One that has stopped for good is not used again. */
+  /** Open a document, or use the open one. A document that was closed permanently is not reused. */
   use(path: string, transport: ProviderTransport): DocumentUse {
     const key = `${transport} ${path}`
     const open = this.entries.get(key)
@@ -60,13 +60,13 @@ export class DocumentStore {
         if (released) return
         released = true
         entry.uses -= 1
-        // A component that is mounted again at once, as strict mode does, finds it open.
+        // A component that is remounted immediately, as in strict mode, finds the document still open.
         queueMicrotask(() => void this.closeUnused(entry))
       }
     }
   }
 
-  /** Ask now for a version of a file, where it is open and does not have it. */
+  /** Fetch a version of a file now, if the file is open and does not have the version. */
   pull(path: string, version: number): void {
     for (const entry of this.entries.values()) {
       if (entry.path === path) entry.state.provider.pull(version)
@@ -91,7 +91,7 @@ export class DocumentStore {
   private async closeUnused(entry: Entry): Promise<void> {
     if (entry.uses > 0) return
     const { provider, doc } = entry.state
-    await provider.flush().catch(() => undefined) // refused: it stays in nobody's document
+    await provider.flush().catch(() => undefined) // refused: the edits cannot be stored
     if (entry.uses > 0) return
     if (this.entries.get(entry.key) === entry) this.entries.delete(entry.key)
     provider.destroy()

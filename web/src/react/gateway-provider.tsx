@@ -8,36 +8,36 @@ import type { ProviderTransport } from '../provider/http-provider.js'
 import type { Token } from '../token.js'
 import { DocumentStore } from './document-store.js'
 
-/** What the hooks work with. */
+/** The context of the hooks. */
 export interface Gateway {
   client: GatewayClient
   project: Project
   manager: PollingManager
-  /** How one hears of changes. */
+  /** How the hooks learn of changes. */
   transport: PollTransport
-  /** How documents are kept the same as their files. */
+  /** How documents are synchronized with their files. */
   documentTransport: ProviderTransport
   documents: DocumentStore
 }
 
 export interface GatewayProviderProps {
-  /** Where the gateway is; left out: where the page is from. */
+  /** The base URL of the gateway. Default: the origin of the page. */
   url?: string
-  /** The name of the project. */
+  /** The id of the project. */
   project: string
-  /** Sent as `Authorization: Bearer`; or a function that gives one, the newest of which is asked. */
+  /** Sent as `Authorization: Bearer`: a token, or a function that returns one; the latest function is called. */
   token?: Token
-  /** Instead of `url` and `token`: a client, the same one in each render. */
+  /** A client, in place of `url` and `token`; must be the same object in each render. */
   client?: GatewayClient
   manager?: PollingManager
-  /** How one hears of changes: by one event stream for the project unless said. `websocket`: documents by rooms. */
+  /** How to learn of changes. Default: one event stream for the project. `websocket`: documents use rooms. */
   transport?: ProviderTransport
-  /** Left out: that of a `<QueryClientProvider>` around it, or one of its own. */
+  /** Default: the client of the enclosing `<QueryClientProvider>`, or a new one. */
   queryClient?: QueryClient
   children?: ReactNode
 }
 
-/** Stands for every function: another one in each render makes no other client. */
+/** Represents every token function, so that a new function in each render does not create a new client. */
 const ASKED = Symbol('a token that is asked for')
 
 async function ask(token: Token | undefined): Promise<string> {
@@ -46,7 +46,7 @@ async function ask(token: Token | undefined): Promise<string> {
 
 const GatewayContext = createContext<Gateway | null>(null)
 
-/** Carries the gateway, the project and the credentials to the hooks. */
+/** Provides the gateway, the project and the credentials to the hooks. */
 export function GatewayProvider({ children, queryClient, ...props }: GatewayProviderProps) {
   const { url = '', project: name, token, client: given, manager = pollingManager, transport = 'auto' } = props
   const newest = useRef(token)
@@ -69,14 +69,14 @@ export function GatewayProvider({ children, queryClient, ...props }: GatewayProv
   )
 }
 
-/** What the hooks work with, for hooks of your own. */
+/** The context of the hooks, for custom hooks. */
 export function useGateway(): Gateway {
   const gateway = useContext(GatewayContext)
   if (gateway === null) throw new Error('there is no <GatewayProvider> around this component')
   return gateway
 }
 
-/** Another project of the same gateway; left out: the one of `<GatewayProvider>`. */
+/** A project of the gateway. Default: the project of `<GatewayProvider>`. */
 export function useProject(name: string | undefined): Project {
   const { client, project } = useGateway()
   return useMemo(

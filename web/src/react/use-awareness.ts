@@ -1,24 +1,24 @@
 import { useCallback, useEffect, useState } from 'react'
 import type { HttpProvider } from '../provider/http-provider.js'
 
-/** Who is in a file, and what that client says of itself. */
+/** A client in a file, with its awareness state. */
 export interface AwarenessClient<State> {
   clientId: number
   state: Partial<State>
 }
 
 export interface SharedAwarenessState<State> {
-  /** The other clients of the file. */
+  /** The other clients in the file. */
   others: AwarenessClient<State>[]
-  /** What this client says of itself; null where it says nothing. */
+  /** The awareness state of this client; null if it has none. */
   local: Partial<State> | null
-  /** Say something of this client, beside what it says already. */
+  /** Set one field of this client's state; the other fields are kept. */
   setField<Name extends keyof State & string>(name: Name, value: State[Name]): void
 }
 
 const NOBODY = { others: [], local: null }
 
-/** Who is in the file of a provider, kept up to date; null: there is no provider yet. */
+/** The clients in the file of a provider, kept up to date. Null: there is no provider yet. */
 // biome-ignore lint/suspicious/noExplicitAny: what clients say of themselves is for the application to know
 export function useAwareness<State extends object = Record<string, any>>(
   provider: HttpProvider | null

@@ -2,22 +2,22 @@ import { useEffect, useState } from 'react'
 import type { HttpProvider } from '../provider/http-provider.js'
 import type { Closed, ConnectionStatus } from '../provider/transport.js'
 
-/** How a document stands to its file. */
+/** The state of the connection between a document and its file. */
 export interface Connection {
   status: ConnectionStatus
-  /** Whether the document is as the gateway has it. */
+  /** Whether the document is in sync with the gateway. */
   synced: boolean
   /** Whether there are edits that the gateway has not acknowledged. */
   unsaved: boolean
-  /** What failed last and is tried again; null as soon as it is synced. */
+  /** The last error, which is being retried; null again once the document is in sync. */
   error: Error | null
-  /** Why it has stopped for good; null as long as it has not. */
+  /** Why the provider has stopped permanently; null while it has not. */
   closed: Closed | null
 }
 
 const NOT_CONNECTED: Connection = { status: 'disconnected', synced: false, unsaved: false, error: null, closed: null }
 
-/** How the document of a provider stands to its file, kept up to date; null: there is no provider yet. */
+/** The connection state of a provider, kept up to date. Null: there is no provider yet. */
 export function useConnection(provider: HttpProvider | null): Connection {
   const [connection, setConnection] = useState(NOT_CONNECTED)
   useEffect(() => {

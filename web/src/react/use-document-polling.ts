@@ -8,28 +8,28 @@ import { useGateway, useProject } from './gateway-provider.js'
 import { type PollingState, type StartPoller, useLatest, usePoller } from './use-poller.js'
 
 export interface UseDocumentPollingOptions {
-  /** Left out: the project of `<GatewayProvider>`. */
+  /** Default: the project of `<GatewayProvider>`. */
   projectId?: string
-  /** The files to follow; left out: all of the project. */
+  /** The files to follow. Default: all files of the project. */
   filePaths?: readonly string[]
   enabled?: boolean
-  /** Milliseconds; 3,000 unless said. */
+  /** Milliseconds; default 3,000. */
   interval?: number
-  /** Whether every file that exists is first told as created; true unless said. */
+  /** Whether every existing file is first reported as created; default true. */
   initial?: boolean
-  /** Called once for each answer that brings something, with the newest state of each changed file. */
+  /** Called once per answer with news, with the newest state of each changed file. */
   onDocumentChange?: (changes: DocumentChange[]) => void
   onError?: (error: Error) => void
 }
 
 export interface DocumentPolling extends PollingState {
-  /** What was told since the component is there: each file once, with its newest state. */
+  /** The changes since the component was mounted: each file once, with its newest state. */
   data: DocumentChange[]
 }
 
 /**
- * Follow which files change. Documents that are open on them (`useDocument`) are brought up to date, and lists of files
- * (`useFiles`) are read again.
+ * Follow which files change. Open documents of these files (`useDocument`) are updated, and lists of files (`useFiles`)
+ * are read again.
  */
 export function useDocumentPolling({
   projectId,
@@ -67,7 +67,7 @@ export function useDocumentPolling({
   return { data, ...usePoller(enabled ? start : null, onError) }
 }
 
-/** Whether a list of the files whose path begins with a prefix lacks a change. */
+/** Whether a change makes a list of the files whose paths begin with a prefix outdated. */
 function isOutdated(files: FileEntry[] | undefined, prefix: unknown, changes: DocumentChange[]): boolean {
   if (files === undefined) return true
   const versions = new Map(files.map((file) => [file.path, file.version]))

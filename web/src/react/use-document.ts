@@ -6,21 +6,21 @@ import type { DocumentUse, OpenDocument } from './document-store.js'
 import { useGateway } from './gateway-provider.js'
 
 export interface DocumentOptions {
-  /** Left out: that of `<GatewayProvider>`. */
+  /** Default: the document transport of `<GatewayProvider>`. */
   transport?: ProviderTransport
 }
 
-/** A file as a live document. All is null, and nothing is synced, until the component is there. */
+/** A file as a live document. Before the component is mounted, all members of the document are null. */
 export type LiveDocument = { [Name in keyof OpenDocument]: OpenDocument[Name] | null } & {
   synced: boolean
   unsaved: boolean
-  /** Open it anew, after it was `closed`: with what the gateway has now. */
+  /** Reopen the document after it was `closed`, with the current content of the gateway. */
   reopen(): void
 }
 
 const NOT_OPEN = { doc: null, provider: null, synced: false, status: null, unsaved: false, closed: null }
 
-/** A file as a live Y.Doc. Components that use one file share one document; the last to go closes it. */
+/** A file as a live Y.Doc. Components that use the same file share one document; after its last use it is closed. */
 export function useDocument(path: string, { transport: wanted }: DocumentOptions = {}): LiveDocument {
   const { documents, documentTransport: usual } = useGateway()
   const transport = wanted ?? usual

@@ -7,41 +7,41 @@ import { useGateway } from './gateway-provider.js'
 import { useDocumentPolling } from './use-document-polling.js'
 
 export interface FilesOptions {
-  /** Only those whose path begins so. */
+  /** Only files whose paths begin with this prefix. */
   prefix?: string
   enabled?: boolean
   /** Milliseconds. */
   interval?: number
 }
 
-/** Under which conditions a text is written. */
+/** The options of a text write. */
 export type PutOptions = Omit<WriteOptions, 'signal' | 'incarnation'> & BaseVersion & { root?: string }
 
-/** The files of a project, kept up to date. What is done to them is shown at once, and undone where it is refused. */
+/** The files of a project, kept up to date. Actions are shown immediately, and undone if the gateway refuses them. */
 export interface Files {
-  /** By path; undefined until they are there. */
+  /** Ordered by path; undefined until the list is loaded. */
   data: FileEntry[] | undefined
   isPending: boolean
   error: Error | null
   refetch(): Promise<void>
   /**
-   * Make the text of a file this; it comes into being if need be. With `baseVersion`, the version that the text was made
-   * of, what others have written since stays; without it, and without `ifMatch`, that is removed.
+   * Replace the text of a file, creating the file if necessary. With `baseVersion`, the version that the text is based
+   * on, later edits of others are kept; without it, and without `ifMatch`, they are removed.
    */
   put(path: string, text: string, options?: PutOptions): Promise<void>
-  /** Read the text of a file, change it and write it back; what others write meanwhile stays. */
+  /** Read the text of a file, change it and write it back; concurrent edits of others are kept. */
   edit(path: string, change: (text: string) => string | Promise<string>): Promise<void>
   move(from: string, to: string): Promise<void>
   remove(path: string): Promise<void>
 }
 
-/** Something that is done to files: on the gateway, and in a list of them. */
+/** An action on files: the request to the gateway, and its optimistic effect on a list. */
 interface FileAction {
   run(): Promise<unknown>
   apply(files: FileEntry[]): FileEntry[]
 }
 
-/** The files of the project, kept up to date. */
+/** List the files of the project, kept up to date. */
 export function useFiles({ prefix = '', enabled = true, interval }: FilesOptions = {}): Files {
   const { project } = useGateway()
   const polling = useDocumentPolling({ enabled, ...(interval === undefined ? {} : { interval }) })

@@ -1,4 +1,4 @@
-/** What `useSessionPolling` and `useTurn` are made of. */
+/** The common parts of `useSessionPolling` and `useTurn`. */
 import { skipToken, useQuery, useQueryClient } from '@tanstack/react-query'
 import { useCallback } from 'react'
 import { TurnPoller, turnKey } from '../polling/turn-poller.js'
@@ -8,21 +8,21 @@ import type { TurnAnswer } from '../wire.js'
 import { useGateway } from './gateway-provider.js'
 import { type StartPoller, useLatest } from './use-poller.js'
 
-/** What is told of a turn, and how it is followed. */
+/** How to follow a turn, and what to call. */
 export interface TurnOptions {
   sessionId: string
   enabled?: boolean
-  /** Milliseconds; 2,000 unless said. */
+  /** Milliseconds; default 2,000. */
   interval?: number
-  /** Called with the turn and all its blocks whenever it changed. */
+  /** Called with the turn and all its blocks whenever the turn has changed. */
   onUpdate?: (turn: Turn) => void
   /** Called when the turn has ended. */
   onComplete?: (turn: Turn) => void
-  /** Called with the error of every failed attempt, and with `TurnFailed` when the turn has ended as failed. */
+  /** Called with the error of every failed attempt; if the turn failed, also with `TurnFailed`. */
   onError?: (error: Error) => void
 }
 
-/** A turn as it lies in the cache, where its poll puts it. Invalidated there, it is asked for at once. */
+/** A turn from the query cache, which its poller updates. Invalidating the query refetches the turn immediately. */
 export function useCachedTurn(sessionId: string, turnId: string | undefined): Turn | undefined {
   const { project, manager } = useGateway()
   const read = async (turn: string, signal: AbortSignal) => {
@@ -33,7 +33,7 @@ export function useCachedTurn(sessionId: string, turnId: string | undefined): Tu
   const { data } = useQuery<Turn>({
     queryKey: gatewayKeys.turn(project, sessionId, turnId ?? ''),
     queryFn: turnId === undefined ? skipToken : ({ signal }) => read(turnId, signal),
-    // The poll decides when to ask; only what was invalidated is asked for in between.
+    // The poller decides when to fetch; the query fetches only after an invalidation.
     enabled: ({ state }) => state.data !== undefined,
     staleTime: Number.POSITIVE_INFINITY,
     retry: false,
@@ -43,7 +43,7 @@ export function useCachedTurn(sessionId: string, turnId: string | undefined): Tu
   return data
 }
 
-/** How to follow a turn into the cache. */
+/** Create a function that starts to follow a turn, and writes it to the cache. */
 export function useFollow({ sessionId, interval, onUpdate, onComplete }: TurnOptions, turnId: string): StartPoller {
   const { project, manager, transport } = useGateway()
   const queryClient = useQueryClient()

@@ -1,13 +1,13 @@
 import { useCallback, useEffect, useRef, useState } from 'react'
 import type { PollCallbacks } from '../polling/subscription.js'
 
-/** What a component knows of a poll. */
+/** The state of a poll in a component. */
 export interface PollingState {
-  /** Whether it is asked again and again; false once it has stopped, for whatever reason. */
+  /** Whether the poll is running; false once it has stopped, for any reason. */
   isPolling: boolean
-  /** The last error, until something succeeds. */
+  /** The last error; null again after the next success. */
   error: Error | null
-  /** Ask now. */
+  /** Poll immediately. */
   refetch(): Promise<void>
 }
 
@@ -17,12 +17,12 @@ interface Poller {
   stop(): void
 }
 
-/** Begins to poll; it passes on what it is given. */
+/** Starts a poller with these callbacks. */
 export type StartPoller = (callbacks: Omit<PollCallbacks<never>, 'onResult'>) => Poller
 
 const STILL = { isPolling: false, error: null }
 
-/** Runs a poller while the component is there. `start` is memoized; null: hold still. */
+/** Run a poller while the component is mounted. `start` must be memoized; null: do not poll. */
 export function usePoller(start: StartPoller | null, onError: ((error: Error) => void) | undefined): PollingState {
   const [state, setState] = useState<{ isPolling: boolean; error: Error | null }>(STILL)
   const poller = useRef<Poller | null>(null)
@@ -53,7 +53,7 @@ export function usePoller(start: StartPoller | null, onError: ((error: Error) =>
   return { ...state, refetch }
 }
 
-/** The newest of a value that comes anew with each render, for callbacks that outlive it. */
+/** The latest value of a prop or function, for callbacks that outlive a render. */
 export function useLatest<T>(value: T): { readonly current: T } {
   const latest = useRef(value)
   useEffect(() => {

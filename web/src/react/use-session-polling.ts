@@ -3,12 +3,12 @@ import { type TurnOptions, useCachedTurn, useFollow } from './use-followed-turn.
 import { type PollingState, usePoller } from './use-poller.js'
 
 export interface UseSessionPollingOptions extends TurnOptions {
-  /** Left out: nothing is followed. */
+  /** If undefined, no turn is followed. */
   turnId?: string | undefined
 }
 
 export interface SessionPolling extends PollingState {
-  /** The turn with all its blocks; undefined until it is there, and where none is followed. */
+  /** The turn with all its blocks; undefined until it is loaded, or if no turn is followed. */
   data: Turn | undefined
 }
 

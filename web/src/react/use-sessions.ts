@@ -7,7 +7,7 @@ import { useGateway } from './gateway-provider.js'
 import { type PollingState, type StartPoller, usePoller } from './use-poller.js'
 
 export interface SessionsOptions {
-  /** How many, the newest; 100 unless said. */
+  /** The number of sessions, the newest; default 100. */
   limit?: number
   enabled?: boolean
   /** Milliseconds. */
@@ -16,14 +16,14 @@ export interface SessionsOptions {
 }
 
 export interface SessionsOfProject extends PollingState {
-  /** Newest first; undefined until they are there. */
+  /** Newest first; undefined until the list is loaded. */
   data: Session[] | undefined
-  /** Begin a session. */
+  /** Create a session. */
   create(title?: string): Promise<Session>
   isCreating: boolean
 }
 
-/** The sessions of the project, kept up to date: what a menu of conversations is made of. */
+/** The sessions of the project, kept up to date, for a menu of conversations. */
 export function useSessions({
   limit = 100,
   enabled = true,
@@ -48,7 +48,7 @@ export function useSessions({
     mutationFn: (title) => project.createSession(title),
     onSuccess: (session) => {
       queryClient.setQueryData<Session[]>(queryKey, (before = []) => [session, ...before].slice(0, limit))
-      void polling.refetch().catch(() => undefined) // the poll says what failed
+      void polling.refetch().catch(() => undefined) // the poll reports the error
     }
   })
   return {

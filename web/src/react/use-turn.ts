@@ -9,19 +9,22 @@ import { type TurnOptions, useCachedTurn, useFollow } from './use-followed-turn.
 import { type StartPoller, usePoller } from './use-poller.js'
 import type { SessionPolling } from './use-session-polling.js'
 
-/** Marks a turn that the gateway does not have yet. */
+/** The id prefix of a turn that the gateway has not yet created. */
 const OPTIMISTIC = 'optimistic'
 
 export interface TurnOfSession extends SessionPolling {
-  /** Begin a turn. It is there at once as `data`, and gone again where the gateway refuses it. */
+  /** Create a turn. It is shown as `data` immediately, and removed if the gateway refuses it. */
   create(prompt: string): Promise<Turn>
   /** Whether a turn is being created. */
   isCreating: boolean
-  /** End the turn. It is shown as cancelled at once, and as before where the gateway refuses that. */
+  /**
+   * Cancel the turn. It is shown as cancelled immediately; if the gateway refuses that, the previous status is shown
+   * again.
+   */
   cancel(): Promise<void>
 }
 
-/** The newest turn of a session, and how to begin and to end one: what a chat is made of. */
+/** The newest turn of a session, and functions to create and cancel turns, for a chat. */
 export function useTurn(sessionId: string, options: Omit<TurnOptions, 'sessionId'> = {}): TurnOfSession {
   const polling = useNewestTurn({ ...options, sessionId })
   const creation = useCreation(sessionId)
@@ -37,7 +40,7 @@ export function useTurn(sessionId: string, options: Omit<TurnOptions, 'sessionId
   }
 }
 
-/** Follow the newest turn of a session, also when there is a newer one. */
+/** Follow the newest turn of a session, including turns created later. */
 function useNewestTurn(options: TurnOptions): SessionPolling {
   const { sessionId, enabled = true, onError } = options
   const { project } = useGateway()
@@ -46,7 +49,7 @@ function useNewestTurn(options: TurnOptions): SessionPolling {
   const polled = useCachedTurn(sessionId, latest?.id)
   const data = polled ?? latest ?? undefined
   const isStored = latest != null && !latest.id.startsWith(OPTIMISTIC)
-  // One poll at a time: that of the turn, and where there is none that goes on, the one for the next.
+  // One poll at a time: the poll of the current turn or, if no turn is active, the poll that looks for the next turn.
   const isLooking = latest == null || (polled !== undefined && isFinished(polled.status))
   const follow = useFollow(options, latest?.id ?? '')
   const look = useLook(options)
@@ -55,7 +58,7 @@ function useNewestTurn(options: TurnOptions): SessionPolling {
   return { data: enabled ? data : undefined, ...(isLooking ? { ...looking, isPolling: false } : following) }
 }
 
-/** Looks for the newest turn of a session. */
+/** Create a function that starts to look for the newest turn of a session. */
 function useLook({ sessionId, interval }: TurnOptions): StartPoller {
   const { project, manager, transport } = useGateway()
   const queryClient = useQueryClient()

@@ -8,20 +8,20 @@ import type { TurnOptions } from './use-followed-turn.js'
 import { type TurnOfSession, useTurn } from './use-turn.js'
 
 export interface TurnsOptions extends Omit<TurnOptions, 'sessionId'> {
-  /** How many turns a page has; 20 unless said. */
+  /** The number of turns per page; default 20. */
   pageSize?: number
 }
 
 export interface TurnsOfSession extends Omit<TurnOfSession, 'data'> {
-  /** Oldest first, with their blocks; undefined until they are there. */
+  /** Oldest first, with their blocks; undefined until they are loaded. */
   data: Turn[] | undefined
-  /** Whether there are older ones. */
+  /** Whether there are older turns. */
   hasMore: boolean
-  /** Show a page more. */
+  /** Load another page. */
   showMore(): void
 }
 
-/** The turns of a session, the newest of them followed: a conversation. */
+/** The turns of a session as a conversation. The newest turn is followed. */
 export function useTurns(sessionId: string, { pageSize = 20, ...options }: TurnsOptions = {}): TurnsOfSession {
   const { project, manager } = useGateway()
   const { enabled = true, interval = manager.settings.turnIntervalMs } = options

@@ -1,6 +1,6 @@
 /**
- * For a service worker: a push message brings what changed into the documents that `y-indexeddb` keeps, so that a page
- * which is opened without a network shows it.
+ * For a service worker: on a push message, writes the changes into the documents that `y-indexeddb` keeps, so that a
+ * page opened offline shows them.
  */
 import * as idb from 'lib0/indexeddb'
 import { GatewayClient } from '../client.js'
@@ -10,38 +10,41 @@ import { type PushState, readStates, writeState } from '../push/state.js'
 import type { Token } from '../token.js'
 import type { FeedEntry } from '../wire.js'
 
-/** What a push message carries. */
+/** The payload of a push message. */
 export interface PushNews {
   project: string
   cursor: string
   /** The newest changes, at most ten. */
   changes: FeedEntry[]
-  /** True where there are others. */
+  /** True if some changes did not fit. */
   more: boolean
 }
 
-/** What is posted to the open pages of the application after an update in the background. */
+/** The message posted to the open pages of the application after an update in the background. */
 export interface BackgroundUpdate {
   type: 'yjs-gateway'
   project: string
   cursor: string
-  /** The files whose documents in IndexedDB have what is new. */
+  /** The files whose documents in IndexedDB were updated. */
   paths: string[]
 }
 
 export interface HandlePushOptions {
-  /** The credential for requests of the service worker; left out: cookies, if any. */
+  /** The credential for requests of the service worker. Default: only cookies, if any. */
   token?: Token
-  /** The path of the file whose document `y-indexeddb` keeps under a name; null: of none. Left out: the name itself. */
+  /**
+   * The path of the file whose document `y-indexeddb` keeps under a name; null: the name belongs to no file. Default:
+   * the name itself.
+   */
   pathOf?: (name: string) => string | null
   /**
-   * The notification that is shown where no page is visible; left out: what changed, in a line. A click on it opens
-   * `options.data.url` (`/` where there is none), or shows a page that is open.
+   * The notification that is shown if no page is visible. Default: a line that summarizes the changes. A click on it
+   * opens `options.data.url` (default `/`), or focuses an open page.
    */
   notification?: (news: PushNews) => { title: string; options?: NotificationOptions }
 }
 
-/** What is used of `ServiceWorkerGlobalScope`, which the types of a page do not have. */
+/** The part of `ServiceWorkerGlobalScope` that is used; the DOM types of a page do not include it. */
 interface WorkerScope {
   registration: ServiceWorkerRegistration
   clients: {
@@ -65,7 +68,7 @@ interface WorkerEvent {
 
 const UPDATES = 'updates'
 
-/** Handle push messages in this service worker. Call it once, while the script runs for the first time. */
+/** Handle push messages in this service worker. Call it once, during the first evaluation of the script. */
 export function handlePush(options: HandlePushOptions = {}): void {
   const scope = globalThis as unknown as WorkerScope
   scope.addEventListener('push', (event) => event.waitUntil(onPush(scope, event.data?.json() as PushNews, options)))
@@ -73,7 +76,7 @@ export function handlePush(options: HandlePushOptions = {}): void {
   scope.addEventListener('notificationclick', (event) => event.waitUntil(onClick(scope, event)))
 }
 
-/** One update after another: each goes on where the one before ended. */
+/** Updates run one after another: each continues where the previous one ended. */
 let updating: Promise<unknown> = Promise.resolve()
 
 async function onPush(scope: WorkerScope, news: PushNews, options: HandlePushOptions): Promise<void> {
@@ -92,7 +95,7 @@ async function updateAll(scope: WorkerScope, project: string, options: HandlePus
   }
 }
 
-/** Ask for what is new, and write it into the documents that are kept. */
+/** Request the changes, and write them into the kept documents. */
 async function update(scope: WorkerScope, state: PushState, options: HandlePushOptions): Promise<void> {
   const project = projectOf(state, options)
   const names = await keptDocuments(options)
@@ -125,7 +128,7 @@ async function update(scope: WorkerScope, state: PushState, options: HandlePushO
   for (const client of await pages(scope)) client.postMessage(message)
 }
 
-/** By path the names of the databases that hold the document of the file. */
+/** By path: the names of the databases that hold the document of the file. */
 async function keptDocuments({ pathOf = (name) => name }: HandlePushOptions): Promise<Map<string, string[]>> {
   const names = new Map<string, string[]>()
   for (const { name } of await indexedDB.databases()) {
@@ -135,7 +138,10 @@ async function keptDocuments({ pathOf = (name) => name }: HandlePushOptions): Pr
   return names
 }
 
-/** Write what is lacking into documents; the version that they have then, or null where the file has another life. */
+/**
+ * Write the missing update into documents. Returns the version that they then have; null if the file has another
+ * incarnation.
+ */
 async function keep(project: Project, change: SyncChange, names: string[]): Promise<number | null> {
   const { path, update: lacking, from_version: base = 0 } = change
   if (lacking === undefined || change.change_type === 'deleted') return null
@@ -143,7 +149,7 @@ async function keep(project: Project, change: SyncChange, names: string[]): Prom
   for (const name of names) {
     const database = await idb.openDB(name, () => undefined)
     try {
-      if (!database.objectStoreNames.contains(UPDATES)) continue // it is of somebody else
+      if (!database.objectStoreNames.contains(UPDATES)) continue // not a database of y-indexeddb
       const count = await idb.count(storeOf(database))
       if (count === 0 && base > 0) {
         const whole = await project.readUpdate(path)
@@ -158,7 +164,7 @@ async function keep(project: Project, change: SyncChange, names: string[]): Prom
 }
 
 async function add(database: IDBDatabase, update: Uint8Array): Promise<void> {
-  await idb.addAutoKey(storeOf(database), update as unknown as ArrayBuffer) // it keeps views, too
+  await idb.addAutoKey(storeOf(database), update as unknown as ArrayBuffer) // IndexedDB stores typed arrays, too
 }
 
 function storeOf(database: IDBDatabase): IDBObjectStore {
@@ -182,7 +188,7 @@ function inALine({ project, changes, more }: PushNews): { title: string; options
   return { title: project, options: { body: [...lines, ...(more ? ['and more'] : [])].join('\n') } }
 }
 
-/** The browser has another subscription: tell the gateway, for every project. */
+/** The browser has replaced its subscription: register the new one with the gateway, for every project. */
 async function renew(scope: WorkerScope, options: HandlePushOptions): Promise<void> {
   for (const state of await readStates()) {
     const project = projectOf(state, options)
