@@ -43,6 +43,7 @@ from gateway.files.store import Files
 from gateway.graphql.door import PATH as GRAPHQL_PATH
 from gateway.graphql.door import GraphQLDoor
 from gateway.graphql.services import Services
+from gateway.http.access_log import AccessLog
 from gateway.http.across_sites import AcrossSites
 from gateway.http.authentication import Authentication
 from gateway.http.bodies import BoundedBodies
@@ -370,6 +371,8 @@ def _assemble(
     app = AcrossSites(app, metrics.requests, (settings.host, *settings.hosts), settings.cors_origins)
     if settings.proxies:
         app = ProxyHeadersMiddleware(app, list(settings.proxies))  # type: ignore[arg-type, assignment]
+    if settings.access_log != "off":
+        app = AccessLog(app, errors_only=settings.access_log == "errors")
     return app
 
 

@@ -275,6 +275,11 @@ class Settings(BaseSettings):
         "info", description="Minimum level of log messages: `debug`, `info`, `warning` or `error`."
     )
     log_format: Literal["text", "json"] = Field("text", description="Format of log lines: `text` or `json`.")
+    access_log: Literal["off", "errors", "all"] = Field(
+        "off",
+        description="Requests and WebSockets that are logged, with `X-Request-ID`: `off`, `errors` (answers of 400 and "
+        "above) or `all`.",
+    )
 
     @field_validator("cors_origins", "hosts", "proxies", "jwt_algorithms", "hook_hosts", "push_hosts", mode="before")
     @classmethod

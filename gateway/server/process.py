@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +27,8 @@ from gateway.server.supervisor import Supervisor
 from gateway.server.websocket_protocol import WebSocketProtocol
 from gateway.settings import Settings
 from storage.opening import place_of
+
+_log = structlog.get_logger("gateway.server")
 
 _COLLECT_EVERY = 5_000
 """The allocation threshold of the youngest garbage-collector generation. Little here is cyclic; with Python's default
@@ -78,8 +82,12 @@ def _serve(settings: Settings, membership: Membership | None) -> bool:
     server = _Server(config, app, membership)
     _raise_file_limit()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn re-raises the signal after it has stopped
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises SIGINT after it has stopped
-        server.run(sockets=None if membership is None else membership.sockets)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises SIGINT after it has stopped
+            server.run(sockets=None if membership is None else membership.sockets)
+    finally:
+        if server.started:
+            _log.info("stopped", pid=os.getpid())
     return server.started
 
 
@@ -115,6 +123,8 @@ class _Server(uvicorn.Server):
         gc.set_threshold(_COLLECT_EVERY, 20, 20)
         if not self.started:
             return
+        settings = self._gateway.settings
+        _log.info("started", version=version("yjs-gateway"), pid=os.getpid(), database=place_of(settings.database))
         if self._membership is not None:
             self._membership.serves()
             return
@@ -143,6 +153,7 @@ def _configure_log(settings: Settings) -> None:
     )
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

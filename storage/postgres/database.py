@@ -338,6 +338,7 @@ async def _prepare(url: str, *, read_only: bool) -> None:
                 )
             else:
                 await connection.execute("UPDATE cluster SET schema = $1", len(files))
+                _log.warning("the schema was upgraded from %d to %d", present, len(files))
     finally:
         connection.terminate()
 

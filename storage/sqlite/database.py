@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import aiosqlite
+import structlog
 
 from storage.checksums import checksum, row_checksum
 from storage.errors import (
@@ -23,6 +24,8 @@ from storage.sqlite.log_bound import LogBound, LongReads
 from storage.times import Times
 
 T = TypeVar("T")
+
+_log = structlog.get_logger("storage")
 
 APPLICATION_ID = 0x594A5347
 """Marks the file as ours in its header ("YJSG")."""
@@ -298,6 +301,8 @@ def _migrate(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
                 f"BEGIN IMMEDIATE;\n{script}\n"
                 f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"
             )
+        if 0 < present < len(migrations("sqlite")):
+            _log.info("schema upgraded", database=str(path), before=present, now=len(migrations("sqlite")))
         prepare(connection)
     except FAILURES as error:
         raise storage_error(error) from error

@@ -1,0 +1,57 @@
+"""The access log: one line a request, with the id that the client was told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.clients import put
+from tests.live.test_rooms import Edit
+from tests.support.server import GatewayProcess
+
+
+def _lines(gateway: GatewayProcess, event: str) -> list[dict[str, Any]]:
+    """What was logged, once the gateway has stopped."""
+    entries = [json.loads(line) for line in gateway.log if line.startswith("{")]
+    return [entry for entry in entries if entry["event"] == event]
+
+
+def test_every_request_is_logged_with_its_id(tmp_path: Path, open_editor: Edit) -> None:
+    settings = {"GATEWAY_ACCESS_LOG": "all", "GATEWAY_LOG_FORMAT": "json"}
+    with GatewayProcess(tmp_path / "gateway.db", **settings) as gateway, gateway.client() as client:
+        put(client, "ä b.md", "x")
+        assert client.get("/files/%1B.md").status_code == 400
+        given = client.get("/files/ä b.md", headers={"X-Request-ID": "from-proxy:1"})
+        assert given.headers["X-Request-ID"] == "from-proxy:1"
+        made = client.get("/files/none.md?ticket=secret", headers={"X-Request-ID": "no id"})
+        editor = open_editor(gateway, "demo", "a.md")
+        editor.synced()
+        editor.leave()
+        gateway.stop()
+    (started,) = _lines(gateway, "started")
+    assert started["version"]
+    assert len(_lines(gateway, "stopped")) == 1
+    requests = [entry for entry in _lines(gateway, "request") if "/files/" in entry["path"]]
+    assert [(entry["method"], entry["status"], entry["path"].rpartition("/")[2]) for entry in requests] == [
+        ("PUT", 201, "%C3%A4%20b.md"),
+        ("GET", 400, "%1B.md"),
+        ("GET", 200, "%C3%A4%20b.md"),
+        ("GET", 404, "none.md"),
+    ]
+    assert [entry["request_id"] for entry in requests[2:]] == ["from-proxy:1", made.headers["X-Request-ID"]]
+    assert made.headers["X-Request-ID"] != "no id"
+    assert not [line for line in gateway.log if "secret" in line]
+    (room,) = _lines(gateway, "websocket")
+    assert (room["path"], room["code"]) == ("/api/projects/demo/ws/a.md", 1005)
+
+
+@pytest.mark.parametrize("mode", ["errors", "off"])
+def test_only_errors_are_logged_or_nothing(tmp_path: Path, mode: str) -> None:
+    settings = {"GATEWAY_ACCESS_LOG": mode, "GATEWAY_LOG_FORMAT": "json"}
+    with GatewayProcess(tmp_path / "gateway.db", **settings) as gateway, gateway.client() as client:
+        put(client, "a.md", "x")
+        answer = client.get("/files/none.md")
+        assert ("X-Request-ID" in answer.headers) == (mode == "errors")
+        gateway.stop()
+    assert [entry["status"] for entry in _lines(gateway, "request")] == ([404] if mode == "errors" else [])
