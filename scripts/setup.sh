@@ -5,6 +5,7 @@
 #   setup_graphql            the same of tests/graphql
 #   setup_web                the same for web/
 #   setup_site               the same for docs/site, for the documentation as a site
+#   setup_examples           the same for examples/
 #
 # Afterwards $PROJECT is the project's folder and $BIN the programs of .venv. The working directory stays the caller's.
 
@@ -34,6 +35,8 @@ setup_graphql() { _npm_install tests/graphql "the tests with stock clients of Gr
 setup_web() { _npm_install web "the TypeScript client is neither checked nor tested"; }
 
 setup_site() { _npm_install docs/site "the reference of the TypeScript client is left out"; }
+
+setup_examples() { _npm_install examples "the examples are neither checked nor tested"; }
 
 # What package-lock.json of a folder says, unless it is there already.
 _npm_install() {

@@ -16,7 +16,14 @@ from tests.support.server import GatewayProcess
 _README = PROJECT / "README.md"
 _API = PROJECT / "docs" / "api.md"
 _ARCHITECTURE = PROJECT / "docs" / "architecture.md"
-_PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")])
+_PAGES = sorted(
+    [
+        *PROJECT.glob("*.md"),
+        *PROJECT.glob("docs/*.md"),
+        *PROJECT.glob("examples/*.md"),
+        *PROJECT.glob("examples/*/*.md"),
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +90,7 @@ def test_every_folder_has_its_line_in_the_architecture() -> None:
             "yjs_gateway/*.py",
             "web/src/**/*.ts",
             "web/demo/*.tsx",
+            "examples/*.ts",
             "web/graphiql/*.tsx",
             "web/reference/*.ts",
         )

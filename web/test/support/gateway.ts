@@ -9,8 +9,8 @@ import { createInterface } from 'node:readline'
 import { GatewayClient } from '../../src/client.js'
 import type { Project } from '../../src/project.js'
 
-const ROOT = resolve(import.meta.dirname, '../../..')
-const PYTHON = process.env.GATEWAY_PYTHON ?? join(ROOT, '.venv', 'bin', 'python')
+export const ROOT = resolve(import.meta.dirname, '../../..')
+export const PYTHON = process.env.GATEWAY_PYTHON ?? join(ROOT, '.venv', 'bin', 'python')
 
 /** `kill` is `kill -9`; `start` starts it again, on the same port and database. */
 export class GatewayProcess {

@@ -1,0 +1,39 @@
+import { LexicalCollaboration } from '@lexical/react/LexicalCollaborationContext'
+import { CollaborationPlugin } from '@lexical/react/LexicalCollaborationPlugin'
+import { LexicalComposer } from '@lexical/react/LexicalComposer'
+import { ContentEditable } from '@lexical/react/LexicalContentEditable'
+import { LexicalErrorBoundary } from '@lexical/react/LexicalErrorBoundary'
+import { RichTextPlugin } from '@lexical/react/LexicalRichTextPlugin'
+import type { Provider } from '@lexical/yjs'
+import { createRoot } from 'react-dom/client'
+import * as Y from 'yjs'
+import { HttpProvider } from 'yjs-gateway/provider'
+import { project, user } from '../shared/person.js'
+
+/** Lexical connects by itself, after it has bound its editor to the document. */
+function provide(path: string, docs: Map<string, Y.Doc>): Provider {
+  const doc = new Y.Doc()
+  docs.set(path, doc)
+  // Lexical's type of a provider names two events more, which a provider need not have.
+  return new HttpProvider({ url: location.origin, project, path, doc, connect: false }) as unknown as Provider
+}
+
+function App() {
+  const config = { namespace: 'example', editorState: null, onError: reportError } // null: the document comes from Yjs
+  return (
+    <LexicalCollaboration>
+      <LexicalComposer initialConfig={config}>
+        <RichTextPlugin contentEditable={<ContentEditable />} ErrorBoundary={LexicalErrorBoundary} />
+        <CollaborationPlugin
+          id="examples/lexical.doc"
+          providerFactory={provide}
+          shouldBootstrap={true}
+          username={user.name}
+          cursorColor={user.color}
+        />
+      </LexicalComposer>
+    </LexicalCollaboration>
+  )
+}
+
+createRoot(document.querySelector('#editor') ?? document.body).render(<App />)

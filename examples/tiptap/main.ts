@@ -1,0 +1,20 @@
+import { Editor } from '@tiptap/core'
+import { Collaboration } from '@tiptap/extension-collaboration'
+import { CollaborationCaret } from '@tiptap/extension-collaboration-caret'
+import { StarterKit } from '@tiptap/starter-kit'
+import * as Y from 'yjs'
+import { HttpProvider } from 'yjs-gateway/provider'
+import { project, user } from '../shared/person.js'
+import '../shared/tiptap.css'
+
+const doc = new Y.Doc()
+const provider = new HttpProvider({ url: location.origin, project, path: 'examples/tiptap.doc', doc })
+
+new Editor({
+  element: document.querySelector<HTMLElement>('#editor'),
+  extensions: [
+    StarterKit.configure({ undoRedo: false }), // Collaboration has its own
+    Collaboration.configure({ document: doc }),
+    CollaborationCaret.configure({ provider, user })
+  ]
+})
