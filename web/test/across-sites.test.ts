@@ -177,4 +177,76 @@ describe.skipIf(!HAS_BROWSER)('a page of another origin in Chromium', { timeout:
     expect((await project.readText('plan.md')).value).toBe('evil')
     expect((await project.allFiles()).map((file) => file.path)).toContain('gone.md')
   })
+
+  describe('with the cookie of a session', () => {
+    const HOST = 'files.victim.example'
+    let application: Server
+    let guarded: GatewayProcess
+
+    beforeAll(async () => {
+      application = createServer((request, response) => {
+        const parts: Buffer[] = []
+        request.on('data', (part) => parts.push(part))
+        request.on('end', () => {
+          const { cookie } = JSON.parse(Buffer.concat(parts).toString()) as { cookie?: string }
+          const known = cookie?.includes('session=ann')
+          const grants = { sub: 'ann', yjs_gateway: { projects: { '*': 'read write admin turns' } } }
+          response.writeHead(known ? 200 : 401, { 'Content-Type': 'application/json' })
+          response.end(JSON.stringify(known ? grants : {}))
+        })
+      })
+      await new Promise<void>((resolve) => application.listen(0, '127.0.0.1', resolve))
+      const { port: whose } = application.address() as AddressInfo
+      guarded = await new GatewayProcess({
+        GATEWAY_AUTH: 'required',
+        GATEWAY_AUTHORIZE_URL: `http://127.0.0.1:${whose}/whose`,
+        GATEWAY_HOSTS: HOST
+      }).start()
+    })
+
+    afterAll(async () => {
+      await guarded.stop()
+      application.close()
+    })
+
+    // A page of the same site is sent the cookie of the session, whatever its SameSite says.
+    test.each(['evil.victim.example', 'evil.example'])('reads nothing and writes nothing (%s)', async (host) => {
+      const origin = `http://${HOST}:${new URL(guarded.url).port}`
+      const project = `${origin}/api/projects/p-${crypto.randomUUID()}`
+      const context = await browser.newContext()
+      await context.addCookies([{ name: 'session', value: 'ann', domain: '.victim.example', path: '/' }])
+      const own = await context.newPage()
+      await own.goto(`${origin}/healthz`)
+      const write = (path: string, text: string) =>
+        own.evaluate(async ([url, body]) => (await fetch(url, { method: 'PUT', body })).status, [
+          `${project}/files/${path}`,
+          text
+        ] as const)
+      expect(await write('plan.md', 'Ship it.')).toBe(201)
+      expect(await write('config.js', 'window.token = 42')).toBe(201)
+      expect(await write('picture.svg', '<svg xmlns="http://www.w3.org/2000/svg"/>')).toBe(201)
+
+      const page = await context.newPage()
+      await page.goto(`http://${host}:${port}/`)
+      const came = await page.evaluate(attack, project)
+      expect(
+        Object.entries(came).filter(([, what]) => what === 'true' || what === 'read' || what.includes('Ship'))
+      ).toEqual([])
+      expect([came.script, came.img, came.frame, came.WebSocket, came.EventSource]).toEqual([
+        'undefined',
+        'refused',
+        'foreign',
+        'refused',
+        'refused'
+      ])
+      const left = await own.evaluate(async (url) => {
+        const { files } = await (await fetch(`${url}/files`)).json()
+        const { sessions } = await (await fetch(`${url}/sessions`)).json()
+        const text = await (await fetch(`${url}/files/plan.md?format=text`)).text()
+        return { files: files.map(({ path }: { path: string }) => path), sessions, text }
+      }, project)
+      expect(left).toEqual({ files: ['config.js', 'picture.svg', 'plan.md'], sessions: [], text: 'Ship it.' })
+      await context.close()
+    })
+  })
 })
