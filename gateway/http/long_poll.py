@@ -21,6 +21,7 @@ from gateway.http.responses import send_problem
 from gateway.http.turn_stream import TurnStream, TurnStreams
 from gateway.http.waits import SECONDS_LEFT, OpenStream, OpenTurnStream, WaitForChange
 from gateway.presence.presence import Presence
+from gateway.watch.answers import RememberedAnswers
 from gateway.watch.project import Waiter
 from gateway.watch.waiters import TooManyWaiters, Waiters
 from gateway.wire.headers import COMMON_HEADERS
@@ -34,6 +35,8 @@ _JSON_HEADERS = [
     *((name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()),
 ]
 
+_MOST_TURNS = 3
+"""How often a poll waits for the answer to an identical one before it is answered by itself."""
 _FOLLOWER = "gateway.follower"
 """Key of the scope: the project and the client that follow an event stream."""
 _CUT_S = 54.8
@@ -153,6 +156,7 @@ class _PendingRequest:
 
     __slots__ = (
         "_access",
+        "_ahead_in",
         "_answer",
         "_app",
         "_body",
@@ -163,6 +167,7 @@ class _PendingRequest:
         "_metrics",
         "_scope",
         "_send",
+        "_turns",
         "_waiter",
         "_waiters",
         "project",
@@ -189,6 +194,10 @@ class _PendingRequest:
         self._waiter: Waiter | None = None
         self._answer: asyncio.Task[None] | None = None
         self._ended = False
+        self._ahead_in: RememberedAnswers | None = None
+        """While identical requests wait for its answer: where they do."""
+        self._turns = 0
+        """How often it has waited for the answer to an identical poll."""
         self._left: asyncio.Event | None = None
         """Set when the client has disconnected."""
         self._access: Access = scope.get("gateway.access", OPEN)
@@ -211,6 +220,7 @@ class _PendingRequest:
         if stale or not self._access.counts:
             self._wake()
             return
+        self._turns = 0
         left = self._deadline - asyncio.get_running_loop().time()
         self._waiter = self._waiters.add(asked.project, asked.filter, left, self._wake)
 
@@ -222,17 +232,41 @@ class _PendingRequest:
 
     def _wake(self) -> None:
         self._waiter = None
-        if not self._ended and not self._answer_at_once():
-            self._answer = asyncio.create_task(self._walk())
+        if self._ended or self._answer_at_once():
+            return
+        answers, poll = self.project.answers, self._poll()
+        if poll is not None and self._turns < _MOST_TURNS and self._left_seconds() > 0 and self._access.counts:
+            if not answers.begin_poll(*poll):
+                self._turns += 1
+                answers.after_poll(*poll, self._wake)
+                return
+            self._ahead_in = answers
+        self._answer = asyncio.create_task(self._walk())
+        self._answer.add_done_callback(self._let_others_follow)
+
+    def _let_others_follow(self, _: object = None) -> None:
+        """Wake the identical requests that wait for the answer of this one."""
+        answers, self._ahead_in = self._ahead_in, None
+        poll = self._poll()
+        if answers is not None and poll is not None:
+            self._waiters.wake_later(self.project, answers.end_poll(*poll))
+
+    async def _send_ahead(self, message: Message) -> None:
+        """The ASGI `send` while others wait for the answer, which is made now: they do not wait until it is sent."""
+        self._let_others_follow()
+        await self._send(message)
+
+    def _left_seconds(self) -> float:
+        """Return for how long the request may still wait."""
+        return 0.0 if self._waiters.draining else self._deadline - asyncio.get_running_loop().time()
 
     async def _walk(self) -> None:
         """Run the request through the application, which answers it or lets it wait again."""
         if self._access.counts and await self._send_remembered():
             return
-        left = 0.0 if self._waiters.draining else self._deadline - asyncio.get_running_loop().time()
-        scope = {**self._scope, SECONDS_LEFT: left}
+        scope = {**self._scope, SECONDS_LEFT: self._left_seconds()}
         try:
-            await self._app(scope, _Receiver(self), self._send)
+            await self._app(scope, _Receiver(self), self._send if self._ahead_in is None else self._send_ahead)
         except WaitForChange as asked:
             if not self._ended:
                 self._wait(asked)
@@ -271,13 +305,20 @@ class _PendingRequest:
         self._metrics.count("GET", _FEED_ROUTE, 200, 0.0)
         return True
 
-    def _remembered(self) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
-        """Return headers and body of the answer that an identical request just got, if there was one."""
+    def _poll(self) -> tuple[bytes, View | None] | None:
+        """Return the question of a poll of the feed, to which identical ones get the same answer; None for others."""
         if self._scope["gateway.route"] != _FEED_ROUTE:
             return None
+        if any(name == b"if-none-match" for name, _ in self._scope["headers"]):
+            return None
         view: View = self._scope["gateway.view"]
-        answer = self.project.answers.poll(self._scope["query_string"], view.sight)
-        if answer is None or any(name == b"if-none-match" for name, _ in self._scope["headers"]):
+        return self._scope["query_string"], view.sight
+
+    def _remembered(self) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
+        """Return headers and body of the answer that an identical request just got, if there was one."""
+        poll = self._poll()
+        answer = None if poll is None else self.project.answers.poll(*poll)
+        if answer is None:
             return None
         cursor = self.project.cursor
         headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(answer)), (b"etag", b'"%b"' % cursor.encode())]

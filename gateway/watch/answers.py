@@ -1,5 +1,7 @@
 """A cache of encoded answers that are valid until a project changes, shared by all identical requests."""
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from gateway.access.grants import View
@@ -55,11 +57,13 @@ class RememberedAnswers:
     subject that may not see it. An answer made at a cursor other than the present one is not kept.
     """
 
-    __slots__ = ("_answers", "_budget", "_bytes", "cursor", "open")
+    __slots__ = ("_answers", "_awaited", "_budget", "_bytes", "cursor", "open")
 
     def __init__(self, budget: AnswerBudget) -> None:
         self._budget = budget
         self._answers: dict[_Status | _Poll | _Events, bytes] = {}
+        self._awaited: dict[_Poll, list[Callable[[], None]]] = {}
+        """The polls that are being answered, and what is called after each."""
         self._bytes = 0
         self.cursor = ""
         """The present cursor of the project."""
@@ -94,6 +98,22 @@ class RememberedAnswers:
 
     def keep_poll(self, query: bytes, sight: View | None, answer: bytes, cursor: str) -> None:
         self._keep(_Poll(query, sight), len(query), answer, cursor)
+
+    def begin_poll(self, query: bytes, sight: View | None) -> bool:
+        """Note that a poll is being answered, until `end_poll` is called; False if an identical one is."""
+        question = _Poll(query, sight)
+        if question in self._awaited:
+            return False
+        self._awaited[question] = []
+        return True
+
+    def after_poll(self, query: bytes, sight: View | None, call: Callable[[], None]) -> None:
+        """Have `end_poll` of a poll that is being answered return `call`."""
+        self._awaited[_Poll(query, sight)].append(call)
+
+    def end_poll(self, query: bytes, sight: View | None) -> list[Callable[[], None]]:
+        """Note that a poll was answered, or could not be, and return what is to be called."""
+        return self._awaited.pop(_Poll(query, sight))
 
     def events(self, filter_: ChangeFilter, since: str | None) -> bytes | None:
         """Return the cached server-sent events after a cursor, up to the present one."""

@@ -16,6 +16,7 @@ _log = structlog.get_logger("gateway.hub")
 _WOKEN_TOGETHER = 100
 """Waking all waiters in one turn of the loop would delay the first by all the others."""
 _TICKS_PER_SECOND = 10
+_EVERYTHING = ChangeFilter()
 
 
 class TooManyWaiters(Exception):
@@ -144,6 +145,10 @@ class Waiters:
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._wake_some, 1)  # the first alone: the others reuse its answer
         self._woken.extend(waiters)
+
+    def wake_later(self, project: WatchedProject, wakes: Iterable[Callable[[], None]]) -> None:
+        """Call each of `wakes`, in chunks, as for a change."""
+        self.wake([Waiter(project, _EVERYTHING, 0, wake) for wake in wakes])
 
     def _wake_some(self, count: int) -> None:
         for _ in range(min(count, len(self._woken))):
