@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -70,3 +73,32 @@ def test_every_alert_says_what_to_do() -> None:
     for rule in rules:
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"].keys() == {"summary", "action"}
+
+
+_UNIT = _DOCS / "yjs-gateway.service"
+
+
+def test_settings_that_operators_are_told_to_set_exist() -> None:
+    settings = {f"GATEWAY_{name.upper()}" for name in Settings.model_fields}
+    for page in (_DOCS / "deploy.md", _UNIT):
+        assert set(re.findall(r"GATEWAY_[A-Z_]+", page.read_text(encoding="utf-8"))) - settings == set()
+
+
+def test_the_unit_is_one_and_is_hardened(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / _UNIT.name
+    text = _UNIT.read_text(encoding="utf-8")
+    unit.write_text(text.replace("/opt/yjs-gateway/bin/yjs-gateway serve", "/bin/true"), encoding="utf-8")
+    verified = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, check=False)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    secure = subprocess.run(
+        [analyze, "security", "--offline=true", "--threshold=20", unit], capture_output=True, text=True, check=False
+    )
+    assert secure.returncode == 0, secure.stdout
+
+
+def test_the_unit_stops_later_than_the_gateway_gives_up() -> None:
+    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", _UNIT.read_text(encoding="utf-8"), re.M)
+    assert int(seconds) > Settings.model_fields["shutdown_seconds"].default
