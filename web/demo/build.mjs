@@ -1,4 +1,4 @@
-// Builds the demo into gateway/demo, or into the folder that is named. The gateway serves it at /.
+// Builds the demo into gateway/demo, or into the given folder. The gateway serves the demo at /.
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { build } from 'esbuild'
@@ -21,16 +21,16 @@ const { metafile } = await build({
   ...common,
   entryPoints: { demo: 'main.tsx' },
   format: 'esm',
-  splitting: true, // editors, Markdown and the sample are loaded where they are shown
+  splitting: true, // editors, Markdown and the sample are loaded on demand
   chunkNames: '[name]-[hash]',
   jsx: 'automatic',
-  alias: { 'lib0/dom': join(here, 'document', 'elements.ts') }, // y-codemirror.next makes carets with it
+  alias: { 'lib0/dom': join(here, 'document', 'elements.ts') }, // y-codemirror.next creates carets with this module
   metafile: true
 })
 await build({ ...common, entryPoints: { 'service-worker': 'service-worker.ts' }, format: 'esm' })
 await build({ ...common, entryPoints: { demo: 'styles/style.css' } })
 
-/** What the entry needs at once is fetched together with it. */
+/** Preload the static imports of the entry point. */
 const outputs = Object.fromEntries(Object.entries(metafile.outputs).map(([path, output]) => [basename(path), output]))
 const first = outputs['demo.js'].imports
   .filter(({ kind }) => kind === 'import-statement')

@@ -1,4 +1,4 @@
-/** The service worker of the demo: push messages, nothing else. */
+/** The service worker of the demo; it handles only push messages. */
 import { handlePush, type PushNews } from '../src/service-worker/index.js'
 
 handlePush({ notification })

@@ -1,4 +1,4 @@
-// Builds GraphiQL into gateway/graphiql, or into the folder that is named. The gateway serves it at /graphiql.
+// Builds GraphiQL into gateway/graphiql, or into the given folder. The gateway serves GraphiQL at /graphiql.
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { build } from 'esbuild'
@@ -20,7 +20,7 @@ await build({
   legalComments: 'none',
   define: { 'process.env.NODE_ENV': '"production"' }
 })
-// The fonts are in the style sheet, 370 KB of it: a developer's browser has fonts.
+// Remove the fonts, 370 KB of the style sheet: the browser has its own.
 const sheet = join(folder, 'graphiql.css')
 const css = await readFile(sheet, 'utf8')
 await writeFile(sheet, css.replaceAll(/@font-face\{[^}]*\}/g, ''))

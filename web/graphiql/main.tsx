@@ -1,4 +1,4 @@
-// GraphiQL on the gateway's own /api/graphql: queries and mutations by HTTP, subscriptions by WebSocket.
+// GraphiQL for /api/graphql: queries and mutations over HTTP, subscriptions over WebSocket.
 import { createGraphiQLFetcher } from '@graphiql/toolkit'
 import { setNonce } from 'get-nonce'
 import { GraphiQL } from 'graphiql'
@@ -39,7 +39,7 @@ subscription Changes($project: String = "demo") {
 }
 `
 
-// Dialogs keep the page from scrolling by a style sheet of their own.
+// Dialogs disable scrolling of the page with their own style sheet, which needs the nonce.
 setNonce(document.querySelector<HTMLMetaElement>('meta[property="csp-nonce"]')?.nonce ?? '')
 const endpoint = new URL('api/graphql', document.baseURI).href
 const fetcher = createGraphiQLFetcher({ url: endpoint, subscriptionUrl: endpoint.replace(/^http/, 'ws') })

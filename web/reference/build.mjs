@@ -1,4 +1,4 @@
-// Builds the API reference into gateway/reference, or into the folder that is named. The gateway serves it at /docs.
+// Builds the API reference into gateway/reference, or into the given folder. The gateway serves the reference at /docs.
 import { copyFile, mkdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { build } from 'esbuild'

@@ -1,5 +1,5 @@
-// What an application that has Yjs (and React, and TanStack Query) already has to load for each part of this package,
-// and for the providers that it is compared with: minified by esbuild, gzipped. Needs a build.
+// Prints the size of each part of this package, and of the providers it is compared with: minified by esbuild and
+// gzipped, without Yjs, React and TanStack Query. Needs a build.
 import { gzipSync } from 'node:zlib'
 import { build } from 'esbuild'
 
@@ -13,7 +13,7 @@ const PARTS = {
   'for comparison: `@hocuspocus/provider`': "export { HocuspocusProvider } from '@hocuspocus/provider'"
 }
 
-/** Bytes, gzipped. */
+/** The gzipped size in bytes. */
 async function sizeOf(contents) {
   const { outputFiles } = await build({
     stdin: { contents, resolveDir: new URL('..', import.meta.url).pathname },

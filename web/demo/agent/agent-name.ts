@@ -1,2 +1,2 @@
-/** Under this name the sample agent writes. */
+/** The author of the sample agent's writes. */
 export const AGENT_NAME = 'Scribe'

@@ -11,15 +11,15 @@ import { Composer, type Worker } from './composer.js'
 import { OlderTurns, Thread, TurnView } from './thread.js'
 
 interface ChatProps {
-  /** The open file. */
+  /** The path of the open file. */
   path: string | null
-  /** The project as the sample agent uses it, under a name of its own. */
+  /** The project as the sample agent uses it, with its own author. */
   agentProject: Project
 }
 
 const TITLE_LENGTH = 60
 
-/** Conversations with agents: a session is a thread of turns. */
+/** Conversations with agents: each session is a thread of turns. */
 export function Chat(props: ChatProps) {
   const { project } = useGateway()
   const { data: sessions, refetch, error } = useSessions()

@@ -2,17 +2,17 @@ import { type FormEvent, type KeyboardEvent, useState } from 'react'
 import { Icon } from '../shell/icon.js'
 import { SUGGESTIONS } from './script.js'
 
-/** Who does the turn: the agent of this page, or one that the visitor runs. */
+/** The agent that runs the turn: the sample agent of this page, or an agent that the visitor runs. */
 export type Worker = 'sample' | 'own'
 
 interface ComposerProps {
   isBusy: boolean
-  /** A prompt that was refused comes back. */
+  /** If the promise rejects, the prompt is put back into the input. */
   onSend(prompt: string, worker: Worker): Promise<unknown>
   onStop?: (() => void) | undefined
 }
 
-/** Where a prompt is written. Enter sends it, Shift+Enter begins a line. */
+/** The input for prompts. Enter sends the prompt, Shift+Enter starts a new line. */
 export function Composer({ isBusy, onSend, onStop }: ComposerProps) {
   const [prompt, setPrompt] = useState('')
   const [worker, setWorker] = useState<Worker>('sample')

@@ -1,9 +1,9 @@
-/** One line for each block of an agent's work: what is to be seen before the block is opened. */
+/** The headline of a block: one line that summarizes the block while it is collapsed. */
 import type { Block } from '../../src/index.js'
 
 type Members = Record<string, unknown>
 
-/** The arguments that say most of what a tool is to do, the best first. */
+/** The most informative arguments of a tool call, in order of preference. */
 const MAIN_ARGUMENTS = [
   'command',
   'file_path',
@@ -16,7 +16,7 @@ const MAIN_ARGUMENTS = [
   'prompt'
 ]
 
-/** The line: of a tool's use its name and main argument, of a result the outcome, the cost and the tokens. */
+/** The headline: for a tool call its name and main argument, for a result the outcome, the cost and the tokens. */
 export function headline({ type, content }: Pick<Block, 'type' | 'content'>): string {
   const members = membersOf(content)
   if (type === 'tool_use') return toolLine(members) ?? 'tool use'
@@ -55,10 +55,10 @@ function resultLine(members: Members): string {
   return parts.filter(Boolean).join(' · ')
 }
 
-/** The tokens that went in, cached ones too, and those that came out. */
+/** The number of input tokens, including cached ones, and of output tokens. */
 function tokensText(members: Members): string | undefined {
   const usage = membersOf(members.usage ?? members.stats ?? membersOf(members.result).usage)
-  const claude = ['cache_creation_input_tokens', 'cache_read_input_tokens'] // not among its `input_tokens`
+  const claude = ['cache_creation_input_tokens', 'cache_read_input_tokens'] // not included in its `input_tokens`
   const read = sum(usage, ['input_tokens', 'inputTokens', ...claude])
   const written = sum(usage, ['output_tokens', 'outputTokens'])
   if (read === undefined && written === undefined) return undefined

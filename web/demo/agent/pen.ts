@@ -2,7 +2,7 @@ import * as Y from 'yjs'
 import type { Project } from '../../src/index.js'
 import { TEXT_ROOT } from '../document/kind.js'
 
-/** Writes into a file as agents do: each edit says which version it was made of, and the gateway merges it. */
+/** Writes to a file as agents do: each edit has the version that it is based on, and the gateway merges it. */
 export class Pen {
   private readonly doc = new Y.Doc()
   private version = 0
@@ -18,12 +18,12 @@ export class Pen {
     return pen
   }
 
-  /** As of the last edit, or of `open`. */
+  /** The text after the last edit, or after `open`. */
   get text(): string {
     return this.root.toString()
   }
 
-  /** Put the words in the place of what stands there, one after another; `pause` is waited for after each. */
+  /** Replace a range by words, one after another, awaiting `pause` after each word. */
   async write(start: number, end: number, words: string[], pause: () => Promise<void>): Promise<void> {
     let place = this.placeAt(start)
     if (end > start) {
@@ -37,7 +37,7 @@ export class Pen {
     }
   }
 
-  /** What stands right of it now stands right of it later, whoever writes meanwhile. */
+  /** A position that keeps its right neighbour, regardless of concurrent edits. */
   private placeAt(index: number): Y.RelativePosition {
     return Y.createRelativePositionFromTypeIndex(this.root, index)
   }

@@ -1,25 +1,25 @@
-/** An agent that needs no key: it runs in this page, and uses the requests that every agent has. */
+/** A sample agent that needs no API key: it runs in this page, and uses the same requests as any agent. */
 import { type BlockType, isFinished, isProblem, type Project } from '../../src/index.js'
 import { Pen } from './pen.js'
 import { type Script, scriptFor } from './script.js'
 
 const PAUSE_MS = 140
 const THINKING_MS = 700
-/** Written where the project has no text. */
+/** Created if the project has no text file. */
 const FIRST_FILE = 'notes.md'
 
 export interface Task {
   session: string
   turn: string
   prompt: string
-  /** The file that is open. */
+  /** The path of the open file. */
   path: string | null
 }
 
-/** Somebody cancelled the turn. */
+/** Thrown when somebody has cancelled the turn. */
 class TurnEnded extends Error {}
 
-/** Do a turn to its end. Where the turn was cancelled, or the page goes away, it stops. */
+/** Run a turn to its end. Stops if the turn is cancelled or the page is unloaded. */
 export async function runSampleAgent(project: Project, task: Task): Promise<void> {
   const { session, turn } = task
   const leave = () => cancelNow(project, task)
@@ -74,7 +74,7 @@ async function edit(
   await say({ type: 'tool_result', content: { tool_use_id: 'edit', content: outcome, is_error: false } })
 }
 
-/** The open file, if it is a text; else the first that is one; else a new one. */
+/** Open the file of the task if it is a text, else the first text file, else a new file. */
 async function openText(project: Project, path: string | null): Promise<Pen> {
   const files = await project.allFiles().catch(() => [])
   const others = files.map((file) => file.path).filter((each) => each.endsWith('.md') && each !== path)
@@ -90,7 +90,7 @@ async function openText(project: Project, path: string | null): Promise<Pen> {
   return Pen.open(project, FIRST_FILE)
 }
 
-/** A turn that nobody works on any more is cancelled; the request outlives the page. */
+/** Cancel a turn that nobody works on any more; the request survives the unloading of the page. */
 function cancelNow(project: Project, { session, turn }: Task): void {
   const path = `${project.path}/sessions/${session}/turns/${turn}`
   const headers = { 'Content-Type': 'application/json' }

@@ -1,7 +1,7 @@
-/** What the sample agent does: rules instead of a model. Values in, values out. */
+/** The behaviour of the sample agent: rules instead of a model. Pure functions. */
 import { plural } from '../shell/format.js'
 
-/** Put `text` in the place of what stands from `start` to `end`, in UTF-16 code units. */
+/** Replaces the range from `start` to `end`, in UTF-16 code units, by `text`. */
 interface Change {
   start: number
   end: number
@@ -10,7 +10,7 @@ interface Change {
 
 export interface Script {
   thought: string
-  /** What is said before and after, as Markdown. */
+  /** The agent's messages before and after the changes, as Markdown. */
   before: string
   change: Change | null
   after: string
@@ -18,7 +18,7 @@ export interface Script {
 
 export const SUGGESTIONS = ['Make a table of contents', 'Turn this into tasks', 'Write a summary'] as const
 
-/** The sections that this agent writes. */
+/** The titles of the sections that this agent writes. */
 const OWN = ['Contents', 'Tasks', 'In short', 'Next steps']
 
 interface Heading {
@@ -28,7 +28,7 @@ interface Heading {
   end: number
 }
 
-/** What the agent does with a text when it is asked for something. */
+/** The script for a prompt and a text: the changes and the messages. */
 export function scriptFor(prompt: string, text: string): Script {
   const asked = prompt.toLowerCase()
   if (/content|toc|outline/.test(asked)) return contents(text)
@@ -100,7 +100,7 @@ function nothing(why: string): Script {
   return { thought: 'I look at what is there.', before: why, change: null, after: 'I changed nothing.' }
 }
 
-/** A section of the second level: in the place of the one with this title, or where it is wanted. */
+/** Write a second-level section: replace the section with this title or, if there is none, insert it at `place`. */
 function section(text: string, title: string, body: string, place: 'below the title' | 'at the end'): Change {
   const headings = headingsOf(text)
   const index = headings.findIndex((heading) => heading.level === 2 && heading.title === title)
@@ -129,7 +129,7 @@ function headingsOf(text: string): Heading[] {
   }))
 }
 
-/** Prose and list items, without marks and without what this agent wrote. */
+/** The sentences of prose and list items, without markup and without the sections of this agent. */
 function sentencesOf(text: string): string[] {
   const own = text.replaceAll(/^## (?:Contents|Tasks|In short|Next steps)\n[\s\S]*?(?=^## |$(?![\s\S]))/gm, '')
   const lines = own.split('\n').filter((line) => !/^(#|>|```|\||---)/.test(line.trim()))

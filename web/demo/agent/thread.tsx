@@ -10,10 +10,10 @@ import { headline } from './headline.js'
 const Markdown = part(() => import('../document/markdown.js'))
 
 const OLDER = 20
-/** The thread follows its end while the reader is not further from it. */
+/** The thread scrolls with new content while the reader is within this distance of its end. */
 const NEAR_END_PX = 120
 
-/** Turns below each other. While the reader is at the end, so it stays. */
+/** A list of turns. While the reader is at the end, the thread scrolls with new content. */
 export function Thread({ growth, children }: { growth: string; children: ReactNode }) {
   const place = useRef<HTMLElement>(null)
   const isAtEnd = useRef(true)
@@ -128,7 +128,7 @@ function BlockView({ block: { type, content }, result }: { block: Block; result:
   )
 }
 
-/** The results that are shown with the use of the tool. */
+/** The results that are displayed together with their tool calls. */
 function resultsOf(blocks: readonly Block[]): Set<Block> {
   const uses = new Set(blocks.filter(({ type }) => type === 'tool_use').map(({ content }) => membersOf(content).id))
   const isShown = ({ type, content }: Block) => type === 'tool_result' && uses.has(membersOf(content).tool_use_id)

@@ -11,11 +11,14 @@ import { How } from '../shell/how.js'
 import { Icon } from '../shell/icon.js'
 import { type LastSeen, readLastSeen } from './last-seen.js'
 
-/** Away for less, one has missed nothing. */
+/** A shorter absence does not count. */
 const AWAY_MS = 60_000
 const MAX_SHOWN = 50
 
-/** What others did since this browser last saw the project: asked for on arrival, and after a while in the background. */
+/**
+ * Shows what others changed since this browser last saw the project: after loading, and after some time in the
+ * background.
+ */
 export function AwayCard({ onOpen }: { onOpen(path: string): void }) {
   const { project } = useGateway()
   const [since, setSince] = useAbsence(project)
@@ -51,7 +54,7 @@ export function AwayCard({ onOpen }: { onOpen(path: string): void }) {
   )
 }
 
-/** Since when nobody looked at this page; null: it was looked at all the time. */
+/** What the visitor had last seen before an absence; null if there was none. */
 function useAbsence(project: Project): [LastSeen | null, (since: LastSeen | null) => void] {
   const [since, setSince] = useState(() => readLastSeen(project.name))
   useEffect(() => {
@@ -66,7 +69,7 @@ function useAbsence(project: Project): [LastSeen | null, (since: LastSeen | null
   return [since, setSince]
 }
 
-/** What one did oneself is not missed. */
+/** Leaves out the visitor's own changes. */
 async function missed(project: Project, since: LastSeen | null, signal: AbortSignal): Promise<FeedEntry[]> {
   const me = currentPerson().name
   const answer = await project.changesAsText({ since: since?.cursor ?? null, limit: MAX_SHOWN, signal })

@@ -8,7 +8,7 @@ import { Icon } from '../shell/icon.js'
 const WORKER = 'service-worker.js'
 const KEY = 'yjs-gateway push'
 
-/** Push messages of the project, while the page is closed: on, off, or why there are none. */
+/** Turns push messages of the project on or off, or shows why they are not available. */
 export function Bell() {
   const { project } = useGateway()
   const id = useId()
@@ -80,7 +80,7 @@ async function disable(project: Project): Promise<void> {
   await (await enablePush(project, { registration })).disable()
 }
 
-/** Why there can be no push messages; null where there can. */
+/** Why push messages are not available; null if they are. */
 function obstacleText(): string | null {
   if (!isSecureContext) {
     return 'Not here: browsers allow notifications only on pages that came over HTTPS, or from this machine (localhost).'
@@ -103,7 +103,7 @@ function refusalText(error: unknown): string {
   return error.message
 }
 
-/** A click on a notification brings the page here, and what came while it was hidden is shown. */
+/** Handle a click on a notification: open its file in this page. */
 function useOpening(): void {
   const { manager } = useGateway()
   useEffect(() => {

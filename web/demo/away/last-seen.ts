@@ -1,4 +1,4 @@
-/** How far this browser has seen a project: a cursor, kept from visit to visit. */
+/** The cursor up to which this browser has seen a project, kept between visits. */
 
 export interface LastSeen {
   cursor: string
@@ -22,8 +22,7 @@ export function writeLastSeen(project: string, cursor: string): void {
 }
 
 /**
- * `fetch` that notes how far the page has followed the feed. The tag of the feed is its cursor, so that no request is
- * made for this.
+ * A `fetch` that records the cursor of the feed. The entity tag of the feed is its cursor, so this takes no request.
  */
 export function noting(fetch: typeof globalThis.fetch, seen: (cursor: string) => void): typeof globalThis.fetch {
   return async (input, init) => {

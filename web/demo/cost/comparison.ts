@@ -1,4 +1,7 @@
-/** What this page costs beside a client that fetches everything again: the first is counted, the second reckoned. */
+/**
+ * Compares the traffic of this page with that of a client that fetches everything again: the former is measured, the
+ * latter is calculated.
+ */
 import { type QueryClient, useQueryClient } from '@tanstack/react-query'
 import { useEffect, useRef, useState } from 'react'
 import * as Y from 'yjs'
@@ -7,11 +10,13 @@ import { gatewayKeys, useDocument, useGateway } from '../../src/react/index.js'
 import type { ListedFile } from '../files/project-files.js'
 import type { Traffic } from './traffic.js'
 
-/** So often a point is made, and the other client fetches the list of files, the open file and the shown turn. */
+/**
+ * The sampling period. In each period the other client fetches the list of files, the open file and the shown turns.
+ */
 const PERIOD_S = 1
-/** So many points of the plot are kept: five minutes. */
+/** The number of points in the plot: five minutes. */
 const KEPT = 300
-/** What an entry of the list has beside the path. */
+/** The size of an entry of the list, without the path. */
 const ENTRY_BYTES = '{"path":"","version":10,"last_modified":"2026-11-23T17:20:31.309Z","size":2600},'.length
 
 export interface Cost {
@@ -20,13 +25,13 @@ export interface Cost {
 }
 
 export interface Point {
-  /** Seconds in which the page was visible. */
+  /** The number of seconds in which the page was visible. */
   seconds: number
   here: Cost
   there: Cost
 }
 
-/** Once a second while the page is visible. No request is made for it. */
+/** Add a point every second while the page is visible. Sends no request. */
 export function useComparison(traffic: Traffic, files: ListedFile[] | undefined, file: number | null): Point[] {
   const { project } = useGateway()
   const queryClient = useQueryClient()
@@ -50,22 +55,22 @@ export function useComparison(traffic: Traffic, files: ListedFile[] | undefined,
   return points
 }
 
-/** @param whole the sizes of what the other client fetches, each by a request. */
+/** @param whole the sizes in bytes of the responses that the other client fetches, one per request. */
 function next(before: Point | undefined, here: Cost, whole: number[]): Point {
   const { seconds, there } = before ?? { seconds: 0, there: { requests: 0, bytes: 0 } }
   const bytes = whole.reduce((sum, size) => sum + size, there.bytes)
   return { seconds: seconds + PERIOD_S, here, there: { requests: there.requests + whole.length, bytes } }
 }
 
-/** Bytes of the turns that the page follows, as JSON. */
+/** The sizes in bytes of the turns that the page follows, as JSON. */
 function shownTurns(queryClient: QueryClient, project: readonly string[]): number[] {
   const queries = queryClient.getQueryCache().findAll({ queryKey: [...project, 'turn'], type: 'active' })
   return queries.filter(({ state }) => state.data !== undefined).map(({ state }) => JSON.stringify(state.data).length)
 }
 
-/** Bytes of the open file, whole, as an update; null where none is open. */
+/** The size in bytes of the whole open file as an update; null if no file is open. */
 export function useFileSize(path: string | null, transport: ProviderTransport, files: ListedFile[] | undefined) {
-  const { doc, synced } = useDocument(path ?? '', { transport }) // '' is no path: nothing is opened
+  const { doc, synced } = useDocument(path ?? '', { transport }) // the empty string is not a path: opens no file
   const version = files?.find((file) => file.path === path)?.version
   const [size, setSize] = useState<number | null>(null)
   // biome-ignore lint/correctness/useExhaustiveDependencies: the version tells that the document has changed

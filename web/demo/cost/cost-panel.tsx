@@ -9,12 +9,12 @@ import type { Exchange, Traffic } from './traffic.js'
 
 interface CostPanelProps {
   traffic: Traffic
-  /** The open file. */
+  /** The path of the open file. */
   path: string | null
   transport: ProviderTransport
 }
 
-/** What it costs that this page is up to date. The panel itself asks nothing. */
+/** Shows the traffic that keeps this page up to date. The panel itself sends no request. */
 export function CostPanel({ traffic, path, transport }: CostPanelProps) {
   const { exchanges, unchanged } = useSyncExternalStore(traffic.subscribe, traffic.snapshot)
   const { files } = useProjectFiles()

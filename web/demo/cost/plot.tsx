@@ -3,7 +3,7 @@ import type { Point } from './comparison.js'
 const WIDTH = 300
 const HEIGHT = 72
 
-/** Bytes over time, this page's and those of the other client. The table beside it says the same in figures. */
+/** Plots bytes over time, of this page and of the other client. The table beside the plot has the same data. */
 export function Plot({ points }: { points: Point[] }) {
   const top = Math.max(1, ...points.map(({ here, there }) => Math.max(here.bytes, there.bytes)))
   const first = points[0]?.seconds ?? 0

@@ -1,18 +1,18 @@
-/** Counts what this page asks of the gateway, as it asks: requests, and bytes of bodies as they were before compression. */
+/** Counts the requests of this page, and the bytes of their bodies before compression. */
 
 export interface Exchange {
   id: number
   method: string
   path: string
-  /** Null as long as there is no answer. */
+  /** Null while there is no response. */
   status: number | 'lost' | 'aborted' | null
-  /** Bytes of the answer's body, as far as they have come. */
+  /** The bytes of the response body received so far. */
   bytes: number
 }
 
 export interface TrafficTotals {
   requests: number
-  /** Answers that say: nothing is new. */
+  /** The number of responses without news. */
   unchanged: number
   received: number
   sent: number
@@ -32,7 +32,7 @@ export class Traffic {
 
   readonly snapshot = (): TrafficTotals => this.totals
 
-  /** `fetch`, counted. */
+  /** A `fetch` that counts requests. */
   readonly fetch: typeof fetch = async (input, init) => {
     const url = new URL(String(input), location.href)
     const id = this.begin(init?.method ?? 'GET', url)
@@ -48,7 +48,7 @@ export class Traffic {
     }
   }
 
-  /** `WebSocket`, counted: a request for its beginning, and the bytes of its messages. */
+  /** A `WebSocket` that counts its handshake as a request, and the bytes of its messages. */
   readonly WebSocket = countedSocket(this)
 
   begin(method: string, url: URL): number {
@@ -95,7 +95,7 @@ export class Traffic {
   }
 }
 
-/** A `WebSocket` whose messages a `Traffic` counts. */
+/** Create a `WebSocket` class whose messages a `Traffic` counts. */
 function countedSocket(traffic: Traffic): typeof WebSocket {
   return class extends WebSocket {
     constructor(url: string | URL, protocols?: string | string[]) {

@@ -11,7 +11,7 @@ interface ActionsProps {
   onOpen(path: string | null): void
 }
 
-/** What is done to the open file as a whole. */
+/** The actions on the open file as a whole. */
 export function Actions({ path, onOpen }: ActionsProps) {
   const { project } = useGateway()
   const { remove } = useProjectFiles()
@@ -46,7 +46,7 @@ export function Actions({ path, onOpen }: ActionsProps) {
     </>
   )
 
-  /** A text as it is; of anything else its roots. */
+  /** The text of a text file; the roots of any other file as JSON. */
   async function contentOf(): Promise<{ text: string; type: string }> {
     try {
       return { text: (await project.readText(path)).value, type: 'text/plain' }

@@ -32,7 +32,7 @@ interface DocumentPaneProps {
   onOpen(path: string | null): void
 }
 
-/** The open file: to write in, as Markdown looks, and its past. */
+/** The open file: editor, preview and history. */
 export function DocumentPane({ path, transport, onOpen }: DocumentPaneProps) {
   const { provider, synced, status, unsaved, closed, reopen } = useDocument(path, { transport })
   const [view, show] = useState<View>('write')
@@ -95,7 +95,7 @@ function Folders({ path }: { path: string }) {
   return folders === '' ? null : <span className="folders">{folders}</span>
 }
 
-/** The editor for what the document holds. Which one that is, is known when it has come. */
+/** The editor for the kind of document, which is known once the document is loaded. */
 function Typing({ provider, synced }: { provider: HttpProvider | null; synced: boolean }) {
   const [opened, setOpened] = useState<HttpProvider | null>(null)
   useEffect(() => {
@@ -123,7 +123,7 @@ function Waiting() {
   )
 }
 
-/** The others see who is here, also before anything is typed. */
+/** Announce the visitor to the others before anything is typed. */
 function useOwnName(provider: HttpProvider | null): void {
   const name = useName()
   // biome-ignore lint/correctness/useExhaustiveDependencies: the name is read from where it is kept

@@ -1,6 +1,6 @@
 /**
- * What y-codemirror.next uses of `lib0/dom`. A `style` attribute is set through the CSSOM: the page's policy allows no
- * inline styles. Only colours are taken of it.
+ * Replaces the part of `lib0/dom` that y-codemirror.next uses. Sets styles through the CSSOM, because the
+ * Content-Security-Policy of the page forbids inline styles. Only colours are kept.
  */
 export function element(name: string, attributes: { left: string; right: string }[] = [], children: Node[] = []) {
   const made = document.createElement(name)

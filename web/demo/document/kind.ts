@@ -1,14 +1,14 @@
-/** What a document holds, by its roots: what it is called says nothing. */
+/** Determines the kind of a document from its roots; the file name is not used. */
 import * as Y from 'yjs'
 
-/** Where texts are, and where Tiptap keeps rich text. */
+/** The names of the text root, and of the root in which Tiptap keeps rich text. */
 export const TEXT_ROOT = 'content'
 export const RICH_ROOT = 'default'
 
-/** A root of a document, of whatever type. */
+/** A root of a document, of any type. */
 export type Root = Y.Doc['share'] extends Map<string, infer Type> ? Type : never
 
-/** `other`: only roots that nothing here edits. */
+/** `other`: the document has only roots that this page cannot edit. */
 export type DocumentKind = 'text' | 'rich' | 'other'
 
 export function kindOf(doc: Y.Doc): DocumentKind {
@@ -17,7 +17,7 @@ export function kindOf(doc: Y.Doc): DocumentKind {
   return roots.length === 0 || roots.includes(TEXT_ROOT) ? 'text' : 'other'
 }
 
-/** A root that came over the network has no type yet; elements are in no other one. */
+/** A root received over the network has no type yet; only a fragment contains elements. */
 function isFragment(root: Root | undefined): boolean {
   if (root instanceof Y.XmlFragment) return true
   for (let item = root?._start ?? null; item !== null; item = item.right) {

@@ -2,11 +2,11 @@ import { memo } from 'react'
 import ReactMarkdown, { type Components } from 'react-markdown'
 import remarkGfm from 'remark-gfm'
 
-/** More would keep the page busy. */
+/** In characters. Longer texts would block the page. */
 const MAX_LENGTH = 200_000
 const PLUGINS = [remarkGfm]
 
-/** Nothing is loaded from elsewhere: a picture is shown as a link to it. */
+/** Loads nothing from other sites: an image is shown as a link. */
 const COMPONENTS: Components = {
   a: ({ href, children }) => (
     <a href={href} target={href?.startsWith('#') ? undefined : '_blank'} rel="noopener noreferrer nofollow">
@@ -23,7 +23,7 @@ const COMPONENTS: Components = {
   )
 }
 
-/** Markdown, as elements: HTML in it is left out, and links to scripts lead nowhere. */
+/** Renders Markdown as elements: HTML is left out, and script links are disabled. */
 const Markdown = memo(function Markdown({ text }: { text: string }) {
   return (
     <div className="prose">

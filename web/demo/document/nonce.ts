@@ -1,2 +1,2 @@
-/** By which the page's policy knows the style sheets that editors make. */
+/** The nonce with which the Content-Security-Policy of the page admits the style sheets of editors. */
 export const NONCE = document.querySelector<HTMLElement>('meta[property=csp-nonce]')?.nonce ?? ''

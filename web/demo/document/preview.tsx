@@ -3,10 +3,10 @@ import type * as Y from 'yjs'
 import { TEXT_ROOT } from './kind.js'
 import Markdown from './markdown.js'
 
-/** What is typed meanwhile is shown at most so often. */
+/** The preview is updated at most this often. */
 const PAUSE_MS = 200
 
-/** A Markdown file as it looks, live. */
+/** A live preview of a Markdown file. */
 export default function Preview({ doc }: { doc: Y.Doc }) {
   const text = useDeferredValue(useText(doc))
   return (

@@ -22,7 +22,7 @@ import { guarded } from '../people/use-people.js'
 import { RICH_ROOT } from './kind.js'
 import { NONCE } from './nonce.js'
 
-/** Tiptap on the rich text of a document, with the carets of others. */
+/** Tiptap on the rich text of a document, with the carets of other clients. */
 export default function RichEditor({ provider }: { provider: HttpProvider }) {
   const place = useRef<HTMLDivElement>(null)
   const [editor, setEditor] = useState<Editor | null>(null)
@@ -80,7 +80,7 @@ function collaboration(provider: HttpProvider) {
   ]
 }
 
-/** What others say of themselves is text, and a colour that is one. */
+/** Names of other clients are shown as text, and their colours are validated. */
 function caret(user: unknown): HTMLElement {
   const person = personOf({ user }) ?? { name: 'Somebody', color: '#5b6572' }
   const caret = Object.assign(document.createElement('span'), { className: 'rich-caret' })

@@ -1,7 +1,7 @@
 import { useMemo } from 'react'
 import type * as Y from 'yjs'
 
-/** A document that nothing here edits: by name the roots that it has. */
+/** Shows a document that this page cannot edit: the names of its roots. */
 export default function Roots({ doc }: { doc: Y.Doc }) {
   const names = useMemo(() => [...doc.share.keys()], [doc])
   return (

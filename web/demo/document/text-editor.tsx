@@ -10,10 +10,10 @@ import { guarded } from '../people/use-people.js'
 import { TEXT_ROOT } from './kind.js'
 import { NONCE } from './nonce.js'
 
-/** In a text that has just begun one goes on at its end. */
+/** In a text shorter than this, the caret starts at the end. */
 const NEW_LENGTH = 100
 
-/** CodeMirror on the text of a document, with the carets of others. */
+/** CodeMirror on the text of a document, with the carets of other clients. */
 export default function TextEditor({ provider }: { provider: HttpProvider }) {
   const place = useRef<HTMLDivElement>(null)
   useEffect(() => {
@@ -23,7 +23,7 @@ export default function TextEditor({ provider }: { provider: HttpProvider }) {
       basicSetup,
       keymap.of(yUndoManagerKeymap),
       markdown(),
-      syntaxHighlighting(classHighlighter), // its colours are in the style sheet, light and dark
+      syntaxHighlighting(classHighlighter), // the colours are in the style sheet, for light and dark
       EditorView.cspNonce.of(NONCE),
       EditorView.lineWrapping,
       EditorView.contentAttributes.of({ 'aria-label': 'Text of the file' }),

@@ -7,7 +7,7 @@ import { agoText } from '../shell/format.js'
 import { Icon } from '../shell/icon.js'
 import { useProjectFiles } from './project-files.js'
 
-/** The files that were deleted: what they held, and how to have them back. */
+/** The deleted files: their last content, and a button to restore them. */
 export function Bin({ onOpen }: { onOpen(path: string): void }) {
   const dialog = useRef<HTMLDialogElement>(null)
   const [isShown, show] = useState(false)

@@ -3,7 +3,7 @@ import type { ListedFile } from './project-files.js'
 
 const NONE: ReadonlySet<string> = new Set()
 
-/** Which files changed since they were open last, or since the page was. */
+/** The files that have changed since they were last open, or since the page was loaded. */
 export function useChanged(files: ListedFile[] | undefined, open: string | null): ReadonlySet<string> {
   const seen = useRef<Map<string, number> | null>(null)
   return useMemo(() => {

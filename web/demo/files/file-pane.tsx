@@ -12,12 +12,12 @@ import { useProjectFiles } from './project-files.js'
 interface FilePaneProps {
   open: string | null
   onOpen(path: string | null): void
-  /** Shown where the project has no file. */
+  /** Called by the button that is shown while the project has no files. */
   onFill(): void
   isFilling: boolean
 }
 
-/** The project's files: found by name, made, and brought back from the bin. */
+/** The project's files: search, create, and restore from the bin. */
 export function FilePane({ open, onOpen, onFill, isFilling }: FilePaneProps) {
   const { files, error } = useProjectFiles()
   const [filter, setFilter] = useState('')

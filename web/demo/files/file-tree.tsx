@@ -2,17 +2,17 @@ import { memo, useState } from 'react'
 import { Icon } from '../shell/icon.js'
 import type { ListedFile } from './project-files.js'
 
-/** With more files than this folders begin closed: rows that nobody sees cost time. */
+/** With more files than this, folders start collapsed: invisible rows cost time. */
 const OPEN_AT_MOST = 60
 
 export interface TreeProps {
   open: string | null
   onOpen(path: string): void
-  /** Paths of files that changed since they were looked at. */
+  /** The paths of the files that have changed since they were last open. */
   changed: ReadonlySet<string>
 }
 
-/** Files by folder. A folder makes its rows when it is opened. */
+/** The files by folder. A folder renders its rows when it is expanded. */
 export function FileTree({ files, ...props }: TreeProps & { files: ListedFile[] }) {
   return <Folder files={files} depth={0} isOpen={files.length <= OPEN_AT_MOST} {...props} />
 }
@@ -20,7 +20,7 @@ export function FileTree({ files, ...props }: TreeProps & { files: ListedFile[] 
 interface FolderProps extends TreeProps {
   files: ListedFile[]
   depth: number
-  /** Whether the folders in it begin open. */
+  /** Whether nested folders start expanded. */
   isOpen: boolean
 }
 

@@ -11,7 +11,7 @@ interface NewFileProps {
   onOpen(path: string): void
 }
 
-/** Makes a text or a rich document, or opens the one that has this path. */
+/** Creates a text or rich-text file, or opens the file if the path exists. */
 export function NewFile({ onOpen }: NewFileProps) {
   const { project } = useGateway()
   const { files, refresh } = useProjectFiles()
@@ -90,7 +90,7 @@ export function NewFile({ onOpen }: NewFileProps) {
   )
 }
 
-/** A Markdown file begins with its name as headline. */
+/** A new Markdown file starts with its name as heading. */
 function textDocument(path: string): Uint8Array {
   const doc = new Y.Doc()
   doc.getText(TEXT_ROOT).insert(0, path.endsWith('.md') ? `# ${titleOf(path)}\n\n` : '\n')

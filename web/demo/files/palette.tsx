@@ -14,7 +14,7 @@ const NO_FILES: ListedFile[] = []
 const MAX_NAMES = 12
 const MIN_SEARCHED = 2
 
-/** Ctrl+P: a file by a part of its name, or by words in its text. */
+/** Ctrl+P: find a file by a part of its path, or by words in its text. */
 export function Palette({ onOpen }: PaletteProps) {
   const dialog = useRef<HTMLDialogElement>(null)
   const [isShown, show] = useState(false)
@@ -126,7 +126,7 @@ function Choices({ onChoose }: { onChoose(path: string): void }) {
   )
 }
 
-/** Lines of the files' texts that have the words. */
+/** The lines of all files that contain the words. */
 function useHits(files: ListedFile[], words: string): { hits: Hit[]; isFetching: boolean; error: Error | null } {
   const { project } = useGateway()
   const search = useMemo(() => new TextSearch(project), [project])
@@ -141,7 +141,7 @@ function useHits(files: ListedFile[], words: string): { hits: Hit[]; isFetching:
   return { hits: words.length >= MIN_SEARCHED ? (data ?? []) : [], isFetching, error }
 }
 
-/** The files whose path has the letters in this order; where they stand closer together, and later, first. */
+/** The files whose paths contain the letters in this order: the closest matches first, then the shortest paths. */
 function namesLike(files: ListedFile[], words: string): ListedFile[] {
   const letters = [...words.toLowerCase().replaceAll(/\s+/g, '')]
   const ranked = files.map((file) => ({ file, spread: spreadOf(file.path.toLowerCase(), letters) }))

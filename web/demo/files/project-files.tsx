@@ -8,21 +8,21 @@ export interface ListedFile {
 }
 
 export interface ProjectFiles {
-  /** By path; undefined until they are known. */
+  /** Ordered by path; undefined until the list is loaded. */
   files: ListedFile[] | undefined
   error: Error | null
-  /** Give a file another path. */
+  /** Move a file to another path. */
   move(from: string, to: string): Promise<void>
   remove(path: string): Promise<void>
-  /** Ask now what has changed. */
+  /** Poll immediately. */
   refresh(): Promise<void>
 }
 
 const FilesContext = createContext<ProjectFiles | null>(null)
 
 /**
- * Follows the files of the project, once for the whole page: the first answer of the feed is the list, and the others
- * are what has changed. The list is never fetched again.
+ * Follows the files of the project, once for the whole page: the first answer of the feed is the list, and later
+ * answers contain the changes. The list is never fetched again.
  */
 export function ProjectFilesProvider({ children }: { children: ReactNode }) {
   const { project, manager, transport } = useGateway()
@@ -46,7 +46,7 @@ export function ProjectFilesProvider({ children }: { children: ReactNode }) {
       onRecover: () => setError(null)
     })
     poller.current = started
-    started.refresh().then(show, () => undefined) // told also where there is no file
+    started.refresh().then(show, () => undefined) // settles even if the project has no files
     return () => started.stop()
   }, [project, manager, transport])
   const value = useMemo<ProjectFiles>(() => {

@@ -1,4 +1,4 @@
-/** Search in the texts of all files: fetched in one request, and then only what has changed. */
+/** Full-text search in all files: one request fetches them, later requests fetch only the changes. */
 import * as Y from 'yjs'
 import type { Project } from '../../src/index.js'
 import { type Root, TEXT_ROOT } from '../document/kind.js'
@@ -6,7 +6,7 @@ import type { ListedFile } from './project-files.js'
 
 export interface Hit {
   path: string
-  /** From 1. */
+  /** Starts at 1. */
   line: number
   text: string
 }
@@ -20,7 +20,7 @@ export class TextSearch {
 
   constructor(private readonly project: Project) {}
 
-  /** The lines that have the words, at most 30; upper and lower case are the same. */
+  /** The lines that contain the words, at most 30, ignoring case. */
   async find(words: string, files: ListedFile[], signal: AbortSignal): Promise<Hit[]> {
     await this.update(files, signal)
     const wanted = words.toLowerCase()
@@ -61,7 +61,7 @@ function excerpt(line: string, at: number): string {
   return `${start > 0 ? '…' : ''}${line.slice(start, start + EXCERPT).trim()}`
 }
 
-/** The text of a document, also of a rich one. */
+/** The text of a document, including rich text. */
 function textOf(update: Uint8Array): string {
   const doc = new Y.Doc()
   Y.applyUpdate(doc, update)
@@ -74,7 +74,7 @@ function textOf(update: Uint8Array): string {
   return parts.join('\n')
 }
 
-/** The texts within a type, each on a line of its own. */
+/** Collect the texts within a type, each on its own line. */
 function collect(type: Root, parts: string[]): void {
   let line = ''
   for (let item = type._start; item !== null; item = item.right) {

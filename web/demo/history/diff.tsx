@@ -1,4 +1,4 @@
-/** A unified difference, coloured. Its texts are shown as text. */
+/** Renders a unified diff with colours. Its lines are shown as plain text. */
 import { useMemo } from 'react'
 
 type Kind = 'added' | 'removed' | 'same' | 'gap'
@@ -35,7 +35,7 @@ function linesOf(text: string): { kind: Kind; text: string }[] {
   if (lines.at(-1) === '') lines.pop()
   const first = lines.findIndex((line) => line.startsWith('@@'))
   if (first < 0) return []
-  const shown = lines.slice(first + 1).filter((line) => !line.startsWith('\\')) // that there is no newline at the end
+  const shown = lines.slice(first + 1).filter((line) => !line.startsWith('\\')) // no newline at the end
   return shown.map((line) => (line.startsWith('@@') ? { kind: 'gap', text: '⋯' } : { kind: kindOf(line), text: line }))
 }
 
@@ -44,14 +44,14 @@ function kindOf(line: string): Kind {
   return line.startsWith('-') ? 'removed' : 'same'
 }
 
-/** The difference between no file and a text. */
+/** A unified diff from no file to a text. */
 export function diffOfNew(text: string): string {
   const lines = text.split('\n')
   if (lines.at(-1) === '') lines.pop()
   return lines.length === 0 ? '' : ['@@', ...lines.map((line) => `+${line}`)].join('\n')
 }
 
-/** How many lines were added and removed. */
+/** The number of added and of removed lines. */
 export function sizeOfDiff(text: string): { added: number; removed: number } {
   const lines = linesOf(text)
   const count = (kind: Kind) => lines.filter((line) => line.kind === kind).length

@@ -10,10 +10,10 @@ import { agoText, plural, timeText } from '../shell/format.js'
 import { How, literal, urlPath } from '../shell/how.js'
 import { Diff, diffOfNew } from './diff.js'
 
-/** Versions of one author that follow each other within so many seconds are one entry. */
+/** Consecutive versions by one author within this many seconds are grouped. */
 const GROUP_S = 60
 
-/** The past of a file: who wrote what when, and any state of it to look at and to go back to. */
+/** The history of a file: authors and times, and any version to view and to restore. */
 export function History({ path }: { path: string }) {
   const { files } = useProjectFiles()
   const newest = files?.find((file) => file.path === path)?.version
@@ -166,7 +166,7 @@ interface Past {
   text: string
 }
 
-/** Entries of the history, newest first; asked for again when there is a newer version. */
+/** The entries of the history, newest first; refetched when there is a newer version. */
 function useEntries(path: string, newest: number | undefined) {
   const { project } = useGateway()
   const { data, error, hasNextPage, fetchNextPage } = useInfiniteQuery({

@@ -3,7 +3,7 @@ import { initialsOf, type Person } from './person.js'
 
 const SHOWN = 4
 
-/** Who else is in a file. */
+/** The other clients in a file. */
 export function Avatars({ people }: { people: Person[] }) {
   if (people.length === 0) return null
   return (

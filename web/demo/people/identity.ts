@@ -1,4 +1,4 @@
-/** Who types in this window: a name that is kept, and another one in each further window that is open at the same time. */
+/** The name of the visitor in this window: a stored name, or a different name in each further window that is open. */
 import { useSyncExternalStore } from 'react'
 import { colorOf, type Person } from './person.js'
 
@@ -11,7 +11,7 @@ const MAX_LENGTH = 40
 let name = ''
 const listeners = new Set<() => void>()
 
-/** To be awaited before the page is shown. */
+/** Must be awaited before the page is rendered. */
 export async function claimIdentity(): Promise<void> {
   const ofWindow = sessionStorage.getItem(KEY)
   const isFirst = await lockFirstWindow()
@@ -46,9 +46,11 @@ function keep(inBrowser: boolean): void {
   if (inBrowser) localStorage.setItem(KEY, name)
 }
 
-/** Whether no other window of this browser has the page open. The lock is held as long as this one is. */
+/**
+ * Whether this is the first open window of the page in this browser. The lock is held as long as the window is open.
+ */
 function lockFirstWindow(): Promise<boolean> {
-  if (!('locks' in navigator)) return Promise.resolve(true) // the page came over plain HTTP
+  if (!('locks' in navigator)) return Promise.resolve(true) // no secure context: the page came over plain HTTP
   return new Promise((resolve) => {
     const hold = (lock: Lock | null) => {
       resolve(lock !== null)

@@ -6,7 +6,7 @@ import { type Person, personOf, userOf } from './person.js'
 
 const NOBODY: Person[] = []
 
-/** The others who are in a file, by name. */
+/** The other people in a file, by name. */
 export function usePeople(provider: HttpProvider | null): Person[] {
   const latest = useRef<{ text: string; people: Person[] }>({ text: '[]', people: NOBODY })
   const subscribe = useCallback(
@@ -34,8 +34,8 @@ function others(awareness: Awareness): Person[] {
 }
 
 /**
- * An awareness that gives editors nothing of others but what `personOf` lets through. A cursor in a text that has not
- * come yet stays where it was.
+ * A view of an awareness in which other clients have only the fields that `personOf` accepts. A cursor in text that has
+ * not arrived yet stays at its previous position.
  */
 export function guarded(awareness: Awareness): Awareness {
   const cursors = new Map<number, unknown>()
@@ -51,7 +51,7 @@ export function guarded(awareness: Awareness): Awareness {
   return Object.create(awareness, { getStates: { value: getStates } })
 }
 
-/** Whether the document has the place of a cursor. */
+/** Whether the document contains the position of a cursor. */
 function isKnown(doc: Y.Doc, cursor: unknown): boolean {
   try {
     const { anchor, head } = cursor as { anchor: unknown; head: unknown }

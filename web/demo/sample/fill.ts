@@ -1,15 +1,15 @@
-/** Fills a project with the sample, by the requests that every client has. */
+/** Fills a project with the sample content, through the public API. */
 import * as Y from 'yjs'
 import { isProblem, type Project } from '../../src/index.js'
 import { RICH_ROOT, TEXT_ROOT } from '../document/kind.js'
 import { DELETED_FILE, RICH_FILE, RICH_STEPS, STORY, type StoryFile, TURN } from './texts.js'
 
-/** The file that is written first, and opened when all is there. */
+/** Written first, and opened when the sample is complete. */
 export const FIRST_FILE = 'Welcome.md'
 
 /**
- * @param as gives the project as an author uses it.
- * @returns false where somebody else is doing it already.
+ * @param as returns the project as used by an author.
+ * @returns false if another client is already filling the project.
  */
 export async function fillWithSample(as: (author: string) => Project): Promise<boolean> {
   const [welcome, ...others] = STORY
@@ -27,7 +27,7 @@ export async function fillWithSample(as: (author: string) => Project): Promise<b
   return true
 }
 
-/** As updates: nobody is shown as writing it now. */
+/** Write updates, so that no author is shown as present. */
 async function write(as: (author: string) => Project, { path, versions }: StoryFile, create = false): Promise<void> {
   const doc = new Y.Doc()
   for (const { author, text } of versions) {
@@ -54,14 +54,14 @@ async function converse(project: Project): Promise<void> {
   await project.setTurnStatus(session.id, turn.id, 'completed')
 }
 
-/** What an edit adds to a document, as an update. */
+/** The update of an edit to a document. */
 function edited(doc: Y.Doc, edit: () => void): Uint8Array {
   const before = Y.encodeStateVector(doc)
   doc.transact(edit)
   return Y.encodeStateAsUpdate(doc, before)
 }
 
-/** By an edit of what differs between the ends that are the same. */
+/** Replace only the range between the common prefix and suffix. */
 function setText(root: Y.Text, text: string): void {
   const before = root.toString()
   let start = 0
@@ -91,7 +91,7 @@ function append(root: Y.XmlFragment, kind: 'h1' | 'h2' | 'p' | 'li', text: strin
   list.push([item])
 }
 
-/** Words in `*` are bold. */
+/** Format words in `*` as bold. */
 function formatted(text: string): Y.XmlText {
   const made = new Y.XmlText()
   made.applyDelta(

@@ -1,6 +1,6 @@
-/** What the sample project holds: a small team that plans a launch. */
+/** The content of the sample project: a small team plans a launch. */
 
-/** A file, and how it came to be: who wrote which text, one version after another. */
+/** A file and its versions: the author and the text of each. */
 export interface StoryFile {
   path: string
   versions: { author: string; text: string }[]
@@ -88,7 +88,7 @@ export const DELETED_FILE: StoryFile = {
 
 export const RICH_FILE = 'launch/press release'
 
-/** Blocks of the rich document: `h1`, `h2`, a paragraph, or items of a list. Words in `*` are bold. */
+/** The blocks of the rich-text document: headings, paragraphs and list items. Words in `*` are bold. */
 export const RICH_STEPS: { author: string; blocks: ['h1' | 'h2' | 'p' | 'li', string][] }[] = [
   {
     author: MAYA,

@@ -5,7 +5,7 @@ import { gatewayKeys, useGateway } from '../../src/react/index.js'
 import { useProjectFiles } from '../files/project-files.js'
 import { FIRST_PROJECT } from '../shell/address.js'
 
-/** Fills the project with the sample: on request, and by itself where it is the first one and nobody has used it. */
+/** Fills the project with the sample: on request, and automatically if the default project has never been used. */
 export function useSample(as: (author: string) => Project, onFilled: (path: string) => void) {
   const { project } = useGateway()
   const { refresh } = useProjectFiles()

@@ -1,12 +1,12 @@
-/** What the page shows stands in its address: `/?project=demo#notes/plan.md`. */
+/** The state of the page in its URL: `/?project=demo#notes/plan.md`. */
 import { useCallback, useSyncExternalStore } from 'react'
 
-/** The project that the page opens where its address names none. */
+/** The default project. */
 export const FIRST_PROJECT = 'demo'
 
 export const PROJECT_NAME = new URLSearchParams(location.search).get('project') || FIRST_PROJECT
 
-/** The file that the address names; null: none. */
+/** The path of the file in the URL; null if there is none. */
 function pathInAddress(): string | null {
   try {
     return decodeURIComponent(location.hash.slice(1)) || null
@@ -15,13 +15,13 @@ function pathInAddress(): string | null {
   }
 }
 
-/** The address of a file, or of the project. */
+/** The URL of a file, or of the project. */
 export function addressOf(path: string | null): string {
   const fragment = path === null ? '' : `#${path.split('/').map(encodeURIComponent).join('/')}`
   return `${location.pathname}?project=${encodeURIComponent(PROJECT_NAME)}${fragment}`
 }
 
-/** The open file, and how to open another one. Each has an entry in the browser's history. */
+/** The open file, and a function that opens another file and adds an entry to the browser history. */
 export function useOpenFile(): [string | null, (path: string | null) => void] {
   const path = useSyncExternalStore(subscribe, pathInAddress)
   const open = useCallback((path: string | null) => {

@@ -1,6 +1,6 @@
 import { NoAnswer, ProblemAnswer } from '../../src/index.js'
 
-/** An error in a sentence for people. */
+/** An error as a sentence for the visitor. */
 export function failureText(error: unknown): string {
   if (error instanceof NoAnswer) {
     return navigator.onLine

@@ -1,4 +1,4 @@
-/** How sizes and times are shown. */
+/** Formatting of sizes and times. */
 
 export function sizeText(bytes: number): string {
   if (bytes < 1_000) return `${Math.round(bytes)} B`

@@ -1,4 +1,4 @@
-/** The gateway as the page, the sample agent and the sample's authors use it. */
+/** The gateway client of the page, and the projects as used by the sample agent and the sample's authors. */
 
 import { GatewayClient, type Project } from '../../src/index.js'
 import { noting, writeLastSeen } from '../away/last-seen.js'
@@ -12,7 +12,7 @@ let cursor: string | null = null
 
 export const traffic = new Traffic()
 
-/** The page's own: what it asks is counted. */
+/** The client of the page, whose requests are counted. */
 export const client = new GatewayClient('', {
   token,
   headers: () => ({ 'X-Author': currentPerson().name.replaceAll(/[^\x20-\xff]/g, '?') }),
@@ -22,17 +22,17 @@ export const client = new GatewayClient('', {
   })
 })
 
-/** The project, as somebody else uses it. */
+/** The project as used by another author. */
 export function projectAs(author: string): Project {
   return new GatewayClient('', { token, author }).project(PROJECT_NAME)
 }
 
-/** Rooms are counted too. */
+/** Count the WebSocket traffic of rooms, too. */
 export function countSockets(): void {
   globalThis.WebSocket = traffic.WebSocket
 }
 
-/** The page was seen until now: it is called when it is hidden. */
+/** Record that the page was seen until now; called when the page is hidden. */
 export function noteSeen(): void {
   if (cursor !== null) writeLastSeen(PROJECT_NAME, cursor)
 }

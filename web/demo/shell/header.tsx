@@ -22,7 +22,7 @@ interface HeaderProps {
   onOpen(path: string): void
 }
 
-/** Which project, who types, how it is kept up to date. */
+/** The project, the visitor's name, and the transport. */
 export function Header({ path, transport, onTransport, onOpen }: HeaderProps) {
   return (
     <header>

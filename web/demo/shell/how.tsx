@@ -3,15 +3,15 @@ import { PROJECT_NAME } from './address.js'
 import { Icon } from './icon.js'
 
 export interface HowProps {
-  /** What is shown how to do, as in `How to read a file`. */
+  /** The task that is explained, as in `How to read a file`. */
   what: string
-  /** A shell command. `$P` stands for the project. */
+  /** A shell command, in which `$P` is the URL of the project. */
   curl: string
-  /** Lines of TypeScript on a `project`. */
+  /** TypeScript code that uses `project`. */
   ts: string
 }
 
-/** How to do what a pane does, without the pane: with curl, and with the TypeScript client. */
+/** Shows how to do the same as a pane with curl and with the TypeScript client. */
 export function How({ what, curl, ts }: HowProps) {
   const id = useId()
   const shell = `P=${location.origin}/api/projects/${encodeURIComponent(PROJECT_NAME)}\n${curl}`
@@ -57,7 +57,7 @@ function Listing({ name, text }: { name: string; text: string }) {
   )
 }
 
-/** A path in a URL within double quotes of a shell. */
+/** Escape a path for a URL within double quotes of a shell. */
 export function urlPath(path: string): string {
   return path
     .split('/')
@@ -65,7 +65,7 @@ export function urlPath(path: string): string {
     .join('/')
 }
 
-/** A text as a literal of TypeScript. */
+/** A text as a TypeScript literal. */
 export function literal(text: string): string {
   return `'${JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"').replaceAll("'", "\\'")}'`
 }

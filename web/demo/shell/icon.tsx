@@ -1,4 +1,4 @@
-/** Pictures on buttons. Each stands beside a text, or on a button that has a name. */
+/** Icons on buttons. Each icon is next to a label, or on a button with an accessible name. */
 const PATHS = {
   back: 'M15 5l-7 7 7 7',
   bell: 'M6 16V11a6 6 0 0 1 12 0v5l1.5 2h-15zM10 20.5a2 2 0 0 0 4 0',

@@ -1,15 +1,15 @@
-/** Parts of the page that are loaded where they are shown. */
+/** Parts of the page that are loaded on demand. */
 import { Component, type ComponentType, lazy, type ReactNode } from 'react'
 
 const ATTEMPTS = 5
 const PAUSE_MS = 1_500
 
-/** A component that is loaded when it is first shown; without a network it waits for one. */
+/** A component that is loaded when it is first rendered; while the page is offline, loading waits for the network. */
 export function part<Props>(load: () => Promise<{ default: ComponentType<Props> }>) {
   return lazy(() => persistently(load))
 }
 
-/** Load code, again and again while the page is offline, and some times more. */
+/** Load code, retrying while the page is offline, and a few times otherwise. */
 export async function persistently<T>(load: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -21,7 +21,7 @@ export async function persistently<T>(load: () => Promise<T>): Promise<T> {
   }
 }
 
-/** What is shown where a part of the page fails: the rest goes on. */
+/** Shown in place of a part that failed; the rest of the page keeps working. */
 export class Boundary extends Component<{ children: ReactNode }, { error: unknown }> {
   override state = { error: null }
 

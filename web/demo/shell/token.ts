@@ -1,7 +1,10 @@
-/** The token of the demo: asked for where the gateway refuses a request without one, and kept as long as the tab is. */
+/**
+ * The token of the demo: requested from the visitor when the gateway refuses a request, and kept for the session of the
+ * tab.
+ */
 const KEY = 'yjs-gateway token'
 
-/** What the client asks for a token: at first the kept one, or none; after a refusal what is typed in. */
+/** Create the token function of the client: returns the kept token at first, and asks the visitor after a refusal. */
 export function askForToken(): () => string {
   let calls = 0
   let declined = false
