@@ -11,6 +11,7 @@ from gateway.files.quotas import Quotas
 from gateway.files.wholes import Wholes
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
+from gateway.yjs.footprint import of_rows
 from gateway.yjs.heavy_edits import open_stored
 from gateway.yjs.nesting import DEEPEST, most_types
 from gateway.yjs.surrogates import second_halves, updates_of
@@ -168,7 +169,16 @@ class Documents:
             built, halves = build_document(parts, client), second_halves(parts)
             levels = DEEPEST - sum(map(most_types, parts))
             document = OpenDocument(
-                project, path, head, head.incarnation, built, size, halves, levels, read_rows=read_rows
+                project,
+                path,
+                head,
+                head.incarnation,
+                built,
+                size,
+                halves,
+                levels,
+                read_rows=read_rows,
+                footprint=of_rows(parts),
             )
         else:
             opened = await in_worker(open_stored, rows, units=LIGHT_UNITS)
@@ -184,6 +194,7 @@ class Documents:
                 opened.levels_left,
                 opened.roots,
                 read_rows,
+                opened.footprint,
             )
         if stored.snapshot is not None:
             document.snapshot_log_size = stored.snapshot.log_size
@@ -241,7 +252,11 @@ class Documents:
     def _is_large(self, memory: int) -> bool:
         return memory > self._memory_limit // _LARGE_SHARE
 
-    def _note_size(self, document: OpenDocument) -> None:
+    def _weigh(self, document: OpenDocument) -> None:
+        """Count what an open document takes now."""
+        if not document.usable:
+            return
+        self._memory += document.weigh()
         if self._is_large(document.memory):
             self._large.add((document.project, document.path))
 
@@ -266,10 +281,8 @@ class Documents:
             for document, update in edits:
                 if self.fits(document, update) or document.measured or update[:1] == _NO_STRUCTS:
                     continue
-                before = document.memory
                 await document.measure(update)
-                if self._open.get((document.project, document.path)) is document:
-                    self._memory += document.memory - before
+                self._weigh(document)
         except BaseException:
             for document, _ in edits:
                 self.discard(document)
@@ -338,13 +351,8 @@ class Documents:
         self, document: OpenDocument, place: int, future: asyncio.Future[tuple[Committed, ...]], update: bytes
     ) -> None:
         """Note that `update` was queued, as the change at `place` of those that `future` is the outcome of."""
-        before = document.memory
         document.queued(future, update)
-        if document.usable:
-            memory = document.memory
-            self._memory += memory - before
-            if self._is_large(memory):
-                self._note_size(document)
+        self._weigh(document)
         future.add_done_callback(functools.partial(self._update_done, document, place))
 
     def _update_done(self, document: OpenDocument, place: int, future: asyncio.Future[tuple[Committed, ...]]) -> None:
@@ -417,12 +425,10 @@ class Documents:
 
     def _take_over(self, key: tuple[str, str], document: OpenDocument, committed: Committed) -> None:
         """Apply what another gateway stored if it is the document's next update, else close the document."""
-        before = document.memory
         if committed.update is None or not document.take_over(committed.update, committed.head):
             self._close(key, document)
             return
-        self._memory += document.memory - before
-        self._note_size(document)
+        self._weigh(document)
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:
         """Close the documents of a batch of commits that was received only in part."""

@@ -17,8 +17,6 @@ from gateway.yjs.surrogates import names_pairs
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, merge, run_yrs
 from storage import Committed, FileHead, Incarnation, Line, Version
 
-_MEMORY_PER_BYTE = 10
-"""An open document takes 5 to 14 times its encoded size."""
 _MEMORY_PER_DOCUMENT = 4096
 
 _LIGHT_WORK = 4096
@@ -75,6 +73,7 @@ class OpenDocument:
         levels: int = DEEPEST,
         roots: AbstractSet[bytes] = frozenset(),
         read_rows: Callable[[], Awaitable[tuple[Version, Sequence[bytes]] | None]] | None = None,
+        footprint: int = 0,
     ) -> None:
         self.project = project
         self.path = path
@@ -98,9 +97,12 @@ class OpenDocument:
         self.measured = False
         """Whether `size` is exact."""
         self._read_rows = read_rows
-        self._document = LiveDocument(document, halves, levels, roots)
+        self._document = LiveDocument(document, halves, levels, roots, footprint)
         self._pending: asyncio.Future[tuple[Committed, ...]] | None = None
         self._queued = 0
+        self.memory = 0
+        """The memory that the document takes, in bytes, as `weigh` has estimated it."""
+        self.weigh()
 
     @property
     def pending(self) -> bool:
@@ -121,10 +123,11 @@ class OpenDocument:
         """Whether what a replica with a state vector is missing is encoded in a short time."""
         return self.encodes_in_step or self._document.lacks(state_vector) <= _LIGHT_LACKING
 
-    @property
-    def memory(self) -> int:
-        """The estimated memory of the document in bytes."""
-        return _MEMORY_PER_DOCUMENT + _MEMORY_PER_BYTE * self.size
+    def weigh(self) -> int:
+        """Estimate the memory of the document anew, and return by how much it grew."""
+        before = self.memory
+        self.memory = _MEMORY_PER_DOCUMENT + self.size + self._document.footprint
+        return self.memory - before
 
     @property
     def snapshot_due(self) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pycrdt
 
+from gateway.yjs import footprint
 from gateway.yjs.admission import is_complete
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
@@ -48,6 +49,7 @@ class LiveDocument:
         halves: Halves | None = None,
         levels: int = DEEPEST,
         roots: AbstractSet[bytes] = frozenset(),
+        memory: int = 0,
     ) -> None:
         self._document = document
         self._clocks = read_state_vector(document.get_state())
@@ -58,6 +60,7 @@ class LiveDocument:
         """The number of shared types that may be added before the nesting depth must be checked again."""
         self._roots = set(roots)
         """The names of the document's roots; those of a small document that was stored are not known."""
+        self._footprint = memory
         self._emitted: list[bytes] = []
         self._subscription = document.observe(self._keep)
 
@@ -137,6 +140,11 @@ class LiveDocument:
         return total - sum(min(clock, self._clocks.get(client, 0)) for client, clock in known.items())
 
     @property
+    def footprint(self) -> int:
+        """The memory that the document takes beyond its bytes; an estimate, on the high side."""
+        return self._footprint + footprint.CLIENT * len(self._clocks) + footprint.ROOT * len(self._roots)
+
+    @property
     def clients(self) -> int:
         """The number of clients that have written to the document."""
         return len(self._clocks)
@@ -165,6 +173,7 @@ class LiveDocument:
                 raise Gap
             return Admitted(None)
         self._roots |= prepared.roots
+        self._footprint += prepared.footprint
         if prepared.parted:
             self.halves.remove(prepared.parted)
         if prepared.halves:
@@ -195,6 +204,7 @@ class LiveDocument:
         row = self._take_emitted()
         if row is not None:
             self._roots.add(name)
+            self._footprint += footprint.of_rows([row])
             self.halves.update(second_halves([row]))
             self._clocks = read_state_vector(self._document.get_state())
         return row

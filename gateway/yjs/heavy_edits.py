@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from gateway.yjs.document import levels_left
+from gateway.yjs.footprint import of_update
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, depth
 from gateway.yjs.preparation import Prepared, prepare, prepare_together
@@ -42,6 +43,8 @@ class Opened(NamedTuple):
     """The number of shared types that may be added before the nesting depth must be checked again."""
     roots: frozenset[bytes]
     """The names of the document's roots."""
+    footprint: int
+    """As `footprint.of_update` has it."""
 
 
 def open_stored(rows: Sequence[bytes]) -> Opened:
@@ -51,7 +54,8 @@ def open_stored(rows: Sequence[bytes]) -> Opened:
     whole = _whole(parts)
     scanned = scan(whole)
     left = DEEPEST - (scanned.types if scanned.types < DEEPEST else depth(scanned))
-    return Opened(slices_of(whole, scanned, {}, _SLICE_WORK, 0), len(whole), halves, left, frozenset(scanned.roots))
+    slices, roots = slices_of(whole, scanned, {}, _SLICE_WORK, 0), frozenset(scanned.roots)
+    return Opened(slices, len(whole), halves, left, roots, of_update(whole, scanned))
 
 
 def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:

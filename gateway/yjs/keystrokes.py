@@ -24,7 +24,7 @@ _match_deleted = re.compile(rb"\x00\x01N\x01NN".replace(b"N", _NUMBER), re.DOTAL
 
 
 class Keystroke(NamedTuple):
-    """What `scan.Scan` has of such an update."""
+    """What `scan.Scan` has of such an update, and by how many structs a document grows at most."""
 
     runs: list[tuple[int, int, int]]
     needs: dict[int, int]
@@ -42,6 +42,23 @@ def read_keystroke(update: bytes, clocks: Mapping[int, int]) -> Keystroke | None
         return None
 
 
+def typed_structs(update: bytes) -> int:
+    """Return by how many structs a document grows at most if an update is some typed characters; 0 if it is not."""
+    found = _match_typed(update) if len(update) <= _LONGEST else None
+    if found is None:
+        return 0
+    _, first, left, left_of_two, right, size, _ = found.groups()
+    return _grows(left if right is None else left_of_two, right, uint(first, 0)[0], size[0])
+
+
+def _grows(left: bytes, right: bytes | None, clock: int, length: int) -> int:
+    """Return the growth by a text between two places: it splits what is there, unless this is at the newest text."""
+    places = {uint(left, 0)[0] + 1}
+    if right is not None:
+        places.add(uint(right, 0)[0])
+    return 1 + len(places - {clock, clock + length})
+
+
 def _read(update: bytes, clocks: Mapping[int, int]) -> Keystroke | None:
     found = _match_typed(update)
     if found is not None:
@@ -51,14 +68,19 @@ def _read(update: bytes, clocks: Mapping[int, int]) -> Keystroke | None:
         if length != size[0] or clocks.get(client) != clock or end > LARGEST_CLOCK:
             return None
         needed = uint(left, 0)[0] if right is None else max(uint(left_of_two, 0)[0], uint(right, 0)[0])
-        return None if needed >= end else Keystroke([(client, clock, end)], {client: needed}, 1)
+        if needed >= end:
+            return None
+        grows = _grows(left if right is None else left_of_two, right, clock, length)
+        return Keystroke([(client, clock, end)], {client: needed}, grows)
     found = _match_deleted(update)
     if found is None:
         return None
     name, first, size = found.groups()
     client, length = _client(name), uint(size, 0)[0]
     end = uint(first, 0)[0] + length
-    return Keystroke([], {client: end - 1}, 0) if length and end <= clocks.get(client, 0) else None
+    if not length or end > (known := clocks.get(client, 0)):
+        return None
+    return Keystroke([], {client: end - 1}, 1 if end == known else 2)
 
 
 @functools.lru_cache(4096)

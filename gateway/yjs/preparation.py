@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from gateway.yjs.admission import complete_part, is_complete
+from gateway.yjs.footprint import of_keystroke, of_update
 from gateway.yjs.halves import Halves
 from gateway.yjs.keystrokes import read_keystroke
 from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
@@ -47,7 +48,8 @@ class Prepared(NamedTuple):
     """As in `Scan`."""
     types: int
     """The number of shared types that the update creates."""
-    structs: int
+    footprint: int
+    """The memory by which a document grows at most, beyond its bytes, roots and clients."""
     halves: Halves
     """The places of second halves of surrogate pairs in the texts of the update."""
     parted: frozenset[Place]
@@ -83,7 +85,7 @@ def prepare(
         keystroke = read_keystroke(update, clocks)
         if keystroke is not None:
             runs, needs, structs = keystroke
-            return Prepared(update, [update], False, runs, needs, 0, structs, _NO_HALVES, _NO_PLACES)
+            return Prepared(update, [update], False, runs, needs, 0, of_keystroke(structs), _NO_HALVES, _NO_PLACES)
     scanned = read_update(update, most)
     incomplete = not is_complete(scanned.runs, scanned.needs, clocks)
     if incomplete:
@@ -116,10 +118,10 @@ def prepare(
         scanned.runs,
         scanned.needs,
         scanned.types,
-        len(scanned.structs),
+        of_update(update, scanned, clocks),
         new,
         parted,
-        scanned.roots,
+        frozenset(scanned.roots),
     )
 
 

@@ -75,6 +75,8 @@ class Scan(NamedTuple):
     """The indices in `structs` of the structs that yrs would not return as Yjs has them."""
     types: int
     """How many shared types the update creates."""
+    keys: int
+    """How many structs name a key. (A struct that replaces the value of a key does not name it.)"""
     delete_set: int
     """The offset at which the delete set begins."""
     deletes: list[tuple[int, int, int]]
@@ -107,7 +109,7 @@ def scan(update: bytes, most: int | None = None) -> Scan:
 def _scan(data: bytes, left_units: int) -> Scan:
     structs: list[ScannedStruct] = []
     odd: list[int] = []
-    types = 0
+    types = keys = 0
     roots: set[bytes] = set()
     runs: list[tuple[int, int, int]] = []
     needs: dict[int, int] = {}
@@ -170,6 +172,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
                         needs[place] = other
                 if not info & 0xC0:
                     parent, at = _parent(data, at, info, roots)
+                    keys += info >> 5 & 1
                     if parent is not None and parent[1] > needs.get(parent[0], -1):
                         needs[parent[0]] = parent[1]
                 content = at
@@ -215,7 +218,7 @@ def _scan(data: bytes, left_units: int) -> Scan:
                 needs[client] = end - 1
     if at != len(data):
         raise MalformedUpdate("there are bytes after the end")
-    return Scan(structs, odd, types, delete_set, deletes, runs, needs, roots)
+    return Scan(structs, odd, types, keys, delete_set, deletes, runs, needs, roots)
 
 
 def read_deletes(data: bytes, at: int, most: int = _UNBOUNDED) -> tuple[list[tuple[int, int, int]], int]:

@@ -118,16 +118,16 @@ def _read_to_the_end(socket: ClientConnection) -> None:
 def test_large_documents_close_only_large_ones(tmp_path: Path) -> None:
     async def main() -> None:
         storage = await SQLiteStorage.open(tmp_path / "a.db")
-        documents = Documents(storage, memory_limit=2**20)
+        documents = Documents(storage, memory_limit=2**18)
         files = Files(storage, documents, Hub(storage))
         small, large = [f"small{number}" for number in range(20)], [f"large{number}" for number in range(3)]
         for path in small:
             await files.put_text("p", path, "x", "content", Preconditions())
         for _ in range(3):
             for path in large:  # each alone takes most of the memory
-                await files.put_text("p", path, _noise(80_000), "content", Preconditions())
+                await files.put_text("p", path, _noise(160_000), "content", Preconditions())
                 documents.release("p", path)
-                await files.put_text("p", path, _noise(80_000), "content", Preconditions())
+                await files.put_text("p", path, _noise(160_000), "content", Preconditions())
                 assert all(documents.peek("p", other) for other in small)
                 assert sum(documents.peek("p", other) is not None for other in large) <= 1
         await storage.close()
@@ -140,7 +140,7 @@ def test_documents_that_grow_after_they_were_opened_close_others(tmp_path: Path)
         storage = await SQLiteStorage.open(tmp_path / "a.db")
         documents = Documents(storage, memory_limit=2**20)
         files = Files(storage, documents, Hub(storage))
-        for size, most in ((5_000, 13), (80_000, 1)):
+        for size, most in ((50_000, 13), (800_000, 1)):
             for number in range(30):  # each is opened empty
                 path = f"{size}-{number}"
                 await files.put_text("p", path, _noise(size), "content", Preconditions())
@@ -148,7 +148,7 @@ def test_documents_that_grow_after_they_were_opened_close_others(tmp_path: Path)
             kept = [number for number in range(30) if documents.peek("p", f"{size}-{number}")]
             assert kept == list(range(30 - len(kept), 30))
             assert most // 2 <= len(kept) <= most + 7
-        grown = {f"{number}": _Client().insert(8_000) for number in range(30)}
+        grown = {f"{number}": _Client().insert(80_000) for number in range(30)}
         written, refused = await files.append_all("p", grown, NOBODY)  # together: all of them wait for the disk
         assert (len(written), refused) == (30, {})
         for path in grown:
@@ -165,9 +165,9 @@ def test_one_large_document_can_be_written_while_others_are_waiting_for_the_disk
         files = Files(storage, documents, Hub(storage))
         for _ in range(2):
             writes: list[Any] = [
-                files.put_text("p", f"{number}", _noise(100), "content", Preconditions()) for number in range(100)
+                files.put_text("p", f"{number}", _noise(100), "content", Preconditions()) for number in range(40)
             ]
-            await asyncio.gather(*writes, files.put_text("p", "large", _noise(500_000), "content", Preconditions()))
+            await asyncio.gather(*writes, files.put_text("p", "large", _noise(800_000), "content", Preconditions()))
             documents.release("p", "large")
         await storage.close()
 
