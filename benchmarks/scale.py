@@ -82,7 +82,7 @@ def _write_table(rows: Sequence[Row]) -> None:
     about = machine()
     lines = [
         f"Measured on {about['cores']} cores with a load average of {about['load_average']:.0f}, where a flush takes"
-        f" {about['flush_ms']} ms; {_WRITERS} writers, each of which waits for its receipt:",
+        f" {about['flush_ms']:.1f} ms; {_WRITERS} writers, each of which waits for its receipt:",
         "",
         "| | PostgreSQL | beside it | | ratio | lowest–highest |",
         "| --- | ---: | --- | ---: | ---: | ---: |",
