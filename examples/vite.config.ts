@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
 
-/** Where the gateway is. The pages and the gateway share one origin, as behind a reverse proxy. */
+/** The URL of the gateway. The pages and the gateway share one origin, as behind a reverse proxy. */
 const gateway = process.env.GATEWAY_URL ?? 'http://localhost:8000'
 const inCheckout = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 const api = { '/api': { target: gateway, ws: true } }
@@ -10,7 +10,7 @@ export default defineConfig({
   server: { proxy: api },
   preview: { proxy: api },
   resolve: {
-    // The package as it is in this checkout. In your application: npm install yjs-gateway, without these two options.
+    // The package in this checkout. In your application: npm install yjs-gateway, without these two options.
     alias: [
       { find: /^yjs-gateway$/, replacement: inCheckout('../web/src/index.ts') },
       { find: /^yjs-gateway\/(provider)$/, replacement: inCheckout('../web/src/$1/index.ts') }

@@ -10,16 +10,16 @@ import * as Y from 'yjs'
 import { HttpProvider } from 'yjs-gateway/provider'
 import { project, user } from '../shared/person.js'
 
-/** Lexical connects by itself, after it has bound its editor to the document. */
+/** Lexical connects the provider itself, after it has bound its editor to the document. */
 function provide(path: string, docs: Map<string, Y.Doc>): Provider {
   const doc = new Y.Doc()
   docs.set(path, doc)
-  // Lexical's type of a provider names two events more, which a provider need not have.
+  // Lexical's type of a provider has two more events, which are optional for a provider.
   return new HttpProvider({ url: location.origin, project, path, doc, connect: false }) as unknown as Provider
 }
 
 function App() {
-  const config = { namespace: 'example', editorState: null, onError: reportError } // null: the document comes from Yjs
+  const config = { namespace: 'example', editorState: null, onError: reportError } // null: the content comes from Yjs
   return (
     <LexicalCollaboration>
       <LexicalComposer initialConfig={config}>

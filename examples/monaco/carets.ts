@@ -1,6 +1,6 @@
 import type { Awareness } from 'y-protocols/awareness'
 
-/** y-monaco gives carets a class for each client and leaves their looks to the page. */
+/** y-monaco gives the carets of each client a class, and leaves the styles to the page. */
 export function nameCarets(awareness: Awareness): void {
   const style = document.head.appendChild(document.createElement('style'))
   awareness.on('change', () => {

@@ -20,7 +20,7 @@ const model = monaco.editor.createModel('')
 const editor = monaco.editor.create(element, { model, automaticLayout: true, minimap: { enabled: false } })
 const binding = new MonacoBinding(text, model, new Set([editor]), provider.awareness)
 
-// Monaco's own undo would take back what others wrote.
+// Monaco's own undo would also undo the edits of other clients.
 const undo = new Y.UndoManager(text, { trackedOrigins: new Set([binding]) })
 const { CtrlCmd, Shift } = monaco.KeyMod
 editor.addCommand(CtrlCmd | monaco.KeyCode.KeyZ, () => undo.undo())

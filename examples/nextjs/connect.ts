@@ -3,7 +3,7 @@
 import type * as Y from 'yjs'
 import { HttpProvider } from 'yjs-gateway/provider'
 
-/** Connect a document to a file of the gateway. The provider calls `token` again before a token ends. */
+/** Connect a document to a file of the gateway. The provider fetches a new token before the current one expires. */
 export function connect(gateway: string, project: string, path: string, doc: Y.Doc, tokens = '/api/token') {
   return new HttpProvider({ url: gateway, project, path, doc, token: () => fetchToken(tokens) })
 }

@@ -16,7 +16,7 @@ const quill = new Quill('#editor', {
   theme: 'snow',
   modules: {
     cursors: true,
-    history: { userOnly: true }, // undo takes back only what was typed here
+    history: { userOnly: true }, // undo only the edits of this user
     toolbar: [[{ header: [1, 2, false] }], ['bold', 'italic', 'link'], [{ list: 'bullet' }, 'code-block']]
   }
 })

@@ -1,4 +1,4 @@
-/** Who types in this window, and in which project: `?name=Ann&project=demo`. */
+/** The user's name and the project of this window: `?name=Ann&project=demo`. */
 const query = new URLSearchParams(location.search)
 const COLORS = ['#d6336c', '#7048e8', '#1c7ed6', '#0ca678', '#e8590c'] as const
 const NAMES = ['Ada', 'Edsger', 'Grace', 'Ken', 'Radia'] as const

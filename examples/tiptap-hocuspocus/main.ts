@@ -14,7 +14,7 @@ const provider = new HocuspocusProvider({
 new Editor({
   element: document.querySelector<HTMLElement>('#editor'),
   extensions: [
-    StarterKit.configure({ undoRedo: false }), // Collaboration has its own
+    StarterKit.configure({ undoRedo: false }), // Collaboration has its own undo
     Collaboration.configure({ document: provider.document }),
     CollaborationCaret.configure({ provider, user })
   ]

@@ -14,7 +14,7 @@ const provider = new WebsocketProvider(server, 'examples/tiptap.doc', doc)
 new Editor({
   element: document.querySelector<HTMLElement>('#editor'),
   extensions: [
-    StarterKit.configure({ undoRedo: false }), // Collaboration has its own
+    StarterKit.configure({ undoRedo: false }), // Collaboration has its own undo
     Collaboration.configure({ document: doc }),
     CollaborationCaret.configure({ provider, user })
   ]

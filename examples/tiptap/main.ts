@@ -13,7 +13,7 @@ const provider = new HttpProvider({ url: location.origin, project, path: 'exampl
 new Editor({
   element: document.querySelector<HTMLElement>('#editor'),
   extensions: [
-    StarterKit.configure({ undoRedo: false }), // Collaboration has its own
+    StarterKit.configure({ undoRedo: false }), // Collaboration has its own undo
     Collaboration.configure({ document: doc }),
     CollaborationCaret.configure({ provider, user })
   ]

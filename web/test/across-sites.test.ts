@@ -10,7 +10,7 @@ import { GatewayProcess } from './support/gateway.js'
 const PROGRAM = process.env.CHROMIUM ?? '/usr/bin/chromium'
 const PAGE = '<!doctype html><meta charset="utf-8"><title>a page</title><body></body>'
 
-/** Run in a page: whatever it can try against a project, and what came of it. */
+/** Run in a page: attempts every kind of request on a project, and returns the results. */
 async function attack(project: string): Promise<Record<string, string>> {
   const came: Record<string, string> = {}
   const note = async (name: string, work: () => Promise<string>) => {
@@ -28,7 +28,7 @@ async function attack(project: string): Promise<Record<string, string>> {
     })(),
     JSON: new Blob([json], { type: 'application/json' })
   }
-  // The gateway knows no cookies: it lets no page read an answer to a request with credentials.
+  // The gateway does not use cookies: no page can read the response to a request with credentials.
   await note('read with credentials', async () => {
     const answer = await fetch(`${project}/files/plan.md?format=text`, { credentials: 'include' })
     return answer.text()
@@ -209,7 +209,7 @@ describe.skipIf(!HAS_BROWSER)('a page of another origin in Chromium', { timeout:
       application.close()
     })
 
-    // A page of the same site is sent the cookie of the session, whatever its SameSite says.
+    // A page of the same site is sent the cookie of the session, regardless of its SameSite attribute.
     test.each(['evil.victim.example', 'evil.example'])('reads nothing and writes nothing (%s)', async (host) => {
       const origin = `http://${HOST}:${new URL(guarded.url).port}`
       const project = `${origin}/api/projects/p-${crypto.randomUUID()}`

@@ -27,7 +27,7 @@ function message(role: string, ...content: object[]): string {
 
 const WORDS = Array.from({ length: 20 }, (_, number) => `word ${number} 👩‍👩‍👧 `)
 const PROSE = WORDS.join('')
-/** A run of an agent, piece by piece. */
+/** The output of an agent's run, in pieces. */
 const PIECES = [
   line({ type: 'stream_event', event: { type: 'message_start' }, parent_tool_use_id: null }) +
     delta('I must look.', 0, 'thinking'),
@@ -60,7 +60,7 @@ class Turn {
     return `${gateway.url}/api/projects/${this.project.name}/sessions/${this.session}/turns/${this.id}`
   }
 
-  /** Send the output up to a piece. */
+  /** Append the output up to a piece. */
   async output(until: number = PIECES.length): Promise<void> {
     for (; this.sent < until; this.sent++) {
       const final = this.sent === PIECES.length - 1
@@ -92,7 +92,7 @@ describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', { timeout: 12
 
   afterAll(() => browser.close())
 
-  /** The page has the gateway's origin, as where the gateway is behind the application's own host. */
+  /** The page has the gateway's origin, as with a gateway behind the application's own host. */
   async function open(turn: Turn): Promise<Page> {
     const context = await browser.newContext()
     const page = await context.newPage()
@@ -174,7 +174,7 @@ describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', { timeout: 12
     await vi.waitFor(async () => expect(await state(page, 'status')).toBe('error'), PATIENCE)
     await gateway.start()
     await turn.output(HALF + 3)
-    await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange'))) // the person comes back to the page
+    await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange'))) // the user returns to the page
     const more = WORDS.slice(0, HALF + 2).join('')
     await vi.waitFor(async () => expect(await text(page)).toEqual([more]), PATIENCE)
     await turn.output()
@@ -260,7 +260,7 @@ describe('HttpAgent of AG-UI', { timeout: 120_000 }, () => {
     ])
     expect(customs).toEqual(['result'])
 
-    // Another client, later: the whole run again.
+    // A later client gets the whole run again.
     const again = await new HttpAgent({ url: `${turn.url}/events?format=ag-ui` }).runAgent()
     expect(again.newMessages).toEqual(newMessages)
   })

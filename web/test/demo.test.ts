@@ -13,9 +13,9 @@ import { HAS_BROWSER, startBrowser } from './support/browser.js'
 import { GatewayProcess } from './support/gateway.js'
 
 const gateway = new GatewayProcess()
-/** Where screenshots go, if they are wanted. */
+/** The folder for screenshots; undefined: none are taken. */
 const SCREENSHOTS = process.env.SCREENSHOTS
-/** Writes a file, and tells when it hears of it. */
+/** An agent in a worker, which writes a file and reports the changes that it receives. */
 const WORKER = `
   import { DocumentPoller, GatewayClient } from '../src/index.js'
   self.onmessage = async ({ data: [url, name] }) => {
@@ -28,13 +28,13 @@ const WORKER = `
     await project.putText('a.md', 'of a worker')
   }
 `
-/** Runs in each page: what its Content-Security-Policy forbids is a fault. */
+/** Runs in each page: a violation of its Content-Security-Policy is a fault. */
 const WATCH_POLICY = `
   addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI, sourceFile, lineNumber, sample }) =>
     noteViolation(['policy', violatedDirective, blockedURI, sourceFile, lineNumber, sample].join(' ')))
 `
 const PATIENCE = { timeout: 30_000, interval: 50 }
-/** As a browser gives it; nothing is sent to it. */
+/** A subscription as a browser returns it; nothing is sent to its endpoint. */
 const SUBSCRIPTION = {
   endpoint: 'https://fcm.googleapis.com/fcm/send/nobody',
   keys: {
@@ -88,7 +88,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     return page.locator('.cm-content')
   }
 
-  /** The text in the editor, without the names beside the carets of others. */
+  /** The text in the editor, without the names at the carets of other clients. */
   function written(page: Page): Promise<string> {
     return text(page).evaluate((content) => {
       const copy = content.cloneNode(true) as HTMLElement
@@ -103,7 +103,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     await page.keyboard.type(words, { delay: 5 })
   }
 
-  /** On a line of its own: what two people type in one place at the same time may interleave. */
+  /** Type on a separate line: what two people type at the same position at the same time may interleave. */
   async function typeAfter(page: Page, beginning: string, words: string): Promise<void> {
     await text(page).locator('.cm-line', { hasText: beginning }).click()
     await page.keyboard.press('End')
@@ -114,7 +114,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     return (await project.readText('plan.md')).value
   }
 
-  /** As an agent that knows only texts: what came between reading and writing makes it read again. */
+  /** Edit like an agent that knows only texts: after a concurrent write it reads the text again. */
   async function prepend(words: string): Promise<void> {
     const { value: before, tag } = await project.readText('plan.md')
     await project.putText('plan.md', words + before, { ifMatch: tag }).catch((error) => {
@@ -123,7 +123,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     })
   }
 
-  /** The project, as somebody of this name uses it. */
+  /** The project as used by this author. */
   function as(author: string): Project {
     return new GatewayClient(gateway.url, { author }).project(project.name)
   }
@@ -165,14 +165,14 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     const page = await openPage('plan.md', 'poll')
     await vi.waitFor(async () => {
       const [client] = (await project.presence('plan.md')).value?.clients ?? []
-      expect(client?.state).toHaveProperty('cursor') // the editor has the focus, and has said so
+      expect(client?.state).toHaveProperty('cursor') // the editor has the focus and has announced its cursor
     }, PATIENCE)
     await setVisibility(page, 'hidden')
-    await page.waitForLoadState('networkidle') // what was in flight came in, and half a second without a request
+    await page.waitForLoadState('networkidle') // requests in flight have finished, and for half a second there was none
     const asked: string[] = []
     page.on('request', (request) => asked.push(request.url()))
     await project.putText('plan.md', 'two')
-    // Each of the page's polls would be due within this time, were it shown.
+    // Every poll of the page would be due within this time if the page were visible.
     await page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 3_500)))
     expect(asked).toEqual([])
     await setVisibility(page, 'visible')
@@ -255,8 +255,8 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     await caret.waitFor({ state: 'attached' })
     const style = (locator: Locator, name: string) =>
       locator.first().evaluate((element, name) => getComputedStyle(element).getPropertyValue(name), name)
-    expect(await style(caret, 'position')).toBe('relative') // of a style sheet that the editor makes
-    const color = await style(caret, 'background-color') // of the caret itself
+    expect(await style(caret, 'position')).toBe('relative') // set by a style sheet that the editor creates
+    const color = await style(caret, 'background-color') // set by the caret's own style
     expect(color).toMatch(/^rgb\(\d+, \d+, \d+\)$/)
     const pale = color.replace('rgb', 'rgba').replace(')', ', 0.2)')
     expect(await style(page.locator('.cm-ySelection'), 'background-color')).toBe(pale)
@@ -299,7 +299,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     await text(page).waitFor()
     await page.keyboard.type('by keyboard')
     await vi.waitFor(async () => expect(await stored()).toBe('# Plan\n\nby keyboard'), PATIENCE)
-    await page.keyboard.press('Tab') // out of the editor
+    await page.keyboard.press('Tab') // leave the editor
     await page.getByRole('button', { name: 'How' }).and(page.locator('.document *')).focus()
     await page.keyboard.press('Tab')
     await page.keyboard.type('!')
@@ -448,7 +448,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
     }
     for (const colorScheme of ['light', 'dark'] as const) {
       await page.emulateMedia({ colorScheme })
-      const rules = colorScheme === 'dark' ? ['color-contrast'] : [] // nothing else depends on it
+      const rules = colorScheme === 'dark' ? ['color-contrast'] : [] // only the contrast depends on the colour scheme
       await page.getByRole('button', { name: 'Write', exact: true }).click()
       await check(rules)
       await page.getByRole('button', { name: 'Preview' }).click()
@@ -493,7 +493,7 @@ describe.skipIf(!HAS_BROWSER)('the demo in Chromium', { timeout: 60_000 }, () =>
       format: 'esm'
     })
     const page = await context.newPage()
-    await page.goto(`${gateway.url}/healthz`) // of the same origin; the demo's own policy lets no page make workers
+    await page.goto(`${gateway.url}/healthz`) // same origin; the Content-Security-Policy of the demo forbids workers
     const answer = await page.evaluate(
       ([code, url, name]) =>
         new Promise((resolve, reject) => {

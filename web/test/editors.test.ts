@@ -1,4 +1,4 @@
-/** Stock editors with carets, as npm has them, in a real browser, on every transport. */
+/** Stock editors from npm, with carets, in a real browser, on every transport. */
 import { build } from 'esbuild'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -42,7 +42,7 @@ describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 120_000 }, () => {
     await gateway.stop()
   })
 
-  /** A page with an editor, once its document is as the gateway has it. */
+  /** Open a page with an editor, and wait until its document is in sync. */
   async function open(editor: string, project: string, transport: string, name: string): Promise<Page> {
     const page = await context.newPage()
     page.on('pageerror', (fault) => faults.push(fault))
@@ -55,8 +55,8 @@ describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 120_000 }, () => {
   }
 
   /**
-   * Type behind the text. A click and `Control+End` would move the caret in the page only, and the editor hears of that
-   * later: the caret of somebody else that is drawn meanwhile puts it back.
+   * Type at the end of the text. A click and `Control+End` would move the caret in the page first, and the editor
+   * learns of that later: if another client's caret is rendered in between, the caret is moved back.
    */
   async function type(page: Page, words: string): Promise<void> {
     await page.evaluate(() => window.moveToEnd?.())
@@ -64,7 +64,7 @@ describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 120_000 }, () => {
     await page.keyboard.type(words)
   }
 
-  /** What an editor shows, beside the carets of others. */
+  /** The text that an editor shows, without the carets of other clients. */
   async function text(page: Page): Promise<string | undefined> {
     return page.evaluate(() => {
       const content = document.querySelector('[contenteditable=true]')?.cloneNode(true) as HTMLElement

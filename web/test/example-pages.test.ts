@@ -15,14 +15,14 @@ const EXAMPLES = join(ROOT, 'examples')
 const VITE = join(EXAMPLES, 'node_modules/vite/bin/vite.js')
 const HAS_PACKAGES = existsSync(VITE)
 
-/** Where an editor shows its text and takes keys, what in it is a caret of others, and where their names are. */
+/** Selectors of an editor: its input, the carets of other clients within it, and their names. */
 interface Example {
   path: string
   text: string
   keys: string
   carets?: string
   names: string
-  /** How the gateway gives it to agents, if it knows this kind of document. */
+  /** The format in which agents read the document; absent if the gateway has none for this kind of document. */
   format?: 'text' | 'markdown'
 }
 
@@ -124,7 +124,7 @@ describe.skipIf(!HAS_BROWSER || !HAS_PACKAGES)('the pages of examples/', { timeo
     return page
   }
 
-  /** Wait until an editor shows a text and nothing else. */
+  /** Wait until an editor shows exactly this text. */
   async function shows(page: Page, { text, carets }: Example, words: string): Promise<void> {
     const shown = ([text, carets, words]: string[]) => {
       const content = document.querySelector(text ?? '')?.cloneNode(true) as HTMLElement | undefined
@@ -134,7 +134,7 @@ describe.skipIf(!HAS_BROWSER || !HAS_PACKAGES)('the pages of examples/', { timeo
     await page.waitForFunction(shown, [text, carets ?? '', words])
   }
 
-  /** Wait until the caret of a person is there, with the name as text or by CSS. */
+  /** Wait until the caret of a person is shown with the person's name, as text or through CSS. */
   async function sees(page: Page, { names }: Example, person: string): Promise<void> {
     const seen = ([names, person]: string[]) =>
       [...document.querySelectorAll(names ?? '')].some((label) =>
@@ -163,7 +163,7 @@ describe.skipIf(!HAS_BROWSER || !HAS_PACKAGES)('the pages of examples/', { timeo
       await Promise.all([shows(one, example, 'one two'), shows(two, example, 'one two')])
       await sees(one, example, 'Grace')
 
-      // The second time there is nothing of its own left.
+      // The second undo finds no edits of this user.
       await two.keyboard.press('Control+z')
       await two.keyboard.press('Control+z')
       await Promise.all([shows(one, example, 'one'), shows(two, example, 'one')])
@@ -174,7 +174,7 @@ describe.skipIf(!HAS_BROWSER || !HAS_PACKAGES)('the pages of examples/', { timeo
     }
   )
 
-  /** A program of the gateway's Python, on the files of a project. */
+  /** Run a program with the gateway's Python, on the files of a project. */
   function python(project: string, ...command: string[]): ChildProcess {
     const env = { ...process.env, GATEWAY_URL: gateway.url, GATEWAY_PROJECT: project }
     return spawn(PYTHON, command, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'inherit'] })
@@ -213,7 +213,7 @@ describe.skipIf(!HAS_BROWSER || !HAS_PACKAGES)('the pages of examples/', { timeo
     try {
       await once(live.stdout as NodeJS.ReadableStream, 'data')
       await expect.poll(() => existsSync(file), { timeout: 60_000 }).toBe(true)
-      // What Claude Code's tool `Edit` does: read, replace one place, write the whole file.
+      // The same steps as the tool `Edit` of Claude Code: read, replace one occurrence, write the whole file.
       writeFileSync(file, readFileSync(file, 'utf8').replace('- [ ] buy bread', '- [x] buy bread'))
       await type(page, example, ' and jam')
       await shows(page, example, '- [x] buy breadNotes: and jam')

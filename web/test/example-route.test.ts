@@ -1,4 +1,4 @@
-/** The route of `examples/nextjs` that signs tokens: the gateway accepts them, for what they name. */
+/** The route of `examples/nextjs` that signs tokens: the gateway accepts them for the projects that they name. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'

@@ -1,5 +1,5 @@
 // @vitest-environment jsdom
-/** The components that applications were told to write compile as they stand, and do what they were told they do. */
+/** The example components of the specification compile unchanged and behave as specified. */
 import { cleanup, render, waitFor } from '@testing-library/react'
 import { type FunctionComponent, useState } from 'react'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
@@ -13,7 +13,7 @@ import { manage } from './examples/shapes.js'
 import { surround } from './examples/surroundings.js'
 import { GatewayProcess } from './support/gateway.js'
 
-// The examples keep the id of the turn in a state that nobody else can set; here it is the first state of all.
+// The examples keep the id of the turn in a state that only they can set; here it is the first state of all.
 let firstTurn: string | undefined
 vi.mock('react', async (original) => {
   const react = await original<typeof import('react')>()
@@ -49,7 +49,7 @@ function show(Example: FunctionComponent) {
   )
 }
 
-/** The chat, with a turn that it follows. */
+/** Render the chat with a turn that it follows. */
 async function chat() {
   const session = await project.createSession()
   const turn = await project.createTurn(session.id, 'Count')

@@ -15,7 +15,7 @@ import { Heard } from './support/until.js'
 
 configure({ asyncUtilTimeout: 25_000 })
 
-/** Answers are so small here that a turn of a few thousand characters comes in several. */
+/** A small limit, so that a turn of a few thousand characters takes several answers. */
 const gateway = new GatewayProcess({ GATEWAY_TURN_ANSWER_BYTES: '1024' })
 const settings = { idleStopMs: null, fastLoopMs: 0 }
 
@@ -31,7 +31,7 @@ function line(value: unknown): string {
   return `${JSON.stringify(value)}\n`
 }
 
-/** A piece of the text of the message that is being written. */
+/** A piece of the text of a message that is still being written. */
 function delta(text: string, index = 0): string {
   const event = { type: 'content_block_delta', index, delta: { type: 'text_delta', text } }
   return line({ type: 'stream_event', event, parent_tool_use_id: null })
@@ -39,7 +39,7 @@ function delta(text: string, index = 0): string {
 
 const START = line({ type: 'stream_event', event: { type: 'message_start' }, parent_tool_use_id: null })
 
-/** The message when it is whole; it may say something else than its pieces did. */
+/** The complete message; it may differ from its pieces. */
 function whole(text: string): string {
   return line({ type: 'assistant', message: { content: [{ type: 'text', text }] }, parent_tool_use_id: null })
 }

@@ -1,4 +1,4 @@
-/** The guides of the README for those who come from other providers, run as they stand there. */
+/** Runs the README's migration guides from other providers as they are printed. */
 import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

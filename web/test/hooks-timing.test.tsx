@@ -7,7 +7,7 @@ import { GatewayClient } from '../src/client.js'
 import { PollingManager } from '../src/polling/manager.js'
 import { GatewayProvider, useDocumentPolling, useSessionPolling } from '../src/react/index.js'
 
-/** What the gateway is to answer next; what is asked is noted with its time. */
+/** The next response of the gateway; requests are recorded with their times. */
 let answer: () => Response
 let asked: number[]
 let aborted: boolean
@@ -69,7 +69,7 @@ let queryClient: QueryClient
 
 beforeEach(() => {
   manager = new PollingManager({ random: () => 0.5 })
-  // It would keep what nobody looks at for five minutes, by timers of its own.
+  // Without this, the cache would keep unused data for five minutes, with its own timers.
   queryClient = new QueryClient({ defaultOptions: { queries: { gcTime: Number.POSITIVE_INFINITY } } })
 })
 

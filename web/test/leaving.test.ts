@@ -13,7 +13,7 @@ interface Sent {
 
 const sent: Sent[] = []
 
-/** A gateway without files, where nothing ever happens; it answers no write by itself. */
+/** A gateway without files and without changes, which does not answer writes. */
 const unanswering: typeof fetch = (input, init) => {
   if (init?.method === 'PATCH') {
     return new Promise((answer) => sent.push({ method: init.method, keepalive: init.keepalive === true, answer }))

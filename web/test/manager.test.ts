@@ -19,7 +19,7 @@ interface Request {
   reject(error: Error): void
 }
 
-/** Plays a vector to a manager, with its timers; what is seen from outside is noted. */
+/** Plays a vector to a manager with its timers, and records what is visible from outside. */
 class Stage {
   readonly noted: { at: number; do: string; key: string; [member: string]: unknown }[] = []
   private readonly began = performance.now()
@@ -142,7 +142,7 @@ function failure({ status, retry_after_s, backoff_s }: Record<string, unknown>):
   return error
 }
 
-/** What of a list of decisions can be seen from outside: who was told of a stop is not in the vectors. */
+/** The decisions that are visible from outside; the vectors do not say who was notified of a stop. */
 function visible(decisions: Record<string, unknown>[], kind: string): string[] {
   const kept = decisions.filter((decision) => decision.do === kind)
   const told = kept.flatMap(({ to, ...decision }) =>
@@ -152,12 +152,12 @@ function visible(decisions: Record<string, unknown>[], kind: string): string[] {
   return kind === 'stop' ? [...new Set(lines)] : lines
 }
 
-/** Timers are set to whole milliseconds. */
+/** Timers have a resolution of one millisecond. */
 function round(time: number): number {
   return Math.round(time / 2) * 2
 }
 
-// A question that was overtaken (`based_on`) cannot be brought about from outside.
+// A request that was overtaken (`based_on`) cannot be produced from outside.
 const PLAYED = VECTORS.filter(
   ({ events }) => !events.some((event) => event.based_on || event.event === 'refused_write')
 )

@@ -1,4 +1,4 @@
-/** Names that would leave their project are refused before anything is sent; the gateway gets the others as they are. */
+/** Names that would leave their project are refused before anything is sent; all others reach the gateway unchanged. */
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
@@ -28,7 +28,7 @@ const IDS = CASES.filter((each) => each.id !== undefined)
 
 type Method = Exclude<keyof Project, 'client' | 'path' | 'name' | 'url'>
 
-/** Every method, with a name in each place that takes one. */
+/** Every method, with the name in each of its positions. */
 const METHODS: Record<Method, (project: Project, name: string) => unknown> = {
   listFiles: (project, name) => project.listFiles({ prefix: name, after: name }),
   allFiles: (project, name) => project.allFiles({ prefix: name }),
@@ -102,7 +102,7 @@ const TAKES_ID: Method[] = [
   'appendOutput'
 ]
 
-/** A client of a gateway that has nothing; it notes where each request goes once the URL is resolved. */
+/** A client of an empty gateway, which records the resolved URL of each request. */
 function noting(): { client: GatewayClient; sent: URL[] } {
   const sent: URL[] = []
   const details = { type: 'about:blank', title: '', status: 404, detail: '', code: 'not_found' }
@@ -122,7 +122,7 @@ async function outcome(work: () => unknown): Promise<unknown> {
   }
 }
 
-/** Names made of what leaves a folder, and of what hides that. */
+/** Names that contain parts that leave a folder, and parts that disguise them. */
 const NASTY = fc.oneof(
   fc.constantFrom(...CASES.map((each) => each.path ?? each.project ?? each.id ?? '')),
   fc

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 const WEB = resolve(import.meta.dirname, '..')
 const README = readFileSync(join(WEB, 'README.md'), 'utf-8')
 
-/** An empty project into which the package, as it would be published, was installed. */
+/** An empty project in which the package is installed as it would be published. */
 const folder = mkdtempSync(join(tmpdir(), 'consumer-'))
 
 beforeAll(() => {
@@ -29,7 +29,7 @@ function run(cwd: string, program: string, ...options: string[]): string {
   })
 }
 
-/** Peers are what the tests have, so that nothing is fetched. */
+/** Link the peer dependency of the tests, so that nothing is downloaded. */
 function addPeer(name: string): void {
   mkdirSync(join(folder, 'node_modules', name, '..'), { recursive: true })
   symlinkSync(join(WEB, 'node_modules', name), join(folder, 'node_modules', name))

@@ -19,20 +19,20 @@ beforeAll(async () => {
 
 afterAll(() => gateway.stop())
 
-/** For those who take one change after the other. */
+/** Call `hear` with one change at a time. */
 function each(hear: (change: DocumentChange) => void): (changes: DocumentChange[]) => void {
   return (changes) => {
     for (const change of changes) hear(change)
   }
 }
 
-/** What is told of changes, in short. */
+/** A short form of changes. */
 function short(changes: DocumentChange[]): string[] {
   return changes.map(({ filePath, version, changeType }) => `${filePath} ${version} ${changeType}`)
 }
 
 describe.each<PollTransport>(['poll', 'long-poll', 'sse', 'auto'])('by %s', (transport) => {
-  // Where something holds, the interval is so long that only what is held can bring news in time.
+  // With a stream or long poll, the interval is so long that only the stream can deliver changes in time.
   const interval = transport === 'poll' ? 20 : 600_000
 
   test('a turn is followed to its end: each block once, in order', async () => {

@@ -55,7 +55,7 @@ function untilClosed(provider: HttpProvider): Promise<Closed> {
   return new Promise((resolve) => provider.once('connection-close', resolve))
 }
 
-/** A network that can be cut, and that counts. */
+/** A network that can be disconnected, and that counts requests. */
 class Network {
   up = true
   readonly requests: string[] = []
@@ -172,7 +172,7 @@ describe('edits', () => {
     const reads = () => network.requests.filter((request) => request.startsWith('GET')).length
     const asked = reads()
     provider.pull()
-    provider.pull() // asked once the first was answered, and what it brought was applied
+    provider.pull() // sent after the first poll was answered and its update applied
     await vi.waitFor(() => expect(reads()).toBe(asked + 2), PATIENCE)
     expect(before).not.toHaveBeenCalled()
   })
@@ -210,7 +210,7 @@ describe('edits', () => {
       third.getText('content').insert(0, 'lost ')
       third.getText('content').insert(5, 'late')
       const doc = new Y.Doc()
-      Y.applyUpdate(doc, updates[1] as Uint8Array) // the first one never came
+      Y.applyUpdate(doc, updates[1] as Uint8Array) // the first update never arrives
       const project = gateway.project()
       const provider = open(project.name, 'a.md', { transport }, doc)
       const closed: Closed[] = []
@@ -319,7 +319,7 @@ test('a provider ends with its document', async () => {
   expect(destroyed).toHaveBeenCalledOnce()
 })
 
-/** What the others of a file say to one of them. */
+/** The awareness states of the other clients in a file. */
 function others(provider: HttpProvider): unknown[] {
   const states = [...provider.awareness.getStates()].filter(([client]) => client !== provider.doc.clientID)
   return states.map(([, state]) => state.user?.name ?? null).sort()
@@ -329,7 +329,7 @@ async function untilOthersAre(provider: HttpProvider, ...names: string[]): Promi
   await vi.waitFor(() => expect(others(provider)).toEqual(names), PATIENCE)
 }
 
-/** Where nothing tells that somebody has come, it is asked for. */
+/** Options for fast polls of transports that are not notified when a client joins. */
 function quickly(transport: ProviderTransport): HttpProviderOptions {
   return transport === 'long-poll' ? { transport, interval: 20 } : { transport }
 }
@@ -359,7 +359,7 @@ describe.each(TRANSPORTS)('awareness by %s', (transport) => {
     await untilOthersAre(one, 'late')
   })
 
-  // In a room y-websocket waits for them to say it again, which they do every 15 s.
+  // In a room, y-websocket waits for the other clients to renew their states, which takes 15 s.
   test.skipIf(transport === 'websocket')(
     'forgets the others while it is not connected, and finds them again',
     async () => {

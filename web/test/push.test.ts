@@ -1,4 +1,4 @@
-/** Push messages, from the gateway to a page that is opened without a network. */
+/** Push messages, from the gateway to a page that is opened offline. */
 import { createDecipheriv, createECDH, createHmac, type ECDH, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
@@ -12,7 +12,7 @@ import { GatewayProcess } from './support/gateway.js'
 
 const PATIENCE = { timeout: 30_000, interval: 50 }
 
-/** A push service on loopback: keeps what it was sent, as the browser would decrypt it. */
+/** A push service on loopback: stores the messages it receives, decrypted as a browser would. */
 class PushService {
   readonly messages: string[] = []
   private readonly key: ECDH = createECDH('prime256v1')
@@ -45,7 +45,7 @@ class PushService {
     return { endpoint: `http://127.0.0.1:${port}/push`, expirationTime: null, keys }
   }
 
-  /** RFC 8291 §3.4 and RFC 8188, from their text. */
+  /** Decrypts by RFC 8291 §3.4 and RFC 8188, written from their text. */
   private decrypt(body: Buffer): string {
     const salt = body.subarray(0, 16)
     const sender = body.subarray(21, 21 + (body[20] ?? 0))
@@ -119,7 +119,7 @@ describe.skipIf(!HAS_BROWSER)('push messages in Chromium', { timeout: 90_000 }, 
     const worker = await workerOf(context, page, origin)
     await page.goto('about:blank')
 
-    // An agent edits, and its turn ends: the gateway pushes.
+    // An agent edits, and its turn ends: the gateway sends push messages.
     await project.putText('notes.md', "Mine. And the agent's.")
     await project.putText('other.md', 'Not kept, changed.')
     const session = await project.createSession()
@@ -134,7 +134,7 @@ describe.skipIf(!HAS_BROWSER)('push messages in Chromium', { timeout: 90_000 }, 
       PATIENCE
     )
 
-    // The network is cut: neither the gateway nor the server of the application is there.
+    // Disconnect the network: neither the gateway nor the application's server is reachable.
     await gateway.kill()
     application.closeAllConnections()
     application.close()
@@ -146,7 +146,7 @@ describe.skipIf(!HAS_BROWSER)('push messages in Chromium', { timeout: 90_000 }, 
       'yjs-gateway'
     ])
 
-    // The same message once more finds nothing, and does no harm.
+    // Delivering the same message again finds no changes, and does no harm.
     await gateway.start()
     await worker.deliver(service.messages.at(-1) ?? '')
     await page.waitForFunction('globalThis.told.length > 0', undefined, { timeout: 30_000 })
@@ -165,7 +165,7 @@ function call(page: Page, name: string, ...values: unknown[]): Promise<unknown> 
   )
 }
 
-/** Delivers push messages to the service worker, as a browser does that was woken. */
+/** Delivers push messages to the service worker, like a browser that has woken it. */
 async function workerOf(context: BrowserContext, page: Page, origin: string) {
   const session: CDPSession = await context.newCDPSession(page)
   const registered = new Promise<string>((resolve) => {
@@ -179,7 +179,7 @@ async function workerOf(context: BrowserContext, page: Page, origin: string) {
   const [worker] = context.serviceWorkers()
   return {
     deliver: (data: string) => session.send('ServiceWorker.deliverPushMessage', { origin, registrationId, data }),
-    /** Up to where the service worker has asked. */
+    /** The cursor up to which the service worker has read. */
     cursor: () =>
       worker?.evaluate(async () => {
         const opened = indexedDB.open('yjs-gateway')

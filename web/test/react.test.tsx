@@ -39,9 +39,9 @@ configure({ asyncUtilTimeout: 25_000 })
 const gateway = new GatewayProcess()
 let manager: PollingManager
 let project: Project
-/** Of which requests the gateway says that they are forbidden. */
+/** Selects the requests that the gateway refuses as forbidden. */
 let forbidden: (method: string, path: string) => boolean
-/** When it says so. */
+/** Resolves when the refusals are to be sent. */
 let refusal: Promise<void>
 let transport: PollTransport
 
@@ -64,7 +64,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   cleanup()
-  // Unmounted, nothing is asked any more: every hook has left.
+  // After unmounting, the manager does not poll: every hook has unsubscribed.
   await waitFor(() => expect(manager.suspended).toBe(true))
 })
 
@@ -80,7 +80,7 @@ function wrapper(queryClient = new QueryClient(NO_RETRIES)): (props: { children:
   )
 }
 
-/** From now on what is forbidden is refused only when the function that this returns is called. */
+/** Delay refusals until the returned function is called. */
 function hold(): () => void {
   let refuse = () => {}
   refusal = new Promise((resolve) => {
@@ -229,7 +229,7 @@ describe('useTurn', () => {
     await project.appendBlocks(session.id, turn?.id ?? '', [{ type: 'text', content: 'Done' }])
     await waitFor(() => expect(result.current.data?.blocks[0]?.content).toBe('Done'))
     await act(() => result.current.cancel())
-    await waitFor(() => expect(result.current.data?.status).toBe('cancelled')) // a poll may have been on its way
+    await waitFor(() => expect(result.current.data?.status).toBe('cancelled')) // a poll may have been in flight
     expect((await project.turnStatus(session.id, turn?.id ?? '')).value?.status).toBe('cancelled')
   })
 

@@ -1,4 +1,4 @@
-/** A person types in a stock editor, and an agent edits the same paragraph as Markdown. */
+/** A person types in a stock editor while an agent edits the same paragraph as Markdown. */
 import { getSchema } from '@tiptap/core'
 import { TaskItem, TaskList } from '@tiptap/extension-list'
 import { TableKit } from '@tiptap/extension-table'
@@ -103,8 +103,8 @@ describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 180_000 }, () => {
   }
 
   /**
-   * The Markdown without empty paragraphs: an editor adds one at the end of the document, and it may come before what an
-   * agent adds there at the same time.
+   * The Markdown without empty paragraphs: an editor adds one at the end of the document, possibly before the text that
+   * an agent adds there at the same time.
    */
   const markdown = async (project: Project) => (await project.readMarkdown('page')).value.replaceAll('&nbsp;\n\n', '')
   const becomes = (project: Project, text: string) => expect.poll(() => markdown(project), PATIENCE).toBe(text)

@@ -1,4 +1,4 @@
-/** Many pages of one browser: one of them holds the event stream, and the others hear through it. */
+/** Many pages of one browser: one of them holds the event stream and forwards it to the others. */
 import { createHmac } from 'node:crypto'
 import { build } from 'esbuild'
 import type { Browser, BrowserContext, Page, Request } from 'playwright-core'
@@ -65,7 +65,7 @@ describe.skipIf(!HAS_BROWSER)('pages of one Chromium', { timeout: 120_000 }, () 
     return page
   }
 
-  /** A page that shows a file, as soon as it hears of changes. */
+  /** Open a page that shows a file, once it receives changes. */
   async function open(project: string, path = 'a.md', { url = gateway.url, token = '' } = {}): Promise<Page> {
     const page = await blank(url)
     await page.evaluate(
@@ -122,7 +122,8 @@ describe.skipIf(!HAS_BROWSER)('pages of one Chromium', { timeout: 120_000 }, () 
       const leading = await leader()
       const others = pages.filter((page) => page !== leading)
       if (how === 'is closed') await leading.close()
-      // What Chromium tells a page before it freezes it. It does that to hidden pages only, and headless none is hidden.
+      // The event that Chromium dispatches before it freezes a page. Chromium freezes only hidden pages, and no page is
+      // hidden when headless.
       if (how === 'is frozen') await leading.evaluate(() => document.dispatchEvent(new Event('freeze')))
       if (how === 'crashes') {
         const session = await context.newCDPSession(leading)

@@ -124,7 +124,7 @@ test('nothing listens before the first registration nor after the last', () => {
   expect(pause).not.toHaveBeenCalled()
 })
 
-/** `matchMedia` of a device that has a touch screen and no mouse, or the other way round. */
+/** The `matchMedia` of a device with a touch screen and no mouse, or vice versa. */
 function media(touch: boolean) {
   const list = Object.assign(new EventTarget(), { matches: touch })
   const asked: string[] = []
@@ -135,7 +135,7 @@ function media(touch: boolean) {
   return { list, asked }
 }
 
-/** After how many milliseconds something that is asked for every 2 s is asked for again. */
+/** The actual interval, in milliseconds, of a poll with an interval of 2 s. */
 async function interval(): Promise<number> {
   const manager = new PollingManager()
   const times: number[] = []

@@ -1,4 +1,4 @@
-/** Credentials in a real browser: npm's y-websocket with its token as parameter, and a ticket for `EventSource`. */
+/** Credentials in a real browser: npm's y-websocket with its token as a parameter, and a ticket for `EventSource`. */
 import { createHmac } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -11,7 +11,7 @@ import { GatewayProcess } from './support/gateway.js'
 
 const SECRET = 'a secret of an application, 32 bytes or more'
 const PAGE = '<!doctype html><meta charset="utf-8"><title>an application</title><body></body>'
-/** The page of the application: the stock provider, and what the test asks of it. */
+/** The page of the application: the stock provider, and functions for the test. */
 const SCRIPT = `
 import * as Y from 'yjs'
 import { WebsocketProvider } from 'y-websocket'
@@ -88,7 +88,7 @@ describe.skipIf(!HAS_BROWSER)('an application in Chromium', { timeout: 60_000 },
     application.close()
   })
 
-  /** A page of the application with the stock provider. */
+  /** Open a page of the application with the stock provider. */
   async function open(project: string, token: string): Promise<Page> {
     const page = await (await browser.newContext()).newPage()
     await page.goto(origin)
@@ -163,7 +163,7 @@ describe.skipIf(!HAS_BROWSER)('an application in Chromium', { timeout: 60_000 },
         return new Promise<string[]>((resolve) => {
           for (const name of ['change', 'ready', 'expired']) source.addEventListener(name, () => heard.push(name))
           source.onerror = () => {
-            // It comes back by itself, with the ticket that was used up: 401, after which it gives up.
+            // `EventSource` reconnects with the used ticket: 401, after which it gives up.
             if (source.readyState === EventSource.CLOSED) resolve(heard)
           }
         })

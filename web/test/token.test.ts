@@ -1,4 +1,4 @@
-/** Credentials: a token that is asked for again, without an edit being lost; tokens that are revoked while one types. */
+/** Credentials: a token is renewed without losing an edit; tokens are revoked while a user types. */
 import { createHmac } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import WebSocket from 'ws'
@@ -23,7 +23,7 @@ afterEach(() => {
 
 afterAll(() => gateway.stop())
 
-/** What a backend does: a JSON Web Token. */
+/** Sign a JSON Web Token, as a backend does. */
 function sign(seconds: number, grant: object, subject = 'ann'): string {
   const claims = { sub: subject, exp: Date.now() / 1000 + seconds, yjs_gateway: grant }
   const parts = [{ alg: 'HS256', typ: 'JWT' }, claims].map((part) => Buffer.from(JSON.stringify(part)))

@@ -25,7 +25,7 @@ test('requests say what they take and give', () => {
   expectTypeOf(project.sync()).resolves.toEqualTypeOf<SyncAnswer>()
   // @ts-expect-error: not a status of a turn
   void project.setTurnStatus('s', 't', 'done')
-  // @ts-expect-error: what a client has is versions, not texts
+  // @ts-expect-error: a client passes versions, not tags
   void project.status({ versions: { 'a.md': 'v1' } })
 })
 
@@ -51,7 +51,7 @@ test('events of a provider have their arguments', () => {
     new HttpProvider('', 'p', 'a.md', doc, { transport: 'sse' }),
     new HttpProvider({ url: '', project: 'p', path: 'a.md', doc, transport: 'sse' }),
     new HttpProvider({ url: '', project: 'p', path: 'a.md' }),
-    // @ts-expect-error: a document is of a project
+    // @ts-expect-error: a document belongs to a project
     new HttpProvider({ url: '', path: 'a.md' })
   ]
   expectTypeOf(make).toBeFunction()

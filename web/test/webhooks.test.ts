@@ -1,4 +1,4 @@
-/** Webhooks as a receiver in Node.js has them, verified by npm's `standardwebhooks`. */
+/** Webhooks received in Node.js, verified by npm's `standardwebhooks`. */
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'

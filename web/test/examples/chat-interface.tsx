@@ -2,7 +2,7 @@ import { useState } from 'react'
 import { useSessionPolling } from '../../src/react/index.js'
 import { BlockDisplay, LoadingIndicator, sessionId } from './surroundings.js'
 
-// From here on the example is as applications were told to write it.
+// Unchanged from the specification, up to the end mark.
 function ChatInterface() {
   const [currentTurnId, setCurrentTurnId] = useState<string>();
 
@@ -30,6 +30,6 @@ function ChatInterface() {
     </div>
   );
 }
-// To here.
+// End mark.
 
 export { ChatInterface }

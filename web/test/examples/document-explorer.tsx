@@ -2,7 +2,7 @@ import { useState } from 'react'
 import { useDocumentPolling } from '../../src/react/index.js'
 import { FileTree, projectId } from './surroundings.js'
 
-// From here on the example is as applications were told to write it.
+// Unchanged from the specification, up to the end mark.
 function DocumentExplorer() {
   const [documents, setDocuments] = useState<Document[]>([]);
 
@@ -25,6 +25,6 @@ function DocumentExplorer() {
 
   return <FileTree documents={documents} />;
 }
-// To here.
+// End mark.
 
 export { DocumentExplorer }

@@ -6,7 +6,7 @@ import type {
   TurnStatus as OurStatus
 } from '../../src/react/index.js'
 
-// From here on the shapes are as applications were told to rely on them.
+// Unchanged from the specification, up to the end mark.
 interface UseSessionPollingOptions {
   sessionId: string;
   turnId?: string;
@@ -41,9 +41,9 @@ interface DocumentChange {
   lastModified: Date;
   changeType: 'created' | 'modified' | 'deleted';
 }
-// To here.
+// End mark.
 
-/** A turn may be cancelled as well; in all else ours is theirs. */
+/** A turn can also be cancelled; otherwise both types are the same. */
 type Cancellable = Omit<Turn, 'status'> & { status: TurnStatus | 'cancelled' }
 type Widened = Omit<UseSessionPollingOptions, 'onUpdate' | 'onComplete'> & {
   onUpdate?: (turn: Cancellable) => void
@@ -56,7 +56,7 @@ export const change = (ours: OurChange): DocumentChange => ours
 export const sessionOptions = (theirs: Widened): OurSessionOptions => theirs
 export const documentOptions = (theirs: UseDocumentPollingOptions): OurDocumentOptions => theirs
 
-/** The manager is called as it was drawn up. */
+/** The calls of the manager are those of the specification. */
 export function manage(manager: OurManager = pollingManager, pollFn: () => Promise<void>): void {
   manager.register('key', pollFn, 1_000)
   manager.pause()

@@ -1,4 +1,4 @@
-/** What the examples take from the application around them. */
+/** What the examples import from the surrounding application. */
 import type { Block } from '../../src/index.js'
 
 export let sessionId = ''

@@ -1,13 +1,13 @@
-/** A real browser: Debian's Chromium, or the one that CHROMIUM names. */
+/** A real browser: Debian's Chromium, or the program named by CHROMIUM. */
 import { existsSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
 
 const PROGRAM = process.env.CHROMIUM ?? '/usr/bin/chromium'
 
-/** Without a browser its tests are skipped; where CI is set they are not. */
+/** Without a browser its tests are skipped, unless CI is set. */
 export const HAS_BROWSER = existsSync(PROGRAM) || process.env.CI !== undefined
 
-/** Each start has a user-data-dir of its own. */
+/** Each start uses a new user data directory. */
 export function startBrowser(): Promise<Browser> {
   const args = [
     '--no-sandbox',

@@ -1,4 +1,4 @@
-/** A page with the AI SDK's own `useChat`, which follows a turn: what its options need, and nothing of ours. */
+/** A page with the AI SDK's own `useChat`, which follows a turn; it contains no code of this package. */
 import { useChat } from '@ai-sdk/react'
 import { DefaultChatTransport } from 'ai'
 import { createRoot } from 'react-dom/client'

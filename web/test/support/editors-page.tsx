@@ -21,7 +21,7 @@ import { HttpProvider, type ProviderTransport } from '../../src/provider/index.j
 
 declare global {
   interface Window {
-    /** Focuses the editor, with its caret behind the text: in the editor's state, and in the page. */
+    /** Focuses the editor with its caret at the end of the text, both in the editor's state and in the page. */
     moveToEnd?: () => void
   }
 }
@@ -56,7 +56,7 @@ function tiptap(element: HTMLElement): void {
   }
 }
 
-/** Offers the page's test to put the caret where the text ends. */
+/** Lets the test move the caret to the end of the text. */
 function MoveToEnd() {
   const [editor] = useLexicalComposerContext()
   useEffect(() => {
@@ -72,7 +72,7 @@ function Lexical() {
   const provideDocument = (id: string, docs: Map<string, Y.Doc>) => {
     const doc = new Y.Doc()
     docs.set(id, doc)
-    // Lexical's type of a provider names two events more, which a provider need not have.
+    // Lexical's type of a provider has two more events, which are optional for a provider.
     return provide(doc, false) as unknown as Provider
   }
   const config = { namespace: 'test', editorState: null, onError: reportError }

@@ -1,4 +1,4 @@
-/** A real gateway in a process of its own, on a real socket. */
+/** A real gateway in its own process, on a real socket. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -12,7 +12,7 @@ import type { Project } from '../../src/project.js'
 export const ROOT = resolve(import.meta.dirname, '../../..')
 export const PYTHON = process.env.GATEWAY_PYTHON ?? join(ROOT, '.venv', 'bin', 'python')
 
-/** `kill` is `kill -9`; `start` starts it again, on the same port and database. */
+/** `kill` is `kill -9`; `start` starts the gateway again, on the same port and database. */
 export class GatewayProcess {
   url = ''
   private port = ''
@@ -48,7 +48,7 @@ export class GatewayProcess {
     rmSync(this.folder, { recursive: true, force: true })
   }
 
-  /** A project that nobody has used. */
+  /** A project with an unused name. */
   project(name = `p-${crypto.randomUUID()}`): Project {
     return new GatewayClient(this.url).project(name)
   }
@@ -64,8 +64,8 @@ export class GatewayProcess {
 }
 
 /**
- * A port of loopback on which nobody listens, below the range of outgoing connections: one of those would get the port
- * while its gateway is down.
+ * A free port of loopback, below the range of outgoing connections: one of those could otherwise take the port while
+ * the gateway is down.
  */
 async function freePort(): Promise<string> {
   for (;;) {

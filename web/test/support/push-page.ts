@@ -1,4 +1,4 @@
-/** A page that keeps a document in IndexedDB, and its service worker: built and opened in a browser by push.test.ts. */
+/** A page that keeps a document in IndexedDB; push.test.ts builds it and opens it in a browser. */
 import { IndexeddbPersistence } from 'y-indexeddb'
 import * as Y from 'yjs'
 import { GatewayClient } from '../../src/index.js'
@@ -30,7 +30,7 @@ Object.assign(globalThis, {
     await persistence.destroy()
   },
 
-  /** Enable push messages, with a subscription that a test made: there is no push service behind this browser. */
+  /** Enable push messages with a subscription of the test: this browser has no push service. */
   async enable(url: string, project: string, subscription: object): Promise<string> {
     PushManager.prototype.subscribe = async () => ({ toJSON: () => subscription }) as PushSubscription
     await navigator.serviceWorker.register('/worker.js')

@@ -1,4 +1,4 @@
-/** The service worker of push-page.ts: push messages, and the application itself without a network. */
+/** The service worker of push-page.ts: handles push messages, and serves the application offline. */
 import { handlePush } from '../../src/service-worker/index.js'
 
 handlePush()

@@ -1,4 +1,4 @@
-/** A page with a stock editor with its usual extensions on a provider: `?editor=tiptap|blocknote&project=&path=`. */
+/** A page with a stock editor and its usual extensions on a provider: `?editor=tiptap|blocknote&project=&path=`. */
 import { BlockNoteEditor } from '@blocknote/core'
 import { Editor } from '@tiptap/core'
 import Collaboration from '@tiptap/extension-collaboration'

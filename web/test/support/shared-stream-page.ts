@@ -1,10 +1,10 @@
-/** A page with a document on a provider, and what the tests ask of it. */
+/** A page with a document on a provider, and functions for the tests. */
 import * as Y from 'yjs'
 import { GatewayClient } from '../../src/client.js'
 import { connectShared } from '../../src/polling/shared-stream.js'
 import { HttpProvider } from '../../src/provider/index.js'
 
-/** All polls are those that a feed asks for: by itself a page asks every ten minutes. */
+/** All polls are triggered by a feed: the page itself polls only every ten minutes. */
 const INTERVAL_MS = 600_000
 
 const requests: string[] = []
@@ -27,7 +27,7 @@ function open(project: string, path: string, token?: string) {
   return { provider, text, until, requests }
 }
 
-/** Hears the feed of a project together with others, until it has heard of a file. */
+/** Follow the shared feed of a project until it reports a file. */
 async function hear(name: string, since: string, file: string, silenceMs: number): Promise<void> {
   const project = new GatewayClient(location.origin).project(name)
   const how = { view: 'open', transport: 'sse', since, silenceMs, answerMs: silenceMs } as const

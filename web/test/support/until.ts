@@ -1,7 +1,7 @@
-/** For `vi.waitFor`, which gives up after a second: so long a loaded machine may take. */
+/** The time limit for `vi.waitFor`, whose default of one second is too short on a loaded machine. */
 export const PATIENCE = { timeout: 25_000, interval: 10 }
 
-/** The values that a callback is given, to be waited for. */
+/** Records the values passed to a callback, so that a test can wait for them. */
 export class Heard<T> {
   readonly all: T[] = []
   private waiting: (() => void)[] = []
@@ -11,7 +11,7 @@ export class Heard<T> {
     for (const wake of this.waiting.splice(0)) wake()
   }
 
-  /** The first value, heard already or to come, that is as it should be. */
+  /** The first recorded or future value that fulfils the condition. */
   async until(wanted: (value: T) => boolean = () => true): Promise<T> {
     for (let next = 0; ; ) {
       for (; next < this.all.length; next += 1) {

@@ -1,4 +1,4 @@
-/** The vectors of the polling policy, which every client runs; `tests/vectors/README.md` says how. */
+/** The test vectors of the polling policy, which every client runs; see `tests/vectors/README.md`. */
 import { readFileSync } from 'node:fs'
 
 export interface VectorEvent {
@@ -21,12 +21,12 @@ export const VECTORS: Vector[] = JSON.parse(
   readFileSync(new URL('../../../tests/vectors/polling.json', import.meta.url), 'utf-8')
 )
 
-/** snake_case names as camelCase. */
+/** Convert snake_case names to camelCase. */
 export function camelCased(members: Record<string, unknown>): Record<string, unknown> {
   return renamed(members, (name) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()))
 }
 
-/** camelCase names as snake_case. */
+/** Convert camelCase names to snake_case. */
 export function snakeCased(members: Record<string, unknown>): Record<string, unknown> {
   return renamed(members, (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
 }

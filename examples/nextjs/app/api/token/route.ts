@@ -1,10 +1,10 @@
 import { SignJWT } from 'jose'
 import { userOf } from '../../../session'
 
-/** Seconds. The client asks for another token before this one ends. */
+/** In seconds. The client requests a new token before this one expires. */
 const LIFETIME = 300
 
-/** `GET /api/token`: what the gateway lets the signed-in user do, for a few minutes. */
+/** `GET /api/token`: a token that grants access to the projects of the signed-in user for a few minutes. */
 export async function GET(request: Request): Promise<Response> {
   const user = await userOf(request)
   if (user === null) return new Response('Sign in first', { status: 401 })
@@ -17,7 +17,7 @@ export async function GET(request: Request): Promise<Response> {
   return new Response(token, { headers: { 'Content-Type': 'text/plain', 'Cache-Control': 'no-store' } })
 }
 
-/** The key that the gateway has as `GATEWAY_JWT_KEY`. It never reaches the browser. */
+/** The key that the gateway is given as `GATEWAY_JWT_KEY`. It must never reach the browser. */
 function signingKey(): Uint8Array {
   const key = process.env.JWT_KEY
   if (key === undefined) throw new Error('JWT_KEY is not set')
