@@ -5,6 +5,7 @@ import { ContentEditable } from '@lexical/react/LexicalContentEditable'
 import { LexicalErrorBoundary } from '@lexical/react/LexicalErrorBoundary'
 import { RichTextPlugin } from '@lexical/react/LexicalRichTextPlugin'
 import type { Provider } from '@lexical/yjs'
+import { useRef } from 'react'
 import { createRoot } from 'react-dom/client'
 import * as Y from 'yjs'
 import { HttpProvider } from 'yjs-gateway/provider'
@@ -19,6 +20,7 @@ function provide(path: string, docs: Map<string, Y.Doc>): Provider {
 }
 
 function App() {
+  const carets = useRef<HTMLDivElement>(null)
   const config = { namespace: 'example', editorState: null, onError: reportError } // null: the content comes from Yjs
   return (
     <LexicalCollaboration>
@@ -30,7 +32,9 @@ function App() {
           shouldBootstrap={true}
           username={user.name}
           cursorColor={user.color}
+          cursorsContainerRef={carets}
         />
+        <div ref={carets} />
       </LexicalComposer>
     </LexicalCollaboration>
   )

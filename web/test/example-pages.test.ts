@@ -58,7 +58,7 @@ const PAGES: Record<string, Example> = {
     path: 'lexical.doc',
     text: '[contenteditable=true]',
     keys: '[contenteditable=true]',
-    names: 'body > div span, #editor > div span'
+    names: '#editor > div span'
   },
   blocknote: {
     path: 'blocknote.doc',
@@ -173,6 +173,19 @@ describe.skipIf(!HAS_BROWSER || !HAS_PACKAGES)('the pages of examples/', { timeo
       await expect.poll(async () => (await (await fetch(file)).text()).trim(), { timeout: 60_000 }).toBe('one')
     }
   )
+
+  test('Tiptap with three providers is one document', async () => {
+    const { name } = gateway.project()
+    const pages: Page[] = []
+    for (const [position, example] of ['tiptap', 'tiptap-hocuspocus', 'tiptap-y-websocket'].entries()) {
+      const page = await open(example, name, `person-${position}`)
+      await shows(page, TIPTAP, 'abc'.slice(0, position))
+      await type(page, TIPTAP, 'abc'.charAt(position))
+      pages.push(page)
+    }
+    for (const page of pages) await shows(page, TIPTAP, 'abc')
+    for (const position of [1, 2]) await sees(pages[0] as Page, TIPTAP, `person-${position}`)
+  })
 
   /** Run a program with the gateway's Python, on the files of a project. */
   function python(project: string, ...command: string[]): ChildProcess {
