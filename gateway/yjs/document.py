@@ -123,9 +123,11 @@ class LiveDocument:
         if not prepared.roots <= self._roots:
             require_few_roots(len(self._roots | prepared.roots))
         if len(self._clocks) + len(prepared.runs) > MOST_CLIENTS:
-            new = {client for client, _, _ in prepared.runs if client not in self._clocks}
+            new = {client for client, _, _ in prepared.runs if client not in self._clocks} - {self.client_id}
             if new and len(self._clocks) + len(new) > MOST_CLIENTS:
-                raise InvalidUpdate(f"at most {MOST_CLIENTS} clients may write to a document")
+                raise InvalidUpdate(
+                    f"no more than {MOST_CLIENTS} clients may write to a document; those that have, still may"
+                )
 
     def lacks(self, state_vector: bytes) -> int:
         """Return how many clocks a replica with a state vector lags behind; all of them if it names very many clients.

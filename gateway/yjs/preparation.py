@@ -25,7 +25,9 @@ _NO_PLACES = frozenset[Place]()
 MOST_ROOTS = 10_000
 """How many roots a document may have: each takes yrs as long as 20 structs, also when the document is closed."""
 MOST_CLIENTS = 250_000
-"""How many clients may have written to a document: yrs looks at each of them in every transaction."""
+"""How many clients may have written to a document: yrs looks at each of them in every transaction. With the default
+limit on a document's size, a document reaches this number first only if its clients write less than 134 bytes each.
+Those that have written before, and the gateway itself, may write on."""
 
 
 def require_few_roots(count: int) -> None:

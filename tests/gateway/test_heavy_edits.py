@@ -349,3 +349,27 @@ def test_a_document_has_a_bounded_number_of_roots(tmp_path: Path) -> None:
         assert (await files.head("p", "a.md")).version == 4
 
     _served(tmp_path, work)
+
+
+def test_who_has_written_may_still_write_to_a_document_of_the_most_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.yjs.document.MOST_CLIENTS", 3)
+
+    def typed(client: int, clock: int) -> bytes:
+        return b"\1\1" + bytes([client, clock]) + b"\4\1\7content\1x\0"
+
+    async def work(files: Files, workers: Workers) -> None:
+        for client in (1, 2, 3):
+            await files.append("p", "a.md", typed(client, 0), _ANY)
+        with pytest.raises(InvalidUpdateBody, match="no more than 3 clients"):
+            await files.append("p", "a.md", typed(4, 0), _ANY)
+        await files.append("p", "a.md", typed(2, 1), _ANY)
+        monkeypatch.setattr(open_document, "_LIGHT_BYTES", 0)  # the text is edited elsewhere
+        await files.put_text("p", "a.md", "by the gateway", "content", _ANY)
+        with pytest.raises(InvalidUpdateBody, match="no more than 3 clients"):
+            await files.append("p", "a.md", typed(5, 0), _ANY)
+        await files.append("p", "a.md", typed(3, 1), _ANY)
+        assert (await files.head("p", "a.md")).version == 6
+
+    _served(tmp_path, work)
