@@ -7,6 +7,7 @@ import type { PageOptions } from './sessions.js'
 import { type Token, TokenSource } from './token.js'
 import type { Health, ProjectListing } from './wire.js'
 
+/** The options of a client; all are optional. */
 export interface GatewayClientOptions {
   /**
    * Sent as `Authorization: Bearer`. A function is called before the first request, before a JSON Web Token expires,

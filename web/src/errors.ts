@@ -70,6 +70,7 @@ export const PROBLEM_CODES = [
   'storage_full'
 ] as const
 
+/** A known `code` of a problem. */
 export type ProblemCode = (typeof PROBLEM_CODES)[number]
 
 /** Base class of all client errors. */
@@ -77,7 +78,9 @@ export class GatewayError extends Error {
   override name = 'GatewayError'
   /** The HTTP status; null without a response. */
   readonly status: number | null
+  /** The `Retry-After` header in seconds; null if it is missing. */
   retryAfterS: number | null = null
+  /** The `Backoff` header in seconds; null if it is missing. */
   backoffS: number | null = null
 
   constructor(message: string, status: number | null, options?: ErrorOptions) {
@@ -134,6 +137,7 @@ const ADVICE: Record<string, string> = {
  */
 export class ProblemAnswer extends GatewayError {
   override name = 'ProblemAnswer'
+  /** The problem document of the response. */
   readonly problem: ProblemDetails
 
   constructor(problem: ProblemDetails) {
@@ -157,6 +161,7 @@ export class ProblemAnswer extends GatewayError {
 export class MissingPredecessors extends ProblemAnswer {
   override name = 'MissingPredecessors'
 
+  /** The gateway's state vector. */
   get stateVector(): Uint8Array {
     return fromBase64Url(this.problem.state_vector ?? '')
   }

@@ -18,6 +18,7 @@ export interface FeedFilter {
 /** How the feed is received: as server-sent events, or by long polls. */
 export type FeedTransport = 'sse' | 'long-poll'
 
+/** The options of a followed feed. */
 export interface FollowOptions extends FeedFilter, RequestOptions {
   /** The cursor to start at. Default: all existing files and turns. */
   since?: string | null

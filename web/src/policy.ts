@@ -12,7 +12,9 @@
  */
 export type StopReason = 'completed' | 'timed_out' | 'failed' | 'refused' | 'inactive'
 
+/** The reasons after which user activity restarts a poll. */
 export const RESTARTED_BY_TOUCH: ReadonlySet<StopReason> = /* @__PURE__ */ new Set(['timed_out', 'failed', 'inactive'])
+/** The reasons after which showing the page again restarts a poll. */
 export const RESTARTED_BY_RESUME: ReadonlySet<StopReason> = /* @__PURE__ */ new Set([
   'timed_out',
   'failed',
@@ -22,7 +24,9 @@ export const RESTARTED_BY_RESUME: ReadonlySet<StopReason> = /* @__PURE__ */ new 
 
 /** The settings of the policy. */
 export interface PollSettings {
+  /** The interval of turn polls until the first change. */
   turnIntervalMs: number
+  /** The interval of document polls until the first change. */
   documentIntervalMs: number
   /** The interval right after a change. */
   activeIntervalMs: number
@@ -34,21 +38,27 @@ export interface PollSettings {
   slowIntervalMs: number
   /** How long a poll goes on without a change before it stops; null: forever. */
   idleStopMs: number | null
+  /** The delay before each retry, in order. */
   retryDelaysMs: readonly number[]
   /** Whether to keep retrying with the last delay after the table is exhausted. */
   retryForEver: boolean
+  /** The largest random deviation of a delay, as a fraction of the delay. */
   retryJitter: number
   /** A late subscriber gets a cached result if it is younger than this. */
   cacheMs: number
+  /** How many requests may be in flight at once. */
   maxConcurrent: number
   /** The factor for intervals on a phone, on low battery, or in data-saving mode. */
   constrainedFactor: number
   /** After how long without user activity all polls stop; null: there is no user. */
   inactiveStopMs: number | null
+  /** The number of polls without news that form a fast loop. */
   fastLoopPolls: number
+  /** The time within which these polls must occur. */
   fastLoopMs: number
 }
 
+/** The default settings. */
 export const DEFAULT_SETTINGS: Readonly<PollSettings> = {
   turnIntervalMs: 2_000,
   documentIntervalMs: 3_000,

@@ -11,6 +11,7 @@ export type TurnEvent =
   | ({ type: 'delta' } & BlockDelta)
   | ({ type: 'status' } & TurnProgress)
 
+/** The options of a followed turn. */
 export interface FollowTurnOptions extends RequestOptions {
   /** The number of blocks to leave out because the client has them. */
   afterBlock?: number

@@ -24,6 +24,7 @@ export interface Receipt {
 /** Replaces `old`, which must occur exactly once (with `all`: every occurrence), or a range in UTF-16 code units. */
 export type RequestedEdit = { old: string; new: string; all?: boolean } | { start: number; end: number; text: string }
 
+/** A file in a listing. */
 export interface FileEntry {
   path: string
   version: number
@@ -32,6 +33,7 @@ export interface FileEntry {
   size: number
 }
 
+/** A project in a listing. */
 export interface ProjectEntry {
   id: string
   /** The newest position in the project's sequence of changes. */
@@ -43,14 +45,17 @@ export interface ProjectEntry {
   size: number | null
 }
 
+/** A page of the projects. */
 export interface ProjectListing {
   projects: ProjectEntry[]
   /** The `after` of the next page; null on the last page. */
   next: string | null
 }
 
+/** A page of the existing files, ordered by path. */
 export interface FileListing {
   files: FileEntry[]
+  /** The newest position in the project's sequence of changes. */
   cursor: string
   /** The `after` of the next page; null on the last page. */
   next: string | null
@@ -66,13 +71,16 @@ export interface DeletedFile {
   author: string | null
 }
 
+/** A page of the deleted files. */
 export interface DeletedListing {
   files: DeletedFile[]
+  /** The newest position in the project's sequence of changes. */
   cursor: string
   /** The `after` of the next page; null on the last page. */
   next: string | null
 }
 
+/** A file that changed, in the answer to a status question. */
 export interface FileChange {
   path: string
   last_modified: string
@@ -82,8 +90,10 @@ export interface FileChange {
   reset?: true
 }
 
+/** The answer to a status question. */
 export interface StatusAnswer {
   changes: FileChange[]
+  /** The cursor for the next status question. */
   cursor: string
   /** True if `since` is from another epoch: `changes` is then the complete listing. */
   reset?: true
@@ -123,6 +133,7 @@ export interface TurnFeedEntry extends TurnState {
   prompt?: string
 }
 
+/** An entry of the change feed. */
 export type FeedEntry = FileFeedEntry | TurnFeedEntry
 
 /** A section of the change feed. */
@@ -136,11 +147,13 @@ export interface FeedAnswer {
   reset?: true
 }
 
+/** A version of a file or, with `group`, consecutive versions by one author. */
 export interface VersionEntry {
   /** With `group`: the newest version of the group. */
   version: number
   last_modified: string
   size: number
+  /** Who wrote the version; null if unknown. */
   author: string | null
   /** The id of the credential that the version was written with, or several ids, separated by a comma and a space. */
   credential?: string
@@ -150,6 +163,7 @@ export interface VersionEntry {
   first_version?: number
 }
 
+/** A page of the history of a file. */
 export interface History {
   /** Newest first. */
   versions: VersionEntry[]
@@ -164,18 +178,21 @@ export interface TextEdit {
   text: string
 }
 
+/** The changes of a text between two versions. The edits are in ascending order, and refer to the older text. */
 export interface TextDifference {
   from: number
   to: number
   edits: TextEdit[]
 }
 
+/** A session: a conversation with a coding agent. */
 export interface Session {
   id: string
   title: string | null
   created_at: string
 }
 
+/** A page of the sessions of a project. */
 export interface SessionListing {
   /** Newest first. */
   sessions: Session[]
@@ -202,6 +219,7 @@ export interface TurnSummary extends TurnState {
   completed_at: string | null
 }
 
+/** A block of a turn: a piece of what the agent wrote or did. */
 export interface Block {
   id: string
   /** The position of the block within the turn, starting at 0. */
@@ -232,6 +250,7 @@ export interface TurnAnswer extends TurnSummary {
   more?: true
 }
 
+/** A page of the turns of a session. */
 export interface TurnListing {
   /** Newest first. */
   turns: TurnSummary[]
@@ -277,6 +296,7 @@ export interface PresenceEvent extends PresenceAnswer {
   path: string
 }
 
+/** The health of the gateway. `degraded`: requests are answered, but something in the background does not work. */
 export interface Health {
   status: 'ok' | 'degraded'
   /** Of `/readyz`, by check: `ok` or a description of the fault. */

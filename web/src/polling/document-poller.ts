@@ -6,6 +6,7 @@ import { joinFeed } from './project-feed.js'
 import type { Subscription } from './subscription.js'
 import type { PollerOptions } from './turn-poller.js'
 
+/** The options of a document poller. */
 export interface DocumentPollerOptions extends PollerOptions {
   /** A cursor, to get only later changes. */
   since?: string | null | undefined

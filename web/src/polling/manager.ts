@@ -9,6 +9,7 @@ export interface Listener {
   suspend(suspended: boolean): void
 }
 
+/** The options of a manager. */
 export interface PollingManagerOptions {
   /** How many requests may be in flight at once. */
   maxConcurrent?: number

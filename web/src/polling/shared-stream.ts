@@ -16,11 +16,11 @@ export interface SharedOptions extends FollowOptions {
   /** What the credential of this page may see, as identified by `X-View`. */
   view: string
   /**
-   * How long the leader may be silent before the other pages ask for a sign of life; the gateway sends a heartbeat
-   * every 15 s.
+   * Milliseconds for which the leader may be silent before the other pages ask for a sign of life; the gateway sends a
+   * heartbeat every 15 s.
    */
   silenceMs?: number
-  /** How long the leader may take to answer, before another page takes its place. */
+  /** Milliseconds within which the leader must answer, before another page takes its place. */
   answerMs?: number
 }
 

@@ -16,6 +16,7 @@ export interface PollerOptions extends Omit<PollCallbacks<never>, 'onResult'> {
   enabled?: boolean | undefined
 }
 
+/** The options and callbacks of a turn poller. */
 export interface TurnPollerOptions extends PollerOptions {
   /** Called with the turn and all its blocks, and with the new and the grown blocks, in order. */
   onUpdate?: ((turn: Turn, blocks: Block[]) => unknown) | undefined

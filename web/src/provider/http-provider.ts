@@ -18,6 +18,7 @@ import { WebsocketTransport } from './websocket-transport.js'
  */
 export type ProviderTransport = PollTransport | 'websocket'
 
+/** The options of a provider; all are optional. */
 export interface HttpProviderOptions extends GatewayClientOptions {
   transport?: ProviderTransport
   /** Whether to connect immediately; default true. False: wait for `connect()`. */

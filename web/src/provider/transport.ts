@@ -12,11 +12,13 @@ import type { Project } from '../project.js'
  */
 export type CloseReason = 'deleted' | 'incarnation-changed' | 'reset' | 'refused'
 
+/** Why a provider has stopped permanently, with the error that caused it, if any. */
 export interface Closed {
   reason: CloseReason
   error: Error | null
 }
 
+/** The status of the connection, as in y-websocket. */
 export type ConnectionStatus = 'connecting' | 'connected' | 'disconnected'
 
 /** The interface of the provider to its transport. */

@@ -3,6 +3,7 @@ import { decoded } from '../answers.js'
 import type { Project } from '../project.js'
 import { deleteState, type PushFilter, type PushState, readState, stateKey, writeState } from './state.js'
 
+/** The options of a subscription; all are optional. */
 export interface EnablePushOptions {
   /** Selects what is reported. Default: finished turns and changed files. */
   filter?: PushFilter

@@ -20,6 +20,7 @@ export interface Gateway {
   documents: DocumentStore
 }
 
+/** The props of `GatewayProvider`. */
 export interface GatewayProviderProps {
   /** The base URL of the gateway. Default: the origin of the page. */
   url?: string

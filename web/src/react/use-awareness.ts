@@ -7,6 +7,7 @@ export interface AwarenessClient<State> {
   state: Partial<State>
 }
 
+/** The result of `useAwareness`. */
 export interface SharedAwarenessState<State> {
   /** The other clients in the file. */
   others: AwarenessClient<State>[]

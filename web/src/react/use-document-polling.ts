@@ -7,6 +7,7 @@ import type { FileEntry } from '../wire.js'
 import { useGateway, useProject } from './gateway-provider.js'
 import { type PollingState, type StartPoller, useLatest, usePoller } from './use-poller.js'
 
+/** The options of `useDocumentPolling`; all are optional. */
 export interface UseDocumentPollingOptions {
   /** Default: the project of `<GatewayProvider>`. */
   projectId?: string
@@ -22,6 +23,7 @@ export interface UseDocumentPollingOptions {
   onError?: (error: Error) => void
 }
 
+/** The result of `useDocumentPolling`. */
 export interface DocumentPolling extends PollingState {
   /** The changes since the component was mounted: each file once, with its newest state. */
   data: DocumentChange[]

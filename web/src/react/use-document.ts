@@ -5,12 +5,13 @@ import type { Closed } from '../provider/transport.js'
 import type { DocumentUse, OpenDocument } from './document-store.js'
 import { useGateway } from './gateway-provider.js'
 
+/** The options of `useDocument`. */
 export interface DocumentOptions {
   /** Default: the document transport of `<GatewayProvider>`. */
   transport?: ProviderTransport
 }
 
-/** A file as a live document. Before the component is mounted, all members of the document are null. */
+/** A file as a live document. Until it is open, `doc`, `provider` and `status` are null, and `synced` is false. */
 export type LiveDocument = { [Name in keyof OpenDocument]: OpenDocument[Name] | null } & {
   synced: boolean
   unsaved: boolean

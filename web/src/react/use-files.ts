@@ -6,6 +6,7 @@ import type { FileEntry } from '../wire.js'
 import { useGateway } from './gateway-provider.js'
 import { useDocumentPolling } from './use-document-polling.js'
 
+/** The options of `useFiles`; all are optional. */
 export interface FilesOptions {
   /** Only files whose paths begin with this prefix. */
   prefix?: string

@@ -2,11 +2,13 @@ import type { Turn } from '../turn.js'
 import { type TurnOptions, useCachedTurn, useFollow } from './use-followed-turn.js'
 import { type PollingState, usePoller } from './use-poller.js'
 
+/** The options of `useSessionPolling`. */
 export interface UseSessionPollingOptions extends TurnOptions {
   /** If undefined, no turn is followed. */
   turnId?: string | undefined
 }
 
+/** The result of `useSessionPolling`. */
 export interface SessionPolling extends PollingState {
   /** The turn with all its blocks; undefined until it is loaded, or if no turn is followed. */
   data: Turn | undefined

@@ -6,6 +6,7 @@ import type { Session } from '../wire.js'
 import { useGateway } from './gateway-provider.js'
 import { type PollingState, type StartPoller, usePoller } from './use-poller.js'
 
+/** The options of `useSessions`; all are optional. */
 export interface SessionsOptions {
   /** The number of sessions, the newest; default 100. */
   limit?: number
@@ -15,6 +16,7 @@ export interface SessionsOptions {
   onError?: (error: Error) => void
 }
 
+/** The result of `useSessions`. */
 export interface SessionsOfProject extends PollingState {
   /** Newest first; undefined until the list is loaded. */
   data: Session[] | undefined

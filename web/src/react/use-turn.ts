@@ -12,6 +12,7 @@ import type { SessionPolling } from './use-session-polling.js'
 /** The id prefix of a turn that the gateway has not yet created. */
 const OPTIMISTIC = 'optimistic'
 
+/** The result of `useTurn`. */
 export interface TurnOfSession extends SessionPolling {
   /** Create a turn. It is shown as `data` immediately, and removed if the gateway refuses it. */
   create(prompt: string): Promise<Turn>

@@ -7,11 +7,13 @@ import { useGateway } from './gateway-provider.js'
 import type { TurnOptions } from './use-followed-turn.js'
 import { type TurnOfSession, useTurn } from './use-turn.js'
 
+/** The options of `useTurns`; all are optional. */
 export interface TurnsOptions extends Omit<TurnOptions, 'sessionId'> {
   /** The number of turns per page; default 20. */
   pageSize?: number
 }
 
+/** The result of `useTurns`. */
 export interface TurnsOfSession extends Omit<TurnOfSession, 'data'> {
   /** Oldest first, with their blocks; undefined until they are loaded. */
   data: Turn[] | undefined

@@ -29,6 +29,7 @@ export interface BackgroundUpdate {
   paths: string[]
 }
 
+/** The options of `handlePush`; all are optional. */
 export interface HandlePushOptions {
   /** The credential for requests of the service worker. Default: only cookies, if any. */
   token?: Token
