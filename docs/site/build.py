@@ -21,9 +21,14 @@ _PAGES = [
     "web/README.md",
     "benchmarks/README.md",
     "examples/README.md",
+    "examples/vite.config.ts",
+    "examples/[!n]*/README.md",
+    "examples/[!n]*/*.ts*",
+    "examples/[!n]*/*.py",
+    "examples/nextjs/**/*.*",
     "tests/vectors/README.md",
 ]
-_TOCTREE_ENTRY = re.compile(r"^[\w/]+\.md$", re.M)
+_TOCTREE_ENTRY = re.compile(r"^[\w/-]+\.md$", re.M)
 
 
 def gather(folder: Path) -> None:
