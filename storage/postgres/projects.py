@@ -65,6 +65,12 @@ class TrackedProject:
         self.followers = 0
         self.queue: deque[WriteRequest] = deque()
         self.writing: asyncio.Task[None] | None = None
+        self.last_batch = 0
+        """The number of requests of the last batch."""
+        self.gather_until = float("-inf")
+        """Until when the next batch waits for as many requests."""
+        self.gathered: asyncio.Future[None] | None = None
+        """Done when there are as many."""
         self.told: float = 0
         """The newest sequence of the project that another gateway announced."""
         self.catching_up: asyncio.Task[None] | None = None

@@ -27,6 +27,8 @@ _BATCH_CHANGES = 1024
 _BATCH_BYTES = 8 * 2**20
 _CONTENDED_S = 1.0
 """How long after a write of another gateway to a project its row is locked first."""
+_GATHER_PART, _MOST_GATHER_S = 0.25, 0.005
+"""How long a batch waits for the writers of the last one: a part of the time that took, and the most seconds."""
 _PAUSE_S = 0.02
 _TRY_S = 3.0
 """How long one attempt may take: after that, a silent connection is abandoned for another one."""
@@ -108,6 +110,8 @@ class Writer:
         self._waiting += len(changes)
         self._waiting_bytes += request.bytes
         tracked.queue.append(request)
+        if tracked.gathered is not None and len(tracked.queue) >= tracked.last_batch:
+            _set(tracked.gathered)
         if tracked.writing is None:
             tracked.writing = asyncio.create_task(self._write(tracked), name="group-commit")
             self._tasks.add(tracked.writing)
@@ -121,14 +125,33 @@ class Writer:
             await asyncio.wait(self._tasks)
 
     async def _write(self, tracked: TrackedProject) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while tracked.queue:
-                requests = _next_batch(tracked)
+                await self._gather(tracked)
+                requests, began = _next_batch(tracked), loop.time()
                 async with tracked.lock:
                     results = await self._commit(tracked, requests)
                     self._settle(tracked, requests, results)
+                tracked.last_batch, now = len(requests), loop.time()
+                tracked.gather_until = now + min((now - began) * _GATHER_PART, _MOST_GATHER_S)
         finally:
             tracked.writing = None
+
+    async def _gather(self, tracked: TrackedProject) -> None:
+        """Wait a moment for the writers of the last batch, who have just been answered and may write again. Otherwise
+        the first of them would begin a batch of its own, and all others would wait for that one."""
+        loop = asyncio.get_running_loop()
+        left = tracked.gather_until - loop.time()
+        if self._closing or left <= 0 or len(tracked.queue) >= tracked.last_batch:
+            return
+        tracked.gathered = loop.create_future()
+        timer = loop.call_later(left, _set, tracked.gathered)
+        try:
+            await tracked.gathered
+        finally:
+            timer.cancel()
+            tracked.gathered = None
 
     def _settle(self, tracked: TrackedProject, requests: list[WriteRequest], results: Sequence[Result]) -> None:
         for request in requests:
@@ -282,6 +305,11 @@ class Writer:
 
 def _begun_anew(*, certain: bool) -> StorageUnavailable:
     return StorageUnavailable("the database was set back to an earlier state, from which it goes on", certain=certain)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _next_batch(tracked: TrackedProject) -> list[WriteRequest]:

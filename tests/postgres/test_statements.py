@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import pytest
 
 from gateway.app import Gateway
 from gateway.settings import Settings
@@ -26,7 +27,7 @@ from storage import (
     Version,
 )
 from storage.opening import StorageLimits
-from storage.postgres import PostgresStorage
+from storage.postgres import PostgresStorage, writer
 
 _LARGE = ("change", "file", "past_life", "snapshot", "turn", "prompt", "block", "session", "done", "project", "writer")
 _DANGLING = re.compile(r"^SELECT r\.project, count\(\*\) FROM ")
@@ -195,5 +196,27 @@ def test_a_crowd_that_asks_at_once_what_is_new_is_answered_by_two_reads(database
             heads = await asyncio.gather(*first, *(storage.catch_up("p") for _ in range(500)))
             assert {head.sequence for head in heads[500:] if head is not None} == {3}
             assert len(statements) <= 2
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_writers_that_wait_for_their_receipts_share_batches(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of them that writes again does not begin a batch of its own."""
+    monkeypatch.setattr(writer, "_GATHER_PART", 1e6)
+    monkeypatch.setattr(writer, "_MOST_GATHER_S", 60.0)
+
+    async def work() -> None:
+        async with _opened(database) as (storage, _):
+
+            async def write(name: str) -> None:
+                for version in range(20):
+                    await storage.append("p", (AppendUpdate(name, Version(version), b"x"),))
+                    for _ in range(int(name)):  # one comes back after the other
+                        await asyncio.sleep(0)
+
+            await asyncio.gather(*(write(str(number)) for number in range(10)))
+            statistics = storage.statistics()
+            assert statistics.changes == 200
+            assert statistics.commits <= 21
 
     asyncio.run(asyncio.wait_for(work(), 60))
