@@ -125,7 +125,7 @@ def test_a_database_whose_disk_is_full_refuses_writes_and_goes_on_when_there_is_
         put(client, "kept.md", "kept")
         acknowledged = ["kept.md"]
         filler = disk / "filler"
-        with filler.open("wb") as file, pytest.raises(OSError, match="space"):
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
             _fill(file)
         body = os.urandom(300_000).hex()
         answer = None
