@@ -3,6 +3,7 @@
 #   setup_python [GROUP …]   .venv with this project and its extras, editable, and its dependency groups
 #   setup_yjs                the npm packages of tests/yjs; without Node.js it says what that means, and goes on
 #   setup_graphql            the same of tests/graphql
+#   setup_mcp                the same of tests/mcp
 #   setup_web                the same for web/
 #   setup_site               the same for docs/site, for the documentation as a site
 #   setup_examples           the same for examples/
@@ -31,6 +32,8 @@ setup_python() {
 setup_yjs() { _npm_install tests/yjs "the tests with Yjs will be skipped"; }
 
 setup_graphql() { _npm_install tests/graphql "the tests with stock clients of GraphQL will be skipped"; }
+
+setup_mcp() { _npm_install tests/mcp "the tests with stock clients of MCP will be skipped"; }
 
 setup_web() { _npm_install web "the TypeScript client is neither checked nor tested"; }
 

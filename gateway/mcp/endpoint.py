@@ -31,6 +31,7 @@ _BASE = "http://gateway"
 _OPEN_DESK = "gateway.mcp.open_desk"
 """The key in a request's scope for the function that opens the caller's desk, given the name of its program."""
 _NAMELESS = "agent"
+_LISTEN = "subscriptions/listen"
 
 
 class McpEndpoint:
@@ -43,7 +44,7 @@ class McpEndpoint:
     def __init__(self, *, body_limit: int) -> None:
         self._api: ASGIApp | None = None
         self._reads = Reads()
-        self._serving: set[anyio.CancelScope] = set()
+        self._streams: set[anyio.CancelScope] = set()
         self._draining = False
         server = make_server(_desk_of)
         self._manager = StreamableHTTPSessionManager(server, stateless=True, max_request_body_size=body_limit)
@@ -59,10 +60,10 @@ class McpEndpoint:
             yield
 
     def drain(self) -> None:
-        """End every stream: the gateway is about to stop."""
+        """End every stream: the gateway is about to stop. Calls are short, and are answered."""
         self._draining = True
-        for serving in self._serving:
-            serving.cancel()
+        for stream in self._streams:
+            stream.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["gateway.route"] = MCP_PATH
@@ -72,7 +73,8 @@ class McpEndpoint:
         project = _project(scope)
         access.require(project, "read")
         with anyio.CancelScope() as serving:
-            self._serving.add(serving)
+            if _header(scope, b"mcp-method") == _LISTEN:  # the package requires the header to equal the message's
+                self._streams.add(serving)
             loop = asyncio.get_running_loop()
 
             def end() -> None:
@@ -80,13 +82,13 @@ class McpEndpoint:
 
             access.watch(end)
             try:
-                if self._draining:
+                if self._draining and serving in self._streams:
                     serving.cancel()
                 scope[_OPEN_DESK] = functools.partial(self._open_desk, scope, access, project)
                 await self._manager.handle_request(scope, receive, send)
             finally:
                 access.unwatch(end)
-                self._serving.discard(serving)
+                self._streams.discard(serving)
 
     def _open_desk(self, scope: Scope, access: Access, project: str, program: str) -> Desk:
         """Open the desk of the caller; `program` is the name that its program reports."""

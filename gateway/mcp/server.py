@@ -14,10 +14,11 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Res
 from mcp.shared.exceptions import MCPError
 
 from gateway.client import GatewayError, Project
-from gateway.client.errors import FileDeleted, FileNotFound, ProjectNotFound
+from gateway.client.errors import ProjectNotFound
 from gateway.mcp.desk import Desk
-from gateway.mcp.tools import BY_NAME, TOOLS, Refused
+from gateway.mcp.tools import BY_NAME, TOOLS, Refused, read_as_text
 from gateway.wire.changes import FileFeedEntry
+from gateway.wire.values import path_fault
 
 Context = Any
 """`mcp.server.context.ServerRequestContext`: its type arguments depend on the transport."""
@@ -25,6 +26,8 @@ Desks = Callable[[Context], Awaitable[Desk]]
 """Finds the desk of the caller."""
 
 _PAGE = 1000
+_ABSENT_S = 1
+"""How often a project that does not exist yet is looked for."""
 _NAME = "yjs-gateway"
 _INSTRUCTIONS = (
     "The files of a project that people and other agents edit at the same time as you. Edits merge: nobody needs to "
@@ -54,10 +57,15 @@ def make_server(desks: Desks, **more: Any) -> Server[Any]:
 
     async def list_resources(context: Context, params: types.PaginatedRequestParams | None) -> Any:
         project = (await desks(context)).project
+        cursor = None if params is None else params.cursor
+        if cursor is not None and path_fault(cursor) is not None:
+            raise MCPError(types.INVALID_PARAMS, "the cursor is not one of an earlier answer")
         try:
-            listing = (await project.list_files(after=None if params is None else params.cursor, limit=_PAGE)).value
+            listing = (await project.list_files(after=cursor, limit=_PAGE)).value
         except ProjectNotFound:
             return types.ListResourcesResult(resources=[])
+        except GatewayError as error:
+            raise _error(error) from None
         assert listing is not None
         resources = [
             types.Resource(
@@ -83,13 +91,12 @@ def make_server(desks: Desks, **more: Any) -> Server[Any]:
         try:
             if path is None:
                 raise MCPError(types.INVALID_PARAMS, f"{uri} is no resource of this project", {"uri": uri})
-            text = (await project.read_text(path)).value
-        except (FileNotFound, FileDeleted, ProjectNotFound) as error:
-            raise MCPError(types.INVALID_PARAMS, str(error), {"uri": uri}) from None
+            text, rich = await read_as_text(project, path)
         except GatewayError as error:
-            raise MCPError(types.INTERNAL_ERROR, str(error), {"uri": uri}) from None
+            raise _error(error, uri=uri) from None
+        media_type = "text/markdown" if rich else _media_type(path)
         return types.ReadResourceResult(
-            contents=[types.TextResourceContents(uri=uri, mime_type=_media_type(path), text=text)]
+            contents=[types.TextResourceContents(uri=uri, mime_type=media_type, text=text.value)]
         )
 
     async def listen(context: Context, params: types.SubscriptionsListenRequestParams) -> Any:
@@ -114,18 +121,26 @@ def initialization(server: Server[Any]) -> InitializationOptions:
     return server.create_initialization_options(NotificationOptions(resources_changed=True))
 
 
-async def follow(project: Project, since: str, changed: Callable[[str, bool], Awaitable[None]]) -> None:
+async def follow(project: Project, since: str | None, changed: Callable[[str, bool], Awaitable[None]]) -> None:
     """Until cancelled, report every change of a file after a cursor: the file's URI, and whether the list of files has
-    changed."""
-    async for answer in project.follow(since, transport="wait", kinds=("file",)):
-        for entry in answer.changes:
-            if isinstance(entry, FileFeedEntry):
-                await changed(uri_of(project.name, entry.path), entry.change_type != "modified")
+    changed. Without a cursor, and wherever the project does not exist, this waits for the project's first file."""
+    while True:
+        try:
+            async for answer in project.follow(since, transport="wait", kinds=("file",)):
+                for entry in answer.changes:
+                    if isinstance(entry, FileFeedEntry):
+                        await changed(uri_of(project.name, entry.path), entry.change_type != "modified")
+        except ProjectNotFound:
+            since = None
+            await anyio.sleep(_ABSENT_S)
 
 
-async def cursor_of(project: Project) -> str:
-    """Return the cursor at the end of a project's feed."""
-    listing = (await project.list_files(limit=1)).value
+async def cursor_of(project: Project) -> str | None:
+    """Return the cursor at the end of a project's feed; None if the project does not exist yet."""
+    try:
+        listing = (await project.list_files(limit=1)).value
+    except ProjectNotFound:
+        return None
     assert listing is not None
     return listing.cursor
 
@@ -139,12 +154,21 @@ async def _listen(project: Project, context: Context, params: types.Subscription
             await bus.publish(ResourcesListChanged())
         await bus.publish(ResourceUpdated(uri=uri))
 
-    since = await cursor_of(project)  # everything from here on is reported
+    try:
+        since = await cursor_of(project)  # everything from here on is reported
+    except GatewayError as error:
+        raise _error(error) from None
     async with anyio.create_task_group() as group:
         group.start_soon(follow, project, since, publish)
         result = await ListenHandler(bus)(context, params)
         group.cancel_scope.cancel()
     return result
+
+
+def _error(error: GatewayError, **data: str) -> MCPError:
+    """Return the protocol's error: the request was wrong, or else the gateway could not answer."""
+    asked_wrongly = error.status is not None and 400 <= error.status < 500 and error.status != 429
+    return MCPError(types.INVALID_PARAMS if asked_wrongly else types.INTERNAL_ERROR, str(error), data or None)
 
 
 def uri_of(project: str, path: str) -> str:
@@ -155,7 +179,13 @@ def uri_of(project: str, path: str) -> str:
 def path_of(project: str, uri: str) -> str | None:
     """Return the file that a URI names; None if it names no file of this project."""
     start = f"yjs://{project}/"
-    return unquote(uri.removeprefix(start)) if uri.startswith(start) and uri != start else None
+    if not uri.startswith(start):
+        return None
+    try:
+        path = unquote(uri.removeprefix(start), errors="strict")
+    except UnicodeDecodeError:
+        return None
+    return path if path_fault(path) is None else None
 
 
 def _media_type(path: str) -> str:

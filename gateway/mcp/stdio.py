@@ -7,7 +7,6 @@ import mcp_types as types
 from mcp.server.stdio import stdio_server
 
 from gateway.client import GatewayClient, Project
-from gateway.client.errors import ProjectNotFound
 from gateway.mcp.desk import Desk, Reads
 from gateway.mcp.server import cursor_of, follow, initialization, make_server
 
@@ -22,14 +21,12 @@ async def serve_stdio(url: str, project: str, *, token: str | None, author: str 
     """
     async with GatewayClient(url, token=token, author=author or _PROGRAM) as client:
         opened = client.project(project)
-        try:
-            since: str | None = await cursor_of(opened)
-        except ProjectNotFound:  # the first file that is written creates it
-            since = None
+        since = await cursor_of(opened)
         session = _Session(opened, author or _PROGRAM)
         server = make_server(
             session.desk, on_subscribe_resource=session.subscribe, on_unsubscribe_resource=session.unsubscribe
         )
+        server.add_notification_handler("notifications/initialized", types.NotificationParams, session.begin)
         async with stdio_server() as (reading, writing), anyio.create_task_group() as group:
             group.start_soon(session.tell, since)
             await server.run(reading, writing, initialization(server))
@@ -48,6 +45,10 @@ class _Session:
         self._connection = context.session
         return self._desk
 
+    async def begin(self, context: Any, params: Any) -> None:
+        """Notify the client from now on."""
+        self._connection = context.session
+
     async def subscribe(self, context: Any, params: types.SubscribeRequestParams) -> types.EmptyResult:
         self._connection = context.session
         self._uris.add(str(params.uri))
@@ -60,12 +61,6 @@ class _Session:
     async def tell(self, since: str | None) -> None:
         """Notify the client of changes to the list of files, and to the files that it subscribed to."""
         project = self._desk.project
-        while since is None:
-            await anyio.sleep(5)
-            try:
-                since = await cursor_of(project)
-            except ProjectNotFound:
-                continue
 
         async def changed(uri: str, other_list: bool) -> None:
             if self._connection is None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.client import GatewayError, RequestedEdit, WithETag
+from gateway.client import GatewayError, Project, RequestedEdit, WithETag
 from gateway.client.errors import EditNotApplicable, NotAText, PreconditionFailed, ProjectNotFound
 from gateway.mcp.desk import Desk
 from gateway.wire.changes import FeedEntry, FileFeedEntry
@@ -17,7 +17,15 @@ _LONGEST_ANSWER = 256 * 1024
 """Approximate characters of the lines that one read answers."""
 _MOST_FILES = 1000
 
-Path = Annotated[str, Meta(min_length=1, description="The path of the file in the project, as in docs/plan.md.")]
+_LONGEST_NAME = 1024
+"""Characters of a path, a prefix or a cursor: more than any has, and less than a URL holds."""
+
+Path = Annotated[
+    str,
+    Meta(
+        min_length=1, max_length=_LONGEST_NAME, description="The path of the file in the project, as in docs/plan.md."
+    ),
+]
 _Count = Annotated[int, Meta(ge=1)]
 
 
@@ -26,8 +34,11 @@ class Refused(Exception):
 
 
 class ListFiles(Struct, frozen=True, forbid_unknown_fields=True):
-    prefix: Annotated[str, Meta(description="Only paths that begin so, as in docs/.")] = ""
-    after: Annotated[str | None, Meta(description="Only paths after this one: for the next page.")] = None
+    prefix: Annotated[str, Meta(max_length=_LONGEST_NAME, description="Only paths that begin so, as in docs/.")] = ""
+    after: Annotated[
+        Annotated[str, Meta(max_length=_LONGEST_NAME)] | None,
+        Meta(description="Only paths after this one: for the next page."),
+    ] = None
     limit: Annotated[int, Meta(ge=1, le=_MOST_FILES, description="At most so many files.")] = _MOST_FILES
 
 
@@ -54,8 +65,11 @@ class WriteFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WhatChanged(Struct, frozen=True, forbid_unknown_fields=True):
-    since: Annotated[str | None, Meta(description="The cursor of an earlier answer. Default: your last.")] = None
-    prefix: Annotated[str, Meta(description="Only files whose path begins so.")] = ""
+    since: Annotated[
+        Annotated[str, Meta(max_length=_LONGEST_NAME)] | None,
+        Meta(description="The cursor of an earlier answer. Default: your last."),
+    ] = None
+    prefix: Annotated[str, Meta(max_length=_LONGEST_NAME, description="Only files whose path begins so.")] = ""
 
 
 class ReadHistory(Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,8 +84,11 @@ class Restore(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MoveFile(Struct, frozen=True, forbid_unknown_fields=True):
-    source: Annotated[str, Meta(min_length=1, description="The path that the file has.")]
-    destination: Annotated[str, Meta(min_length=1, description="The path that it is to have; nothing may be there.")]
+    source: Annotated[str, Meta(min_length=1, max_length=_LONGEST_NAME, description="The path that the file has.")]
+    destination: Annotated[
+        str,
+        Meta(min_length=1, max_length=_LONGEST_NAME, description="The path that it is to have; nothing may be there."),
+    ]
 
 
 class DeleteFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,22 +107,30 @@ async def list_files(desk: Desk, asked: ListFiles) -> str:
     return "\n".join(lines) or "There are no files."
 
 
-async def read_file(desk: Desk, asked: ReadFile) -> str:
+async def read_as_text(project: Project, path: str) -> tuple[WithETag[str], bool]:
+    """Read a file as the text that agents work on, and whether that is the Markdown of rich text."""
     try:
-        answer = await desk.project.read_text(asked.path)
+        return await project.read_text(path), False
     except NotAText as error:
         _require_rich_text(error)
-        answer = await desk.project.read_markdown(asked.path)
+        return await project.read_markdown(path), True
+
+
+async def read_file(desk: Desk, asked: ReadFile) -> str:
+    answer, _ = await read_as_text(desk.project, asked.path)
     version = answer.version
     assert version is not None
     lines = _lines(answer.value)
     shown: list[str] = []
     size = 0
     for number, line in enumerate(lines[asked.offset - 1 : asked.offset - 1 + asked.limit], asked.offset):
-        size += len(line)
-        if shown and size > _LONGEST_ANSWER:
+        numbered = f"{number:6}\t{line}"
+        size += len(numbered) + 1
+        if size > _LONGEST_ANSWER:
+            if not shown:
+                shown.append(f"{numbered[:_LONGEST_ANSWER]} [cut: the line has {len(line)} characters]")
             break
-        shown.append(f"{number:6}\t{line}")
+        shown.append(numbered)
     desk.note_seen(asked.path, version)
     await desk.show(asked.path)
     last = asked.offset + len(shown) - 1

@@ -88,3 +88,16 @@ def test_a_session_of_the_protocol_before_is_told_of_what_it_subscribed_to(
         assert told == [uri, "list"]
 
     run(main)
+
+
+def test_a_client_may_listen_before_the_project_exists(
+    gateway: GatewayProcess, project: httpx.Client, name: str
+) -> None:
+    async def main() -> None:
+        async with agent_over_http(gateway, name, mode="2026-07-28") as agent:
+            with anyio.fail_after(_PATIENCE_S):
+                async with agent.client.listen(resources_list_changed=True) as events:
+                    put(project, "a.md", "one\n")
+                    assert await anext(events) == ResourcesListChanged()
+
+    run(main)
