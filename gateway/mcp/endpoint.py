@@ -15,7 +15,7 @@ import anyio
 import httpx
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CLIENT_INFO_META_KEY
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.grants import is_name
 from gateway.access.guard import Access
@@ -23,7 +23,7 @@ from gateway.client import GatewayClient
 from gateway.http.permission import access_of
 from gateway.mcp.desk import Desk, Reads
 from gateway.mcp.server import make_server
-from gateway.wire.problems import InvalidParameter, InvalidProject, MethodNotAllowed
+from gateway.wire.problems import InvalidParameter, InvalidProject, MethodNotAllowed, ShuttingDown
 from gateway.wire.values import valid_project_id
 
 MCP_PATH = "/mcp"
@@ -72,6 +72,14 @@ class McpEndpoint:
         access = access_of(scope)
         project = _project(scope)
         access.require(project, "read")
+        started = ended = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started, ended
+            await send(message)
+            started = True
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+
         with anyio.CancelScope() as serving:
             if _header(scope, b"mcp-method") == _LISTEN:  # the package requires the header to equal the message's
                 self._streams.add(serving)
@@ -85,10 +93,14 @@ class McpEndpoint:
                 if self._draining and serving in self._streams:
                     serving.cancel()
                 scope[_OPEN_DESK] = functools.partial(self._open_desk, scope, access, project)
-                await self._manager.handle_request(scope, receive, send)
+                await self._manager.handle_request(scope, receive, answer)
             finally:
                 access.unwatch(end)
                 self._streams.discard(serving)
+        if serving.cancelled_caught and not ended:
+            if not started:
+                raise ShuttingDown(certain=False)
+            await send({"type": "http.response.body", "body": b""})
 
     def _open_desk(self, scope: Scope, access: Access, project: str, program: str) -> Desk:
         """Open the desk of the caller; `program` is the name that its program reports."""

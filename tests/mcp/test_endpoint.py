@@ -103,3 +103,4 @@ def test_a_stopping_gateway_ends_the_streams(tmp_path: Path) -> None:
                         assert [event async for event in events] == []
 
         run(main)
+        assert not any("Traceback" in line for line in gateway.log)
