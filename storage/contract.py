@@ -205,7 +205,8 @@ class Following(Protocol):
 
     def hear(self, listener: MessageListener) -> None:
         """Call `listener` with each message of another gateway: the gateway's name, the topic, the message. An empty
-        topic means that the gateway is gone."""
+        topic means that the gateway is gone. If the name is empty as well, this gateway begins to listen, and may have
+        missed messages before."""
 
 
 class Turns(Protocol):

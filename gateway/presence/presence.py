@@ -204,6 +204,12 @@ class Presence:
 
     def _hear(self, gateway: str, topic: str, message: bytes) -> None:
         """Take the states of another gateway's clients; without a topic, the gateway is gone."""
+        if not gateway:  # answers to what was asked before may have been missed
+            projects = {*self._asked, *self._of_project}
+            self._asked.clear()
+            for project in projects:
+                self._ask_others(project)
+            return
         owner = self._gateways.setdefault(gateway, gateway)
         if not topic:
             del self._gateways[gateway]
@@ -211,6 +217,8 @@ class Presence:
                 file.withdraw(owner, relayed=True)
             return
         project, _, path = topic.partition("/")
+        if ":" in project:  # a topic of something else
+            return
         known = self._files.get((project, path))
         if message == _WHO_IS_THERE:
             asked = list(self._of_project.get(project, ())) if topic == _whole(project) else [known]

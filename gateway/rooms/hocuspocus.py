@@ -317,7 +317,7 @@ class _Client:
             case CloseMessage():
                 self._leave(name)
             case StatelessMessage(payload, "all"):
-                room.tell_stateless(payload)
+                self._rooms.broadcast(room, payload)
             case StatelessMessage():
                 pass  # for a hook of the application's own server
             case SyncMessage("step_1", state_vector):

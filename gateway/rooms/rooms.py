@@ -18,6 +18,8 @@ from gateway.rooms.room import Room
 from storage import Commit, Committed, ErasedProject, ProjectHead, Storage
 
 _ANSWERS_BYTES = 32 * 2**20
+_BROADCAST = "broadcast:"
+"""Begins the topic of a broadcast between gateways. No project id contains a colon, so it is none of presence."""
 
 
 class Rooms:
@@ -60,6 +62,7 @@ class Rooms:
         self.turns = Turns()
         self.draining = False
         storage.listen(self._committed, self._missed)
+        storage.hear(self._hear)
 
     @property
     def full(self) -> bool:
@@ -101,6 +104,19 @@ class Rooms:
         self.connections -= 1
         room.presence.withdraw(connection)
         self.left(room)
+
+    def broadcast(self, room: Room, payload: str) -> None:
+        """Relay a message that belongs to no document to the clients of a room, at every gateway of the database."""
+        room.tell_stateless(payload)
+        if self._storage.shared:
+            self._storage.tell(f"{_BROADCAST}{room.project}/{room.path}", payload.encode())
+
+    def _hear(self, gateway: str, topic: str, message: bytes) -> None:
+        if topic.startswith(_BROADCAST):
+            project, _, path = topic.removeprefix(_BROADCAST).partition("/")
+            room = self._rooms.get((project, path))
+            if room is not None:
+                room.tell_stateless(message.decode())
 
     def left(self, room: Room) -> None:
         """Forget a room and release its document once the last client has left and everything is written."""

@@ -212,6 +212,7 @@ class Tail:
                 connection.terminate()
                 raise
             self._connection = connection
+            self._pass_on("", "", b"")
         return self._connection
 
     def _deaf(self) -> None:
