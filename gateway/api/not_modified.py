@@ -57,7 +57,7 @@ class NotModifiedPolls:
                 unchanged = self._not_modified(scope)
                 if unchanged is not None:
                     return self._say_not_modified(*unchanged, started, send)
-                whole = self._whole(scope) if self._wholes else None
+                whole = self._whole(scope) if self._wholes.size else None
                 if whole is not None:
                     scope["gateway.route"] = _FILE_ROUTE
                     headers = whole.headers or _whole_headers(whole)

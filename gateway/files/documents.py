@@ -50,6 +50,7 @@ class Documents:
         self.quotas = Quotas(storage, files=0, bytes_=0) if quotas is None else quotas
         self._size_limit = size_limit
         self._memory_limit = memory_limit
+        self._large_from = memory_limit // _LARGE_SHARE
         self._open: dict[tuple[str, str], OpenDocument] = {}
         self._opening: dict[tuple[str, str], asyncio.Task[OpenDocument]] = {}
         self._outdated: set[tuple[str, str]] = set()
@@ -217,7 +218,7 @@ class Documents:
         Large and other documents have half of the memory each, and evict only their own kind. A large document is
         opened even if it exceeds its half on its own, once all other large documents are closed.
         """
-        large = self._is_large(memory)
+        large = memory > self._large_from
         closing, fits = self._to_close(memory, large=large)
         if not fits:
             raise DocumentsExhausted
@@ -228,7 +229,7 @@ class Documents:
 
     def _make_room_after_growth(self) -> None:
         """Close idle documents where others have grown over the budget; documents with writes in flight stay."""
-        if self.wholes:
+        if self.wholes.size:
             self.wholes.make_room()
         if self._memory > self._memory_limit // 2:
             for large in (True, False):
@@ -249,15 +250,12 @@ class Documents:
                 taken -= document.memory
         return closing, not taken or taken + memory <= budget
 
-    def _is_large(self, memory: int) -> bool:
-        return memory > self._memory_limit // _LARGE_SHARE
-
     def _weigh(self, document: OpenDocument) -> None:
         """Count what an open document takes now."""
         if not document.usable:
             return
         self._memory += document.weigh()
-        if self._is_large(document.memory):
+        if document.memory > self._large_from:
             self._large.add((document.project, document.path))
 
     def _require_small(self, edits: Sequence[tuple[OpenDocument, bytes]]) -> None:
@@ -405,7 +403,7 @@ class Documents:
             if not isinstance(committed, Committed):
                 continue
             key = (committed.project.name, committed.head.path)
-            if self.wholes:
+            if self.wholes.size:
                 self.wholes.forget(*key)
             document = self._open.get(key)
             if document is not None and committed.head.version > document.version:

@@ -37,9 +37,6 @@ class Wholes:
         self.size = 0
         """The bytes that the cache takes."""
 
-    def __bool__(self) -> bool:
-        return bool(self._kept)
-
     def get(self, project: str, path: str, head: FileHead) -> Whole | None:
         """Return the document of a file in exactly this state, if it is kept."""
         key = (project, path)

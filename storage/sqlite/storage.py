@@ -257,8 +257,8 @@ class SQLiteStorage:
         return await self._database.read_long(query)
 
     def _forget_erased(self, batch: tuple[Commit, ...]) -> None:
-        """Forget the row ids of erased files, which may be used again."""
-        if any(isinstance(commit, ErasedProject) for commit in batch):
+        """Forget the row ids of erased files, which may be used again. An erasure is a batch of its own."""
+        if type(batch[0]) is ErasedProject:
             self._file_ids.clear()
 
     def _file_id(self, project: str, path: str) -> int:

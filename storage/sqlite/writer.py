@@ -174,11 +174,14 @@ class GroupCommitWriter:
         for request in batch:
             self._waiting -= len(request.changes)
             self._waiting_bytes -= request.bytes
-        done = tuple(committed for result in results if type(result) is tuple for committed in result)
+        done: list[Commit] = []
+        for result in results:
+            if type(result) is tuple:
+                done += result
         if done:
             self.commits += 1
             self.changes += len(done)
-            self._tell(done)
+            self._tell(tuple(done))
         self._answer(batch, results)
 
     def _tell(self, done: tuple[Commit, ...]) -> None:

@@ -122,4 +122,4 @@ def test_documents_are_kept_in_the_memory_that_open_ones_leave_free() -> None:
     assert wholes.get("p", "7.md", _head(1)) is None
     wholes.keep("p", "3.md", _head(2), b"y" * 2500)  # too large to be kept, and another version than what was
     assert wholes.get("p", "3.md", _head(1)) is None
-    assert (wholes.size, bool(wholes)) == (0, False)
+    assert wholes.size == 0
