@@ -26,6 +26,7 @@ QUESTIONS = (
     "stalls",
     "subscribers",
     "readers",
+    "live",
     "scale",
     "soak",
 )
