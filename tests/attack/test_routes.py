@@ -35,7 +35,7 @@ _KNOWN = {
 _UNKNOWN = [
     "/nothing", "/nothing/files/status", "/nothing/files/move", "/sync/files/status", "/changes/files/status",
     "/sessions/s/files/status", "/sessions/s/turns/t/files/status", "/changes/", "/sync/", "/sync%0A", "/sessions/",
-    "/sessions/s/turns/t/status/x", "",
+    "/sessions/s/turns/t/status/x", "/",
 ]  # fmt: skip
 _METHODS = ["GET", "HEAD", "PATCH", "PUT", "DELETE", "POST", "OPTIONS", "TRACE", "PROPFIND"]
 
@@ -48,6 +48,15 @@ def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(shared_pro
         assert answer.headers["Allow"].split(", ") == _KNOWN[path]
     for method in _KNOWN[path]:
         assert shared_project.request(method, path).status_code != 405, method
+
+
+def test_a_project_itself_is_only_deleted(shared_project: httpx.Client) -> None:
+    shared_project.put("/files/a", content="1", headers=_PLAIN)
+    url = str(shared_project.base_url).rstrip("/")
+    for method in set(_METHODS) - {"DELETE"}:
+        answer = shared_project.request(method, url)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "DELETE"), method
+    assert shared_project.delete(url).status_code == 204
 
 
 @pytest.mark.parametrize("path", _UNKNOWN)
