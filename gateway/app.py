@@ -373,6 +373,10 @@ def _assemble(
         app = ProxyHeadersMiddleware(app, list(settings.proxies))  # type: ignore[arg-type, assignment]
     if settings.access_log != "off":
         app = AccessLog(app, errors_only=settings.access_log == "errors")
+    if settings.tracing:
+        from gateway.http.tracing import traced
+
+        app = traced(app)
     return app
 
 

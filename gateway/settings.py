@@ -280,6 +280,11 @@ class Settings(BaseSettings):
         description="Requests and WebSockets that are logged, with `X-Request-ID`: `off`, `errors` (answers of 400 and "
         "above) or `all`.",
     )
+    tracing: bool = Field(
+        False,
+        description="Send a span of each request and WebSocket by OpenTelemetry (extra `otel`), as the variables "
+        "`OTEL_…` say.",
+    )
 
     @field_validator("cors_origins", "hosts", "proxies", "jwt_algorithms", "hook_hosts", "push_hosts", mode="before")
     @classmethod
@@ -303,6 +308,13 @@ class Settings(BaseSettings):
     def _check_mcp(cls, value: bool) -> bool:
         if value and importlib.util.find_spec("mcp") is None:
             raise ValueError("the Model Context Protocol needs another package: pip install 'yjs-gateway[mcp]'")
+        return value
+
+    @field_validator("tracing")
+    @classmethod
+    def _check_tracing(cls, value: bool) -> bool:
+        if value and importlib.util.find_spec("opentelemetry") is None:
+            raise ValueError("tracing needs other packages: pip install 'yjs-gateway[otel]'")
         return value
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-_LATE = ("asyncpg", "graphql", "httpx", "mcp", "strawberry")
+_LATE = ("asyncpg", "graphql", "httpx", "mcp", "opentelemetry", "strawberry")
 """Packages of many modules that a gateway on SQLite needs for some requests only."""
 _OF_THE_SERVER = ("gateway.app", "pycrdt", "pydantic", "starlette", "uvicorn")
 
