@@ -156,7 +156,8 @@ class Room:
         The end is an awareness state, which the gateway sends to everybody in the room. (It answers a ping at once.)
         """
         state = b'"the end"'
-        states = b"\1" + _var_uint(4_242) + b"\1" + _var_uint(len(state)) + state
+        client = random.randrange(1, 2**31)  # a new one each time: a state that was seen before is not sent on
+        states = b"\1" + _var_uint(client) + b"\1" + _var_uint(len(state)) + state
         with contextlib.suppress(OSError):
             self.send(b"\1" + _var_uint(len(states)) + states)
             self.send(b"\3")

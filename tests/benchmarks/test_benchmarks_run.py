@@ -23,23 +23,22 @@ def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_every_benchmark_runs_and_prints_ratios(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_benchmark_runs_and_prints_ratios(name: str, tmp_path: Path) -> None:
+    if name == "scale" and not (shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))):
+        pytest.skip("PostgreSQL is not installed")
     result = tmp_path / "result.json"
 
-    has_postgres = shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    names = [name for name in QUESTIONS if has_postgres or name != "scale"]
-    run = _run(*names, "--quick", "--output", str(result))
+    run = _run(name, "--quick", "--output", str(result))
 
     assert run.returncode == 0, run.stderr
-    rows_of = json.loads(result.read_text())["results"]
-    assert list(rows_of) == names
-    for name, rows in rows_of.items():
-        assert f"[{name}, " in run.stdout
-        assert any(row["aim"] for row in rows), f"{name} has no aim"
-        for row in rows:
-            assert row["what"] in run.stdout
-            assert math.isfinite(row["ratio"])
-            assert (row["met"] is None) == (row["aim"] is None)
+    rows = json.loads(result.read_text())["results"][name]
+    assert f"[{name}, " in run.stdout
+    assert any(row["aim"] for row in rows)
+    for row in rows:
+        assert row["what"] in run.stdout
+        assert math.isfinite(row["ratio"])
+        assert (row["met"] is None) == (row["aim"] is None)
 
 
 def test_a_name_that_is_no_benchmark_is_refused_with_those_there_are() -> None:
