@@ -386,6 +386,7 @@ def test_a_receiver_that_speaks_no_tls_is_none() -> None:
 
 
 def test_ten_thousand_readers_take_no_memory_and_no_statement_while_nothing_happens(tmp_path: Path) -> None:
+    import gc
     import tracemalloc
 
     from tests.support.statements import record_statements
@@ -403,6 +404,7 @@ def test_ten_thousand_readers_take_no_memory_and_no_statement_while_nothing_happ
 
             tracemalloc.start()
             await here.clock.resting.wait()
+            gc.collect()  # of the tests before, too
             before = tracemalloc.get_traced_memory()[0]
 
             def fill(connection: Any) -> None:
@@ -416,6 +418,7 @@ def test_ten_thousand_readers_take_no_memory_and_no_statement_while_nothing_happ
             here.readers.deliveries.wake("demo")
             await here.settled("seed", lag=0, cursor=hook.cursor)
             await here.clock.resting.wait()
+            gc.collect()
             assert tracemalloc.get_traced_memory()[0] - before < 200_000
             tracemalloc.stop()
             recorder = await record_statements(here.storage)  # type: ignore[arg-type]
