@@ -421,6 +421,7 @@ def test_ten_thousand_readers_take_no_memory_and_no_statement_while_nothing_happ
             gc.collect()
             assert tracemalloc.get_traced_memory()[0] - before < 200_000
             tracemalloc.stop()
+            await here.storage._database.write(lambda _: None)  # type: ignore[attr-defined]  # after all before it
             recorder = await record_statements(here.storage)  # type: ignore[arg-type]
             with recorder.recording() as statements:
                 here.clock.advance(86_400)

@@ -3,7 +3,7 @@
 // in rooms. Whatever is missing is asked for and sent. Then every version that is known is compared with Yjs.
 //
 // Reads {"project", "seed", "histories", "rounds"} as the first line from stdin. After each round it writes {"round"} to
-// stdout and waits for a line, {"folded": true} where old versions may be gone since. At the end it writes a line for
+// stdout and waits for a line, {"squashed": true} where old versions may be gone since. At the end it writes a line for
 // each history, as differential.mjs does.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -117,7 +117,7 @@ class Delivery extends Replay {
   }
 
   // All that is still missing comes; then everything that can be read is compared.
-  async finish (folded) {
+  async finish (squashed) {
     const { model, history: { random, merged } } = this
     const whole = Y.encodeStateAsUpdate(merged)
     await this.send({ update: whole, whole })
@@ -129,15 +129,15 @@ class Delivery extends Replay {
         await this.compareJson(version, { at_version: version })
         await this.compareText(version)
       } catch (problem) {
-        if (!folded || problem.code !== 'version_not_found' || version === model.version) throw problem
+        if (!squashed || problem.code !== 'version_not_found' || version === model.version) throw problem
       }
       await this.fetchIncrement(version)
       await this.fetchDifference(version)
     }
     await this.fetchWhole(model.version, {})
     await this.compareJson(model.version, {})
-    if (!folded) await this.compareDifference(...[random.pick(this.known.slice(1)), random.pick(this.known.slice(1))])
-    if (!folded) await this.restore(random.pick(this.known.slice(1)))
+    if (!squashed) await this.compareDifference(...[random.pick(this.known.slice(1)), random.pick(this.known.slice(1))])
+    if (!squashed) await this.restore(random.pick(this.known.slice(1)))
   }
 
   // The text of a version, where there is one.
@@ -195,16 +195,16 @@ const eachOf = (deliveries, work) => Promise.all(deliveries.map((delivery) => gu
 
 let agent = connections(16)
 const deliveries = Array.from({ length: histories }, (_, number) => new Delivery(seed + number, project, agent, rounds))
-let folded = false
+let squashed = false
 for (let round = 0; round < rounds; round++) {
   await eachOf(deliveries, (delivery) => delivery.deliver(round))
   agent.destroy() // the gateway may be another one afterwards
   await write({ round })
-  folded ||= (await read()).folded
+  squashed ||= (await read()).squashed
   agent = connections(16)
   for (const delivery of deliveries) delivery.file.agent = agent
 }
-await eachOf(deliveries, (delivery) => delivery.finish(folded))
+await eachOf(deliveries, (delivery) => delivery.finish(squashed))
 agent.destroy()
 for (const [number, delivery] of deliveries.entries()) {
   const failure = failures.get(delivery)
