@@ -18,6 +18,7 @@ _PAGES = [
     "Dockerfile",
     "compose.yaml",
     "docs/*.*",
+    "docs/plots/*.svg",
     "web/README.md",
     "benchmarks/README.md",
     "examples/README.md",
