@@ -1,6 +1,5 @@
 """The commands on whole projects: `projects ls`, `projects rm`."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -8,7 +7,8 @@ import typer
 from msgspec import Struct
 
 from gateway.cli.options import Headers, Json, Token, headers_of, with_options
-from gateway.cli.printing import complain, echo, fail, print_json, print_rows
+from gateway.cli.printing import complain, echo, print_json, print_rows
+from gateway.cli.target import GIVEN, with_client
 
 if TYPE_CHECKING:
     from gateway.client import GatewayClient
@@ -28,20 +28,10 @@ class _Gateway(Struct, frozen=True):
 
     def run(self, work: Callable[["GatewayClient"], Coroutine[Any, Any, T]]) -> T:
         """Do it with a client; what the gateway refuses is said in one line."""
-        from gateway.client import GatewayClient, GatewayError
-
-        url, headers = self.url, headers_of(self.header)
-        if not url:
+        headers = headers_of(self.header)
+        if not self.url:
             raise typer.BadParameter("say where: --url, or GATEWAY_URL")
-
-        async def main() -> T:
-            async with GatewayClient(url, token=self.token, headers=headers) as client:
-                return await work(client)
-
-        try:
-            return asyncio.run(main())
-        except GatewayError as error:
-            fail(str(error))
+        return with_client(work, self.url, token=self.token, headers=headers)
 
 
 def _on_gateway(work: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -50,7 +40,7 @@ def _on_gateway(work: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
     def run(gateway: _Gateway, arguments: dict[str, Any]) -> None:
         gateway.run(lambda client: work(client, gateway.json, **arguments))
 
-    return with_options(_Gateway, work, run, given=2)
+    return with_options(_Gateway, work, run, given=GIVEN)
 
 
 async def ls(client: "GatewayClient", json: bool) -> None:

@@ -11,7 +11,7 @@ from gateway.cli.options import Author, Headers, Json, Token, headers_of, with_o
 from gateway.cli.printing import fail
 
 if TYPE_CHECKING:
-    from gateway.client import Project
+    from gateway.client import GatewayClient, Project
 
 T = TypeVar("T")
 
@@ -30,22 +30,30 @@ class Target(Struct, frozen=True):
 
     def run(self, work: Callable[["Project"], Awaitable[T]]) -> T:
         """Do it with the project; what the gateway refuses is said in one line."""
-        from gateway.client import GatewayClient, GatewayError
-
         url, project = self.url, self.project
         if not url or not project:
             raise typer.BadParameter("say where: --url and --project, or GATEWAY_URL and GATEWAY_PROJECT")
+        return with_client(
+            lambda client: work(client.project(project)),
+            url,
+            token=self.token,
+            author=self.author,
+            headers=headers_of(self.header),
+        )
 
-        headers = headers_of(self.header)
 
-        async def main() -> T:
-            async with GatewayClient(url, token=self.token, author=self.author, headers=headers) as client:
-                return await work(client.project(project))
+def with_client(work: Callable[["GatewayClient"], Awaitable[T]], url: str, **options: Any) -> T:
+    """Do it with a client of a gateway; what the gateway refuses is said in one line."""
+    from gateway.client import GatewayClient, GatewayError
 
-        try:
-            return asyncio.run(main())
-        except GatewayError as error:
-            fail(str(error))
+    async def main() -> T:
+        async with GatewayClient(url, **options) as client:
+            return await work(client)
+
+    try:
+        return asyncio.run(main())
+    except GatewayError as error:
+        fail(str(error))
 
 
 GIVEN = 2
