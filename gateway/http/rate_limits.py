@@ -4,8 +4,9 @@ import asyncio
 import functools
 import ipaddress
 import math
+import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,8 +25,8 @@ class RateLimiter:
     def __init__(self, app: ASGIApp, limits: RateLimits, metrics: RequestMetrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._requests = _Limit(limits.requests) if limits.requests else None
-        self._bytes = _Limit(limits.bytes) if limits.bytes else None
+        self._requests = Limit(limits.requests) if limits.requests else None
+        self._bytes = Limit(limits.bytes) if limits.bytes else None
         self._connections = limits.connections
         self._connected: Counter[str] = Counter()
 
@@ -87,14 +88,19 @@ class RateLimiter:
             self._connected += Counter()  # drop zero counts
 
 
-class _Limit:
-    """A rate of each client, and one of each address."""
+class Limit:
+    """A rate of each client, and one of each address.
+
+    Args:
+        quota: of a client per minute.
+        clock: seconds, monotonic.
+    """
 
     __slots__ = ("_of_address", "_of_client")
 
-    def __init__(self, quota: int) -> None:
-        self._of_client = Rate(quota)
-        self._of_address = Rate(quota * ADDRESS_SHARE)
+    def __init__(self, quota: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._of_client = Rate(quota, clock)
+        self._of_address = Rate(quota * ADDRESS_SHARE, clock)
 
     def take(self, client: str, address: str, amount: float = 1) -> None:
         self._of_client.take(client, amount)

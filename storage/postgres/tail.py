@@ -208,12 +208,19 @@ class Tail:
             try:
                 await connection.add_listener(self._channel, self._notified)
                 await connection.add_listener(self._messages, self._received)
+                connection.add_termination_listener(self._lost)
             except BaseException:
                 connection.terminate()
                 raise
             self._connection = connection
             self._pass_on("", "", b"")
         return self._connection
+
+    def _lost(self, connection: Connection) -> None:
+        """A closed connection is proof of nothing: another server may be the primary before the next heartbeat."""
+        if connection is self._connection:
+            self._proven = float("-inf")
+            self._wake.set()
 
     def _deaf(self) -> None:
         if self._connection is not None:
