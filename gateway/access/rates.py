@@ -5,6 +5,7 @@ the size of a body, may leave a debt: then nothing more is granted until the deb
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -44,7 +45,7 @@ class Rate:
     def __init__(self, quota: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.quota = quota
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """What was left, and when, by key. The most recently used key is the last."""
 
     def left(self, key: str) -> float:
@@ -60,7 +61,7 @@ class Rate:
         left = self.left(key) - amount
         self._buckets.pop(key, None)
         if len(self._buckets) >= _MOST:
-            del self._buckets[next(iter(self._buckets))]
+            self._buckets.popitem(last=False)
         self._buckets[key] = (left, self._clock())
 
     def wait(self, key: str, amount: float = 1) -> float:

@@ -1,5 +1,6 @@
 """A cache of encoded answers that are valid until a project changes, shared by all identical requests."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -35,33 +36,49 @@ class AnswerBudget:
         self.used -= size
 
 
-class _Status(Struct, frozen=True):
+class _Status(Struct, frozen=True, gc=False):
     body: bytes
     sight: View | None
 
+    @property
+    def size(self) -> int:
+        return len(self.body)
 
-class _Poll(Struct, frozen=True):
+
+class _Poll(Struct, frozen=True, gc=False):
     query: bytes
     sight: View | None
 
+    @property
+    def size(self) -> int:
+        return len(self.query)
 
-class _Events(Struct, frozen=True):
+
+class _Events(Struct, frozen=True, gc=False):
     filter: ChangeFilter
     since: str | None
+
+    @property
+    def size(self) -> int:
+        return self.filter.size
+
+
+_Question = _Status | _Poll | _Events
 
 
 class RememberedAnswers:
     """The cached answers of one project at its present cursor, keyed by the literal question.
 
     A question includes the part of the project that its credential can see (`sight`; None: all), so no answer reaches a
-    subject that may not see it. An answer made at a cursor other than the present one is not kept.
+    subject that may not see it. An answer made at a cursor other than the present one is not kept. If the budget is
+    used up, a new answer takes the place of the oldest ones.
     """
 
     __slots__ = ("_answers", "_awaited", "_budget", "_bytes", "cursor", "open")
 
     def __init__(self, budget: AnswerBudget) -> None:
         self._budget = budget
-        self._answers: dict[_Status | _Poll | _Events, bytes] = {}
+        self._answers: OrderedDict[_Question, bytes] = OrderedDict()
         self._awaited: dict[_Poll, list[Callable[[], None]]] = {}
         """The polls that are being answered, and what is called after each."""
         self._bytes = 0
@@ -90,14 +107,14 @@ class RememberedAnswers:
         return self._answers.get(_Status(body, sight))
 
     def keep_status(self, body: bytes, sight: View | None, answer: bytes, cursor: str) -> None:
-        self._keep(_Status(body, sight), len(body), answer, cursor)
+        self._keep(_Status(body, sight), answer, cursor)
 
     def poll(self, query: bytes, sight: View | None) -> bytes | None:
         """Return the cached answer to `GET changes` with this query string."""
         return self._answers.get(_Poll(query, sight))
 
     def keep_poll(self, query: bytes, sight: View | None, answer: bytes, cursor: str) -> None:
-        self._keep(_Poll(query, sight), len(query), answer, cursor)
+        self._keep(_Poll(query, sight), answer, cursor)
 
     def begin_poll(self, query: bytes, sight: View | None) -> bool:
         """Note that a poll is being answered, until `end_poll` is called; False if an identical one is."""
@@ -120,15 +137,25 @@ class RememberedAnswers:
         return self._answers.get(_Events(filter_, since))
 
     def keep_events(self, filter_: ChangeFilter, since: str | None, events: bytes, cursor: str) -> None:
-        self._keep(_Events(filter_, since), filter_.size, events, cursor)
+        self._keep(_Events(filter_, since), events, cursor)
 
-    def _keep(self, question: _Status | _Poll | _Events, asked: int, answer: bytes, cursor: str) -> None:
-        size = len(answer) + asked + _OVERHEAD
-        if (
-            self.open
-            and cursor == self.cursor
-            and question not in self._answers
-            and self._budget.take(size, self._bytes)
-        ):
-            self._bytes += size
-            self._answers[question] = answer
+    def _keep(self, question: _Question, answer: bytes, cursor: str) -> None:
+        """Keep an answer; where there is no memory for it, forget those of the project that were kept first."""
+        if not self.open or cursor != self.cursor or question in self._answers:
+            return
+        size = _size(question, answer)
+        while not self._budget.take(size, self._bytes):
+            if not self._answers:
+                return
+            self._forget_oldest()
+        self._bytes += size
+        self._answers[question] = answer
+
+    def _forget_oldest(self) -> None:
+        size = _size(*self._answers.popitem(last=False))
+        self._bytes -= size
+        self._budget.give_back(size)
+
+
+def _size(question: _Question, answer: bytes) -> int:
+    return len(answer) + question.size + _OVERHEAD

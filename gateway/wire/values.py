@@ -82,6 +82,10 @@ def has_unseen(text: str) -> bool:
 
 def path_fault(path: str) -> str | None:
     """Return why a text is not a valid file path; None if it is one."""
+    return _known_fault(path) if len(path) <= _REMEMBERED_LENGTH else _fault(path)
+
+
+def _fault(path: str) -> str | None:
     if not path:
         return "it is empty"
     try:
@@ -100,3 +104,9 @@ def path_fault(path: str) -> str | None:
     if not unicodedata.is_normalized("NFC", path):
         return "it is not in Unicode normalisation form C"
     return None
+
+
+_REMEMBERED_LENGTH = 200
+"""Longer paths are checked each time, so that the cache has a bound in bytes."""
+_known_fault = functools.lru_cache(4096)(_fault)
+"""Polls name the same paths again and again."""
