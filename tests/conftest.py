@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares: a real server, a real Yjs, real editing traces."""
 
 import gzip
+import inspect
 import json
 import shutil
 import subprocess
@@ -11,10 +12,20 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.oracle import FOLDER, Oracle
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.server import GatewayProcess
+
+# httpx gives up after 5 s where it is not told otherwise; a busy machine may stop a test or a gateway for longer.
+_patience = inspect.signature(httpx.get).parameters["timeout"].default
+_patience.connect = _patience.read = _patience.write = _patience.pool = 120.0
+# For the same reason no example has a time limit. All runs have the same examples: whether a change passes does not
+# depend on chance. `--hypothesis-profile=explore` looks for others.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("repeatable")
 
 _TRACES = Path(__file__).parent.parent.parent / "shared" / "traces"
 

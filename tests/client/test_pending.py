@@ -53,7 +53,7 @@ def test_dropped_edits_do_not_come_back(tmp_path: Path) -> None:
     assert reopened(file) == ([], None)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     updates=st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=6), cut=st.floats(0, 1), more=st.binary()
 )

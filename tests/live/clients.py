@@ -17,7 +17,7 @@ from tests.support.server import GatewayProcess
 PLAIN = {"Content-Type": "text/plain"}
 OCTETS = {"Content-Type": "application/octet-stream"}
 EVENTS = {"Accept": "text/event-stream"}
-_PATIENCE_S = 30
+_PATIENCE_S = 120
 
 
 def put(client: httpx.Client, path: str, text: str) -> dict[str, Any]:

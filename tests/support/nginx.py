@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.server import GatewayProcess
 
 CONFIGURATION = Path(__file__).parent.parent.parent / "docs" / "nginx.conf"
@@ -54,8 +54,7 @@ def running_nginx(folder: Path, configuration: str) -> Iterator[str]:
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         pytest.skip("nginx is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     assert configuration.count("listen 8080;") == 1
     configuration = configuration.replace("listen 8080;", f"listen 127.0.0.1:{port};")
     (folder / "gateway.conf").write_text(configuration, encoding="utf-8")

@@ -12,7 +12,7 @@ class Watched:
         self.pid = pid
         self._descriptor = os.pidfd_open(pid)
 
-    def has_ended(self, *, within: float = 30) -> bool:
+    def has_ended(self, *, within: float = 120) -> bool:
         """Wait for the end of the process."""
         ready, _, _ = select.select([self._descriptor], [], [], within)
         return bool(ready)

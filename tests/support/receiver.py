@@ -68,7 +68,7 @@ class Receiver:
     async def wait_for(self, count: int) -> Received:
         """The request number `count`, counted from 1, once it is there."""
         async with self._came:
-            await asyncio.wait_for(self._came.wait_for(lambda: len(self.requests) >= count), 30)
+            await asyncio.wait_for(self._came.wait_for(lambda: len(self.requests) >= count), 120)
         return self.requests[count - 1]
 
 

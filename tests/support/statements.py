@@ -61,13 +61,13 @@ class HeldWrite:
             writing = writing or statement == "BEGIN IMMEDIATE"
             if writing and statement == "COMMIT" and not self._released.is_set():
                 self._held.set()
-                self._released.wait(30)
+                self._released.wait(300)
 
         connection.set_trace_callback(trace)
 
     async def held(self) -> None:
         """Wait until a batch stands before its commit."""
-        assert await asyncio.to_thread(self._held.wait, 30)
+        assert await asyncio.to_thread(self._held.wait, 120)
 
     def release(self) -> None:
         self._released.set()
