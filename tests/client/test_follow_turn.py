@@ -47,7 +47,7 @@ def test_everything_is_told_once_over_kill_9(tmp_path: Path) -> None:
         follower = threading.Thread(target=follow)
         follower.start()
         for part in (PIECES[1:4], PIECES[4:]):
-            assert told.acquire(timeout=60)
+            assert told.acquire(timeout=120)
             gateway.kill()
             gateway.start()
             with gateway.client() as api:
@@ -55,7 +55,8 @@ def test_everything_is_told_once_over_kill_9(tmp_path: Path) -> None:
                 for piece in part:
                     followed.output(piece, final=piece is PIECES[-1])
                 stored = followed.stored()
-        follower.join(60)
+        follower.join(120)
+        assert not follower.is_alive()
         assert [copy.contents[index] for index in range(len(stored))] == [block["content"] for block in stored]
         assert copy.statuses == ["running", "completed"]
 

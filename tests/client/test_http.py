@@ -42,7 +42,7 @@ def run(gateway: GatewayProcess, scenario: Callable[[Project], Awaitable[None]],
 
     async def main() -> None:
         async with GatewayClient(gateway.url, **options) as client:
-            await asyncio.wait_for(scenario(client.project(f"client-{uuid.uuid4().hex[:12]}")), 60)
+            await asyncio.wait_for(scenario(client.project(f"client-{uuid.uuid4().hex[:12]}")), 120)
 
     asyncio.run(main())
 
@@ -352,7 +352,7 @@ def test_following_goes_on_by_itself_and_shows_every_change_once(
                     case 10:
                         proxy.down = False
             await writer.put_text("end", "")
-            await asyncio.wait_for(following, 30)
+            await asyncio.wait_for(following, 120)
             await feed.aclose()  # type: ignore[attr-defined]
         assert seen == [*(f"file-{number} é🎈" for number in range(1, 60)), "end"]
 

@@ -19,9 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.folder.files import Folder, FolderState, KnownFile, sha256
+from gateway.client import GatewayClient
+from gateway.client.folder import live as live_module
+from gateway.client.folder.files import STATE_FOLDER, Folder, FolderState, KnownFile, sha256
 from gateway.client.folder.live import LiveFolder
 from gateway.client.folder.merging import merged, united
+from gateway.client.folder.sync import Outcome
 from tests.support.server import GatewayProcess
 
 FILES = int(os.environ.get("GATEWAY_TEST_LIVE_FILES", "200"))
@@ -37,6 +40,8 @@ class Live:
     def __init__(self, folder: Path, url: str, project: str) -> None:
         self.folder = folder
         self._environment = {**os.environ, "GATEWAY_URL": url, "GATEWAY_PROJECT": project}
+        self._process: subprocess.Popen[str] | None = None
+        self._pauses = 0
         self.lines: list[str] = []
 
     def start(self) -> Self:
@@ -63,23 +68,35 @@ class Live:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """It does nothing meanwhile: an editor that reads a file and saves it does not know what comes in between."""
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+        """It does nothing meanwhile, where it runs: an editor that reads a file and saves it does not know what comes
+        in between, and what takes an editor a moment may take the test longer."""
+        running = self._process is not None and self._process.poll() is None
+        if running and not self._pauses:
+            self._send(signal.SIGSTOP)
+        self._pauses += 1
         try:
             yield
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            self._pauses -= 1
+            if running and not self._pauses:
+                self._send(signal.SIGCONT)
+
+    def _send(self, sent: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(sent)
+        if sent == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def kill(self) -> None:
-        self._process.kill()
+        self._send(signal.SIGKILL)
         self._end()
 
     def stop(self) -> None:
-        self._process.terminate()
+        self._send(signal.SIGTERM)
         assert self._end() == 0, "".join(self.lines)
 
     def _end(self) -> int:
+        assert self._process is not None
         code = self._process.wait(_PATIENCE_S)
         self._reader.join()
         assert self._process.stdout is not None
@@ -92,7 +109,7 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
+        if self._process is not None and self._process.poll() is None:
             if kind is None:
                 self.stop()
             else:
@@ -100,8 +117,10 @@ class Live:
                 self.kill()
 
     def write(self, path: str, text: str) -> None:
-        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / path).write_text(text)
+        """Save as an editor that writes in place does."""
+        with self.paused():
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / path).write_text(text)
 
     def read(self, path: str) -> str | None:
         try:
@@ -125,14 +144,14 @@ def tree(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Look after every line that some process prints."""
+def wait_until(holds: Callable[[], bool], tell: Callable[[], object] = lambda: "it never came") -> None:
+    """Look after every line that some process prints. `tell` says what there is instead."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         with _changed:
             if holds():
                 return
-            assert time.monotonic() < deadline, "it never came"
+            assert time.monotonic() < deadline, tell()
             _changed.wait(0.25)  # the last line may have come before what it tells was looked at
 
 
@@ -223,7 +242,10 @@ def test_edits_of_one_file_in_two_folders_and_elsewhere_are_merged_without_confl
             said = f"left {number}\n"
             wait_until(lambda said=said: said in (scene.read("a.md") or ""))  # type: ignore[misc]
         wait_until(lambda: left.read("a.md") == right.read("a.md") == scene.read("a.md"))
-        wait_until(lambda: set((scene.read("a.md") or "").splitlines(keepends=True)) == expected)
+        wait_until(
+            lambda: set((scene.read("a.md") or "").splitlines(keepends=True)) == expected,
+            lambda: expected.symmetric_difference((scene.read("a.md") or "").splitlines(keepends=True)),
+        )
         wait_until(lambda: left.read("a.md") == right.read("a.md") == scene.read("a.md"))
         assert sorted((scene.read("a.md") or "").splitlines(keepends=True)) == sorted(expected)
         assert left.files().keys() == right.files().keys() == {"a.md"}
@@ -233,28 +255,77 @@ def test_editors_that_replace_a_file_do_not_delete_it(scene: Scene) -> None:
     scene.write("a.md", "one\n")
     with scene.live("work") as live:
         file = live.folder / "a.md"
-        file.rename(live.folder / "a.md~")  # as vim does
-        file.write_text("one\ntwo\n")
-        (live.folder / "a.md~").unlink()
+        with live.paused():
+            file.rename(live.folder / "a.md~")  # as vim does
+            file.write_text("one\ntwo\n")
+            (live.folder / "a.md~").unlink()
         wait_until(lambda: scene.read("a.md") == "one\ntwo\n")
-        (live.folder / ".a.md.tmp").write_text("one\ntwo\nthree\n")  # as others do
-        (live.folder / ".a.md.tmp").replace(file)
+        with live.paused():
+            (live.folder / ".a.md.tmp").write_text("one\ntwo\nthree\n")  # as others do
+            (live.folder / ".a.md.tmp").replace(file)
         wait_until(lambda: scene.read("a.md") == "one\ntwo\nthree\n")
         live.write("last.md", "x")
         wait_until(lambda: scene.read("last.md") == "x")
-    assert [each["version"] for each in scene.history("a.md") if not each.get("deleted")] == [3, 2, 1]
+    assert [(each["version"], each.get("deleted", False)) for each in scene.history("a.md")] == [
+        (3, False), (2, False), (1, False),
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_missing_for_a_moment_is_not_deleted(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment never ends here: the test decides when the file is back."""
+    monkeypatch.setattr(live_module, "_MISSING_S", 3600)
+    scene.write("a.md", "one\n")
+    folder = scene.live("work").folder
+    (folder / STATE_FOLDER).mkdir(parents=True)
+
+    async def main() -> None:
+        ready, missed, told = asyncio.Event(), asyncio.Event(), asyncio.Queue[Outcome]()
+
+        async def until_pushed(path: str) -> None:
+            while await told.get() != Outcome(path, "pushed"):
+                pass
+
+        def noted(path: str, delay_s: float) -> None:
+            if path == "a.md":
+                missed.set()
+            mark_later(path, delay_s)
+
+        async with asyncio.timeout(_PATIENCE_S), GatewayClient(scene.gateway.url) as client:
+            live = LiveFolder(
+                Folder(folder), client.project(scene.project), FolderState("", ""), told.put_nowait,
+                lambda _: ready.set(),
+            )  # fmt: skip
+            mark_later = live._mark_later
+            monkeypatch.setattr(live, "_mark_later", noted)
+            running = asyncio.create_task(live.run())
+            await ready.wait()
+            (folder / "a.md").rename(folder / "a.md~")
+            await missed.wait()
+            await until_pushed("a.md~")
+            (tmp_path / "a.md").write_text("one\ntwo\n")
+            (tmp_path / "a.md").rename(folder / "a.md")
+            await until_pushed("a.md")
+            assert scene.read("a.md") == "one\ntwo\n"
+            running.cancel()
+            await asyncio.wait([running])
+
+    asyncio.run(main())
+    assert [(each["version"], each.get("deleted", False)) for each in scene.history("a.md")] == [(2, False), (1, False)]
 
 
 def test_what_is_ignored_or_no_text_stays_where_it_is(scene: Scene) -> None:
     scene.write("there.log", "there")
     with scene.live("work") as live:
         assert live.read("there.log") == "there"
-        live.write(".gitignore", "build/\n*.tmp\n")
-        live.write("build/deep/out.md", "out")
-        live.write("a.tmp", "x")
-        (live.folder / "picture.png").write_bytes(b"\x89PNG\xff")
-        (live.folder / "link.md").symlink_to("there.log")
-        live.write("a.md", "x")
+        with live.paused():
+            live.write(".gitignore", "build/\n*.tmp\n")
+            live.write("build/deep/out.md", "out")
+            live.write("a.tmp", "x")
+            (live.folder / "picture.png").write_bytes(b"\x89PNG\xff")
+            (live.folder / "link.md").symlink_to("there.log")
+            live.write("a.md", "x")
         scene.write("b.tmp", "there")
         scene.write(".git/hooks/pre-commit", "rm -rf /")
         scene.write("c.md", "there")
@@ -337,8 +408,8 @@ def test_it_starts_again_where_it_was_whenever_it_was_killed(scene: Scene) -> No
             with live.paused():
                 live.write("a.md", (live.read("a.md") or "") + f"here {number}\n")
                 scene.insert("a.md", f"there {number}\n")
+                lines = len(live.lines)
             expected |= {f"here {number}", f"there {number}"}
-            lines = len(live.lines)
             if moment % 3:
                 wait_until(lambda lines=lines: len(live.lines) > lines)  # type: ignore[misc]
         live.kill()
@@ -349,7 +420,10 @@ def test_it_starts_again_where_it_was_whenever_it_was_killed(scene: Scene) -> No
         expected |= {f"here {number}", f"there {number}"}
         live.start()
     with live_until_stopped(live):
-        wait_until(lambda: live.read("a.md") == scene.read("a.md") and set(lines_of(scene)) == expected)
+        wait_until(
+            lambda: live.read("a.md") == scene.read("a.md") and set(lines_of(scene)) == expected,
+            lambda: (live.read("a.md"), expected.symmetric_difference(lines_of(scene)), live.lines[-20:]),
+        )
         assert sorted(lines_of(scene)) == sorted(expected)  # each once
         wait_until(lambda: scene.paths() == live.files().keys() == {"a.md", *(f"new{each}.md" for each in range(6))})
 
@@ -378,11 +452,12 @@ def test_a_gateway_that_is_killed_is_waited_for(tmp_path: Path) -> None:
             left.write("a.md", "one\n")
             wait_until(lambda: right.read("a.md") == "one\n")
             for number in range(2):
+                lines = len(left.lines)
                 gateway.kill()
                 left.write("a.md", f"left {number}\n{left.read('a.md')}")
                 right.write("a.md", f"{right.read('a.md')}right {number}\n")
                 right.write(f"new{number}.md", "new")
-                wait_until(lambda: left.lines[-1].startswith("waiting: "))
+                wait_until(lambda lines=lines: any(line.startswith("waiting: ") for line in left.lines[lines:]))  # type: ignore[misc]
                 gateway.start()
                 wait_until(
                     lambda number=number: (
@@ -390,7 +465,8 @@ def test_a_gateway_that_is_killed_is_waited_for(tmp_path: Path) -> None:
                         and f"left {number}\n" in (left.read("a.md") or "")
                         and f"right {number}\n" in (left.read("a.md") or "")
                         and left.read(f"new{number}.md") == "new"
-                    )
+                    ),
+                    lambda: (left.read("a.md"), right.read("a.md"), left.lines[-20:], right.lines[-20:]),
                 )
             assert left.read("a.md") == "left 1\nleft 0\none\nright 0\nright 1\n"
 

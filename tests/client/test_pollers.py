@@ -63,7 +63,7 @@ class Site:
 async def site(gateway: GatewayProcess, settings: PollSettings = QUICK) -> AsyncIterator[Site]:
     name = f"pollers-{uuid.uuid4().hex[:12]}"
     async with (
-        asyncio.timeout(60),
+        asyncio.timeout(120),
         GatewayClient(gateway.url) as direct,
         FaultyProxy(gateway.port) as proxy,
         GatewayClient(proxy.url) as client,
@@ -146,11 +146,15 @@ def test_blocks_come_each_once_and_in_order_through_any_fault(shared_gateway: Ga
             assert whole.blocks == blocks
             assert whole.status == "completed"
             assert all(isinstance(error, GatewayError) for error in errors.items)
-            last = updates.items[-1]
-            with pytest.raises(TimeoutError):  # nobody is woken any more, by a stream or by time
-                async with asyncio.timeout(0.2):
-                    await updates.until(lambda items: items[-1] is not last)
+            last, others = updates.items[-1], Changes()
             assert poller.stopped == "completed"
+            cursor = (await the.writer.put_text("after.md", "")).value.cursor
+            DocumentPoller(the.polling, the.reader, on_changes=others, since=cursor, transport=transport)
+            for number in range(5):  # by a stream or by time, what comes later is told to others alone
+                await the.writer.create_turn(session, "do more")
+                await the.writer.put_text("after.md", str(number))
+                await others.until(lambda items, number=number: len(items) > number)
+            assert updates.items[-1] is last
 
     asyncio.run(main())
 
@@ -232,7 +236,7 @@ def test_a_stream_that_cannot_stand_costs_no_change(shared_gateway: GatewayProce
 
     async def main() -> None:
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(120),
             GatewayClient(shared_gateway.url, transport=NoFeed()) as client,
             PollingManager(settings=QUICK) as polling,
         ):
@@ -284,7 +288,7 @@ def test_a_callback_that_raises_costs_nobody_a_change(shared_gateway: GatewayPro
 
         name = f"pollers-{uuid.uuid4().hex[:12]}"
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(120),
             GatewayClient(shared_gateway.url) as client,
             PollingManager(settings=QUICK, on_fault=lambda key, fault: faults.append((key, fault))) as polling,
         ):
@@ -386,9 +390,9 @@ def test_a_hundred_subscribers_cost_the_gateway_one_request_an_interval(gateway:
                     await the.writer.put_text("a.md", f"version {number}")
                 for each in seen:
                     await each.until(lambda items: len(items) == 7)
-                took = asyncio.get_running_loop().time() - started
                 asked = _total(await other.metrics()) - before - 7  # what the test itself asked for
-            assert 7 <= asked <= took / interval + 2
+                took = asyncio.get_running_loop().time() - started
+            assert 7 <= asked <= took / interval + 2, (asked, took)
             assert all([change.version for change in each.items] == list(range(1, 8)) for each in seen)
 
     asyncio.run(main())
@@ -462,7 +466,7 @@ def test_after_a_restore_everything_is_told_anew_and_what_is_gone_as_deleted() -
     async def main() -> None:
         changes = Changes()
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(120),
             GatewayClient("http://gateway", transport=httpx.MockTransport(answer)) as client,
             PollingManager(settings=QUICK) as polling,
         ):

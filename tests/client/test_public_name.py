@@ -54,7 +54,7 @@ def run(folder: Path, files: dict[str, str], script: str, server: GatewayProcess
         (folder / name).write_text(content, encoding="utf-8")
     name = f"public-{uuid.uuid4().hex[:12]}"
     done = subprocess.run(
-        [sys.executable, script, server.url, name], cwd=folder, capture_output=True, encoding="utf-8", timeout=60
+        [sys.executable, script, server.url, name], cwd=folder, capture_output=True, encoding="utf-8", timeout=120
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

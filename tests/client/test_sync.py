@@ -109,6 +109,6 @@ def test_a_program_that_never_closes_it_ends_without_a_warning(shared_gateway: G
     program = f"from yjs_gateway import SyncGatewayClient\ngateway = SyncGatewayClient({shared_gateway.url!r})\n"
     program += f"print(gateway.healthz().status)\n{left}\n"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, encoding="utf-8", timeout=60
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, encoding="utf-8", timeout=120
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")

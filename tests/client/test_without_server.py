@@ -57,7 +57,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _python(bare: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python with what is in the folder alone."""
     isolated = [sys.executable, "-I", "-S", "-B", "-c", f"import sys; sys.path.append({str(bare)!r}); {_RUN}"]
-    return subprocess.run([*isolated, *arguments], capture_output=True, encoding="utf-8", timeout=60)
+    return subprocess.run([*isolated, *arguments], capture_output=True, encoding="utf-8", timeout=120)
 
 
 _RUN = (

@@ -95,6 +95,8 @@ class LiveFolder:
         """Cleared during a back-off, while no requests are sent."""
         self._gate.set()
         self._attempts = 0
+        self._waiting = False
+        """Whether it was told that the gateway is unavailable."""
         self._scan_wanted = asyncio.Event()
 
     async def run(self) -> None:
@@ -237,7 +239,7 @@ class LiveFolder:
                 if not is_retried(fault.status):
                     raise
                 await asyncio.sleep(self._backoff_s(fault))
-        self._attempts = 0
+        self._attempts, self._waiting = 0, False
         for each in listing.changes:
             self._changed_there(each.path, None if all_of_them else each.version)
         for path in before.difference(each.path for each in listing.changes):
@@ -294,7 +296,7 @@ class LiveFolder:
         """Synchronize one file, or report why it is left out."""
         try:
             await self._bring(path)
-            self._attempts = 0
+            self._attempts, self._waiting = 0, False
             self._left_out.pop(path, None)
             self._failed.discard(path)
             return
@@ -325,7 +327,8 @@ class LiveFolder:
         if self._gate.is_set():
             self._gate.clear()
             asyncio.get_running_loop().call_later(self._backoff_s(fault), self._gate.set)
-            if self._attempts == 1:
+            if not self._waiting:  # the count would not say: attempts to list the files are in it
+                self._waiting = True
                 self._tell(Outcome(path, "waiting", str(fault)))
 
     def _size_and_time(self, path: str) -> tuple[int, int] | None:
