@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.access.keys import SECRET, raw_token
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 
 def bearer(subject: str = "ann", seconds: float = 600, **grant: Any) -> str:
@@ -37,7 +37,7 @@ class Subject(httpx.Client):
 
     def __init__(self, gateway: GatewayProcess, project: str, token: str | None) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        super().__init__(base_url=gateway.project(project), headers=headers, timeout=70, verify=False)
+        super().__init__(base_url=gateway.project(project), headers=headers, timeout=PATIENCE_S, verify=False)
 
     def write(self, path: str, text: str, **headers: str) -> httpx.Response:
         return self.put(f"/files/{path}", content=text, headers={"Content-Type": "text/plain", **headers})

@@ -43,7 +43,7 @@ def test_many_entries_are_stored_together() -> None:
         assert (len(records.stored), records.writes) == (1000, 1)
         assert [entry.path for entry in records.stored] == [str(number) for number in range(1000)]
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    asyncio.run(asyncio.wait_for(work(), 60))
 
 
 def test_what_cannot_be_stored_waits_on() -> None:
@@ -59,7 +59,7 @@ def test_what_cannot_be_stored_waits_on() -> None:
         await audit.flush()
         assert [entry.path for entry in records.stored] == ["1", "2"]
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    asyncio.run(asyncio.wait_for(work(), 60))
 
 
 def test_the_job_ends_also_where_something_is_noted_as_it_is_told_to() -> None:
@@ -70,10 +70,10 @@ def test_the_job_ends_also_where_something_is_noted_as_it_is_told_to() -> None:
         audit.note("write", _ANN)
         await asyncio.sleep(0)  # the job is about to wake
         job.cancel()
-        done, _ = await asyncio.wait([job], timeout=10)
+        done, _ = await asyncio.wait([job], timeout=60)
         assert done
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    asyncio.run(asyncio.wait_for(work(), 60))
 
 
 def test_refusals_have_a_bound() -> None:
@@ -86,4 +86,4 @@ def test_refusals_have_a_bound() -> None:
         assert len(records.stored) + audit.lost == 10_000
         assert len(records.stored) <= 100
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    asyncio.run(asyncio.wait_for(work(), 60))

@@ -13,6 +13,7 @@ from websockets.sync.client import connect
 from tests.access.conftest import bearer, told
 from tests.docs.markdown import PROJECT, code_blocks
 from tests.live.clients import event_stream
+from tests.live.editors import WEBSOCKET
 from tests.support.nginx import CONFIGURATION, running_nginx
 from tests.support.server import GatewayProcess
 
@@ -90,9 +91,9 @@ def test_pages_of_other_origins_can_do_nothing_with_the_cookie(published: Gatewa
     url = f"{published.project('demo')}/ws/docs/a.md".replace("http", "ws", 1)
     with (
         pytest.raises(InvalidStatus) as refused,
-        connect(url, additional_headers={"Cookie": "session=1"}, origin="https://evil.example"),  # type: ignore[arg-type]
+        connect(url, **WEBSOCKET, additional_headers={"Cookie": "session=1"}, origin="https://evil.example"),
     ):
         pass
     assert refused.value.response.status_code == 403
-    with connect(url, additional_headers={"Cookie": "session=1"}) as socket_of_ann:
+    with connect(url, **WEBSOCKET, additional_headers={"Cookie": "session=1"}) as socket_of_ann:
         assert socket_of_ann.recv(60)

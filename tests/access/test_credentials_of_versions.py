@@ -70,7 +70,7 @@ def test_typing_in_a_room_names_the_credential(guarded: GatewayProcess, name: st
         with raw_client(guarded, name, "a.md", query=f"?token={token}") as client:
             client.receive_sync("step_1")
             client.send_update(Typewriter().type("x"))
-            root.get("/changes", params={"since": cursor, "wait": 50}).raise_for_status()
+            root.get("/changes", params={"since": cursor, "wait": 60}).raise_for_status()
         assert _history(root, "a.md") == [(1, "typist", identifier)]
 
 

@@ -63,7 +63,7 @@ class _Scene:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 30))
+    asyncio.run(asyncio.wait_for(work, 60))
 
 
 def _jwt(**claims: object) -> bytes:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pycrdt
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -19,7 +18,7 @@ from gateway.settings import Settings
 from tests.access.conftest import Subject, bearer, told
 from tests.access.keys import SECRET
 from tests.live.clients import event_stream
-from tests.live.editors import raw_client
+from tests.live.editors import WEBSOCKET, raw_client
 from tests.support.server import GatewayProcess
 
 
@@ -84,7 +83,7 @@ def test_a_subject_that_asks_too_often_is_told_when_to_come_again(limited: Gatew
 
 def test_a_subject_that_writes_too_much_may_still_read(limited: GatewayProcess, name: str) -> None:
     with _ann(limited, name, "much") as much:
-        assert much.put("/files/a.md", content=b"x" * 30_000, headers={"Content-Type": "text/plain"}).status_code == 507
+        assert much.put("/files/a.md", content=b"x" * 60_000, headers={"Content-Type": "text/plain"}).status_code == 507
         refused = much.write("b.md", "x")
         assert (told(refused), "bytes" in refused.json()["detail"]) == ((429, "rate_limited"), True)
         assert told(much.get("/files")) == (404, "project_not_found")
@@ -99,7 +98,7 @@ def test_a_subject_has_so_many_connections_and_no_more(limited: GatewayProcess, 
             client.receive_sync("step_1")
             assert told(many.get("/changes", headers={"Accept": "text/event-stream"})) == (429, "rate_limited")
             url = f"{limited.project(name)}/ws/a.md?token={token}".replace("http", "ws", 1)
-            with connect(url) as third, pytest.raises(ConnectionClosed) as closed:
+            with connect(url, **WEBSOCKET) as third, pytest.raises(ConnectionClosed) as closed:
                 third.recv(60)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1013
@@ -109,7 +108,7 @@ def test_an_address_that_guesses_is_not_listened_to_any_more(tmp_path: Path, nam
     settings = {"GATEWAY_AUTH": "required", "GATEWAY_JWT_KEY": SECRET, "GATEWAY_RATE_FAILURES": "20"}
     with GatewayProcess(tmp_path / "gateway.db", **settings) as gateway, _ann(gateway, name, "known") as known:
         known.write("a.md", "x")
-        with httpx.Client(base_url=gateway.project(name)) as stranger:
+        with gateway.client(name) as stranger:
             guesses = (stranger.get("/files", headers={"Authorization": f"Bearer ygw_{n}"}) for n in itertools.count())
             refused = list(itertools.takewhile(lambda guess: guess.status_code == 401, guesses))
         assert len(refused) >= 20

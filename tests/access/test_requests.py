@@ -9,7 +9,7 @@ import pytest
 
 from tests.access.conftest import Subject, bearer, told
 from tests.live.clients import event_stream
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 
 def _subject(gateway: GatewayProcess, name: str, scope: str, *paths: str, subject: str = "ann") -> Subject:
@@ -39,14 +39,14 @@ def test_without_a_credential_nothing_is_told_but_that_one_is_needed(guarded: Ga
 
 @pytest.mark.parametrize("header", ["Bearer", "Bearer x", "Basic YTpi", "Bearer ygw_x", "Bearer a.b.c", ""])
 def test_a_credential_that_does_not_count_is_refused(guarded: GatewayProcess, name: str, header: str) -> None:
-    with httpx.Client(base_url=guarded.project(name), headers={"Authorization": header}) as client:
+    with guarded.client(name, headers={"Authorization": header}) as client:
         assert told(client.get("/files")) == (401, "unauthenticated")
 
 
 def test_two_credentials_are_none(guarded: GatewayProcess, name: str) -> None:
     token = f"Bearer {bearer(admin=True)}"
     headers = [("Authorization", token), ("Authorization", token)]
-    assert told(httpx.get(guarded.project(name) + "/files", headers=headers)) == (401, "unauthenticated")
+    assert told(guarded.get(f"/api/projects/{name}/files", headers=headers)) == (401, "unauthenticated")
 
 
 def test_the_scheme_may_be_written_in_any_case(guarded: GatewayProcess, name: str) -> None:
@@ -186,9 +186,9 @@ def test_who_waits_is_woken_by_what_exists_for_it_alone(guarded: GatewayProcess,
         admin.write("docs/a.md", "a")
         cursor = admin.changed()["cursor"]
         waits = [
-            pool.submit(ann.post, "/files/status", json={"since": cursor, "wait": 30}),
-            pool.submit(ann.get, "/changes", params={"since": cursor, "wait": 30}),
-            pool.submit(ann.get, "/changes", params={"since": cursor, "wait": 30, "path": ["docs/a.md", "src/b.md"]}),
+            pool.submit(ann.post, "/files/status", json={"since": cursor, "wait": 60}),
+            pool.submit(ann.get, "/changes", params={"since": cursor, "wait": 60}),
+            pool.submit(ann.get, "/changes", params={"since": cursor, "wait": 60, "path": ["docs/a.md", "src/b.md"]}),
         ]
         with event_stream(ann, since=cursor) as stream:
             stream.until_ready()
@@ -249,7 +249,7 @@ def test_a_credential_that_expires_ends_waits_and_streams(guarded: GatewayProces
 
 
 def test_the_description_says_which_scope_each_operation_needs(guarded: GatewayProcess) -> None:
-    description = httpx.get(f"{guarded.url}/openapi.json").json()
+    description = guarded.get("/openapi.json").json()
     assert description["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     needed = {
         operation["operationId"]: [scope for each in operation["security"] for scope in each["bearer"]]
@@ -265,9 +265,9 @@ def test_the_description_says_which_scope_each_operation_needs(guarded: GatewayP
 
 
 def test_every_operation_refuses_who_has_no_credential(guarded: GatewayProcess, name: str) -> None:
-    description = httpx.get(f"{guarded.url}/openapi.json").json()
+    description = guarded.get("/openapi.json").json()
     for template, operations in description["paths"].items():
         path = template.replace("{project}", name).replace("{", "").replace("}", "")
         for method, operation in operations.items():
-            answer = httpx.request(method, guarded.url + path)
+            answer = httpx.request(method, guarded.url + path, timeout=PATIENCE_S)
             assert (answer.status_code == 401) == bool(operation["security"]), (method, path, answer.text)

@@ -14,12 +14,13 @@ from tests.access.conftest import Subject, bearer, told
 from tests.access.keys import SECRET
 from tests.live.clients import EventStream, event_stream
 from tests.support.postgres import PostgresServer
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 
 def _command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "gateway", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**_environment(), **environment}, timeout=60)
+    environment = {**_environment(), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S)
 
 
 def _environment() -> dict[str, str]:
@@ -58,15 +59,15 @@ def test_a_gateway_with_nobody_to_let_in_says_a_token_once(tmp_path: Path) -> No
 def test_a_gateway_on_loopback_asks_for_nothing(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "gateway.db") as gateway:
         assert not [line for line in gateway.log if "ygw_" in line]
-        assert httpx.get(f"{gateway.url}/metrics").status_code == 200
+        assert gateway.get("/metrics").status_code == 200
 
 
 def test_a_gateway_on_all_addresses_asks_and_one_that_does_not_warns(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "a.db", GATEWAY_HOST="0.0.0.0") as gateway:
         assert [line for line in gateway.log if "ygw_" in line]
-        assert httpx.get(f"http://127.0.0.1:{gateway.port}/metrics").status_code == 401
+        assert httpx.get(f"http://127.0.0.1:{gateway.port}/metrics", timeout=PATIENCE_S).status_code == 401
     with GatewayProcess(tmp_path / "b.db", GATEWAY_HOST="0.0.0.0", GATEWAY_AUTH="none") as gateway:
-        assert httpx.get(f"http://127.0.0.1:{gateway.port}/metrics").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{gateway.port}/metrics", timeout=PATIENCE_S).status_code == 200
         assert [line for line in gateway.log if "anybody" in line]
 
 

@@ -32,8 +32,9 @@ from gateway.yjs.lib0 import var_bytes, var_uint
 from gateway.yjs.messages import sync_step_1
 from tests.access.conftest import Subject, bearer
 from tests.access.keys import SECRET
+from tests.live.editors import WEBSOCKET
 from tests.live.hocuspocus import raw_hocuspocus
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 _PATHS = {"ann": ("docs/", "both/"), "bob": ("src/", "both/")}
 _FOLDERS = ("docs/", "src/", "both/", "")
@@ -65,7 +66,7 @@ class _Stream:
 
     def until(self, text: str) -> str:
         with self._more:
-            assert self._more.wait_for(lambda: text in self.text, 60)
+            assert self._more.wait_for(lambda: text in self.text, PATIENCE_S)
             return self.text
 
 
@@ -107,7 +108,8 @@ class _Inbox:
 
     def until(self, path: str, text: str) -> None:
         with self._more:
-            assert self._more.wait_for(lambda: any(text in each for each in self.messages.get(path, ())), 60), path
+            came = self._more.wait_for(lambda: any(text in each for each in self.messages.get(path, ())), PATIENCE_S)
+            assert came, (path, self.messages.get(path))
 
     def close(self) -> None:
         self._server.shutdown()
@@ -414,10 +416,10 @@ class TwoSubjects(RuleBasedStateMachine):
         token = self.clients[subject, project].headers["Authorization"].removeprefix("Bearer ")
         url = f"{self.gateway.project(project)}/ws/{path}?token={token}".replace("http", "ws", 1)
         received: list[bytes] = []
-        with connect(url, compression=None, ping_interval=None) as socket, contextlib.suppress(ConnectionClosed):
-            received.append(bytes(socket.recv(60)))
+        with connect(url, **WEBSOCKET) as socket, contextlib.suppress(ConnectionClosed):
+            received.append(bytes(socket.recv(PATIENCE_S)))
             socket.send(sync_step_1(b"\0"))
-            received.append(bytes(socket.recv(60)))
+            received.append(bytes(socket.recv(PATIENCE_S)))
         self._check(subject, b"".join(received).decode("latin-1"), path)
         if not self._sees(subject, project, path):
             assert (received, socket.close_code) == ([], 4403)
@@ -466,7 +468,7 @@ def machine(tmp_path: Path) -> Iterator[type[TwoSubjects]]:
     hosts = {"GATEWAY_HOOK_HOSTS": "127.0.0.1", "GATEWAY_PUSH_HOSTS": "127.0.0.1"}
     with GatewayProcess(tmp_path / "gateway.db", **settings, **hosts) as gateway:
         TwoSubjects.gateway, TwoSubjects.inbox = gateway, _Inbox()
-        TwoSubjects.description = httpx.get(f"{gateway.url}/openapi.json").json()
+        TwoSubjects.description = gateway.get("/openapi.json").json()
         yield TwoSubjects
         TwoSubjects.inbox.close()
 

@@ -32,10 +32,10 @@ def test_a_view_is_that_of_a_subject_its_credential_and_its_grant(guarded: Gatew
 
 def test_each_token_of_the_gateway_has_a_view_of_its_own(guarded: GatewayProcess, name: str) -> None:
     views = set()
-    with httpx.Client(base_url=guarded.url, headers={"Authorization": f"Bearer {bearer('root', admin=True)}"}) as root:
+    with Subject(guarded, name, bearer("root", admin=True)) as root:
         for _ in range(2):
             asked = {"name": "Ann", "subject": "ann", "projects": {name: "write"}}
-            token = root.post("/api/tokens", json=asked).raise_for_status().json()["token"]
+            token = root.post(f"{guarded.url}/api/tokens", json=asked).raise_for_status().json()["token"]
             with Subject(guarded, name, token) as ann:
                 ann.write("a.md", "one").raise_for_status()
                 views.add(view(ann))

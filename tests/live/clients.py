@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import socket
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,12 +13,11 @@ from typing import Any, Self
 import httpx
 from msgspec import Struct
 
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 PLAIN = {"Content-Type": "text/plain"}
 OCTETS = {"Content-Type": "application/octet-stream"}
 EVENTS = {"Accept": "text/event-stream"}
-_PATIENCE_S = 120
 
 
 def put(client: httpx.Client, path: str, text: str) -> dict[str, Any]:
@@ -82,7 +82,10 @@ class EventStream:
 
     def next(self, name: str) -> Event:
         """The next event of a name."""
-        return next(event for event in self if event.name == name)
+        for event in self:
+            if event.name == name:
+                return event
+        raise AssertionError(f"the stream ended before an event {name!r}")
 
     def until_ready(self) -> list[Event]:
         """The changes up to and without `ready`."""
@@ -112,7 +115,7 @@ def figure(gateway: GatewayProcess, name: str) -> float:
 
 def wait_for_figure(gateway: GatewayProcess, name: str, value: float) -> None:
     """Ask until a figure of the gateway has a value: there is no event for what happens inside another process."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while (found := figure(gateway, name)) != value:
         assert time.monotonic() < deadline, f"{name} is {found}, not {value}"
 
@@ -155,3 +158,19 @@ class Wakes:
 
     def __call__(self) -> float:
         return figure(self._gateway, "gateway_wakes_total") - self._before
+
+
+@contextlib.contextmanager
+def held_request(gateway: GatewayProcess, target: str) -> Iterator[None]:
+    """A GET of a project's client that leaves at the end of the block without having read anything.
+
+    Args:
+        gateway: the one that is connected to, by its `url`; whoever waits is counted by its metrics.
+        target: the path, within the project, and the query.
+    """
+    url = httpx.URL(gateway.url)
+    waiting = figure(gateway, "gateway_waiters")
+    with socket.create_connection((url.host, url.port or 80)) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {url.netloc.decode()}\r\n\r\n".encode())
+        wait_for_figure(gateway, "gateway_waiters", waiting + 1)
+        yield

@@ -18,9 +18,18 @@ from websockets.sync.client import ClientConnection, connect
 
 from gateway.yjs.messages import SyncMessage, parse_message, sync_step_1, sync_step_2, sync_update
 from tests.support.oracle import FOLDER
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
-_PATIENCE_S = 60
+_PATIENCE_S = PATIENCE_S
+
+
+WEBSOCKET: dict[str, Any] = {
+    "open_timeout": _PATIENCE_S,
+    "close_timeout": _PATIENCE_S,
+    "ping_interval": None,
+    "compression": None,
+}
+"""How clients of `websockets` connect: a machine that stands still for seconds ends no connection."""
 
 
 class EditorHost:
@@ -78,7 +87,12 @@ class Editor:
         return self._host.ask(do=do, editor=self.name, **request)
 
     def _do(self, do: str, **request: Any) -> Any:
-        return self.start(do, **request).result(_PATIENCE_S)
+        asked = self.start(do, **request)
+        try:
+            return asked.result(_PATIENCE_S)
+        except TimeoutError:
+            found = self.start("state").result(_PATIENCE_S)
+            raise AssertionError(f"{self.name} waited in vain for {do} {request}: it has {found}") from None
 
     def synced(self) -> Self:
         self._do("synced")
@@ -204,7 +218,7 @@ def raw_client(
     gateway: GatewayProcess, project: str, path: str, *, quoted: bool = False, query: str = "", **options: Any
 ) -> Iterator[RawClient]:
     url = f"{gateway.project(quote(project))}/ws/{path if quoted else quote(path)}".replace("http", "ws", 1) + query
-    with connect(url, **options, max_size=None, compression=None, ping_interval=None, close_timeout=5) as socket:
+    with connect(url, **WEBSOCKET, **options, max_size=None) as socket:
         yield RawClient(socket)
 
 

@@ -9,10 +9,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from gateway.yjs.hocuspocus import addressed
 from gateway.yjs.lib0 import Reader
-from tests.live.editors import Editor, EditorHost
-from tests.support.server import GatewayProcess
-
-PATIENCE_S = 60
+from tests.live.editors import WEBSOCKET, Editor, EditorHost
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 
 def url_of(gateway: GatewayProcess, project: str) -> str:
@@ -138,5 +136,5 @@ class RawHocuspocus:
 @contextlib.contextmanager
 def raw_hocuspocus(gateway: GatewayProcess, project: str, query: str = "", **options: Any) -> Iterator[RawHocuspocus]:
     url = url_of(gateway, project) + query
-    with connect(url, **options, max_size=None, compression=None, ping_interval=None, close_timeout=5) as socket:
+    with connect(url, **WEBSOCKET, **options, max_size=None) as socket:
         yield RawHocuspocus(socket)

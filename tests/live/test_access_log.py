@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.clients import put
+from tests.live.clients import put, wait_for_figure
 from tests.live.test_rooms import Edit
 from tests.support.server import GatewayProcess
 
@@ -28,6 +28,7 @@ def test_every_request_is_logged_with_its_id(tmp_path: Path, open_editor: Edit) 
         editor = open_editor(gateway, "demo", "a.md")
         editor.synced()
         editor.leave()
+        wait_for_figure(gateway, "gateway_room_connections", 0)  # else the gateway may close the room as it stops
         gateway.stop()
     (started,) = _lines(gateway, "started")
     assert started["version"]

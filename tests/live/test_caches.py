@@ -1,16 +1,14 @@
 """A cache between gateway and clients (nginx, which honours `Vary` and revalidates by tag) never mixes two forms."""
 
-import os
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from tests.live.clients import name_of
-from tests.support.server import GatewayProcess
+from tests.support.nginx import started_nginx, user
+from tests.support.ports import free_port
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 _CONFIGURATION = """
 {user}
@@ -51,28 +49,10 @@ def behind_cache(
     request: pytest.FixtureRequest, shared_gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The URL of the shared gateway behind nginx as a cache."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        pytest.skip("nginx is not installed")
-    folder = tmp_path_factory.mktemp("cache")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    user = "user root;" if os.geteuid() == 0 else ""  # else its workers may not enter the folder
-    text = _CONFIGURATION.format(user=user, folder=folder, port=port, gateway=shared_gateway.port, valid=request.param)
-    (folder / "nginx.conf").write_text(text, encoding="utf-8")
-    command = [program, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as nginx:
-        assert nginx.stderr is not None
-        log = []
-        for line in nginx.stderr:
-            log.append(line)
-            if "start worker process " in line:
-                break
-        else:
-            raise AssertionError("nginx did not start:\n" + "".join(log))
+    folder, port = tmp_path_factory.mktemp("cache"), free_port()
+    options = {"user": user(), "folder": folder, "port": port, "gateway": shared_gateway.port, "valid": request.param}
+    with started_nginx(folder, _CONFIGURATION.format(**options)):
         yield f"http://127.0.0.1:{port}"
-        nginx.terminate()
-        nginx.communicate()
 
 
 def test_each_form_comes_as_it_was_asked_for(behind_cache: str, shared_project: httpx.Client) -> None:
@@ -80,7 +60,8 @@ def test_each_form_comes_as_it_was_asked_for(behind_cache: str, shared_project: 
     forms = ("*/*", "text/plain", "application/octet-stream")
     right = {accept: shared_project.get("/files/a", headers={"Accept": accept}) for accept in forms}
     assert right["*/*"].content != right["text/plain"].content
-    with httpx.Client(base_url=f"{behind_cache}/api/projects/{name_of(shared_project)}", verify=False) as cached:
+    base = f"{behind_cache}/api/projects/{name_of(shared_project)}"
+    with httpx.Client(base_url=base, timeout=PATIENCE_S, verify=False) as cached:
         seen = set()
         for _ in range(4):
             for accept in forms:

@@ -12,8 +12,8 @@ from websockets.asyncio.client import connect
 
 from gateway.yjs.messages import sync_step_1, sync_update
 from tests.live.clients import EVENTS, put, wait_for_figure
-from tests.live.editors import Typewriter
-from tests.support.server import GatewayProcess
+from tests.live.editors import WEBSOCKET, Typewriter
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 _OF_EACH = 40
 _Client = Callable[[GatewayProcess, httpx.AsyncClient], Coroutine[Any, Any, None]]
@@ -22,13 +22,13 @@ _Client = Callable[[GatewayProcess, httpx.AsyncClient], Coroutine[Any, Any, None
 async def _poll(gateway: GatewayProcess, client: httpx.AsyncClient) -> None:
     cursor = (await client.get("/files")).json()["cursor"]
     while True:
-        cursor = (await client.get("/changes", params={"since": cursor, "wait": 50})).json()["cursor"]
+        cursor = (await client.get("/changes", params={"since": cursor, "wait": 60})).json()["cursor"]
 
 
 async def _ask_status(gateway: GatewayProcess, client: httpx.AsyncClient) -> None:
     cursor = (await client.get("/files")).json()["cursor"]
     while True:
-        question = {"since": cursor, "wait": 50, "paths": ["none.md"]}
+        question = {"since": cursor, "wait": 60, "paths": ["none.md"]}
         cursor = (await client.post("/files/status", json=question)).json()["cursor"]
 
 
@@ -39,7 +39,7 @@ async def _stream(gateway: GatewayProcess, client: httpx.AsyncClient) -> None:
 
 
 async def _listen(gateway: GatewayProcess, client: httpx.AsyncClient) -> None:
-    async with connect(f"{gateway.project().replace('http', 'ws', 1)}/ws/a.md", ping_interval=None) as room:
+    async with connect(f"{gateway.project().replace('http', 'ws', 1)}/ws/a.md", **WEBSOCKET) as room:
         await room.send(sync_step_1(b"\0"))
         async for _ in room:
             pass
@@ -47,7 +47,7 @@ async def _listen(gateway: GatewayProcess, client: httpx.AsyncClient) -> None:
 
 async def _type(gateway: GatewayProcess, client: httpx.AsyncClient) -> None:
     typewriter = Typewriter()
-    async with connect(f"{gateway.project().replace('http', 'ws', 1)}/ws/a.md", ping_interval=None) as room:
+    async with connect(f"{gateway.project().replace('http', 'ws', 1)}/ws/a.md", **WEBSOCKET) as room:
         while True:  # each keystroke is waited for: it, or what another one typed
             await room.send(sync_update(typewriter.type("x")))
             await room.recv()
@@ -74,7 +74,10 @@ async def _come_and_be_cancelled(gateway: GatewayProcess, *, shared: bool) -> No
         pools = [
             await stack.enter_async_context(
                 httpx.AsyncClient(
-                    base_url=gateway.project(), timeout=70, verify=False, limits=httpx.Limits(max_connections=None)
+                    base_url=gateway.project(),
+                    timeout=PATIENCE_S,
+                    verify=False,
+                    limits=httpx.Limits(max_connections=None),
                 )
             )
             for _ in range(1 if shared else _OF_EACH)

@@ -1,6 +1,7 @@
 """A change that is committed at the very moment when a wait ends: it is in that answer, or in the next one."""
 
 import asyncio
+import itertools
 import json
 import random
 import time
@@ -16,7 +17,9 @@ from tests.support.server import GatewayProcess
 
 _READERS = 100
 _ROUNDS = 25
-_PATIENCE = 50
+_HITS = _READERS * _ROUNDS // 10
+"""So often, at least, a write fell before the end of the wait, and as often after."""
+_PATIENCE = 60
 """Seconds, the wait of the second request: longer than the change takes to come."""
 
 
@@ -135,6 +138,10 @@ class Aim:
         self.hits += hit
         self.misses += not hit
 
+    @property
+    def true(self) -> bool:
+        return min(self.hits, self.misses) > _HITS
+
 
 def _wait_to_the_middle_of_a_tenth() -> float:
     """Seconds. The gateway ends waits at tenths of a second of the machine's clock, which all processes share."""
@@ -150,9 +157,12 @@ async def _write(connection: Connection, path: str, text: str, when: float) -> i
 
 
 async def _shoot(reader: Reader, writer: Connection, aim: Aim) -> None:
-    """Each round: a write where the wait ends. It is in that answer or in the next."""
+    """Each round: a write where the wait ends. It is in that answer or in the next. A machine that answers late takes
+    more rounds until the aim is true."""
     await asyncio.sleep(random.random() / 4)
-    for number in range(_ROUNDS):
+    for number in itertools.count():
+        if number >= _ROUNDS and aim.true:
+            break
         seconds = _wait_to_the_middle_of_a_tenth()
         when = time.monotonic() + seconds + aim.shot()
         before = reader.version
@@ -184,6 +194,5 @@ def test_a_change_at_the_moment_when_a_wait_ends_is_missed_by_nobody(
     shared_gateway: GatewayProcess, shared_project: httpx.Client
 ) -> None:
     aim = asyncio.run(_run(shared_project))
-    shots = aim.hits + aim.misses
-    assert shots == _READERS * _ROUNDS
-    assert min(aim.hits, aim.misses) > shots // 10, "the writes did not fall where the waits end"
+    assert aim.hits + aim.misses >= _READERS * _ROUNDS
+    assert aim.true

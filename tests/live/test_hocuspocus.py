@@ -84,11 +84,11 @@ def test_what_is_saved_is_stored(provide: Callable[..., Provider], shared_projec
         assert text_of(shared_project) == typed
     ann.force_sync()
     ann.until_saved()
-    versions = shared_project.get("/history/a.md").json()["versions"][-1]["version"]
+    newest = shared_project.get("/history/a.md").json()["versions"][0]["version"]
     ann.cut()
     ann.synced()
     ann.until_saved()
-    assert shared_project.get("/history/a.md").json()["versions"][-1]["version"] == versions
+    assert shared_project.get("/history/a.md").json()["versions"][0]["version"] == newest
 
 
 def test_many_documents_share_a_socket(

@@ -14,7 +14,7 @@ def test_problems_are_counted_by_code(gateway: GatewayProcess) -> None:
         assert client.get("/files/a.md", params={"wait": "x"}).status_code == 400
         assert client.get("/files/a.md", headers={"Host": "evil.example"}).status_code == 421
     for code, count in (("file_not_found", 2), ("invalid_parameter", 1), ("host_not_allowed", 1)):
-        assert figure(gateway, f'gateway_problems_total{{code="{code}"}}') == count
+        wait_for_figure(gateway, f'gateway_problems_total{{code="{code}"}}', count)
     assert figure(gateway, "gateway_problems_total") == 4
 
 

@@ -21,7 +21,7 @@ from tests.live.clients import EVENTS, OCTETS, PLAIN
 from tests.live.editors import Editor, Typewriter
 from tests.support.in_process import InProcess, serve
 
-_PATIENCE_S = 50
+_PATIENCE_S = 120
 
 
 class Faults:
@@ -110,9 +110,9 @@ def test_those_who_wait_and_follow_are_told_of_a_change_that_the_hub_missed_and_
                     waiting = [
                         asyncio.create_task(each)
                         for each in (
-                            the.client.get("/changes", params={"since": cursor, "wait": 50}),
-                            the.client.post("/files/status", json={"since": cursor, "wait": 50}),
-                            the.client.get("/files/a.md", params={"wait": 50}, headers={"If-None-Match": tag}),
+                            the.client.get("/changes", params={"since": cursor, "wait": 60}),
+                            the.client.post("/files/status", json={"since": cursor, "wait": 60}),
+                            the.client.get("/files/a.md", params={"wait": 60}, headers={"If-None-Match": tag}),
                         )
                     ]
                     await the.until_parked(4)
@@ -141,7 +141,7 @@ def test_a_turn_whose_change_the_hub_missed_is_told_as_it_is(tmp_path: Path, fau
             turn = (await the.client.post(f"/sessions/{session}/turns", json={"prompt": ""})).json()["id"]
             url = f"/sessions/{session}/turns/{turn}"
             known = await the.client.get(f"{url}/status")
-            waits = {"params": {"wait": 50}, "headers": {"If-None-Match": known.headers["ETag"]}}
+            waits = {"params": {"wait": 60}, "headers": {"If-None-Match": known.headers["ETag"]}}
             waiting = asyncio.create_task(the.client.get(f"{url}/status", **waits))  # type: ignore[arg-type]
             await the.until_parked(1)
             faults.deaf.add("Hub")

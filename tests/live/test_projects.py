@@ -10,14 +10,14 @@ from gateway.rooms.close_codes import FILE_DELETED
 from tests.access.conftest import Subject, bearer, guarded, name, told
 from tests.live.clients import PLAIN, Waiting, event_stream, put
 from tests.live.test_rooms import Edit
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 __all__ = ["guarded", "name"]
 
 
 def _list(gateway: GatewayProcess, token: str | None = None, **parameters: Any) -> dict[str, Any]:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    answer = httpx.get(f"{gateway.url}/api/projects", params=parameters, headers=headers)
+    answer = gateway.get("/api/projects", params=parameters, headers=headers)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
@@ -56,7 +56,7 @@ def test_projects_are_listed_by_page(gateway: GatewayProcess) -> None:
 
 @pytest.mark.parametrize("limit", ["0", "1001", "x", ""])
 def test_a_limit_that_is_none_is_refused(shared_gateway: GatewayProcess, limit: str) -> None:
-    answer = httpx.get(f"{shared_gateway.url}/api/projects", params={"limit": limit})
+    answer = shared_gateway.get("/api/projects", params={"limit": limit})
     assert told(answer) == (400, "invalid_parameter")
 
 
@@ -69,16 +69,16 @@ def test_an_erased_project_is_gone_and_begins_anew(gateway: GatewayProcess, open
         editor.synced()
         waiting = Waiting(gateway)
         asked = [
-            waiting.start("GET", "/files/a.md", params={"wait": 50}, headers={"If-None-Match": tag}),
-            waiting.start("GET", "/changes", params={"wait": 50, "since": old["cursor"]}),
-            waiting.start("POST", "/files/status", json={"since": old["cursor"], "wait": 50}),
+            waiting.start("GET", "/files/a.md", params={"wait": 60}, headers={"If-None-Match": tag}),
+            waiting.start("GET", "/changes", params={"wait": 60, "since": old["cursor"]}),
+            waiting.start("POST", "/files/status", json={"since": old["cursor"], "wait": 60}),
         ]
         with event_stream(demo) as stream:
             stream.until_ready()
             assert _erase(demo).status_code == 204
             assert editor.until_ended() == FILE_DELETED
             for each in asked:
-                assert told(each.result(timeout=60)) == (404, "project_not_found")
+                assert told(each.result(timeout=PATIENCE_S)) == (404, "project_not_found")
             for _ in stream:  # until it ends
                 pass
         for path in ("/files/a.md", "/files", "/changes", "/history/a.md", "/sessions"):
@@ -103,7 +103,7 @@ def test_a_running_turn_of_an_erased_project_ends_nowhere(gateway: GatewayProces
         turn = demo.post(f"/sessions/{session}/turns", json={"prompt": "do"}).raise_for_status().json()["id"]
         url = f"/sessions/{session}/turns/{turn}"
         demo.patch(url, json={"status": "running"}).raise_for_status()
-        with demo.stream("GET", f"{url}/events", headers={"Accept": "text/event-stream"}, timeout=60) as events:
+        with demo.stream("GET", f"{url}/events", headers={"Accept": "text/event-stream"}) as events:
             assert events.status_code == 200
             assert _erase(demo).status_code == 204
             for _ in events.iter_lines():  # until it ends
@@ -136,7 +136,7 @@ def test_a_credential_sees_and_erases_what_it_is_granted(guarded: GatewayProcess
         assert seen(projects=hidden) == [(names[0], 1), (names[2], 1)]
         assert seen(projects={names[0]: {"scope": "read", "paths": ["docs/"]}}) == [(names[0], None)]
         assert seen(projects={}) == []
-        assert told(httpx.get(f"{guarded.url}/api/projects")) == (401, "unauthenticated")
+        assert told(guarded.get("/api/projects")) == (401, "unauthenticated")
         for scope, expected in (("write", (403, "forbidden")), ("read turns", (403, "forbidden"))):
             with Subject(guarded, names[0], bearer(projects={names[0]: scope})) as subject:
                 assert told(_erase(subject)) == expected
@@ -149,7 +149,8 @@ def test_a_credential_sees_and_erases_what_it_is_granted(guarded: GatewayProcess
 
 
 def test_a_name_that_is_none_is_refused(shared_gateway: GatewayProcess) -> None:
-    answer = httpx.delete(f"{shared_gateway.url}/api/projects/a%20b")
-    assert told(answer) == (400, "invalid_project")
-    answer = httpx.delete(f"{shared_gateway.url}/api/projects/{uuid.uuid4().hex}", params={"force": "1"})
-    assert told(answer) == (400, "invalid_parameter")
+    with shared_gateway.client(uuid.uuid4().hex) as client:
+        answer = client.delete(f"{shared_gateway.url}/api/projects/a%20b")
+        assert told(answer) == (400, "invalid_project")
+        answer = client.delete(shared_gateway.project(uuid.uuid4().hex), params={"force": "1"})
+        assert told(answer) == (400, "invalid_parameter")

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.yjs.messages import sync_step_1
 from tests.live.clients import event_stream, put, wait_for_figure
 from tests.live.editors import Typewriter, client_frame, raw_client, resident_bytes
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 _SMALLEST_BUFFER = 4096
 
@@ -22,7 +22,7 @@ def _socket(gateway: GatewayProcess, *head: str) -> Iterator[socket.socket]:
     """A connection on which a request was sent, and of which the system keeps as little as it can."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALLEST_BUFFER)
-        connection.settimeout(30)
+        connection.settimeout(PATIENCE_S)
         connection.connect(("127.0.0.1", gateway.port))
         connection.sendall("\r\n".join([*head, "Host: localhost", "", ""]).encode())
         yield connection

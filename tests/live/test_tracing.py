@@ -7,7 +7,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -59,12 +58,16 @@ def collector() -> Iterator[Collector]:
 
 
 def test_requests_are_traced_without_their_queries(tmp_path: Path, collector: Collector) -> None:
-    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "60",
+    }
     with GatewayProcess(tmp_path / "gateway.db", GATEWAY_TRACING="true", **settings) as gateway:
         with gateway.client() as project:
             parent = {"traceparent": f"00-{_TRACE}-00f067aa0ba902b7-01", "Content-Type": "text/plain"}
             assert project.put("/files/a.md", content="x", headers=parent).status_code == 201
-            httpx.get(f"{gateway.url}/healthz", verify=False).raise_for_status()
+            gateway.get("/healthz").raise_for_status()
             assert project.get("/files/b.md", params={"token": "secret"}).status_code in (400, 404)
         put, get = sorted(collector.spans(2), key=lambda span: span.start_time_unix_nano)
     assert put.trace_id.hex() == _TRACE

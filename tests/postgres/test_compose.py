@@ -17,7 +17,7 @@ from tests.docs.markdown import PROJECT
 from tests.live.clients import PLAIN
 from tests.support.nginx import running_nginx
 from tests.support.postgres import PostgresServer
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 
 def _compose() -> dict[str, Any]:
@@ -63,11 +63,11 @@ def test_the_image_runs_the_gateway_and_knows_when_it_is_ready(tmp_path: Path) -
     assert image.pop("GATEWAY_DATABASE") == "sqlite:////data/yjs-gateway.db"
     assert image.pop("GATEWAY_PORT") == steps["EXPOSE"]
     _, _, check = steps["HEALTHCHECK"].partition("CMD ")
-    with GatewayProcess(tmp_path / "gateway.db", **image) as gateway:
+    with GatewayProcess(tmp_path / "gateway.db", **image) as gateway, httpx.Client(timeout=PATIENCE_S) as client:
         command = [sys.executable, *json.loads(check)[1:]]
         environment = {**os.environ, "GATEWAY_PORT": str(gateway.port)}
         assert subprocess.run(command, env=environment, check=False).returncode == 0
-        assert httpx.get(f"http://127.0.0.1:{gateway.port}/api/projects/p/files").status_code == 401
+        assert client.get(f"http://127.0.0.1:{gateway.port}/api/projects/p/files").status_code == 401
     stopped = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert stopped.returncode != 0
 
@@ -113,13 +113,13 @@ def test_two_gateways_and_nginx_run_as_compose_says(postgres: PostgresServer, tm
         for number, gateway in enumerate(started, 1):
             assert configuration.count(f"gateway-{number}:8000 ") == 1
             configuration = configuration.replace(f"gateway-{number}:8000 ", f"127.0.0.1:{gateway.port} ")
-        with running_nginx(tmp_path, configuration) as front:
+        with running_nginx(tmp_path, configuration) as front, httpx.Client(timeout=PATIENCE_S) as client:
             headers = {**PLAIN, "Authorization": f"Bearer {token}"}
             for number in range(6):
                 file = f"{front}/api/projects/p{number}/files/a.md"
-                httpx.put(file, content="x", headers=headers).raise_for_status()
-                assert httpx.get(file, params={"format": "text"}, headers=headers).text == "x"
-            assert httpx.get(f"{front}/api/projects/p0/files").status_code == 401
+                client.put(file, content="x", headers=headers).raise_for_status()
+                assert client.get(file, params={"format": "text"}, headers=headers).text == "x"
+            assert client.get(f"{front}/api/projects/p0/files").status_code == 401
     finally:
         for gateway in started:
             gateway.kill()

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
 from gateway.rooms.close_codes import FILE_DELETED
@@ -14,6 +13,7 @@ from tests.access.conftest import told
 from tests.live.clients import Waiting, event_stream, put
 from tests.live.test_rooms import Edit
 from tests.postgres.conftest import Nodes
+from tests.support.server import PATIENCE_S
 
 
 @contextlib.asynccontextmanager
@@ -127,15 +127,15 @@ def test_who_is_connected_to_the_other_gateway_learns_that_the_project_is_gone(n
         editor.synced()
         with Waiting(nodes[1]) as waiting:
             asked = [
-                waiting.start("GET", "/files/a.md", params={"wait": 50}, headers={"If-None-Match": tag}),
-                waiting.start("GET", "/changes", params={"wait": 50, "since": receipt["cursor"]}),
+                waiting.start("GET", "/files/a.md", params={"wait": 60}, headers={"If-None-Match": tag}),
+                waiting.start("GET", "/changes", params={"wait": 60, "since": receipt["cursor"]}),
             ]
             with event_stream(b) as stream:
                 stream.until_ready()
-                assert httpx.delete(f"{nodes[0].url}/api/projects/demo").status_code == 204
+                assert a.delete(nodes[0].project()).status_code == 204
                 assert editor.until_ended() == FILE_DELETED
                 for each in asked:
-                    assert told(each.result(timeout=60)) == (404, "project_not_found")
+                    assert told(each.result(timeout=PATIENCE_S)) == (404, "project_not_found")
                 for _ in stream:  # until it ends
                     pass
         assert told(b.get("/files/a.md")) == (404, "project_not_found")

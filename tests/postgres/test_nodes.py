@@ -14,7 +14,7 @@ from tests.live.clients import OCTETS, PLAIN, Waiting, event_stream, figure, put
 from tests.live.editors import Typewriter
 from tests.live.test_rooms import Edit, text_of, until_text
 from tests.postgres.conftest import Nodes
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 from tests.support.turn_events import BlocksView, events_in
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -62,16 +62,16 @@ def test_who_waits_at_one_gateway_is_woken_by_a_write_at_the_other(nodes: Nodes)
     with nodes[0].client() as a, nodes[1].client() as b:
         first = put(a, "a.md", "one")
         tag = b.get("/files/a.md").headers["ETag"]
-        wait = {"wait": 50}
+        wait = {"wait": 60}
         with Waiting(nodes[1]) as waiting:
             asked = [
                 waiting.start("GET", "/files/a.md", params=wait, headers={"If-None-Match": tag}),
                 waiting.start("GET", "/files/a.md", params={**wait, "from_version": first["version"]}),
                 waiting.start("GET", "/changes", params={**wait, "since": first["cursor"]}),
-                waiting.start("POST", "/files/status", json={"since": first["cursor"], "wait": 50}),
+                waiting.start("POST", "/files/status", json={"since": first["cursor"], "wait": 60}),
             ]
             second = put(a, "a.md", "two")
-            answers = [each.result(timeout=30) for each in asked]
+            answers = [each.result(timeout=PATIENCE_S) for each in asked]
             assert [answer.status_code for answer in answers] == [200] * 4
             assert [answer.headers["X-Version"] for answer in answers[:2]] == [str(second["version"])] * 2
             assert [answer.json()["changes"][0]["version"] for answer in answers[2:]] == [second["version"]] * 2
@@ -170,7 +170,7 @@ def test_a_feed_that_changes_gateways_sees_every_change_once(nodes: Nodes) -> No
         cursor, seen, turn = None, list[str](), 0
         while len(seen) < 51:
             turn += 1
-            parameters = {"wait": 20, "limit": 7, **({} if cursor is None else {"since": cursor})}
+            parameters = {"wait": 60, "limit": 7, **({} if cursor is None else {"since": cursor})}
             answer = (a, b)[turn % 2].get("/changes", params=parameters).raise_for_status().json()
             assert "reset" not in answer
             seen += [change["path"] for change in answer["changes"]]
@@ -199,17 +199,17 @@ def test_a_turn_goes_on_at_the_other_gateway_when_one_is_killed(database: str) -
         answer = b.get(url)
         while answer.status_code == 304 or answer.json()["block_count"] == 0:  # what the other one stored comes soon
             tag = answer.headers["ETag"]
-            answer = b.get(url, params={"wait": 50}, headers={"If-None-Match": tag})
+            answer = b.get(url, params={"wait": 60}, headers={"If-None-Match": tag})
         tag = answer.headers["ETag"]
         with Waiting(second) as waiting:
-            asked = waiting.start("GET", url, params={"wait": 50}, headers={"If-None-Match": tag})
+            asked = waiting.start("GET", url, params={"wait": 60}, headers={"If-None-Match": tag})
             first.kill()
             more = {"offset": said["offset"], "final": "true"}
             other = json.dumps({"type": "result", "subtype": "success", "is_error": False, "result": "ok"})
             b.post(f"{url}/output", content=other + "\n", headers=_NDJSON, params=more).raise_for_status()
-            answer = asked.result(timeout=30)
+            answer = asked.result(timeout=PATIENCE_S)
             while answer.status_code == 304 or answer.json()["status"] == "running":  # it ends in several steps
-                answer = b.get(url, params={"wait": 50}, headers={"If-None-Match": answer.headers["ETag"]})
+                answer = b.get(url, params={"wait": 60}, headers={"If-None-Match": answer.headers["ETag"]})
             assert answer.json()["status"] == "completed"
     assert " 0 faults" in run(database, "verify")
 
@@ -233,7 +233,7 @@ def test_a_silent_turn_of_a_killed_gateway_is_ended_by_the_other(database: str) 
             answer = b.get(url)
             while answer.status_code == 304 or answer.json()["status"] == "running":
                 tag = answer.headers["ETag"]
-                answer = b.get(url, params={"wait": 50}, headers={"If-None-Match": tag})
+                answer = b.get(url, params={"wait": 60}, headers={"If-None-Match": tag})
             assert (answer.json()["status"], answer.json()["error"]) == ("failed", "lease expired")
 
 
@@ -262,7 +262,7 @@ def test_a_killed_gateway_loses_nothing_that_it_acknowledged(database: str, roun
                 heard = 0
                 cursor = None
                 while heard < 20:
-                    parameters = {"wait": 20} if cursor is None else {"wait": 20, "since": cursor}
+                    parameters = {"wait": 60} if cursor is None else {"wait": 60, "since": cursor}
                     answer = b.get("/changes", params=parameters)
                     if answer.status_code == 200:
                         heard += len(answer.json()["changes"])

@@ -83,15 +83,15 @@ def test_a_gateway_that_does_not_hear_the_database_says_so_and_answers_nothing_o
         while answers[-1].status_code == 304:
             answers.append(client.get("/files/a.md", headers=unchanged))
         assert answers[-1].status_code == 503
-        assert httpx.get(f"{gateway.url}/readyz").status_code == 503
-        assert httpx.get(f"{gateway.url}/healthz").status_code == 200
+        assert gateway.get("/readyz").status_code == 503
+        assert gateway.get("/healthz").status_code == 200
         refused = client.put("/files/a.md", content="y", headers=PLAIN)
         assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
         server.start()
         while client.get("/files/a.md", headers=unchanged).status_code == 503:
             pass
         put(client, "a.md", "back")
-        while httpx.get(f"{gateway.url}/readyz").status_code != 200:
+        while gateway.get("/readyz").status_code != 200:
             pass
 
 

@@ -19,7 +19,7 @@ import pytest
 from tests.live.clients import PLAIN, put
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Watched, member_pids
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 _PROCESSES = 2
 
@@ -43,7 +43,7 @@ def _parent(gateway: GatewayProcess) -> int:
 
 
 def _up(gateway: GatewayProcess) -> list[float]:
-    text = httpx.get(f"{gateway.url}/metrics").raise_for_status().text
+    text = gateway.get("/metrics").raise_for_status().text
     return [float(value) for value in re.findall(r"^gateway_process_up\{process=\"\d\"\} (\S+)$", text, re.M)]
 
 
@@ -90,7 +90,7 @@ async def _execute(database: str, statement: str) -> None:
 def test_a_sqlite_database_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gateway", "serve", "--port", "0", "--workers", "2"]
     environment = {**os.environ, "GATEWAY_DATABASE": f"sqlite:///{tmp_path}/x.db"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: a SQLite database is served by one process; for several use PostgreSQL\n"
     assert list(tmp_path.iterdir()) == []
@@ -99,7 +99,7 @@ def test_a_sqlite_database_is_refused(tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_had_ends_the_parent_too() -> None:
     nowhere = "postgresql://postgres@127.0.0.1:1/postgres"
     command = [sys.executable, "-m", "gateway", "serve", "--port", "0", "--workers", "2", "--database", nowhere]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr
     assert "Listening" not in done.stdout
@@ -111,14 +111,14 @@ def test_all_processes_serve_and_each_shows_the_metrics_of_all(gateway: GatewayP
         with gateway.client() as client:
             put(client, f"{number}.md", "x")
             assert client.get(f"/files/{number}.md").status_code == 200
-    text = httpx.get(f"{gateway.url}/metrics").text
+    text = gateway.get("/metrics").text
     commits = re.findall(r"^gateway_commits_total\{process=\"(\d)\"\} (\S+)$", text, re.M)
     assert [process for process, _ in commits] == ["0", "1"]
     assert sum(float(value) for _, value in commits) >= 30
     assert text.count("# TYPE gateway_commits_total counter\n") == 1
     labels = re.findall(r"^gateway_background_running\{(.*?)\}", text, re.M)
     assert {'job="awareness",process="0"', 'job="awareness",process="1"'} <= set(labels)
-    ready = httpx.get(f"{gateway.url}/readyz")
+    ready = gateway.get("/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "ok")
 
 
@@ -222,7 +222,7 @@ def test_a_parent_that_is_asked_to_stop_drains_its_processes(gateway: GatewayPro
         waiting = [pool.submit(wait) for _ in range(4)]
 
         def all_wait() -> bool:
-            text = httpx.get(f"{gateway.url}/metrics").text
+            text = gateway.get("/metrics").text
             return sum(map(float, re.findall(r"^gateway_waiters\{.*?process=\"\d\"\} (\S+)$", text, re.M))) == 4
 
         _until(all_wait)

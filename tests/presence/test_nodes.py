@@ -24,7 +24,7 @@ def test_a_gateway_that_starts_is_told_who_is_there_already(nodes: Nodes) -> Non
     with nodes[0].client() as a:
         put(a, "a.md", "x")
         nodes[1].kill()
-        say(a, "a.md", 7, {"name": "ann"}, ttl=60)
+        say(a, "a.md", 7, {"name": "ann"})
         nodes[1].start()
         with nodes[1].client() as b, event_stream(b, kinds="presence") as stream:
             assert states(stream.next("presence").json) == {7: {"name": "ann"}}

@@ -99,7 +99,7 @@ class Place:
 
     async def until(self, holds: Callable[[Reader], bool]) -> None:
         """Returns once something holds of the subscription."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 if holds(await self.stored("push", "client")):
                     return
@@ -107,7 +107,7 @@ class Place:
 
     async def settled(self, name: str, **expected: Any) -> Hook:
         """The hook, once it is as expected."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 hook = await self.read(name)
                 if all(getattr(hook, key) == value for key, value in expected.items()):

@@ -14,6 +14,7 @@ from gateway.app import create_app
 from gateway.settings import Settings
 from gateway.watch.connected import Connected
 from gateway.yjs.hocuspocus import addressed
+from tests.live.editors import WEBSOCKET
 from tests.readers.test_webhooks import run
 from tests.support.in_process import serve
 
@@ -35,7 +36,10 @@ def test_streams_and_rooms_count_for_as_long_as_they_are_open(tmp_path: Path, mo
 
     async def work() -> None:
         app = create_app(Settings(database=f"sqlite:///{tmp_path / 'a.db'}"))
-        async with serve(app) as server, httpx.AsyncClient(base_url=server.project(), verify=False) as client:
+        async with (
+            serve(app) as server,
+            httpx.AsyncClient(base_url=server.project(), timeout=60, verify=False) as client,
+        ):
             headers: dict[str, Any] = {"Content-Type": "text/plain"}
             (await client.put("/files/a.md", content="x", headers=headers)).raise_for_status()
             headers = {"Accept": "text/event-stream"}
@@ -48,13 +52,13 @@ def test_streams_and_rooms_count_for_as_long_as_they_are_open(tmp_path: Path, mo
             assert seen[1:] == [("demo", "c1", False)]
             left.clear()
             url = server.project().replace("http:", "ws:")
-            async with websockets.connect(f"{url}/ws/a.md?client=c2") as room:
+            async with websockets.connect(f"{url}/ws/a.md?client=c2", **WEBSOCKET) as room:
                 await room.recv()
                 assert seen[2:] == [("demo", "c2", True)]
             await left.wait()
             assert seen[3:] == [("demo", "c2", False)]
             left.clear()
-            async with websockets.connect(f"{url}/hocuspocus?client=c3") as documents:
+            async with websockets.connect(f"{url}/hocuspocus?client=c3", **WEBSOCKET) as documents:
                 await documents.send(addressed("a.md") + b"\x02\x00\x00")
                 await documents.recv()
                 assert seen[4:] == [("demo", "c3", True)]

@@ -42,7 +42,7 @@ class Inbox:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 inbox.messages.put((dict(self.headers.items()), body))
-                inbox.answers.wait(30)
+                inbox.answers.wait(120)
                 try:
                     self.send_response(204)
                     self.end_headers()
@@ -57,7 +57,7 @@ class Inbox:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def take(self) -> tuple[dict[str, str], dict[str, Any]]:
-        headers, body = self.messages.get(timeout=30)
+        headers, body = self.messages.get(timeout=60)
         return headers, json.loads(body)
 
 
@@ -98,7 +98,7 @@ def test_a_message_that_was_sent_and_not_noted_comes_again_after_a_kill(tmp_path
         assert (message["since"], message["cursor"]) == (first, last)
         assert [entry["path"] for entry in message["changes"]] == ["b.md"]
         assert inbox.messages.empty()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while client.get("/hooks/ci").json()["lag"] and time.monotonic() < deadline:
             pass
         assert 'gateway_reader_messages_total{kind="hook"} 2.0' in client.get(f"{gateway.url}/metrics").text
@@ -168,7 +168,7 @@ def test_readers_are_behind_the_guard(tmp_path: Path, inbox: Inbox) -> None:
         write(admin, "secret.md", "s")
         inbox.take()  # of the hook
         write(admin, "docs/a.md", "d")
-        both = [inbox.messages.get(timeout=30)[0] for _ in range(2)]  # the hook's and the one push
+        both = [inbox.messages.get(timeout=60)[0] for _ in range(2)]  # the hook's and the one push
         assert sorted(headers.get("content-encoding", "") for headers in both) == ["", "aes128gcm"]
         assert inbox.messages.empty()
         assert reader.delete("/push/c1").status_code == 204

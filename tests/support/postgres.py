@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ports import free_port
-from tests.support.processes import Watched
+from tests.support.processes import Watched, stop
 
 _WHY_NOT = "PostgreSQL is not installed (Debian's package postgresql): nothing that needs it is tested"
 
@@ -79,11 +79,12 @@ class PostgresServer:
         settings += " -c full_page_writes=off -c max_connections=200 -c shared_buffers=64MB"
         log = str(self.folder / "log")
         self._run(
-            "pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", log, "-o", " ".join((settings, *options)), "start"
+            *("pg_ctl", "-D", str(self.folder / "data"), "-w", "-t", "120", "-l", log),
+            *("-o", " ".join((settings, *options)), "start"),
         )
 
     def stop(self, mode: str = "fast") -> None:
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", mode, "stop")
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-t", "120", "-m", mode, "stop")
 
     def is_running(self) -> bool:
         status = self._command("pg_ctl", "-D", str(self.folder / "data"), "status")
@@ -91,7 +92,7 @@ class PostgresServer:
 
     def promote(self) -> None:
         """Make a standby the primary, and wait until it takes writes."""
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "promote")
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-t", "120", "promote")
 
     def execute(self, statement: str) -> None:
         asyncio.run(self._execute(statement))
@@ -112,7 +113,7 @@ class PostgresServer:
     def kill(self) -> None:
         """End it and all that works for it at once, as a power failure does."""
         pid = int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
-        os.kill(pid, signal.SIGSTOP)  # it makes no more children
+        stop(pid)  # it makes no more children
         pids = [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()), pid]
         watched = [Watched(each) for each in pids]
         for each in pids:

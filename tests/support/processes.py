@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 from pathlib import Path
 
 
@@ -40,12 +41,23 @@ def _processes() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
+def stop(pid: int) -> None:
+    """Stop a process by SIGSTOP, and wait until it stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    while _status(pid)[0] not in "TZ":
+        os.sched_yield()
+
+
 def _parent(pid: int) -> int:
+    return int(_status(pid)[1])
+
+
+def _status(pid: int) -> list[str]:
+    """The state of a process, its parent, and more; see proc_pid_stat(5)."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:  # it has ended meanwhile
-        return 0
-    return int(status.rpartition(")")[2].split()[1])
+        return ["Z", "0"]
 
 
 def _command(pid: int) -> bytes:

@@ -8,11 +8,15 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
 from tests.support.ports import free_port
+
+PATIENCE_S = 120.0
+"""Seconds within which everything that a test waits for has come, also where the machine stood still meanwhile: more
+than the longest wait of a request."""
 
 
 def url_of(database: Path | str) -> str:
@@ -34,7 +38,7 @@ class GatewayProcess:
         self.port = free_port()
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *, timeout: float = 120) -> Self:
+    def start(self, *, timeout: float = PATIENCE_S) -> Self:
         """Start the process and wait until it listens."""
         environment = {**os.environ, "GATEWAY_DATABASE": url_of(self.database), **self.settings}
         command = [sys.executable, "-m", "gateway", "serve", "--port", str(self.port)]
@@ -58,7 +62,7 @@ class GatewayProcess:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, *, timeout: float = 120) -> int:
+    def stop(self, *, timeout: float = PATIENCE_S) -> int:
         """Ask it to stop, and wait until all of its log is there; returns its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
@@ -73,7 +77,11 @@ class GatewayProcess:
     def client(self, project: str = "demo", **options: object) -> httpx.Client:
         """A client whose base is a project."""
         # There is no TLS here, and to read the system's certificates takes longer than many a test.
-        return httpx.Client(base_url=self.project(project), timeout=70, verify=False, **options)  # type: ignore[arg-type]
+        return httpx.Client(base_url=self.project(project), timeout=PATIENCE_S, verify=False, **options)  # type: ignore[arg-type]
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Ask for something that belongs to no project."""
+        return httpx.get(f"{self.url}{path}", timeout=PATIENCE_S, verify=False, **options)
 
     def __enter__(self) -> Self:
         return self.start()

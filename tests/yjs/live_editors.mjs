@@ -129,6 +129,16 @@ const requests = {
   synced: (editor) => editor.until(() => editor.provider.synced),
   unsynced: (editor) => editor.until(() => !editor.provider.wsconnected),
   read: (editor) => editor.text.toString(),
+  // For the message of a test that waited for something else.
+  state: (editor) => ({
+    text: editor.text.toString().slice(-300),
+    others: editor.others(),
+    synced: editor.provider.synced,
+    closes: editor.closes,
+    ended: editor.ended,
+    told: editor.told,
+    unsynced: editor.provider.unsyncedChanges
+  }),
   clean: (editor) => editor.doc.store.pendingStructs === null && editor.doc.store.pendingDs === null,
   insert: (editor, { at, text }) => editor.text.insert(at ?? editor.text.length, text),
   delete: (editor, { at, length }) => editor.text.delete(at, length),
