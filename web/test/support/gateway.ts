@@ -56,7 +56,7 @@ export class GatewayProcess {
   private async end(signal: NodeJS.Signals): Promise<void> {
     const ending = this.process
     this.process = null
-    if (ending === null || ending.exitCode !== null) return
+    if (ending === null || ending.exitCode !== null || ending.signalCode !== null) return
     const exit = once(ending, 'exit')
     ending.kill(signal)
     await exit
@@ -65,11 +65,14 @@ export class GatewayProcess {
 
 /**
  * A free port of loopback, below the range of outgoing connections: one of those could otherwise take the port while
- * the gateway is down.
+ * the gateway is down. Each process of pytest has ports of its own, as in `tests/support/ports.py`.
  */
 async function freePort(): Promise<string> {
+  const workers = Number(process.env.PYTEST_XDIST_WORKER_COUNT ?? 1)
+  const worker = Number(process.env.PYTEST_XDIST_WORKER?.slice('gw'.length) ?? 0)
   for (;;) {
     const port = 10_240 + Math.floor(Math.random() * 22_528)
+    if (port % workers !== worker % workers) continue
     const server = createServer()
     const free = await new Promise<boolean>((done) => {
       server.once('error', () => done(false))

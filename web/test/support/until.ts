@@ -1,5 +1,5 @@
 /** The time limit for `vi.waitFor`, whose default of one second is too short on a loaded machine. */
-export const PATIENCE = { timeout: 25_000, interval: 10 }
+export const PATIENCE = { timeout: 60_000, interval: 10 }
 
 /** Records the values passed to a callback, so that a test can wait for them. */
 export class Heard<T> {
