@@ -4,6 +4,8 @@ import { colorOf, type Person } from './person.js'
 
 const KEY = 'yjs-gateway name'
 const LOCK = 'yjs-gateway name of this browser'
+/** So many names are tried until one is found that no other window has. */
+const ATTEMPTS = 50
 const FIRST = ['Amber', 'Coral', 'Indigo', 'Jade', 'Olive', 'Ruby', 'Silver', 'Violet', 'Copper', 'Hazel']
 const SECOND = ['Badger', 'Falcon', 'Heron', 'Lynx', 'Marten', 'Otter', 'Panda', 'Robin', 'Seal', 'Wren']
 const MAX_LENGTH = 40
@@ -14,9 +16,23 @@ const listeners = new Set<() => void>()
 /** Must be awaited before the page is rendered. */
 export async function claimIdentity(): Promise<void> {
   const ofWindow = sessionStorage.getItem(KEY)
-  const isFirst = await lockFirstWindow()
-  name = ofWindow ?? (isFirst ? localStorage.getItem(KEY) : null) ?? `${anyOf(FIRST)} ${anyOf(SECOND)}`
+  const isFirst = await hold(LOCK)
+  name = ofWindow ?? (isFirst ? localStorage.getItem(KEY) : null) ?? ''
+  if (name === '') name = await freeName()
+  else await hold(lockOf(name))
   keep(isFirst)
+}
+
+/** A name that no other open window of this browser has. */
+async function freeName(): Promise<string> {
+  for (let attempt = 1; ; attempt += 1) {
+    const candidate = `${anyOf(FIRST)} ${anyOf(SECOND)}`
+    if (attempt === ATTEMPTS || (await hold(lockOf(candidate)))) return candidate
+  }
+}
+
+function lockOf(candidate: string): string {
+  return `${LOCK}: ${candidate}`
 }
 
 export function currentPerson(): Person {
@@ -46,17 +62,15 @@ function keep(inBrowser: boolean): void {
   if (inBrowser) localStorage.setItem(KEY, name)
 }
 
-/**
- * Whether this is the first open window of the page in this browser. The lock is held as long as the window is open.
- */
-function lockFirstWindow(): Promise<boolean> {
+/** Whether no other open window of this browser holds the lock, which this window then holds as long as it is open. */
+function hold(lockName: string): Promise<boolean> {
   if (!('locks' in navigator)) return Promise.resolve(true) // no secure context: the page came over plain HTTP
   return new Promise((resolve) => {
-    const hold = (lock: Lock | null) => {
+    const granted = (lock: Lock | null) => {
       resolve(lock !== null)
       return lock === null ? undefined : new Promise<void>(() => undefined)
     }
-    navigator.locks.request(LOCK, { ifAvailable: true }, hold).catch(() => resolve(true))
+    navigator.locks.request(lockName, { ifAvailable: true }, granted).catch(() => resolve(true))
   })
 }
 
