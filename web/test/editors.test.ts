@@ -3,6 +3,7 @@ import { build } from 'esbuild'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { HAS_BROWSER, startBrowser } from './support/browser.js'
+import { focusLexical, focusTiptap } from './support/caret.js'
 import { GatewayProcess } from './support/gateway.js'
 
 const TRANSPORTS = ['poll', 'long-poll', 'sse', 'auto', 'websocket'] as const
@@ -12,7 +13,7 @@ let browser: Browser
 let context: BrowserContext
 let script: string
 
-describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 120_000 }, () => {
+describe.skipIf(!HAS_BROWSER)('in Chromium', () => {
   beforeAll(async () => {
     await gateway.start()
     browser = await startBrowser()
@@ -29,7 +30,6 @@ describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 120_000 }, () => {
 
   beforeEach(async () => {
     context = await browser.newContext()
-    context.setDefaultTimeout(60_000)
   })
 
   afterEach(async () => {
@@ -54,13 +54,10 @@ describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 120_000 }, () => {
     return page
   }
 
-  /**
-   * Type at the end of the text. A click and `Control+End` would move the caret in the page first, and the editor
-   * learns of that later: if another client's caret is rendered in between, the caret is moved back.
-   */
-  async function type(page: Page, words: string): Promise<void> {
-    await page.evaluate(() => window.moveToEnd?.())
-    await page.locator('[contenteditable=true]:focus').waitFor()
+  /** Type at the end of the text. */
+  async function type(page: Page, editor: string, words: string): Promise<void> {
+    const focus = editor === 'tiptap' ? focusTiptap : focusLexical
+    await focus(page, '[contenteditable=true]')
     await page.keyboard.type(words)
   }
 
@@ -75,7 +72,7 @@ describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 120_000 }, () => {
 
   /** Wait until an editor shows a text. */
   async function shows(page: Page, words: string): Promise<void> {
-    await expect.poll(() => text(page), { timeout: 60_000, interval: 50 }).toBe(words)
+    await expect.poll(() => text(page)).toBe(words)
   }
 
   test.each(['tiptap', 'lexical'].flatMap((editor) => TRANSPORTS.map((transport) => [editor, transport] as const)))(
@@ -83,10 +80,10 @@ describe.skipIf(!HAS_BROWSER)('in Chromium', { timeout: 120_000 }, () => {
     async (editor, transport) => {
       const { name } = gateway.project()
       const one = await open(editor, name, transport, 'one')
-      await type(one, 'from one')
+      await type(one, editor, 'from one')
       const two = await open(editor, name, transport, 'two')
       await shows(two, 'from one')
-      await type(two, ', from two')
+      await type(two, editor, ', from two')
       await Promise.all([shows(one, 'from one, from two'), shows(two, 'from one, from two')])
       if (editor === 'tiptap' && transport === 'websocket') {
         await one.locator('.collaboration-carets__label', { hasText: 'two' }).waitFor()

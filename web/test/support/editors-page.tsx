@@ -2,7 +2,6 @@
 import { LexicalCollaboration } from '@lexical/react/LexicalCollaborationContext'
 import { CollaborationPlugin } from '@lexical/react/LexicalCollaborationPlugin'
 import { LexicalComposer } from '@lexical/react/LexicalComposer'
-import { useLexicalComposerContext } from '@lexical/react/LexicalComposerContext'
 import { ContentEditable } from '@lexical/react/LexicalContentEditable'
 import { LexicalErrorBoundary } from '@lexical/react/LexicalErrorBoundary'
 import { RichTextPlugin } from '@lexical/react/LexicalRichTextPlugin'
@@ -13,18 +12,9 @@ import CollaborationCaret from '@tiptap/extension-collaboration-caret'
 import Document from '@tiptap/extension-document'
 import Paragraph from '@tiptap/extension-paragraph'
 import Text from '@tiptap/extension-text'
-import { $getRoot } from 'lexical'
-import { useEffect } from 'react'
 import { createRoot } from 'react-dom/client'
 import * as Y from 'yjs'
 import { HttpProvider, type ProviderTransport } from '../../src/provider/index.js'
-
-declare global {
-  interface Window {
-    /** Focuses the editor with its caret at the end of the text, both in the editor's state and in the page. */
-    moveToEnd?: () => void
-  }
-}
 
 const query = new URLSearchParams(location.search)
 const of = (name: string) => query.get(name) ?? ''
@@ -49,23 +39,7 @@ function tiptap(element: HTMLElement): void {
     Collaboration.configure({ document }),
     CollaborationCaret.configure({ provider, user })
   ]
-  const editor = new Editor({ element, extensions })
-  window.moveToEnd = () => {
-    editor.view.focus()
-    editor.commands.setTextSelection(editor.state.doc.content.size)
-  }
-}
-
-/** Lets the test move the caret to the end of the text. */
-function MoveToEnd() {
-  const [editor] = useLexicalComposerContext()
-  useEffect(() => {
-    window.moveToEnd = () => {
-      editor.focus(undefined, { defaultSelection: 'rootEnd' })
-      editor.update(() => $getRoot().selectEnd(), { discrete: true })
-    }
-  }, [editor])
-  return null
+  new Editor({ element, extensions })
 }
 
 function Lexical() {
@@ -80,7 +54,6 @@ function Lexical() {
     <LexicalCollaboration>
       <LexicalComposer initialConfig={config}>
         <RichTextPlugin contentEditable={<ContentEditable />} ErrorBoundary={LexicalErrorBoundary} />
-        <MoveToEnd />
         <CollaborationPlugin
           id={of('path')}
           providerFactory={provideDocument}
