@@ -1,13 +1,12 @@
 /** What a page of another origin can do in a real browser: nothing, unless its origin is configured. */
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { type Browser, chromium } from 'playwright-core'
+import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Project } from '../src/project.js'
-import { HAS_BROWSER } from './support/browser.js'
+import { HAS_BROWSER, startBrowser } from './support/browser.js'
 import { GatewayProcess } from './support/gateway.js'
 
-const PROGRAM = process.env.CHROMIUM ?? '/usr/bin/chromium'
 const PAGE = '<!doctype html><meta charset="utf-8"><title>a page</title><body></body>'
 
 /** Run in a page: attempts every kind of request on a project, and returns the results. */
@@ -108,7 +107,7 @@ async function attack(project: string): Promise<Record<string, string>> {
   return came
 }
 
-describe.skipIf(!HAS_BROWSER)('a page of another origin in Chromium', { timeout: 60_000 }, () => {
+describe.skipIf(!HAS_BROWSER)('a page of another origin in Chromium', () => {
   let pages: Server
   let gateway: GatewayProcess
   let browser: Browser
@@ -119,9 +118,10 @@ describe.skipIf(!HAS_BROWSER)('a page of another origin in Chromium', { timeout:
     await new Promise<void>((resolve) => pages.listen(0, '127.0.0.1', resolve))
     port = (pages.address() as AddressInfo).port
     gateway = await new GatewayProcess({ GATEWAY_CORS_ORIGINS: `http://app.example:${port}` }).start()
-    const args = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking']
-    args.push('--host-resolver-rules=MAP *.example 127.0.0.1', '--disable-features=LocalNetworkAccessChecks')
-    browser = await chromium.launch({ executablePath: PROGRAM, headless: true, args })
+    browser = await startBrowser(
+      '--host-resolver-rules=MAP *.example 127.0.0.1',
+      '--disable-features=LocalNetworkAccessChecks'
+    )
   })
 
   afterAll(async () => {

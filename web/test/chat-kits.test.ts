@@ -8,8 +8,8 @@ import type { Project } from '../src/project.js'
 import type { Block } from '../src/wire.js'
 import { HAS_BROWSER, startBrowser } from './support/browser.js'
 import { GatewayProcess } from './support/gateway.js'
+import { PATIENCE } from './support/until.js'
 
-const PATIENCE = { timeout: 60_000, interval: 30 }
 const gateway = new GatewayProcess()
 
 function line(value: unknown): string {
@@ -72,7 +72,7 @@ class Turn {
 beforeAll(() => gateway.start())
 afterAll(() => gateway.stop())
 
-describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', { timeout: 120_000 }, () => {
+describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', () => {
   let browser: Browser
   let script: string
 
@@ -92,7 +92,13 @@ describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', { timeout: 12
 
   afterAll(() => browser.close())
 
-  /** The page has the gateway's origin, as with a gateway behind the application's own host. */
+  /** The response to the request for the events of a turn. */
+  const answered = (page: Page) => page.waitForResponse((answer) => new URL(answer.url()).pathname.endsWith('/events'))
+
+  /**
+   * Open a page that follows a turn; resolves when the gateway has begun to send. The page has the gateway's origin, as
+   * with a gateway behind the application's own host.
+   */
   async function open(turn: Turn): Promise<Page> {
     const context = await browser.newContext()
     const page = await context.newPage()
@@ -102,7 +108,9 @@ describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', { timeout: 12
         body: `<!doctype html><meta charset="utf-8"><body><script type="module">${script.replaceAll('</script', '<\\/script')}</script>`
       })
     )
+    const begun = answered(page)
     await page.goto(`${gateway.url}/chat?turn=${encodeURIComponent(turn.url)}`)
+    expect((await begun).status()).toBe(200)
     return page
   }
 
@@ -148,7 +156,7 @@ describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', { timeout: 12
     await turn.output(HALF)
     const half = WORDS.slice(0, HALF - 1).join('')
     await vi.waitFor(async () => expect(await text(page)).toEqual([half]), PATIENCE)
-    expect(await state(page, 'status')).toBe('streaming')
+    await vi.waitFor(async () => expect(await state(page, 'status')).toBe('streaming'), PATIENCE)
 
     await page.reload()
     await vi.waitFor(async () => expect(await text(page)).toEqual([half]), PATIENCE)
@@ -158,7 +166,9 @@ describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', { timeout: 12
     expect(await parts(page)).toHaveLength(WHOLE.length)
     expect([await state(page, 'messages'), await state(page, 'error')]).toEqual(['1', ''])
 
+    const empty = answered(page)
     await page.reload() // the turn has ended: 204, and the kit is ready for the next message
+    expect((await empty).status()).toBe(204)
     await vi.waitFor(async () => expect(await state(page, 'status')).toBe('ready'), PATIENCE)
     expect([await state(page, 'messages'), await state(page, 'error')]).toEqual(['0', ''])
     await page.context().close()
@@ -202,7 +212,7 @@ describe.skipIf(!HAS_BROWSER)('useChat of the AI SDK in Chromium', { timeout: 12
   })
 })
 
-describe('followTurn', { timeout: 120_000 }, () => {
+describe('followTurn', () => {
   test('it tells everything once, over kill -9 of the gateway', async () => {
     const turn = await Turn.begin()
     const blocks: Block[] = []
@@ -219,6 +229,7 @@ describe('followTurn', { timeout: 120_000 }, () => {
         prose = String(blocks[1]?.content)
       }
     })()
+    await vi.waitFor(() => expect(statuses).toEqual(['pending']), PATIENCE)
     await turn.output(HALF)
     await vi.waitFor(() => expect(prose).toBe(WORDS.slice(0, HALF - 1).join('')), PATIENCE)
     await gateway.kill()
@@ -230,7 +241,7 @@ describe('followTurn', { timeout: 120_000 }, () => {
   })
 })
 
-describe('HttpAgent of AG-UI', { timeout: 120_000 }, () => {
+describe('HttpAgent of AG-UI', () => {
   test('a run is followed to its end', async () => {
     const turn = await Turn.begin()
     const agent = new HttpAgent({ url: `${turn.url}/events?format=ag-ui` })
