@@ -33,6 +33,7 @@ from gateway.api.routes.sync import SyncRoutes
 from gateway.api.routes.system import SystemRoutes
 from gateway.api.routes.turns import TurnRoutes
 from gateway.api.routing import cors, router
+from gateway.asgi import DirectAnswers, directly
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
 from gateway.changes.sync import Sync
@@ -104,7 +105,7 @@ class Gateway:
         self.all_metrics: Callable[[], Awaitable[bytes]] | None = None
         """Returns those of all processes on the port, where there are several."""
         self._open_storage = open_storage
-        self._app: ASGIApp = _unavailable
+        self._serve(_unavailable)
         self._draining: list[Callable[[], None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,6 +124,14 @@ class Gateway:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
         else:
             await send({"type": "lifespan.shutdown.complete"})
+
+    def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+        """See `AnswerDirectly`."""
+        return self._answer_directly(scope, body, server)
+
+    def _serve(self, app: ASGIApp) -> None:
+        self._app = app
+        self._answer_directly = directly(app)
 
     def drain(self) -> None:
         """Answer all long polls and end all streams and rooms. Call this when the server begins to stop."""
@@ -195,7 +204,7 @@ class Gateway:
                     jobs[Job("revocations")] = guard.hear_revocations
             metrics = Metrics(storage, documents, hub.waiters, rooms, workers, tuple(jobs), settings.bounds)
             self.own_metrics = metrics.exposition
-            self._app = _assemble(
+            app = _assemble(
                 self.settings,
                 self.connections,
                 metrics,
@@ -214,11 +223,12 @@ class Gateway:
                 mcp,
                 tuple(jobs),
             )
+            self._serve(app)
             try:
                 async with running(jobs), contextlib.nullcontext() if mcp is None else mcp.running():
                     yield storage
             finally:
-                self._app = _unavailable
+                self._serve(_unavailable)
                 await rooms.close()
                 await audit.close()
                 await readers.close()

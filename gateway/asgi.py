@@ -1,5 +1,6 @@
 """Additions to ASGI: sending without a task, one frame for many clients, headers by name, whether a path was UTF-8,
-whether a body has been received already, a whole answer in one call, and a message received twice.
+whether a body has been received already, a whole answer in one call, an answer without a task, and a message received
+twice.
 
 ASGI's `send` is a coroutine: sending the same message to a thousand clients would take a task and a turn of the loop
 for each. `send` nearly always ends without suspending, except when a client is slow. So a coroutine is run immediately
@@ -14,7 +15,7 @@ from types import CoroutineType
 from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 T = TypeVar("T")
 
@@ -46,6 +47,24 @@ def server_of(send: Send) -> DirectAnswers | None:
     """Return the server's side of a request; None under another server, or if a middleware has wrapped `send`."""
     server = getattr(send, "__self__", None)
     return server if isinstance(server, DirectAnswers) else None
+
+
+AnswerDirectly = Callable[[Scope, bytes, DirectAnswers], bool]
+"""Answers a request whose whole body has been received, without a coroutine or a task: a poll that can be answered from
+memory costs less than a task does. False: nothing was sent or counted, and the application must be called.
+
+An application that can do this has it as its method `answer_directly`. A middleware that has none stands between the
+server and the applications behind it: its requests are all answered by calling it."""
+
+
+def directly(app: ASGIApp) -> AnswerDirectly:
+    """Return how an application answers directly; if it cannot, a function that never does."""
+    answer: AnswerDirectly = getattr(app, "answer_directly", _never)
+    return answer
+
+
+def _never(scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+    return False
 
 
 async def send_whole(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

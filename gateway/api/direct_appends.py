@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.guard import OPEN, Access
 from gateway.api.receipts import FILE_PATH, receipt_answer
-from gateway.asgi import BODY_IS_HERE, Replay, named_headers
+from gateway.asgi import BODY_IS_HERE, Replay, directly, named_headers
 from gateway.files.store import Files, written_by
 from gateway.http.middleware import Boundary
 from gateway.wire.media_types import OCTETS
@@ -41,6 +41,8 @@ class DirectAppends:
 
     def __init__(self, app: ASGIApp, files: Files, boundary: Boundary, *, body_limit: int) -> None:
         self._app = app
+        self.answer_directly = directly(app)
+        """See `AnswerDirectly`: an append waits for its commit."""
         self._files = files
         self._boundary = boundary
         self._body_limit = body_limit

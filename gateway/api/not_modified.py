@@ -10,9 +10,9 @@ import time
 from collections.abc import Awaitable
 
 import msgspec
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.asgi import Replay, named_headers, send_whole
+from gateway.asgi import DirectAnswers, Replay, named_headers, send_whole
 from gateway.files.wholes import Whole, Wholes
 from gateway.http.middleware import Boundary
 from gateway.http.permission import view_in
@@ -66,6 +66,26 @@ class NotModifiedPolls:
                 return self._look_at_status(started, scope, receive, send)
         return self._app(scope, receive, send)  # may wait long: keep no frame of this module alive
 
+    def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+        """See `AnswerDirectly`: the answers without a document."""
+        method, path = scope["method"], scope["path"]
+        if scope["query_string"] or not path.startswith(_PREFIX) or not self._hub.fresh:
+            return False
+        started = time.perf_counter()
+        if method == "GET":
+            unchanged = self._not_modified(scope)
+            if unchanged is None or not server.answer(304, unchanged[1], b""):
+                return False
+            self._metrics.count("GET", unchanged[0], 304, time.perf_counter() - started)
+            return True
+        if method != "POST" or not _STATUS_PATH(path):
+            return False
+        answer = self._unchanged_status(scope, body)
+        if answer is None or not server.answer(200, _json_headers(answer), answer):
+            return False
+        self._metrics.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
+        return True
+
     async def _say_not_modified(
         self, route: str, headers: list[tuple[bytes, bytes]], started: float, send: Send
     ) -> None:
@@ -74,7 +94,8 @@ class NotModifiedPolls:
 
     async def _look_at_status(self, started: float, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
-        answer = self._unchanged_status(scope, message)
+        complete = message["type"] == "http.request" and not message.get("more_body", False)
+        answer = self._unchanged_status(scope, message["body"]) if complete else None
         if answer is None:
             await self._app(scope, Replay(message, receive), send)
             return
@@ -123,18 +144,18 @@ class NotModifiedPolls:
             return None
         return self._wholes.get(parts[3], parts[5], known.head)
 
-    def _unchanged_status(self, scope: Scope, message: Message) -> bytes | None:
+    def _unchanged_status(self, scope: Scope, body: bytes) -> bytes | None:
         """Return the answer to a status question if nothing changed as far as memory can tell, else None.
 
         The answer to an identical body is cached.
         """
-        if message["type"] != "http.request" or message.get("more_body", False) or not _is_json(scope):
+        if not _is_json(scope):
             return None
         name = scope["path"].split("/", 4)[3]
         project, view = self._hub.get(name), view_in(scope, name)
         if project is None or view is None or not view.may("read"):
             return None
-        body, sight = message["body"], view.sight
+        sight = view.sight
         answer = project.answers.status(body, sight)
         if answer is None and sight is None and _nothing_new(project, body, self._paths_limit):
             answer = b'{"changes":[],"cursor":"%b"}' % project.cursor.encode()

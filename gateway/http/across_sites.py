@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.asgi import named_headers
+from gateway.asgi import DirectAnswers, directly, named_headers
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.wire.problems import HostNotAllowed, MalformedRequest, OriginNotAllowed, Problem
@@ -35,6 +35,7 @@ class AcrossSites:
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics, hosts: Iterable[str], origins: Iterable[str]) -> None:
         self._app = app
+        self._answer_directly = directly(app)
         self._metrics = metrics
         names = tuple(hosts)
         self._any_host = ANY in names
@@ -44,14 +45,22 @@ class AcrossSites:
         """Cache of `Host` values that are allowed."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        problem = self._fault(scope)
+        if problem is None:
+            return self._app(scope, receive, send)
+        return self._refuse(problem, scope, receive, send)
+
+    def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+        """See `AnswerDirectly`."""
+        return self._fault(scope) is None and self._answer_directly(scope, body, server)
+
+    def _fault(self, scope: Scope) -> Problem | None:
         named = named_headers(scope)
         host, origin, site = named.get(b"host"), named.get(b"origin"), named.get(b"sec-fetch-site")
         problem = None if host in self._known else self._fault_of_host(scope, host)  # joined lines are never known
         if problem is None and (origin is not None or site is not None):
             problem = self._fault_of_origin(scope, host, origin, site)
-        if problem is None:
-            return self._app(scope, receive, send)
-        return self._refuse(problem, scope, receive, send)
+        return problem
 
     def _fault_of_host(self, scope: Scope, host: bytes | None) -> Problem | None:
         """RFC 9112 §3.2: a request has one `Host`. HTTP/1.0 allows none, but no browser sends HTTP/1.0."""

@@ -17,6 +17,7 @@ from gateway.access.guard import Access, Guard
 from gateway.access.rates import Rate
 from gateway.access.sessions import Question
 from gateway.access.tickets import Credential, Tickets
+from gateway.asgi import DirectAnswers, directly, named_headers
 from gateway.http.across_sites import is_of_any_site
 from gateway.http.rate_limits import address_of
 from gateway.http.request_metrics import RequestMetrics
@@ -71,6 +72,7 @@ class Authentication:
         failures: int = 0,
     ) -> None:
         self._app = app
+        self._answer_directly = directly(app)
         self._guard = guard
         self._tickets = tickets
         self._audit = audit
@@ -94,6 +96,17 @@ class Authentication:
                 scope["gateway.access"] = access
                 return self._app(scope, receive, send)
         return self._authenticate(credential, scope, receive, send)
+
+    def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+        """See `AnswerDirectly`: for credentials that were checked before."""
+        credential = named_headers(scope).get(b"authorization")  # several, joined by a comma, are none that is known
+        if credential is None or credential[:7].lower() != _SCHEME:
+            return False
+        access = self._guard.known(credential[7:])
+        if access is None:
+            return False
+        scope["gateway.access"] = access
+        return self._answer_directly(scope, body, server)
 
     async def _authenticate(self, header: bytes | None, scope: Scope, receive: Receive, send: Send) -> None:
         given = _take_from_query(scope) if scope["query_string"] else {}

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.asgi import BODY_IS_HERE, Rest
+from gateway.asgi import BODY_IS_HERE, Rest, directly
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.settings import BodyLimits
@@ -20,6 +20,8 @@ class BoundedBodies(Collector):
 
     def __init__(self, app: ASGIApp, limits: BodyLimits, metrics: RequestMetrics) -> None:
         self._app = app
+        self.answer_directly = directly(app)
+        """See `AnswerDirectly`: a body that is here is not in transit."""
         self._metrics = metrics
         self._limits = limits
         self._held = 0

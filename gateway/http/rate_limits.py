@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.rates import ADDRESS_SHARE, Rate, RateLimits
+from gateway.asgi import DirectAnswers, directly
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.wire.problems import RateLimited
@@ -24,6 +25,7 @@ class RateLimiter:
 
     def __init__(self, app: ASGIApp, limits: RateLimits, metrics: RequestMetrics) -> None:
         self._app = app
+        self._answer_directly = directly(app)
         self._metrics = metrics
         self._requests = Limit(limits.requests) if limits.requests else None
         self._bytes = Limit(limits.bytes) if limits.bytes else None
@@ -43,6 +45,17 @@ class RateLimiter:
         if self._bytes is None and not (stays and self._connections):
             return self._app(scope, receive, send)
         return self._follow(client, address, stays, scope, receive, send)
+
+    def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+        """See `AnswerDirectly`."""
+        client, address = _keys(scope)
+        if self._refusal(scope, client, address) is not None or not self._answer_directly(scope, body, server):
+            return False
+        if self._requests is not None:
+            self._requests.take(client, address)
+        if body and self._bytes is not None:
+            self._bytes.take(client, address, len(body))
+        return True
 
     def _refusal(self, scope: Scope, client: str, address: str) -> RateLimited | None:
         for limit, what in ((self._requests, "requests"), (self._bytes if _writes(scope) else None, "bytes")):

@@ -7,7 +7,7 @@ from typing import Protocol, cast
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from gateway.asgi import BODY_IS_HERE, DirectAnswers, chunk
+from gateway.asgi import BODY_IS_HERE, AnswerDirectly, DirectAnswers, chunk
 
 _log = structlog.get_logger("gateway.http")
 
@@ -116,6 +116,15 @@ class Exchange(DirectAnswers):
 
     # Called by the application
 
+    def run_directly(self, answer: AnswerDirectly) -> bool:
+        """Have the application answer at once a request whose body is complete; False: it must be run."""
+        try:
+            return answer(self._scope, bytes(self.body), self)
+        except Exception as error:
+            self._note(error)
+            self._fail()
+            return True
+
     async def run(self, app: ASGIApp) -> None:
         """Run the application. If it fails, the connection is closed."""
         if not self.more_body:
@@ -128,9 +137,12 @@ class Exchange(DirectAnswers):
             self._fail()
             raise
         except Exception as error:
-            if not self.left:
-                _log.error("no answer", method=self._scope["method"], path=self._scope["path"], exc_info=error)
+            self._note(error)
             self._fail()
+
+    def _note(self, error: Exception) -> None:
+        if not self.left:
+            _log.error("no answer", method=self._scope["method"], path=self._scope["path"], exc_info=error)
 
     def _fail(self) -> None:
         if not self.complete and not self.left:

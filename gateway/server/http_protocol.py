@@ -18,7 +18,7 @@ from starlette.types import Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from gateway.asgi import named_headers
+from gateway.asgi import directly, named_headers
 from gateway.http.connections import Connections
 from gateway.server.http_exchange import BODY_HELD, Exchange
 from gateway.wire.headers import COMMON_HEADERS
@@ -47,6 +47,7 @@ class HttpProtocol(asyncio.Protocol):
     """One connection."""
 
     __slots__ = (
+        "_answer_directly",
         "_app_state",
         "_behind",
         "_body_left",
@@ -68,6 +69,7 @@ class HttpProtocol(asyncio.Protocol):
         "_state",
         "_timer",
         "_transport",
+        "_unanswered",
         "_upgrading",
         "_url",
         "_writable",
@@ -89,6 +91,7 @@ class HttpProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._connections = connections or Connections()
         self._connections.open = server_state.connections
+        self._answer_directly = directly(cast(Any, config.loaded_app))
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._server: tuple[str, int] | None = None
         self._client: tuple[str, int] | None = None
@@ -103,6 +106,8 @@ class HttpProtocol(asyncio.Protocol):
         """Whether this connection is over the limit and lingers for its client to read the refusal."""
         self._exchange: Exchange | None = None
         """The request that is being read or answered."""
+        self._unanswered = False
+        """Whether the application was not called for that request yet."""
         self._behind = bytearray()
         """Pipelined bytes that came after that request."""
         # State of the request that is being read:
@@ -192,7 +197,7 @@ class HttpProtocol(asyncio.Protocol):
             exchange = self._exchange
             if exchange is not None and not exchange.more_body:
                 self._keep(data[start:])
-                return
+                break
             left = self._body_left
             end = self._end_of_part(data, start) if left is None else min(len(data), start + left)
             part = data if end - start == len(data) else data[start:end]
@@ -216,6 +221,20 @@ class HttpProtocol(asyncio.Protocol):
                     self._refuse(HeadTooLarge(f"{_HEAD_LIMIT} bytes for the request line and the headers"))
                 elif begins:
                     self._expect_within(self._connections.limits.head_seconds)
+        if self._unanswered:
+            self._answer()
+
+    def _answer(self) -> None:
+        """Answer the request, of which all that has arrived has been read."""
+        self._unanswered = False
+        exchange = self._exchange
+        if exchange is None or self._refused:
+            return
+        if not exchange.more_body and exchange.run_directly(self._answer_directly):
+            return
+        task = self._loop.create_task(exchange.run(cast(Any, self._config.loaded_app)))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
 
     def _end_of_part(self, data: bytes, start: int) -> int:
         """Return up to where bytes can be fed to the parser without reading beyond the current request.
@@ -308,9 +327,7 @@ class HttpProtocol(asyncio.Protocol):
             keep_alive=version == "1.1" and self._parser.should_keep_alive(),
             expects_continue=expects_continue,
         )
-        task = self._loop.create_task(self._exchange.run(cast(Any, self._config.loaded_app)))
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+        self._unanswered = True
 
     def on_body(self, body: bytes) -> None:
         exchange = self._exchange

@@ -1,0 +1,239 @@
+"""Polls that are answered from memory as soon as they are read, without a task."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from gateway.app import create_app
+from gateway.asgi import DirectAnswers
+from gateway.settings import Settings
+from tests.access.conftest import bearer
+from tests.access.keys import SECRET
+from tests.support.in_process import InProcess, serve
+
+_FILE = "/api/projects/demo/files/a.md"
+_STATUS = "/api/projects/demo/files/status"
+
+
+class _Tasks:
+    """Counts the tasks that run a request."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        self.count += coroutine.__qualname__ == "Exchange.run"
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+
+@contextlib.asynccontextmanager
+async def _serving(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[InProcess, _Tasks]]:
+    app = create_app(Settings(database=f"sqlite:///{tmp_path / 'gateway.db'}", **settings))
+    tasks = _Tasks()
+    asyncio.get_running_loop().set_task_factory(tasks)
+    async with serve(app) as server:
+        yield server, tasks
+
+
+class _Connection:
+    """A connection on which requests are written as bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, server: InProcess) -> "_Connection":
+        return cls(*await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2])))
+
+    def write(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        status = int(head[0].split()[1])
+        body = b"" if status in (204, 304) else await self._reader.readexactly(int(headers["content-length"]))
+        return status, headers, body
+
+    async def ask(self, *request: Any, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        self.write(_request(*request, **headers))
+        return await self.answer()
+
+    async def ended(self) -> bool:
+        return await self._reader.read() == b""
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def _write(connection: _Connection, text: bytes = b"text", **headers: str) -> tuple[str, str]:
+    """Write the file and have it in memory; returns its tag and the cursor."""
+    status, _, body = await connection.ask("PUT", _FILE, text, Content_Type="text/plain", **headers)
+    assert status in (200, 201), body
+    status, told, _ = await connection.ask("GET", _FILE, **headers)
+    assert status == 200
+    status, listing, _ = await connection.ask("GET", "/api/projects/demo/files", **headers)
+    assert status == 200
+    return told["etag"], listing["etag"].strip('"')
+
+
+def test_an_unchanged_poll_takes_no_task(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _serving(tmp_path) as (server, tasks):
+            connection = await _Connection.open(server)
+            tag, cursor = await _write(connection)
+            question = b'{"since":"%s"}' % cursor.encode()
+            before = tasks.count
+            for _ in range(3):
+                status, headers, _ = await connection.ask("GET", _FILE, If_None_Match=tag)
+                assert (status, headers["etag"]) == (304, tag)
+                status, headers, body = await connection.ask("POST", _STATUS, question, Content_Type="application/json")
+                assert (status, body) == (200, b'{"changes":[],"cursor":"%s"}' % cursor.encode())
+            assert tasks.count == before
+            assert (await connection.ask("GET", _FILE, If_None_Match='"another"'))[0] == 200
+            assert tasks.count == before + 1
+            _, _, metrics = await connection.ask("GET", "/metrics")
+            counted = [line for line in metrics.decode().splitlines() if line.startswith("gateway_requests_total")]
+            assert any('status="304"' in line and line.endswith(" 3.0") for line in counted), counted
+            assert any("files/status" in line and line.endswith(" 3.0") for line in counted), counted
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_question_whose_body_comes_in_two_parts_is_answered(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _serving(tmp_path) as (server, _):
+            connection = await _Connection.open(server)
+            _, cursor = await _write(connection)
+            question = _request("POST", _STATUS, b'{"since":"%s"}' % cursor.encode(), Content_Type="application/json")
+            for cut in (len(question) - 5, len(question) - len(cursor) - 12, 30):
+                connection.write(question[:cut])
+                await asyncio.sleep(0.01)
+                connection.write(question[cut:])
+                status, _, body = await connection.answer()
+                assert (status, body) == (200, b'{"changes":[],"cursor":"%s"}' % cursor.encode())
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_pipelined_requests_are_answered_in_their_order(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _serving(tmp_path) as (server, _):
+            connection = await _Connection.open(server)
+            tag, cursor = await _write(connection)
+            poll = _request("GET", _FILE, If_None_Match=tag)
+            question = _request("POST", _STATUS, b'{"since":"%s"}' % cursor.encode(), Content_Type="application/json")
+            write = _request("PUT", _FILE, b"new", Content_Type="text/plain")
+            connection.write(poll * 300 + question + write + poll + question + _request("GET", "/missing"))
+            statuses = [(await connection.answer())[0] for _ in range(305)]
+            assert statuses == [304] * 300 + [200, 200, 200, 200, 404]
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_other_connections_have_their_turn_between_pipelined_polls(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _serving(tmp_path) as (server, _):
+            connection = await _Connection.open(server)
+            tag, _ = await _write(connection)
+            turns = 0
+
+            def turn() -> None:
+                nonlocal turns
+                turns += 1
+                asyncio.get_running_loop().call_soon(turn)
+
+            connection.write(_request("GET", _FILE, If_None_Match=tag) * 200)
+            turn()
+            for _ in range(200):
+                assert (await connection.answer())[0] == 304
+            assert turns >= 190
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_connection_is_closed_behind_a_direct_answer_if_the_client_asks(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _serving(tmp_path) as (server, _):
+            connection = await _Connection.open(server)
+            tag, _ = await _write(connection)
+            status, headers, _ = await connection.ask("GET", _FILE, If_None_Match=tag, Connection="close")
+            assert (status, headers["connection"]) == (304, "close")
+            assert await connection.ended()
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_failure_is_answered_and_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Failing:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            raise AssertionError
+
+        def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+            raise RuntimeError("on purpose")
+
+    async def work() -> None:
+        async with _serving(tmp_path) as (server, _):
+            server.config.loaded_app = Failing()  # type: ignore[assignment]
+            connection = await _Connection.open(server)
+            status, headers, _ = await connection.ask("GET", _FILE)
+            assert (status, headers["content-type"]) == (500, "application/problem+json")
+            assert await connection.ended()
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+    assert "on purpose" in "".join(capsys.readouterr())
+
+
+def test_a_poll_of_another_site_or_host_is_refused(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _serving(tmp_path) as (server, _):
+            connection = await _Connection.open(server)
+            tag, cursor = await _write(connection)
+            request = _request("GET", _FILE, If_None_Match=tag).replace(b"Host: localhost", b"Host: evil.example")
+            connection.write(request)
+            assert (await connection.answer())[0] == 421
+            question = b'{"since":"%s"}' % cursor.encode()
+            foreign = {"Content_Type": "application/json", "Origin": "https://evil.example"}
+            assert (await connection.ask("POST", _STATUS, question, **foreign))[0] == 403
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_poll_with_a_credential_takes_no_task_and_is_limited(tmp_path: Path) -> None:
+    async def work() -> None:
+        settings = {"auth": "required", "jwt_key": SECRET, "rate_requests": 40}
+        async with _serving(tmp_path, **settings) as (server, tasks):
+            ann = {"Authorization": f"Bearer {bearer(projects={'demo': 'write'})}"}
+            connection = await _Connection.open(server)
+            tag, _ = await _write(connection, **ann)
+            before = tasks.count
+            statuses = [(await connection.ask("GET", _FILE, If_None_Match=tag, **ann))[0] for _ in range(10)]
+            assert statuses == [304] * 10
+            assert tasks.count == before
+            other = {"Authorization": f"Bearer {bearer('eve', projects={'other': 'write'})}"}
+            assert (await connection.ask("GET", _FILE, If_None_Match=tag, **other))[0] == 404
+            assert (await connection.ask("GET", _FILE, If_None_Match=tag))[0] == 401
+            while (answer := await connection.ask("GET", _FILE, If_None_Match=tag, **ann))[0] != 429:
+                assert answer[0] == 304
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
