@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import structlog
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway.access.audit import Audit
 from gateway.access.grants import ALL
@@ -52,6 +51,7 @@ from gateway.http.connections import Connections
 from gateway.http.long_poll import LongPolls
 from gateway.http.middleware import Boundary, compressed
 from gateway.http.pages import Pages
+from gateway.http.proxies import BehindProxies
 from gateway.http.rate_limits import RateLimiter
 from gateway.http.requests import json_bytes
 from gateway.http.responses import send_problem
@@ -380,7 +380,7 @@ def _assemble(
         app = cors(app, settings.cors_origins)
     app = AcrossSites(app, metrics.requests, (settings.host, *settings.hosts), settings.cors_origins)
     if settings.proxies:
-        app = ProxyHeadersMiddleware(app, list(settings.proxies))  # type: ignore[arg-type, assignment]
+        app = BehindProxies(app, settings.proxies)
     if settings.access_log != "off":
         app = AccessLog(app, errors_only=settings.access_log == "errors")
     if settings.tracing:

@@ -237,3 +237,20 @@ def test_a_poll_with_a_credential_takes_no_task_and_is_limited(tmp_path: Path) -
             connection.close()
 
     asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_a_poll_through_a_proxy_takes_no_task(tmp_path: Path) -> None:
+    async def work() -> None:
+        settings = {"proxies": ("127.0.0.0/8",), "auth": "required", "jwt_key": SECRET}
+        async with _serving(tmp_path, **settings) as (server, tasks):
+            connection = await _Connection.open(server)
+            ann = {"Authorization": f"Bearer {bearer(projects={'demo': 'write'})}"}
+            tag, _ = await _write(connection, **ann)
+            before = tasks.count
+            for address in ("192.0.2.7", "192.0.2.8"):
+                poll = {**ann, "If_None_Match": tag, "X_Forwarded_For": address}
+                assert (await connection.ask("GET", _FILE, **poll))[0] == 304
+            assert tasks.count == before
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
