@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         description="Number of gateway processes that share the port; more than one needs PostgreSQL. Limits and "
         "caches are those of one process.",
     )
+    database_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="Seconds that a write waits for a PostgreSQL database that does not respond, before it is refused.",
+    )
     same_database: bool = Field(
         False,
         description="Treat a database that looks copied or rolled back as the original: keep its cursors and "
@@ -386,4 +391,6 @@ class Settings(BaseSettings):
     @property
     def storage_limits(self) -> StorageLimits:
         """With what bounds the database is opened."""
-        return StorageLimits(self.queued_writes, self.queued_write_bytes, self.log_bytes, self.same_database)
+        return StorageLimits(
+            self.queued_writes, self.queued_write_bytes, self.log_bytes, self.same_database, self.database_seconds
+        )

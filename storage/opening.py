@@ -29,6 +29,8 @@ class StorageLimits(Struct, frozen=True):
     """The maximum size, in bytes, of the write-ahead log of a SQLite database."""
     same: bool = False
     """Whether a database that seems to be a copy, or restored to an earlier state, continues as the original."""
+    patience: float = 5.0
+    """Seconds that a write waits for a PostgreSQL database that does not respond."""
 
 
 def check_url(url: str) -> str:
@@ -105,7 +107,11 @@ async def _open_sqlite(url: str, limits: StorageLimits) -> AsyncIterator[Storage
 @contextlib.asynccontextmanager
 async def _open_postgres(url: str, limits: StorageLimits) -> AsyncIterator[Storage]:
     storage = await _postgres().open(
-        url, queued_changes=limits.queued_changes, queued_bytes=limits.queued_bytes, same=limits.same
+        url,
+        queued_changes=limits.queued_changes,
+        queued_bytes=limits.queued_bytes,
+        same=limits.same,
+        patience=limits.patience,
     )
     try:
         yield storage

@@ -58,9 +58,10 @@ class Connection(Protocol):
     def terminate(self) -> None: ...
 
 
-CONNECT_S = 2.0
-WRITE_S = 5.0
-"""How long a batch waits for a database that is unreachable."""
+PATIENCE_S = 5.0
+_CLOSE_S = 2.0
+_PREPARE_S = 30.0
+"""How long a gateway that starts waits for a connection: nobody waits for its answers yet."""
 _STATEMENT_S = 30.0
 _READERS, _WRITERS = 8, 4
 
@@ -85,13 +86,34 @@ CONTENTION = (
 )
 """Another transaction was faster; nothing was done."""
 
-_SETTINGS = {
-    "application_name": "yjs-gateway",
-    "synchronous_commit": "on",  # whatever the database's default: acknowledged changes are durable
-    "jit": "off",
-    "lock_timeout": "2000",
-    "idle_in_transaction_session_timeout": "5000",
-}
+
+class Patience:
+    """How long a database that does not respond is waited for, in seconds.
+
+    Args:
+        seconds: how long a batch waits before it is refused. The rest is in proportion.
+    """
+
+    __slots__ = ("attempt", "connect", "write")
+
+    def __init__(self, seconds: float = PATIENCE_S) -> None:
+        self.write = seconds
+        self.attempt = max(3.0, 0.6 * seconds)
+        """How long one attempt may take: after that, a silent connection is abandoned for another one."""
+        self.connect = max(2.0, 0.4 * seconds)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of a session."""
+        return {
+            "application_name": "yjs-gateway",
+            "synchronous_commit": "on",  # whatever the database's default: acknowledged changes are durable
+            "jit": "off",
+            "lock_timeout": f"{int(self.connect * 1000)}",
+            "idle_in_transaction_session_timeout": f"{int(max(PATIENCE_S, self.write) * 1000)}",
+        }
+
+
 _SERVER = (
     "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' ||"
     " left(pg_walfile_name(pg_current_wal_lsn()), 8)"
@@ -116,8 +138,11 @@ def without_password(url: str) -> str:
 class Database:
     """Owns the pools. A read that loses its connection is retried once on another one."""
 
-    def __init__(self, url: str, readers: asyncpg.Pool, writers: asyncpg.Pool, *, same: bool) -> None:
+    def __init__(
+        self, url: str, readers: asyncpg.Pool, writers: asyncpg.Pool, *, same: bool, patience: Patience
+    ) -> None:
         self.url = url
+        self.patience = patience
         self._same = same
         self.name = without_password(url)
         self.readers = readers
@@ -125,11 +150,20 @@ class Database:
         self.closed = False
 
     @classmethod
-    async def open(cls, url: str, *, read_only: bool = False, same: bool = False, trace: Trace | None = None) -> Self:
+    async def open(
+        cls,
+        url: str,
+        *,
+        read_only: bool = False,
+        same: bool = False,
+        patience: float = PATIENCE_S,
+        trace: Trace | None = None,
+    ) -> Self:
         """Connect, and create or upgrade the schema.
 
         Args:
             same: whether the database goes on as it was on another server or timeline.
+            patience: seconds that a write waits for a database that does not respond.
             trace: called with every statement of the pools and its values.
 
         Raises:
@@ -138,15 +172,16 @@ class Database:
         """
         try:
             await _prepare(url, read_only=read_only)
-            readers = await _pool(url, _READERS, read_only=read_only, same=same, trace=trace)
-            writers = await _pool(url, _WRITERS, read_only=read_only, same=same, trace=trace)
+            times = Patience(patience)
+            readers = await _pool(url, _READERS, times, read_only=read_only, same=same, trace=trace)
+            writers = await _pool(url, _WRITERS, times, read_only=read_only, same=same, trace=trace)
         except (*FAILURES, ValueError) as error:
             raise _opening_error(url, error) from error
-        return cls(url, readers, writers, same=same)
+        return cls(url, readers, writers, same=same, patience=times)
 
     async def connect(self) -> Connection:
         """Open a connection outside the pools."""
-        connection = await _connect(self.url)
+        connection = await _connect(self.url, self.patience)
         try:
             await _recognize(connection, same=self._same)
         except BaseException:
@@ -218,7 +253,7 @@ class Database:
     async def acquire(self, pool: asyncpg.Pool) -> AsyncIterator[Connection]:
         if self.closed:
             raise StorageClosed("the storage is closed")
-        connection = await pool.acquire(timeout=CONNECT_S * 2)
+        connection = await pool.acquire(timeout=self.patience.connect * 2)
         try:
             yield connection
         except (asyncio.CancelledError, *LOST):
@@ -232,14 +267,14 @@ class Database:
         self.closed = True
         for pool in (self.readers, self.writers):
             try:
-                await asyncio.wait_for(pool.close(), CONNECT_S)
+                await asyncio.wait_for(pool.close(), _CLOSE_S)
             except LOST:
                 pool.terminate()
 
 
-async def _connect(url: str) -> Connection:
+async def _connect(url: str, patience: Patience) -> Connection:
     connection: Connection = await asyncpg.connect(
-        url, timeout=CONNECT_S, command_timeout=WRITE_S, server_settings=_SETTINGS
+        url, timeout=patience.connect, command_timeout=patience.write, server_settings=patience.settings
     )
     return connection
 
@@ -286,19 +321,21 @@ async def _recognize(connection: Connection, *, same: bool) -> None:
         _log.error("the database is on another server or timeline than before: every client starts over")
 
 
-async def _pool(url: str, size: int, *, read_only: bool, same: bool, trace: Trace | None) -> asyncpg.Pool:
+async def _pool(
+    url: str, size: int, patience: Patience, *, read_only: bool, same: bool, trace: Trace | None
+) -> asyncpg.Pool:
     async def watch(connection: Any) -> None:
         if not read_only:
             await _recognize(connection, same=same)
         if trace is not None:
             connection.add_query_logger(lambda ran: trace(ran.query, ran.args or ()))
 
-    settings = {**_SETTINGS, "default_transaction_read_only": "on"} if read_only else _SETTINGS
+    settings = {**patience.settings, **({"default_transaction_read_only": "on"} if read_only else {})}
     return await asyncpg.create_pool(
         url,
         min_size=0,
         max_size=size,
-        timeout=CONNECT_S,
+        timeout=patience.connect,
         command_timeout=_STATEMENT_S,
         server_settings=settings,
         target_session_attrs=_session(url, read_only=read_only),
@@ -311,7 +348,7 @@ async def _pool(url: str, size: int, *, read_only: bool, same: bool, trace: Trac
 async def _prepare(url: str, *, read_only: bool) -> None:
     """Check the database, and create or upgrade its schema."""
     files = migrations("postgres")
-    connection = await _connect(url)
+    connection = await _connect(url, Patience(_PREPARE_S))
     try:
         encoding = await connection.fetchval("SHOW server_encoding")
         if encoding != "UTF8":

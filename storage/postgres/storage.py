@@ -16,7 +16,16 @@ from storage.log import DONE_KEPT_MS, Clock, wall_clock
 from storage.portable import Record
 from storage.postgres import access, erasing, files, readers, retention, transfer, turns, upkeep
 from storage.postgres.batch import DONE, done_from_row
-from storage.postgres.database import FAILURES, LOST, Connection, Database, Trace, project_id, storage_error
+from storage.postgres.database import (
+    FAILURES,
+    LOST,
+    PATIENCE_S,
+    Connection,
+    Database,
+    Trace,
+    project_id,
+    storage_error,
+)
 from storage.postgres.projects import Projects, TrackedProject
 from storage.postgres.row_checks import damaged_rows
 from storage.postgres.tail import Tail
@@ -93,6 +102,7 @@ class PostgresStorage:
         queued_changes: int = 10_000,
         queued_bytes: int = 64 * 2**20,
         same: bool = False,
+        patience: float = PATIENCE_S,
         trace: Trace | None = None,
     ) -> Self:
         """Open a database that others may have open too; create or upgrade its schema.
@@ -102,12 +112,13 @@ class PostgresStorage:
             clock: milliseconds since 1970.
             queued_changes, queued_bytes: limits of the write queue.
             same: whether cursors and incarnations go on after the database was moved to another server or timeline.
+            patience: seconds that a write waits for a database that does not respond.
             trace: called with the statements that read and write, and their values.
 
         Raises:
             NotAGatewayDatabase, SchemaTooNew, DatabaseRefused, StorageUnavailable
         """
-        database = await Database.open(url, same=same, trace=trace)
+        database = await Database.open(url, same=same, patience=patience, trace=trace)
         storage = cls(database, secrets.token_hex(8), clock)
         row = await database.fetch_row("SELECT database FROM cluster")
         assert row is not None

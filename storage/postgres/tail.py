@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Iterable
 
 import asyncpg
@@ -32,6 +33,7 @@ _ALIVE_S = 1.0
 """How often a gateway that has sent a message announces that it is alive."""
 _GONE_S = 5.0
 """A gateway that was not heard for this long counts as gone."""
+_REMEMBERED_GONE = 100
 _MOST_MESSAGE = 7500
 """The most bytes of an encoded message to other gateways; a notification holds at most 8,000."""
 _MOST_MESSAGES = 1000
@@ -66,6 +68,8 @@ class Tail:
         self._listeners: list[MessageListener] = []
         self._others: dict[str, float] = {}
         """The gateways that sent messages, and when each was last heard."""
+        self._gone: deque[str] = deque(maxlen=_REMEMBERED_GONE)
+        """Those that counted as gone last."""
         self._tasks = [
             asyncio.create_task(self._beat(), name="tail"),
             asyncio.create_task(self._say_all(), name="tail-notify"),
@@ -246,6 +250,9 @@ class Tail:
         if node == self._node:
             return
         self._others[node] = time.monotonic()
+        if node in self._gone:  # it stood still, or was not heard: what it said before was dropped
+            self._gone.remove(node)
+            self._pass_on("", "", b"")
         if topic:
             self._pass_on(node, topic, base64.b64decode(message))
 
@@ -257,6 +264,7 @@ class Tail:
         for node, heard in list(self._others.items()):
             if now - heard > _GONE_S:
                 del self._others[node]
+                self._gone.append(node)
                 self._pass_on(node, "", b"")
 
     def _pass_on(self, node: str, topic: str, message: bytes) -> None:

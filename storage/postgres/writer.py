@@ -15,7 +15,7 @@ from typing import Any
 from storage.errors import DataDamaged, StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
 from storage.log import Clock, Plan, Result, break_lines, needs, plan
 from storage.postgres import batch as batches
-from storage.postgres.database import CONTENTION, FAILURES, LOST, WRITE_S, Connection, Database, storage_error
+from storage.postgres.database import CONTENTION, FAILURES, LOST, Connection, Database, storage_error
 from storage.postgres.generations import GENERATION
 from storage.postgres.projects import Projects, TrackedProject, WriteRequest
 from storage.records import Change, TurnChange
@@ -30,8 +30,6 @@ _CONTENDED_S = 1.0
 _GATHER_PART, _MOST_GATHER_S = 0.25, 0.005
 """How long a batch waits for the writers of the last one: a part of the time that took, and the most seconds."""
 _PAUSE_S = 0.02
-_TRY_S = 3.0
-"""How long one attempt may take: after that, a silent connection is abandoned for another one."""
 
 
 class _Attempt:
@@ -189,13 +187,17 @@ class Writer:
 
     async def _store(self, tracked: TrackedProject, requests: list[WriteRequest]) -> Plan:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + WRITE_S
+        patience = self._database.patience
+        deadline = loop.time() + patience.write
         attempt = _Attempt(requests, next(self._numbers))
         attempt.locked = loop.time() - tracked.contended_at < _CONTENDED_S
         tracked.forget_rows()
         while True:
             try:
-                async with asyncio.timeout(_TRY_S), self._database.acquire(self._database.writers) as connection:
+                async with (
+                    asyncio.timeout(patience.attempt),
+                    self._database.acquire(self._database.writers) as connection,
+                ):
                     made = await self._try(connection, tracked, attempt)
                 if made is not None:
                     return made

@@ -12,7 +12,7 @@ import pytest
 from storage import Storage
 from storage.sqlite import SQLiteStorage
 from tests.support.nodes import TwoNodes
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PATIENCE_S, PostgresServer
 
 Open = Callable[..., AbstractAsyncContextManager[Storage]]
 """Opens the same database each time that it is called."""
@@ -42,7 +42,7 @@ async def _sqlite(folder: Path, **options: Any) -> AsyncIterator[Storage]:
 async def _postgres(url: str, **options: Any) -> AsyncIterator[Storage]:
     from storage.postgres import PostgresStorage
 
-    storage = await PostgresStorage.open(url, **options)
+    storage = await PostgresStorage.open(url, patience=PATIENCE_S, **options)
     try:
         yield storage
     finally:
@@ -81,4 +81,4 @@ def clock() -> Clock:
 def run() -> Iterator[Run]:
     """Runs a coroutine to its end."""
     with asyncio.Runner() as runner:
-        yield lambda work: runner.run(asyncio.wait_for(work, 60))
+        yield lambda work: runner.run(asyncio.wait_for(work, 120))

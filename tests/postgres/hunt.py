@@ -36,6 +36,7 @@ from tests.support.server import GatewayProcess
 
 FAULTS = ("kill", "stop", "cut", "hole", "crash")
 _GATEWAYS = 3
+_LEAST_RECEIPTS = 20
 _BEHIND_S = 1.5
 """After so long no gateway may show anything older: the promise is one second."""
 
@@ -47,6 +48,8 @@ class Hunt:
         self._server = server
         self._least_faults = int(os.environ.get("HUNT_FAULTS", "1"))
         self._enough = asyncio.Event()
+        self._written = asyncio.Event()
+        """Set once the hunt has some receipts, which may take longer on a slow machine."""
         self._front = ""
         """The URL of nginx."""
         self._faults = list(faults)
@@ -66,10 +69,11 @@ class Hunt:
             tasks = [asyncio.create_task(client) for client in clients]
             hunting = asyncio.create_task(self._break_things())
             await asyncio.sleep(seconds)
-            await asyncio.wait({asyncio.ensure_future(self._enough.wait()), hunting}, return_when="FIRST_COMPLETED")
+            enough = asyncio.gather(self._enough.wait(), self._written.wait())
+            await asyncio.wait({enough, hunting}, return_when="FIRST_COMPLETED")
             self._over.set()
             await hunting
-            await asyncio.wait_for(asyncio.gather(*tasks), 90)
+            await asyncio.wait_for(asyncio.gather(*tasks), 300)
             await asyncio.sleep(_BEHIND_S)
             await self._compare()
         command = [sys.executable, "-m", "gateway", "verify", "--database", self._database]
@@ -85,7 +89,8 @@ class Hunt:
             for _ in range(_GATEWAYS):
                 proxy = await CuttingProxy(self._server.port).__aenter__()
                 self._proxies.append(proxy)
-                self._gateways.append(GatewayProcess(self._database.replace(port, f":{proxy.port}/")))
+                url = self._database.replace(port, f":{proxy.port}/")
+                self._gateways.append(GatewayProcess(url, GATEWAY_DATABASE_SECONDS=5))
             await asyncio.gather(*(asyncio.to_thread(gateway.start) for gateway in self._gateways))
             with (
                 tempfile.TemporaryDirectory(prefix="yjsg-nginx-") as folder,
@@ -123,7 +128,7 @@ class Hunt:
 
     async def _write(self, name: int) -> None:
         documents: dict[str, pycrdt.Doc[Any]] = {}
-        async with httpx.AsyncClient(timeout=30, verify=False) as client:
+        async with httpx.AsyncClient(timeout=60, verify=False) as client:
             for number in range(sys.maxsize):
                 if self._over.is_set():
                     return
@@ -139,6 +144,8 @@ class Hunt:
                     return
                 receipt = answer.json()
                 self._receipts.append((path, word, receipt["version"], receipt["changed"]))
+                if len(self._receipts) >= _LEAST_RECEIPTS:
+                    self._written.set()
                 await asyncio.sleep(self._random.random() * 0.05)
 
     async def _read(self) -> None:

@@ -14,6 +14,7 @@ from gateway.settings import Settings
 from storage import Storage
 from storage.opening import StorageLimits
 from storage.postgres import PostgresStorage
+from tests.support.postgres import PATIENCE_S
 
 _CROWD = 100
 """The clients of each gateway."""
@@ -48,7 +49,7 @@ class _Node:
 @contextlib.asynccontextmanager
 async def _node(url: str) -> AsyncIterator[_Node]:
     statements: list[str] = []
-    storage = await PostgresStorage.open(url, trace=lambda query, values: statements.append(query))
+    storage = await PostgresStorage.open(url, patience=PATIENCE_S, trace=lambda query, values: statements.append(query))
 
     @contextlib.asynccontextmanager
     async def opened(url: str, limits: StorageLimits) -> AsyncIterator[Storage]:
@@ -73,7 +74,7 @@ def _on_two_gateways(database: str, work: Callable[[_Node, _Node], Any]) -> None
         async with _node(database) as first, _node(database) as second:
             await work(first, second)
 
-    asyncio.run(asyncio.wait_for(both(), 60))
+    asyncio.run(asyncio.wait_for(both(), 300))
 
 
 async def _put(node: _Node, path: str, text: str) -> str:

@@ -19,6 +19,7 @@ from storage import (
     Version,
 )
 from storage.postgres import PostgresStorage
+from tests.support.postgres import PATIENCE_S
 
 Read = Callable[[PostgresStorage], Awaitable[object]]
 
@@ -56,7 +57,7 @@ def test_a_row_that_was_changed_is_not_served(database: str, name: str) -> None:
     statement, read = _DAMAGES[name]
 
     async def work() -> None:
-        storage = await PostgresStorage.open(database)
+        storage = await PostgresStorage.open(database, patience=PATIENCE_S)
         await _fill(storage)
         assert await storage.dangling() == []
         await read(storage)
@@ -74,13 +75,13 @@ def test_a_row_that_was_changed_is_not_served(database: str, name: str) -> None:
 
 def test_nothing_is_built_on_a_damaged_file_and_others_are_written(database: str) -> None:
     async def work() -> None:
-        storage = await PostgresStorage.open(database)
+        storage = await PostgresStorage.open(database, patience=PATIENCE_S)
         await _fill(storage)
         await storage.close()
         connection = await asyncpg.connect(database)
         await connection.execute("UPDATE file SET size = size + 1 WHERE path = 'a'")
         await connection.close()
-        storage = await PostgresStorage.open(database)
+        storage = await PostgresStorage.open(database, patience=PATIENCE_S)
         changes = [AppendUpdate("a", Version(3), b"x"), AppendUpdate("b", Version(1), b"x")]
         waiting = [storage.append("p", (change,)) for change in changes]
         results = await asyncio.gather(*waiting, return_exceptions=True)

@@ -13,12 +13,15 @@ from tests.access.conftest import told
 from tests.live.clients import Waiting, event_stream, put
 from tests.live.test_rooms import Edit
 from tests.postgres.conftest import Nodes
-from tests.support.server import PATIENCE_S
+from tests.support.postgres import PATIENCE_S
 
 
 @contextlib.asynccontextmanager
 async def _two(url: str) -> AsyncIterator[tuple[PostgresStorage, PostgresStorage]]:
-    first, second = await PostgresStorage.open(url), await PostgresStorage.open(url)
+    first, second = (
+        await PostgresStorage.open(url, patience=PATIENCE_S),
+        await PostgresStorage.open(url, patience=PATIENCE_S),
+    )
     try:
         yield first, second
     finally:
@@ -56,7 +59,7 @@ def test_a_follower_hears_of_it_even_if_the_name_is_used_again_at_once(database:
             assert await there.catch_up("p") == new
             assert await there.catch_up("other") == other  # no new generation began
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 @pytest.mark.parametrize("later", [0, 3])
@@ -78,7 +81,7 @@ def test_a_write_made_elsewhere_for_the_erased_project_is_refused(database: str,
                 assert await there.project_head("p") is None
             assert await here.dangling() == []
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 def test_erased_at_both_gateways_at_once_it_is_erased_once(database: str) -> None:
@@ -89,7 +92,7 @@ def test_erased_at_both_gateways_at_once_it_is_erased_once(database: str) -> Non
             erased = await asyncio.gather(here.erase_project("p"), there.erase_project("p"))
             assert sorted(map(str, erased)) == sorted(map(str, (head, None)))
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 def test_the_epoch_of_a_later_generation_is_recognized(database: str) -> None:
@@ -115,7 +118,7 @@ def test_the_epoch_of_a_later_generation_is_recognized(database: str) -> None:
             assert again is not None
             assert again.epoch.startswith(first.epoch)
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), 120))
 
 
 def test_who_is_connected_to_the_other_gateway_learns_that_the_project_is_gone(nodes: Nodes, open_editor: Edit) -> None:

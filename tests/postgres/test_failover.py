@@ -20,6 +20,10 @@ def primary() -> Iterator[PostgresServer]:
         yield own
 
 
+_IMPATIENT: dict[str, object] = {"GATEWAY_DATABASE_SECONDS": 5}
+"""The default: requests are refused after some seconds without the database."""
+
+
 def _of_both(database: str, primary: PostgresServer, standby: PostgresServer) -> str:
     """The URL of a database that one of two servers has."""
     hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
@@ -38,8 +42,9 @@ def test_a_standby_that_has_everything_takes_over_and_clients_go_on(primary: Pos
     with primary.standby() as standby:
         primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         primary.execute("SELECT pg_reload_conf()")
+        primary.execute("CHECKPOINT")  # its process tells the others to wait for the standby, before it does that
         database = _of_both(primary.schema_url(), primary, standby)
-        same = {"GATEWAY_SAME_DATABASE": "true"}
+        same: dict[str, object] = {"GATEWAY_SAME_DATABASE": "true", **_IMPATIENT}
         with GatewayProcess(database, **same) as first, GatewayProcess(database, **same) as second:
             acknowledged: list[str] = []
             over, some = threading.Event(), threading.Event()
@@ -74,8 +79,13 @@ def test_a_standby_that_has_everything_takes_over_and_clients_go_on(primary: Pos
                     each.result()
                 told: set[str] = set()
                 for client in (a, b):
-                    assert client.get("/files/a.md", headers={"If-None-Match": tag}).status_code == 304
-                    page = client.get("/changes", params={"since": cursor, "limit": 10_000}).raise_for_status().json()
+                    while (again := client.get("/files/a.md", headers={"If-None-Match": tag})).status_code == 503:
+                        pass
+                    assert again.status_code == 304
+                    question = {"since": cursor, "limit": 10_000}
+                    while (answer := client.get("/changes", params=question)).status_code == 503:
+                        pass
+                    page = answer.raise_for_status().json()
                     assert "reset" not in page
                     told = {change["path"] for change in page["changes"]}
                     assert set(acknowledged) <= told

@@ -11,11 +11,12 @@ import pytest
 from storage import AppendUpdate, DeleteFile, Incarnation, StorageUnavailable, Version, VersionConflict
 from storage.postgres import PostgresStorage
 from storage.postgres.generations import generation_of, split_name, stored_name
+from tests.support.postgres import PATIENCE_S
 
 
 @contextlib.asynccontextmanager
 async def _opened(url: str, **options: Any) -> AsyncIterator[PostgresStorage]:
-    storage = await PostgresStorage.open(url, **options)
+    storage = await PostgresStorage.open(url, **{"patience": PATIENCE_S, **options})
     try:
         yield storage
     finally:
@@ -108,7 +109,7 @@ def test_lost_commits_begin_a_new_generation(database: str, other_server: bool) 
             assert (document.incarnation, document.updates) == (now, (b"x",) * 6)
             assert await second.dangling() == []
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    asyncio.run(asyncio.wait_for(work(), 120))
 
 
 def test_a_write_that_waits_while_commits_are_lost_is_not_stored_on_what_came_after(database: str) -> None:
@@ -133,7 +134,7 @@ def test_a_write_that_waits_while_commits_are_lost_is_not_stored_on_what_came_af
             assert len([update async for update in second.updates("p", "a")]) == 4
             await blocker.close()
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    asyncio.run(asyncio.wait_for(work(), 120))
 
 
 def test_a_database_that_goes_on_as_the_same_keeps_its_names(database: str) -> None:
@@ -152,4 +153,4 @@ def test_a_database_that_goes_on_as_the_same_keeps_its_names(database: str) -> N
             assert await _append(storage, 3) != name
         await connection.close()
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    asyncio.run(asyncio.wait_for(work(), 120))

@@ -1,6 +1,7 @@
 """Two gateways on one database behave as one: waits, streams, rooms, turns, and the end of a gateway."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -86,13 +87,17 @@ def test_an_unchanged_poll_reads_nothing_from_the_database(nodes: Nodes, databas
     with nodes[0].client() as a, nodes[1].client() as b:
         receipt = put(a, "a.md", "one")
         tag = b.get("/files/a.md").headers["ETag"]
-        before = figure(nodes[1], "gateway_catch_ups_total")
         question = {"since": receipt["cursor"], "versions": {"a.md": 1}}
-        for _ in range(50):
-            assert b.get("/files/a.md", headers={"If-None-Match": tag}).status_code == 304
-            assert b.post("/files/status", json=question).json()["changes"] == []
-        assert figure(nodes[1], "gateway_catch_ups_total") == before
-        assert figure(nodes[1], "gateway_storage_lag_seconds") < 1
+        deadline, read = time.monotonic() + PATIENCE_S, 1.0
+        while read:  # where the gateway or its database stood still for a second, it has to look
+            assert time.monotonic() < deadline, f"{read} reads for 100 polls"
+            before = figure(nodes[1], "gateway_catch_ups_total")
+            for _ in range(50):
+                assert b.get("/files/a.md", headers={"If-None-Match": tag}).status_code == 304
+                assert b.post("/files/status", json=question).json()["changes"] == []
+            read = figure(nodes[1], "gateway_catch_ups_total") - before
+        while figure(nodes[1], "gateway_storage_lag_seconds") >= 1:
+            assert time.monotonic() < deadline
 
 
 def test_rooms_of_two_gateways_are_one_room(nodes: Nodes, open_editor: Edit) -> None:
@@ -249,8 +254,9 @@ def test_a_killed_gateway_loses_nothing_that_it_acknowledged(database: str, roun
                     while True:
                         path = f"{writer}/{typed}.md"
                         receipt = a.put(f"/files/{path}", content=path, headers=PLAIN)
-                        if receipt.status_code != 201:
-                            return
+                        if receipt.status_code == 503:  # repeat it
+                            continue
+                        assert receipt.status_code in (200, 201), receipt.text
                         acknowledged.append(path)
                         typed += 1
                 except httpx.TransportError:
@@ -262,6 +268,8 @@ def test_a_killed_gateway_loses_nothing_that_it_acknowledged(database: str, roun
                 heard = 0
                 cursor = None
                 while heard < 20:
+                    for each in writing:
+                        assert not each.done(), each.result()
                     parameters = {"wait": 60} if cursor is None else {"wait": 60, "since": cursor}
                     answer = b.get("/changes", params=parameters)
                     if answer.status_code == 200:

@@ -21,6 +21,9 @@ from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.server import GatewayProcess
 
+_IMPATIENT: dict[str, object] = {"GATEWAY_DATABASE_SECONDS": 5}
+"""The default: requests are refused after some seconds without the database."""
+
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
@@ -31,7 +34,7 @@ def server() -> Iterator[PostgresServer]:
 
 def test_a_database_that_is_killed_loses_nothing_that_was_acknowledged(server: PostgresServer) -> None:
     database = server.schema_url()
-    with GatewayProcess(database) as first, GatewayProcess(database) as second:
+    with GatewayProcess(database, **_IMPATIENT) as first, GatewayProcess(database, **_IMPATIENT) as second:
         acknowledged: list[str] = []
         refused: list[dict[str, object]] = []
         some = threading.Event()
@@ -63,17 +66,18 @@ def test_a_database_that_is_killed_loses_nothing_that_was_acknowledged(server: P
         assert all(isinstance(each["certain"], bool) for each in refused)
         for node in (first, second):
             with node.client() as client:
-                put(client, f"after {node.port}.md", "x")
+                while client.put(f"/files/after {node.port}.md", content="x", headers=PLAIN).status_code == 503:
+                    pass
                 listing = client.get("/files", params={"limit": 10_000}).raise_for_status().json()
                 assert set(acknowledged) <= {entry["path"] for entry in listing["files"]}
-                ready = client.get(f"{node.url}/readyz")
-                assert ready.status_code == 200, ready.text
+                while client.get(f"{node.url}/readyz").status_code != 200:
+                    pass
     assert " 0 faults" in run(database, "verify")
 
 
 def test_a_gateway_that_does_not_hear_the_database_says_so_and_answers_nothing_old(server: PostgresServer) -> None:
     database = server.schema_url()
-    with GatewayProcess(database) as gateway, gateway.client() as client:
+    with GatewayProcess(database, **_IMPATIENT) as gateway, gateway.client() as client:
         put(client, "a.md", "x")
         answer = client.get("/files/a.md")
         unchanged = {"If-None-Match": answer.headers["ETag"]}
@@ -90,7 +94,8 @@ def test_a_gateway_that_does_not_hear_the_database_says_so_and_answers_nothing_o
         server.start()
         while client.get("/files/a.md", headers=unchanged).status_code == 503:
             pass
-        put(client, "a.md", "back")
+        while client.put("/files/a.md", content="back", headers=PLAIN).status_code == 503:
+            pass
         while gateway.get("/readyz").status_code != 200:
             pass
 
@@ -119,7 +124,7 @@ def test_a_database_whose_disk_is_full_refuses_writes_and_goes_on_when_there_is_
     with (
         _small_disk() as disk,
         postgres_server(disk) as server,
-        GatewayProcess(server.schema_url()) as gateway,
+        GatewayProcess(server.schema_url(), **_IMPATIENT) as gateway,
         gateway.client() as client,
     ):
         put(client, "kept.md", "kept")
@@ -139,11 +144,10 @@ def test_a_database_whose_disk_is_full_refuses_writes_and_goes_on_when_there_is_
         if answer.status_code == 503:  # PostgreSQL ends where it cannot write its log
             assert isinstance(answer.json()["certain"], bool)
         filler.unlink()
-        if not server.is_running():
-            (server.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
-            server.start()
         while (answer := client.put("/files/after.md", content="x", headers=PLAIN)).status_code in (503, 507):
-            pass
+            if not server.is_running():  # by now: it may have been about to end
+                (server.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+                server.start()
         answer.raise_for_status()
         listing = client.get("/files", params={"limit": 10_000}).raise_for_status().json()
         assert set(acknowledged) <= {entry["path"] for entry in listing["files"]}

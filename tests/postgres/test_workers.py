@@ -22,6 +22,8 @@ from tests.support.processes import Watched, member_pids
 from tests.support.server import PATIENCE_S, GatewayProcess
 
 _PROCESSES = 2
+_BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""What happens to a connection whose process ends."""
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +108,15 @@ def test_a_database_that_cannot_be_had_ends_the_parent_too() -> None:
 
 
 def test_all_processes_serve_and_each_shows_the_metrics_of_all(gateway: GatewayProcess) -> None:
-    assert _up(gateway) == [1] * _PROCESSES
+    _until(lambda: _up(gateway) == [1] * _PROCESSES)
     for number in range(30):  # on connections of their own
         with gateway.client() as client:
             put(client, f"{number}.md", "x")
             assert client.get(f"/files/{number}.md").status_code == 200
-    text = gateway.get("/metrics").text
-    commits = re.findall(r"^gateway_commits_total\{process=\"(\d)\"\} (\S+)$", text, re.M)
+    commits: list[tuple[str, str]] = []
+    while len(commits) < _PROCESSES:  # one that does not answer within two seconds is left out
+        text = gateway.get("/metrics").text
+        commits = re.findall(r"^gateway_commits_total\{process=\"(\d)\"\} (\S+)$", text, re.M)
     assert [process for process, _ in commits] == ["0", "1"]
     assert sum(float(value) for _, value in commits) >= 30
     assert text.count("# TYPE gateway_commits_total counter\n") == 1
@@ -135,7 +139,7 @@ def test_a_process_that_is_killed_is_replaced_and_loses_nothing(gateway: Gateway
             try:
                 with gateway.client() as client:
                     answer = client.put(f"/files/{path}", content=path, headers=PLAIN)
-            except (httpx.ReadError, httpx.RemoteProtocolError):  # in the killed process; ConnectError fails the test
+            except _BROKEN:  # in the killed process; ConnectError fails the test
                 continue
             assert answer.status_code in (200, 201), answer.text
             acknowledged.append(path)
@@ -167,7 +171,7 @@ def test_sighup_replaces_one_process_after_the_other_without_a_refused_request(g
             try:
                 with gateway.client() as client:
                     put(client, "a.md", f"{written}")
-            except (httpx.ReadError, httpx.RemoteProtocolError):
+            except _BROKEN:
                 continue  # it was idle when its process stopped; ConnectError fails the test
             written += 1
 
@@ -176,7 +180,7 @@ def test_sighup_replaces_one_process_after_the_other_without_a_refused_request(g
         try:
             os.kill(_parent(gateway), signal.SIGHUP)
             _members(gateway, members)
-            _until(lambda: _said(gateway, "a gateway process serves") == served + _PROCESSES)
+            _until(lambda: _said(gateway, "a gateway process serves") >= served + _PROCESSES)
             before = written
             _until(lambda: written > before or writing.done())
         finally:
@@ -188,14 +192,15 @@ def test_processes_go_on_while_new_ones_do_not_start(gateway: GatewayProcess) ->
     members = _members(gateway)
     database = str(gateway.database)
     failed = _said(gateway, "a gateway process did not start")
+    replaced = _said(gateway, "the other gateway processes are not replaced")
     asyncio.run(_execute(database, "UPDATE cluster SET schema = schema + 1000"))  # by a newer release
     os.kill(_parent(gateway), signal.SIGHUP)
-    _until(lambda: _said(gateway, "the other gateway processes are not replaced") == 1)
+    _until(lambda: _said(gateway, "the other gateway processes are not replaced") > replaced)
     assert _members(gateway) == members
     assert any("newer" in line and "100" in line for line in gateway.log)
     # One that is killed is tried again, after longer and longer pauses.
     os.kill(min(members), signal.SIGKILL)
-    _until(lambda: _said(gateway, "a gateway process did not start") == failed + 3)
+    _until(lambda: _said(gateway, "a gateway process did not start") >= failed + 3)
     assert sorted(_up(gateway)) == [0, 1]
     with gateway.client() as client:
         put(client, "a.md", "x")

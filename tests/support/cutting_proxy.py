@@ -16,6 +16,8 @@ class CuttingProxy:
         """What the server answers is lost; what it is asked still comes to it."""
         self.refusing = False
         """New connections are closed at once."""
+        self.refused = asyncio.Event()
+        """Set once a connection was."""
         self._open = asyncio.Event()
         self._open.set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -50,6 +52,7 @@ class CuttingProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
+            self.refused.set()
             writer.transport.abort()
             return
         try:

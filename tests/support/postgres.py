@@ -17,6 +17,8 @@ import pytest
 from tests.support.ports import free_port
 from tests.support.processes import Watched, stop
 
+PATIENCE_S = 60.0
+"""Seconds that a storage of the tests waits for its database: the machine may stand still for some."""
 _WHY_NOT = "PostgreSQL is not installed (Debian's package postgresql): nothing that needs it is tested"
 
 

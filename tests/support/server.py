@@ -40,7 +40,9 @@ class GatewayProcess:
 
     def start(self, *, timeout: float = PATIENCE_S) -> Self:
         """Start the process and wait until it listens."""
-        environment = {**os.environ, "GATEWAY_DATABASE": url_of(self.database), **self.settings}
+        # Where the database stands still for some seconds, requests wait for it unless a test wants them refused.
+        patience = {"GATEWAY_DATABASE_SECONDS": "60"}
+        environment = {**os.environ, "GATEWAY_DATABASE": url_of(self.database), **patience, **self.settings}
         command = [sys.executable, "-m", "gateway", "serve", "--port", str(self.port)]
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
