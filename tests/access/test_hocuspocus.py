@@ -1,6 +1,7 @@
 """The stock provider of Hocuspocus with credentials: tokens renewed in place, documents that are read-only."""
 
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from gateway.yjs.messages import sync_step_1, sync_update
 from tests.access.conftest import Subject, bearer
 from tests.access.keys import SECRET
 from tests.live.editors import EditorHost, Typewriter
-from tests.live.hocuspocus import Open, providers, raw_hocuspocus
-from tests.support.server import GatewayProcess
+from tests.live.hocuspocus import Open, Provider, providers, raw_hocuspocus
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,14 @@ def test_each_addition_of_a_reader_is_answered_with_no(guarded: GatewayProcess, 
 def test_a_token_is_asked_for_and_renewed_in_place(
     open_provider: Open, guarded: GatewayProcess, admin: Subject, name: str
 ) -> None:
-    ann = open_provider(guarded, name, "a.md", token=bearer("ann", seconds=4, projects={name: "write"})).synced()
+    seconds = 4.0
+    while True:
+        token = bearer("ann", seconds=seconds, projects={name: "write"})
+        ann = open_provider(guarded, name, "a.md", token=token)
+        if told := _until_synced(ann):
+            break
+        ann.leave()
+        seconds *= 3
     ann.next_token(bearer("ann", seconds=600, projects={name: "write"}))
     ann.until_renewed(1)
     ann.send_token(bearer("ann", projects={name: "read"}))
@@ -134,27 +142,41 @@ def test_a_token_is_asked_for_and_renewed_in_place(
     ann.until_saved()
     assert {entry["author"] for entry in admin.get("/history/a.md").json()["versions"]} == {"ann2"}
     ann.send_token("ygw_x")
-    assert ann.until_told()[0] == "denied"
+    assert told.result(PATIENCE_S)[0] == "denied"
     assert ann.until_told()[0] == "closed"
+
+
+def _until_synced(provider: Provider) -> Future[Any] | None:
+    """Wait until a provider is in its document; returns what it is told next. None: its credential ended before."""
+    synced, told = provider.start("synced"), provider.start("until_told")
+    wait([synced, told], PATIENCE_S, FIRST_COMPLETED)
+    return told if synced.done() else None
 
 
 @pytest.mark.parametrize("way", ["expires", "revoked"])
 def test_a_credential_that_ends_ends_its_documents_and_loses_nothing(
     open_provider: Open, guarded: GatewayProcess, admin: Subject, name: str, way: str
 ) -> None:
+    lasting = bearer("bob", projects={name: "write"})
+    other = open_provider(guarded, name, "b.md", socket=name, token=lasting).synced()
     if way == "expires":
-        token = bearer("ann", seconds=3, projects={name: "write"})
+        seconds = 3.0
+        while True:  # until all is saved before the credential ends
+            token = bearer("ann", seconds=seconds, projects={name: "write"})
+            typist = open_provider(guarded, name, "a.md", socket=name, token=token)
+            if told := _until_synced(typist):
+                break
+            typist.leave()
+            seconds *= 3
+        typist.type("before ")
     else:
         made = admin.post(f"{guarded.url}/api/tokens", json={"name": "ann", "projects": {name: "write"}}).json()
-        token = made["token"]
-    lasting = bearer("bob", projects={name: "write"})
-    typist = open_provider(guarded, name, "a.md", socket=name, token=token).synced()
-    other = open_provider(guarded, name, "b.md", socket=name, token=lasting).synced()
-    typist.type("before ")
-    typist.until_saved()
-    if way == "revoked":
+        typist = open_provider(guarded, name, "a.md", socket=name, token=made["token"]).synced()
+        typist.type("before ")
+        typist.until_saved()
+        told = typist.start("until_told")
         admin.delete(f"{guarded.url}/api/tokens/{made['id']}")
-    what, reason = typist.until_told()
+    what, reason = told.result(PATIENCE_S)
     assert (what, reason[:5]) == ("denied", "4401:")
     assert typist.until_told() == ("closed", reason)
     typist.type("and after")
@@ -193,12 +215,16 @@ def test_guessed_tokens_are_bound_and_noted(tmp_path_factory: pytest.TempPathFac
     with GatewayProcess(database, **options) as gateway:
         good = bearer(projects={name: "write"})
         with raw_hocuspocus(gateway, name) as raw:
-            for guess in range(5):
-                raw.send("a.md", token_message(f"ygw_{guess}"))
-                assert raw.receive()[1].startswith(permission_denied("4401:")[:2])
-            raw.send("a.md", token_message(good))
-            reason = raw.receive()[1]
-            assert b"1013: " in reason
+            reason, guesses = b"", 0
+            while b"1013: " not in reason:  # one more may be checked every twelve seconds
+                raw.send("a.md", token_message(f"ygw_{guesses}"))
+                reason = raw.receive()[1]
+                assert reason.startswith(permission_denied("4401:")[:2])
+                guesses += 1
+                if b"1013: " in reason:
+                    raw.send("a.md", token_message(good))
+                    reason = raw.receive()[1]
+            assert guesses > 5
         with Subject(gateway, name, bearer("root", admin=True)) as admin:
             assert admin.get("/files").status_code in (200, 404, 429)
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.access.conftest import Subject, bearer, told
-from tests.live.clients import event_stream
+from tests.live.clients import EventStream, event_stream
 from tests.support.server import PATIENCE_S, GatewayProcess
 
 
@@ -237,12 +237,21 @@ def test_a_credential_that_expires_ends_waits_and_streams(guarded: GatewayProces
     with _admin(guarded, name) as admin:
         admin.write("a.md", "a")
         cursor = admin.changed()["cursor"]
+    seconds, opened = 1.0, False
+    while not opened:  # before the credential ends
+        seconds *= 2
+        token = bearer(seconds=seconds, projects={name: "read"})
+        with Subject(guarded, name, token) as ann:
+            events = {"Accept": "text/event-stream"}
+            with ann.stream("GET", "/changes", params={"since": cursor}, headers=events) as answer:
+                opened = answer.status_code == 200
+                if opened:
+                    stream = EventStream(answer)
+                    assert json.loads(stream.next("expired").data) == {"reason": "expired"}
+                    assert list(stream) == []
     token = bearer(seconds=2, projects={name: "read"})
     with Subject(guarded, name, token) as ann, concurrent.futures.ThreadPoolExecutor() as pool:
         wait = pool.submit(ann.post, "/files/status", json={"since": cursor, "wait": 60})
-        with event_stream(ann, since=cursor) as stream:
-            assert json.loads(stream.next("expired").data) == {"reason": "expired"}
-            assert list(stream) == []
         assert told(wait.result()) == (401, "unauthenticated")
         assert "expired" in wait.result().json()["detail"]
         assert told(ann.get("/files")) == (401, "unauthenticated")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 import pycrdt
@@ -12,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from gateway.yjs.messages import sync_step_1, sync_step_2
 from tests.access.conftest import Subject, bearer
 from tests.live.editors import Editor, EditorHost, raw_client
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 Open = Callable[..., Editor]
 
@@ -36,7 +37,8 @@ def open_editor(editor_host: EditorHost, guarded: GatewayProcess, name: str) -> 
 
     yield open_one
     for editor in opened:
-        editor.leave()
+        if not editor.left:
+            editor.leave()
 
 
 @pytest.fixture
@@ -167,25 +169,41 @@ def test_deleting_is_adding_too(guarded: GatewayProcess, admin: Subject, name: s
 def test_a_credential_that_ends_while_somebody_types_loses_nothing(
     open_editor: Open, guarded: GatewayProcess, admin: Subject, name: str, way: str
 ) -> None:
-    tokens = f"{guarded.url}/api/tokens"
+    tokens, lasting = f"{guarded.url}/api/tokens", bearer("ann", projects={name: "write"})
+    other = open_editor(bearer("bob", projects={name: "write"})).synced()
+    typed = "".join(f"{number} " for number in range(20))
+
+    def type_until_it_ends(token: str) -> tuple[Editor, Future[Any]] | None:
+        """The typist, and the end of its credential; None where that came before all was typed."""
+        typist = open_editor(token)
+        ended = typist.start("until_ended")
+        for word in typed.split():
+            typist.type(f"{word} ")
+        seen = other.start("until_holds", text=typed)
+        wait([ended, seen], PATIENCE_S, FIRST_COMPLETED)
+        if seen.done():
+            return typist, ended
+        typist.renew(lasting)  # what it has typed is stored after all, and taken back
+        seen.result(PATIENCE_S)
+        typist.delete(0, len(typed))
+        other.until_text("")
+        typist.leave()
+        return None
+
     if way == "expires":
-        token = bearer("ann", seconds=3, projects={name: "write"})
+        seconds = 3.0
+        while (found := type_until_it_ends(bearer("ann", seconds=seconds, projects={name: "write"}))) is None:
+            seconds *= 3
     else:
         made = admin.post(tokens, json={"name": "ann", "projects": {name: "write"}}).json()
-        token = made["token"]
-    typist = open_editor(token).synced()
-    other = open_editor(bearer("bob", projects={name: "write"})).synced()
-    typed = ""
-    for number in range(20):
-        typist.type(f"{number} ")
-        typed += f"{number} "
-    other.until_text(typed)
-    if way == "revoked":
+        found = type_until_it_ends(made["token"])
         admin.delete(f"{tokens}/{made['id']}")
+    assert found is not None
+    typist, ended = found
     typist.type("while it ends ")
-    assert typist.until_ended() == 4401
+    assert ended.result(PATIENCE_S) == 4401
     typist.type("and after")
-    typist.renew(bearer("ann", projects={name: "write"}))
+    typist.renew(lasting)
     typist.synced()
     other.until_text(typed + "while it ends and after")
     assert admin.text("a.md") == typed + "while it ends and after"

@@ -49,7 +49,9 @@ class VirtualClock:
             self.resting.clear()
 
     def advance(self, seconds: float) -> None:
+        """Move on; `resting` is set again once the job has done what is due then."""
         self._now += int(seconds * 1000)
+        self.resting.clear()
         self._moved.set()
 
 

