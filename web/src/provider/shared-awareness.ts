@@ -6,7 +6,7 @@ import { retryDelayMs } from '../policy.js'
 import type { PollingManager } from '../polling/manager.js'
 import { joinFeed, type PollTransport } from '../polling/project-feed.js'
 import type { Polled, Subscription } from '../polling/subscription.js'
-import type { PresenceAnswer } from '../wire.js'
+import type { PresenceAnswer, PresenceEvent } from '../wire.js'
 import type { Carried } from './transport.js'
 
 export interface SharedAwarenessOptions {
@@ -29,16 +29,18 @@ interface Change {
 /** Shares an awareness with the other clients of a file through the presence requests, without a room. */
 export class SharedAwareness {
   private readonly key: string
-  private subscription: Subscription<PresenceAnswer | null> | null = null
+  private subscription: Subscription<void> | null = null
   private leaveFeed: () => void = () => undefined
   private tag: string | null = null
   /** The clients that the gateway has reported. */
   private others = new Set<number>()
+  /** The number of presence events received. */
+  private heard = 0
   private timer: ReturnType<typeof setTimeout> | undefined
   private saying: AbortController | null = null
   /** Whether the state has changed since it was last sent. */
   private unsaid = false
-  /** Whether the gateway knows that this client is in the file. */
+  /** Whether the gateway may know that this client is in the file. */
   private present = false
   private attempts = 0
 
@@ -54,11 +56,9 @@ export class SharedAwareness {
     if (this.subscription !== null) return
     const { manager, transport, interval } = this.options
     const { project, path } = this.carried
-    this.subscription = manager.register<PresenceAnswer | null>(this.key, ({ signal }) => this.ask(signal), interval, {
-      onResult: (answer) => this.take(answer)
-    })
+    this.subscription = manager.register<void>(this.key, ({ signal }) => this.ask(signal), interval)
     this.leaveFeed = joinFeed(manager, project, transport, this.key, () => false, {
-      presence: (event) => event.path === path && this.take(event)
+      presence: (event) => event.path === path && this.hear(event)
     })
     this.awareness.on('update', this.updated)
     if (this.awareness.getLocalState() !== null) this.say(BATCH_MS)
@@ -72,12 +72,13 @@ export class SharedAwareness {
     this.subscription.unregister()
     this.subscription = null
     clearTimeout(this.timer)
-    this.saying?.abort()
-    this.saying = null
     this.unsaid = false
     this.forget([...this.others])
     this.tag = null
-    if (this.present) this.leave()
+    if (this.saying !== null)
+      this.saying.abort() // `send` withdraws this client
+    else if (this.present) this.leave()
+    this.saying = null
   }
 
   private readonly updated = ({ added, updated, removed }: Change, origin: unknown): void => {
@@ -105,19 +106,22 @@ export class SharedAwareness {
     }
     this.saying = new AbortController()
     const { signal } = this.saying
+    this.present = true
+    const clock = this.awareness.meta.get(clientID)?.clock ?? 0
+    const { heard } = this
+    // The request is never aborted: it could reach the gateway after the one that withdraws this client.
+    const answer = await project.putPresence(path, clientID, state, { ttl: TTL_S, clock }).catch(() => null)
+    if (signal.aborted) {
+      if (this.subscription === null) this.leave()
+      return
+    }
     let next = RENEW_MS
-    try {
-      const clock = this.awareness.meta.get(clientID)?.clock ?? 0
-      const { value, tag } = await project.putPresence(path, clientID, state, { ttl: TTL_S, clock, signal })
-      if (signal.aborted) return
-      this.present = true
-      this.attempts = 0
-      this.tag = tag
-      this.take(value)
-    } catch {
-      if (signal.aborted) return
+    if (answer === null) {
       this.attempts += 1
       next = retryDelayMs(this.options.manager.settings, this.attempts, Math.random())
+    } else {
+      this.attempts = 0
+      this.takeAnswer(heard, answer.tag, answer.value)
     }
     this.saying = null
     this.timer = setTimeout(() => void this.send(), this.unsaid ? BATCH_MS : next)
@@ -131,21 +135,37 @@ export class SharedAwareness {
 
   // The states of the other clients
 
-  private async ask(signal: AbortSignal): Promise<Polled<PresenceAnswer | null>> {
+  private async ask(signal: AbortSignal): Promise<Polled<void>> {
     const { project, path } = this.carried
+    const { heard } = this
     try {
       const { value, tag, backoffS } = await project.presence(path, { tag: this.tag, signal })
-      this.tag = tag
       if (value === null) this.renew()
-      return { value, changed: value !== null, backoffS }
+      else this.takeAnswer(heard, tag, value)
+      return { changed: value !== null, backoffS }
     } catch (error) {
       if (!isProblem(error, 'project_not_found', 'file_not_found')) throw error
-      return { value: null, changed: false } // the first write creates the project
+      return { changed: false } // the first write creates the project
     }
   }
 
-  private take(answer: PresenceAnswer | null): void {
-    if (answer === null || this.subscription === null) return
+  private hear(event: PresenceEvent): void {
+    this.heard += 1
+    this.take(event)
+  }
+
+  /**
+   * Take the answer to a request, which was sent when `heard` events had been received. If an event came in between, the
+   * answer may be older than that; if it is newer, another event follows.
+   */
+  private takeAnswer(heard: number, tag: string | null, answer: PresenceAnswer): void {
+    if (heard !== this.heard) return
+    this.tag = tag
+    this.take(answer)
+  }
+
+  private take(answer: PresenceAnswer): void {
+    if (this.subscription === null) return
     const { awareness } = this
     const clients = answer.clients.filter(({ client_id }) => client_id !== awareness.clientID)
     const known = this.others
