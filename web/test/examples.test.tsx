@@ -12,6 +12,7 @@ import { DocumentExplorer } from './examples/document-explorer.js'
 import { manage } from './examples/shapes.js'
 import { surround } from './examples/surroundings.js'
 import { GatewayProcess } from './support/gateway.js'
+import { PATIENCE } from './support/until.js'
 
 // The examples keep the id of the turn in a state that only they can set; here it is the first state of all.
 let firstTurn: string | undefined
@@ -21,7 +22,6 @@ vi.mock('react', async (original) => {
 })
 
 const gateway = new GatewayProcess()
-const PATIENCE = { timeout: 25_000 }
 let manager: PollingManager
 let project: Project
 

@@ -11,9 +11,9 @@ import { GatewayProvider, useSessionPolling } from '../src/react/index.js'
 import type { Turn } from '../src/turn.js'
 import type { Block } from '../src/wire.js'
 import { GatewayProcess } from './support/gateway.js'
-import { Heard } from './support/until.js'
+import { Heard, PATIENCE } from './support/until.js'
 
-configure({ asyncUtilTimeout: 25_000 })
+configure({ asyncUtilTimeout: PATIENCE.timeout })
 
 /** A small limit, so that a turn of a few thousand characters takes several answers. */
 const gateway = new GatewayProcess({ GATEWAY_TURN_ANSWER_BYTES: '1024' })

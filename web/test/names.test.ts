@@ -10,6 +10,7 @@ import { checkedPath } from '../src/names.js'
 import type { Project } from '../src/project.js'
 import { HttpProvider } from '../src/provider/index.js'
 import { GatewayProcess } from './support/gateway.js'
+import { PATIENCE } from './support/until.js'
 
 interface Case {
   name: string
@@ -22,7 +23,6 @@ interface Case {
 
 const CASES: Case[] = JSON.parse(readFileSync(new URL('../../tests/vectors/paths.json', import.meta.url), 'utf-8'))
 const OPTIONS = { batchMs: 0, WebSocket: NodeWebSocket as unknown as typeof WebSocket }
-const PATIENCE = { timeout: 30_000, interval: 10 }
 const PATHS = CASES.filter((each) => each.path !== undefined)
 const IDS = CASES.filter((each) => each.id !== undefined)
 

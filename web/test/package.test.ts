@@ -16,7 +16,7 @@ beforeAll(() => {
   const archive = join(folder, packed[0].filename)
   run(folder, 'npm', 'install', '--offline', '--legacy-peer-deps', '--no-audit', '--no-fund', '--silent', archive)
   for (const peer of ['yjs', 'lib0', 'y-protocols']) addPeer(peer)
-}, 120_000)
+})
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 

@@ -9,8 +9,7 @@ import type { Browser, BrowserContext, CDPSession, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { HAS_BROWSER, startBrowser } from './support/browser.js'
 import { GatewayProcess } from './support/gateway.js'
-
-const PATIENCE = { timeout: 30_000, interval: 50 }
+import { PATIENCE } from './support/until.js'
 
 /** A push service on loopback: stores the messages it receives, decrypted as a browser would. */
 class PushService {
@@ -72,7 +71,7 @@ async function bundled(name: string, format: 'esm' | 'iife'): Promise<string> {
   return outputFiles[0]?.text ?? ''
 }
 
-describe.skipIf(!HAS_BROWSER)('push messages in Chromium', { timeout: 90_000 }, () => {
+describe.skipIf(!HAS_BROWSER)('push messages in Chromium', () => {
   const service = new PushService()
   let application: Server
   let origin: string
@@ -98,7 +97,7 @@ describe.skipIf(!HAS_BROWSER)('push messages in Chromium', { timeout: 90_000 }, 
     browser = await startBrowser()
     context = await browser.newContext()
     await context.grantPermissions(['notifications'], { origin })
-  }, 60_000)
+  })
 
   afterAll(async () => {
     await browser.close()
@@ -149,8 +148,7 @@ describe.skipIf(!HAS_BROWSER)('push messages in Chromium', { timeout: 90_000 }, 
     // Delivering the same message again finds no changes, and does no harm.
     await gateway.start()
     await worker.deliver(service.messages.at(-1) ?? '')
-    await page.waitForFunction('globalThis.told.length > 0', undefined, { timeout: 30_000 })
-    expect(await page.evaluate('globalThis.told[0].paths')).toEqual([])
+    await page.waitForFunction('globalThis.told.some(({ paths }) => paths.length === 0)')
     expect(await call(page, 'kept', 'notes.md')).toBe("Mine. And the agent's.")
   })
 })
@@ -176,12 +174,12 @@ async function workerOf(context: BrowserContext, page: Page, origin: string) {
   })
   await session.send('ServiceWorker.enable')
   const registrationId = await registered
-  const [worker] = context.serviceWorkers()
+  const worker = context.serviceWorkers()[0] ?? (await context.waitForEvent('serviceworker'))
   return {
     deliver: (data: string) => session.send('ServiceWorker.deliverPushMessage', { origin, registrationId, data }),
     /** The cursor up to which the service worker has read. */
     cursor: () =>
-      worker?.evaluate(async () => {
+      worker.evaluate(async () => {
         const opened = indexedDB.open('yjs-gateway')
         await new Promise((resolve) => opened.addEventListener('success', resolve))
         const asked = opened.result.transaction('push').objectStore('push').getAll()

@@ -11,7 +11,7 @@ const WATCH_POLICY = `
 const gateway = new GatewayProcess()
 let browser: Browser
 
-describe.skipIf(!HAS_BROWSER)('The API reference in Chromium', { timeout: 120_000 }, () => {
+describe.skipIf(!HAS_BROWSER)('The API reference in Chromium', () => {
   beforeAll(async () => {
     await gateway.start()
     browser = await startBrowser()
@@ -26,7 +26,6 @@ describe.skipIf(!HAS_BROWSER)('The API reference in Chromium', { timeout: 120_00
     await gateway.project('demo').putText('a.md', 'the text of a file')
     const faults: string[] = []
     const page = await browser.newPage({ viewport: { width: 1200, height: 900 } })
-    page.setDefaultTimeout(60_000)
     await page.exposeFunction('noteViolation', (what: string) => faults.push(what))
     await page.addInitScript(WATCH_POLICY)
     page.on('pageerror', (fault) => faults.push(String(fault)))
@@ -39,7 +38,7 @@ describe.skipIf(!HAS_BROWSER)('The API reference in Chromium', { timeout: 120_00
       paths: Record<string, Record<string, unknown>>
     }
     const operations = Object.values(paths).reduce((sum, methods) => sum + Object.keys(methods).length, 0)
-    expect(await page.locator('.opblock').count()).toBe(operations)
+    await expect.poll(() => page.locator('.opblock').count()).toBe(operations)
 
     const operation = page.locator('.opblock-get', { hasText: '/api/projects/{project}/files/{path}' }).first()
     await operation.locator('.opblock-summary-control').click()

@@ -1,5 +1,6 @@
 /** Many pages of one browser: one of them holds the event stream and forwards it to the others. */
 import { createHmac } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import { build } from 'esbuild'
 import type { Browser, BrowserContext, Page, Request } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -18,6 +19,8 @@ let gateway: GatewayProcess
 let script: string
 /** The pages that hold an event stream. */
 let streams: Map<Request, Page>
+/** How many event streams have been opened. */
+let opened: number
 
 function sign(subject: string, projects: object): string {
   const claims = { sub: subject, exp: Date.now() / 1000 + 600, yjs_gateway: { projects } }
@@ -26,7 +29,7 @@ function sign(subject: string, projects: object): string {
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`
 }
 
-describe.skipIf(!HAS_BROWSER)('pages of one Chromium', { timeout: 120_000 }, () => {
+describe.skipIf(!HAS_BROWSER)('pages of one Chromium', () => {
   beforeAll(async () => {
     gateway = await new GatewayProcess().start()
     browser = await startBrowser()
@@ -37,11 +40,12 @@ describe.skipIf(!HAS_BROWSER)('pages of one Chromium', { timeout: 120_000 }, () 
 
   beforeEach(async () => {
     context = await browser.newContext()
-    context.setDefaultTimeout(60_000)
     streams = new Map()
+    opened = 0
     context.on('request', (request) => {
       if (request.headers().accept !== 'text/event-stream') return
       const page = request.frame().page()
+      opened += 1
       streams.set(request, page)
       page.on('crash', () => streams.delete(request))
       page.on('close', () => streams.delete(request))
@@ -65,7 +69,10 @@ describe.skipIf(!HAS_BROWSER)('pages of one Chromium', { timeout: 120_000 }, () 
     return page
   }
 
-  /** Open a page that shows a file, once it receives changes. */
+  /**
+   * Open a page that shows a file, once it receives changes: it reads the file when it begins, and again when it has
+   * joined the stream.
+   */
   async function open(project: string, path = 'a.md', { url = gateway.url, token = '' } = {}): Promise<Page> {
     const page = await blank(url)
     await page.evaluate(
@@ -76,6 +83,13 @@ describe.skipIf(!HAS_BROWSER)('pages of one Chromium', { timeout: 120_000 }, () 
         }),
       [project, path, token] as const
     )
+    const reads = () =>
+      page.evaluate(
+        (path) =>
+          window.opened.requests.filter((each) => each.startsWith('GET') && each.includes(`/files/${path}`)).length,
+        path
+      )
+    await vi.waitFor(async () => expect(await reads()).toBeGreaterThanOrEqual(2), PATIENCE)
     return page
   }
 
@@ -97,17 +111,21 @@ describe.skipIf(!HAS_BROWSER)('pages of one Chromium', { timeout: 120_000 }, () 
     await leader()
     await type(last, 'The seventh. ')
     await Promise.all(pages.map((page) => until(page, 'The seventh.')))
-    const before = await Promise.all(pages.map((page) => page.evaluate(() => window.opened.requests.length)))
-    await type(first, 'The first. ')
-    await Promise.all(pages.map((page) => until(page, 'The first.')))
-    const asked = await Promise.all(
-      pages.map((page, number) => page.evaluate((known) => window.opened.requests.slice(known), before[number]))
-    )
-    expect(asked.map((requests) => requests.map((request) => request.split(' ')[0]))).toEqual([
-      ['PATCH'],
-      ...Array(6).fill([])
-    ])
-    expect(streams.size).toBe(1)
+    const expected = [['PATCH'], ...Array(6).fill([])]
+    for (let round = 1; ; round += 1) {
+      const before = await Promise.all(pages.map((page) => page.evaluate(() => window.opened.requests.length)))
+      await type(first, `The first, ${round}. `)
+      await Promise.all(pages.map((page) => until(page, `The first, ${round}.`)))
+      const asked = await Promise.all(
+        pages.map((page, number) => page.evaluate((known) => window.opened.requests.slice(known), before[number]))
+      )
+      await leader()
+      const methods = asked.map((requests) => requests.map((request) => request.split(' ')[0]))
+      // On a slow machine a leader that has not answered for three seconds is replaced. Then the pages must come to rest.
+      if (opened > 1 && !isDeepStrictEqual(methods, expected)) continue
+      expect(methods).toEqual(expected)
+      return
+    }
   })
 
   test.each(['is closed', 'crashes', 'is frozen'])(
@@ -131,7 +149,7 @@ describe.skipIf(!HAS_BROWSER)('pages of one Chromium', { timeout: 120_000 }, () 
       }
       await project.putText('a.md', 'Begun. All hear. Meanwhile. ')
       await Promise.all(others.map((page) => until(page, 'Meanwhile.')))
-      expect(others).toContain(await leader())
+      await vi.waitFor(async () => expect(others).toContain(await leader()), PATIENCE)
       if (how !== 'is frozen') return
       await leading.evaluate(() => document.dispatchEvent(new Event('resume')))
       await until(leading, 'Meanwhile.')
@@ -186,9 +204,11 @@ describe.skipIf(!HAS_BROWSER)('pages of one Chromium', { timeout: 120_000 }, () 
         await type(page, `Of page ${number}. `)
         await Promise.all(pages.map((each) => until(each, `Of page ${number}.`)))
       }
-      await vi.waitFor(() => expect(new Set(streams.values()).size).toBe(3), PATIENCE)
-      const held = await Promise.all(pages.slice(0, 2).map(async (page) => [...streams.values()].includes(page)))
-      expect(held.filter(Boolean)).toHaveLength(1)
+      await vi.waitFor(() => {
+        const holders = new Set(streams.values())
+        expect(holders.size).toBe(3)
+        expect(pages.slice(0, 2).filter((page) => holders.has(page))).toHaveLength(1)
+      }, PATIENCE)
     } finally {
       await guarded.stop()
     }

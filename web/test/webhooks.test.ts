@@ -5,8 +5,8 @@ import type { AddressInfo } from 'node:net'
 import { Webhook } from 'standardwebhooks'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { GatewayProcess } from './support/gateway.js'
+import { PATIENCE } from './support/until.js'
 
-const PATIENCE = { timeout: 30_000, interval: 20 }
 const gateway = new GatewayProcess({ GATEWAY_HOOK_HOSTS: '127.0.0.1' })
 const received: [IncomingHttpHeaders, string][] = []
 const receiver = createServer((request, answer) => {
@@ -21,7 +21,7 @@ const receiver = createServer((request, answer) => {
 beforeAll(async () => {
   await once(receiver.listen(0, '127.0.0.1'), 'listening')
   await gateway.start()
-}, 60_000)
+})
 
 afterAll(async () => {
   receiver.close()
@@ -38,7 +38,8 @@ test("npm's standardwebhooks verifies a message, and no message with another sec
   })
   const { secret } = (await made.json()) as { secret: string }
   const { cursor } = (await project.putText('notes.md', 'Ein Wörtchen mehr')).value
-  await vi.waitFor(() => expect(received).toHaveLength(1), PATIENCE)
+  // Delivered again where the answer comes late.
+  await vi.waitFor(() => expect(received.length).toBeGreaterThan(0), PATIENCE)
   const [headers, message] = received[0] as [Record<string, string>, string]
   const webhook = new Webhook(secret)
   expect(webhook.verify(message, headers)).toMatchObject({ type: 'changes', hook: 'ci', cursor })
