@@ -1,9 +1,11 @@
 """Rooms: stock providers and odd clients over one document, one sequence of versions, one feed."""
 
 import contextlib
+import itertools
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from urllib.parse import quote
 import httpx
 import pycrdt
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from gateway.rooms.member import _ASK_AGAIN_S
 from gateway.yjs.awareness import EXPIRY_S, Awareness
 from gateway.yjs.messages import (
     AwarenessMessage,
@@ -25,11 +28,11 @@ from gateway.yjs.messages import (
     sync_update,
 )
 from tests.live.clients import OCTETS, Waiting, Wakes, figure, name_of, names, put, wait_for_figure
-from tests.live.editors import Editor, Typewriter, client_frame, raw_client, resident_bytes
-from tests.support.server import GatewayProcess
+from tests.live.editors import WEBSOCKET, Editor, Typewriter, client_frame, raw_client, resident_bytes
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 Edit = Callable[..., Editor]
-_PATIENCE = 50
+_PATIENCE = 60
 """Seconds, the wait of a request: longer than what is waited for takes."""
 
 
@@ -54,6 +57,12 @@ def until_text(project: httpx.Client, text: str, path: str = "a.md") -> int:
             found = project.get(f"/files/{quote(path)}", params={"format": "text"})
             if found.status_code == 200 and found.text == text:
                 return int(found.headers["X-Version"])
+
+
+def most_versions(updates: int, seconds: float, window: float = 0.05) -> float:
+    """The most versions that a room makes of so many small updates of one client in a time: one at once, then one a
+    window, and one more wherever there are so many that they are stored in parts."""
+    return 2 + seconds / window * 1.1 + updates / 400
 
 
 # Editing together
@@ -113,10 +122,10 @@ def test_one_keystroke_is_one_version_and_a_burst_is_few(edit: Edit, shared_proj
         editor.type(key)
         typed += key
         assert until_text(shared_project, typed) == version + 1
-    burst = "key by key " * 100
+    burst, started = "key by key " * 100, time.monotonic()
     editor.type(burst)
     version = until_text(shared_project, typed + burst)
-    assert version - 4 < len(burst) / 20
+    assert version - 4 <= most_versions(len(burst), time.monotonic() - started)
     versions = shared_project.get("/history/a.md").json()["versions"]
     assert [entry["version"] for entry in versions] == list(range(version, 0, -1))
 
@@ -124,10 +133,11 @@ def test_one_keystroke_is_one_version_and_a_burst_is_few(edit: Edit, shared_proj
 def test_what_comes_within_the_window_is_one_version(open_editor: Edit, tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "gateway.db", GATEWAY_ROOM_WINDOW_MS=400) as gateway, gateway.client() as project:
         writer = open_editor(gateway, "demo", "a.md").synced()
-        writer.type("first")  # at once
-        for word in ("second", "third", "fourth"):
-            writer.type(word)
-        assert until_text(project, "firstsecondthirdfourth") <= 3
+        words, started = [f"<{number}>" for number in range(40)], time.monotonic()
+        for word in words:
+            writer.insert(word)
+        version = until_text(project, "".join(words))
+        assert version <= most_versions(len(words), time.monotonic() - started, window=0.4)
 
 
 # The defects of rooms as others have them
@@ -183,8 +193,9 @@ def test_a_newcomer_is_told_who_is_there_and_all_are_told_who_is_lost(edit: Edit
     bob.disconnect()  # says good-bye
     ada.until_others("Cyd")
     newcomer.until_others("Ada")
+    lost = ada.start("until_others", others=[])
     newcomer.cut()  # says nothing, and comes back
-    ada.until_others()
+    lost.result(PATIENCE_S)
     newcomer.say({"name": "Dora"})
     ada.until_others("Dora")
     newcomer.leave()
@@ -286,6 +297,7 @@ def test_a_hundred_thousand_updates_in_one_turn_are_all_stored(
     follower = open_editor(gateway, "demo", "a.md").synced()
     updates = Typewriter().updates("." * count)
     frames = b"".join(client_frame(sync_update(update)) for update in updates)
+    started = time.monotonic()
     with raw_client(gateway, "demo", "a.md") as client:
         sending = threading.Thread(target=client.socket.socket.sendall, args=(frames,))
         sending.start()
@@ -295,11 +307,12 @@ def test_a_hundred_thousand_updates_in_one_turn_are_all_stored(
         follower.until_text("." * count)
         sending.join()
     assert text_of(project) == "." * count
-    assert version_of(project) < count / 100
+    assert version_of(project) <= most_versions(count, time.monotonic() - started)
 
 
 def test_rooms_that_come_and_go_leave_nothing(gateway: GatewayProcess, project: httpx.Client) -> None:
-    put(project, "a.md", "x" * 50_000)
+    length = 200_000
+    put(project, "a.md", "x" * length)
     sizes = []
     for _ in range(5):
         for _ in range(40):
@@ -309,7 +322,7 @@ def test_rooms_that_come_and_go_leave_nothing(gateway: GatewayProcess, project: 
         wait_for_figure(gateway, "gateway_rooms", 0)
         wait_for_figure(gateway, "gateway_hot_documents", 0)
         sizes.append(resident_bytes(gateway))
-    assert sizes[-1] - sizes[0] < 4 * 2**20, sizes
+    assert sizes[-1] - sizes[0] < 40 * length, sizes  # a quarter of what 160 rooms hold
 
 
 _NAMES = ["plain", "with space", "ünï/cödé/文書.md", "100%.md", "a?b#c", "+plus+", "\ufffd"]
@@ -412,20 +425,21 @@ def test_a_lost_deletion_is_a_gap_too(edit: Edit, shared_project: httpx.Client) 
 def test_a_flood_of_gaps_is_answered_once(shared_gateway: GatewayProcess, shared_project: httpx.Client) -> None:
     writer = Typewriter()
     writer.type("lost")
-    updates = writer.updates("." * 3000)
+    updates, started = writer.updates("." * 3000), time.monotonic()
     with raw_client(shared_gateway, name_of(shared_project), "a.md") as client:
         client.receive_sync("step_1")
         client.socket.socket.sendall(b"".join(client_frame(sync_update(update)) for update in updates))
         state = client.receive_sync("step_1")
         client.send(sync_step_2(writer.document.get_update(state)))
         until_text(shared_project, "lost" + "." * 3000)
+        took = time.monotonic() - started
         client.send(sync_step_1(writer.document.get_state()))
         asked = 0
         while not isinstance(message := client.receive(), type(None)):
             if message.step == "step_2":
                 break
             asked += message.step == "step_1"
-    assert asked == 0
+    assert asked <= took / _ASK_AGAIN_S  # once a second while nobody answers
 
 
 def test_a_gap_of_one_holds_nobody_up(shared_gateway: GatewayProcess, shared_project: httpx.Client, edit: Edit) -> None:
@@ -591,20 +605,26 @@ def test_an_edit_that_waits_when_its_file_is_deleted_is_not_written_into_the_nex
     with (
         GatewayProcess(tmp_path / "gateway.db", GATEWAY_ROOM_WINDOW_MS=window) as gateway,
         gateway.client() as project,
-        raw_client(gateway, "demo", "a.md") as client,
     ):
-        client.join(pycrdt.Doc())
-        client.send_update(Typewriter().type("stored at once "))
-        client.receive_sync("update")
-        client.send_update(Typewriter().type("waits for the window "))  # builds on nothing: it would fit in any file
-        client.send(awareness_message((AwarenessState(1, 1, "{}"),)))
-        assert client.receive()  # comes back once all before it was received
-        project.delete("/files/a.md").raise_for_status()
-        put(project, "a.md", "new")
-        nothing = project.get("/files/a.md", params={"from_version": 3, "wait": 3 * window / 1000})
-        assert nothing.status_code == 204
-        assert text_of(project) == "new"
-        assert client.close_code() == 4404
+        waited = False
+        for path in map("{}.md".format, itertools.count()):  # until the window is still open when the file is deleted
+            with raw_client(gateway, "demo", path) as client:
+                client.join(pycrdt.Doc())
+                client.send_update(Typewriter().type("stored at once "))
+                client.receive_sync("update")
+                # Builds on nothing: it would fit in any file.
+                client.send_update(Typewriter().type("waits for the window "))
+                client.send(awareness_message((AwarenessState(1, 1, "{}"),)))
+                assert client.receive()  # comes back once all before it was received
+                project.delete(f"/files/{path}").raise_for_status()
+                version = put(project, path, "new")["version"]
+                waited = version == 3
+                nothing = project.get(f"/files/{path}", params={"from_version": version, "wait": 3 * window / 1000})
+                assert nothing.status_code == 204
+                assert text_of(project, path) == "new"
+                assert client.close_code() == 4404
+            if waited:
+                break
 
 
 # What harms nobody else
@@ -817,8 +837,9 @@ def test_kill_9_while_people_type_loses_nothing_that_anybody_else_has_seen(open_
 
 def test_the_handshake_of_nothing_is_refused(shared_gateway: GatewayProcess) -> None:
     url = shared_gateway.url.replace("http", "ws", 1) + "/nothing"
-    with pytest.raises(Exception, match="403"):
-        connect(url)
+    wait_for_figure(shared_gateway, "gateway_room_connections", 0)  # those of other tests have left
+    with pytest.raises(InvalidStatus, match="403"):
+        connect(url, **WEBSOCKET)
     assert figure(shared_gateway, "gateway_room_connections") == 0
 
 
