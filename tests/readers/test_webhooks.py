@@ -244,8 +244,9 @@ def test_files_wait_for_a_pause_and_the_end_of_a_turn_does_not(tmp_path: Path) -
                 await here.put("a.md", f"busy {number}")
                 here.clock.advance(10)
                 await here.clock.resting.wait()
-                if len(there.requests) > 2:
+                if (await here.stored("hook", "ci")).stage == "sending" or len(there.requests) > 2:
                     break
+            await there.wait_for(3)
             assert 25 <= number <= 35
 
     run(work)

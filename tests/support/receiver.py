@@ -21,8 +21,6 @@ class Receiver:
         self.status: int | None = 204
         self.headers: dict[str, str] = {}
         self.requests: list[Received] = []
-        self.most_at_once = 0
-        self._open = 0
         self._came = asyncio.Condition()
         self.url = ""
         self._serving: set[asyncio.Task[None]] = set()
@@ -47,15 +45,12 @@ class Receiver:
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             method, path, _ = head[0].split(" ")
-            self._open += 1
-            self.most_at_once = max(self.most_at_once, self._open)
             async with self._came:
                 self.requests.append(Received(method, path, headers, body))
                 self._came.notify_all()
             if self.status is None:
                 await reader.read()  # until the other side gives up
             more = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
-            self._open -= 1
             writer.write(f"HTTP/1.1 {self.status} X\r\ncontent-length: 0\r\n{more}\r\n".encode())
             await writer.drain()
 
