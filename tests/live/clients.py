@@ -82,10 +82,13 @@ class EventStream:
 
     def next(self, name: str) -> Event:
         """The next event of a name."""
+        deadline, others = time.monotonic() + PATIENCE_S, list[Event]()
         for event in self:
             if event.name == name:
                 return event
-        raise AssertionError(f"the stream ended before an event {name!r}")
+            others.append(event)
+            assert time.monotonic() < deadline, f"no event {name!r} came, but {others[-20:]}"
+        raise AssertionError(f"the stream ended before an event {name!r}, after {others[-20:]}")
 
     def until_ready(self) -> list[Event]:
         """The changes up to and without `ready`."""
@@ -132,13 +135,17 @@ class Waiting:
 
     def start(self, method: str, path: str, **options: Any) -> "Future[httpx.Response]":
         """Send a request, and return when the gateway holds it."""
+        return self.start_all([{"method": method, "path": path, **options}])[0]
 
-        def ask() -> httpx.Response:
+    def start_all(self, requests: list[dict[str, Any]]) -> list["Future[httpx.Response]"]:
+        """Send requests at once, and return when the gateway holds all of them."""
+
+        def ask(method: str, path: str, **options: Any) -> httpx.Response:
             with self._gateway.client(self._project) as client:
                 return client.request(method, path, **options)
 
-        self._started += 1
-        asked = self._pool.submit(ask)
+        self._started += len(requests)
+        asked = [self._pool.submit(ask, **request) for request in requests]
         wait_for_figure(self._gateway, "gateway_waiters", self._started)
         return asked
 

@@ -593,7 +593,7 @@ def test_a_stopping_gateway_answers_everybody_who_waits(tmp_path: Path) -> None:
         put(project, "b", "1")
         asks = [ask(project) for ask in (*_ABOUT_ALL, *_ABOUT_ONE)] * 3
     with Waiting(gateway) as waiting:
-        asked = [waiting.start(**ask) for ask in asks]
+        asked = waiting.start_all(asks)
         assert gateway.stop() == 0
         for each in asked:
             answer = each.result()

@@ -29,7 +29,7 @@ def test_two_typists_and_two_followers_end_with_what_was_typed(
             input=json.dumps(question),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == 0, done.stderr[-2000:]
         result = json.loads(done.stdout)

@@ -12,7 +12,7 @@ from gateway.client import DocumentMirror, GatewayClient, PollingManager, Projec
 from tests.client.test_mirror import at
 from tests.client.test_pollers import TRANSPORTS
 from tests.live.editors import Editor
-from tests.support.server import GatewayProcess
+from tests.support.server import PATIENCE_S, GatewayProcess
 
 
 async def until(awareness: pycrdt.Awareness, *names: str) -> None:
@@ -22,9 +22,13 @@ async def until(awareness: pycrdt.Awareness, *names: str) -> None:
     while True:
         changed.clear()
         states = [state for client, state in awareness.states.items() if client != awareness.client_id]
-        if sorted(str(state.get("name")) for state in states) == sorted(names):
+        found = sorted(str(state.get("name")) for state in states)
+        if found == sorted(names):
             break
-        await changed.wait()
+        try:
+            await asyncio.wait_for(changed.wait(), PATIENCE_S)
+        except TimeoutError:
+            raise AssertionError(f"they are {found}, not {sorted(names)}") from None
     awareness.unobserve(observation)
 
 
