@@ -31,8 +31,10 @@ class Target(Struct, frozen=True):
     def run(self, work: Callable[["Project"], Awaitable[T]]) -> T:
         """Do it with the project; what the gateway refuses is said in one line."""
         url, project = self.url, self.project
+        missing = [name for name, given in (("url", url), ("project", project)) if not given]
         if not url or not project:
-            raise typer.BadParameter("say where: --url and --project, or GATEWAY_URL and GATEWAY_PROJECT")
+            said = " and ".join(f"--{name} or GATEWAY_{name.upper()}" for name in missing)
+            raise typer.BadParameter(f"say which gateway and project: {said} is missing")
         return with_client(
             lambda client: work(client.project(project)),
             url,
@@ -47,7 +49,11 @@ def with_client(work: Callable[["GatewayClient"], Awaitable[T]], url: str, **opt
     from gateway.client import GatewayClient, GatewayError
 
     async def main() -> T:
-        async with GatewayClient(url, **options) as client:
+        try:
+            connecting = GatewayClient(url, **options)
+        except ValueError as error:
+            fail(str(error))
+        async with connecting as client:
             return await work(client)
 
     try:

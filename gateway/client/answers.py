@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.client.errors import GatewayError, UnexpectedAnswer, problem_from
+from gateway.wire.media_types import JSON
 from gateway.wire.problems import ProblemDetails
 from gateway.wire.tags import own_tag
 
@@ -77,12 +78,13 @@ class Sender(Protocol):
 def error_from(answer: httpx.Response) -> GatewayError:
     """Return the exception for an unsuccessful response."""
     error: GatewayError
-    try:
-        if not answer.headers.get("content-type", "").startswith(_PROBLEM):
-            raise msgspec.DecodeError("it is no problem of the gateway")
-        error = problem_from(msgspec.json.decode(answer.content, type=ProblemDetails))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        error = UnexpectedAnswer(answer.status_code, f"{answer.reason_phrase} ({fault})")
+    if answer.headers.get("content-type", "").startswith(_PROBLEM):
+        try:
+            error = problem_from(msgspec.json.decode(answer.content, type=ProblemDetails))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+            error = UnexpectedAnswer(answer.status_code, f"{answer.reason_phrase} ({fault})")
+    else:
+        error = UnexpectedAnswer(answer.status_code, f"{answer.reason_phrase}; {_foreign(answer)}")
     error.retry_after_s = seconds(answer, "Retry-After")
     error.backoff_s = seconds(answer, "Backoff")
     return error
@@ -103,7 +105,12 @@ def decoded(answer: httpx.Response, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnexpectedAnswer(answer.status_code, str(error)) from error
+        is_json = answer.headers.get("content-type", "").startswith(JSON)
+        raise UnexpectedAnswer(answer.status_code, str(error) if is_json else _foreign(answer)) from error
+
+
+def _foreign(answer: httpx.Response) -> str:
+    return f"what answers at {answer.url} is no yjs-gateway"
 
 
 def decoded_with_etag(answer: httpx.Response, shape: type[T]) -> WithETag[T]:

@@ -1,5 +1,6 @@
 """The HTTP client: connections, credentials and timeouts; problem responses become exceptions."""
 
+import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -40,6 +41,9 @@ class GatewayClient:
         author: the author recorded in the history, in Latin-1 like all headers; a proxy may override it.
         timeout: how many seconds a response may take, in addition to the requested wait.
         transport: the httpx transport, for tests.
+
+    Raises:
+        ValueError: the URL has no scheme.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class GatewayClient:
         timeout: float = 30,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        if not url.lower().startswith(("http://", "https://")):
+            raise ValueError(f"the URL of a gateway begins with http:// or https://, not as {url!r} does")
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._http = httpx.AsyncClient(
@@ -168,7 +174,7 @@ class GatewayClient:
                     raise
                 answer = await self._read(await self._http.send(request, stream=True))
         except httpx.HTTPError as error:
-            raise NoAnswer(f"{method} {request.url}: {str(error) or type(error).__name__}") from error
+            raise NoAnswer(f"{method} {request.url}: {_reason(error)}") from error
         if not (answer.is_success or answer.status_code == 304):
             raise error_from(answer)
         return answer
@@ -225,7 +231,7 @@ class GatewayClient:
                 return answer
             answer = await self._read(answer)
         except httpx.HTTPError as error:
-            raise NoAnswer(f"GET {request.url}: {str(error) or type(error).__name__}") from error
+            raise NoAnswer(f"GET {request.url}: {_reason(error)}") from error
         raise error_from(answer)
 
     def _request(
@@ -251,3 +257,16 @@ class GatewayClient:
 def _headers(author: str | None, others: Mapping[str, str]) -> dict[bytes, bytes]:
     given = {"X-Author": author, "Accept-Encoding": "gzip", **others}
     return {name.encode(): value.encode("latin-1", "replace") for name, value in given.items() if value is not None}
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    """Return why a request got no response, in the words of the operating system where it was the one that refused."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        elif isinstance(cause, OSError) and cause.errno is not None:
+            return os.strerror(cause.errno) if cause.errno > 0 else str(cause)  # below 0: the name cannot be resolved
+        else:
+            cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__

@@ -58,6 +58,9 @@ class SyncGatewayClient:
         author: the author recorded in the history, in Latin-1 like all headers; a proxy may override it.
         timeout: how many seconds a response may take, in addition to the requested wait.
         transport: the httpx transport, for tests.
+
+    Raises:
+        ValueError: the URL has no scheme.
     """
 
     def __init__(
