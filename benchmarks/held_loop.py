@@ -3,16 +3,19 @@
 Every 2 ms a timer of the loop looks at the clock. What passed since it looked last is how long the loop was *held*: by
 its own work, or by a thread that kept the interpreter or the disk from it. What the kernel let other processes have of
 the core meanwhile (the run delay of `/proc/thread-self/schedstat`) is taken off: a busy machine is no fault of the
-gateway. At a SIGUSR1 the process prints the longest hold since the one before, as a line of JSON.
+gateway. Beside it stands the most CPU time that the loop's thread took between two looks: what no other process and
+no other thread has a part in. At a SIGUSR1 the process prints both since the one before, as a line of JSON.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -29,15 +32,28 @@ _DEEPEST = 12
 _LINE = "Held "
 
 
-def held(server: Server, *, patience: float) -> tuple[float, list[str]]:
-    """The longest hold of a server's loop since this was asked before, in milliseconds, and where it was.
+@dataclass(frozen=True)
+class Held:
+    """The longest hold of a loop in some time. Milliseconds."""
+
+    longest: float
+    cpu: float
+    """The most CPU time of the loop's thread in one hold."""
+    collection: float
+    """The longest garbage collection, wherever it was."""
+    where: list[str]
+
+
+def held(server: Server, *, patience: float) -> Held:
+    """The longest hold of a server's loop since this was asked before.
 
     Raises:
         queue.Empty: there was no answer for `patience` seconds.
     """
     server.signal(signal.SIGUSR1)
     figures = json.loads(server.next_line(_LINE, patience=patience))
-    return figures["held_s"] * 1e3, figures["where"]
+    longest, cpu, collection = (figures[name] * 1e3 for name in ("held_s", "cpu_s", "collection_s"))
+    return Held(longest, cpu, collection, figures["where"])
 
 
 class Watch:
@@ -48,12 +64,14 @@ class Watch:
         self._thread = threading.get_ident()
         self._delays = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
         self._clear()
+        gc.callbacks.append(self._collect)
         loop.add_signal_handler(signal.SIGUSR1, self._tell)
         threading.Thread(target=self._look_on, daemon=True).start()
         self._beat()
 
     def _clear(self) -> None:
-        self._longest = 0.0
+        self._longest = self._cpu = self._collection = 0.0
+        self._ran = time.thread_time()
         self._where: list[str] = []
         self._seen: list[str] = []
         self._last, self._delay = time.perf_counter(), self._run_delay()
@@ -67,7 +85,8 @@ class Watch:
         self._loop.call_later(_EVERY_S, self._beat)
 
     def _note(self) -> None:
-        now, delay = time.perf_counter(), self._run_delay()
+        now, delay, ran = time.perf_counter(), self._run_delay(), time.thread_time()
+        self._cpu, self._ran = max(self._cpu, ran - self._ran), ran
         held = now - self._last - (delay - self._delay)
         if held > self._longest:
             self._longest, self._where = held, self._seen
@@ -75,8 +94,15 @@ class Watch:
 
     def _tell(self) -> None:
         self._note()
-        print(_LINE + json.dumps({"held_s": self._longest, "where": self._where}), flush=True)
+        figures = {"held_s": self._longest, "cpu_s": self._cpu, "collection_s": self._collection}
+        print(_LINE + json.dumps({**figures, "where": self._where}), flush=True)
         self._clear()
+
+    def _collect(self, phase: str, _: object) -> None:
+        if phase == "start":
+            self._collecting = time.thread_time()
+        else:
+            self._collection = max(self._collection, time.thread_time() - self._collecting)
 
     def _look_on(self) -> None:
         while True:

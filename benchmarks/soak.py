@@ -181,9 +181,9 @@ class _Watch:
                 await asyncio.sleep(every)
             finally:
                 polls = await asyncio.shield(asyncio.to_thread(self._neighbour.end))
-            longest, _ = await asyncio.to_thread(held, self._server, patience=_PATIENCE_S)
+            found = await asyncio.to_thread(held, self._server, patience=_PATIENCE_S)
             if self.left or not self._crowd.stopping.is_set():
-                self.samples.append(self._look(polls, longest))
+                self.samples.append(self._look(polls, found.longest))
 
     def _look(self, polls: dict[str, float], longest: float) -> Sample:
         writes, self._crowd.writes = sorted(self._crowd.writes) or [0.0], []

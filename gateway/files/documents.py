@@ -14,6 +14,7 @@ from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
 from gateway.yjs.footprint import of_rows
 from gateway.yjs.heavy_edits import open_stored
 from gateway.yjs.nesting import DEEPEST, most_types
+from gateway.yjs.scan import TooMuch
 from gateway.yjs.surrogates import second_halves, updates_of
 from gateway.yjs.updates import EMPTY_UPDATE, build_document
 from storage import (
@@ -165,8 +166,9 @@ class Documents:
             return OpenDocument(project, path, head, incarnation, empty, read_rows=read_rows)
         head, rows = stored.head, stored_rows(stored)
         size, client = sum(map(len, rows)), self._client(head.incarnation)
-        if size <= _LIGHT_BYTES:
-            parts = updates_of(rows)
+        parts = updates_of(rows) if size <= _LIGHT_BYTES else ()
+        footprint = _footprint(parts)
+        if parts and footprint is not None:
             built, halves = build_document(parts, client), second_halves(parts)
             levels = DEEPEST - sum(map(most_types, parts))
             document = OpenDocument(
@@ -179,7 +181,7 @@ class Documents:
                 halves,
                 levels,
                 read_rows=read_rows,
-                footprint=of_rows(parts),
+                footprint=footprint,
             )
         else:
             opened = await in_worker(open_stored, rows, units=LIGHT_UNITS)
@@ -458,6 +460,14 @@ class Documents:
         if document.pending:
             self._in_flight[key] = document
         document.close()
+
+
+def _footprint(parts: Sequence[bytes]) -> int | None:
+    """Return the memory that the document of some updates takes beyond its bytes; None if one step is too few."""
+    try:
+        return of_rows(parts, LIGHT_UNITS)
+    except TooMuch:
+        return None
 
 
 def stored_rows(stored: StoredDocument) -> list[bytes]:

@@ -12,7 +12,7 @@ from gateway.files.store import Files, Written
 from gateway.wire.files import History, TextDifference, TextEdit, VersionEntry
 from gateway.wire.problems import FileDeleted, FileNotFound, NotAText, ProjectNotFound
 from gateway.wire.values import rfc3339
-from gateway.workers.pool import compare_in_worker, in_worker
+from gateway.workers.pool import LIGHT_UNITS, compare_in_worker, in_worker
 from gateway.yjs.diff import Difference, Work, differences
 from gateway.yjs.roots import RootIsNotText, read_text
 from gateway.yjs.text_edits import smallest_edits
@@ -131,7 +131,8 @@ class Versions:
     async def _text(self, project: str, path: str, version: int, root: str, *, absent: bool) -> str:
         content = await self._files.read_at(project, path, version)
         try:
-            return await in_worker(functools.partial(read_text, root=root, absent=absent), [content.update])
+            read = functools.partial(read_text, root=root, absent=absent)
+            return await in_worker(read, [content.update], units=LIGHT_UNITS)
         except RootIsNotText as error:
             raise NotAText(str(error), error.roots) from None
 

@@ -1,11 +1,12 @@
 """One open document, which admits updates to a file and is ahead of the log by the updates that are queued."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
 from gateway.pace import with_turns
-from gateway.workers.pool import in_worker, run_in_worker
+from gateway.workers.pool import LIGHT_UNITS, in_worker, run_in_worker
 from gateway.yjs.document import Admitted, Gap, LiveDocument
 from gateway.yjs.halves import Halves
 from gateway.yjs.heavy_edits import Basis, encoded_size, levels_left_after, parted_slices
@@ -13,6 +14,7 @@ from gateway.yjs.nesting import DEEPEST
 from gateway.yjs.preparation import Prepared
 from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import TooMuch
+from gateway.yjs.slices import SliceWork
 from gateway.yjs.surrogates import names_pairs
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, merge, run_yrs
 from storage import Committed, FileHead, Incarnation, Line, Version
@@ -41,6 +43,10 @@ _LIGHT_WALKED = 16 * 1024
 """The most bytes of a document of which all structs are walked in one step."""
 _LIGHT_STEPS = 1_000_000
 """How many pieces of a text yrs may walk over in one text edit: about 5 ms."""
+_MOST_SECONDS, _SLICE_SECONDS, _BYTE_SECONDS = 2.0, 2e-4, 2e-6
+"""The most CPU time in which a document takes in an update in slices: so much, and for each slice and byte. An update
+that is not made to take long needs a tenth."""
+_LONG_STEP_S = 0.005
 _LIGHT_RESTORED = 8 * 1024
 """The most bytes of the present and the old document together for which a restore is done in one step."""
 
@@ -143,9 +149,9 @@ class OpenDocument:
         return max(_LEAST_WORK, min(_LIGHT_WORK, _MOVES // self._most_pieces))
 
     @property
-    def slice_work(self) -> tuple[int, int]:
-        """How much of an update is applied in one step, and how much of that budget splitting a struct costs."""
-        return _SLICE_WORK, self._most_pieces * _SLICE_WORK // _MOVES
+    def slice_work(self) -> SliceWork:
+        """How an update is split that is applied in several steps."""
+        return SliceWork(_SLICE_WORK, self._most_pieces * _SLICE_WORK // _MOVES, self._document.most_structs)
 
     @property
     def _most_pieces(self) -> int:
@@ -194,7 +200,8 @@ class OpenDocument:
             InvalidUpdate, Gap
             TooMuch: the update is too large for one step. The document is unchanged.
         """
-        return self._document.take_in(prepared, walk=self.size <= _LIGHT_WALKED)
+        few = self.size <= _LIGHT_WALKED and self._document.most_structs <= LIGHT_UNITS
+        return self._document.take_in(prepared, walk=few)
 
     def take_over(self, row: bytes, head: FileHead) -> bool:
         """Apply the next row of the file's log, which another gateway stored.
@@ -234,7 +241,7 @@ class OpenDocument:
         if prepared.parted:
             parted = await run_in_worker(parted_slices, await self.present(), prepared.parted)
             document.replace(await build_in_turns(parted, document.client_id))
-        emitted = [document.apply(each) async for each in with_turns(prepared.slices, 1)]
+        emitted = await self._apply_in_turns(prepared)
         rows = [each for each in emitted if each is not None]
         row: bytes | None = prepared.update
         if emitted != prepared.slices:
@@ -242,6 +249,24 @@ class OpenDocument:
         self.changing = False
         document.levels_left = left
         return document.taken_in(prepared, row, former)
+
+    async def _apply_in_turns(self, prepared: Prepared) -> Sequence[bytes | None]:
+        """Apply an update in slices; return what the document emits for each.
+
+        Raises:
+            InvalidUpdate: the update takes very long, as its structs compete for places with very many others.
+        """
+        emitted: list[bytes | None] = []
+        allowed = _MOST_SECONDS + len(prepared.slices) * _SLICE_SECONDS + len(prepared.update) * _BYTE_SECONDS
+        for each in prepared.slices:
+            started = time.thread_time()
+            emitted.append(self._document.apply(each))
+            spent = time.thread_time() - started
+            allowed -= spent
+            if allowed < 0:
+                raise InvalidUpdate("its structs compete for their places with too many others")
+            await asyncio.sleep(spent if spent > _LONG_STEP_S else 0)  # after a long step others have as long
+        return emitted
 
     def edit_text(self, root: str, revision: Revision, *, make: bool = True) -> bytes | None:
         """Revise the text of a root and return the update, or None if nothing changes.
@@ -263,7 +288,7 @@ class OpenDocument:
             roots.NestedTooDeeply: the document is unchanged.
             TooMuch: the restore is too large for one step. The document is unchanged.
         """
-        if self.size + len(old) > _LIGHT_RESTORED:
+        if self.size + len(old) > _LIGHT_RESTORED or self._document.most_structs > LIGHT_UNITS:
             raise TooMuch
         update = self._document.restoring_update(old)
         return None if update is None else self.admit(update).row
@@ -296,7 +321,7 @@ class OpenDocument:
     async def measure(self, update: bytes) -> None:
         """Find out the exact size of the document, which contains `update` but does not count it in `size` yet."""
         self.changing = True  # nobody may read what is not queued
-        size = await in_worker(encoded_size, [*await self.present(), update])
+        size = await in_worker(encoded_size, [*await self.present(), update], units=LIGHT_UNITS)
         self.changing = False
         self.size = max(0, size - len(update))
         self.measured = True

@@ -183,7 +183,7 @@ class FileReader:
     async def text_of(self, content: Content, root: str) -> str:
         """Return the text of a root of a whole document."""
         try:
-            return await in_worker(functools.partial(_read_text, root=root), [content.update])
+            return await in_worker(functools.partial(_read_text, root=root), [content.update], units=LIGHT_UNITS)
         except RootIsNotText as error:
             raise NotAText(str(error), error.roots) from None
 
@@ -209,7 +209,7 @@ class FileReader:
         if stored.snapshot is not None and len(rows) == 1:
             update = rows[0]
         else:
-            update = await in_worker(build_update, rows)
+            update = await in_worker(build_update, rows, units=LIGHT_UNITS)
         return Content(update, stored.incarnation, stored.version, stored.last_modified)
 
     async def _epoch(self, project: str) -> str:

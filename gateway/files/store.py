@@ -41,7 +41,7 @@ from gateway.wire.problems import (
     WriteContention,
 )
 from gateway.wire.values import Cursor, rfc3339
-from gateway.workers.pool import in_worker, run_in_worker
+from gateway.workers.pool import LIGHT_UNITS, in_worker, is_heavy, run_in_worker
 from gateway.yjs import edit_requests, roots
 from gateway.yjs.base_edits import edit_version
 from gateway.yjs.document import Admitted, Gap
@@ -389,8 +389,8 @@ class Files(FileReader):
             moved = there and bool(base_version) and base_version != document.version
             with _problems_of_rich_text():
                 if not base_version or not moved:
-                    present = (document.encode(), document.client_id, document.basis)
-                    prepared = await run_in_worker(revise_present, *present, target, revision)
+                    present = (await document.present(), document.client_id)
+                    prepared = await run_in_worker(revise_present, *present, document.basis, target, revision)
                     return None if prepared is None else (await _take_in(document, prepared)).row
                 base = await self._base(project, path, base_version)
                 if base.incarnation != document.incarnation:
@@ -440,7 +440,7 @@ class Files(FileReader):
         following = await self._storage.read_version(document.project, document.path, base.version + 1)
         meant = f"{base.incarnation}\0{base.version}"
         whole = (rows, None if following is None else following.body, meant, *arguments)
-        light = size is not None and sum(map(len, rows)) + size <= _LIGHT_BASE
+        light = size is not None and sum(map(len, rows)) + size <= _LIGHT_BASE and not is_heavy(rows, LIGHT_UNITS)
         update = edit(*whole) if light else await run_in_worker(edit, *whole)
         if update is None:
             return None

@@ -10,7 +10,7 @@ from msgspec import Struct
 from gateway.files.documents import stored_rows
 from gateway.maintenance.jobs import Job
 from gateway.settings import _DAY_MS, RetentionPolicy
-from gateway.workers.pool import Lane, in_worker
+from gateway.workers.pool import LIGHT_UNITS, Lane, in_worker
 from gateway.yjs.updates import prove_snapshot
 from storage import SquashPoint, Storage
 
@@ -78,7 +78,7 @@ class Retainer:
         stored = await self._storage.read_document(project, path, at_version=version)
         body = None
         if stored is not None:
-            body = await in_worker(prove_snapshot, stored_rows(stored), lane=Lane.UPKEEP)
+            body = await in_worker(prove_snapshot, stored_rows(stored), lane=Lane.UPKEEP, units=LIGHT_UNITS)
         return await self._storage.squash(project, path, version, body, head.epoch)
 
     async def _purge(self, project: str, path: str) -> int:

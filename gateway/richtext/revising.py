@@ -20,7 +20,7 @@ from gateway.richtext.planning import Step, plan
 from gateway.richtext.reading import group_of, read_blocks
 from gateway.richtext.schemas import Schema, SchemaName, schema_of
 from gateway.yjs.diff import Work
-from gateway.yjs.heavy_edits import Basis, prepare_update
+from gateway.yjs.heavy_edits import Basis, prepare_own, whole_of
 from gateway.yjs.preparation import Prepared
 from gateway.yjs.reconcile import rewriting_update
 from gateway.yjs.revisions import Revision
@@ -47,14 +47,17 @@ class MarkdownTooLong(ValueError):
     """The Markdown is longer than the gateway reads."""
 
 
-def revise_present(present: bytes, client_id: int, basis: Basis, target: Target, revision: Revision) -> Prepared | None:
-    """Return the edit that revises the Markdown of the whole document `present`; None if nothing changes.
+def revise_present(
+    present: Sequence[bytes], client_id: int, basis: Basis, target: Target, revision: Revision
+) -> Prepared | None:
+    """Return the edit that revises the Markdown of the whole document that the stored rows `present` build; None if
+    nothing changes.
 
     Raises:
         RootIsNotRichText, SchemaMismatch, UnsupportedSchema, EditNotApplicable, NestedTooDeeply, MarkdownTooLong
     """
-    update = _revise(read_tree(to_wire(present)), target, revision, client_id)
-    return None if update is None else prepare_update(update, basis, False)
+    update = _revise(read_tree(to_wire(whole_of(present))), target, revision, client_id)
+    return None if update is None else prepare_own(update, basis, stored=False)
 
 
 def revise_version(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, WrittenTogether
 from gateway.wire.problems import FileDeleted, FileNotFound, ProjectNotFound
-from gateway.workers.pool import in_worker
+from gateway.workers.pool import LIGHT_UNITS, in_worker
 from gateway.yjs.updates import EMPTY_UPDATE, adds_to
 from storage import Author
 
@@ -36,7 +36,7 @@ class RoomFile:
             whole = (await self._files.read_whole(self.project, self.path)).update
         except (FileNotFound, ProjectNotFound, FileDeleted):
             whole = EMPTY_UPDATE
-        return await in_worker(_adds, (update, whole))
+        return await in_worker(_adds, (update, whole), units=LIGHT_UNITS)
 
     async def state_vector(self) -> bytes:
         return await self._files.state_vector(self.project, self.path)

@@ -61,6 +61,8 @@ class LiveDocument:
         self._roots = set(roots)
         """The names of the document's roots; those of a small document that was stored are not known."""
         self._footprint = memory
+        self.most_structs = memory // footprint.STRUCT
+        """An upper bound on the number of structs in the document."""
         self._emitted: list[bytes] = []
         self._subscription = document.observe(self._keep)
 
@@ -81,7 +83,7 @@ class LiveDocument:
             InvalidUpdate
             TooMuch: the update is too large to examine in one step.
         """
-        return prepare(update, self._clocks, self.halves, stored=stored, most=most)
+        return prepare(update, self._clocks, self.halves, stored=stored, most=most, present=self.most_structs)
 
     def prepare_together(self, updates: Sequence[bytes], *, most: int) -> Prepared:
         """Prepare several updates as one.
@@ -89,7 +91,7 @@ class LiveDocument:
         Raises:
             Refused, InvalidUpdate, TooMuch
         """
-        return prepare_together(updates, self._clocks, self.halves, most=most)
+        return prepare_together(updates, self._clocks, self.halves, most=most, present=self.most_structs)
 
     def take_in(self, prepared: Prepared, *, walk: bool) -> Admitted:
         """Apply a prepared update in one step.
@@ -176,6 +178,7 @@ class LiveDocument:
             return Admitted(None)
         self._roots |= prepared.roots
         self._footprint += prepared.footprint
+        self.most_structs = self._footprint // footprint.STRUCT
         if prepared.parted:
             self.halves.remove(prepared.parted)
         if prepared.halves:

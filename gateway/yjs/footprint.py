@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 from gateway.yjs.keystrokes import typed_structs
-from gateway.yjs.scan import ANY, Scan, ScannedStruct, scan
+from gateway.yjs.scan import ANY, Scan, ScannedStruct, TooMuch, scan
 from gateway.yjs.surrogates import cuts
 
 CLIENT = 200
 """A client that has written to the document, with the gateway's own record of the client."""
 ROOT = 340
-_STRUCT = 200
+STRUCT = 200
 _TYPE = 330
 _KEY = 160
 """A key of a map, beyond the struct that holds the value."""
@@ -26,9 +26,9 @@ def of_update(update: bytes, scanned: Scan, clocks: Mapping[int, int] | None = N
     Args:
         clocks: the state vector of the document; None: not known. Only the end of what it has is not split there.
     """
-    counted = _STRUCT * len(scanned.structs) + _TYPE * scanned.types + _KEY * scanned.keys
+    counted = STRUCT * len(scanned.structs) + _TYPE * scanned.types + _KEY * scanned.keys
     values = sum(_of_values(update, each) for each in scanned.structs if each.kind == ANY)
-    return counted + values + _STRUCT * _splits(scanned, {} if clocks is None else clocks)
+    return counted + values + STRUCT * _splits(scanned, {} if clocks is None else clocks)
 
 
 def _splits(scanned: Scan, clocks: Mapping[int, int]) -> int:
@@ -41,16 +41,33 @@ def _splits(scanned: Scan, clocks: Mapping[int, int]) -> int:
 
 def of_keystroke(structs: int) -> int:
     """Return the memory by which a keystroke that adds so many structs makes a document grow."""
-    return _STRUCT * structs
+    return STRUCT * structs
 
 
-def of_rows(rows: Iterable[bytes]) -> int:
+def of_rows(rows: Iterable[bytes], most: int | None = None) -> int:
     """Return an upper bound on the memory of the document that rows build, beyond bytes, roots and clients.
+
+    Args:
+        most: the most work allowed (`scan`).
 
     Raises:
         MalformedUpdate
+        scan.TooMuch
     """
-    return sum(_STRUCT * typed_structs(row) or of_update(row, scan(row)) for row in rows)
+    memory = 0
+    for row in rows:
+        structs = typed_structs(row)
+        if structs:
+            memory += STRUCT * structs
+        else:
+            scanned = scan(row, most)
+            memory += of_update(row, scanned)
+            structs = len(scanned.structs) + len(scanned.deletes)
+        if most is not None:
+            most -= structs
+            if most < 0:
+                raise TooMuch
+    return memory
 
 
 def _of_values(update: bytes, struct: ScannedStruct) -> int:

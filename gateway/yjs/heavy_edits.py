@@ -16,13 +16,13 @@ from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import Place, scan
-from gateway.yjs.slices import slices_of
+from gateway.yjs.slices import SliceWork, slices_of
 from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import part_pairs, second_halves, updates_of
 from gateway.yjs.updates import build_document, build_update
 
-_SLICE_WORK = 16 * 1024
+_WHOLE_DOCUMENT = SliceWork(16 * 1024, 0, 0)
 
 
 class Basis(NamedTuple):
@@ -30,7 +30,7 @@ class Basis(NamedTuple):
 
     state_vector: bytes
     halves: Halves
-    slice_work: tuple[int, int]
+    slice_work: SliceWork
 
 
 class Opened(NamedTuple):
@@ -51,10 +51,10 @@ def open_stored(rows: Sequence[bytes]) -> Opened:
     """Return the slices that build the document of the stored rows."""
     parts = list(updates_of(rows))
     halves = second_halves(parts)
-    whole = _whole(parts)
+    whole = whole_of(parts)
     scanned = scan(whole)
     left = DEEPEST - (scanned.types if scanned.types < DEEPEST else depth(scanned))
-    slices, roots = slices_of(whole, scanned, {}, _SLICE_WORK, 0), frozenset(scanned.roots)
+    slices, roots = slices_of(whole, scanned, {}, _WHOLE_DOCUMENT), frozenset(scanned.roots)
     return Opened(slices, len(whole), halves, left, roots, of_update(whole, scanned))
 
 
@@ -64,13 +64,18 @@ def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:
     return prepare(update, clocks, basis.halves, stored=stored, slice_work=basis.slice_work)
 
 
+def prepare_own(update: bytes, basis: Basis, *, stored: bool) -> Prepared:
+    """Call `prepare_update` for an edit of this state of the document: its structs stand where they say."""
+    return prepare_update(update, basis._replace(slice_work=basis.slice_work._replace(structs=0)), stored)
+
+
 def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
     """Call `prepare_together` with slices."""
     clocks = read_state_vector(basis.state_vector)
     return prepare_together(updates, clocks, basis.halves, slice_work=basis.slice_work)
 
 
-def _whole(rows: Sequence[bytes]) -> bytes:
+def whole_of(rows: Sequence[bytes]) -> bytes:
     """Return the update that holds the whole document."""
     parts = list(updates_of(rows))
     return parts[0] if len(parts) == 1 else build_update(parts)
@@ -99,7 +104,7 @@ def prepare_text(
     subscription = document.observe(lambda event: emitted.append(event.update))
     edit_text(document, root, revision, make=make, encoded_size=size)
     document.unobserve(subscription)
-    return prepare_update(emitted[0], basis, True) if emitted else None
+    return prepare_own(emitted[0], basis, stored=True) if emitted else None
 
 
 def prepare_restoration(present: Sequence[bytes], client_id: int, basis: Basis, old: bytes) -> Prepared | None:
@@ -108,11 +113,11 @@ def prepare_restoration(present: Sequence[bytes], client_id: int, basis: Basis, 
     Raises:
         roots.NestedTooDeeply
     """
-    update = restoring_update(to_wire(_whole(present)), to_wire(old), client_id)
-    return None if update is None else prepare_update(update, basis, False)
+    update = restoring_update(to_wire(whole_of(present)), to_wire(old), client_id)
+    return None if update is None else prepare_own(update, basis, stored=False)
 
 
 def parted_slices(present: Sequence[bytes], parted: Collection[Place]) -> Sequence[bytes]:
     """Return the whole document `present` in slices, with the surrogate pairs in `parted` split."""
-    update = part_pairs(_whole(present), parted)
-    return slices_of(update, scan(update), {}, _SLICE_WORK, 0)
+    update = part_pairs(whole_of(present), parted)
+    return slices_of(update, scan(update), {}, _WHOLE_DOCUMENT)

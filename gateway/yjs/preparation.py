@@ -12,21 +12,25 @@ from gateway.yjs.footprint import of_keystroke, of_update
 from gateway.yjs.halves import Halves
 from gateway.yjs.keystrokes import read_keystroke
 from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
-from gateway.yjs.scan import Place, Scan
-from gateway.yjs.slices import slices_of
+from gateway.yjs.scan import Place, Scan, TooMuch
+from gateway.yjs.slices import SliceWork, slices_of
 from gateway.yjs.stored_form import to_stored
 from gateway.yjs.surrogates import cuts, may_hold_pairs, part_pairs, part_pairs_together, parted_within
 from gateway.yjs.updates import InvalidUpdate, merge, read_update, run_yrs
+from gateway.yjs.walks import count_walks
 
 _NO_HALVES = Halves()
 _NO_PLACES = frozenset[Place]()
+_LIGHT_WALKED = 128 * 1024
+"""Over how many structs yrs may walk, or how many may be deleted, in one step: about 10 ms."""
 
 
 MOST_ROOTS = 10_000
 """How many roots a document may have: each takes yrs as long as 20 structs, also when the document is closed."""
-MOST_CLIENTS = 250_000
-"""How many clients may have written to a document: yrs looks at each of them in every transaction. With the default
-limit on a document's size, a document reaches this number first only if its clients write less than 134 bytes each.
+MOST_CLIENTS = 100_000
+"""How many clients may have written to a document: yrs looks at each of them in every transaction, which takes 40 ms
+then. With the default limit on a document's size, a document reaches this number first only if its clients write less
+than 335 bytes each.
 Those that have written before, and the gateway itself, may write on."""
 
 
@@ -69,15 +73,16 @@ def prepare(
     *,
     stored: bool = False,
     most: int | None = None,
-    slice_work: tuple[int, int] | None = None,
+    present: int = 0,
+    slice_work: SliceWork | None = None,
 ) -> Prepared:
     """Examine an update before a document with these clocks and surrogate pairs takes it in.
 
     Args:
         stored: whether the update is already in the stored form.
         most: the maximum work (`scan`).
-        slice_work: the maximum work of a slice and the work of splitting a struct of the document (`slices_of`); with
-            None, the whole update is one slice.
+        present: the most structs that the document may have, of which `most` does not tell.
+        slice_work: how to split the update (`slices_of`); with None, the whole update is one slice.
 
     Raises:
         InvalidUpdate
@@ -85,10 +90,12 @@ def prepare(
     """
     if slice_work is None and not halves:
         keystroke = read_keystroke(update, clocks)
-        if keystroke is not None:
+        if keystroke is not None and (keystroke.runs or min(present, *keystroke.needs.values()) < _LIGHT_WALKED):
             runs, needs, structs = keystroke
             return Prepared(update, [update], False, runs, needs, 0, of_keystroke(structs), _NO_HALVES, _NO_PLACES)
     scanned = read_update(update, most)
+    if most is not None:
+        _require_few_walks(update, scanned, clocks, present)
     incomplete = not is_complete(scanned.runs, scanned.needs, clocks)
     if incomplete:
         update = complete_part(update, scanned, clocks)
@@ -112,7 +119,7 @@ def prepare(
             if own:
                 update = part_pairs(update, own)
                 scanned = read_update(update)
-    slices = [update] if slice_work is None else slices_of(update, scanned, clocks, *slice_work)
+    slices = [update] if slice_work is None else slices_of(update, scanned, clocks, slice_work)
     return Prepared(
         update,
         slices,
@@ -125,6 +132,18 @@ def prepare(
         parted,
         frozenset(scanned.roots),
     )
+
+
+def _require_few_walks(update: bytes, scanned: Scan, clocks: Mapping[int, int], present: int) -> None:
+    """Raise TooMuch if the integration of an update may take long although the update is small."""
+    structs = present + len(scanned.structs)
+    if sum(min(end - start, structs) for _, start, end in scanned.deletes) > _LIGHT_WALKED:
+        raise TooMuch
+    if len(scanned.structs) < 2 or len(scanned.structs) * structs <= _LIGHT_WALKED:
+        return
+    walks = count_walks(update, scanned, clocks)
+    if walks > 1 and walks * structs > _LIGHT_WALKED:
+        raise TooMuch
 
 
 class Refused(Exception):
@@ -176,7 +195,8 @@ def prepare_together(
     halves: Halves,
     *,
     most: int | None = None,
-    slice_work: tuple[int, int] | None = None,
+    present: int = 0,
+    slice_work: SliceWork | None = None,
 ) -> Prepared:
     """Prepare several updates as one.
 
@@ -187,7 +207,7 @@ def prepare_together(
     """
     received = receive(updates, most)
     together = run_yrs(lambda: merge(part_pairs_together(*received)))
-    prepared = prepare(together, clocks, halves, stored=True, slice_work=slice_work)
+    prepared = prepare(together, clocks, halves, stored=True, most=most, present=present, slice_work=slice_work)
     if not prepared.incomplete:
         return prepared
     after = {**clocks}

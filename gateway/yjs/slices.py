@@ -6,6 +6,7 @@ from typing import NamedTuple
 from gateway.yjs.admission import delete_set, in_order
 from gateway.yjs.lib0 import uint, var_bytes, var_uint
 from gateway.yjs.scan import ANY, SKIP, STRING, Place, Scan, ScannedStruct, any_value
+from gateway.yjs.walks import Walks
 
 _VALUE_BYTES = 8
 """How many bytes of plain values take as long to integrate as one struct."""
@@ -14,6 +15,21 @@ _TEXT_BYTES = 128
 _CLIENT = _ROOT = 4
 """How much more work the first struct of a client in a slice is, and one that names its root."""
 _HAS_LEFT, _HAS_RIGHT = 0x80, 0x40
+
+
+_WALKED = 8
+"""Over how many structs yrs walks in the time in which it integrates one."""
+
+
+class SliceWork(NamedTuple):
+    """How an update is split for a document."""
+
+    most: int
+    """The most work per slice; integrating or deleting a struct counts as 1."""
+    cut: int
+    """The work of splitting a struct of the document: yrs moves all later structs of the same client."""
+    structs: int
+    """The most structs that the document may have."""
 
 
 class _Piece(NamedTuple):
@@ -25,54 +41,53 @@ class _Piece(NamedTuple):
     work: int
 
 
-def slices_of(update: bytes, scanned: Scan, clocks: Mapping[int, int], most: int, cut: int) -> Sequence[bytes]:
+def slices_of(update: bytes, scanned: Scan, clocks: Mapping[int, int], work: SliceWork) -> Sequence[bytes]:
     """Split an update that has no missing dependencies into updates that each depend only on the ones before.
 
     A struct that holds many values or a long text is split, as Yjs splits it when something is inserted in its middle.
 
     Args:
         clocks: the state vector of the document.
-        most: the most work per slice; integrating or deleting a struct counts as 1.
-        cut: the work of splitting an existing struct: yrs moves all later structs of the same client.
     """
-    counted = len(scanned.structs) * (1 + _ROOT + _CLIENT + 2 * cut) + len(scanned.deletes) * (1 + 2 * cut)
+    most, cut, present = work
+    structs, deletes = len(scanned.structs), scanned.deletes
+    counted = structs * (1 + _ROOT + _CLIENT + 2 * cut + (present + structs) // _WALKED)
+    counted += sum(min(end - start, present + structs) for _, start, end in deletes) + len(deletes) * 2 * cut
     if counted + len(update) // _VALUE_BYTES <= most:
         return [update]
     ordered = list(in_order(scanned.structs, clocks))
     if len(ordered) < len(scanned.structs):  # circular dependencies: left to yrs to report
         return [update]
-    slices = [*_slices_of_structs(update, scanned, ordered, clocks, most, cut)]
-    slices += _slices_of_deletes(scanned, most, 1 + 2 * cut)
+    slices = [*_slices_of_structs(update, scanned, ordered, clocks, work)]
+    slices += _slices_of_deletes(scanned, work)
     return slices if len(slices) > 1 else [update]
 
 
 def _slices_of_structs(
-    update: bytes,
-    scanned: Scan,
-    ordered: Sequence[ScannedStruct],
-    clocks: Mapping[int, int],
-    most: int,
-    cut: int,
+    update: bytes, scanned: Scan, ordered: Sequence[ScannedStruct], clocks: Mapping[int, int], work: SliceWork
 ) -> Iterator[bytes]:
     edges = {(struct.client, struct.clock) for struct in scanned.structs}
     edges.update((client, end) for client, _, end in scanned.runs)
     edges.update(clocks.items())
+    walks = Walks(update, scanned, clocks)
     taken: dict[int, list[_Piece]] = {}
-    work = 0
-    for struct in ordered:
+    counted = 0
+    for place, struct in enumerate(ordered, work.structs):
         if struct.kind == SKIP:
             if struct.client in taken:
                 yield _update_of(taken)
-                taken, work = {}, 0
+                taken, counted = {}, 0
             continue
-        more = cut * _cuts(struct, edges)
-        for piece in _pieces(update, struct, most):
+        more = work.cut * _cuts(struct, edges)
+        if walks(struct):
+            more += place // _WALKED
+        for piece in _pieces(update, struct, work.most):
             more += piece.work + (0 if struct.client in taken else _CLIENT)
-            if taken and work + more > most:
+            if taken and counted + more > work.most:
                 yield _update_of(taken)
-                taken, work = {}, 0
+                taken, counted = {}, 0
             taken.setdefault(struct.client, []).append(piece)
-            work, more = work + more, 0
+            counted, more = counted + more, 0
     if taken:
         yield _update_of(taken)
 
@@ -145,7 +160,18 @@ def _update_of(taken: Mapping[int, list[_Piece]]) -> bytes:
     return var_uint(len(sections)) + b"".join(sections) + b"\0"
 
 
-def _slices_of_deletes(scanned: Scan, most: int, work: int) -> Iterator[bytes]:
-    together = max(1, most // work)
-    for start in range(0, len(scanned.deletes), together):
-        yield b"\0" + delete_set(scanned.deletes[start : start + together])
+def _slices_of_deletes(scanned: Scan, work: SliceWork) -> Iterator[bytes]:
+    most, structs = work.most, work.structs + len(scanned.structs)
+    taken: list[tuple[int, int, int]] = []
+    counted = 0
+    for client, start, end in scanned.deletes:
+        while start < end:
+            last = end if structs <= most else min(end, start + most)  # a range may hold as many structs as clocks
+            more = 2 * work.cut + min(last - start, structs)
+            if taken and counted + more > most:
+                yield b"\0" + delete_set(taken)
+                taken, counted = [], 0
+            taken.append((client, start, last))
+            start, counted = last, counted + more
+    if taken:
+        yield b"\0" + delete_set(taken)

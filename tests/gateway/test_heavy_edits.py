@@ -23,7 +23,7 @@ from gateway.yjs.lib0 import var_uint
 from gateway.yjs.preparation import MOST_ROOTS, prepare
 from gateway.yjs.roots import read_roots
 from gateway.yjs.scan import TooMuch, scan
-from gateway.yjs.slices import slices_of
+from gateway.yjs.slices import SliceWork, slices_of
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.updates import build_document, build_update
 from storage.sqlite import SQLiteStorage
@@ -176,7 +176,7 @@ def test_slices_are_bounded_and_hold_the_whole(tmp_path: Path) -> None:
             other.apply_update(document.get_update(other.get_state()))
     whole = documents[0].get_update()
     scanned = scan(whole)
-    slices = slices_of(whole, scanned, {}, 50, 3)
+    slices = slices_of(whole, scanned, {}, SliceWork(50, 3, 0))
     assert len(slices) > len(scanned.structs) // 50
     taken: list[bytes] = []
     for each in slices:
@@ -208,7 +208,7 @@ def test_one_struct_of_very_much_is_taken_in_by_parts(name: str) -> None:
     """Each part is a bounded amount of bytes; together they are the same document."""
     update = b"\1\1\5\0" + _LARGE_STRUCTS[name] + b"\0"
     before = build_document([])
-    prepared = prepare(update, {}, Halves(), slice_work=(1_000, 0))
+    prepared = prepare(update, {}, Halves(), slice_work=SliceWork(1_000, 0, 0))
     assert len(prepared.slices) > 1
     for each in prepared.slices:
         assert len(each) < 130_000 + 50
@@ -234,7 +234,7 @@ def test_the_parts_of_a_struct_keep_what_it_stands_between() -> None:
     whole = build_document([first.get_update(), *inserted])
     parts = build_document([first.get_update()])
     for each in inserted:
-        slices = prepare(each, {1: 13}, Halves(), slice_work=(500, 0)).slices
+        slices = prepare(each, {1: 13}, Halves(), slice_work=SliceWork(500, 0, 0)).slices
         assert len(slices) > 1
         for part in slices:
             parts.apply_update(part)
@@ -371,5 +371,50 @@ def test_who_has_written_may_still_write_to_a_document_of_the_most_clients(
             await files.append("p", "a.md", typed(5, 0), _ANY)
         await files.append("p", "a.md", typed(3, 1), _ANY)
         assert (await files.head("p", "a.md")).version == 6
+
+    _served(tmp_path, work)
+
+
+def _competing(count: int) -> bytes:
+    """A letter of each of so many clients, all at the beginning of the text."""
+    clients = range(count + 10, 10, -1)
+    letters = b"".join(b"\1" + var_uint(client) + b"\0\4\1\7content\1z" for client in clients)
+    return var_uint(count) + letters + b"\0"
+
+
+def test_an_update_that_takes_very_long_is_refused_and_leaves_the_document_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_document, "_SLICE_WORK", 64)
+    monkeypatch.setattr("gateway.yjs.preparation._LIGHT_WALKED", 10_000)
+
+    async def work(files: Files, workers: Workers) -> None:
+        await files.append("p", "a.md", _typed_backwards(400), _ANY)
+        for name in ("_MOST_SECONDS", "_SLICE_SECONDS", "_BYTE_SECONDS"):
+            monkeypatch.setattr(open_document, name, 0)
+        before = await _text(files)
+        with pytest.raises(InvalidUpdateBody, match="compete for their places"):
+            await files.append("p", "a.md", _competing(50), _ANY)
+        assert await _text(files) == before
+        await files.append("p", "a.md", _competing(1), _ANY)
+        assert (await files.head("p", "a.md")).version == 2
+
+    _served(tmp_path, work)
+
+
+def test_a_small_document_of_many_structs_is_built_elsewhere(tmp_path: Path) -> None:
+    """By its bytes it is small; its structs may compete, which takes the square of their number."""
+
+    async def work(files: Files, workers: Workers) -> None:
+        await files.append("p", "a.md", _competing(1_000), _ANY)
+        await files.append("p", "b.md", _competing(10), _ANY)
+        done = _jobs(workers)
+        for path in ("a.md", "b.md"):
+            await files.text_of(await files.read_whole("p", path), "content")
+        assert _jobs(workers) == done + 1
+        files._documents.close()
+        for path in ("a.md", "b.md"):
+            await files._documents.open("p", path)
+        assert _jobs(workers) == done + 2
 
     _served(tmp_path, work)
