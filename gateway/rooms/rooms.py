@@ -7,6 +7,8 @@ lives in `documents`. Commits come back from storage, through whichever door the
 import asyncio
 from collections import Counter
 
+import structlog
+
 from gateway.files.documents import Documents
 from gateway.files.store import Files
 from gateway.presence.presence import Presence
@@ -16,6 +18,8 @@ from gateway.rooms.file import RoomFile
 from gateway.rooms.member import Member
 from gateway.rooms.room import Room
 from storage import Commit, Committed, ErasedProject, ProjectHead, Storage
+
+_log = structlog.get_logger("gateway.rooms")
 
 _ANSWERS_BYTES = 32 * 2**20
 _BROADCAST = "broadcast:"
@@ -80,6 +84,7 @@ class Rooms:
         room = self._rooms.get((project, path))
         if room is None:
             room = self._rooms[project, path] = Room(self, RoomFile(self._files, project, path), self._presence)
+            _log.debug("room opened", project=project, path=path)
             if self._storage.shared:
                 room.followed = asyncio.ensure_future(self._storage.follow(project))
         room.connections[connection] = None  # before the file is read, so that no commit is missed meanwhile
@@ -130,6 +135,7 @@ class Rooms:
         if self._rooms.get(key) is not room:
             return False
         del self._rooms[key]
+        _log.debug("room closed", project=room.project, path=room.path)
         self._presence.part(room.presence, room.tell_awareness)
         if room.followed is not None:
             room.followed.add_done_callback(lambda done: self._unfollow(room.project, done))
