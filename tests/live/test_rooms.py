@@ -115,19 +115,19 @@ def test_an_edit_is_stored_before_anybody_is_sent_it(
 def test_one_keystroke_is_one_version_and_a_burst_is_few(edit: Edit, shared_project: httpx.Client) -> None:
     editor = edit().synced()
     editor.type("a")
-    assert until_text(shared_project, "a") == 1
-    typed = "a"
+    version, typed = until_text(shared_project, "a"), "a"
+    assert version == 1
     for key in "bcd":  # each after the one before is stored
-        version = version_of(shared_project)
         editor.type(key)
         typed += key
         assert until_text(shared_project, typed) == version + 1
+        version += 1
     burst, started = "key by key " * 100, time.monotonic()
     editor.type(burst)
     version = until_text(shared_project, typed + burst)
     assert version - 4 <= most_versions(len(burst), time.monotonic() - started)
-    versions = shared_project.get("/history/a.md").json()["versions"]
-    assert [entry["version"] for entry in versions] == list(range(version, 0, -1))
+    versions = shared_project.get("/history/a.md", params={"limit": 1000}).json()["versions"]
+    assert [entry["version"] for entry in versions] == list(range(version, 0, -1))[:1000]
 
 
 def test_what_comes_within_the_window_is_one_version(open_editor: Edit, tmp_path: Path) -> None:
