@@ -44,9 +44,12 @@ _BEHIND_S = 1.5
 class Hunt:
     """One hunt. `found` has what should not be; `counts` what happened."""
 
-    def __init__(self, server: PostgresServer, faults: Iterable[str], seed: int) -> None:
+    def __init__(
+        self, server: PostgresServer, faults: Iterable[str], seed: int, *, least_faults: int = 1, at_once: int = 1
+    ) -> None:
         self._server = server
-        self._least_faults = int(os.environ.get("HUNT_FAULTS", "1"))
+        self._least_faults = int(os.environ.get("HUNT_FAULTS", least_faults))
+        self._at_once = at_once
         self._enough = asyncio.Event()
         self._written = asyncio.Event()
         """Set once the hunt has some receipts, which may take longer on a slow machine."""
@@ -67,7 +70,7 @@ class Hunt:
         async with self._serving():
             clients = [*(self._write(n) for n in range(5)), *(self._read() for _ in range(2)), self._poll()]
             tasks = [asyncio.create_task(client) for client in clients]
-            hunting = asyncio.create_task(self._break_things())
+            hunting = asyncio.gather(*(self._break_things(first) for first in range(self._at_once)))
             await asyncio.sleep(seconds)
             enough = asyncio.gather(self._enough.wait(), self._written.wait())
             await asyncio.wait({enough, hunting}, return_when="FIRST_COMPLETED")
@@ -187,10 +190,11 @@ class Hunt:
 
     # Faults
 
-    async def _break_things(self) -> None:
+    async def _break_things(self, first: int) -> None:
+        """Break gateways, of which each belongs to one such task."""
         while not self._over.is_set():
-            await asyncio.sleep(self._random.uniform(0.3, 1.5))
-            fault, number = self._random.choice(self._faults), self._random.randrange(_GATEWAYS)
+            await asyncio.sleep(self._random.uniform(0.3, 1.5) / self._at_once)
+            fault, number = self._random.choice(self._faults), self._random.randrange(first, _GATEWAYS, self._at_once)
             self.counts[fault] += 1
             self.counts["faults"] += 1
             if self.counts["faults"] >= self._least_faults:
@@ -245,9 +249,9 @@ class Hunt:
             self.counts["words"] += len(re.findall("<", text)) if path else 0
 
 
-async def hunt(server: PostgresServer, seconds: float, faults: Iterable[str], seed: int) -> Hunt:
-    """One hunt, which is over."""
-    one = Hunt(server, faults, seed)
+async def hunt(server: PostgresServer, seconds: float, faults: Iterable[str], seed: int, **more: int) -> Hunt:
+    """One hunt, which is over; `more` as in `Hunt`."""
+    one = Hunt(server, faults, seed, **more)
     await one.run(seconds)
     return one
 
