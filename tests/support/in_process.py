@@ -18,7 +18,7 @@ class InProcess(uvicorn.Server):
 
     def __init__(self, app: Gateway) -> None:
         protocol = cast(Any, partial(HttpProtocol, connections=app.connections))
-        options: dict[str, Any] = {"http": protocol, "ws": WebSocketProtocol, "timeout_graceful_shutdown": 10}
+        options: dict[str, Any] = {"http": protocol, "ws": WebSocketProtocol, "timeout_graceful_shutdown": 60}
         options["proxy_headers"] = False
         super().__init__(uvicorn.Config(app, port=0, log_config=None, **options))
         self._app = app
