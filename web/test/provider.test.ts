@@ -44,11 +44,7 @@ async function synced(provider: HttpProvider): Promise<void> {
 }
 
 async function untilTextIs(provider: HttpProvider, wanted: string): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const look = () => text(provider).toString() === wanted && resolve()
-    provider.doc.on('update', look)
-    look()
-  })
+  await vi.waitFor(() => expect(text(provider).toString()).toBe(wanted), PATIENCE)
 }
 
 function untilClosed(provider: HttpProvider): Promise<Closed> {

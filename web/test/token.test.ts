@@ -1,6 +1,6 @@
 /** Credentials: a token is renewed without losing an edit; tokens are revoked while a user types. */
 import { createHmac } from 'node:crypto'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import WebSocket from 'ws'
 import * as Y from 'yjs'
 import { GatewayClient, type Token } from '../src/index.js'
@@ -9,6 +9,7 @@ import { HttpProvider, type HttpProviderOptions, type ProviderTransport } from '
 import type { Closed } from '../src/provider/transport.js'
 import { TokenSource } from '../src/token.js'
 import { GatewayProcess } from './support/gateway.js'
+import { PATIENCE } from './support/until.js'
 
 const SECRET = 'a secret of an application, 32 bytes or more'
 const gateway = new GatewayProcess({ GATEWAY_AUTH: 'required', GATEWAY_JWT_KEY: SECRET })
@@ -60,11 +61,7 @@ function write(provider: HttpProvider, text: string): void {
 }
 
 async function until(provider: HttpProvider, text: string): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const look = () => provider.doc.getText('content').toString().includes(text) && resolve()
-    provider.doc.on('update', look)
-    look()
-  })
+  await vi.waitFor(() => expect(provider.doc.getText('content').toString()).toContain(text), PATIENCE)
 }
 
 test('a token that is asked for is asked once, and again before it ends', async () => {

@@ -1,3 +1,5 @@
+import { inspect } from 'node:util'
+
 /** The time limit for `vi.waitFor`, whose default of one second is too short on a loaded machine. */
 export const PATIENCE = { timeout: 60_000, interval: 10 }
 
@@ -13,12 +15,20 @@ export class Heard<T> {
 
   /** The first recorded or future value that fulfils the condition. */
   async until(wanted: (value: T) => boolean = () => true): Promise<T> {
-    for (let next = 0; ; ) {
-      for (; next < this.all.length; next += 1) {
-        const value = this.all[next] as T
-        if (wanted(value)) return value
+    let limit: ReturnType<typeof setTimeout> | undefined
+    const silence = new Promise<void>((_, reject) => {
+      limit = setTimeout(() => reject(new Error(`only this came: ${inspect(this.all)}`)), PATIENCE.timeout)
+    })
+    try {
+      for (let next = 0; ; ) {
+        for (; next < this.all.length; next += 1) {
+          const value = this.all[next] as T
+          if (wanted(value)) return value
+        }
+        await Promise.race([silence, new Promise<void>((resolve) => this.waiting.push(resolve))])
       }
-      await new Promise<void>((resolve) => this.waiting.push(resolve))
+    } finally {
+      clearTimeout(limit)
     }
   }
 }
