@@ -876,6 +876,41 @@ def answers_of_15_mb_compressed_for_5_clients(client: Client, plan: Plan) -> Ite
 
 
 @case
+def json_of_very_many_values(client: Client, plan: Plan) -> Iterator[Any]:
+    paths = json.dumps({"versions": {f"f{number}": 1 for number in range(plan.size(900_000, 1_000))}}).encode()
+    lists = b'{"query":"{__typename}","variables":{"a":[' + b"[]," * plan.size(3_000_000, 1_000) + b"[]]}}"
+    deep = plan.size(5_000_000, 100)
+    nested = b'{"query":"{__typename}","variables":{"a":' + b"[" * deep + b"]" * deep + b"}}"
+    graphql = client.http.base_url.copy_with(path="/api/graphql")
+    headers = {"Content-Type": "application/json"}
+    client.http.post(graphql, json={"query": "{__typename}"})
+    yield
+    asked = [("/files/status", paths), ("/sync", paths), (graphql, lists), (graphql, nested)]
+    yield [client.http.post(url, content=body, headers=headers).status_code for url, body in asked]
+
+
+@case
+def graphql_of_as_many_tokens_as_may_be(client: Client, plan: Plan) -> Iterator[Any]:
+    graphql = client.http.base_url.copy_with(path="/api/graphql")
+    queries = ["__typename " * 990, 'project(id: "a") { id } ' * 98, 'project(name: "p") { idd } ' * 98]
+    client.http.post(graphql, json={"query": "{__typename}"})
+    yield
+    yield [client.http.post(graphql, json={"query": f"{{{query}}}"}).status_code for query in queries]
+
+
+@case
+def room_of_a_million_awareness_states(client: Client, plan: Plan) -> Iterator[Any]:
+    count = plan.size(1_000_000, 1_000)
+    states = _var_uint(count) + b"".join(_var_uint(number) + b"\1\4null" for number in range(count))
+    yield
+    room = client.room("small")
+    room.send(b"\1" + _var_uint(len(states)) + states)
+    room.drain()
+    room.close()
+    yield
+
+
+@case
 def tags_of_60_kb_in_a_header(client: Client, plan: Plan) -> Iterator[Any]:
     client.put("small", "x")
     tags = ", ".join(f'"x{number}"' for number in range(7_000))[:60_000]

@@ -1,6 +1,7 @@
 """The door `/api/graphql`. Its parts are imported at the first request: Strawberry is optional, and large."""
 
 import asyncio
+import gc
 import importlib
 from typing import Any
 
@@ -12,6 +13,13 @@ from gateway.wire.problems import NotInstalled
 PATH = "/api/graphql"
 _MODULE = "gateway.graphql.endpoint"
 _EXTRA = "strawberry"
+
+
+def _import() -> Any:
+    """Import the endpoint. What is imported lives for ever, so garbage collections leave it out from now on."""
+    module = importlib.import_module(_MODULE)
+    gc.freeze()
+    return module
 
 
 class GraphQLDoor:
@@ -41,7 +49,7 @@ class GraphQLDoor:
             if self._endpoint is not None:
                 return
             try:
-                module = await asyncio.to_thread(importlib.import_module, _MODULE)
+                module = await asyncio.to_thread(_import)
             except ModuleNotFoundError as error:
                 if (error.name or "").partition(".")[0] != _EXTRA:
                     raise

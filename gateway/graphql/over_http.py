@@ -20,7 +20,14 @@ from gateway.graphql.execution import Asker, Executions, Member, Payload
 from gateway.graphql.question import Question
 from gateway.graphql.schema import schema
 from gateway.http.permission import access_of
-from gateway.http.requests import decode_json, header, header_bytes, prefers, read_body, require_media_type
+from gateway.http.requests import (
+    decode_json,
+    header,
+    header_bytes,
+    prefers,
+    read_json,
+    require_media_type,
+)
 from gateway.wire.headers import SAFETY_HEADERS
 from gateway.wire.media_types import EVENTS, JSON
 from gateway.wire.problems import InvalidBody, InvalidParameter, MethodNotAllowed, Unauthenticated
@@ -77,7 +84,7 @@ class OverHttp:
                 if header_bytes(request, name) is not None:
                     raise InvalidParameter(name.decode(), "GraphQL requests do not know this header")
             require_media_type(request, JSON)
-            body = decode_json(await read_body(request, self._executions.services.body_limit), _Body)
+            body = await read_json(request, self._executions.services.body_limit, _Body)
         else:
             raise MethodNotAllowed(request.method, ["GET", "HEAD", "POST"])
         if not isinstance(body.query, str):

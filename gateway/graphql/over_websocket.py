@@ -12,7 +12,8 @@ from gateway.access.guard import OPEN, Access, Check
 from gateway.graphql.answers import problem_errors
 from gateway.graphql.execution import Asker, Executions, Member, Payload
 from gateway.graphql.question import Question
-from gateway.wire.problems import Problem, Unauthenticated
+from gateway.http.requests import require_few_values
+from gateway.wire.problems import InvalidBody, Problem, Unauthenticated
 
 SUBPROTOCOL = "graphql-transport-ws"
 _INIT_SECONDS = 10.0
@@ -108,6 +109,11 @@ class _Socket:
             message = _decoder.decode("" if text is None else text)
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise _Close(_BAD_REQUEST, f"Invalid message: {error}") from None
+        if message.payload is not UNSET:
+            try:
+                await require_few_values(bytes(message.payload))
+            except InvalidBody as problem:
+                raise _Close(_BAD_REQUEST, f"Invalid message: {problem.detail}") from None
         match message.type:
             case "connection_init":
                 await self._initialise(message)

@@ -13,6 +13,7 @@ from gateway.asgi import encoding_fault, named_headers
 from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.http.permission import access_of, visible_path
 from gateway.wire.headers import parse_http_date
+from gateway.wire.json import MOST_VALUES, holds_many_values, may_hold_many_values
 from gateway.wire.json import decode_json as decode_json
 from gateway.wire.json import json_bytes as json_bytes
 from gateway.wire.media_types import MARKDOWN, OCTETS, TEXT
@@ -27,6 +28,7 @@ from gateway.wire.problems import (
 )
 from gateway.wire.tags import EntityTags, Form
 from gateway.wire.values import path_fault, valid_project_id
+from gateway.workers.pool import run_in_worker
 from gateway.yjs.lib0 import MalformedUpdate
 from gateway.yjs.state_vectors import check_state_vector
 from storage import Once
@@ -233,6 +235,27 @@ async def read_body(request: Request, limit: int) -> bytes:
         chunks.append(chunk)
         more, message = message.get("more_body", False), {}
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def require_few_values(body: bytes) -> None:
+    """Require that a JSON body is decoded in a short time.
+
+    Raises:
+        InvalidBody
+    """
+    if may_hold_many_values(body) and await run_in_worker(holds_many_values, body):
+        raise InvalidBody(f"it holds more than {MOST_VALUES} values")
+
+
+async def read_json(request: Request, limit: int, shape: type[T]) -> T:
+    """Read a JSON body of the type `shape`.
+
+    Raises:
+        BodyTooLarge, InvalidBody
+    """
+    body = await read_body(request, limit)
+    await require_few_values(body)
+    return decode_json(body, shape)
 
 
 def decode_msgpack(body: bytes, shape: type[T]) -> T:

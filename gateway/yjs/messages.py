@@ -10,6 +10,8 @@ from gateway.yjs.state_vectors import check_state_vector
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
 STEP_1, STEP_2, UPDATE = range(3)
 PERMISSION_DENIED = 0
+MOST_STATES = 5_000
+"""How many awareness states one message may have: about 20 ms. A client tells its own, and that others have left."""
 
 
 class MalformedMessage(ValueError):
@@ -89,7 +91,10 @@ def _parse_sync(reader: Reader) -> SyncMessage:
 
 def _parse_states(update: bytes) -> tuple[AwarenessState, ...]:
     reader = Reader(update)
-    return tuple(AwarenessState(reader.unsigned(), reader.unsigned(), reader.text()) for _ in range(reader.unsigned()))
+    count = reader.unsigned()
+    if count > MOST_STATES:
+        raise MalformedMessage(f"it has the states of more than {MOST_STATES} clients")
+    return tuple(AwarenessState(reader.unsigned(), reader.unsigned(), reader.text()) for _ in range(count))
 
 
 def sync_step_1(state_vector: bytes) -> bytes:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from pycrdt import Doc, Text
 
+from gateway.graphql.schema import MOST_ERRORS
 from tests.access.conftest import Subject, bearer
 from tests.graphql.asking import PATH, Asker
 from tests.support.server import GatewayProcess
@@ -213,3 +214,10 @@ def test_the_author_is_who_asks(guarded: GatewayProcess, name: str) -> None:
         history = 'query ($p: String!) { project(id: $p) { file(path: "a.md") { history { versions { author } } } } }'
         versions = asker.data(history, p=name)["project"]["file"]["history"]["versions"]
         assert [entry["author"] for entry in versions] == ["someone", "ann"]
+
+
+def test_of_very_many_errors_the_first_are_told(asker: Asker) -> None:
+    query = "{ " + 'project(name: "p") { idd } ' * 60 + "}"
+    errors = asker.post(PATH, json={"query": query}).json()["errors"]
+    assert len(errors) == MOST_ERRORS + 1  # the last one says that these are not all
+    assert "Did you mean 'id'" in json.dumps(errors).replace('\\"', "'")

@@ -14,7 +14,13 @@ from gateway.access.tickets import LIFE_S, Tickets
 from gateway.api.operation import Parameter, operation
 from gateway.http.authentication import credential_of
 from gateway.http.permission import note
-from gateway.http.requests import decode_json, json_bytes, project_id, read_body, require_media_type, whole_number
+from gateway.http.requests import (
+    json_bytes,
+    project_id,
+    read_json,
+    require_media_type,
+    whole_number,
+)
 from gateway.wire.access import (
     AuditListing,
     MadeToken,
@@ -61,7 +67,7 @@ class AccessRoutes:
     async def create_token(self, request: Request) -> Response:
         """`POST /api/tokens`."""
         require_media_type(request, JSON)
-        given = decode_json(await read_body(request, self._body_limit), NewToken)
+        given = await read_json(request, self._body_limit, NewToken)
         token, text = token_of(given)
         await self._storage.add_token(token)
         note(request, "token created", detail=f"{token.id} {token.name}")

@@ -18,6 +18,7 @@ from gateway.http.requests import (
     prefers,
     project_id,
     read_body,
+    require_few_values,
     require_media_type,
     whole_number,
 )
@@ -122,6 +123,7 @@ class ChangeRoutes:
         project = project_id(request)
         require_media_type(request, JSON)
         body = await read_body(request, self._body_limit)
+        await require_few_values(body)
         question = decode_json(body or b"{}", StatusQuestion)
         wait = check_wait(question.wait)
         watched = await self._hub.require(project)

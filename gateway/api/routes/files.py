@@ -15,7 +15,6 @@ from gateway.http.permission import access_of, note, view_of, visible_path
 from gateway.http.requests import (
     accepted_form,
     checked_path,
-    decode_json,
     file_path,
     header,
     header_bytes,
@@ -25,6 +24,7 @@ from gateway.http.requests import (
     preconditions,
     project_id,
     read_body,
+    read_json,
     require_media_type,
     state_vector,
     states_media_type,
@@ -319,7 +319,7 @@ class FileRoutes:
         project, path = project_id(request), file_path(request)
         require_media_type(request, JSON)
         conditions, author = preconditions(request), author_of(request)
-        asked = decode_json(await read_body(request, self._body_limit), EditRequest)
+        asked = await read_json(request, self._body_limit, EditRequest)
         revision = replacements(asked.edits)
         if asked.format == "markdown":
             target = Target(None if asked.root is None else checked_root(asked.root))
@@ -398,7 +398,7 @@ class FileRoutes:
         """`POST P/files/move`."""
         project = project_id(request)
         require_media_type(request, JSON)
-        move = decode_json(await read_body(request, self._body_limit), MoveRequest)
+        move = await read_json(request, self._body_limit, MoveRequest)
         source, target = (visible_path(request, checked_path(path)) for path in (move.source, move.target))
         written = await self._files.move(project, source, target, author_of(request))
         note(request, "move", path=target, version=written.head.version, detail=f"from {source}")

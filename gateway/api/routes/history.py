@@ -9,12 +9,11 @@ from gateway.files.history import Versions
 from gateway.files.store import Written
 from gateway.http.permission import note
 from gateway.http.requests import (
-    decode_json,
     file_path,
     json_bytes,
     preconditions,
     project_id,
-    read_body,
+    read_json,
     require_media_type,
     whole_number,
 )
@@ -143,7 +142,7 @@ class HistoryRoutes:
         """`POST P/history/{path}/restore`."""
         project, path = project_id(request), file_path(request)
         require_media_type(request, JSON)
-        wanted = decode_json(await read_body(request, self._body_limit), RestoreRequest)
+        wanted = await read_json(request, self._body_limit, RestoreRequest)
         conditions, author = preconditions(request), author_of(request)
         written: Written = await self._versions.restore(project, path, wanted.version, conditions, author)
         if written.changed:

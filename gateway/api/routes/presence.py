@@ -11,12 +11,11 @@ from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.http.permission import access_of, view_of
 from gateway.http.requests import (
     checked_path,
-    decode_json,
     file_path,
     if_none_match,
     json_bytes,
     project_id,
-    read_body,
+    read_json,
     require_media_type,
 )
 from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change
@@ -107,7 +106,7 @@ class PresenceRoutes:
         """`PUT P/presence/{path}/{client_id}`."""
         project, path, client = project_id(request), file_path(request), _client(request)
         require_media_type(request, JSON)
-        said = decode_json(await read_body(request, _STATES_LIMIT), PresenceState)
+        said = await read_json(request, _STATES_LIMIT, PresenceState)
         await self._hub.require(project)
         _require_own(request, self._presence, project, path, client)
         subject = access_of(request.scope).subject

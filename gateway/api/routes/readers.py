@@ -7,7 +7,13 @@ from starlette.responses import Response
 
 from gateway.api.operation import Parameter, operation
 from gateway.http.permission import access_of, note, view_of
-from gateway.http.requests import decode_json, json_bytes, project_id, read_body, require_media_type, whole_number
+from gateway.http.requests import (
+    json_bytes,
+    project_id,
+    read_json,
+    require_media_type,
+    whole_number,
+)
 from gateway.readers.registry import Registry
 from gateway.wire.media_types import JSON
 from gateway.wire.problems import (
@@ -61,7 +67,7 @@ class ReaderRoutes:
         """`PUT P/hooks/{id}`."""
         project, name = project_id(request), _name(request, "hook")
         require_media_type(request, JSON)
-        wanted = decode_json(await read_body(request, self._body_limit), HookRequest)
+        wanted = await read_json(request, self._body_limit, HookRequest)
         hook, new = await self._registry.put_hook(project, name, wanted, access_of(request.scope), view_of(request))
         note(request, "hook put", detail=f"{name} {wanted.url}"[:1000])
         return Response(json_bytes(hook), 201 if new else 200, {"Cache-Control": "no-store"}, JSON)
@@ -125,7 +131,7 @@ class ReaderRoutes:
         """`POST P/hooks/{id}/replay`."""
         project, name = project_id(request), _name(request, "hook")
         require_media_type(request, JSON)
-        wanted = decode_json(await read_body(request, self._body_limit), ReplayRequest)
+        wanted = await read_json(request, self._body_limit, ReplayRequest)
         hook = await self._registry.replay(project, name, wanted.since)
         note(request, "hook replayed", detail=f"{name} from {wanted.since}")
         return Response(json_bytes(hook), 200, {"Cache-Control": "no-store"}, JSON)
@@ -171,7 +177,7 @@ class ReaderRoutes:
         """`PUT P/push/{client}`."""
         project, name = project_id(request), _name(request, "client")
         require_media_type(request, JSON)
-        wanted = decode_json(await read_body(request, self._body_limit), PushRequest)
+        wanted = await read_json(request, self._body_limit, PushRequest)
         state = await self._registry.put_push(project, name, wanted, access_of(request.scope), view_of(request))
         return Response(json_bytes(state), 200, {"Cache-Control": "no-store"}, JSON)
 

@@ -16,6 +16,7 @@ from gateway.http.requests import (
     prefers,
     project_id,
     read_body,
+    require_few_values,
     require_media_type,
 )
 from gateway.presence.presence import Presence
@@ -77,6 +78,8 @@ class SyncRoutes:
         packed = (header(request, b"content-type") or JSON).startswith(MSGPACK)
         require_media_type(request, MSGPACK if packed else JSON)
         body = await read_body(request, self._body_limit)
+        if not packed:
+            await require_few_values(body)
         asked = decode_msgpack(body, SyncRequest) if packed else decode_json(body, SyncRequest)
         if asked.updates:
             require(request, "write")

@@ -16,6 +16,8 @@ from gateway.http.requests import (
     once,
     project_id,
     read_body,
+    read_json,
+    require_few_values,
     require_media_type,
     whole_number,
 )
@@ -132,6 +134,7 @@ class TurnRoutes:
         project = project_id(request)
         require_media_type(request, JSON)
         body = await read_body(request, self._body_limit)
+        await require_few_values(body)
         given = decode_json(body or b"{}", NewSession)
         return _json(_session(await self._turns.create_session(project, given.title, once(request, body))), 201)
 
@@ -184,6 +187,7 @@ class TurnRoutes:
         project = project_id(request)
         require_media_type(request, JSON)
         body = await read_body(request, self._body_limit)
+        await require_few_values(body)
         given = decode_json(body, NewTurn)
         if len(given.prompt.encode()) > self._prompt_limit:
             raise PromptTooLarge(self._prompt_limit)
@@ -276,7 +280,7 @@ class TurnRoutes:
         """`PATCH S/turns/{turn_id}`."""
         project, session, turn = _turn_of(request)
         require_media_type(request, JSON)
-        patch = decode_json(await read_body(request, self._body_limit), TurnPatch)
+        patch = await read_json(request, self._body_limit, TurnPatch)
         if patch.error is not None and patch.status not in ("failed", "cancelled"):
             raise InvalidParameter("error", "only a turn that becomes failed or cancelled has one")
         return _json(_summary(await self._turns.set_status(project, session, turn, patch.status, patch.error)))
@@ -418,7 +422,7 @@ class TurnRoutes:
         require_media_type(request, JSON)
         if request.query_params.get("format", "ag-ui") != "ag-ui":
             raise InvalidParameter("format", "`ag-ui` is expected")
-        given = decode_json(await read_body(request, self._body_limit), RunAgentInput)
+        given = await read_json(request, self._body_limit, RunAgentInput)
         watched = await self._hub.require(project)
         await self._turns.head(project, session, turn)
         events = AgUiEvents(session, turn, thread_id=given.threadId, run_id=given.runId)
