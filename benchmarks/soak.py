@@ -223,7 +223,7 @@ async def _all_gone(port: int) -> None:
     Raises:
         RuntimeError: it still does after a while.
     """
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=False) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=_PATIENCE_S, verify=False) as http:
         for _ in range(100):
             figures = (await http.get("/metrics")).text
             found = re.findall(r"^(gateway_(?:waiters|room_connections)[^ ]*) ([0-9.e+]+)$", figures, re.MULTILINE)

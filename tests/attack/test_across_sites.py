@@ -30,7 +30,7 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProc
 
 def _status(gateway: GatewayProcess, *lines: str, version: str = "1.1", target: str = "/api/projects/a/files") -> int:
     """What a GET with these header lines is answered."""
-    with socket.create_connection(("127.0.0.1", gateway.port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), 120) as connection:
         head = [f"GET {target} HTTP/{version}", *lines, "Connection: close", "", ""]
         connection.sendall("\r\n".join(head).encode("latin-1"))
         with connection.makefile("rb") as file:
@@ -181,12 +181,12 @@ def test_a_post_says_what_it_brings(shared_project: httpx.Client, method: str, p
 @pytest.mark.parametrize("origin", [_EVIL, "null", "http://localhost:1"])
 def test_a_websocket_of_another_origin_is_refused(configured: GatewayProcess, origin: str) -> None:
     url = configured.project().replace("http", "ws") + "/ws/plan.md"
-    with pytest.raises(InvalidStatus) as refused, connect(url, additional_headers={"Origin": origin}):
+    with pytest.raises(InvalidStatus) as refused, connect(url, additional_headers={"Origin": origin}, open_timeout=120):
         pass
     assert refused.value.response.status_code == 403
     assert json.loads(refused.value.response.body or b"")["code"] == "origin_not_allowed"
     for allowed in ({"Origin": _APP}, {"Origin": configured.url}, {}):
-        with connect(url, additional_headers=allowed) as socket:
+        with connect(url, additional_headers=allowed, open_timeout=120) as socket:
             assert socket.recv()
 
 

@@ -1,5 +1,6 @@
 """Bodies that never end, come too slowly, or are too many: each is refused, and what they held is given back."""
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ def _begin(gateway: GatewayProcess, sent: int, announced: int, target: str = "PA
     """Send the head of a request and a part of its body."""
     method, _, path = target.partition(" ")
     connection = socket.create_connection(("127.0.0.1", gateway.port))
-    connection.settimeout(30)
+    connection.settimeout(120)
     kind = {"POST": "application/json", "PUT": "text/plain"}.get(method, "application/octet-stream")
+    kind = "application/x-ndjson" if target.startswith("POST /sessions") else kind
     lines = [f"{method} {_PATH}{path} HTTP/1.1", "Host: localhost", f"Content-Type: {kind}"]
     head = "\r\n".join([*lines, f"Content-Length: {announced}", "", ""])
     connection.sendall(head.encode() + b"x" * sent)
@@ -33,7 +35,7 @@ def _answer(connection: socket.socket) -> bytes:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[GatewayProcess]:
-    with GatewayProcess(tmp_path / "a.db", GATEWAY_BODIES_BYTES=100_000) as gateway:
+    with GatewayProcess(tmp_path / "a.db", GATEWAY_BODIES_BYTES=100_000, GATEWAY_BODY_SECONDS=600) as gateway:
         yield gateway
 
 
@@ -72,12 +74,25 @@ def test_a_body_that_does_not_come_is_a_timeout(hasty: GatewayProcess, target: s
 
 
 def test_an_agents_output_may_pause(hasty: GatewayProcess) -> None:
-    with hasty.client("p") as client:
-        session = client.post("sessions", json={}).json()["id"]
-        turn = client.post(f"sessions/{session}/turns", json={"prompt": "do it"}).json()["id"]
-        target = f"POST /sessions/{session}/turns/{turn}/output"
-        with _begin(hasty, 0, 1000, "PATCH /files/a") as other, _begin(hasty, 0, 40, target) as output:
-            assert _answer(other).startswith(b"HTTP/1.1 408 ")  # so long it paused, too
-            line = b'{"type":"text","text":"still here"}'
-            output.sendall(line.ljust(39) + b"\n")
-            assert not _answer(output).startswith(b"HTTP/1.1 408 ")
+    session = _created(hasty, "/sessions", b"{}")
+    turn = _created(hasty, f"/sessions/{session}/turns", b'{"prompt":"do it"}')
+    target = f"POST /sessions/{session}/turns/{turn}/output"
+    with _begin(hasty, 0, 40, target) as output, _begin(hasty, 0, 1000, "PATCH /files/a") as other:
+        assert _answer(other).startswith(b"HTTP/1.1 408 ")  # so long it paused, too
+        line = b'{"type":"text","text":"still here"}'
+        output.sendall(line.ljust(39) + b"\n")
+        assert _answer(output).startswith(b"HTTP/1.1 200 ")
+
+
+def _created(gateway: GatewayProcess, path: str, body: bytes) -> str:
+    """The id of what is created by a request whose body comes with its head: nothing can stop in between."""
+    with socket.create_connection(("127.0.0.1", gateway.port), 120) as connection:
+        lines = [f"POST {_PATH}{path} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""])
+        connection.sendall(head.encode() + body)
+        answer = b""
+        while more := connection.recv(65536):
+            answer += more
+    assert answer.startswith(b"HTTP/1.1 201 "), answer
+    created: dict[str, str] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return created["id"]

@@ -18,7 +18,7 @@ class Connection:
     """A socket to a gateway, on which one writes what one likes."""
 
     def __init__(self, gateway: GatewayProcess, project: httpx.Client) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", gateway.port), 30)
+        self._socket = socket.create_connection(("127.0.0.1", gateway.port), 120)
         self._target = project.base_url.path
 
     def __enter__(self) -> "Connection":
@@ -211,17 +211,18 @@ def test_a_client_that_asks_first_sends_no_body_in_vain(connection: Connection, 
         assert connection.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_slow_bodies_hold_up_nobody_and_arrive(shared_gateway: GatewayProcess, shared_project: httpx.Client) -> None:
-    slow = [Connection(shared_gateway, shared_project) for _ in range(50)]
-    for number, connection in enumerate(slow):
-        connection.send(f"PUT files/{number}.md HTTP/1.1\nContent-Type: text/plain\nContent-Length: 4")
-        connection.write(b"t")
-    assert shared_project.put("/files/quick.md", content=b"text", headers=_PLAIN).status_code == 201
-    assert _paths(shared_project) == ["quick.md"]
-    for connection in slow:
-        connection.write(b"ex")
-    for connection in slow:
-        with connection:
+def test_slow_bodies_hold_up_nobody_and_arrive(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "gateway.db", GATEWAY_BODY_SECONDS=600) as gateway, gateway.client() as project:
+        slow = [Connection(gateway, project) for _ in range(50)]
+        for number, connection in enumerate(slow):
+            connection.send(f"PUT files/{number}.md HTTP/1.1\nContent-Type: text/plain\nContent-Length: 4")
             connection.write(b"t")
-            assert connection.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 201 ")
-    assert len(_paths(shared_project)) == 51
+        assert project.put("/files/quick.md", content=b"text", headers=_PLAIN).status_code == 201
+        assert _paths(project) == ["quick.md"]
+        for connection in slow:
+            connection.write(b"ex")
+        for connection in slow:
+            with connection:
+                connection.write(b"t")
+                assert connection.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 201 ")
+        assert len(_paths(project)) == 51

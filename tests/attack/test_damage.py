@@ -5,7 +5,6 @@ import logging
 import os
 import random
 import sqlite3
-import time
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +147,7 @@ def _quiet() -> Any:
 
 @pytest.mark.usefixtures("_quiet")
 def test_no_flipped_bit_makes_a_text_that_nobody_wrote(tmp_path: Path) -> None:
-    seed = int(os.environ.get("SEED", str(time.time_ns() % 10**9)))
+    seed = int(os.environ.get("SEED", "1"))  # whether a change passes does not depend on chance
     print(f"SEED={seed}")
     randomness = random.Random(seed)
     original = tmp_path / "original.db"

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -289,7 +288,7 @@ def test_a_database_whose_identity_is_damaged_is_refused_in_words(
 
 
 def test_no_flipped_bit_is_served_of_any_row(filled: Filled, tmp_path: Path) -> None:
-    seed = int(os.environ.get("SEED", str(time.time_ns() % 10**9)))
+    seed = int(os.environ.get("SEED", "1"))  # whether a change passes does not depend on chance
     print(f"SEED={seed}")
     randomness = random.Random(seed)
     original, turn, written = filled

@@ -17,7 +17,7 @@ _PLAIN = {"Content-Type": "text/plain"}
 
 def _command(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     line = [sys.executable, "-m", "gateway", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60)
+    return subprocess.run(line, capture_output=True, text=True, timeout=300)
 
 
 def _put(project: httpx.Client, path: str, text: str) -> httpx.Response:

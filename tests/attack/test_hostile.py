@@ -63,7 +63,7 @@ def test_mutated_updates_never_break_a_file(shared_project: httpx.Client) -> Non
         randomness = random.Random(seed)
         path = f"/files/{seed}.md"
         good: pycrdt.Doc[object] = pycrdt.Doc()
-        with httpx.Client(base_url=shared_project.base_url, timeout=60) as client:
+        with httpx.Client(base_url=shared_project.base_url, timeout=120) as client:
             for number in range(400):
                 answer = client.patch(path, content=_mutated(randomness.choice(updates), randomness), headers=_OCTETS)
                 assert answer.status_code in (200, 201, 400, 409), answer.text
@@ -98,7 +98,7 @@ def test_a_body_over_the_limit_is_refused(shared_project: httpx.Client, declared
     content = body if declared else (body[start : start + 2**20] for start in range(0, len(body), 2**20))
     try:
         answer = shared_project.patch("/files/a.md", content=content, headers=_OCTETS)
-    except httpx.WriteError:  # the gateway answered and closed before it was sent all
+    except (httpx.WriteError, httpx.ReadError):  # the gateway answered and closed before it was sent all
         return
     _refused(answer, 413, "body_too_large")
 
@@ -138,7 +138,7 @@ def test_what_is_no_path_is_refused_by_every_request(shared_gateway: GatewayProc
 
 def _raw(gateway: GatewayProcess, line: str, *headers: bytes, body: bytes = b"") -> bytes:
     """A request as it is written here, and all that comes back."""
-    with socket.create_connection(("127.0.0.1", gateway.port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), 120) as connection:
         lines = [line.encode(), b"Host: localhost", *headers, b"Connection: close", b"", body]
         connection.sendall(b"\r\n".join(lines))
         received = b""
@@ -340,7 +340,7 @@ def test_of_two_writers_with_the_same_base_one_wins(shared_project: httpx.Client
     shared_project.put("/files/a.md", content=b"0", headers=_PLAIN)
 
     def write(number: int, tag: str) -> int:
-        with httpx.Client(base_url=shared_project.base_url, timeout=30) as client:
+        with httpx.Client(base_url=shared_project.base_url, timeout=120) as client:
             return client.put(
                 "/files/a.md", content=f"{number}".encode(), headers={**_PLAIN, "If-Match": tag}
             ).status_code

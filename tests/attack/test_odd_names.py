@@ -49,7 +49,7 @@ _VALUES = [
 @pytest.fixture
 def connection(shared_gateway: GatewayProcess) -> Iterator[http.client.HTTPConnection]:
     """A connection on which a target is sent as it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", shared_gateway.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", shared_gateway.port, timeout=120)
     yield connection
     connection.close()
 

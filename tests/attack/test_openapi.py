@@ -71,7 +71,7 @@ def test_every_answer_is_as_described(shared_gateway: GatewayProcess) -> None:
                 case.query["wait"] = 0
             if isinstance(case.body, dict) and "wait" in case.body:
                 case.body["wait"] = 0
-            case.call_and_validate(checks=_CHECKS)
+            case.call_and_validate(checks=_CHECKS, timeout=120)
 
         answer_is_as_described()
     assert described > 10

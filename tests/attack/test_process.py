@@ -26,7 +26,7 @@ def _command(*arguments: str, **environment: str) -> "subprocess.CompletedProces
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -63,7 +63,7 @@ def test_a_stopping_gateway_finishes_what_it_accepted(tmp_path: Path, stop: sign
             while client.get("/files/3.md").headers.get("X-Version", "0") < "2":
                 pass
         gateway.process.send_signal(stop)
-        assert gateway.process.wait(40) == 0
+        assert gateway.process.wait(120) == 0
         results = [writer.result() for writer in writers]
     with GatewayProcess(tmp_path / "gateway.db") as again, again.client() as client:
         for number, acknowledged in enumerate(results):

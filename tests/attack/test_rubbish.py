@@ -17,7 +17,7 @@ from tests.live.editors import Typewriter, raw_client
 from tests.support.server import GatewayProcess
 
 _CONNECTIONS = 150
-_PATIENCE_S = 60
+_PATIENCE_S = 120
 _HANDSHAKE = {
     "Host": b"localhost",
     "Connection": b"Upgrade",

@@ -21,7 +21,9 @@ KILLS = 3
 
 @pytest.fixture
 def short_lease(tmp_path: Path) -> Iterator[GatewayProcess]:
-    with GatewayProcess(tmp_path / "gateway.db", GATEWAY_TURN_LEASE=3) as process:
+    """Its lease is short from its second start on: until then a turn may take as long as the test does."""
+    with GatewayProcess(tmp_path / "gateway.db", GATEWAY_TURN_LEASE=3600) as process:
+        process.settings["GATEWAY_TURN_LEASE"] = "0.5"
         yield process
 
 
@@ -83,11 +85,11 @@ def test_what_a_writer_was_told_is_stored_is_there_after_a_kill(gateway: Gateway
                 sent, told = answer["offset"], answer["block_count"]
             killer = threading.Timer(0.01, gateway.kill)
             killer.start()
+            most = goal + len(STREAM) // (KILLS + 2)  # the kill may come late, and the stream is not to end
             try:
                 while True:
-                    answer = api.post(
-                        f"{turn}/output", params={"offset": sent}, content=STREAM[sent : sent + 4000], headers=NDJSON
-                    ).json()
+                    part = STREAM[sent : min(sent + 4000, most)]
+                    answer = api.post(f"{turn}/output", params={"offset": sent}, content=part, headers=NDJSON).json()
                     sent, told = answer["offset"], answer["block_count"]
             except httpx.TransportError:
                 killer.join()
@@ -127,6 +129,8 @@ def test_a_pipe_killed_in_the_middle_leaves_a_turn_that_fails_by_its_lease(short
             wait_until(api, turn, blocks=50)
             pipe.process.kill()
             pipe.process.wait()
+        short_lease.stop()
+        short_lease.start()
         state = wait_until(api, turn, finished=True)
         assert (state["status"], state["block_count"]) == ("failed", 50)
         assert api.get(turn).json()["error"] == "lease expired"

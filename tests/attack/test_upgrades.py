@@ -61,7 +61,7 @@ def _request(method: str, target: str, *lines: str, body: bytes = b"", chunked: 
 
 def _sent(gateway: GatewayProcess, *parts: bytes, count: int) -> list[tuple[int, bytes]]:
     """What is answered to parts that arrive one after another."""
-    with socket.create_connection(("127.0.0.1", gateway.port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), 120) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in parts:
             connection.sendall(part)
@@ -114,7 +114,7 @@ def test_a_client_that_offers_may_wait_for_leave_to_send_its_body(
     whole = _request(
         "PUT", f"{target}files/a.md", "Content-Type: text/plain", "Expect: 100-continue", OFFERS["curl"], body=b"text"
     )
-    with socket.create_connection(("127.0.0.1", shared_gateway.port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", shared_gateway.port), 120) as connection:
         connection.sendall(whole[:-4])
         with connection.makefile("rb") as file:
             assert file.readline() == b"HTTP/1.1 100 Continue\r\n"
@@ -133,7 +133,9 @@ def test_curl_may_offer_http_2(shared_project: httpx.Client, tmp_path: Path, arg
     (tmp_path / "plan.md").write_text(text)
     url = f"{shared_project.base_url}files/plan.md"
     command = [curl, "-s", *arguments, "-H", "Content-Type: text/plain", "-w", "%{http_code}", "-o", "/dev/null"]
-    ended = subprocess.run([*command, "-T", str(tmp_path / "plan.md"), url], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        [*command, "-T", str(tmp_path / "plan.md"), url], capture_output=True, text=True, timeout=300
+    )
     assert ended.stdout == "201"
     assert shared_project.get("/files/plan.md?format=text").text == text
 
@@ -145,7 +147,7 @@ def test_a_handshake_is_one_beside_other_offers(
     shared_project.put("/files/a.md", content=b"text", headers={"Content-Type": "text/plain"})
     target = f"{shared_project.base_url.path}ws/a.md"
     lines = [f"GET {target} HTTP/1.1", "Host: localhost", "Connection: keep-alive, Upgrade", f"Upgrade: {upgrade}"]
-    with socket.create_connection(("127.0.0.1", shared_gateway.port), 30) as connection:
+    with socket.create_connection(("127.0.0.1", shared_gateway.port), 120) as connection:
         connection.sendall("\r\n".join([*lines, _HANDSHAKE, "", ""]).encode())
         with connection.makefile("rb") as file:
             assert file.readline().startswith(b"HTTP/1.1 101 ")
@@ -164,7 +166,7 @@ def test_a_handshake_behind_a_request_that_waits_ends_the_connection(
         offer = f"Connection: Upgrade\r\nUpgrade: websocket\r\n{_HANDSHAKE}"
         second = f"GET /api/projects/demo/ws/a.md HTTP/1.1\r\nHost: localhost\r\n{offer}\r\n\r\n".encode()
         for _ in range(20):
-            with socket.create_connection(("127.0.0.1", gateway.port), 30) as connection:
+            with socket.create_connection(("127.0.0.1", gateway.port), 120) as connection:
                 connection.sendall(first + second if together else first)
                 if not together:
                     wait_for_figure(gateway, "gateway_waiters", 1)

@@ -115,7 +115,7 @@ def test_a_form_that_the_client_does_not_have_is_not_waited_for(shared_project: 
     _put(shared_project, "one")
     octets = shared_project.get("/files/a").headers["ETag"]
     answer = shared_project.get(
-        "/files/a", params={"format": "text", "wait": 60}, headers={"If-None-Match": octets}, timeout=30
+        "/files/a", params={"format": "text", "wait": 60}, headers={"If-None-Match": octets}, timeout=50
     )
     assert (answer.status_code, answer.text) == (200, "one")
 

@@ -46,7 +46,7 @@ def test_who_waited_for_a_large_document_is_answered_and_everybody_else_too(gate
     with gateway.client() as project, ThreadPoolExecutor() as clients:
         project.patch("/files/large.md", content=document.get_update(), headers=_OCTETS).raise_for_status()
         waiting = clients.submit(
-            project.get, "/files/large.md", params={"format": "text", "from_version": 1, "wait": 30}
+            project.get, "/files/large.md", params={"format": "text", "from_version": 1, "wait": 55}
         )
         wait_for_figure(gateway, "gateway_waiters", 1)
         text += "and some more"

@@ -1,7 +1,10 @@
 """Heavy edits are prepared in worker processes, and taken in in turns: counted by jobs and slices."""
 
 import asyncio
+import os
 import random
+import signal
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +30,7 @@ from gateway.yjs.slices import SliceWork, slices_of
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.updates import build_document, build_update
 from storage.sqlite import SQLiteStorage
+from tests.support.processes import worker_pids
 
 T = TypeVar("T")
 
@@ -106,6 +110,7 @@ def test_a_long_text_of_one_struct_takes_no_worker(tmp_path: Path) -> None:
     _served(tmp_path, work)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
 def test_writes_of_one_file_keep_their_order_while_one_is_heavy(tmp_path: Path) -> None:
     first, second = ("\n".join(random.Random(seed).choices("abcdefgh", k=100_000)) for seed in (1, 2))
     late = pycrdt.Doc[Any](client_id=9)
@@ -113,6 +118,8 @@ def test_writes_of_one_file_keep_their_order_while_one_is_heavy(tmp_path: Path) 
 
     async def work(files: Files, workers: Workers) -> None:
         await files.put_text("p", "a.md", first, "content", _ANY)
+        (worker,) = worker_pids(os.getpid(), "documents")
+        os.kill(worker, signal.SIGSTOP)  # so that it works for as long as the test wants
         jobs = _jobs(workers)
         heavy = asyncio.create_task(files.put_text("p", "a.md", second, "content", _ANY))
         await _until(lambda: _jobs(workers) > jobs)
@@ -120,6 +127,7 @@ def test_writes_of_one_file_keep_their_order_while_one_is_heavy(tmp_path: Path) 
         deleted = asyncio.create_task(files.delete("p", "a.md", _ANY))
         elsewhere, _ = await _turns_during(files.put_text("p", "b.md", "not held up", "content", _ANY))
         assert not heavy.done()
+        os.kill(worker, signal.SIGCONT)
         assert elsewhere.head.version == 1
         assert [(await each).head.version for each in (heavy, other)] == [2, 3]
         assert (await deleted).version == 4

@@ -2,6 +2,7 @@
 
 import random
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,4 +53,7 @@ def test_the_memory_of_large_documents_returns(tmp_path: Path) -> None:
         assert answer["more"]
         assert sum(len(change["update"]) for change in answer["changes"]) <= 16 * _MB * 4 / 3
         # Without the bounds it is more than 30 MB a file. Seven documents of 8 MB may stay open.
-        assert resident() - before < 250 * _MB
+        deadline = time.monotonic() + 120
+        while (more := resident() - before) >= 250 * _MB:  # a job gives it back, now and then
+            assert time.monotonic() < deadline, f"{more / _MB:.0f} MB more"
+            project.get("/files").raise_for_status()

@@ -35,7 +35,7 @@ class Connection:
     """A connection on which requests are sent without waiting for answers."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 60)
+        self._socket = socket.create_connection(("127.0.0.1", port), 120)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
 
@@ -111,7 +111,7 @@ def test_a_write_whose_tag_cannot_fit_any_more_waits_for_nobody(tmp_path: Path) 
             others = asyncio.create_task(client.put("/files/a.md", content=b"three", headers=_PLAIN))
             await write.held()
             late = client.put("/files/a.md", content=b"late", headers={**_PLAIN, "If-Match": stale})
-            refused = await asyncio.wait_for(late, 20)
+            refused = await asyncio.wait_for(late, 120)
             assert (refused.status_code, refused.headers["X-Version"]) == (412, "2")
             assert not others.done()
             write.release()

@@ -273,7 +273,7 @@ def test_a_serving_gateway_squashes_by_itself(tmp_path: Path) -> None:
             text += "x"
             typed += 1
             project.patch("/files/a.md", content=document.get_update(before), headers=_OCTETS).raise_for_status()
-            assert typed < 5_000, "it never squashes"
+            assert typed < 50_000, "it never squashes"
         assert typed >= 110
         assert project.get("/files/a.md?format=text").text == "x" * typed
 

@@ -175,7 +175,7 @@ def test_the_same_request_a_thousand_times_makes_one_version(shared_project: htt
     question = {"updates": {f"{number}.md": encoded(typed(f"text {number}")) for number in range(3)}}
 
     def send(atomic: bool) -> None:
-        with httpx.Client(base_url=shared_project.base_url, timeout=60) as client:
+        with httpx.Client(base_url=shared_project.base_url, timeout=120) as client:
             for _ in range(125):
                 answer = sync(client, **question, atomic=atomic)
                 assert {result["version"] for result in answer["results"].values()} == {1}

@@ -79,10 +79,12 @@ def followed(shared_project: httpx.Client) -> Followed:
 
 def test_blocks_come_as_they_grow_and_the_stream_ends_with_the_turn(followed: Followed) -> None:
     view = BlocksView()
-    threading.Thread(target=lambda: [followed.output(p, final=p is PIECES[-1]) for p in PIECES]).start()
+    writer = threading.Thread(target=lambda: [followed.output(p, final=p is PIECES[-1]) for p in PIECES])
+    writer.start()
     with followed.api.stream("GET", followed.events) as response:
         for each in events_in(response.iter_lines()):
             view.take(each)
+    writer.join(120)
     assert list(view.blocks.values()) == followed.stored()
     assert view.status == "completed"
     assert view.last_id == f"{len(view.blocks)}.end"
@@ -232,7 +234,7 @@ def test_a_kit_that_follows_gets_the_same_parts_once(followed: Followed, form: s
     started = threading.Event()
 
     def write() -> None:
-        started.wait(60)
+        started.wait(120)
         for piece in PIECES:
             followed.output(piece, final=piece is PIECES[-1])
 
@@ -243,7 +245,7 @@ def test_a_kit_that_follows_gets_the_same_parts_once(followed: Followed, form: s
         for each in events_in(response.iter_lines()):
             started.set()
             seen.append(each)
-    writer.join(60)
+    writer.join(120)
     assert without_order(joined(plain(followed, seen))) == without_order(whole)
     starts = [each for each in plain(followed, seen) if re.search("start|START|tool-|TOOL", str(each))]
     assert starts == [each for each in whole if re.search("start|START|tool-|TOOL", str(each))]
@@ -358,7 +360,7 @@ def test_a_slow_reader_gets_all_and_holds_up_nobody(followed: Followed) -> None:
             blocks = [{"type": "text", "content": f"{number}" * 2**20}]
             followed.api.post(f"{followed.path}/blocks", json={"blocks": blocks}).raise_for_status()
         followed.api.patch(followed.path, json={"status": "completed"}).raise_for_status()
-        connection.settimeout(60)
+        connection.settimeout(120)
         received = bytearray()
         while not received.endswith(b"0\r\n\r\n"):
             part = connection.recv(2**20)
@@ -413,7 +415,7 @@ def test_a_gateway_that_stops_ends_its_streams_so_that_clients_come_back(tmp_pat
                     for each in events_in(response.iter_lines()):
                         if not told and "Two " in str(each.data):
                             told = True
-                            begun.wait(60)
+                            begun.wait(120)
                 ends[form] = "complete"
             except httpx.RemoteProtocolError:
                 ends[form] = "broken"
@@ -421,10 +423,10 @@ def test_a_gateway_that_stops_ends_its_streams_so_that_clients_come_back(tmp_pat
         threads = [threading.Thread(target=follow, args=(form,)) for form in ("blocks", "ai-sdk", "ag-ui")]
         for thread in threads:
             thread.start()
-        begun.wait(60)
+        begun.wait(120)
         assert gateway.stop() == 0
         for thread in threads:
-            thread.join(60)
+            thread.join(120)
         # An EventSource comes back after any end; a kit takes an orderly end for the end of the answer.
         assert ends == {"blocks": "complete", "ai-sdk": "broken", "ag-ui": "broken"}
         assert not [entry for entry in gateway.log if "Traceback" in entry]

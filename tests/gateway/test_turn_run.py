@@ -108,7 +108,7 @@ def test_the_agent_has_the_stdin_and_the_stderr_of_the_command_and_its_output_pa
         run.write(STREAM)
         run.close()
         assert run.read(len(STREAM) + 1) == STREAM
-        assert run.process.wait(60) == 0
+        assert run.process.wait(120) == 0
 
 
 def test_a_command_that_cannot_be_run_makes_no_turn(
@@ -149,7 +149,7 @@ def test_a_signal_goes_on_to_the_agent_which_decides(
         turn, _ = run.created()
         assert run.read(len(_SAID)) == _SAID
         run.process.send_signal(signum)
-        assert run.process.wait(60) == code
+        assert run.process.wait(120) == code
     state = shared_project.get(turn).json()
     assert state["status"] == status
     assert state["blocks"][0]["content"] == "first"
@@ -164,7 +164,7 @@ def test_an_agent_that_a_signal_ends_leaves_a_cancelled_turn(
         turn, _ = run.created()
         assert run.read(len(_SAID)) == _SAID
         run.process.send_signal(signal.SIGTERM)
-        assert run.process.wait(60) == 128 + signal.SIGTERM
+        assert run.process.wait(120) == 128 + signal.SIGTERM
     assert shared_project.get(turn).json()["status"] == "cancelled"
 
 
@@ -182,18 +182,20 @@ def test_a_turn_that_is_cancelled_ends_the_agent(
             headers = {"If-None-Match": answer.headers["ETag"]}
         shared_project.patch(turn, json={"status": "cancelled"}).raise_for_status()
         run.close()  # what the agent says now is refused
-        assert run.process.wait(60) == 128 + signal.SIGTERM
+        assert run.process.wait(120) == 128 + signal.SIGTERM
     assert shared_project.get(turn).json()["block_count"] == 1
 
 
-class _Guarded(ThreadingHTTPServer):
+class Guarded(ThreadingHTTPServer):
     """A proxy before a gateway that lets nobody in who has no token."""
 
     daemon_threads = True
 
-    def __init__(self, gateway: str) -> None:
+    def __init__(self, gateway: str, *, told: tuple[bytes, bytes] = (b"", b"")) -> None:
+        """`told` is replaced in answers by what follows it."""
         super().__init__(("127.0.0.1", 0), _GuardedRequest)
-        self.gateway = httpx.Client(base_url=gateway, timeout=70, verify=False)
+        self.gateway = httpx.Client(base_url=gateway, timeout=120, verify=False)
+        self.told = told
         self.authors: set[str | None] = set()
         self.refused = 0
 
@@ -206,7 +208,7 @@ class _GuardedRequest(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def _pass(self) -> None:
-        server = cast(_Guarded, self.server)
+        server = cast(Guarded, self.server)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers["Authorization"] != "Bearer secret":
             server.refused += 1
@@ -215,7 +217,8 @@ class _GuardedRequest(BaseHTTPRequestHandler):
         server.authors.add(self.headers["X-Author"])
         kind = {"Content-Type": self.headers["Content-Type"]} if self.headers["Content-Type"] else {}
         answer = server.gateway.request(self.command, self.path, content=body, headers=kind)
-        self._answer(answer.status_code, answer.content, answer.headers["Content-Type"])
+        content = answer.content.replace(*server.told) if server.told[0] else answer.content
+        self._answer(answer.status_code, content, answer.headers["Content-Type"])
 
     do_GET = do_POST = do_PATCH = _pass  # noqa: N815 (the names are http.server's)
 
@@ -231,8 +234,8 @@ class _GuardedRequest(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def guarded(shared_gateway: GatewayProcess) -> Iterator[_Guarded]:
-    with _Guarded(shared_gateway.url) as server:
+def guarded(shared_gateway: GatewayProcess) -> Iterator[Guarded]:
+    with Guarded(shared_gateway.url) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -240,7 +243,7 @@ def guarded(shared_gateway: GatewayProcess) -> Iterator[_Guarded]:
 
 
 @pytest.mark.parametrize("agent", [(), printing(STREAM, "")], ids=["pipe", "run"])
-def test_the_token_and_the_author_go_with_every_request(guarded: _Guarded, agent: list[str]) -> None:
+def test_the_token_and_the_author_go_with_every_request(guarded: Guarded, agent: list[str]) -> None:
     name = f"guarded-{uuid.uuid4().hex[:12]}"
     with PipeProcess(guarded.url, name, "--token", "secret", "--author", "agent 7", agent=agent) as run:
         turn, _ = run.created()
@@ -253,7 +256,7 @@ def test_the_token_and_the_author_go_with_every_request(guarded: _Guarded, agent
     assert guarded.refused == 0
 
 
-def test_without_the_token_it_is_refused_and_the_stream_passes(guarded: _Guarded) -> None:
+def test_without_the_token_it_is_refused_and_the_stream_passes(guarded: Guarded) -> None:
     with PipeProcess(guarded.url, "guarded") as run:
         run.write(STREAM)
         assert "refused" in run.said()

@@ -5,11 +5,14 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.live.clients import wait_for_figure
 from tests.support.agent_stream import BLOCKS, FAILURE, STREAM, SUCCESS, assistant, large_stream, line, text
 from tests.support.server import GatewayProcess
 
@@ -347,7 +350,7 @@ class TestBlocks:
 
     def test_blocks_of_many_writers_are_all_there_once(self, api: httpx.Client, turn: str) -> None:
         async def write() -> None:
-            async with httpx.AsyncClient(base_url=str(api.base_url), timeout=60) as client:
+            async with httpx.AsyncClient(base_url=str(api.base_url), timeout=120) as client:
 
                 async def append(number: int) -> None:
                     body = {"blocks": [{"type": "text", "content": [number, part]} for part in range(3)]}
@@ -393,7 +396,7 @@ class TestOutput:
         seen = []
 
         def pieces() -> Iterator[bytes]:
-            with httpx.Client(base_url=api.base_url, timeout=60) as poller:
+            with httpx.Client(base_url=api.base_url, timeout=120) as poller:
                 tag = poller.get(f"{turn}/status").headers["ETag"]
                 for part in (line(assistant(text("one"))), b'{"type":"assistant","message":', b'{"content":"two"}}\n'):
                     yield part
@@ -417,6 +420,8 @@ class TestOutput:
             assert answer.json()["status"] == "running"
         expected = BLOCKS if size > 1 else [("text", "é🎈"), ("result", SUCCESS)]
         assert blocks_of(api, turn) == expected
+        while api.get(turn).json()["status"] == "running":  # a read is held for the grace
+            pass
         assert api.get(turn).json()["status"] == "completed"
 
     def test_a_retry_with_its_offset_repeats_nothing(self, api: httpx.Client, turn: str) -> None:
@@ -464,12 +469,21 @@ class TestOutput:
         assert (answer["status"], api.get(turn).json()["error"]) == ("failed", "error_max_turns")
         assert [kind for kind, _ in blocks_of(api, turn)] == ["text", "result", "text", "result"]
 
-    def test_a_sender_that_does_not_say_has_a_grace_and_a_reader_is_told_the_end(
-        self, api: httpx.Client, turn: str
-    ) -> None:
-        for each in (assistant(text("one")), SUCCESS, assistant(text("two")), SUCCESS):
-            assert api.post(f"{turn}/output", content=line(each), headers=NDJSON).json()["status"] == "running"
-        state = api.get(turn).json()
+    def test_a_sender_that_does_not_say_has_a_grace_and_a_reader_is_told_the_end(self, tmp_path: Path) -> None:
+        """The grace lasts here until the sender says at last that this was all."""
+        with (
+            GatewayProcess(tmp_path / "gateway.db", GATEWAY_TURN_GRACE=3600) as gateway,
+            gateway.client() as api,
+            ThreadPoolExecutor() as readers,
+        ):
+            turn = new_turn(api, f"/sessions/{api.post('/sessions', json={}).json()['id']}")
+            for each in (assistant(text("one")), SUCCESS, assistant(text("two")), SUCCESS):
+                assert api.post(f"{turn}/output", content=line(each), headers=NDJSON).json()["status"] == "running"
+            reading = readers.submit(api.get, turn)
+            wait_for_figure(gateway, "gateway_waiters", 1)
+            assert not reading.done()
+            api.post(f"{turn}/output", params=FINAL, headers=NDJSON).raise_for_status()
+            state = reading.result().json()
         assert (state["status"], state["block_count"]) == ("completed", 4)
 
     def test_output_that_ends_without_a_result_has_failed(self, api: httpx.Client, turn: str) -> None:
@@ -496,7 +510,7 @@ class TestOutput:
     def test_a_cancelled_turn_tells_its_writer(self, api: httpx.Client, turn: str) -> None:
         def pieces() -> Iterator[bytes]:
             yield line(assistant(text("one")))
-            with httpx.Client(base_url=api.base_url, timeout=60) as other:
+            with httpx.Client(base_url=api.base_url, timeout=120) as other:
                 tag = '""'
                 while (state := other.get(f"{turn}/status?wait=50", headers={"If-None-Match": tag})).json()[
                     "block_count"
@@ -516,7 +530,7 @@ class TestOutput:
 
         def broken(upto: int) -> Iterator[bytes]:
             yield STREAM[:upto]
-            with httpx.Client(base_url=api.base_url, timeout=60) as other:
+            with httpx.Client(base_url=api.base_url, timeout=120) as other:
                 while other.get(f"{turn}/status").json()["block_count"] == 0:
                     pass
             raise Lost

@@ -11,6 +11,10 @@ PATH = "/api/graphql"
 RESULT = "application/graphql-response+json"
 
 
+class ExpiredBefore(Exception):
+    """The credential did not count any more when the request came."""
+
+
 class Asker(httpx.Client):
     """A client of `/api/graphql`."""
 
@@ -39,6 +43,8 @@ class Asker(httpx.Client):
         """The results of a subscription as they come; after the last of them the iterator ends."""
         question = {"query": query, "variables": variables}
         with self.stream("POST", PATH, json=question, headers={"Accept": "text/event-stream"}) as answer:
+            if answer.status_code == 401:
+                raise ExpiredBefore
             assert answer.status_code == 200, answer.read()
             yield _results(answer)
 

@@ -163,7 +163,7 @@ def test_a_mutation_is_not_done_by_get_nor_under_a_condition(asker: Asker, name:
 
 def test_the_audit_of_graphql_over_http_passes(shared_gateway: GatewayProcess, stock_clients: Path) -> None:
     command = ["node", "audit.mjs", f"{shared_gateway.url}/api/graphql"]
-    ran = subprocess.run(command, cwd=stock_clients, capture_output=True, text=True, timeout=120, check=True)
+    ran = subprocess.run(command, cwd=stock_clients, capture_output=True, text=True, timeout=300, check=True)
     audits = json.loads(ran.stdout)
     assert len(audits) > 50
     assert [audit for audit in audits if audit["status"] != "ok"] == []

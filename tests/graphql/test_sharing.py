@@ -51,7 +51,7 @@ class _Gateway:
         return [len(group.members) for group in self.executions[0].groups.values()] if self.executions else []
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
@@ -86,7 +86,7 @@ async def _gateway(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: An
 
     app = Gateway(Settings(database=database, **settings), open_and_keep)
     limits = httpx.Limits(max_connections=None)
-    async with serve(app) as server, httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+    async with serve(app) as server, httpx.AsyncClient(base_url=server.url, timeout=120, limits=limits) as client:
         counted = _Gateway(server, await record_statements(opened[0]), client)
         encode, create = execution.result_bytes, execution.Executions.__init__
 
@@ -253,7 +253,7 @@ async def test_who_does_not_read_is_served_apart_and_loses_nothing(
         received: set[str] = set()
         unread = b""
         while len(received) < rounds:
-            part = await asyncio.wait_for(loop.sock_recv(connection, 2**20), 30)
+            part = await asyncio.wait_for(loop.sock_recv(connection, 2**20), 120)
             assert part, "the stream has ended"
             *lines, unread = (unread + part).split(b"\n")
             for line in lines:

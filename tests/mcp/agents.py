@@ -39,7 +39,7 @@ async def agent_over_http(
 ) -> AsyncIterator[Agent]:
     headers = {"User-Agent": f"{name}/1.0"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
     url = f"{gateway.url}/mcp?project={project}"
-    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=120) as http:
         transport = streamable_http_client(url, http_client=http)
         async with Client(transport, mode=mode, client_info=Implementation(name=name, version="1.0")) as client:
             yield Agent(client)

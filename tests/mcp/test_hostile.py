@@ -21,7 +21,7 @@ _HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "ap
 def post(gateway: GatewayProcess, name: str, body: Any, **headers: str) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body)
     url = f"{gateway.url}/mcp?project={name}"
-    return httpx.post(url, content=content, headers={**_HEADERS, **headers}, timeout=60)
+    return httpx.post(url, content=content, headers={**_HEADERS, **headers}, timeout=120)
 
 
 def ask(gateway: GatewayProcess, name: str, method: str, **params: Any) -> Any:
@@ -140,7 +140,7 @@ def test_a_write_that_is_answered_while_the_gateway_stops_is_there_afterwards(tm
             return
 
     async def main(gateway: GatewayProcess) -> None:
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             await write(gateway, "first.md")
             async with anyio.create_task_group() as group:
                 for number in range(16):

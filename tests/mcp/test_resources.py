@@ -14,7 +14,7 @@ from tests.mcp.agents import agent_over_http, agent_over_stdio
 from tests.mcp.conftest import delete, run
 from tests.support.server import GatewayProcess
 
-_PATIENCE_S = 30
+_PATIENCE_S = 120
 
 
 @pytest.mark.parametrize("opened", [agent_over_http, agent_over_stdio], ids=["http", "stdio"])

@@ -124,5 +124,5 @@ def test_the_typescript_client_calls_each_tool_and_is_told_of_changes(
             hear("list")
         finally:
             client.stdin.close()
-            client.wait(60)
+            client.wait(120)
     assert text(project, "theirs.md") == "two\n"

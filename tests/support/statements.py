@@ -8,6 +8,10 @@ from collections.abc import Iterator
 
 from storage.sqlite import SQLiteStorage
 
+_STEPS = 20
+"""More statements than any job of a gateway runs at its start, one after another: who waits for as many, on the same
+connections, comes after them."""
+
 
 class StatementRecorder:
     """Collects the statements of every connection while it records; those that only frame a read are left out."""
@@ -37,6 +41,8 @@ class StatementRecorder:
 async def record_statements(storage: SQLiteStorage) -> StatementRecorder:
     """A recorder on the writer, on the reader in its thread and on the reader in the loop's."""
     recorder = StatementRecorder()
+    for _ in range(_STEPS):
+        await storage.visit_connections(lambda connection: None)
     await storage.visit_connections(recorder.attach)
     return recorder
 

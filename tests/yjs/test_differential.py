@@ -1,13 +1,13 @@
 """Random histories made by npm's Yjs: every version is what Yjs makes of it, there and in another gateway.
 
-`YJS_HISTORIES` says how many (a soak run takes 50,000), `YJS_SEED` where they begin. A history that fails names its
+`YJS_HISTORIES` says how many (a soak run takes 50,000), `YJS_SEED` where they begin (else
+always at the same: whether a change passes does not depend on chance). A history that fails names its
 seed: `YJS_SEED=<it> YJS_HISTORIES=1` runs it again.
 """
 
 import base64
 import json
 import os
-import random
 import re
 import subprocess
 from collections import Counter
@@ -26,7 +26,7 @@ from tests.support.server import GatewayProcess
 
 _HISTORIES = int(os.environ.get("YJS_HISTORIES", "400"))
 _PAIR = re.compile("[\U00010000-\U0010ffff]")
-_SEED = int(os.environ.get("YJS_SEED", random.randrange(2**31)))
+_SEED = int(os.environ.get("YJS_SEED", "1"))
 _AT_ONCE = 16
 
 

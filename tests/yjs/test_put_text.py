@@ -198,7 +198,7 @@ def test_agents_that_name_their_base_never_erase_each_others_paragraphs(shared_p
     _put(shared_project, "\n\n".join(paragraphs))
 
     def work(number: int) -> None:
-        with httpx.Client(base_url=shared_project.base_url, timeout=30) as client:
+        with httpx.Client(base_url=shared_project.base_url, timeout=120) as client:
             for step in range(5):
                 while True:
                     present = client.get("/files/a.md?format=text")
@@ -255,7 +255,7 @@ def test_what_people_type_while_agents_put_at_the_same_time_is_never_lost(shared
     def type_on(person: int) -> None:
         document = people[person]
         text = document.get("content", type=pycrdt.Text)
-        with httpx.Client(base_url=shared_project.base_url, timeout=30) as client:
+        with httpx.Client(base_url=shared_project.base_url, timeout=120) as client:
             for number in range(15):
                 before = document.get_state()
                 text.insert(len("people:"), f"[{person}.{number} 👩‍👩‍👧‍👦]")
@@ -263,7 +263,7 @@ def test_what_people_type_while_agents_put_at_the_same_time_is_never_lost(shared
                 client.patch("/files/a.md", content=update, headers=_OCTETS).raise_for_status()
 
     def put(agent: int) -> None:
-        with httpx.Client(base_url=shared_project.base_url, timeout=30) as client:
+        with httpx.Client(base_url=shared_project.base_url, timeout=120) as client:
             for number in range(10):
                 while True:
                     present = client.get("/files/a.md?format=text")

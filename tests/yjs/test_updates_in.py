@@ -200,7 +200,7 @@ def test_many_writers_on_one_file_make_one_sequence_of_versions(shared_project: 
             typist.type(f"<{typist.document.client_id}:{number}>", 0)
 
     def send(typist: Typist) -> list[int]:
-        with httpx.Client(base_url=shared_project.base_url, timeout=30) as client:
+        with httpx.Client(base_url=shared_project.base_url, timeout=120) as client:
             return [_patch(client, update).raise_for_status().json()["version"] for update in typist.updates]
 
     with ThreadPoolExecutor(len(typists)) as pool:
@@ -247,7 +247,7 @@ def test_refused_updates_among_many_writers_leave_no_hole_in_the_versions(
 
     def send(typist: Typist) -> list[int]:
         versions = []
-        with httpx.Client(base_url=shared_project.base_url, timeout=30) as client:
+        with httpx.Client(base_url=shared_project.base_url, timeout=120) as client:
             for number, update in enumerate(typist.updates):
                 assert _patch(client, bad[number % len(bad)]).json()["code"] == "invalid_update"
                 versions.append(_patch(client, update).raise_for_status().json()["version"])
