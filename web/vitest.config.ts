@@ -9,6 +9,6 @@ export default defineConfig({
     teardownTimeout: 60_000,
     expect: { poll: { timeout: 60_000, interval: 50 } },
     cache: false, // several Vitests run at once, and one fails if it reads the cache while another one writes it
-    typecheck: { enabled: true, include: ['test/**/*.test-d.{ts,tsx}'] }
+    typecheck: { enabled: true, include: ['test/**/*.test-d.{ts,tsx}'], spawnTimeout: 240_000 }
   }
 })
