@@ -43,7 +43,7 @@ _LIGHT_WALKED = 16 * 1024
 """The most bytes of a document of which all structs are walked in one step."""
 _LIGHT_STEPS = 1_000_000
 """How many pieces of a text yrs may walk over in one text edit: about 5 ms."""
-_MOST_SECONDS, _SLICE_SECONDS, _BYTE_SECONDS = 2.0, 2e-4, 2e-6
+_MOST_SECONDS, _SLICE_SECONDS, _BYTE_SECONDS = 2.0, 1e-4, 2e-6
 """The most CPU time in which a document takes in an update in slices: so much, and for each slice and byte. An update
 that is not made to take long needs a tenth."""
 _LONG_STEP_S = 0.005

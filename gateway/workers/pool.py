@@ -37,6 +37,7 @@ LIGHT_UNITS = 512
 each competes for its place with all others, which takes yrs as many steps as the square of their number."""
 _LEAST_BYTES_PER_UNIT = 4
 _PIPE_BYTES = 2**20
+_LARGE_ANSWER = 2**20
 _UNHURRIED = 10
 """The factor by which the time limit of background jobs is longer, as no request waits for them."""
 
@@ -152,7 +153,12 @@ class _Pool:
             answer = await self._attempt(pickle.dumps((work, arguments), pickle.HIGHEST_PROTOCOL))
         finally:
             self._places.release()
+        large = len(answer) > _LARGE_ANSWER
+        if large:  # to take it from the pipe, to decode it, and to use it are a step of the event loop each
+            await asyncio.sleep(0)
         succeeded, result = pickle.loads(answer)
+        if large:
+            await asyncio.sleep(0)
         if not succeeded:
             raise result
         return result  # type: ignore[no-any-return]

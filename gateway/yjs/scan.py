@@ -196,6 +196,8 @@ def _scan(data: bytes, left_units: int) -> Scan:
                     length, at, is_odd = _content(data, at, kind, left_units * _BYTES_PER_UNIT)
                     if kind in _READ_BYTEWISE:
                         left_units -= (at - content) // _BYTES_PER_UNIT
+                        if kind == JSON:
+                            left_units -= length
                     types += kind == TYPE
                     if is_odd:
                         odd.append(len(structs))
@@ -279,7 +281,7 @@ def _content(data: bytes, at: int, kind: int, most: int = _UNBOUNDED) -> tuple[i
             length, at = uint(data, at)
             for _ in range(length):
                 start, at = text_block(data, at)
-                most -= at - start + 1
+                most -= at - start + _BYTES_PER_UNIT
                 if most < 0:
                     raise TooMuch
                 if data[start:at] != b"undefined":

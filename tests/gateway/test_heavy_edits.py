@@ -426,3 +426,13 @@ def test_a_small_document_of_many_structs_is_built_elsewhere(tmp_path: Path) -> 
         assert _jobs(workers) == done + 2
 
     _served(tmp_path, work)
+
+
+@pytest.mark.parametrize("structs", [1, 20])
+def test_very_many_short_json_texts_are_too_much_for_one_step(structs: int) -> None:
+    """Each is parsed by itself, however few bytes it has."""
+    each = b"\2" + _ROOT + var_uint(5_000 // structs) + b"\1\x31" * (5_000 // structs)
+    update = b"\1" + var_uint(structs) + b"\5\0" + each * structs + b"\0"
+    assert len(scan(update).structs) == structs
+    with pytest.raises(TooMuch):
+        scan(update, 4_096)
