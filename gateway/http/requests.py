@@ -13,7 +13,7 @@ from gateway.asgi import encoding_fault, named_headers
 from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.http.permission import access_of, visible_path
 from gateway.wire.headers import parse_http_date
-from gateway.wire.json import MOST_VALUES, holds_many_values, may_hold_many_values
+from gateway.wire.json import MOST_VALUES, announced_values, holds_many_values, may_hold_many_values
 from gateway.wire.json import decode_json as decode_json
 from gateway.wire.json import json_bytes as json_bytes
 from gateway.wire.media_types import MARKDOWN, OCTETS, TEXT
@@ -265,6 +265,10 @@ def decode_msgpack(body: bytes, shape: type[T]) -> T:
         InvalidBody
     """
     try:
+        if len(body) > MOST_VALUES:
+            members = msgspec.msgpack.decode(body, type=dict[str, msgspec.Raw])
+            if sum(announced_values(bytes(memoryview(each)[:5])) for each in members.values()) > MOST_VALUES:
+                raise InvalidBody(f"it holds more than {MOST_VALUES} values")
         return msgspec.msgpack.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         raise InvalidBody(str(error)) from None

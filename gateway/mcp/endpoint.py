@@ -15,12 +15,14 @@ import anyio
 import httpx
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CLIENT_INFO_META_KEY
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.grants import is_name
 from gateway.access.guard import Access
 from gateway.client import GatewayClient
 from gateway.http.permission import access_of
+from gateway.http.requests import read_body, require_few_values
 from gateway.mcp.desk import Desk, Reads
 from gateway.mcp.server import make_server
 from gateway.wire.problems import InvalidParameter, InvalidProject, MethodNotAllowed, ShuttingDown
@@ -43,6 +45,7 @@ class McpEndpoint:
 
     def __init__(self, *, body_limit: int) -> None:
         self._api: ASGIApp | None = None
+        self._body_limit = body_limit
         self._reads = Reads()
         self._streams: set[anyio.CancelScope] = set()
         self._draining = False
@@ -72,7 +75,13 @@ class McpEndpoint:
         access = access_of(scope)
         project = _project(scope)
         access.require(project, "read")
+        body = await read_body(Request(scope, receive), self._body_limit)
+        await require_few_values(body)
+        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         started = ended = False
+
+        async def receive_again() -> Message:
+            return whole.pop() if whole else await receive()
 
         async def answer(message: Message) -> None:
             nonlocal started, ended
@@ -93,7 +102,7 @@ class McpEndpoint:
                 if self._draining and serving in self._streams:
                     serving.cancel()
                 scope[_OPEN_DESK] = functools.partial(self._open_desk, scope, access, project)
-                await self._manager.handle_request(scope, receive, answer)
+                await self._manager.handle_request(scope, receive_again, answer)
             finally:
                 access.unwatch(end)
                 self._streams.discard(serving)

@@ -1,4 +1,4 @@
-"""Decoding and encoding of JSON bodies."""
+"""Decoding and encoding of JSON bodies, and how many values a body holds."""
 
 import json
 import re
@@ -38,6 +38,15 @@ def may_hold_many_values(body: bytes) -> bool:
 def holds_many_values(body: bytes) -> bool:
     """Return whether a JSON body holds more than `MOST_VALUES` values. Slow: for a worker process."""
     return may_hold_many_values(_STRING.sub(b"", body))
+
+
+def announced_values(packed: bytes) -> int:
+    """Return how many values a list or an object of msgpack says that it holds; 0 of anything else."""
+    kind = packed[0]
+    if 0x80 <= kind <= 0x9F:  # the number is in the low four bits
+        return kind & 0xF
+    size = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}.get(kind, 0)
+    return int.from_bytes(packed[1 : 1 + size])
 
 
 def json_bytes(value: Any) -> bytes:

@@ -3,9 +3,10 @@
 import json
 
 import httpx
+import msgspec
 import pytest
 
-from gateway.wire.json import MOST_VALUES, holds_many_values, may_hold_many_values
+from gateway.wire.json import MOST_VALUES, announced_values, holds_many_values, may_hold_many_values
 from gateway.yjs.lib0 import var_uint
 from gateway.yjs.messages import MOST_STATES, AwarenessMessage, MalformedMessage, parse_message
 
@@ -24,6 +25,21 @@ def test_a_body_of_very_many_values_is_refused(shared_project: httpx.Client, pat
     answer = shared_project.post(f"/{path}", content=_BODIES[path], headers=_JSON)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_body")
     assert f"more than {MOST_VALUES} values" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("asked", [{"versions": _PATHS}, {"paths": [*_PATHS]}, {"updates": dict.fromkeys(_PATHS, b"")}])
+def test_a_packed_body_of_very_many_values_is_refused(shared_project: httpx.Client, asked: object) -> None:
+    headers = {"Content-Type": "application/msgpack"}
+    answer = shared_project.post("/sync", content=msgspec.msgpack.encode(asked), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_body")
+    assert f"more than {MOST_VALUES} values" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("count", [3, 15, 16, 65_536])
+def test_lists_and_objects_of_msgpack_say_how_many_values_they_hold(count: int) -> None:
+    assert announced_values(msgspec.msgpack.encode([1] * count)) == count
+    assert announced_values(msgspec.msgpack.encode({str(number): 1 for number in range(count)})) == count
+    assert announced_values(msgspec.msgpack.encode("x" * count)) == 0
 
 
 def test_a_text_full_of_commas_and_brackets_is_one_value(shared_project: httpx.Client) -> None:

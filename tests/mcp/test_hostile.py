@@ -10,6 +10,7 @@ import httpx
 import pytest
 from mcp_types import INVALID_PARAMS
 
+from gateway.wire.json import MOST_VALUES
 from tests.live.clients import put
 from tests.mcp.agents import ToolFailed, agent_over_http
 from tests.mcp.conftest import run
@@ -155,3 +156,10 @@ def test_a_write_that_is_answered_while_the_gateway_stops_is_there_afterwards(tm
         with gateway.client() as project:
             for path in done:
                 assert project.get(f"/files/{path}", params={"format": "text"}).text == path
+
+
+def test_a_message_of_very_many_values_is_refused(gateway: GatewayProcess, name: str) -> None:
+    arguments = {f"k{number}": 1 for number in range(MOST_VALUES)}
+    params = {"name": "read_file", "arguments": arguments}
+    answer = post(gateway, name, {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_body")
