@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.client.folder.files import Folder, KnownFile, UnsafePath, fault_on_windows
+from gateway.client.folder.files import Folder, KnownFile, UnsafePath, fault_on_windows, sha256
 
 needs_links = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no links")
 
@@ -15,13 +15,14 @@ _KNOWN = KnownFile(1, "", "", 0, 0)
 
 
 def _put(folder: Folder, path: str, content: bytes) -> None:
-    folder.put_in_place(path, folder.prepare(path, content), _KNOWN)
+    folder.put_in_place(path, folder.prepare(path, content), _KNOWN, b"own")
 
 
 _WAYS: dict[str, Callable[[Folder, str], object]] = {
     "write": lambda folder, path: folder.write(path, b"evil"),
     "put in place": lambda folder, path: _put(folder, path, b"evil"),
     "remove": lambda folder, path: folder.remove(path),
+    "remove what is known": lambda folder, path: folder.remove_known(path, sha256(b"own")),
     "read": lambda folder, path: folder.read(path),
 }
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,8 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.client import GatewayClient
+from gateway.client.folder import files, recent_texts
 from gateway.client.folder import live as live_module
-from gateway.client.folder.files import STATE_FOLDER, Folder, FolderState, KnownFile, sha256
+from gateway.client.folder.atomic_rename import exchange, rename_exclusively
+from gateway.client.folder.files import STATE_FOLDER, Folder, FolderState, KnownFile, UnmergedSave, sha256
 from gateway.client.folder.live import LiveFolder
 from gateway.client.folder.merging import merged, united
 from gateway.client.folder.sync import Outcome
@@ -505,25 +507,212 @@ def test_a_folder_has_one_that_keeps_it(scene: Scene) -> None:
             assert (result.returncode, "another process" in result.stderr) == (1, True)
 
 
-def test_what_is_saved_while_the_file_is_replaced_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, folder = tmp_path / "a.md", Folder(tmp_path)
-    file.write_text("one\n")
-    put_in_place, saves = folder.put_in_place, ["one\nsaved\n"]
+class Replacing:
+    """A live folder without a gateway that replaces a file, `one`, by what somebody else made of it: `there`, `one`."""
 
-    def saved_just_before(path: str, prepared: Path, known: KnownFile) -> bytes | None:
+    base, theirs = b"one\n", b"there\none\n"
+
+    def __init__(self, root: Path) -> None:
+        self.file, self.folder = root / "a.md", Folder(root)
+        self.file.write_bytes(self.base)
+        self.state = FolderState("", "")
+        self.live = LiveFolder(self.folder, None, self.state, lambda _: None, lambda _: None)  # type: ignore[arg-type]
+
+    async def replace(self) -> bool:
+        known = KnownFile(2, "i.2", sha256(self.theirs), -1, 0)
+        return await self.live._replace("a.md", self.base, self.theirs, known)
+
+    def save_by_renaming(self, text: str) -> None:
+        aside = self.file.with_name(".a.md.tmp")
+        aside.write_text(text)
+        aside.replace(self.file)
+
+
+@pytest.fixture
+def replacing(tmp_path: Path) -> Replacing:
+    return Replacing(tmp_path)
+
+
+_CAN_EXCHANGE = sys.platform in ("linux", "darwin")
+
+
+@pytest.mark.skipif(not _CAN_EXCHANGE, reason="this system cannot exchange two files")
+@pytest.mark.parametrize("by_renaming", [False, True])
+def test_what_is_saved_up_to_the_moment_in_which_a_file_is_replaced_is_kept(
+    replacing: Replacing, monkeypatch: pytest.MonkeyPatch, by_renaming: bool
+) -> None:
+    saves = ["one\nsaved\n", "one\nsaved\ntwice\n"]
+
+    def saved_just_before(name: str, folder: int | None, file: Path) -> bool:
         if saves:
-            file.write_text(saves.pop())
-        return put_in_place(path, prepared, known)
+            text = saves.pop(0)
+            replacing.save_by_renaming(text) if by_renaming else replacing.file.write_text(text)
+        return exchange(name, folder, file)
+
+    monkeypatch.setattr(files, "exchange", saved_just_before)
+    asyncio.run(replacing.replace())
+    assert replacing.file.read_text() == "there\none\nsaved\ntwice\n"
+    assert replacing.state.files["a.md"].version == 2  # the save is sent with that version
+    assert not replacing.state.unmerged
+
+
+def test_what_comes_where_no_file_was_is_kept(replacing: Replacing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def saved_just_before(file: Path, name: str, folder: int | None) -> bool:
+        replacing.save_by_renaming("saved\n")
+        return rename_exclusively(file, name, folder)
+
+    monkeypatch.setattr(files, "rename_exclusively", saved_just_before)
+    replacing.file.unlink()
+    known = KnownFile(1, "i.1", sha256(b"theirs\n"), -1, 0)
+    assert not asyncio.run(replacing.live._replace("a.md", None, b"theirs\n", known))
+    assert replacing.file.read_text() == "saved\n"
+    assert "a.md" not in replacing.state.files
+
+
+def test_what_is_no_text_is_put_back_when_it_was_replaced(
+    replacing: Replacing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def saved_just_before(name: str, folder: int | None, file: Path) -> bool:
+        replacing.file.write_bytes(b"\x89PNG\xff")
+        return exchange(name, folder, file)
+
+    monkeypatch.setattr(files, "exchange", saved_just_before)
+    asyncio.run(replacing.replace())
+    assert replacing.file.read_bytes() == b"\x89PNG\xff"
+
+
+def test_a_file_that_is_saved_while_it_is_deleted_is_kept(
+    replacing: Replacing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replacing.save_by_renaming("saved\n")
+    assert not replacing.folder.remove_known("a.md", sha256(replacing.base))
+    assert replacing.file.read_text() == "saved\n"
+    assert replacing.folder.remove_known("a.md", sha256(b"saved\n"))
+    assert [each.name for each in replacing.folder.root.iterdir()] == [".yjs-gateway"]
+    assert not list((replacing.folder.root / ".yjs-gateway").iterdir())
+
+
+def test_what_a_program_writes_into_a_file_that_it_had_opened_before_is_kept(replacing: Replacing) -> None:
+    async def main() -> None:
+        with replacing.file.open("r+") as file:
+            await replacing.replace()
+            file.write("one\nwritten\n")
+        old = time.time() - 1
+        for each in (replacing.folder.root / ".yjs-gateway").glob("tmp*"):
+            os.utime(each, (old, old))  # no longer written to
+        replacing.live._look_at_replaced(0)
+        await replacing.live._merge_save("a.md")
+        assert replacing.file.read_text() == "there\none\nwritten\n"
+        replacing.live._look_at_replaced(asyncio.get_running_loop().time() + 3600)
+
+    asyncio.run(main())
+    assert [each.name for each in (replacing.folder.root / ".yjs-gateway").iterdir()] == ["journal.jsonl"]
+
+
+@pytest.mark.skipif(not _CAN_EXCHANGE, reason="this system cannot exchange two files")
+@pytest.mark.parametrize("killed", ["before", "after", "after merging"])
+def test_what_was_saved_when_live_was_killed_is_merged_once_when_it_starts_again(
+    replacing: Replacing, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    saves = ["one\nsaved\n"]
+
+    def save_and_be_killed(name: str, folder: int | None, file: Path) -> bool:
+        if saves:
+            replacing.save_by_renaming(saves.pop())
+        if killed == "before":
+            raise Killed
+        return exchange(name, folder, file)
+
+    def be_killed(*_: object) -> None:
+        raise Killed
+
+    replacing.folder.save_state(replacing.state)
+    monkeypatch.setattr(files, "exchange", save_and_be_killed)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # whoever is killed removes nothing
+    monkeypatch.setattr(replacing.live, "_keep_replaced" if killed == "after merging" else "_merge_save", be_killed)
+    with pytest.raises(Killed):
+        asyncio.run(replacing.replace())
+    monkeypatch.undo()
+
+    folder = Folder(replacing.folder.root)
+    state = folder.load_state()
+    assert state is not None
+    assert state.unmerged == ({"a.md": UnmergedSave("one\n", "one\nsaved\n")} if killed == "after" else {})
+    folder.save_state(state)
+    assert folder.load_state() == state
+    folder.drop_leftovers()
+    live = LiveFolder(folder, None, state, lambda _: None, lambda _: None)  # type: ignore[arg-type]
+    for path in state.unmerged.copy():
+        asyncio.run(live._merge_save(path))
+    if killed == "before":
+        assert (replacing.file.read_text(), state.files) == ("one\nsaved\n", {})
+    else:
+        assert (replacing.file.read_text(), state.files["a.md"].version) == ("there\none\nsaved\n", 2)
+
+
+@contextlib.asynccontextmanager
+async def live_here(scene: Scene, root: Path) -> AsyncIterator[Callable[[Callable[[], bool]], Awaitable[None]]]:
+    """A live folder in this process; yields what waits until something holds."""
+    told, running = asyncio.Event(), asyncio.Event()
+
+    async def until(holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(_PATIENCE_S):
+            while not holds():
+                with contextlib.suppress(TimeoutError):  # what is looked for may come after what is told
+                    await asyncio.wait_for(told.wait(), 0.1)
+                told.clear()
+
+    async with GatewayClient(scene.gateway.url) as client:
+        folder, state = Folder(root), FolderState(scene.gateway.url, scene.project)
+        project = client.project(scene.project)
+        live = LiveFolder(folder, project, state, lambda _: told.set(), lambda _: running.set())
+        folder.save_state(state)
+        task = asyncio.create_task(live.run())
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await running.wait()
+            yield until
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("by_renaming", [False, True])
+def test_an_editor_that_saves_an_older_text_with_its_edit_takes_back_nothing(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_renaming: bool
+) -> None:
+    monkeypatch.setattr(recent_texts, "WITHIN_S", 3600)  # however slow the machine is
+    file, text = tmp_path / "a.md", "folder:\n\nperson:\n"
+    scene.write("a.md", text)
+
+    def save(text: str) -> None:
+        place = tmp_path / ".git" / "aside" if by_renaming else file
+        place.write_text(text)
+        place.replace(file)
 
     async def main() -> None:
-        live = LiveFolder(folder, None, FolderState("", ""), lambda _: None, lambda _: None)  # type: ignore[arg-type]
-        theirs = b"there\none\n"
-        assert await live._replace("a.md", b"one\n", theirs, KnownFile(2, "i.2", sha256(theirs), -1, 0))
-        assert live.state.files["a.md"].sha256 == sha256(theirs)  # so that the save is sent with that version
+        (tmp_path / ".git").mkdir()
+        async with live_here(scene, tmp_path) as until:
+            before = file.read_text()
+            for number in range(3):
+                read = file.read_text()
+                now = scene.read("a.md") or ""
+                scene.write("a.md", now.replace("person:", f"person: p{number}"))
+                await until(lambda number=number: f"p{number}" in file.read_text())  # type: ignore[misc]
+                save(read.replace("folder:", f"folder: f{number}"))
+                await until(lambda number=number: f"f{number}" in (scene.read("a.md") or ""))  # type: ignore[misc]
+                await until(lambda: file.read_text() == scene.read("a.md"))
+            assert file.read_text() == "folder: f2 f1 f0\n\nperson: p2 p1 p0\n"
+            scene.write("a.md", file.read_text() + "more\n")
+            await until(lambda: "more" in file.read_text())
+            save(before)  # back to it
+            await until(lambda: scene.read("a.md") == before)
+            assert file.read_text() == before
 
-    monkeypatch.setattr(folder, "put_in_place", saved_just_before)
     asyncio.run(main())
-    assert file.read_text() == "there\none\nsaved\n"
 
 
 LINES = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "d\n"]), max_size=8).map("".join)

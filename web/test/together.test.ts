@@ -1,7 +1,7 @@
 /**
  * A person in Chromium and two agents write in one file at the same time, and a live folder has it. TOGETHER_SECONDS says
  * for how long; a soak is TOGETHER_SECONDS=600. With TOGETHER_SAVES=1 the file is saved in the folder, too: an editor that
- * saves in the moment between its last look at the file and the rename takes back what came in between.
+ * saves in the moment between its last look at the file and the rename saves an older text with its edit.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'

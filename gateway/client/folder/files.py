@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 from pathspec import GitIgnoreSpec
 
+from gateway.client.folder.atomic_rename import exchange, rename_exclusively
 from gateway.wire.values import path_fault
 
 if sys.platform != "win32":
@@ -62,6 +63,7 @@ _READ_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )  # opening a FIFO does not wait for a writer
 
+_REPLACED = ".replaced"
 _Stamp = tuple[int, int, int] | None
 
 
@@ -84,6 +86,14 @@ class SentText(Struct, frozen=True):
     text: str
 
 
+class UnmergedSave(Struct, frozen=True):
+    """A local save that was replaced by a text of the gateway, and is not merged into that text yet."""
+
+    base: str
+    """The text that the save was made from."""
+    text: str
+
+
 class FolderState(Struct):
     """The content of `.yjs-gateway/state.json`."""
 
@@ -97,6 +107,7 @@ class FolderState(Struct):
     unanswered: dict[str, SentText] = {}
     """The text sent last for each file whose answer is unknown. Resending exactly that text is harmless; sending a
     different text with the same base would insert twice what both texts contain."""
+    unmerged: dict[str, UnmergedSave] = {}
 
 
 class _Entry(Struct, frozen=True, omit_defaults=True):
@@ -110,6 +121,19 @@ class _Entry(Struct, frozen=True, omit_defaults=True):
     renamed: str | None = None
     """A file in `.yjs-gateway` that is about to be renamed to the path. If it still exists, the rename did not happen,
     and `known` does not hold."""
+    inode: int | None = None
+    """The inode of that file: if another one has its name, they were exchanged, and it is what was replaced."""
+    replaced: str | None = None
+    """The text that the rename is to replace. If another one was replaced, that is a save."""
+
+
+class Placed(Struct, frozen=True):
+    """What became of a file that was replaced."""
+
+    replaced: Path | None
+    """Where the replaced file is now, if it still is; to be deleted by the caller."""
+    since_ns: int
+    """When it was replaced, by the clock of the file system, or a little before."""
 
 
 class UnsafePath(ValueError):
@@ -141,13 +165,35 @@ class Folder:
         for entry in self._journal():
             if entry.sent is not None:
                 state.unanswered[entry.path] = entry.sent
-            elif entry.renamed is None or not (self.root / STATE_FOLDER / entry.renamed).exists():
+            elif entry.renamed is None or self._was_renamed(entry.renamed, entry.inode):
                 state.unanswered.pop(entry.path, None)
+                state.unmerged.pop(entry.path, None)
                 if entry.known is None:
                     state.files.pop(entry.path, None)
                 else:
                     state.files[entry.path] = entry.known
+                if entry.renamed is not None and entry.replaced is not None:
+                    save = self._replaced_save(entry.renamed, entry.replaced)
+                    if save is not None:
+                        state.unmerged[entry.path] = save
         return state
+
+    def _was_renamed(self, prepared: str, inode: int | None) -> bool:
+        try:
+            found = (self.root / STATE_FOLDER / prepared).lstat().st_ino
+            return inode is not None and found != inode
+        except FileNotFoundError:
+            return True
+
+    def _replaced_save(self, prepared: str, expected: str) -> UnmergedSave | None:
+        """Return the save that a process replaced just before it was killed, if there was one."""
+        for name in (prepared, prepared + _REPLACED):
+            place = self.root / STATE_FOLDER / name
+            with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
+                content = place.read_bytes() if stat.S_ISREG(place.lstat().st_mode) else b""
+                if content and content != expected.encode():
+                    return UnmergedSave(expected, content.decode())
+        return None
 
     def _journal(self) -> Iterator[_Entry]:
         try:
@@ -384,31 +430,82 @@ class Folder:
         """Durably write new content to a temporary file in the state folder, for `put_in_place`."""
         return self._aside(content, _mode(self.place(path)))
 
-    def put_in_place(self, path: str, prepared: Path, known: KnownFile) -> bytes | None:
+    def put_in_place(self, path: str, prepared: Path, known: KnownFile, expected: bytes | None) -> "Placed":
         """Replace a file by a prepared one and record its known state: both or neither, even after a crash.
 
-        Returns:
-            The replaced content, which may have been saved just before; None if there was none or it is unknown.
+        Where the system can exchange two files, no save is lost, however late it comes. Elsewhere one that comes
+        between the last look at the file and the rename is.
+
+        Args:
+            expected: the content that the file had last; None: there is to be no file.
+
+        Raises:
+            FileExistsError: there was to be no file, but there is one.
         """
+        before = prepared.stat()
+        replaced: Path | None = prepared
         with self._at(path, make=True) as (name, folder):
-            self._note(_Entry(path, known, renamed=prepared.name))
-            replaced = prepared.with_name(f"{prepared.name}.replaced")
-            with contextlib.suppress(OSError):  # there is no file, or the file system has no hard links
-                os.link(name, replaced, src_dir_fd=folder, follow_symlinks=False)
-            os.replace(prepared, name, dst_dir_fd=folder)
+            self._note(
+                _Entry(path, known, None, prepared.name, before.st_ino, None if expected is None else _text(expected))
+            )
+            if expected is None:
+                replaced = None
+                if not rename_exclusively(prepared, name, folder):
+                    os.replace(prepared, name, dst_dir_fd=folder)
+            else:
+                replaced = self._exchange(prepared, name, folder)
+            after = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        in_place = after.st_ino == before.st_ino and sys.platform != "win32"
+        return Placed(replaced, after.st_ctime_ns if in_place else before.st_mtime_ns)
+
+    def _exchange(self, prepared: Path, name: str, folder: int | None) -> Path | None:
+        """Rename a prepared file to a name; return where the file is now that had the name."""
         try:
-            if replaced.is_symlink():  # put there since the path was checked
-                return None
-            return replaced.read_bytes()
-        except FileNotFoundError:
+            if exchange(name, folder, prepared):
+                if not prepared.is_dir() or prepared.is_symlink():
+                    return prepared
+                exchange(name, folder, prepared)  # a folder has come there
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        except FileNotFoundError:  # it was deleted just before
+            os.replace(prepared, name, dst_dir_fd=folder)
             return None
-        finally:
-            replaced.unlink(missing_ok=True)
+        replaced = prepared.with_name(prepared.name + _REPLACED)
+        with contextlib.suppress(OSError):  # there is no file, or the file system has no hard links
+            os.link(name, replaced, src_dir_fd=folder, follow_symlinks=False)
+        os.replace(prepared, name, dst_dir_fd=folder)
+        return replaced
+
+    def put_back(self, path: str, replaced: Path) -> None:
+        """Put a replaced file back."""
+        with self._at(path) as (name, folder):
+            os.replace(replaced, name, dst_dir_fd=folder)
 
     def remove(self, path: str) -> None:
         """Delete a file, and the parent folders that are empty afterwards."""
         with contextlib.suppress(FileNotFoundError), self._at(path) as (name, folder):
             os.unlink(name, dir_fd=folder)
+        self._remove_empty_above(path)
+
+    def remove_known(self, path: str, sha256_known: str) -> bool:
+        """Delete a file like `remove` if it has a content; returns whether it was deleted.
+
+        What is saved at that moment is kept.
+        """
+        self._make_state_folder()
+        descriptor, aside = tempfile.mkstemp(dir=self.root / STATE_FOLDER)
+        os.close(descriptor)
+        with self._at(path) as (name, folder):
+            os.replace(name, aside, src_dir_fd=folder)
+            removed = _is_known(Path(aside), sha256_known)
+            with contextlib.suppress(FileExistsError):  # it was saved once more
+                if not removed and not rename_exclusively(Path(aside), name, folder):
+                    os.replace(aside, name, dst_dir_fd=folder)
+        Path(aside).unlink(missing_ok=True)
+        if removed:
+            self._remove_empty_above(path)
+        return removed
+
+    def _remove_empty_above(self, path: str) -> None:
         above = path.rpartition("/")[0]
         with contextlib.suppress(OSError):  # it is not empty
             while above:
@@ -473,6 +570,17 @@ def _stamp(place: Path) -> _Stamp:
     except OSError:
         return None
     return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _is_known(file: Path, sha256_known: str) -> bool:
+    return stat.S_ISREG(file.lstat().st_mode) and sha256(file.read_bytes()) == sha256_known
+
+
+def _text(content: bytes) -> str | None:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def sha256(content: bytes) -> str:

@@ -7,15 +7,18 @@ examines the whole state of the path: events merely say which paths to examine, 
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from watchfiles import Change, awatch
 
 from gateway.client import GatewayError, PollSettings, Project
@@ -28,8 +31,18 @@ from gateway.client.errors import (
     ProjectNotFound,
     VersionAhead,
 )
-from gateway.client.folder.files import Folder, FolderState, KnownFile, SentText, UnsafePath, sha256
+from gateway.client.folder.files import (
+    Folder,
+    FolderState,
+    KnownFile,
+    Placed,
+    SentText,
+    UnmergedSave,
+    UnsafePath,
+    sha256,
+)
 from gateway.client.folder.merging import merged, united
+from gateway.client.folder.recent_texts import RecentTexts
 from gateway.client.folder.sync import Action, Outcome, concerns_all
 from gateway.client.policy import is_retried, retry_delay_ms
 from gateway.wire.changes import FileFeedEntry
@@ -50,9 +63,24 @@ _LOOK_AGAIN_S = 1.0
 _NO_PROJECT_S = 1.0
 """The interval of checks for a project that does not exist yet."""
 _KEEP_S = 1.0
+_LATE_S = 2.0
+"""How long a replaced file is kept for programs that had opened it before and write into it now."""
+_MOST_LATE_BYTES = 16 * 2**20
 _SETTINGS = PollSettings(retry_delays_ms=(100, 200, 400, 1_000, 2_000, 4_000, 8_000), retry_for_ever=True)
 
 Tell = Callable[[Outcome], None]
+
+
+class _Replaced(Struct, frozen=True):
+    """A file that was replaced by a text of the gateway."""
+
+    path: str
+    file: Path
+    """Where it is now."""
+    content: bytes
+    size_and_time: tuple[int, int]
+    until: float
+    """When it is looked at for the last time, by the clock of the event loop."""
 
 
 class LiveFolder:
@@ -98,6 +126,11 @@ class LiveFolder:
         self._waiting = False
         """Whether it was told that the gateway is unavailable."""
         self._scan_wanted = asyncio.Event()
+        self._recent = RecentTexts()
+        self._replaced: deque[_Replaced] = deque()
+        """Replaced files, in the order of their times."""
+        self._replaced_bytes = 0
+        self._has_replaced = asyncio.Event()
 
     async def run(self) -> None:
         """Keep both sides equal until cancelled.
@@ -110,13 +143,14 @@ class LiveFolder:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch())
                 await asyncio.sleep(0)  # the folder is watched from here on: now scan it
-                for path in self.state.unanswered:
+                for path in (*self.state.unanswered, *self.state.unmerged):
                     self._mark(path)
                 await self._scan()
                 group.create_task(self._follow())
                 group.create_task(self._scan_after_events())
                 group.create_task(self._list_when_wanted())
                 group.create_task(self._keep())
+                group.create_task(self._look_at_replaced_regularly())
                 for _ in range(_AT_ONCE):
                     group.create_task(self._work())
         except* (GatewayError, OSError) as faults:
@@ -124,6 +158,7 @@ class LiveFolder:
         finally:
             for timer in self._later.values():
                 timer.cancel()
+            self._look_at_replaced(math.inf)
             self._folder.save_state(self.state)
 
     # Finding changed paths
@@ -332,16 +367,16 @@ class LiveFolder:
                 self._tell(Outcome(path, "waiting", str(fault)))
 
     def _size_and_time(self, path: str) -> tuple[int, int] | None:
-        try:
-            about = (self._folder.root / path).stat()
-        except OSError:
-            return None
-        return about.st_size, about.st_mtime_ns
+        return _size_and_time(self._folder.root / path)
 
     async def _bring(self, path: str) -> None:
         """Compare both sides of one file, and take the next step."""
         if self._folder.ignores_now(path):
             self._there.pop(path, None)
+            return
+        if path in self.state.unmerged:
+            await self._merge_save(path)
+            self._mark(path)
             return
         if path in self.state.unanswered:
             await self._send(path, self.state.unanswered[path])
@@ -356,8 +391,11 @@ class LiveFolder:
         if content is None and known is not None:
             await self._bring_deletion(path, known)
         elif content is not None and (known is None or sha256(content) != known.sha256):
-            base = 0 if known is None else known.version
-            await self._send(path, SentText(base, _text_of(content)))
+            text = _text_of(content)
+            if await self._repair(path, known):
+                return
+            self._recent.saved(path, content, None if known is None else known.sha256)
+            await self._send(path, SentText(0 if known is None else known.version, text))
         elif path in self._there:
             await self._take(path)
         elif content is not None and known is not None:
@@ -376,11 +414,26 @@ class LiveFolder:
                 return None
             if known is not None and (found.st_size, found.st_mtime_ns) == (known.size, known.mtime_ns):
                 return self._folder.read(path)
-            age_s = time.time() - found.st_mtime
-            needed_s = _QUIET_S if found.st_size else _EMPTIED_S
-            if not 0 <= age_s < needed_s:
+            left_s = _until_quiet_s(found)
+            if left_s <= 0:
                 return self._folder.read(path)
-            await asyncio.sleep(needed_s - age_s)
+            await asyncio.sleep(left_s)
+
+    async def _repair(self, path: str, known: KnownFile | None) -> bool:
+        """Merge a save with what arrived before, if it was made from an earlier text; returns whether it was."""
+        last = self._recent.last(path)
+        if known is None or last is None:
+            return False
+        about, now = self._look(path)
+        if now is None or about is None:
+            return False
+        base = await asyncio.to_thread(self._recent.base_of, path, now, about)
+        if base is None:
+            return False
+        both = merged(_text_of(base), _text_of(now), _text_of(last)).encode()
+        await self._replace(path, now, both, msgspec.structs.replace(known, size=-1, mtime_ns=0))
+        self._mark(path)
+        return True
 
     # From the folder to the gateway
 
@@ -501,7 +554,9 @@ class LiveFolder:
             self._mark(path)  # edited here: the file is created there again
             return
         if known is not None and now is not None:
-            self._folder.remove(path)
+            if not self._folder.remove_known(path, known.sha256):
+                self._mark(path)  # saved at this moment
+                return
             self._tell(Outcome(path, "deleted here"))
         if known is not None:
             self._remember(path, None)
@@ -518,6 +573,7 @@ class LiveFolder:
             known: the known state afterwards. If its hash is that of `content`, size and mtime are filled in.
         """
         prepared = await asyncio.to_thread(self._folder.prepare, path, content)
+        placed: Placed | None = None
         try:
             if self._folder.read(path) != expected:
                 return False
@@ -525,26 +581,112 @@ class LiveFolder:
                 about = prepared.stat()
                 known = msgspec.structs.replace(known, size=about.st_size, mtime_ns=about.st_mtime_ns)
             try:
-                replaced = self._folder.put_in_place(path, prepared, known)
+                placed = self._folder.put_in_place(path, prepared, known, expected)
+            except FileExistsError:
+                self._folder.note(path, self.state.files.get(path))
+                return False
             except OSError:
                 self._folder.note(path, self.state.files.get(path))
                 raise
         finally:
-            prepared.unlink(missing_ok=True)
+            if placed is None:
+                prepared.unlink(missing_ok=True)
+        self.state.unmerged.pop(path, None)
         self._set(path, known)
-        if replaced is not None and replaced != expected:  # saved between the check and the rename
-            await self._save_again(path, expected or b"", replaced)
+        if expected is not None:
+            await self._after_replacement(path, expected, content, placed)
         return True
 
-    async def _save_again(self, path: str, base: bytes, saved: bytes) -> None:
-        """Merge a local save, which the rename has just replaced, into the present content."""
-        done = False
-        while not done:
-            _, now = self._look(path)
-            both = saved if now is None else merged(_text_of(base), _text_of(saved), _text_of(now)).encode()
-            known = msgspec.structs.replace(self.state.files[path], size=-1, mtime_ns=0)
-            done = await self._replace(path, now, both, known)
+    async def _after_replacement(self, path: str, expected: bytes, content: bytes, placed: Placed) -> None:
+        """Merge what was saved between the last look at a file and its replacement."""
+        file = placed.replaced
+        found = None if file is None else _read_regular(file)
+        if file is None or found is None or found[1] == expected:
+            self._recent.replaced(path, expected, content, placed.since_ns)
+            if file is not None and found is not None:
+                self._keep_replaced(path, file, found)
+            elif file is not None:
+                file.unlink(missing_ok=True)
+            return
+        about, saved = found  # an editor's save came in between
+        base = self._recent.base_of(path, saved, about) or expected
+        self._recent.replaced(path, saved, content, placed.since_ns)
+        while True:
+            left_s = _until_quiet_s(about)
+            if saved or left_s <= 0:
+                try:
+                    self.state.unmerged[path] = UnmergedSave(_text_of(base), _text_of(saved))
+                except _NoText:
+                    self._folder.put_back(path, file)
+                    self._mark(path)
+                    return
+            if left_s <= 0:
+                break
+            await asyncio.sleep(left_s)
+            about, saved = _read_regular(file) or (about, saved)
+        await self._merge_save(path)
+        self._keep_replaced(path, file, (about, saved))
         self._mark(path)
+
+    async def _merge_save(self, path: str) -> None:
+        """Merge a local save, which the gateway's text has just replaced, into the present content."""
+        save = self.state.unmerged[path]
+        while self.state.unmerged.get(path) == save:
+            _, now = self._look(path)
+            known = self.state.files.get(path)
+            try:
+                both = save.text if now is None else merged(save.base, save.text, _text_of(now))
+            except _NoText:  # the file was overwritten since
+                both = None
+            if both is None or known is None or now == both.encode():
+                if both is not None and known is None:
+                    self._folder.write(path, both.encode())
+                self._folder.note(path, known)
+                del self.state.unmerged[path]
+            else:
+                await self._replace(path, now, both.encode(), msgspec.structs.replace(known, size=-1, mtime_ns=0))
+
+    # Files that were replaced: a program that had opened one may still write into it
+
+    def _keep_replaced(self, path: str, file: Path, found: tuple[os.stat_result, bytes]) -> None:
+        now = asyncio.get_running_loop().time()
+        self._replaced.append(_replaced(path, file, found, now + _LATE_S))
+        self._replaced_bytes += len(found[1])
+        self._has_replaced.set()
+        if self._replaced_bytes > _MOST_LATE_BYTES:
+            self._look_at_replaced(now + _LATE_S)
+
+    async def _look_at_replaced_regularly(self) -> None:
+        while True:
+            await self._has_replaced.wait()
+            await asyncio.sleep(_LATE_S / 2)
+            self._look_at_replaced(asyncio.get_running_loop().time())
+            if not self._replaced:
+                self._has_replaced.clear()
+
+    def _look_at_replaced(self, now: float) -> None:
+        """Find what was written into replaced files, and delete those that were kept until `now`."""
+        kept, self._replaced = self._replaced, deque()
+        for each in kept:
+            found = _read_regular(each.file) if _size_and_time(each.file) != each.size_and_time else None
+            if found is not None and found[1] != each.content:
+                if now < math.inf and not _rests(found[0]):
+                    self._replaced.append(each)
+                    continue
+                if each.path in self._busy or each.path in self.state.unmerged:
+                    self._replaced.append(each)
+                    continue
+                with contextlib.suppress(_NoText):
+                    self.state.unmerged[each.path] = UnmergedSave(_text_of(each.content), _text_of(found[1]))
+                    self._mark(each.path)
+                    if now < math.inf:  # the program may go on writing
+                        self._replaced.append(_replaced(each.path, each.file, found, now + _LATE_S))
+                        continue
+            elif each.until > now:
+                self._replaced.append(each)
+                continue
+            each.file.unlink(missing_ok=True)
+        self._replaced_bytes = sum(len(each.content) for each in self._replaced)
 
     # The known state
 
@@ -575,6 +717,38 @@ class LiveFolder:
         elif self.state.unanswered.get(path) != sent:
             self._folder.note_sent(path, sent)
             self.state.unanswered[path] = sent
+
+
+def _size_and_time(file: Path) -> tuple[int, int] | None:
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+def _read_regular(file: Path) -> tuple[os.stat_result, bytes] | None:
+    """Read a file with its stat result, which is taken before the content; None if it is no regular file."""
+    try:
+        about = file.lstat()
+        return (about, file.read_bytes()) if stat.S_ISREG(about.st_mode) else None
+    except OSError:
+        return None
+
+
+def _replaced(path: str, file: Path, found: tuple[os.stat_result, bytes], until: float) -> _Replaced:
+    about, content = found
+    return _Replaced(path, file, content, (about.st_size, about.st_mtime_ns), until)
+
+
+def _until_quiet_s(about: os.stat_result) -> float:
+    """Return after how many seconds a file counts as completely written, unless it is written to again."""
+    age_s = time.time() - about.st_mtime
+    return (_QUIET_S if about.st_size else _EMPTIED_S) - age_s if age_s >= 0 else 0
+
+
+def _rests(about: os.stat_result) -> bool:
+    return not 0 <= time.time() - about.st_mtime < _EMPTIED_S
 
 
 class _NoText(Exception):
