@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.client import GatewayClient
+from gateway.client.answers import WithETag
 from gateway.client.folder import files, recent_texts
 from gateway.client.folder import live as live_module
 from gateway.client.folder.atomic_rename import exchange, rename_exclusively
@@ -508,11 +509,10 @@ def test_a_folder_has_one_that_keeps_it(scene: Scene) -> None:
 
 
 class Replacing:
-    """A live folder without a gateway that replaces a file, `one`, by what somebody else made of it: `there`, `one`."""
+    """A live folder without a gateway that replaces a file by what somebody else made of it."""
 
-    base, theirs = b"one\n", b"there\none\n"
-
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, base: bytes = b"one\n", theirs: bytes = b"there\none\n") -> None:
+        self.base, self.theirs = base, theirs
         self.file, self.folder = root / "a.md", Folder(root)
         self.file.write_bytes(self.base)
         self.state = FolderState("", "")
@@ -651,6 +651,24 @@ def test_what_was_saved_when_live_was_killed_is_merged_once_when_it_starts_again
         assert (replacing.file.read_text(), state.files) == ("one\nsaved\n", {})
     else:
         assert (replacing.file.read_text(), state.files["a.md"].version) == ("there\none\nsaved\n", 2)
+
+
+def test_a_save_that_lacks_what_was_merged_while_it_was_under_way_takes_back_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent_texts, "WITHIN_S", 3600)  # however slow the machine is
+    replacing = Replacing(tmp_path, b"folder: one\n\nperson:\n", b"folder: one\n\nperson: p\n")
+
+    async def main() -> None:
+        await replacing.replace()
+        text = replacing.theirs.decode()
+        replacing.live._recent.saved("a.md", replacing.theirs, None)  # it is sent, with what was saved here before
+        replacing.save_by_renaming("folder: one two\n\nperson:\n")
+        answer = WithETag(None, "i.3")
+        await replacing.live._land("a.md", text, answer, text + "more\n", None)
+
+    asyncio.run(main())
+    assert replacing.file.read_text() == "folder: one two\n\nperson: p\nmore\n"
 
 
 @contextlib.asynccontextmanager

@@ -93,6 +93,9 @@ def test_what_a_save_has_changed_may_be_taken_back_by_the_next() -> None:
     recent.saved("a.md", _LINES.encode(), None)  # taken back on purpose
     assert recent.base_of("a.md", b"ann: edited\n" + _LINES.encode(), _about(_PLACED + 1)) is None
     assert recent.last("a.md") is None
+    recent.replaced("a.md", _LINES.encode(), _MORE.encode(), _PLACED)
+    recent.saved("a.md", _MORE.encode(), None)  # what was written for the gateway is no save
+    assert recent.base_of("a.md", b"ann: edited\n" + _LINES.encode(), _about(_PLACED + 1)) == _LINES.encode()
 
 
 def test_what_is_kept_is_bounded() -> None:

@@ -508,7 +508,9 @@ class LiveFolder:
             elif now == shown.encode():
                 target = (theirs if wanted is None else wanted).encode()
             else:
-                target = merged(shown, _text_of(now), theirs if wanted is None else wanted).encode()
+                base = self._recent.base_of(path, now, about)
+                was = shown if base is None else _text_of(base)
+                target = merged(was, _text_of(now), theirs if wanted is None else wanted).encode()
             known = _known(answer, theirs.encode(), about if now == theirs.encode() else None)
             if target == now:
                 self._remember(path, known)

@@ -64,7 +64,8 @@ class RecentTexts:
 
     def saved(self, path: str, content: bytes, known_sha256: str | None) -> None:
         """Record a save that is about to be sent. What a later save takes back of it is taken back on purpose."""
-        self._set(path, [])
+        if content != self.last(path):  # else it was written on behalf of the gateway
+            self._set(path, [])
         self._had(path, *([] if known_sha256 is None else [known_sha256]), sha256(content))
 
     def last(self, path: str) -> bytes | None:
