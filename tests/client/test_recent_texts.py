@@ -50,8 +50,9 @@ def test_a_text_that_the_file_has_had_is_a_return_to_it() -> None:
     assert _chosen([_LINES, _MORE], _LINES, is_earlier=True) == _MORE
     recent = RecentTexts()
     recent.replaced("a.md", _LINES.encode(), _MORE.encode(), _PLACED)
-    assert recent.base_of("a.md", _LINES.encode(), _about(_PLACED + 1)) is None
-    assert recent.base_of("a.md", ("new\n" + _LINES).encode(), _about(_PLACED + 1)) == _LINES.encode()
+    assert _base(recent, _LINES) == _MORE
+    assert _base(recent, "new\n" + _LINES) == _LINES
+    assert _base(recent, "new\n" + _LINES, present="saved here since") == "saved here since"
 
 
 @pytest.mark.parametrize("saved_s", [WITHIN_S + 0.1, 3600])
@@ -91,11 +92,11 @@ def test_what_a_save_has_changed_may_be_taken_back_by_the_next() -> None:
     recent = RecentTexts()
     recent.replaced("a.md", _LINES.encode(), _MORE.encode(), _PLACED)
     recent.saved("a.md", _LINES.encode(), None)  # taken back on purpose
-    assert recent.base_of("a.md", b"ann: edited\n" + _LINES.encode(), _about(_PLACED + 1)) is None
+    assert _base(recent, "ann: edited\n" + _LINES) == _MORE
     assert recent.last("a.md") is None
     recent.replaced("a.md", _LINES.encode(), _MORE.encode(), _PLACED)
     recent.saved("a.md", _MORE.encode(), None)  # what was written for the gateway is no save
-    assert recent.base_of("a.md", b"ann: edited\n" + _LINES.encode(), _about(_PLACED + 1)) == _LINES.encode()
+    assert _base(recent, "ann: edited\n" + _LINES) == _LINES
 
 
 def test_what_is_kept_is_bounded() -> None:
@@ -106,11 +107,13 @@ def test_what_is_kept_is_bounded() -> None:
     assert recent.last("0.md") is None
     for number in range(1_000):
         recent.replaced("a.md", b"%d" % number, b"%d" % (number + 1), _PLACED)
-    assert recent.base_of("a.md", b"0 and more", _about(_PLACED)) is None
+    assert _base(recent, "0 and more", present="1000") == "1000"
 
 
-def _about(time_ns: int) -> os.stat_result:
-    return os.stat_result((0o644, 1, 1, 1, 0, 0, 1, 0, 0, 0), {"st_mtime_ns": time_ns, "st_ctime_ns": time_ns})
+def _base(recent: RecentTexts, saved: str, present: str = _MORE) -> str:
+    times = {"st_mtime_ns": _PLACED + 1, "st_ctime_ns": _PLACED + 1}
+    about = os.stat_result((0o644, 1, 1, 1, 0, 0, 1, 0, 0, 0), times)
+    return recent.base_of("a.md", saved.encode(), about, present.encode()).decode()
 
 
 _WORDS = st.text("abc \n", min_size=1, max_size=6)

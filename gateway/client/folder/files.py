@@ -454,9 +454,12 @@ class Folder:
                     os.replace(prepared, name, dst_dir_fd=folder)
             else:
                 replaced = self._exchange(prepared, name, folder)
-            after = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        in_place = after.st_ino == before.st_ino and sys.platform != "win32"
-        return Placed(replaced, after.st_ctime_ns if in_place else before.st_mtime_ns)
+            since_ns = before.st_mtime_ns
+            with contextlib.suppress(OSError):  # it was replaced or deleted already
+                after = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if after.st_ino == before.st_ino and sys.platform != "win32":
+                    since_ns = after.st_ctime_ns
+        return Placed(replaced, since_ns)
 
     def _exchange(self, prepared: Path, name: str, folder: int | None) -> Path | None:
         """Rename a prepared file to a name; return where the file is now that had the name."""

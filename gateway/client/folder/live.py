@@ -427,8 +427,8 @@ class LiveFolder:
         about, now = self._look(path)
         if now is None or about is None:
             return False
-        base = await asyncio.to_thread(self._recent.base_of, path, now, about)
-        if base is None:
+        base = await asyncio.to_thread(self._recent.base_of, path, now, about, last)
+        if base == last:
             return False
         both = merged(_text_of(base), _text_of(now), _text_of(last)).encode()
         await self._replace(path, now, both, msgspec.structs.replace(known, size=-1, mtime_ns=0))
@@ -508,9 +508,8 @@ class LiveFolder:
             elif now == shown.encode():
                 target = (theirs if wanted is None else wanted).encode()
             else:
-                base = self._recent.base_of(path, now, about)
-                was = shown if base is None else _text_of(base)
-                target = merged(was, _text_of(now), theirs if wanted is None else wanted).encode()
+                base = _text_of(self._recent.base_of(path, now, about, shown.encode()))
+                target = merged(base, _text_of(now), theirs if wanted is None else wanted).encode()
             known = _known(answer, theirs.encode(), about if now == theirs.encode() else None)
             if target == now:
                 self._remember(path, known)
@@ -611,7 +610,7 @@ class LiveFolder:
                 file.unlink(missing_ok=True)
             return
         about, saved = found  # an editor's save came in between
-        base = self._recent.base_of(path, saved, about) or expected
+        base = self._recent.base_of(path, saved, about, expected)
         self._recent.replaced(path, saved, content, placed.since_ns)
         while True:
             left_s = _until_quiet_s(about)

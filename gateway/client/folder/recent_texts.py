@@ -73,13 +73,13 @@ class RecentTexts:
         texts = self._texts.get(path)
         return texts[-1].content if texts else None
 
-    def base_of(self, path: str, saved: bytes, about: os.stat_result) -> bytes | None:
-        """Return the text that a save was made from, if that is another than the last one."""
+    def base_of(self, path: str, saved: bytes, about: os.stat_result, present: bytes) -> bytes:
+        """Return the text that a save was made from: `present`, which it is to follow, or one before it."""
         texts = self._texts.get(path, [])
-        if len(texts) < 2 or saved == texts[-1].content:
-            return None
+        if len(texts) < 2 or texts[-1].content != present or saved == present:
+            return present
         chosen = base_of(texts, saved, about.st_mtime_ns, about.st_ctime_ns, self._is_earlier(path, saved))
-        return None if chosen is texts[-1] else chosen.content
+        return chosen.content
 
     def _is_earlier(self, path: str, content: bytes) -> bool:
         return _short(sha256(content)) in self._earlier.get(path, ())
