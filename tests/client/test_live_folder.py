@@ -671,6 +671,29 @@ def test_a_save_that_lacks_what_was_merged_while_it_was_under_way_takes_back_not
     assert replacing.file.read_text() == "folder: one two\n\nperson: p\nmore\n"
 
 
+@pytest.mark.parametrize("by_renaming", [False, True])
+def test_the_times_of_a_file_are_those_of_the_content_that_is_read(
+    replacing: Replacing, monkeypatch: pytest.MonkeyPatch, by_renaming: bool
+) -> None:
+    saves, fstat = ["saved\n"], os.fstat
+
+    def save_after(descriptor: int) -> os.stat_result:
+        about = fstat(descriptor)
+        if saves and about.st_size == len(replacing.base):
+            text = saves.pop()
+            replacing.save_by_renaming(text) if by_renaming else replacing.file.write_text(text)
+        return about
+
+    monkeypatch.setattr(os, "fstat", save_after)
+    about, content = replacing.live._look("a.md")
+    monkeypatch.undo()
+    assert not saves
+    assert about is not None
+    assert content == (replacing.base if by_renaming else b"saved\n")
+    assert (about.st_ino == replacing.file.stat().st_ino) is not by_renaming
+    assert about.st_size == len(content)
+
+
 @contextlib.asynccontextmanager
 async def live_here(scene: Scene, root: Path) -> AsyncIterator[Callable[[Callable[[], bool]], Awaitable[None]]]:
     """A live folder in this process; yields what waits until something holds."""

@@ -50,7 +50,8 @@ describe.skipIf(!HAS_BROWSER)('one file', { timeout: 480_000 + SECONDS * 1000 },
     live = spawn(PYTHON, ['-m', 'gateway', 'live', folder], { cwd: ROOT, env, stdio: 'ignore' })
     await expect.poll(() => existsSync(file), PATIENCE).toBe(true)
 
-    const context = await browser.newContext()
+    // CodeMirror draws only the lines that are in view
+    const context = await browser.newContext({ viewport: { width: 1600, height: 1000 + 20 * SECONDS } })
     context.setDefaultTimeout(120_000)
     const page = await context.newPage()
     await page.goto(`${gateway.url}/?project=${project.name}`)

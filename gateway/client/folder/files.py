@@ -63,6 +63,7 @@ _READ_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 )  # opening a FIFO does not wait for a writer
 
+_MOST_READS = 10
 _REPLACED = ".replaced"
 _Stamp = tuple[int, int, int] | None
 
@@ -392,12 +393,16 @@ class Folder:
 
     def read(self, path: str) -> bytes | None:
         """Read the content of a file; None if there is no such file."""
+        found = self.look(path)
+        return None if found is None else found[1]
+
+    def look(self, path: str) -> "tuple[os.stat_result, bytes] | None":
+        """Read a file with its stat result, as `read_regular` does."""
         try:
             with self._at(path) as (name, folder):
                 if _is_link(name, folder):
                     raise UnsafePath(f"{path!r} lies behind a link")
-                with open(os.open(name, _READ_FLAGS, dir_fd=folder), "rb") as file:
-                    return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+                return read_regular(name, folder)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
@@ -543,6 +548,24 @@ class Folder:
             Path(name).unlink(missing_ok=True)
             raise
         return Path(name)
+
+
+def read_regular(name: str | Path, folder: int | None = None) -> tuple[os.stat_result, bytes] | None:
+    """Read a file with the stat result that the content had; None if it is no regular file.
+
+    A file that is written at this moment is read again. If that does not end, the stat result is of before.
+    """
+    with open(os.open(name, _READ_FLAGS, dir_fd=folder), "rb") as file:
+        for _ in range(_MOST_READS):
+            before = os.fstat(file.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                return None
+            file.seek(0)
+            content = file.read()
+            after = os.fstat(file.fileno())
+            if (before.st_mtime_ns, len(content)) == (after.st_mtime_ns, after.st_size):
+                break
+    return before, content
 
 
 def _is_link(name: str, folder: int | None) -> bool:

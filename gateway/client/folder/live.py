@@ -39,6 +39,7 @@ from gateway.client.folder.files import (
     SentText,
     UnmergedSave,
     UnsafePath,
+    read_regular,
     sha256,
 )
 from gateway.client.folder.merging import merged, united
@@ -692,12 +693,8 @@ class LiveFolder:
     # The known state
 
     def _look(self, path: str) -> tuple[os.stat_result | None, bytes | None]:
-        """Read a file with its stat result, which is taken before the content."""
-        try:
-            about = self._folder.place(path).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None, None
-        return about, self._folder.read(path)
+        """Read a file with the stat result that the content had."""
+        return self._folder.look(path) or (None, None)
 
     def _remember(self, path: str, known: KnownFile | None) -> None:
         if self.state.files.get(path) != known or path in self.state.unanswered:
@@ -729,11 +726,9 @@ def _size_and_time(file: Path) -> tuple[int, int] | None:
 
 
 def _read_regular(file: Path) -> tuple[os.stat_result, bytes] | None:
-    """Read a file with its stat result, which is taken before the content; None if it is no regular file."""
     try:
-        about = file.lstat()
-        return (about, file.read_bytes()) if stat.S_ISREG(about.st_mode) else None
-    except OSError:
+        return read_regular(file)
+    except OSError:  # it is a link, or gone
         return None
 
 
