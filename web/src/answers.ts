@@ -34,7 +34,7 @@ export async function errorFrom(answer: Response): Promise<GatewayError> {
   await answer.body?.cancel().catch(() => undefined)
   const error: GatewayError = isProblemDetails(details)
     ? problemFrom(details)
-    : new UnexpectedAnswer(answer.status, `${answer.statusText} (it is no problem of the gateway)`)
+    : new UnexpectedAnswer(answer.status, `${answer.statusText}; what answers at ${answer.url} is no yjs-gateway`)
   error.retryAfterS = seconds(answer, 'Retry-After')
   error.backoffS = seconds(answer, 'Backoff')
   return error
@@ -57,7 +57,9 @@ export async function decoded<T>(answer: Response): Promise<T> {
   try {
     return JSON.parse(text) as T
   } catch (error) {
-    throw new UnexpectedAnswer(answer.status, 'it is no JSON', { cause: error })
+    const isJson = (answer.headers.get('content-type') ?? '').startsWith('application/json')
+    const fault = isJson ? 'it is no JSON' : 'what answers is no yjs-gateway'
+    throw new UnexpectedAnswer(answer.status, fault, { cause: error })
   }
 }
 

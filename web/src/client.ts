@@ -158,9 +158,28 @@ export class GatewayClient implements Sender {
 
   private noAnswer(method: string, path: string, request: GatewayRequest, error: unknown): unknown {
     if (request.signal?.aborted) return request.signal.reason
-    const reason = error instanceof Error ? error.message : String(error)
-    return new NoAnswer(`${method} ${this.url}${path}: ${reason}`, { cause: error })
+    return new NoAnswer(`${method} ${this.url}${path}: ${reasonOf(error, this.url)}`, { cause: error })
   }
+}
+
+/** Why a request got no response: the innermost cause, which in Node.js names the fault of the operating system. */
+function reasonOf(error: unknown, url: string): string {
+  if (error instanceof TypeError && isOfAnotherOrigin(url)) {
+    return `it cannot be reached, or does not allow the origin ${location.origin} (GATEWAY_CORS_ORIGINS)`
+  }
+  let cause = error
+  while (cause instanceof Error) {
+    const inner = cause instanceof AggregateError ? cause.errors[0] : cause.cause
+    if (!(inner instanceof Error)) return cause.message
+    cause = inner
+  }
+  return String(cause)
+}
+
+/** Whether a page asks a gateway of another origin: the browser does not tell the page why it gets no response. */
+function isOfAnotherOrigin(url: string): boolean {
+  if (typeof location === 'undefined' || !URL.canParse(url, location.href)) return false
+  return new URL(url, location.href).origin !== location.origin
 }
 
 /** The characters that a header cannot carry. */

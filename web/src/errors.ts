@@ -116,6 +116,7 @@ const ADVICE: Record<string, string> = {
   forbidden: 'Use a token whose grant allows this.',
   origin_not_allowed: 'Name the origin of the page in GATEWAY_CORS_ORIGINS.',
   host_not_allowed: 'Name the host in GATEWAY_HOSTS.',
+  not_found: 'Check the URL of the gateway, which is http://host:port.',
   project_not_found: 'Check the name; the first write creates the project.',
   file_not_found: 'Check the path; the first write creates the file.',
   file_deleted: 'Restore a version of the file, or create it anew.',

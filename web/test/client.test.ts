@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import * as Y from 'yjs'
 import { GatewayClient } from '../src/client.js'
 import {
@@ -226,13 +226,31 @@ describe('errors', () => {
   })
 
   test('of the network are told from answers of others', async () => {
-    const nobody = new GatewayClient('http://127.0.0.1:9').project('p')
-    await expect(nobody.listFiles()).rejects.toBeInstanceOf(NoAnswer)
+    const nobody = new GatewayClient('http://127.0.0.1:2').project('p')
+    const none = await nobody.listFiles().catch((error) => error)
+    expect(none).toBeInstanceOf(NoAnswer)
+    expect(none.message).toMatch(/^GET http:\/\/127\.0\.0\.1:2\/api\/projects\/p\/files: .*ECONNREFUSED/)
     const proxy = async () => new Response('<html>', { status: 502, headers: { 'Retry-After': '7' } })
     const behind = new GatewayClient(gateway.url, { fetch: proxy }).project('p')
     const error = await behind.listFiles().catch((error) => error)
     expect(error).toBeInstanceOf(UnexpectedAnswer)
     expect(error).toMatchObject({ status: 502, retryAfterS: 7 })
+    const page = async () => new Response('<html>', { headers: { 'Content-Type': 'text/html' } })
+    const elsewhere = new GatewayClient(gateway.url, { fetch: page }).project('p')
+    await expect(elsewhere.listFiles()).rejects.toThrow('200: what answers is no yjs-gateway')
+  })
+
+  test('of the network say in a page that its origin may not be allowed', async () => {
+    vi.stubGlobal('location', new URL('https://app.example/page'))
+    try {
+      const fetch = async () => Promise.reject(new TypeError('Failed to fetch'))
+      const project = new GatewayClient(gateway.url, { fetch }).project('p')
+      await expect(project.listFiles()).rejects.toThrow(
+        'it cannot be reached, or does not allow the origin https://app.example (GATEWAY_CORS_ORIGINS)'
+      )
+    } finally {
+      vi.unstubAllGlobals()
+    }
   })
 
   test('of a request that is aborted are the reason of its signal', async () => {
