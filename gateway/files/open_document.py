@@ -173,7 +173,8 @@ class OpenDocument:
             InvalidUpdate
             TooMuch: the update is too large to be examined in one step.
         """
-        return self._document.prepare(update, stored=stored, most=self.light_work)
+        most = _LIGHT_WORK if self.size < _SMALL_BYTES else self.light_work  # without a call for each keystroke
+        return self._document.prepare(update, stored=stored, most=most)
 
     def prepare_together(self, updates: Sequence[bytes]) -> Prepared:
         """Prepare several updates as one.

@@ -94,7 +94,7 @@ def prepare(
             runs, needs, structs = keystroke
             return Prepared(update, [update], False, runs, needs, 0, of_keystroke(structs), _NO_HALVES, _NO_PLACES)
     scanned = read_update(update, most)
-    if most is not None:
+    if most is not None and (len(scanned.structs) > 1 or scanned.deletes):
         _require_few_walks(update, scanned, clocks, present)
     incomplete = not is_complete(scanned.runs, scanned.needs, clocks)
     if incomplete:
@@ -139,7 +139,7 @@ def _require_few_walks(update: bytes, scanned: Scan, clocks: Mapping[int, int], 
     structs = present + len(scanned.structs)
     if sum(min(end - start, structs) for _, start, end in scanned.deletes) > _LIGHT_WALKED:
         raise TooMuch
-    if len(scanned.structs) < 2 or len(scanned.structs) * structs <= _LIGHT_WALKED:
+    if len(scanned.structs) * structs <= _LIGHT_WALKED:
         return
     walks = count_walks(update, scanned, clocks)
     if walks > 1 and walks * structs > _LIGHT_WALKED:
