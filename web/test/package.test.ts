@@ -55,6 +55,11 @@ test('the package is imported from an empty project; React is needed for the hoo
   )
 })
 
+test('the package has the licence of the project', () => {
+  const licence = readFileSync(join(folder, 'node_modules/yjs-gateway/LICENSE'), 'utf-8')
+  expect(licence).toBe(readFileSync(join(WEB, '../LICENSE'), 'utf-8'))
+})
+
 test.each(['nodenext', 'bundler'])('the examples of the README are right by its types (%s)', (resolution) => {
   const globals = `
     declare const project: import('yjs-gateway').Project
