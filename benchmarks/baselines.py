@@ -32,6 +32,7 @@ from gateway.server.http_protocol import HttpProtocol
 SERVER_OPTIONS: dict[str, Any] = {
     "http": HttpProtocol,
     "log_level": logging.WARNING,
+    "log_config": None,
     "access_log": False,
     "server_header": False,
     "proxy_headers": False,
