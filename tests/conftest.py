@@ -4,6 +4,7 @@ import gzip
 import inspect
 import json
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +27,11 @@ _patience.connect = _patience.read = _patience.write = _patience.pool = 120.0
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("repeatable", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("repeatable")
+
+# A shell without job control starts what runs in its background with SIGINT ignored. All programs of the tests would
+# inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _TRACES = Path(__file__).parent.parent.parent / "shared" / "traces"
 
