@@ -221,17 +221,19 @@ class HttpProtocol(asyncio.Protocol):
                     self._refuse(HeadTooLarge(f"{_HEAD_LIMIT} bytes for the request line and the headers"))
                 elif begins:
                     self._expect_within(self._connections.limits.head_seconds)
-        if self._unanswered:
-            self._answer()
+        if self._unanswered and self._exchange is not None:
+            self._unanswered = False
+            if self._exchange.more_body:
+                self._run(self._exchange)
+            else:  # all that can be read now is read first: answers that are written together wake the client once
+                self._loop.call_soon(self._answer, self._exchange)
 
-    def _answer(self) -> None:
-        """Answer the request, of which all that has arrived has been read."""
-        self._unanswered = False
-        exchange = self._exchange
-        if exchange is None or self._refused:
-            return
-        if not exchange.more_body and exchange.run_directly(self._answer_directly):
-            return
+    def _answer(self, exchange: Exchange) -> None:
+        """Answer a request that has been read completely."""
+        if exchange.left or not exchange.run_directly(self._answer_directly):
+            self._run(exchange)
+
+    def _run(self, exchange: Exchange) -> None:
         task = self._loop.create_task(exchange.run(cast(Any, self._config.loaded_app)))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
