@@ -21,17 +21,33 @@ def require_own_log(lock: DatabaseLock) -> None:
     log = lock.log_path.stat()
     if not log.st_size:
         return
-    replaced = lock.inode != former.inode and log.st_ino == former.log
-    if replaced or _identity_without_log(lock.path) != former.database:
+    if lock.inode != former.inode and log.st_ino == former.log:
+        raise LeftoverLog(str(lock.path))
+    try:
+        identity = _identity_without_log(lock.path)
+    except sqlite3.DatabaseError as error:
+        # Who was killed while the log was being copied into the file leaves a file that is whole only together with it.
+        # The file and the log are those that belonged together: what SQLite makes of them is what was written.
+        if _is_torn(error) and lock.inode == former.inode and log.st_ino == former.log:
+            return
+        identity = None
+    if identity != former.database:
         raise LeftoverLog(str(lock.path))
 
 
+def _is_torn(error: sqlite3.DatabaseError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
+
+
 def _identity_without_log(path: Path) -> str | None:
+    """Return the identity in the file alone.
+
+    Raises:
+        sqlite3.DatabaseError
+    """
     connection = sqlite3.connect(path.as_uri() + "?mode=ro&immutable=1", uri=True)
     try:
         row = connection.execute("SELECT database FROM identity").fetchone()
-    except sqlite3.Error:
-        return None
     finally:
         connection.close()
     return None if row is None else str(row[0])

@@ -1,7 +1,9 @@
 """The database file removed, replaced, linked, copied: it is noticed before anything is acknowledged."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -193,3 +195,37 @@ def test_an_earlier_state_put_back_begins_new_lives(tmp_path: Path, replace: Any
     cursor = _cursor(gateway)
     replace(gateway.database, tmp_path / "earlier.db")
     assert _life(gateway, cursor)[0] == "starts over"
+
+
+def _tear(database: Path) -> None:
+    """Leave the file as it is where a checkpoint was killed that had copied its first page: pages go in their order,
+    and the first one tells how many there are."""
+    whole = database.with_name("whole.db")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{database}{suffix}", f"{whole}{suffix}")
+    with contextlib.closing(sqlite3.connect(whole)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    assert whole.stat().st_size > database.stat().st_size
+    with database.open("r+b") as file:
+        file.write(whole.read_bytes()[:size])
+
+
+def test_a_gateway_that_was_killed_while_its_log_was_copied_starts_again(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "gateway.db") as gateway:
+        with gateway.client() as project:
+            for number in range(40):
+                _put(project, f"{number}.md", f"{number}".ljust(10_000, "x")).raise_for_status()
+        gateway.kill()
+        _tear(Path(gateway.database))
+        alone = contextlib.closing(sqlite3.connect(f"{Path(gateway.database).as_uri()}?immutable=1", uri=True))
+        with alone as connection, pytest.raises(sqlite3.DatabaseError, match="malformed"):
+            connection.execute("SELECT database FROM identity").fetchone()
+        gateway.start()
+        with gateway.client() as project:
+            assert [_text(project, f"{number}.md") for number in range(40)] == [
+                f"{number}".ljust(10_000, "x") for number in range(40)
+            ]
+        gateway.stop()
+    verified = _command("verify", "--database", f"sqlite:///{gateway.database}")
+    assert verified.returncode == 0, verified.stdout
