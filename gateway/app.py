@@ -17,7 +17,7 @@ from gateway.access.records import make_token
 from gateway.access.sessions import ApplicationSessions
 from gateway.access.tickets import Tickets
 from gateway.api.direct_appends import DirectAppends
-from gateway.api.not_modified import NotModifiedPolls
+from gateway.api.not_modified import NotModifiedPolls, may_be_unchanged
 from gateway.api.openapi import describe
 from gateway.api.operation import Operation, operations_of
 from gateway.api.questions import Questions
@@ -127,7 +127,7 @@ class Gateway:
 
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
         """See `AnswerDirectly`."""
-        return self._answer_directly(scope, body, server)
+        return may_be_unchanged(scope) and self._answer_directly(scope, body, server)
 
     def _serve(self, app: ASGIApp) -> None:
         self._app = app

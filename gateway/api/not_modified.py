@@ -32,7 +32,18 @@ _STATUS_ROUTE = "/api/projects/{project}/files/status"
 _TURN_ROUTE = "/api/projects/{project}/sessions/{session}/turns/{turn}"
 _TURN_STATUS_ROUTE = _TURN_ROUTE + "/status"
 _STATUS_PATH = re.compile("/api/projects/[^/]+/files/status").fullmatch
+_ASKED = "gateway.not_modified.asked"
+"""The scope key of a request that could not be answered directly: memory is not asked again."""
 _CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()]
+
+
+def may_be_unchanged(scope: Scope) -> bool:
+    """Whether a request is one of those that `NotModifiedPolls` answers directly if nothing has changed."""
+    if scope["query_string"]:
+        return False
+    if scope["method"] == "GET":
+        return b"if-none-match" in named_headers(scope)
+    return scope["method"] == "POST" and _STATUS_PATH(scope["path"]) is not None
 
 
 class NotModifiedPolls:
@@ -54,7 +65,7 @@ class NotModifiedPolls:
         if asks and scope["path"].startswith(_PREFIX) and self._hub.fresh:  # otherwise the cached state may be stale
             started = time.perf_counter()
             if method == "GET":
-                unchanged = self._not_modified(scope)
+                unchanged = None if _ASKED in scope else self._not_modified(scope)
                 if unchanged is not None:
                     return self._say_not_modified(*unchanged, started, send)
                 whole = self._whole(scope) if self._wholes.size else None
@@ -62,29 +73,27 @@ class NotModifiedPolls:
                     scope["gateway.route"] = _FILE_ROUTE
                     headers = whole.headers or _whole_headers(whole)
                     return self._boundary.send_answer(scope, send, started, 200, headers.copy(), whole.update)
-            elif _STATUS_PATH(scope["path"]):
+            elif _ASKED not in scope and _STATUS_PATH(scope["path"]):
                 return self._look_at_status(started, scope, receive, send)
         return self._app(scope, receive, send)  # may wait long: keep no frame of this module alive
 
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
-        """See `AnswerDirectly`: the answers without a document."""
-        method, path = scope["method"], scope["path"]
-        if scope["query_string"] or not path.startswith(_PREFIX) or not self._hub.fresh:
+        """See `AnswerDirectly`: the answers without a document, to requests that `may_be_unchanged`."""
+        if not scope["path"].startswith(_PREFIX) or not self._hub.fresh:
             return False
         started = time.perf_counter()
-        if method == "GET":
+        if scope["method"] == "GET":
             unchanged = self._not_modified(scope)
-            if unchanged is None or not server.answer(304, unchanged[1], b""):
-                return False
-            self._metrics.count("GET", unchanged[0], 304, time.perf_counter() - started)
-            return True
-        if method != "POST" or not _STATUS_PATH(path):
-            return False
-        answer = self._unchanged_status(scope, body)
-        if answer is None or not server.answer(200, _json_headers(answer), answer):
-            return False
-        self._metrics.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
-        return True
+            if unchanged is not None and server.answer(304, unchanged[1], b""):
+                self._metrics.count("GET", unchanged[0], 304, time.perf_counter() - started)
+                return True
+        else:
+            answer = self._unchanged_status(scope, body)
+            if answer is not None and server.answer(200, _json_headers(answer), answer):
+                self._metrics.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
+                return True
+        scope[_ASKED] = True
+        return False
 
     async def _say_not_modified(
         self, route: str, headers: list[tuple[bytes, bytes]], started: float, send: Send

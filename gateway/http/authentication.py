@@ -84,21 +84,22 @@ class Authentication:
         if scope["type"] not in ("http", "websocket"):
             return self._app(scope, receive, send)
         scope["gateway.audit"] = self._audit
+        if scope["type"] == "http" and self._is_known(scope):
+            return self._app(scope, receive, send)
         credential = None
         for name, value in scope["headers"]:
             if name == b"authorization":
                 if credential is not None:
                     return self._refuse(Unauthenticated("there are several credentials"), scope, receive, send)
                 credential = value
-        if credential is not None and credential[:7].lower() == _SCHEME and scope["type"] == "http":
-            access = self._guard.known(credential[7:])
-            if access is not None:
-                scope["gateway.access"] = access
-                return self._app(scope, receive, send)
         return self._authenticate(credential, scope, receive, send)
 
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
         """See `AnswerDirectly`: for credentials that were checked before."""
+        return self._is_known(scope) and self._answer_directly(scope, body, server)
+
+    def _is_known(self, scope: Scope) -> bool:
+        """Whether the credential of a request was checked before; its access is then in the scope."""
         credential = named_headers(scope).get(b"authorization")  # several, joined by a comma, are none that is known
         if credential is None or credential[:7].lower() != _SCHEME:
             return False
@@ -106,7 +107,7 @@ class Authentication:
         if access is None:
             return False
         scope["gateway.access"] = access
-        return self._answer_directly(scope, body, server)
+        return True
 
     async def _authenticate(self, header: bytes | None, scope: Scope, receive: Receive, send: Send) -> None:
         given = _take_from_query(scope) if scope["query_string"] else {}

@@ -27,10 +27,9 @@ class BehindProxies:
         return called
 
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
-        """See `AnswerDirectly`."""
-        rewritten = dict(scope)  # the application may have to be called with the scope as it was
-        run_at_once(self._rewrite(rewritten, None, None))
-        return self._answer_directly(rewritten, body, server)
+        """See `AnswerDirectly`. If the application is called after all, it rewrites the scope to the same once more."""
+        run_at_once(self._rewrite(scope, None, None))
+        return self._answer_directly(scope, body, server)
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:
