@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.cli.options import Headers, Json, Token, headers_of, with_options
 from gateway.cli.printing import complain, echo, print_json, print_rows
-from gateway.cli.target import GIVEN, with_client
+from gateway.cli.target import GIVEN, required, with_client
 
 if TYPE_CHECKING:
     from gateway.client import GatewayClient
@@ -29,9 +29,7 @@ class _Gateway(Struct, frozen=True):
     def run(self, work: Callable[["GatewayClient"], Coroutine[Any, Any, T]]) -> T:
         """Do it with a client; what the gateway refuses is said in one line."""
         headers = headers_of(self.header)
-        if not self.url:
-            raise typer.BadParameter("say where: --url, or GATEWAY_URL")
-        return with_client(work, self.url, token=self.token, headers=headers)
+        return with_client(work, required(url=self.url)["url"], token=self.token, headers=headers)
 
 
 def _on_gateway(work: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

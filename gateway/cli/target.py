@@ -30,18 +30,26 @@ class Target(Struct, frozen=True):
 
     def run(self, work: Callable[["Project"], Awaitable[T]]) -> T:
         """Do it with the project; what the gateway refuses is said in one line."""
-        url, project = self.url, self.project
-        missing = [name for name, given in (("url", url), ("project", project)) if not given]
-        if not url or not project:
-            said = " and ".join(f"--{name} or GATEWAY_{name.upper()}" for name in missing)
-            raise typer.BadParameter(f"say which gateway and project: {said} is missing")
+        places = required(url=self.url, project=self.project)
         return with_client(
-            lambda client: work(client.project(project)),
-            url,
+            lambda client: work(client.project(places["project"])),
+            places["url"],
             token=self.token,
             author=self.author,
             headers=headers_of(self.header),
         )
+
+
+def required(**given: str | None) -> dict[str, str]:
+    """Return options that a command cannot do without, by name.
+
+    Raises:
+        BadParameter: some are missing, which are named.
+    """
+    missing = [f"--{name} or GATEWAY_{name.upper()}" for name, value in given.items() if not value]
+    if missing:
+        raise typer.BadParameter(f"{' and '.join(missing)} is missing")
+    return {name: value for name, value in given.items() if value}
 
 
 def with_client(work: Callable[["GatewayClient"], Awaitable[T]], url: str, **options: Any) -> T:
