@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,21 @@ async def _serving(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[InPro
     asyncio.get_running_loop().set_task_factory(tasks)
     async with serve(app) as server:
         yield server, tasks
+
+
+_Talk = Callable[["_Connection", InProcess, _Tasks], Awaitable[None]]
+
+
+def _run(tmp_path: Path, talk: _Talk, **settings: Any) -> None:
+    """Let somebody talk to a gateway over a connection."""
+
+    async def work() -> None:
+        async with _serving(tmp_path, **settings) as (server, tasks):
+            connection = await _Connection.open(server)
+            await talk(connection, server, tasks)
+            connection.close()
+
+    asyncio.run(asyncio.wait_for(work(), 120))
 
 
 class _Connection:
@@ -90,95 +105,80 @@ async def _write(connection: _Connection, text: bytes = b"text", **headers: str)
 
 
 def test_an_unchanged_poll_takes_no_task(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with _serving(tmp_path) as (server, tasks):
-            connection = await _Connection.open(server)
-            tag, cursor = await _write(connection)
-            question = b'{"since":"%s"}' % cursor.encode()
-            before = tasks.count
-            for _ in range(3):
-                status, headers, _ = await connection.ask("GET", _FILE, If_None_Match=tag)
-                assert (status, headers["etag"]) == (304, tag)
-                status, headers, body = await connection.ask("POST", _STATUS, question, Content_Type="application/json")
-                assert (status, body) == (200, b'{"changes":[],"cursor":"%s"}' % cursor.encode())
-            assert tasks.count == before
-            assert (await connection.ask("GET", _FILE, If_None_Match='"another"'))[0] == 200
-            assert tasks.count == before + 1
-            _, _, metrics = await connection.ask("GET", "/metrics")
-            counted = [line for line in metrics.decode().splitlines() if line.startswith("gateway_requests_total")]
-            assert any('status="304"' in line and line.endswith(" 3.0") for line in counted), counted
-            assert any("files/status" in line and line.endswith(" 3.0") for line in counted), counted
-            connection.close()
+    async def talk(connection: _Connection, _server: InProcess, tasks: _Tasks) -> None:
+        tag, cursor = await _write(connection)
+        question = b'{"since":"%s"}' % cursor.encode()
+        before = tasks.count
+        for _ in range(3):
+            status, headers, _ = await connection.ask("GET", _FILE, If_None_Match=tag)
+            assert (status, headers["etag"]) == (304, tag)
+            status, headers, body = await connection.ask("POST", _STATUS, question, Content_Type="application/json")
+            assert (status, body) == (200, b'{"changes":[],"cursor":"%s"}' % cursor.encode())
+        assert tasks.count == before
+        assert (await connection.ask("GET", _FILE, If_None_Match='"another"'))[0] == 200
+        assert tasks.count == before + 1
+        _, _, metrics = await connection.ask("GET", "/metrics")
+        counted = [line for line in metrics.decode().splitlines() if line.startswith("gateway_requests_total")]
+        assert any('status="304"' in line and line.endswith(" 3.0") for line in counted), counted
+        assert any("files/status" in line and line.endswith(" 3.0") for line in counted), counted
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    _run(tmp_path, talk)
 
 
 def test_a_question_whose_body_comes_in_two_parts_is_answered(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with _serving(tmp_path) as (server, _):
-            connection = await _Connection.open(server)
-            _, cursor = await _write(connection)
-            question = _request("POST", _STATUS, b'{"since":"%s"}' % cursor.encode(), Content_Type="application/json")
-            for cut in (len(question) - 5, len(question) - len(cursor) - 12, 30):
-                connection.write(question[:cut])
-                await asyncio.sleep(0.01)
-                connection.write(question[cut:])
-                status, _, body = await connection.answer()
-                assert (status, body) == (200, b'{"changes":[],"cursor":"%s"}' % cursor.encode())
-            connection.close()
+    async def talk(connection: _Connection, _server: InProcess, _tasks: _Tasks) -> None:
+        _, cursor = await _write(connection)
+        question = _request("POST", _STATUS, b'{"since":"%s"}' % cursor.encode(), Content_Type="application/json")
+        for cut in (len(question) - 5, len(question) - len(cursor) - 12, 30):
+            connection.write(question[:cut])
+            await asyncio.sleep(0.01)
+            connection.write(question[cut:])
+            status, _, body = await connection.answer()
+            assert (status, body) == (200, b'{"changes":[],"cursor":"%s"}' % cursor.encode())
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    _run(tmp_path, talk)
 
 
 def test_pipelined_requests_are_answered_in_their_order(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with _serving(tmp_path) as (server, _):
-            connection = await _Connection.open(server)
-            tag, cursor = await _write(connection)
-            poll = _request("GET", _FILE, If_None_Match=tag)
-            question = _request("POST", _STATUS, b'{"since":"%s"}' % cursor.encode(), Content_Type="application/json")
-            write = _request("PUT", _FILE, b"new", Content_Type="text/plain")
-            connection.write(poll * 300 + question + write + poll + question + _request("GET", "/missing"))
-            statuses = [(await connection.answer())[0] for _ in range(305)]
-            assert statuses == [304] * 300 + [200, 200, 200, 200, 404]
-            connection.close()
+    async def talk(connection: _Connection, _server: InProcess, _tasks: _Tasks) -> None:
+        tag, cursor = await _write(connection)
+        poll = _request("GET", _FILE, If_None_Match=tag)
+        question = _request("POST", _STATUS, b'{"since":"%s"}' % cursor.encode(), Content_Type="application/json")
+        write = _request("PUT", _FILE, b"new", Content_Type="text/plain")
+        connection.write(poll * 300 + question + write + poll + question + _request("GET", "/missing"))
+        statuses = [(await connection.answer())[0] for _ in range(305)]
+        assert statuses == [304] * 300 + [200, 200, 200, 200, 404]
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    _run(tmp_path, talk)
 
 
 def test_other_connections_have_their_turn_between_pipelined_polls(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with _serving(tmp_path) as (server, _):
-            connection = await _Connection.open(server)
-            tag, _ = await _write(connection)
-            turns = 0
+    async def talk(connection: _Connection, _server: InProcess, _tasks: _Tasks) -> None:
+        tag, _ = await _write(connection)
+        turns = 0
 
-            def turn() -> None:
-                nonlocal turns
-                turns += 1
-                asyncio.get_running_loop().call_soon(turn)
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            asyncio.get_running_loop().call_soon(turn)
 
-            connection.write(_request("GET", _FILE, If_None_Match=tag) * 200)
-            turn()
-            for _ in range(200):
-                assert (await connection.answer())[0] == 304
-            assert turns >= 190
-            connection.close()
+        connection.write(_request("GET", _FILE, If_None_Match=tag) * 200)
+        turn()
+        for _ in range(200):
+            assert (await connection.answer())[0] == 304
+        assert turns >= 190
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    _run(tmp_path, talk)
 
 
 def test_a_connection_is_closed_behind_a_direct_answer_if_the_client_asks(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with _serving(tmp_path) as (server, _):
-            connection = await _Connection.open(server)
-            tag, _ = await _write(connection)
-            status, headers, _ = await connection.ask("GET", _FILE, If_None_Match=tag, Connection="close")
-            assert (status, headers["connection"]) == (304, "close")
-            assert await connection.ended()
-            connection.close()
+    async def talk(connection: _Connection, _server: InProcess, _tasks: _Tasks) -> None:
+        tag, _ = await _write(connection)
+        status, headers, _ = await connection.ask("GET", _FILE, If_None_Match=tag, Connection="close")
+        assert (status, headers["connection"]) == (304, "close")
+        assert await connection.ended()
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    _run(tmp_path, talk)
 
 
 def test_a_failure_is_answered_and_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,68 +189,56 @@ def test_a_failure_is_answered_and_logged(tmp_path: Path, capsys: pytest.Capture
         def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
             raise RuntimeError("on purpose")
 
-    async def work() -> None:
-        async with _serving(tmp_path) as (server, _):
-            server.config.loaded_app = Failing()  # type: ignore[assignment]
-            connection = await _Connection.open(server)
-            status, headers, _ = await connection.ask("GET", _FILE)
-            assert (status, headers["content-type"]) == (500, "application/problem+json")
-            assert await connection.ended()
-            connection.close()
+    async def talk(_: _Connection, server: InProcess, _tasks: _Tasks) -> None:
+        server.config.loaded_app = Failing()  # type: ignore[assignment]
+        connection = await _Connection.open(server)
+        status, headers, _answer = await connection.ask("GET", _FILE)
+        assert (status, headers["content-type"]) == (500, "application/problem+json")
+        assert await connection.ended()
+        connection.close()
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    _run(tmp_path, talk)
     assert "on purpose" in "".join(capsys.readouterr())
 
 
 def test_a_poll_of_another_site_or_host_is_refused(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with _serving(tmp_path) as (server, _):
-            connection = await _Connection.open(server)
-            tag, cursor = await _write(connection)
-            request = _request("GET", _FILE, If_None_Match=tag).replace(b"Host: localhost", b"Host: evil.example")
-            connection.write(request)
-            assert (await connection.answer())[0] == 421
-            question = b'{"since":"%s"}' % cursor.encode()
-            foreign = {"Content_Type": "application/json", "Origin": "https://evil.example"}
-            assert (await connection.ask("POST", _STATUS, question, **foreign))[0] == 403
-            connection.close()
+    async def talk(connection: _Connection, _server: InProcess, _tasks: _Tasks) -> None:
+        tag, cursor = await _write(connection)
+        request = _request("GET", _FILE, If_None_Match=tag).replace(b"Host: localhost", b"Host: evil.example")
+        connection.write(request)
+        assert (await connection.answer())[0] == 421
+        question = b'{"since":"%s"}' % cursor.encode()
+        foreign = {"Content_Type": "application/json", "Origin": "https://evil.example"}
+        assert (await connection.ask("POST", _STATUS, question, **foreign))[0] == 403
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    _run(tmp_path, talk)
 
 
 def test_a_poll_with_a_credential_takes_no_task_and_is_limited(tmp_path: Path) -> None:
-    async def work() -> None:
-        settings = {"auth": "required", "jwt_key": SECRET, "rate_requests": 40}
-        async with _serving(tmp_path, **settings) as (server, tasks):
-            ann = {"Authorization": f"Bearer {bearer(projects={'demo': 'write'})}"}
-            connection = await _Connection.open(server)
-            tag, _ = await _write(connection, **ann)
-            before = tasks.count
-            statuses = [(await connection.ask("GET", _FILE, If_None_Match=tag, **ann))[0] for _ in range(10)]
-            assert statuses == [304] * 10
-            assert tasks.count == before
-            other = {"Authorization": f"Bearer {bearer('eve', projects={'other': 'write'})}"}
-            assert (await connection.ask("GET", _FILE, If_None_Match=tag, **other))[0] == 404
-            assert (await connection.ask("GET", _FILE, If_None_Match=tag))[0] == 401
-            while (answer := await connection.ask("GET", _FILE, If_None_Match=tag, **ann))[0] != 429:
-                assert answer[0] == 304
-            connection.close()
+    async def talk(connection: _Connection, _server: InProcess, tasks: _Tasks) -> None:
+        ann = {"Authorization": f"Bearer {bearer(projects={'demo': 'write'})}"}
+        tag, _ = await _write(connection, **ann)
+        before = tasks.count
+        statuses = [(await connection.ask("GET", _FILE, If_None_Match=tag, **ann))[0] for _ in range(10)]
+        assert statuses == [304] * 10
+        assert tasks.count == before
+        other = {"Authorization": f"Bearer {bearer('eve', projects={'other': 'write'})}"}
+        assert (await connection.ask("GET", _FILE, If_None_Match=tag, **other))[0] == 404
+        assert (await connection.ask("GET", _FILE, If_None_Match=tag))[0] == 401
+        while (answer := await connection.ask("GET", _FILE, If_None_Match=tag, **ann))[0] != 429:
+            assert answer[0] == 304
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    _run(tmp_path, talk, auth="required", jwt_key=SECRET, rate_requests=40)
 
 
 def test_a_poll_through_a_proxy_takes_no_task(tmp_path: Path) -> None:
-    async def work() -> None:
-        settings = {"proxies": ("127.0.0.0/8",), "auth": "required", "jwt_key": SECRET}
-        async with _serving(tmp_path, **settings) as (server, tasks):
-            connection = await _Connection.open(server)
-            ann = {"Authorization": f"Bearer {bearer(projects={'demo': 'write'})}"}
-            tag, _ = await _write(connection, **ann)
-            before = tasks.count
-            for address in ("192.0.2.7", "192.0.2.8"):
-                poll = {**ann, "If_None_Match": tag, "X_Forwarded_For": address}
-                assert (await connection.ask("GET", _FILE, **poll))[0] == 304
-            assert tasks.count == before
-            connection.close()
+    async def talk(connection: _Connection, _server: InProcess, tasks: _Tasks) -> None:
+        ann = {"Authorization": f"Bearer {bearer(projects={'demo': 'write'})}"}
+        tag, _ = await _write(connection, **ann)
+        before = tasks.count
+        for address in ("192.0.2.7", "192.0.2.8"):
+            poll = {**ann, "If_None_Match": tag, "X_Forwarded_For": address}
+            assert (await connection.ask("GET", _FILE, **poll))[0] == 304
+        assert tasks.count == before
 
-    asyncio.run(asyncio.wait_for(work(), 60))
+    _run(tmp_path, talk, proxies=("127.0.0.0/8",), auth="required", jwt_key=SECRET)

@@ -90,9 +90,8 @@ class RecentTexts:
         if texts:
             self._texts[path] = texts
         while self._bytes > _MOST_BYTES or len(self._texts) > _MOST_FILES:
-            oldest = next(iter(self._texts))
-            self._bytes -= self._size(oldest)
-            del self._texts[oldest]
+            _, oldest = self._texts.popitem(last=False)
+            self._bytes -= sum(len(each.content) for each in oldest)
 
     def _size(self, path: str) -> int:
         return sum(len(each.content) for each in self._texts.get(path, ()))
