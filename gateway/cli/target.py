@@ -46,9 +46,9 @@ def required(**given: str | None) -> dict[str, str]:
     Raises:
         BadParameter: some are missing, which are named.
     """
-    missing = [f"--{name} or GATEWAY_{name.upper()}" for name, value in given.items() if not value]
+    missing = [f"--{name} (or GATEWAY_{name.upper()})" for name, value in given.items() if not value]
     if missing:
-        raise typer.BadParameter(f"{' and '.join(missing)} is missing")
+        raise typer.BadParameter(f"{' and '.join(missing)} missing")
     return {name: value for name, value in given.items() if value}
 
 
