@@ -36,10 +36,10 @@ def plot(title: str, rows: Sequence[Row]) -> str:
 
 
 def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """Yield each measurement with its rows: a row without a name shows the figure above beside something else."""
+    """Yield each measurement with its rows: one without a name, or with that of the row above, has the same figure."""
     group: list[Row] = []
     for row in rows:
-        if row.what and group:
+        if group and row.what not in ("", group[0].what):
             yield group[0].what, group
             group = []
         group.append(row)
