@@ -334,7 +334,7 @@ def _assemble(
     tickets = Tickets(storage)
     access = AccessRoutes(storage, guard, tickets, audit, body_limit=settings.body_limit)
     here = PresenceRoutes(presence, hub)
-    reader_routes = ReaderRoutes(readers.registry, readers.key.public, body_limit=settings.body_limit)
+    reader_routes = ReaderRoutes(readers.registry, readers.key, body_limit=settings.body_limit)
     projects = ProjectRoutes(storage)
     for each in (file_routes, changes, turn_routes, sync, history, here, access, projects, reader_routes, system):
         operations += operations_of(each)

@@ -247,7 +247,7 @@ class Settings(BaseSettings):
         "",
         repr=False,
         description="The private key (PEM, P-256) by which push services know the gateway. Left out, one is made "
-        "at the first start and kept in the database.",
+        "when it is first needed, and kept in the database.",
     )
     push_contact: str = Field(
         "", description="A `mailto:` or `https:` URL of the operator, which push services are told."

@@ -61,7 +61,7 @@ _have() { [ "$(cat "$PROJECT/.venv/.setup-$1" 2> /dev/null)" = "$(_state)" ]; }
 
 _state() { echo "$PROJECT $(cksum < "$PROJECT/pyproject.toml")"; }
 
-_have_environment() { "$BIN/python" -c "$_SUITABLE" 2> /dev/null && "$BIN/python" -m pip --version > /dev/null 2>&1; }
+_have_environment() { "$BIN/python" -c "import pip; $_SUITABLE" 2> /dev/null; }
 
 _SUITABLE='import sys; sys.exit(sys.version_info < (3, 11))'
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from gateway.imports import import_log
+
 if TYPE_CHECKING:
     from gateway.settings import Settings
 
@@ -31,6 +33,7 @@ def settings_of(**given: object) -> "Settings":
     """The settings, with those that options gave; exits where one is not valid, or the gateway is not installed.
     Misspelt variables are warned of."""
     needs_gateway(None)
+    import_log()
     from pydantic import ValidationError
 
     from gateway.settings import Settings

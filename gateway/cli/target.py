@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from gateway.cli.options import Author, Headers, Json, Token, headers_of, with_options
 from gateway.cli.printing import fail
+from gateway.imports import import_httpx
 
 if TYPE_CHECKING:
     from gateway.client import GatewayClient, Project
@@ -54,6 +55,7 @@ def required(**given: str | None) -> dict[str, str]:
 
 def with_client(work: Callable[["GatewayClient"], Awaitable[T]], url: str, **options: Any) -> T:
     """Do it with a client of a gateway; what the gateway refuses is said in one line."""
+    import_httpx()
     from gateway.client import GatewayClient, GatewayError
 
     async def main() -> T:

@@ -10,9 +10,11 @@ from gateway.files.history import Versions
 from gateway.files.store import Files
 from gateway.readers.delivery import Clock, Deliveries, WallClock
 from gateway.readers.door import Door
-from gateway.readers.outside import Hosts, Outside, is_local
+from gateway.readers.hosts import Hosts, is_local
+from gateway.readers.outside import Outside
 from gateway.readers.registry import HOOK, PUSH, Registry
-from gateway.readers.web_push import VapidKey, WebPush
+from gateway.readers.vapid import OwnKey
+from gateway.readers.web_push import WebPush
 from gateway.readers.webhooks import Webhooks
 from gateway.watch.hub import Hub
 from storage import Storage
@@ -34,7 +36,7 @@ class Readers(Collector):
         self,
         deliveries: Deliveries,
         registry: Registry,
-        key: VapidKey,
+        key: OwnKey,
         outside: tuple[Outside, ...],
     ) -> None:
         self.deliveries = deliveries
@@ -88,13 +90,15 @@ async def open_readers(
     limit: int,
     clock: Clock | None = None,
 ) -> Readers:
-    """Open everything that sends. The key for push services is made at the first start, and kept.
+    """Open everything that sends. A key for push services that is not given is made when it is first needed, and kept.
 
     Raises:
         StorageError
         ValueError: `vapid_key` is not a valid key.
     """
-    key = VapidKey(vapid_key or await storage.keep("vapid key", VapidKey.make()), push_contact)
+    key = OwnKey(storage, vapid_key, push_contact)
+    if vapid_key:
+        await key.open()
     clock = clock or WallClock()
     hooks = Outside(Hosts(hook_hosts))
     push_hosts = push_hosts or _PUSH_HOSTS

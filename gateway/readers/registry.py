@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from gateway.access.grants import View
 from gateway.access.guard import Access
 from gateway.changes.cursors import parse_cursor
-from gateway.readers.outside import Outside, Refused
+from gateway.readers.hosts import Refused
+from gateway.readers.outside import Outside
 from gateway.readers.reader import (
     HookTarget,
     Owner,
@@ -19,7 +20,7 @@ from gateway.readers.reader import (
     settings_of,
     state_of,
 )
-from gateway.readers.web_push import InvalidKeys, check_keys
+from gateway.readers.vapid import check_keys
 from gateway.readers.webhooks import new_secret
 from gateway.watch.hub import Hub
 from gateway.wire.problems import (
@@ -140,8 +141,8 @@ class Registry:
         subscription = request.subscription
         _check_url(self._push, subscription.endpoint)
         try:
-            check_keys(subscription.keys)
-        except InvalidKeys as error:
+            await check_keys(subscription.keys)
+        except ValueError as error:
             raise InvalidParameter("keys", str(error)) from None
         former = await self._former(project, PUSH, client, request.filter, access)
         target = PushTarget(subscription.endpoint, subscription.keys)

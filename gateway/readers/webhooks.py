@@ -14,7 +14,8 @@ from gateway.changes.feed import Batch
 from gateway.files.history import Versions
 from gateway.files.store import Files
 from gateway.readers.door import Sent
-from gateway.readers.outside import Outside, Refused, Unreachable
+from gateway.readers.hosts import Refused, Unreachable
+from gateway.readers.outside import Outside
 from gateway.readers.reader import HookTarget, ReaderSettings, message_id
 from gateway.wire.changes import FeedEntry, FileFeedEntry
 from gateway.wire.problems import Problem

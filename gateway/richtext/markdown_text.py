@@ -8,8 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from markdown_it.common.utils import isMdAsciiPunct, isPunctChar, isWhiteSpace
-
 from gateway.richtext.blocks import NO_MARKS, Atom, Inline, Mark, Marks, Run
 
 Place = Literal["paragraph", "heading", "cell"]
@@ -235,11 +233,15 @@ def _as_entity(text: _Text, *, first: bool) -> None:
 def _is_punctuation(text: _Text, *, first: bool) -> bool:
     if text.first if first else text.last:
         return True
+    from markdown_it.common.utils import isMdAsciiPunct, isPunctChar  # here, as with it comes the whole parser
+
     character = text.text[0 if first else -1]
     return isMdAsciiPunct(ord(character)) or isPunctChar(character)
 
 
 def _is_apart(text: _Text, *, first: bool) -> bool:
+    from markdown_it.common.utils import isWhiteSpace
+
     return _is_punctuation(text, first=first) or isWhiteSpace(ord(text.text[0 if first else -1]))
 
 

@@ -13,7 +13,6 @@ from msgspec import Struct
 from gateway.richtext.blocks import Block
 from gateway.richtext.building import UnsupportedSchema
 from gateway.richtext.documents import Page, find_root
-from gateway.richtext.markdown_reading import read_markdown
 from gateway.richtext.merging import CELLS, Merger
 from gateway.richtext.outline import from_markdown
 from gateway.richtext.planning import Step, plan
@@ -132,6 +131,8 @@ def _applied(text: str, edits: Sequence[Edit]) -> str:
 
 
 def _parsed(text: str, schema: Schema) -> tuple[list[Block], list[int]]:
+    from gateway.richtext.markdown_reading import read_markdown  # here, as few gateways need the parser
+
     return read_markdown(text, strike=schema.strike, tables=schema.tables, tasks=schema.tasks)
 
 

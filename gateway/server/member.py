@@ -12,8 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from gateway.server.process import Membership, serve_member
-from gateway.settings import Settings
+from gateway.imports import collect_rarely, import_log
 
 _MORE_S = 10.0
 """How much longer than its requests the process may take to stop before it ends all the same."""
@@ -22,6 +21,11 @@ _MORE_S = 10.0
 def main() -> None:
     """The arguments: the number of the process, the folder of the sockets between the processes, and the descriptors of
     the lifeline, of the pipe that tells the parent that this process serves, and of the listening sockets."""
+    collect_rarely()
+    import_log()
+    from gateway.server.process import Membership, serve_member
+    from gateway.settings import Settings
+
     index, folder, *descriptors = sys.argv[1:]
     lifeline, ready, *listening = map(int, descriptors)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the parent replaces its processes

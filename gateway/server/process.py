@@ -119,7 +119,6 @@ class _Server(uvicorn.Server):
         if self._membership is not None:
             await self._join(self._membership)
         await super().startup(sockets)
-        gc.collect()
         gc.freeze()  # imported objects live for ever: exclude them from full collections
         gc.set_threshold(_COLLECT_EVERY, 20, 20)
         if not self.started:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from gateway.readers.web_push import VapidKey
+from gateway.readers.push_encryption import VapidKey
 from tests.access.conftest import Subject, bearer, told
 from tests.access.keys import SECRET
 from tests.live.clients import wait_for_figure

@@ -16,7 +16,8 @@ from gateway.access.grants import EVERYTHING, Paths, View
 from gateway.access.guard import OPEN, Access
 from gateway.changes.cursors import Position
 from gateway.changes.feed import Batch
-from gateway.readers.web_push import VapidKey, encrypt, payload
+from gateway.readers.push_encryption import VapidKey, encrypt
+from gateway.readers.web_push import payload
 from gateway.wire.changes import FileFeedEntry
 from gateway.wire.problems import InvalidParameter
 from gateway.wire.readers import PushKeys, PushRequest, PushState
@@ -97,7 +98,7 @@ def test_the_end_of_a_turn_is_pushed_at_once_and_files_after_a_pause(tmp_path: P
             scheme, _, fields = headers["authorization"].partition(" ")
             token, key = (field.partition("=")[2] for field in fields.split(", "))
             assert scheme == "vapid"
-            assert key == here.readers.key.public
+            assert key == (await here.readers.key.open()).public
             public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), from_base64url(key))
             claims = jwt.decode(token, public, ["ES256"], audience=service.url)
             assert claims["exp"] - here.clock.now() / 1000 <= 24 * 3600
@@ -239,11 +240,11 @@ def test_the_key_is_made_once(tmp_path: Path) -> None:
         keys = []
         for _ in range(2):
             async with place(tmp_path) as here:
-                keys.append(here.readers.key.public)
+                keys.append((await here.readers.key.open()).public)
         assert keys[0] == keys[1]
         own = VapidKey.make()
         async with place(tmp_path, vapid_key=own) as here:
-            assert here.readers.key.public == VapidKey(own).public != keys[0]
+            assert (await here.readers.key.open()).public == VapidKey(own).public != keys[0]
 
     run(work)
 

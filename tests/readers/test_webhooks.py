@@ -12,7 +12,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from gateway.access.grants import ALL, Paths, View
 from gateway.access.guard import OPEN, Access
 from gateway.readers.delivery import RETRIES_S
-from gateway.readers.outside import Hosts, Outside, Refused, Unreachable, is_public
+from gateway.readers.hosts import Hosts, Refused, Unreachable, is_public
+from gateway.readers.outside import Outside
 from gateway.wire.problems import Forbidden, HookNotFound, InvalidParameter, QuotaExceeded
 from storage import AccessToken, Milliseconds
 from tests.readers.conftest import place

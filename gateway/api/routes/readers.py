@@ -15,6 +15,7 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.readers.registry import Registry
+from gateway.readers.vapid import OwnKey
 from gateway.wire.media_types import JSON
 from gateway.wire.problems import (
     BodyTooLarge,
@@ -48,7 +49,7 @@ _PUT_PROBLEMS = (
 class ReaderRoutes:
     """Handlers of the readers whose position the gateway stores."""
 
-    def __init__(self, registry: Registry, push_key: str, *, body_limit: int) -> None:
+    def __init__(self, registry: Registry, push_key: OwnKey, *, body_limit: int) -> None:
         self._registry = registry
         self._push_key = push_key
         self._body_limit = body_limit
@@ -161,7 +162,7 @@ class ReaderRoutes:
     )
     async def push_key(self, request: Request) -> Response:
         """`GET /api/push/key`."""
-        return Response(json_bytes(PushKey(self._push_key)), media_type=JSON)
+        return Response(json_bytes(PushKey((await self._push_key.open()).public)), media_type=JSON)
 
     @operation(
         "PUT",
