@@ -11,7 +11,8 @@ import time
 import httpx
 
 from benchmarks.harness import Plan
-from benchmarks.stalls import CASES, Client
+from benchmarks.stalls import CASES
+from benchmarks.stalls.client import Client
 
 _NOT_BESIDE_OTHERS = ("first_write_after_a_start",)
 

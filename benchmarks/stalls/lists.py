@@ -1,0 +1,84 @@
+"""Lists of files and versions, and what agents say."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pycrdt
+
+from benchmarks.harness import Plan
+from benchmarks.stalls.client import Case, Client, cases_of
+
+CASES: dict[str, Case] = {}
+case = cases_of(CASES)
+
+
+@case
+def status_of_10_000_paths(client: Client, plan: Plan) -> Iterator[Any]:
+    versions = {f"no/{number}": 7 for number in range(plan.size(10_000, 100))}
+    yield
+    yield [client.http.post("/files/status", json={"versions": versions}).status_code for _ in range(3)]
+
+
+@case
+def listing_changes_and_sync_of_10_000_files(client: Client, plan: Plan) -> Iterator[Any]:
+    for start in range(0, plan.size(10_000, 100), 2_000):
+        updates = {f"many/{number}": "AAA=" for number in range(start, start + plan.size(2_000, 100))}
+        client.http.post("/sync", json={"updates": updates}).raise_for_status()
+    yield
+    answers = [client.http.get(url, params={"limit": 10_000}) for url in ("/files", "/changes")]
+    answers += [client.http.post("/sync", json={}), client.http.post("/files/status", json={"versions": {}})]
+    yield [answer.status_code for answer in answers]
+
+
+@case
+def history_of_10_000_versions(client: Client, plan: Plan) -> Iterator[Any]:
+    document: pycrdt.Doc[Any] = pycrdt.Doc()
+    text, updates = document.get("content", type=pycrdt.Text), list[bytes]()
+    document.observe(lambda event: updates.append(event.update))
+    for _ in range(plan.size(10_000, 50)):
+        text.insert(0, "x")
+    for update in updates:
+        client.patch("h", update)
+    yield
+    asked: list[dict[str, str | int]] = [{"limit": 1_000}, {"limit": 1_000, "group": 60}]
+    answers = [client.http.get("/history/h", params=each) for each in asked]
+    yield [answer.status_code for answer in [*answers, client.http.get("/files/h", params={"from_version": 1})]]
+
+
+@case
+def output_of_9_mb_in_one_line(client: Client, plan: Plan) -> Iterator[Any]:
+    parts = [{"type": "text", "text": "x"}] * plan.size(300_000, 1_000)
+    line = json.dumps({"type": "assistant", "message": {"content": parts}}).encode() + b"\n"
+    output = f"{client.turn()}/output"
+    yield
+    headers = {"Content-Type": "application/x-ndjson"}
+    yield client.http.post(output, content=line, headers=headers).status_code
+
+
+@case
+def output_of_15_mb_in_short_lines(client: Client, plan: Plan) -> Iterator[Any]:
+    line = json.dumps({"type": "assistant", "message": {"content": [{"type": "text", "text": "x"}]}}).encode() + b"\n"
+    output = f"{client.turn()}/output"
+    yield
+    headers = {"Content-Type": "application/x-ndjson"}
+    yield client.http.post(output, content=line * plan.size(190_000, 100), headers=headers).status_code
+
+
+@case
+def block_of_5_million_empty_lists(client: Client, plan: Plan) -> Iterator[Any]:
+    body = json.dumps({"blocks": [{"type": "text", "content": [[]] * plan.size(3_500_000, 1_000)}]}).encode()
+    turn = client.turn()
+    yield
+    headers = {"Content-Type": "application/json"}
+    status = client.http.post(f"{turn}/blocks", content=body, headers=headers).status_code
+    yield status, client.http.get(turn).status_code
+
+
+@case
+def batch_of_100_000_blocks(client: Client, plan: Plan) -> Iterator[Any]:
+    blocks = [{"type": "text", "content": "x"}] * plan.size(100_000, 100)
+    turn = client.turn()
+    yield
+    status = client.http.post(f"{turn}/blocks", json={"blocks": blocks}).status_code
+    yield status, client.http.get(turn).status_code
