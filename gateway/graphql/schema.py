@@ -1,17 +1,22 @@
 """The schema: queries, mutations and subscriptions."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Annotated, Any
 
 import strawberry
-from graphql import ASTValidationRule, GraphQLError, ValidationContext
+from graphql import (
+    ASTValidationRule,
+    GraphQLError,
+    OverlappingFieldsCanBeMergedRule,
+    ValidationContext,
+)
 from graphql.validation.validate import ValidationAbortedError
 from strawberry.extensions import (
-    AddValidationRules,
     MaxAliasesLimiter,
     MaxTokensLimiter,
     ParserCache,
     QueryDepthLimiter,
+    SchemaExtension,
     ValidationCache,
 )
 from strawberry.schema.config import StrawberryConfig
@@ -52,7 +57,9 @@ from storage import FINISHED, TurnStatus
 MOST_DEPTH = 10
 MOST_ALIASES = 50
 MOST_TOKENS = 1000
-"""The check whether fields can be merged takes the square of their number: 40 ms for a query of as many tokens."""
+MOST_COMPARISONS = 20_000
+"""The check whether fields with the same name can be merged compares each with each. In units of graphql-core, which
+counts two for a pair of fields: at most about 20 ms."""
 MOST_ERRORS = 10
 
 _KINDS = frozenset(("file", "turn"))
@@ -306,6 +313,32 @@ class _FewErrors(ASTValidationRule):
             raise ValidationAbortedError(f"only the first {MOST_ERRORS} errors are told")
 
 
+class _FewComparisons(OverlappingFieldsCanBeMergedRule):
+    """Ends the validation where it compares too many fields with each other."""
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        self.rule_context.remaining_complexity_budget = MOST_COMPARISONS
+
+    def enter_selection_set(self, *arguments: Any) -> None:
+        try:
+            super().enter_selection_set(*arguments)
+        except ValidationAbortedError:
+            message = "the query names the same fields too often to check whether they can be merged"
+            raise ValidationAbortedError(message) from None
+
+
+class _BoundedValidation(SchemaExtension):
+    """Validates by rules of bounded cost."""
+
+    def on_operation(self) -> Iterator[None]:
+        rules = self.execution_context.validation_rules
+        costly = OverlappingFieldsCanBeMergedRule
+        bounded = tuple(_FewComparisons if rule is costly else rule for rule in rules)
+        self.execution_context.validation_rules = (*bounded, _FewErrors)
+        yield
+
+
 class _Schema(strawberry.Schema):
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Do nothing: `answers` logs internal errors."""
@@ -320,7 +353,7 @@ schema = _Schema(
         lambda: MaxTokensLimiter(MOST_TOKENS),
         lambda: QueryDepthLimiter(MOST_DEPTH),
         lambda: MaxAliasesLimiter(MOST_ALIASES),
-        lambda: AddValidationRules([_FewErrors]),
+        _BoundedValidation,
         ParserCache,
         ValidationCache,
     ],

@@ -125,6 +125,11 @@ def test_a_request_that_is_too_much_is_refused(asker: Asker, project: httpx.Clie
     assert "aliases" in asker.ask(aliases)["errors"][0]["message"]
     tokens = "{" + f'project(id: "{name}") {{ cursor }} ' * 400 + "}"
     assert "token" in asker.ask(tokens)["errors"][0]["message"]
+    assert asker.ask("{" + "__typename " * 100 + "}") == {"data": {"__typename": "Query"}}
+    compared = asker.ask("{" + "__typename " * 200 + "}")
+    assert [error["message"] for error in compared["errors"]] == [
+        "the query names the same fields too often to check whether they can be merged"
+    ]
     long = 'mutation { putText(project: "demo", path: "a.md", text: "' + "x" * 100_000 + '") { version } }'
     assert asker.post(PATH, json={"query": long}).json()["code"] == "too_complex"
     many = {"query": "query ($x: [String]) { __typename }", "variables": {"x": [["x"]] * 10_001}}
