@@ -8,6 +8,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Scope
 
 from gateway.asgi import BODY_IS_HERE, AnswerDirectly, DirectAnswers, chunk
+from gateway.wire.problems import Problem, ShuttingDown
 
 _log = structlog.get_logger("gateway.http")
 
@@ -15,6 +16,7 @@ BODY_HELD = 64 * 2**10
 """How many bytes of a body may wait for the application before reading from the socket pauses."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _WITHOUT_BODY = (204, 304)
+_READING = ("GET", "HEAD")
 _OF_THE_CONNECTION = frozenset((b"connection", b"transfer-encoding"))
 """Headers that only the exchange itself writes."""
 
@@ -38,8 +40,12 @@ class Wire(Protocol):
     def answered(self) -> None:
         """The answer has been sent completely."""
 
-    def failed(self, *, begun: bool) -> None:
-        """The application failed: there will be no answer or, if `begun`, the answer will not be completed."""
+    def failed(self, problem: Problem, *, begun: bool) -> None:
+        """The application failed: there will be no answer or, if `begun`, the answer will not be completed.
+
+        Args:
+            problem: what to answer, unless the answer has begun.
+        """
 
 
 class Exchange(DirectAnswers):
@@ -133,8 +139,8 @@ class Exchange(DirectAnswers):
             await app(self._scope, self.receive, self.send)
             if not self.complete and not self.left:
                 raise RuntimeError("the application returned before its answer was complete")
-        except asyncio.CancelledError:
-            self._fail()
+        except asyncio.CancelledError:  # the time to stop is up
+            self._fail(ShuttingDown(certain=None if self.method in _READING else False))
             raise
         except Exception as error:
             self._note(error)
@@ -144,10 +150,11 @@ class Exchange(DirectAnswers):
         if not self.left:
             _log.error("no answer", method=self._scope["method"], path=self._scope["path"], exc_info=error)
 
-    def _fail(self) -> None:
+    def _fail(self, problem: Problem | None = None) -> None:
         if not self.complete and not self.left:
             self.leave()
-            self._wire.failed(begun=self.started and self._head is None)
+            problem = problem or Problem("the failure was logged; please report it")
+            self._wire.failed(problem, begun=self.started and self._head is None)
 
     async def receive(self) -> Message:
         """ASGI: the next part of the body; then `http.disconnect` once the client leaves or the answer is complete."""

@@ -447,11 +447,11 @@ class HttpProtocol(asyncio.Protocol):
         else:
             self._next()
 
-    def failed(self, *, begun: bool) -> None:
+    def failed(self, problem: Problem, *, begun: bool) -> None:
         if begun:
             self._transport.close()
         else:
-            self._refuse(Problem("the failure was logged; please report it"))
+            self._refuse(problem)
 
     def _next(self) -> None:
         """Read the next pipelined request, or wait for one."""

@@ -500,7 +500,7 @@ class Unavailable(Problem):
 class ShuttingDown(Problem):
     status, code, title = 503, "shutting_down", "The gateway is shutting down"
 
-    def __init__(self, *, certain: bool = True) -> None:
+    def __init__(self, *, certain: bool | None = True) -> None:
         super().__init__("try again later", {"Retry-After": "2"})
         self.certain = certain
 

@@ -1,8 +1,10 @@
 """The process: how it starts, refuses to start, stops, and what it says of its data."""
 
+import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -70,6 +72,25 @@ def test_a_stopping_gateway_finishes_what_it_accepted(tmp_path: Path, stop: sign
             text = client.get(f"/files/{number}.md?format=text").text
             assert text.startswith("".join(f"{step}," for step in acknowledged))
     assert _command("verify", "--database", _url(tmp_path / "gateway.db")).returncode == 0
+
+
+def test_a_request_that_is_not_done_in_the_time_to_stop_is_to_be_sent_again(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path / "gateway.db", GATEWAY_SHUTDOWN_SECONDS=1).start()
+    assert gateway.process is not None
+    with socket.create_connection(("127.0.0.1", gateway.port), 60) as connection, connection.makefile("rb") as answer:
+        head = ["PUT /api/projects/demo/files/a HTTP/1.1", "Host: localhost", "Content-Type: text/plain"]
+        head += ["Content-Length: 9", "Expect: 100-continue", "", ""]
+        connection.sendall("\r\n".join(head).encode())
+        assert answer.readline() == b"HTTP/1.1 100 Continue\r\n"  # the request is being handled
+        assert answer.readline() == b"\r\n"
+        gateway.process.send_signal(signal.SIGTERM)
+        told = answer.read().decode()
+    assert gateway.process.wait(120) == 0
+    answered, _, body = told.partition("\r\n\r\n")
+    assert answered.startswith("HTTP/1.1 503 ")
+    assert "retry-after: 2" in answered.lower()
+    problem = json.loads(body)
+    assert (problem["code"], problem["certain"]) == ("shutting_down", False)
 
 
 def test_a_second_gateway_on_the_same_database_is_told_who_holds_it(gateway: GatewayProcess) -> None:
