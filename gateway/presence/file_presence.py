@@ -42,6 +42,8 @@ class FilePresence:
         """The position, in the order of all news, of the last visible change of this file; 0: never changed."""
         self.changed = 0.0
         """The time of that change."""
+        self._encoded: dict[int, tuple[str, msgspec.Raw | None]] = {}
+        """The states of the last answer by client, as they stand in it; None: not valid JSON."""
 
     def receive(
         self,
@@ -104,16 +106,32 @@ class FilePresence:
         for listener in list(self.listeners):
             listener(news)
 
-    def answer(self) -> PresenceAnswer:
-        """Return every client that is present. States of room clients that are not valid JSON are left out."""
+    def answer(self, *, of_json: bool = True) -> PresenceAnswer:
+        """Return every client that is present. States of room clients that are not valid JSON are left out.
+
+        Args:
+            of_json: the answer will be encoded as JSON; its states are encoded already, and only once.
+        """
         self.expire()
         now = self._keeper.now()
         clients = []
+        before, self._encoded = self._encoded, {}
         for present in self.awareness:
-            try:
-                state = msgspec.json.decode(present.state.state)
-            except (msgspec.DecodeError, UnicodeError, RecursionError):
-                continue
-            left = round(present.expires - now, 1)
-            clients.append(PresenceClient(present.state.client, present.state.clock, state, present.subject, left))
+            client, text = present.state.client, present.state.state
+            known = before.get(client)
+            if known is None or known[0] is not text:
+                known = (text, _as_json(text))
+            self._encoded[client] = known
+            if known[1] is not None:
+                left = round(present.expires - now, 1)
+                state = known[1] if of_json else msgspec.json.decode(known[1])
+                clients.append(PresenceClient(client, present.state.clock, state, present.subject, left))
         return PresenceAnswer(clients, self._keeper.version(self))
+
+
+def _as_json(state: str) -> msgspec.Raw | None:
+    """Return a state as it stands in an answer, on one line; None if it is not valid JSON."""
+    try:
+        return msgspec.Raw(msgspec.json.encode(msgspec.json.decode(state)))
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError):
+        return None

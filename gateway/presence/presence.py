@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.wire.presence import PresenceAnswer, PresenceEvent
 from gateway.wire.problems import BodyTooLarge, Overloaded
+from gateway.yjs.awareness import TooMuchAwareness
 from gateway.yjs.messages import AwarenessState
 from storage import Storage
 
@@ -20,6 +22,8 @@ LONGEST_STATE = 64 * 1024
 _CLIENTS_PER_FILE = 1000
 _ALL_STATES = 64 * 2**20
 """Characters of all states together from which on no more are accepted over HTTP."""
+_EVENTS_AT_ONCE = 2**20
+"""Bytes of events after which a stream writes before it reads on."""
 _CHECK_S = 5.0
 _TOLD_EVERY_S = 0.05
 _REMEMBERED_S = 60.0
@@ -75,11 +79,11 @@ class Presence:
 
     # HTTP
 
-    def answer(self, project: str, path: str) -> PresenceAnswer:
-        """Return every client that is in a file."""
+    def answer(self, project: str, path: str, *, of_json: bool = True) -> PresenceAnswer:
+        """Return every client that is in a file; `of_json` as of `FilePresence.answer`."""
         self._ask_others(project)
         file = self._files.get((project, path))
-        return PresenceAnswer([], self._version_at(0)) if file is None else file.answer()
+        return PresenceAnswer([], self._version_at(0)) if file is None else file.answer(of_json=of_json)
 
     def position(self, project: str, path: str) -> int:
         """Return the position of a file in the order of all news; it changes whenever the answer does."""
@@ -108,7 +112,10 @@ class Presence:
             len(file.awareness) >= _CLIENTS_PER_FILE and file.awareness.get(client) is None
         ):
             raise Overloaded("too many clients say where they are; try again later")
-        file.say(client, text, None if clock is UNSET else clock, seconds, subject)
+        try:
+            file.say(client, text, None if clock is UNSET else clock, seconds, subject)
+        except TooMuchAwareness:
+            raise Overloaded("the states of the clients in this file are too large in total; try again later") from None
 
     def leave(self, project: str, path: str, client: int) -> None:
         """Withdraw a client from a file, if it is present."""
@@ -129,14 +136,23 @@ class Presence:
         return self._positions.get(project, 0)
 
     def events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
-        """Return the files with news after a position, as server-sent events, and the position after them."""
+        """Return the files with news after a position, as server-sent events, and the position after them.
+
+        Where the events are large, this returns the first of them, and the position up to which they go.
+        """
         self._ask_others(project)
-        events = []
-        for file in list(self._of_project.get(project, ())):
-            if file.position > since and (since or len(file.awareness)) and filter_.shows_presence(file.path):
+        events: list[bytes] = []
+        size, before = 0, since
+        news = [file for file in self._of_project.get(project, ()) if file.position > since]
+        for file in sorted(news, key=attrgetter("position")):
+            if size > _EVENTS_AT_ONCE:
+                return b"".join(events), before
+            before = file.position
+            if (since or len(file.awareness)) and filter_.shows_presence(file.path):
                 answer = file.answer()
                 event = PresenceEvent(file.path, answer.clients, answer.version)
                 events.append(b"event: presence\ndata: %b\n\n" % msgspec.json.encode(event))
+                size += len(events[-1])
         return b"".join(events), max(since, self.position_of(project))
 
     # What happens in a file

@@ -17,7 +17,7 @@ _REMEMBERED = 4096
 
 
 class TooMuchAwareness(Exception):
-    """One connection speaks for more clients than it may, or their states are too large in total."""
+    """One connection speaks for more clients than it may, or the states are too large in total."""
 
 
 class Present(Struct, frozen=True):
@@ -37,11 +37,15 @@ class Awareness:
     Args:
         clients_per_owner: the maximum number of clients that one connection may speak for.
         size_per_owner: the maximum size of their states together, in characters.
+        size_in_total: the maximum size of all states together, in characters: whoever joins receives them at once.
     """
 
-    def __init__(self, clients_per_owner: int = 100, size_per_owner: int = 256 * 1024) -> None:
+    def __init__(
+        self, clients_per_owner: int = 100, size_per_owner: int = 256 * 1024, size_in_total: int = 2**20
+    ) -> None:
         self._clients_per_owner = clients_per_owner
         self._size_per_owner = size_per_owner
+        self._size_in_total = size_in_total
         self._present: dict[int, Present] = {}
         self._left: OrderedDict[int, int] = OrderedDict()
         """The last clocks of clients that have left: an old state of such a client, repeated by another client, is not
@@ -92,7 +96,7 @@ class Awareness:
         Args:
             seconds: the time after which the states expire unless they are renewed.
             subject: the subject of the connection's credential.
-            bounded: whether to enforce the limits per connection; False if another gateway has already enforced them.
+            bounded: whether to enforce the limits; False if another gateway has already enforced them.
 
         Raises:
             TooMuchAwareness: none of the states was taken in.
@@ -131,6 +135,10 @@ class Awareness:
         }
         sizes.update((state.client, len(state.state)) for state in added)
         if len(sizes) > self._clients_per_owner or sum(sizes.values()) > self._size_per_owner:
+            raise TooMuchAwareness
+        present = (self._present.get(state.client) for state in added)
+        growth = sum(len(state.state) for state in added) - sum(len(each.state.state) for each in present if each)
+        if growth > 0 and self.size + growth > self._size_in_total:
             raise TooMuchAwareness
 
     def _remember(self, client: int, clock: int) -> None:

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from gateway.presence import file_presence
 from gateway.presence.file_presence import FilePresence
 from gateway.yjs.messages import AwarenessState
 from tests.access.conftest import Subject, bearer
@@ -263,6 +264,36 @@ def test_a_file_holds_so_many_clients_and_not_more(shared_project: httpx.Client)
     answer = shared_project.put("/presence/a.md/1000", json={"state": {}})
     assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
     assert len(say(shared_project, "a.md", 999, _BOB)["clients"]) == 1000
+
+
+def test_the_states_in_a_file_are_bounded_in_total_and_told_file_by_file(
+    shared_project: httpx.Client,
+) -> None:
+    large = {"name": "x" * 60_000}
+    for path in ("a.md", "b.md"):
+        put(shared_project, path, "x")
+        for id in range(17):  # of 1 MiB
+            say(shared_project, path, id, large)
+    answer = shared_project.put("/presence/a.md/17", json={"state": large})
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+    assert len(say(shared_project, "a.md", 16, large)["clients"]) == 17
+    shared_project.delete("/presence/a.md/16").raise_for_status()
+    assert len(say(shared_project, "a.md", 17, large)["clients"]) == 17
+    with event_stream(shared_project, kinds="presence") as stream:
+        told = [stream.next("presence").json for _ in range(2)]
+    assert {(event["path"], len(event["clients"])) for event in told} == {("a.md", 17), ("b.md", 17)}
+
+
+def test_states_are_read_once_for_many_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    monkeypatch.setattr(file_presence, "_as_json", lambda state: read.append(state) or msgspec.Raw(b"{}"))
+    file = FilePresence(_Clock(), "demo", "a.md")
+    for id in range(3):
+        file.say(id, f'{{"a":{id}}}', None, 45, None)
+        assert len(file.answer().clients) == id + 1
+    file.say(1, '{"a":7}', None, 45, None)
+    file.answer()
+    assert read == ['{"a":0}', '{"a":1}', '{"a":2}', '{"a":7}']
 
 
 class _Clock:

@@ -1,5 +1,6 @@
 """Routes of presence: read who is in a file, wait for changes, announce or withdraw a client."""
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 
@@ -162,7 +163,7 @@ def check_presence(request: Request, asked: Mapping[str, PresenceQuestion]) -> d
     return {path: question for path, question in asked.items() if view_of(request).sees(checked_path(path))}
 
 
-def say_presence(
+async def say_presence(
     request: Request, presence: Presence, said: Mapping[str, PresenceQuestion]
 ) -> dict[str, PresenceAnswer]:
     """Apply the presence that a request announces, if there is room and no other subject speaks for the client.
@@ -181,7 +182,8 @@ def say_presence(
                 with contextlib.suppress(Overloaded):
                     ttl, clock = question.ttl, question.clock
                     presence.say(project, path, client, question.state, seconds=ttl, clock=clock, subject=subject)
-        answer = presence.answer(project, path)
+        answer = presence.answer(project, path, of_json=False)
         if answer.version != question.version:
             answers[path] = answer
+            await asyncio.sleep(0)  # the first answer since a file has changed reads all its states
     return answers

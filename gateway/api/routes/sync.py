@@ -89,7 +89,7 @@ class SyncRoutes:
             if isinstance(result, Receipt) and result.changed:
                 note(request, "write", path=path, version=result.version)
         if asked.presence:
-            answer = msgspec.structs.replace(answer, presence=say_presence(request, self._presence, said))
+            answer = msgspec.structs.replace(answer, presence=await say_presence(request, self._presence, said))
         offers = (MSGPACK, JSON) if packed else (JSON, MSGPACK)
         if prefers(header(request, b"accept"), offers) == MSGPACK:
             return Response(msgspec.msgpack.encode(answer), media_type=MSGPACK)
