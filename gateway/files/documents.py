@@ -60,6 +60,7 @@ class Documents:
         """Closed documents that still have updates in flight."""
         self._memory = 0
         self.wholes = Wholes(memory_limit, lambda: self._memory)
+        self._freeing: set[asyncio.Task[None]] = set()
         self._large: set[tuple[str, str]] = set()
         """The open documents that are, or were, large."""
         self._run = secrets.token_bytes(16)
@@ -414,10 +415,13 @@ class Documents:
                 self._outdated.add(key)
 
     def _erased(self, project: str) -> None:
-        """Close and forget all documents of a project."""
-        for key, document in list(self._open.items()):
-            if key[0] == project:
-                self._close(key, document)
+        """Close and forget all documents of a project, and free them one after another."""
+        closed = [(key, document) for key, document in self._open.items() if key[0] == project]
+        for key, document in closed:
+            self._remove(key, document)
+        if closed:
+            self._freeing.add(freeing := asyncio.create_task(_close_in_turns([document for _, document in closed])))
+            freeing.add_done_callback(self._freeing.discard)
         self._outdated.update(key for key in self._opening if key[0] == project)
         self.wholes.forget_project(project)
         for key in [key for key in self.due if key[0] == project]:
@@ -453,13 +457,24 @@ class Documents:
             self._close(key, document)
 
     def _close(self, key: tuple[str, str], document: OpenDocument) -> None:
+        self._remove(key, document)
+        document.close()
+
+    def _remove(self, key: tuple[str, str], document: OpenDocument) -> None:
+        """Let nobody use a document any more."""
+        document.usable = False
         del self._open[key]
         self._unfollow(key[0])
         self._large.discard(key)
         self._memory -= document.memory
         if document.pending:
             self._in_flight[key] = document
-        document.close()
+
+
+async def _close_in_turns(documents: list[OpenDocument]) -> None:
+    while documents:
+        documents.pop().close()
+        await asyncio.sleep(0)
 
 
 def _footprint(parts: Sequence[bytes]) -> int | None:

@@ -220,6 +220,7 @@ class Deliveries:
         messages: list[_Message] = []
         ended: dict[str, str | None] = {}
         for reader in readers:
+            await asyncio.sleep(0)  # what has changed is read for each filter
             try:
                 planned = await self._plan(reader, ended)
             except Exception as error:

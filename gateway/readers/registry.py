@@ -1,5 +1,6 @@
 """The readers of projects as their owners manage them: put, read, replay, delete."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 
@@ -38,7 +39,11 @@ from storage import Milliseconds, ProjectHead, Reader, Storage
 
 HOOK, PUSH = "hook", "push"
 _MOST_PATHS = 1000
+_LARGEST_FILTER = 64 * 1024
+"""Bytes of the prefix and the paths of a filter together: they are read with the reader at every change."""
 _LONGEST_URL = 2048
+_LISTED_AT_ONCE, _LISTED_BYTES = 16, 2**20
+"""How many hooks are read in one step, and how many bytes of settings end a page."""
 
 
 class Registry:
@@ -107,9 +112,19 @@ class Registry:
             ProjectNotFound
         """
         head = await self._head(project)
-        found = await self._storage.readers(project, HOOK, after=after, limit=limit + 1)
-        hooks = [_hook(reader, head) for reader in found[:limit]]
-        return HookListing(hooks, hooks[-1].id if len(found) > limit else None)
+        hooks: list[Hook] = []
+        size = 0
+        while True:
+            wanted = min(limit - len(hooks), _LISTED_AT_ONCE)
+            found = await self._storage.readers(project, HOOK, after=after, limit=wanted + 1)
+            hooks += [_hook(reader, head) for reader in found[:wanted]]
+            size += sum(len(reader.settings) for reader in found[:wanted])
+            if len(found) <= wanted:
+                return HookListing(hooks, None)
+            after = hooks[-1].id
+            if len(hooks) == limit or size > _LISTED_BYTES:
+                return HookListing(hooks, after)
+            await asyncio.sleep(0)
 
     async def replay(self, project: str, name: str, since: str) -> Hook:
         """Deliver everything after a cursor once more; a hook that has ended resumes.
@@ -180,6 +195,8 @@ class Registry:
         await self._head(project)
         if len(filter_.paths or ()) > _MOST_PATHS:
             raise InvalidParameter("paths", f"at most {_MOST_PATHS} are expected")
+        if sum(len(each.encode()) for each in (filter_.prefix, *(filter_.paths or ()))) > _LARGEST_FILTER:
+            raise InvalidParameter("filter", f"its prefix and paths have more than {_LARGEST_FILTER} bytes")
         for path in filter_.paths or ():
             if (fault := path_fault(path)) is not None:
                 raise InvalidPath(path, fault)

@@ -3,12 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 
 from gateway.changes.status import Changes
+from gateway.files.documents import Documents
+from gateway.files.open_document import OpenDocument
 from gateway.watch.hub import Hub
 from gateway.wire.changes import StatusQuestion
 from gateway.yjs.messages import QUERY_AWARENESS, AwarenessMessage, sync_step_1, sync_update
@@ -51,6 +55,40 @@ def test_status_of_many_paths_is_walked_in_turns_and_answered_as_of_one_cursor(t
         assert (known.version, known.change_type) == (3, "modified")
         again, _ = await _turns_during(changes.status("p", StatusQuestion(since=answer.cursor)))
         assert again.changes == []
+        await storage.close()
+
+    asyncio.run(work())
+
+
+def test_the_documents_of_a_deleted_project_are_freed_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    close = OpenDocument.close
+
+    def note(document: OpenDocument) -> None:
+        closed.append(document.path)
+        close(document)
+
+    monkeypatch.setattr(OpenDocument, "close", note)
+
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        documents = Documents(storage, memory_limit=2**20)
+        paths = [f"{number}.md" for number in range(20)]
+        for path in paths:
+            await storage.append("p", (AppendUpdate(path, Version(0), b"\0\0"),))
+            await documents.open("p", path)
+        await storage.append("q", (AppendUpdate("a.md", Version(0), b"\0\0"),))
+        kept = await documents.open("q", "a.md")
+        await storage.erase_project("p")
+        assert [documents.opened("p", path) for path in paths] == [None] * 20
+        assert (documents.count, kept.usable) == (1, True)
+        seen: list[int] = []
+        while len(closed) < 20:
+            seen.append(len(closed))
+            await asyncio.sleep(0)
+        assert all(later - earlier <= 1 for earlier, later in pairwise(seen))
         await storage.close()
 
     asyncio.run(work())

@@ -184,7 +184,28 @@ def test_what_is_no_hook_is_refused(shared_project: httpx.Client) -> None:
     assert told(shared_project.put("/hooks/ci", json={**good, "since": "x"})) == (400, "invalid_cursor")
     assert told(shared_project.get("/hooks/ci")) == (404, "hook_not_found")
     assert told(shared_project.post("/hooks/ci/replay", json={"since": "0.0"})) == (404, "hook_not_found")
+    large = [f"{number}/{'a' * 1000}" for number in range(66)]
+    for filter_ in ({"prefix": "a" * 70_000}, {"paths": large}, {"prefix": "é" * 32_769}):
+        assert told(shared_project.put("/hooks/ci", json={**good, "filter": filter_})) == (400, "invalid_parameter")
     assert shared_project.get("/hooks").json() == {"hooks": [], "next": None}
+
+
+def test_a_page_of_hooks_is_bounded_by_the_bytes_of_their_filters(shared_project: httpx.Client) -> None:
+    write(shared_project, "a.md", "0")
+    body = {"url": "https://example.org/", "filter": {"prefix": "a" * 60_000}}
+    names = [f"h{number:02}" for number in range(40)]
+    for name in names:
+        shared_project.put(f"/hooks/{name}", json=body).raise_for_status()
+    found: list[str] = []
+    pages, after = 0, ""
+    while after is not None:
+        answer = shared_project.get("/hooks", params={"limit": 1000, "after": after}).raise_for_status()
+        assert len(answer.content) < 3 * 2**20
+        found += [hook["id"] for hook in answer.json()["hooks"]]
+        pages, after = pages + 1, answer.json()["next"]
+    assert (found, pages) == (names, 2)
+    few = shared_project.get("/hooks", params={"limit": 3}).json()
+    assert ([hook["id"] for hook in few["hooks"]], few["next"]) == (names[:3], "h02")
 
 
 def test_the_commands_make_show_replay_and_forget_a_hook(tmp_path: Path, inbox: Inbox) -> None:
