@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 
 import httpx
 
@@ -27,13 +28,15 @@ from benchmarks.harness import Aim, Plan, Row, compare, folder
 from benchmarks.held_loop import Held, held
 from benchmarks.neighbour import Neighbour
 from benchmarks.servers import Server, gateway
-from benchmarks.stalls import bodies, documents, lists, reads, rooms, texts
+from benchmarks.stalls import bodies, documents, lists, people, projects, readers, reads, richtext, rooms, texts
 from benchmarks.stalls.client import PATIENCE_S, Case, Client
 
 _LONGEST_HOLD = Aim("<=", 50.0, of="ours")
 _LONGEST_POLL = Aim("<=", 10.0, of="ours")
 CASES: dict[str, Case] = {
-    name: each for subject in (texts, documents, reads, rooms, lists, bodies) for name, each in subject.CASES.items()
+    name: each
+    for subject in (texts, documents, reads, richtext, rooms, people, lists, readers, projects, bodies)
+    for name, each in subject.CASES.items()
 }
 
 
@@ -76,7 +79,9 @@ class _Gateways:
         self._stack.close()
 
     def _start(self) -> None:
-        settings = {"GATEWAY_LOG_LEVEL": "error"}
+        settings = {"GATEWAY_LOG_LEVEL": "error", "GATEWAY_HOOK_HOSTS": "127.0.0.1"}
+        if find_spec("mcp") is not None:
+            settings["GATEWAY_MCP"] = "true"
         self.server: Server = gateway(self._database, module="benchmarks.held_loop", on_all_cores=True, **settings)
 
     def restart(self) -> None:

@@ -82,3 +82,68 @@ def batch_of_100_000_blocks(client: Client, plan: Plan) -> Iterator[Any]:
     yield
     status = client.http.post(f"{turn}/blocks", json={"blocks": blocks}).status_code
     yield status, client.http.get(turn).status_code
+
+
+@case
+def events_of_a_turn_of_20_000_blocks(client: Client, plan: Plan) -> Iterator[Any]:
+    turn = client.turn()
+    for _ in range(plan.size(20, 1)):
+        blocks = [{"type": "text", "content": "word " * 20}] * plan.size(1_000, 100)
+        client.http.post(f"{turn}/blocks", json={"blocks": blocks}).raise_for_status()
+    client.http.patch(turn, json={"status": "completed"}).raise_for_status()
+    yield
+    found = []
+    for form in ("blocks", "ai-sdk", "ag-ui"):
+        answer = client.http.get(f"{turn}/events", params={"format": form, "replay": "true"})
+        found.append((answer.status_code, len(answer.content)))
+    found.append((client.http.get(turn).status_code, 0))
+    yield found
+
+
+@case
+def events_of_a_turn_of_large_blocks(client: Client, plan: Plan) -> Iterator[Any]:
+    turn = client.turn()
+    for content in (
+        "é" * plan.size(5_000_000, 100),
+        [[]] * plan.size(50_000, 100),
+        '\\\n"' * plan.size(3_000_000, 100),
+    ):
+        blocks = [{"type": "tool_result", "content": content}]
+        client.http.post(f"{turn}/blocks", json={"blocks": blocks})
+    client.http.patch(turn, json={"status": "completed"}).raise_for_status()
+    yield
+    found = []
+    for form in ("blocks", "ai-sdk", "ag-ui"):
+        answer = client.http.get(f"{turn}/events", params={"format": form, "replay": "true"})
+        found.append((answer.status_code, len(answer.content)))
+    found.append((client.http.get(turn).status_code, 0))
+    yield found
+
+
+@case
+def listing_of_1_000_turns_with_large_prompts(client: Client, plan: Plan) -> Iterator[Any]:
+    session = client.http.post("/sessions", json={}).json()["id"]
+    for _ in range(plan.size(40, 2)):
+        client.http.post(f"/sessions/{session}/turns", json={"prompt": "p" * plan.size(1_000_000, 100)})
+    for _ in range(plan.size(1_000, 5)):
+        client.http.post(f"/sessions/{session}/turns", json={"prompt": "p" * 1_000})
+        client.http.post("/sessions", json={})
+    yield
+    urls = (f"/sessions/{session}/turns", "/sessions", "/changes")
+    yield [client.http.get(url, params={"limit": 1_000}).status_code for url in urls]
+
+
+@case
+def feed_as_text_of_500_large_files(client: Client, plan: Plan) -> Iterator[Any]:
+    since = None
+    for number in range(plan.size(100, 3)):
+        client.put(f"f{number}", "line\n" * plan.size(20_000, 10))
+        since = since or client.http.get("/files", params={"limit": 1}).json()["cursor"]
+        client.put(f"f{number}", "lime\nline\n" * plan.size(10_000, 5))
+    yield
+    found = []
+    for asked in ({"diff": "text"}, {"include": "update"}, {"diff": "text", "limit": 100, "max_bytes": 10**6}):
+        answer = client.http.get("/changes", params={"since": since, **asked})
+        found.append((answer.status_code, len(answer.content)))
+    answer = client.http.post("/sync", json={})
+    yield [*found, (answer.status_code, len(answer.content))]
