@@ -1,6 +1,6 @@
 """Additions to ASGI: sending without a task, one frame for many clients, headers by name, whether a path was UTF-8,
-whether a body has been received already, a whole answer in one call, an answer without a task, and a message received
-twice.
+whether a body has been received already, a whole answer in one call, one answer for many requests, an answer without a
+task, a request that waits without a task, and a message received twice.
 
 ASGI's `send` is a coroutine: sending the same message to a thousand clients would take a task and a turn of the loop
 for each. `send` nearly always ends without suspending, except when a client is slow. So a coroutine is run immediately
@@ -23,14 +23,50 @@ BODY_IS_HERE = "gateway.body_is_here"
 """The scope key that marks a request whose whole body was received before the application was called."""
 
 
+class PreparedAnswer:
+    """A whole answer that many requests get, with its `Content-Length`. The server keeps here how it encodes it."""
+
+    __slots__ = ("body", "encoded", "encoded_with", "headers", "status")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.encoded = b""
+        """The answer as the server sends it over a connection that stays open."""
+        self.encoded_with: object = None
+        """The server's own headers in it; None: it was not encoded yet."""
+
+
 class DirectAnswers:
-    """A server's side of a request that can send without a coroutine. Its method `send` is the ASGI `send`."""
+    """A server's side of a request that can send without a coroutine. Its method `send` is the ASGI `send`, and its
+    method `receive` the ASGI `receive`."""
 
     __slots__ = ()
 
     def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """Send a whole answer at once; False: nothing was sent, and `send` must be used."""
         return False
+
+    def answer_prepared(self, answer: PreparedAnswer) -> bool:
+        """Send a whole answer at once, as `answer` does."""
+        return self.answer(answer.status, answer.headers, answer.body)
+
+    def hold(self, ended: Callable[[], None]) -> bool:
+        """Let the application return before it has answered: a request that waits needs no task then.
+
+        Args:
+            ended: called once, when the answer is complete or the client has disconnected. It must not block.
+
+        Returns:
+            False: the body has not been received completely, the answer is complete, the client has disconnected, or
+                the server cannot do this.
+        """
+        return False
+
+    def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run a part of the application in a task of the request, which the server treats as the application itself."""
+        raise NotImplementedError
 
     def write_chunk(self, chunk: bytes) -> bool:
         """Send a part of a chunked answer that has begun, as `chunk` encodes it; False: nothing was sent, and `send`
@@ -47,6 +83,13 @@ def server_of(send: Send) -> DirectAnswers | None:
     """Return the server's side of a request; None under another server, or if a middleware has wrapped `send`."""
     server = getattr(send, "__self__", None)
     return server if isinstance(server, DirectAnswers) else None
+
+
+def holder_of(receive: Receive, send: Send) -> DirectAnswers | None:
+    """Return the server's side of a request that the server can hold; None if a middleware has wrapped `receive` or
+    `send`, since the request must not end for the middleware before the answer is complete."""
+    server = server_of(send)
+    return server if server is not None and getattr(receive, "__self__", None) is server else None
 
 
 AnswerDirectly = Callable[[Scope, bytes, DirectAnswers], bool]

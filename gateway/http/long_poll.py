@@ -1,19 +1,21 @@
 """Long polls: requests with `wait=SECONDS` that wait for a change.
 
-While a request waits, only its connection, one frame of this module and its waiter are kept in memory. When something
-has changed or its time is up, the request is run through the application again, with the remaining time.
+While a request waits, only its connection, its waiter and one object of this module are kept in memory: it has no task
+if the server can hold requests. When something has changed or its time is up, the request is run through the
+application again, with the remaining time, unless an identical one was just answered: then it gets the same answer.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.grants import View
 from gateway.access.guard import OPEN, Access
-from gateway.asgi import NAMED_HEADERS, send_whole, server_of
+from gateway.asgi import NAMED_HEADERS, DirectAnswers, PreparedAnswer, holder_of, send_whole, server_of
 from gateway.changes.feed import Feed
 from gateway.http.event_stream import EventStream, EventStreams, describe_stream, refuse_stream
 from gateway.http.request_metrics import RequestMetrics
@@ -21,7 +23,7 @@ from gateway.http.responses import send_problem
 from gateway.http.turn_stream import TurnStream, TurnStreams
 from gateway.http.waits import SECONDS_LEFT, OpenStream, OpenTurnStream, WaitForChange
 from gateway.presence.presence import Presence
-from gateway.watch.answers import RememberedAnswers
+from gateway.watch.answers import Poll, RememberedAnswers
 from gateway.watch.project import Waiter
 from gateway.watch.waiters import TooManyWaiters, Waiters
 from gateway.wire.headers import COMMON_HEADERS
@@ -58,15 +60,17 @@ class LongPolls:
         heartbeat: float,
         turns: TurnStreams,
     ) -> None:
-        self._app = app
-        self._waiters = waiters
-        self._metrics = metrics
+        self.app = app
+        self.waiters = waiters
+        self.metrics = metrics
         self._streams = EventStreams(waiters, feed, presence, heartbeat)
         self._turns = turns
+        self._prepared = PreparedAnswer(200, [], b"")
+        """The answer that was sent last to a poll that has waited."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not _may_wait(scope):
-            return self._app(scope, receive, send)
+            return self.app(scope, receive, send)
         return self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,11 +79,11 @@ class LongPolls:
             return
         name, client = scope.pop(_FOLLOWER, ("", None))
         try:
-            with self._waiters.connected.held(name, client):
+            with self.waiters.connected.held(name, client):
                 while (await receive())["type"] != "http.disconnect":
                     pass  # `http.disconnect` arrives when the client disconnects or the answer is complete
         finally:
-            self._waiters.leave(pending.project, pending.question_bytes)
+            self.waiters.leave(pending.project, pending.question_bytes)
             await pending.end()
 
     async def _ask(
@@ -88,10 +92,11 @@ class LongPolls:
         """Run a request through the application.
 
         Returns:
-            The pending request, which has been counted as a waiter, or None if the request was answered.
+            The pending request, which has been counted as a waiter, or None if the request was answered or is held by
+            the server.
         """
         try:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return None
         except (WaitForChange, OpenStream, OpenTurnStream) as raised:
             asked = raised.with_traceback(None)  # the traceback would keep the handlers alive while the request waits
@@ -99,14 +104,16 @@ class LongPolls:
             await describe_stream(send, asked.events.headers if isinstance(asked, OpenTurnStream) else ())
             return None
         try:
-            self._waiters.enter(asked.project, len(asked.body) if isinstance(asked, WaitForChange) else 0)
+            self.waiters.enter(asked.project, len(asked.body) if isinstance(asked, WaitForChange) else 0)
         except TooManyWaiters:
             await self._refuse(asked, scope, send)
             return None
         scope.pop("path_params", None)  # restore the original scope; the router sets them again
         scope.pop(NAMED_HEADERS, None)
         if isinstance(asked, WaitForChange):
-            return _PendingRequest(self._app, self._waiters, self._metrics, asked, scope, send)
+            server = holder_of(receive, send)
+            pending = _PendingRequest(self, asked, scope, send, server)
+            return None if server is not None and server.hold(pending.release) else pending
         if isinstance(asked, OpenTurnStream):
             holder = asyncio.current_task()
             assert holder is not None
@@ -120,7 +127,15 @@ class LongPolls:
             return
         problem = Overloaded("too many requests are waiting; poll, or try again in a moment")
         await send_problem(problem, send)
-        self._metrics.count_problem(scope["method"], scope["gateway.route"], problem)
+        self.metrics.count_problem(scope["method"], scope["gateway.route"], problem)
+
+    def prepared(self, answer: bytes, cursor: str) -> PreparedAnswer:
+        """Return a cached answer of a project with this cursor, as all polls that get it are sent it."""
+        if self._prepared.body is not answer:
+            length = (b"content-length", b"%d" % len(answer))
+            headers = [*_JSON_HEADERS, length, (b"etag", b'"%b"' % cursor.encode())]
+            self._prepared = PreparedAnswer(200, headers, answer)
+        return self._prepared
 
 
 def _may_wait(scope: Scope) -> bool:
@@ -158,37 +173,32 @@ class _PendingRequest:
         "_access",
         "_ahead_in",
         "_answer",
-        "_app",
         "_body",
         "_deadline",
         "_ended",
         "_holder",
         "_left",
-        "_metrics",
+        "_poll",
+        "_polls",
         "_scope",
         "_send",
+        "_server",
         "_turns",
         "_waiter",
-        "_waiters",
         "project",
     )
 
     def __init__(
-        self,
-        app: ASGIApp,
-        waiters: Waiters,
-        metrics: RequestMetrics,
-        asked: WaitForChange,
-        scope: Scope,
-        send: Send,
+        self, polls: LongPolls, asked: WaitForChange, scope: Scope, send: Send, server: DirectAnswers | None
     ) -> None:
-        self._app = app
-        self._waiters = waiters
-        self._metrics = metrics
-        self._holder = asyncio.current_task()
+        self._polls = polls
+        self._server = server
+        self._holder = None if server is not None else asyncio.current_task()
+        """The task of the request, where the server does not hold the request."""
         self.project = asked.project
         """The project in which the request is counted as a waiter."""
         self._scope = scope
+        self._poll = _poll_of(scope)
         self._body = asked.body
         self._send = send
         self._waiter: Waiter | None = None
@@ -213,7 +223,7 @@ class _PendingRequest:
     def _wait(self, asked: WaitForChange) -> None:
         """Wait from the position at which the handler looked."""
         if asked.project is not self.project:
-            self._waiters.change_place(self.project, asked.project)
+            self._polls.waiters.change_place(self.project, asked.project)
             self.project = asked.project
         # Stale: something changed while the handler looked.
         stale = asked.project.forgotten or asked.project.head is not asked.as_of or asked.moved()
@@ -222,34 +232,36 @@ class _PendingRequest:
             return
         self._turns = 0
         left = self._deadline - asyncio.get_running_loop().time()
-        self._waiter = self._waiters.add(asked.project, asked.filter, left, self._wake)
+        self._waiter = self._polls.waiters.add(asked.project, asked.filter, left, self._wake)
 
     def _expire(self) -> None:
         """Wake the request so that the application refuses it: its credential is no longer valid."""
         if self._waiter is not None:
-            self._waiters.forget(self._waiter)
+            self._polls.waiters.forget(self._waiter)
             self._wake()
 
     def _wake(self) -> None:
         self._waiter = None
         if self._ended or self._answer_at_once():
             return
-        answers, poll = self.project.answers, self._poll()
+        answers, poll = self.project.answers, self._poll
         if poll is not None and self._turns < _MOST_TURNS and self._left_seconds() > 0 and self._access.counts:
-            if not answers.begin_poll(*poll):
+            if not answers.begin_poll(poll):
                 self._turns += 1
-                answers.after_poll(*poll, self._wake)
+                answers.after_poll(poll, self._wake)
                 return
             self._ahead_in = answers
-        self._answer = asyncio.create_task(self._walk())
+        self._answer = self._start(self._walk())
         self._answer.add_done_callback(self._let_others_follow)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(work) if self._server is None else self._server.start(work)
 
     def _let_others_follow(self, _: object = None) -> None:
         """Wake the identical requests that wait for the answer of this one."""
         answers, self._ahead_in = self._ahead_in, None
-        poll = self._poll()
-        if answers is not None and poll is not None:
-            self._waiters.wake_later(self.project, answers.end_poll(*poll))
+        if answers is not None and self._poll is not None:
+            self._polls.waiters.wake_later(self.project, answers.end_poll(self._poll))
 
     async def _send_ahead(self, message: Message) -> None:
         """The ASGI `send` while others wait for the answer, which is made now: they do not wait until it is sent."""
@@ -258,7 +270,7 @@ class _PendingRequest:
 
     def _left_seconds(self) -> float:
         """Return for how long the request may still wait."""
-        return 0.0 if self._waiters.draining else self._deadline - asyncio.get_running_loop().time()
+        return 0.0 if self._polls.waiters.draining else self._deadline - asyncio.get_running_loop().time()
 
     async def _walk(self) -> None:
         """Run the request through the application, which answers it or lets it wait again."""
@@ -266,7 +278,7 @@ class _PendingRequest:
             return
         scope = {**self._scope, SECONDS_LEFT: self._left_seconds()}
         try:
-            await self._app(scope, _Receiver(self), self._send if self._ahead_in is None else self._send_ahead)
+            await self._polls.app(scope, _Receiver(self), self._send if self._ahead_in is None else self._send_ahead)
         except WaitForChange as asked:
             if not self._ended:
                 self._wait(asked)
@@ -289,11 +301,11 @@ class _PendingRequest:
 
     def _answer_at_once(self) -> bool:
         """Answer as an identical request just was, without a task. Return False if that is not possible."""
-        server = server_of(self._send)
+        server = self._server or server_of(self._send)
         answer = self._remembered() if server is not None and self._access.counts else None
-        if server is None or answer is None or not server.answer(200, *answer):
+        if server is None or answer is None or not server.answer_prepared(answer):
             return False
-        self._metrics.count("GET", _FEED_ROUTE, 200, 0.0)
+        self._polls.metrics.count("GET", _FEED_ROUTE, 200, 0.0)
         return True
 
     async def _send_remembered(self) -> bool:
@@ -301,37 +313,40 @@ class _PendingRequest:
         answer = self._remembered()
         if answer is None:
             return False
-        await send_whole(self._send, 200, *answer)
-        self._metrics.count("GET", _FEED_ROUTE, 200, 0.0)
+        await send_whole(self._send, answer.status, answer.headers, answer.body)
+        self._polls.metrics.count("GET", _FEED_ROUTE, 200, 0.0)
         return True
 
-    def _poll(self) -> tuple[bytes, View | None] | None:
-        """Return the question of a poll of the feed, to which identical ones get the same answer; None for others."""
-        if self._scope["gateway.route"] != _FEED_ROUTE:
-            return None
-        if any(name == b"if-none-match" for name, _ in self._scope["headers"]):
-            return None
-        view: View = self._scope["gateway.view"]
-        return self._scope["query_string"], view.sight
+    def _remembered(self) -> PreparedAnswer | None:
+        """Return the answer that an identical request just got, if there was one."""
+        answers = self.project.answers
+        answer = None if self._poll is None else answers.poll(self._poll)
+        return None if answer is None else self._polls.prepared(answer, answers.cursor)
 
-    def _remembered(self) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
-        """Return headers and body of the answer that an identical request just got, if there was one."""
-        poll = self._poll()
-        answer = None if poll is None else self.project.answers.poll(*poll)
-        if answer is None:
-            return None
-        cursor = self.project.cursor
-        headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(answer)), (b"etag", b'"%b"' % cursor.encode())]
-        return headers, answer
+    def release(self) -> None:
+        """Release a request that the server holds, after it was answered or the client disconnected."""
+        self._polls.waiters.leave(self.project, self.question_bytes)
+        self._finish()
 
     async def end(self) -> None:
-        """Release the request after it was answered or the client disconnected."""
+        """Release the request after it was answered or the client disconnected, and wait for the end of its walk."""
+        self._finish()
+        if self._answer is not None:
+            await self._answer
+
+    def _finish(self) -> None:
         self._ended = True
         if self._left is not None:
             self._left.set()
         self._access.unwatch(self._expire)
         waiter, self._waiter = self._waiter, None  # breaks a reference cycle that would outlive the connection
         if waiter is not None:
-            self._waiters.forget(waiter)
-        if self._answer is not None:
-            await self._answer
+            self._polls.waiters.forget(waiter)
+
+
+def _poll_of(scope: Scope) -> Poll | None:
+    """Return the question of a poll of the feed, to which identical ones get the same answer; None for others."""
+    if scope.get("gateway.route") != _FEED_ROUTE or any(name == b"if-none-match" for name, _ in scope["headers"]):
+        return None
+    view: View = scope["gateway.view"]
+    return Poll(scope["query_string"], view.sight)

@@ -1,13 +1,14 @@
 """The exchange of one HTTP request and its answer: implements ASGI's `receive` and `send`."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from gateway.asgi import BODY_IS_HERE, AnswerDirectly, DirectAnswers, chunk
+from gateway.asgi import BODY_IS_HERE, AnswerDirectly, DirectAnswers, PreparedAnswer, chunk
 from gateway.wire.problems import Problem, ShuttingDown
 
 _log = structlog.get_logger("gateway.http")
@@ -34,6 +35,9 @@ class Wire(Protocol):
     def writable(self) -> asyncio.Future[None] | None:
         """Return what to await before writing more; None if writing is possible now."""
 
+    def run(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run a task, for which the server waits when it stops."""
+
     def wants_body(self) -> None:
         """The application has consumed what was received of the body."""
 
@@ -54,6 +58,7 @@ class Exchange(DirectAnswers):
     __slots__ = (
         "_arrived",
         "_chunked",
+        "_ended",
         "_expects_continue",
         "_head",
         "_left",
@@ -81,6 +86,8 @@ class Exchange(DirectAnswers):
         self._arrived = False
         """Whether something arrived that the application has not received yet."""
         self._waiter: asyncio.Future[None] | None = None
+        self._ended: Callable[[], None] | None = None
+        """Called at the end of a request that the application has returned from, to answer later."""
         self.left = False
         """Whether the client has disconnected."""
         self.started = False
@@ -114,11 +121,17 @@ class Exchange(DirectAnswers):
         """The client has disconnected, or must not be answered."""
         self.left = True
         self._tell()
+        self._end()
 
     def _tell(self) -> None:
         self._arrived = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _end(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
     # Called by the application
 
@@ -137,14 +150,42 @@ class Exchange(DirectAnswers):
             self._scope[BODY_IS_HERE] = True
         try:
             await app(self._scope, self.receive, self.send)
-            if not self.complete and not self.left:
+            if not self.complete and not self.left and self._ended is None:
                 raise RuntimeError("the application returned before its answer was complete")
-        except asyncio.CancelledError:  # the time to stop is up
-            self._fail(ShuttingDown(certain=None if self.method in _READING else False))
+        except asyncio.CancelledError:
+            self._stop()
             raise
         except Exception as error:
             self._note(error)
             self._fail()
+
+    def hold(self, ended: Callable[[], None]) -> bool:
+        """See `DirectAnswers.hold`."""
+        if self.complete or self.left or self.more_body:
+            return False
+        if self.body:  # nobody will receive it
+            self.body.clear()
+            self._wire.wants_body()
+        self._ended = ended
+        return True
+
+    def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """See `DirectAnswers.start`."""
+        return self._wire.run(self._guard(work))
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            self._stop()
+            raise
+        except Exception as error:
+            self._note(error)
+            self._fail()
+
+    def _stop(self) -> None:
+        """End a request for which there is no time any more, as the server stops."""
+        self._fail(ShuttingDown(certain=None if self.method in _READING else False))
 
     def _note(self, error: Exception) -> None:
         if not self.left:
@@ -202,6 +243,23 @@ class Exchange(DirectAnswers):
         self._continue(body, more=False)
         return True
 
+    def answer_prepared(self, answer: PreparedAnswer) -> bool:
+        """See `DirectAnswers.answer_prepared`."""
+        if self.started or self.left or self._wire.writable() is not None:
+            return False
+        if not self.keep_alive or self._scope["method"] == "HEAD":
+            return self.answer(answer.status, answer.headers, answer.body)
+        defaults = self._wire.default_headers
+        self.started = True
+        if answer.encoded_with is defaults:
+            self._complete(answer.encoded)
+            return True
+        self._begin(answer.status, answer.headers)
+        if self._head is not None and self._left == len(answer.body) and self.keep_alive:
+            answer.encoded, answer.encoded_with = self._head + answer.body, defaults
+        self._continue(answer.body, more=False)
+        return True
+
     def write_chunk(self, chunk: bytes) -> bool:
         """Send an encoded part. False, and nothing is sent, if that is not the next thing to be sent, or must wait."""
         if not self._chunked or self._head is not None or self.complete or self.left:
@@ -252,9 +310,16 @@ class Exchange(DirectAnswers):
             if self._left < 0 or (self._left and not more):
                 raise RuntimeError("the body is not as long as its Content-Length says")
         data = body if head is None else head + body
+        if not more:
+            self._complete(data)
+        elif data:
+            self._wire.write(data)
+
+    def _complete(self, data: bytes) -> None:
+        """Send the last bytes of the answer."""
         if data:
             self._wire.write(data)
-        if not more:
-            self.complete = True
-            self._tell()
-            self._wire.answered()
+        self.complete = True
+        self._tell()
+        self._wire.answered()
+        self._end()

@@ -8,7 +8,7 @@ import asyncio
 import re
 import ssl
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -234,9 +234,7 @@ class HttpProtocol(asyncio.Protocol):
             self._run(exchange)
 
     def _run(self, exchange: Exchange) -> None:
-        task = self._loop.create_task(exchange.run(cast(Any, self._config.loaded_app)))
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
+        self.run(exchange.run(cast(Any, self._config.loaded_app)))
 
     def _end_of_part(self, data: bytes, start: int) -> int:
         """Return up to where bytes can be fed to the parser without reading beyond the current request.
@@ -418,6 +416,12 @@ class HttpProtocol(asyncio.Protocol):
     def default_headers(self) -> list[tuple[bytes, bytes]]:
         return self._state.default_headers
 
+    def run(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = self._loop.create_task(work)
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+        return task
+
     def write(self, data: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(data)
@@ -458,8 +462,8 @@ class HttpProtocol(asyncio.Protocol):
         self._exchange = None
         if self._refused or self._transport.is_closing():
             return
-        behind, self._behind = bytes(self._behind), bytearray()
-        if behind:
+        if self._behind:
+            behind, self._behind = bytes(self._behind), bytearray()
             self._read(behind)
         else:
             self._expect_within(self._connections.limits.keep_alive_seconds)

@@ -45,7 +45,9 @@ class _Status(Struct, frozen=True, gc=False):
         return len(self.body)
 
 
-class _Poll(Struct, frozen=True, gc=False):
+class Poll(Struct, frozen=True, gc=False):
+    """A poll of the feed: its query string, and the part of the project that its credential can see."""
+
     query: bytes
     sight: View | None
 
@@ -63,7 +65,7 @@ class _Events(Struct, frozen=True, gc=False):
         return self.filter.size
 
 
-_Question = _Status | _Poll | _Events
+_Question = _Status | Poll | _Events
 
 
 class RememberedAnswers:
@@ -79,7 +81,7 @@ class RememberedAnswers:
     def __init__(self, budget: AnswerBudget) -> None:
         self._budget = budget
         self._answers: OrderedDict[_Question, bytes] = OrderedDict()
-        self._awaited: dict[_Poll, list[Callable[[], None]]] = {}
+        self._awaited: dict[Poll, list[Callable[[], None]]] = {}
         """The polls that are being answered, and what is called after each."""
         self._bytes = 0
         self.cursor = ""
@@ -109,28 +111,27 @@ class RememberedAnswers:
     def keep_status(self, body: bytes, sight: View | None, answer: bytes, cursor: str) -> None:
         self._keep(_Status(body, sight), answer, cursor)
 
-    def poll(self, query: bytes, sight: View | None) -> bytes | None:
-        """Return the cached answer to `GET changes` with this query string."""
-        return self._answers.get(_Poll(query, sight))
+    def poll(self, poll: Poll) -> bytes | None:
+        """Return the cached answer to a poll."""
+        return self._answers.get(poll)
 
-    def keep_poll(self, query: bytes, sight: View | None, answer: bytes, cursor: str) -> None:
-        self._keep(_Poll(query, sight), answer, cursor)
+    def keep_poll(self, poll: Poll, answer: bytes, cursor: str) -> None:
+        self._keep(poll, answer, cursor)
 
-    def begin_poll(self, query: bytes, sight: View | None) -> bool:
+    def begin_poll(self, poll: Poll) -> bool:
         """Note that a poll is being answered, until `end_poll` is called; False if an identical one is."""
-        question = _Poll(query, sight)
-        if question in self._awaited:
+        if poll in self._awaited:
             return False
-        self._awaited[question] = []
+        self._awaited[poll] = []
         return True
 
-    def after_poll(self, query: bytes, sight: View | None, call: Callable[[], None]) -> None:
+    def after_poll(self, poll: Poll, call: Callable[[], None]) -> None:
         """Have `end_poll` of a poll that is being answered return `call`."""
-        self._awaited[_Poll(query, sight)].append(call)
+        self._awaited[poll].append(call)
 
-    def end_poll(self, query: bytes, sight: View | None) -> list[Callable[[], None]]:
+    def end_poll(self, poll: Poll) -> list[Callable[[], None]]:
         """Note that a poll was answered, or could not be, and return what is to be called."""
-        return self._awaited.pop(_Poll(query, sight))
+        return self._awaited.pop(poll)
 
     def events(self, filter_: ChangeFilter, since: str | None) -> bytes | None:
         """Return the cached server-sent events after a cursor, up to the present one."""

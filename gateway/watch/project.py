@@ -136,9 +136,7 @@ class WatchedProject:
 
     def take_presence_waiters(self, path: str) -> list[Waiter]:
         """Remove and return the waiters for the presence in a file."""
-        wanting = [waiter for waiter in self.general if waiter.filter.shows_presence(path)]
-        for waiter in wanting:
-            del self.general[waiter]
+        wanting = self._take_general(lambda filter_: filter_.shows_presence(path)) if self.general else []
         return [*self.by_topic.pop(presence_topic(path), ()), *wanting]
 
     def take_waiters(self, head: FileHead | TurnHead) -> list[Waiter]:
@@ -146,8 +144,19 @@ class WatchedProject:
         topic = turn_topic(head.session_id, head.turn_id) if isinstance(head, TurnHead) else file_topic(head.path)
         waiters = list(self.by_topic.pop(topic, ()))
         if self.general:
-            wanting = [waiter for waiter in self.general if waiter.filter.matches(head)]
-            for waiter in wanting:
-                del self.general[waiter]
-            waiters += wanting
+            waiters += self._take_general(lambda filter_: filter_.matches(head))
         return waiters
+
+    def _take_general(self, wants: Callable[[ChangeFilter], bool]) -> list[Waiter]:
+        """Remove and return those of the general waiters whose filter wants a change."""
+        wanting, staying = list[Waiter](), list[Waiter]()
+        asked: ChangeFilter | None = None
+        among = staying
+        for waiter in self.general:
+            if waiter.filter is not asked:  # most have one and the same
+                asked = waiter.filter
+                among = wanting if wants(asked) else staying
+            among.append(waiter)
+        if wanting:
+            self.general = dict.fromkeys(staying)
+        return wanting

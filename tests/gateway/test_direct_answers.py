@@ -1,4 +1,4 @@
-"""Polls that are answered from memory as soon as they are read, without a task."""
+"""Polls that are answered from memory as soon as they are read, and long polls that wait: both without a task."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from gateway.app import create_app
-from gateway.asgi import DirectAnswers
+from gateway.asgi import DirectAnswers, holder_of
 from gateway.settings import Settings
 from tests.access.conftest import bearer
 from tests.access.keys import SECRET
@@ -79,6 +79,11 @@ class _Connection:
     async def ask(self, *request: Any, **headers: str) -> tuple[int, dict[str, str], bytes]:
         self.write(_request(*request, **headers))
         return await self.answer()
+
+    async def head(self) -> tuple[int, str]:
+        """The status and the length of an answer to HEAD."""
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        return int(head[0].split()[1]), next(line.partition(": ")[2] for line in head if line.startswith("content-len"))
 
     async def ended(self) -> bool:
         return await self._reader.read() == b""
@@ -242,3 +247,105 @@ def test_a_poll_through_a_proxy_takes_no_task(tmp_path: Path) -> None:
         assert tasks.count == before
 
     _run(tmp_path, talk, proxies=("127.0.0.0/8",), auth="required", jwt_key=SECRET)
+
+
+async def _figure(connection: _Connection, name: str) -> float:
+    _, _, metrics = await connection.ask("GET", "/metrics")
+    return sum(float(line.rpartition(" ")[2]) for line in metrics.decode().splitlines() if line.startswith(name))
+
+
+async def _until_waiting(connection: _Connection, count: int) -> None:
+    while await _figure(connection, "gateway_waiters ") != count:
+        pass
+
+
+def _running() -> int:
+    """How many requests have a task."""
+    return sum("Exchange.run" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+def test_a_long_poll_waits_without_a_task_and_all_get_the_same_answer(tmp_path: Path) -> None:
+    async def talk(connection: _Connection, server: InProcess, _tasks: _Tasks) -> None:
+        _, cursor = await _write(connection)
+        url = f"/api/projects/demo/changes?since={cursor}&wait=60"
+        crowd = [await _Connection.open(server) for _ in range(7)]
+        *keeping, closing, head = crowd
+        for each in keeping:
+            each.write(_request("GET", url) + _request("GET", "/healthz"))
+        closing.write(_request("GET", url, Connection="close"))
+        head.write(_request("HEAD", url))
+        await _until_waiting(connection, len(crowd))
+        assert _running() == 0
+        before = await _figure(
+            connection, 'gateway_requests_total{method="GET",route="/api/projects/{project}/changes"'
+        )
+        await _write(connection, b"another text")
+        answers = [await each.answer() for each in keeping]
+        status, headers, body = answers[0]
+        assert status == 200
+        assert b'"version":2' in body
+        assert "connection" not in headers
+        assert all((*each[::2], each[1]["etag"]) == (status, body, headers["etag"]) for each in answers)
+        for each in keeping:  # the request behind it
+            assert (await each.answer())[0] == 200
+        closed = await closing.answer()
+        assert closed[2] == body
+        assert closed[1]["connection"] == "close"
+        assert await closing.ended()
+        assert await head.head() == (200, str(len(body)))
+        assert (await head.ask("GET", "/healthz"))[0] == 200
+        await _until_waiting(connection, 0)
+        after = await _figure(connection, 'gateway_requests_total{method="GET",route="/api/projects/{project}/changes"')
+        assert after - before >= len(crowd) - 1
+        for each in crowd:
+            each.close()
+
+    _run(tmp_path, talk)
+
+
+def test_a_client_that_leaves_a_long_poll_is_forgotten(tmp_path: Path) -> None:
+    async def talk(connection: _Connection, server: InProcess, _tasks: _Tasks) -> None:
+        _, cursor = await _write(connection)
+        leaving, staying = await _Connection.open(server), await _Connection.open(server)
+        question = b'{"since":"%s","wait":60}' % cursor.encode()
+        for each in (leaving, staying):
+            each.write(_request("GET", f"/api/projects/demo/changes?since={cursor}&wait=60"))
+        other = await _Connection.open(server)
+        other.write(_request("POST", _STATUS, question, Content_Type="application/json"))
+        await _until_waiting(connection, 3)
+        leaving.close()
+        await _until_waiting(connection, 2)
+        await _write(connection, b"another text")
+        assert (await staying.answer())[0] == (await other.answer())[0] == 200
+        await _until_waiting(connection, 0)
+        for each in (staying, other):
+            each.close()
+
+    _run(tmp_path, talk)
+
+
+def test_work_that_fails_after_the_application_has_returned_ends_the_connection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = asyncio.Event()
+
+    async def fail() -> None:
+        raise RuntimeError("on purpose")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        held = holder_of(receive, send)
+        assert held is not None
+        assert held.hold(ended.set)
+        asyncio.get_running_loop().call_soon(lambda: held.start(fail()))
+
+    async def talk(_: _Connection, server: InProcess, _tasks: _Tasks) -> None:
+        server.config.loaded_app = app  # type: ignore[assignment]
+        connection = await _Connection.open(server)
+        status, headers, _answer = await connection.ask("GET", _FILE)
+        assert (status, headers["content-type"]) == (500, "application/problem+json")
+        assert await connection.ended()
+        assert ended.is_set()
+        connection.close()
+
+    _run(tmp_path, talk)
+    assert "on purpose" in "".join(capsys.readouterr())

@@ -23,6 +23,7 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.http.waits import OpenStream, check_wait, empty_after_wait, parse_wait, wait_for_change
+from gateway.watch.answers import Poll
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.wire.changes import FeedAnswer, StatusAnswer, StatusQuestion
@@ -198,7 +199,7 @@ class ChangeRoutes:
             wait_for_change(request, wait, watched, as_of, filter_)
         encoded = json_bytes(answer)
         if news and not answer.more:
-            watched.answers.keep_poll(request.scope["query_string"], view.sight, encoded, answer.cursor)
+            watched.answers.keep_poll(Poll(request.scope["query_string"], view.sight), encoded, answer.cursor)
         headers = {"ETag": f'"{answer.cursor}"', **({} if news else empty_after_wait(request))}
         return Response(encoded, headers=headers, media_type=JSON)
 
