@@ -9,7 +9,7 @@ until it suspends, and only the rest of it, if any, is awaited.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from struct import pack
 from types import CoroutineType
 from typing import Any, Generic, NoReturn, TypeVar
@@ -24,18 +24,15 @@ BODY_IS_HERE = "gateway.body_is_here"
 
 
 class PreparedAnswer:
-    """A whole answer that many requests get, with its `Content-Length`. The server keeps here how it encodes it."""
+    """A whole answer that many requests get, with its `Content-Length`."""
 
-    __slots__ = ("body", "encoded", "encoded_with", "headers", "status")
+    __slots__ = ("body", "headers", "lines", "status")
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         self.status = status
         self.headers = headers
+        self.lines = encode_headers(headers)
         self.body = body
-        self.encoded = b""
-        """The answer as the server sends it over a connection that stays open."""
-        self.encoded_with: object = None
-        """The server's own headers in it; None: it was not encoded yet."""
 
 
 class DirectAnswers:
@@ -48,9 +45,17 @@ class DirectAnswers:
         """Send a whole answer at once; False: nothing was sent, and `send` must be used."""
         return False
 
+    def answer_encoded(self, status: int, lines: bytes, body: bytes) -> bool:
+        """Send a whole answer at once; False: nothing was sent, and `send` must be used.
+
+        Args:
+            lines: the headers as `encode_headers` encodes them.
+        """
+        return False
+
     def answer_prepared(self, answer: PreparedAnswer) -> bool:
-        """Send a whole answer at once, as `answer` does."""
-        return self.answer(answer.status, answer.headers, answer.body)
+        """Send a whole answer at once, as `answer_encoded` does."""
+        return self.answer_encoded(answer.status, answer.lines, answer.body)
 
     def hold(self, ended: Callable[[], None]) -> bool:
         """Let the application return before it has answered: a request that waits needs no task then.
@@ -77,6 +82,18 @@ class DirectAnswers:
 def chunk(part: bytes) -> bytes:
     """Return a part of an answer as it is sent in a chunked one (RFC 9112 §7.1); the part must not be empty."""
     return b"%x\r\n%b\r\n" % (len(part), part)
+
+
+def encode_headers(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as they are sent, for answers that are sent many times.
+
+    Raises:
+        RuntimeError: a header has a line break in it.
+    """
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if not lines.count(b"\r") == lines.count(b"\n") == len(headers) or b"\0" in lines:
+        raise RuntimeError("a header has a line break in it")
+    return lines
 
 
 def server_of(send: Send) -> DirectAnswers | None:

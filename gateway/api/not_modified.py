@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.asgi import DirectAnswers, Replay, named_headers, send_whole
+from gateway.asgi import DirectAnswers, Replay, encode_headers, named_headers, send_whole
 from gateway.files.wholes import Whole, Wholes
 from gateway.http.middleware import Boundary
 from gateway.http.permission import view_in
@@ -24,7 +24,7 @@ from gateway.wire.changes import StatusQuestion
 from gateway.wire.headers import COMMON_HEADERS, file_headers
 from gateway.wire.media_types import OCTETS
 from gateway.wire.tags import Form, entity_tag, turn_tag
-from gateway.wire.values import path_fault
+from gateway.wire.values import are_paths
 
 _PREFIX = "/api/projects/"
 _FILE_ROUTE = "/api/projects/{project}/files/{path:file}"
@@ -35,6 +35,8 @@ _STATUS_PATH = re.compile("/api/projects/[^/]+/files/status").fullmatch
 _ASKED = "gateway.not_modified.asked"
 """The scope key of a request that could not be answered directly: memory is not asked again."""
 _CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()]
+_JSON_HEADERS = [(b"content-type", b"application/json"), *_CACHE_HEADERS]
+_JSON_LINES = encode_headers(_JSON_HEADERS)
 
 
 def may_be_unchanged(scope: Scope) -> bool:
@@ -67,7 +69,8 @@ class NotModifiedPolls:
             if method == "GET":
                 unchanged = None if _ASKED in scope else self._not_modified(scope)
                 if unchanged is not None:
-                    return self._say_not_modified(*unchanged, started, send)
+                    route, headers, _ = unchanged
+                    return self._say_not_modified(route, headers, started, send)
                 whole = self._whole(scope) if self._wholes.size else None
                 if whole is not None:
                     scope["gateway.route"] = _FILE_ROUTE
@@ -84,12 +87,14 @@ class NotModifiedPolls:
         started = time.perf_counter()
         if scope["method"] == "GET":
             unchanged = self._not_modified(scope)
-            if unchanged is not None and server.answer(304, unchanged[1], b""):
+            if unchanged is not None and server.answer_encoded(304, unchanged[2], b""):
                 self._metrics.count("GET", unchanged[0], 304, time.perf_counter() - started)
                 return True
         else:
             answer = self._unchanged_status(scope, body)
-            if answer is not None and server.answer(200, _json_headers(answer), answer):
+            if answer is not None and server.answer_encoded(
+                200, b"%bcontent-length: %d\r\n" % (_JSON_LINES, len(answer)), answer
+            ):
                 self._metrics.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
                 return True
         scope[_ASKED] = True
@@ -111,8 +116,9 @@ class NotModifiedPolls:
         await send_whole(send, 200, _json_headers(answer), answer)
         self._metrics.count("POST", _STATUS_ROUTE, 200, time.perf_counter() - started)
 
-    def _not_modified(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]]] | None:
-        """Return the route and the headers of the 304 if the request names the newest state of a file or turn."""
+    def _not_modified(self, scope: Scope) -> tuple[str, list[tuple[bytes, bytes]], bytes] | None:
+        """Return the route and the headers of the 304 if the request names the newest state of a file or turn: the
+        headers as a list and as encoded lines."""
         named = named_headers(scope)
         tag = named.get(b"if-none-match")
         if tag is None:
@@ -135,8 +141,8 @@ class NotModifiedPolls:
             answer = turn.not_modified or _turn_not_modified(turn, project)
         else:
             return None
-        current, headers = answer
-        return (route, headers) if tag == current else None
+        current, headers, lines = answer
+        return (route, headers, lines) if tag == current else None
 
     def _whole(self, scope: Scope) -> Whole | None:
         """Return the document that a plain GET of a file asks for, if it is kept in the newest state of the file."""
@@ -156,7 +162,7 @@ class NotModifiedPolls:
     def _unchanged_status(self, scope: Scope, body: bytes) -> bytes | None:
         """Return the answer to a status question if nothing changed as far as memory can tell, else None.
 
-        The answer to an identical body is cached.
+        The answer to a body that is asked again is cached.
         """
         if not _is_json(scope):
             return None
@@ -168,7 +174,7 @@ class NotModifiedPolls:
         answer = project.answers.status(body, sight)
         if answer is None and sight is None and _nothing_new(project, body, self._paths_limit):
             answer = b'{"changes":[],"cursor":"%b"}' % project.cursor.encode()
-            project.answers.keep_status(body, sight, answer, project.cursor)
+            project.answers.keep_status_asked_twice(body, sight, answer, project.cursor)
         return answer
 
 
@@ -201,7 +207,7 @@ def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool
         question = _decode_question(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    files, paths, versions = project.files, question.paths, question.versions
+    paths, versions = question.paths, question.versions
     if max(len(paths or ()), len(versions or ())) > paths_limit:
         return False
     if question.wait or (question.since is not None and question.since != project.cursor):
@@ -209,7 +215,7 @@ def _nothing_new(project: WatchedProject, body: bytes, paths_limit: int) -> bool
     if versions and not versions.items() <= project.versions.items():
         return False
     if question.since is not None:
-        return all(path in files or path_fault(path) is None for path in paths or ())
+        return paths is None or are_paths(paths)
     if paths is not None:
         return all(path in (versions or {}) for path in paths)
     return versions is not None and project.complete and len(versions) == len(project.versions)
@@ -241,13 +247,9 @@ def _turn_not_modified(known: KnownTurn, project: WatchedProject) -> NotModified
 
 
 def _not_modified(tag: str, named: dict[str, str]) -> NotModified:
-    headers = [(name.lower().encode(), value.encode()) for name, value in named.items()]
-    return f'"{tag}"'.encode(), headers + _CACHE_HEADERS
+    headers = [(name.lower().encode(), value.encode()) for name, value in named.items()] + _CACHE_HEADERS
+    return f'"{tag}"'.encode(), headers, encode_headers(headers)
 
 
 def _json_headers(body: bytes) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        *_CACHE_HEADERS,
-    ]
+    return [*_JSON_HEADERS, (b"content-length", b"%d" % len(body))]

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from gateway.asgi import BODY_IS_HERE, AnswerDirectly, DirectAnswers, PreparedAnswer, chunk
+from gateway.asgi import BODY_IS_HERE, AnswerDirectly, DirectAnswers, chunk, encode_headers
 from gateway.wire.problems import Problem, ShuttingDown
 
 _log = structlog.get_logger("gateway.http")
@@ -22,12 +22,28 @@ _OF_THE_CONNECTION = frozenset((b"connection", b"transfer-encoding"))
 """Headers that only the exchange itself writes."""
 
 
+class _EncodedHeaders:
+    """The headers that were encoded last: those of the server are one list for a second, then another one."""
+
+    def __init__(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._lines = b""
+
+    def __call__(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        if headers is not self._headers:
+            self._headers, self._lines = headers, encode_headers(headers)
+        return self._lines
+
+
+_encoded = _EncodedHeaders()
+
+
 class Wire(Protocol):
     """What an exchange needs of its connection."""
 
     @property
     def default_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers that the server adds to every answer, such as the date."""
+        """The headers that the server adds to every answer, such as the date: a list that is never changed."""
 
     def write(self, data: bytes) -> None:
         """Send bytes, buffering what the client does not accept yet."""
@@ -243,21 +259,18 @@ class Exchange(DirectAnswers):
         self._continue(body, more=False)
         return True
 
-    def answer_prepared(self, answer: PreparedAnswer) -> bool:
-        """See `DirectAnswers.answer_prepared`."""
+    def answer_encoded(self, status: int, lines: bytes, body: bytes) -> bool:
+        """Send a whole answer at once, as `answer` does, with headers that are encoded already."""
         if self.started or self.left or self._wire.writable() is not None:
             return False
-        if not self.keep_alive or self._scope["method"] == "HEAD":
-            return self.answer(answer.status, answer.headers, answer.body)
-        defaults = self._wire.default_headers
         self.started = True
-        if answer.encoded_with is defaults:
-            self._complete(answer.encoded)
-            return True
-        self._begin(answer.status, answer.headers)
-        if self._head is not None and self._left == len(answer.body) and self.keep_alive:
-            answer.encoded, answer.encoded_with = self._head + answer.body, defaults
-        self._continue(answer.body, more=False)
+        parts = [_STATUS_LINES[status], _encoded(self._wire.default_headers), lines]
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        if self._scope["method"] != "HEAD":
+            parts.append(body)
+        self._complete(b"".join(parts))
         return True
 
     def write_chunk(self, chunk: bytes) -> bool:

@@ -10,6 +10,9 @@ from gateway.watch.filter import ChangeFilter
 
 _OVERHEAD = 300
 """The approximate overhead in bytes of an answer, beyond its own bytes and those of its question."""
+_ASKED_ONCE = 8192
+"""The size in bytes of the note of questions that were asked once; a quarter as many questions are noted before it is
+begun anew, so that few are taken for others."""
 
 
 class AnswerBudget:
@@ -76,7 +79,7 @@ class RememberedAnswers:
     used up, a new answer takes the place of the oldest ones.
     """
 
-    __slots__ = ("_answers", "_awaited", "_budget", "_bytes", "cursor", "open")
+    __slots__ = ("_answers", "_asked", "_asked_once", "_awaited", "_budget", "_bytes", "cursor", "open")
 
     def __init__(self, budget: AnswerBudget) -> None:
         self._budget = budget
@@ -84,6 +87,9 @@ class RememberedAnswers:
         self._awaited: dict[Poll, list[Callable[[], None]]] = {}
         """The polls that are being answered, and what is called after each."""
         self._bytes = 0
+        self._asked: bytearray | None = None
+        """A byte for each hash value, modulo the length: 1 if a status question with this value was asked."""
+        self._asked_once = 0
         self.cursor = ""
         """The present cursor of the project."""
         self.open = True
@@ -98,6 +104,7 @@ class RememberedAnswers:
         self._answers.clear()
         self._budget.give_back(self._bytes)
         self._bytes = 0
+        self._asked = None
 
     def close(self) -> None:
         """Forget all answers and keep none from now on, as changes of the project are no longer received."""
@@ -110,6 +117,22 @@ class RememberedAnswers:
 
     def keep_status(self, body: bytes, sight: View | None, answer: bytes, cursor: str) -> None:
         self._keep(_Status(body, sight), answer, cursor)
+
+    def keep_status_asked_twice(self, body: bytes, sight: View | None, answer: bytes, cursor: str) -> None:
+        """Keep an answer that is quickly made once it was asked for before; at first it is only noted that it was.
+
+        To keep what nobody asks for again would cost more than to make the answer.
+        """
+        asked = self._asked
+        if asked is None or self._asked_once > _ASKED_ONCE // 4:
+            asked = self._asked = bytearray(_ASKED_ONCE)
+            self._asked_once = 0
+        place = hash(body) % _ASKED_ONCE
+        if asked[place]:
+            self.keep_status(body, sight, answer, cursor)
+        else:
+            asked[place] = 1
+            self._asked_once += 1
 
     def poll(self, poll: Poll) -> bytes | None:
         """Return the cached answer to a poll."""

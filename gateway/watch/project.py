@@ -25,8 +25,9 @@ class Waiter:
         self.wake = wake
 
 
-NotModified = tuple[bytes, list[tuple[bytes, bytes]]]
-"""The tag that a client with this state sends, and the headers of the 304 response to that tag."""
+NotModified = tuple[bytes, list[tuple[bytes, bytes]], bytes]
+"""The tag that a client with this state sends, and the headers of the 304 response to that tag: as pairs and as encoded
+lines."""
 
 
 class KnownFile:

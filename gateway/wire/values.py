@@ -5,6 +5,7 @@ import functools
 import re
 import time
 import unicodedata
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -82,7 +83,19 @@ def has_unseen(text: str) -> bool:
 
 def path_fault(path: str) -> str | None:
     """Return why a text is not a valid file path; None if it is one."""
-    return _known_fault(path) if len(path) <= _REMEMBERED_LENGTH else _fault(path)
+    if path in _known_paths:
+        return None
+    fault = _fault(path)
+    if fault is None and len(path) <= _REMEMBERED_LENGTH:
+        if len(_known_paths) >= _REMEMBERED:
+            _known_paths.clear()
+        _known_paths.add(path)
+    return fault
+
+
+def are_paths(texts: Sequence[str]) -> bool:
+    """Return whether all of them are valid file paths."""
+    return _known_paths.issuperset(texts) or all(path_fault(text) is None for text in texts)
 
 
 def _fault(path: str) -> str | None:
@@ -106,7 +119,7 @@ def _fault(path: str) -> str | None:
     return None
 
 
-_REMEMBERED_LENGTH = 200
-"""Longer paths are checked each time, so that the cache has a bound in bytes."""
-_known_fault = functools.lru_cache(4096)(_fault)
-"""Polls name the same paths again and again."""
+_REMEMBERED, _REMEMBERED_LENGTH = 8192, 200
+"""So many valid paths are remembered. Longer ones are checked each time: the memory has a bound in bytes."""
+_known_paths: set[str] = set()
+"""Valid paths: polls name the same ones again and again."""

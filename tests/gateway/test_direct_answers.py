@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from gateway.app import create_app
-from gateway.asgi import DirectAnswers, holder_of
+from gateway.asgi import DirectAnswers, encode_headers, holder_of
 from gateway.settings import Settings
 from tests.access.conftest import bearer
 from tests.access.keys import SECRET
@@ -349,3 +349,36 @@ def test_work_that_fails_after_the_application_has_returned_ends_the_connection(
 
     _run(tmp_path, talk)
     assert "on purpose" in "".join(capsys.readouterr())
+
+
+def test_a_direct_answer_has_the_headers_of_any_other(tmp_path: Path) -> None:
+    async def talk(connection: _Connection, server: InProcess, tasks: _Tasks) -> None:
+        tag, cursor = await _write(connection)
+        question = b'{"since":"%s"}' % cursor.encode()
+        asked = [("GET", _FILE, b"", {"If_None_Match": tag}),
+                 ("POST", _STATUS, question, {"Content_Type": "application/json"})]  # fmt: skip
+        before = tasks.count
+        at_once = [await connection.ask(*request, **headers) for *request, headers in asked]
+        assert tasks.count == before
+        app = server.config.loaded_app
+
+        async def without(scope: Scope, receive: Receive, send: Send) -> None:
+            await app(scope, receive, send)
+
+        server.config.loaded_app = without  # has no `answer_directly`
+        other = await _Connection.open(server)
+        for (status, headers, body), (*request, given) in zip(at_once, asked, strict=True):
+            again, others, same = await other.ask(*request, **given)
+            del headers["date"], others["date"]
+            assert (status, headers, body) == (again, others, same)
+        assert tasks.count == before + 2
+        other.close()
+
+    _run(tmp_path, talk)
+
+
+def test_a_header_with_a_line_break_is_never_sent() -> None:
+    assert encode_headers([(b"a", b"1"), (b"b", b"2")]) == b"a: 1\r\nb: 2\r\n"
+    for value in (b"1\r\nset-cookie: x", b"1\n", b"1\r", b"\0"):
+        with pytest.raises(RuntimeError):
+            encode_headers([(b"a", value)])

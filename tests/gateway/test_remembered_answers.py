@@ -48,3 +48,31 @@ def test_an_answer_of_an_older_cursor_is_not_kept() -> None:
     answers.advance("a.2")
     answers.keep_status(b"question", None, b"answer", "a.1")
     assert answers.status(b"question", None) is None
+
+
+def test_an_answer_that_is_quickly_made_is_kept_when_it_is_asked_for_again() -> None:
+    budget = AnswerBudget(10**6, 10**6)
+    answers = RememberedAnswers(budget)
+    answers.advance("a.1")
+    answers.keep_status_asked_twice(b"question", None, b"answer", "a.1")
+    assert (budget.used, answers.status(b"question", None)) == (0, None)
+    answers.keep_status_asked_twice(b"question", None, b"answer", "a.1")
+    assert answers.status(b"question", None) == b"answer"
+    answers.advance("a.2")
+    answers.keep_status_asked_twice(b"question", None, b"another", "a.2")
+    assert answers.status(b"question", None) is None
+
+
+def test_questions_that_nobody_repeats_take_no_memory() -> None:
+    budget = AnswerBudget(10**8, 10**8)
+    answers = RememberedAnswers(budget)
+    answers.advance("a.1")
+    for number in range(20_000):
+        answers.keep_status_asked_twice(b"%d" % number, None, b"answer", "a.1")
+    kept = sum(answers.status(b"%d" % number, None) is not None for number in range(20_000))
+    assert kept < 10_000  # those whose hash values are alike; without an end of the notes it would be nearly all
+    crowd = [b"poll %d" % number for number in range(100)]
+    for _ in range(3):
+        for question in crowd:
+            answers.keep_status_asked_twice(question, None, b"answer", "a.1")
+    assert all(answers.status(question, None) == b"answer" for question in crowd)
