@@ -16,7 +16,7 @@ from gateway.access.guard import Guard
 from gateway.access.records import make_token
 from gateway.access.sessions import ApplicationSessions
 from gateway.access.tickets import Tickets
-from gateway.api.direct_appends import DirectAppends
+from gateway.api.direct_appends import DirectAppends, may_be_appended
 from gateway.api.not_modified import NotModifiedPolls, may_be_unchanged
 from gateway.api.openapi import describe
 from gateway.api.operation import Operation, operations_of
@@ -127,7 +127,7 @@ class Gateway:
 
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
         """See `AnswerDirectly`."""
-        return may_be_unchanged(scope) and self._answer_directly(scope, body, server)
+        return (may_be_unchanged(scope) or may_be_appended(scope)) and self._answer_directly(scope, body, server)
 
     def _serve(self, app: ASGIApp) -> None:
         self._app = app

@@ -78,6 +78,10 @@ class DirectAnswers:
         must be used."""
         return False
 
+    def call(self, app: ASGIApp) -> None:
+        """Run an application for the request, in a task. For a request that was taken on without one."""
+        raise NotImplementedError
+
 
 def chunk(part: bytes) -> bytes:
     """Return a part of an answer as it is sent in a chunked one (RFC 9112 §7.1); the part must not be empty."""
@@ -111,7 +115,9 @@ def holder_of(receive: Receive, send: Send) -> DirectAnswers | None:
 
 AnswerDirectly = Callable[[Scope, bytes, DirectAnswers], bool]
 """Answers a request whose whole body has been received, without a coroutine or a task: a poll that can be answered from
-memory costs less than a task does. False: nothing was sent or counted, and the application must be called.
+memory costs less than a task does, and so does a write until it is durable. True: the request is answered, or it was
+taken on and will be, by `DirectAnswers.answer` or `call`. False: nothing was sent or counted, and the application must
+be called.
 
 An application that can do this has it as its method `answer_directly`. A middleware that has none stands between the
 server and the applications behind it: its requests are all answered by calling it."""

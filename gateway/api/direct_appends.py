@@ -6,20 +6,22 @@ is passed on.
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable
+from typing import NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.audit import Audit
 from gateway.access.guard import OPEN, Access
 from gateway.api.receipts import FILE_PATH, receipt_answer
-from gateway.asgi import BODY_IS_HERE, Replay, directly, named_headers
+from gateway.asgi import BODY_IS_HERE, DirectAnswers, Replay, directly, named_headers
 from gateway.files.store import Files, written_by
 from gateway.http.middleware import Boundary
 from gateway.wire.media_types import OCTETS
 from gateway.wire.values import path_fault, valid_project_id
-from storage import VersionConflict
+from storage import Committed, VersionConflict
 
 _TYPES = (None, OCTETS.encode())
 _PASSED_ON = frozenset(
@@ -34,6 +36,45 @@ _PASSED_ON = frozenset(
     )
 )
 """Headers that the handler must look at."""
+_TRIED = "gateway.direct_appends.tried"
+"""The scope key of an update that could not be taken in without a task: the document is not asked again."""
+
+_Queued = asyncio.Future[tuple[Committed, ...]]
+
+
+def may_be_appended(scope: Scope) -> bool:
+    """Whether a request is one of those that `DirectAppends` answers directly if the file can take the update in."""
+    if scope["method"] != "PATCH" or scope["query_string"] or scope.get("root_path"):
+        return False
+    named = named_headers(scope)
+    return _PASSED_ON.isdisjoint(named) and named.get(b"content-type") in _TYPES
+
+
+class _Target(NamedTuple):
+    """What an update is for, and who sends it."""
+
+    project: str
+    path: str
+    access: Access
+
+
+def _target(scope: Scope) -> _Target | None:
+    """Return what a plain update is for; None: it must be passed on."""
+    parts = scope["path"].split("/", 5)
+    if len(parts) < 6 or parts[4] != "files" or parts[1] != "api" or parts[2] != "projects" or parts[0]:
+        return None
+    project, path = parts[3], parts[5]
+    if not valid_project_id(project):
+        return None
+    if "\ufffd" in path or path_fault(path) is not None:  # U+FFFD may stand for bytes that are not UTF-8
+        return None
+    access: Access | None = scope.get("gateway.access", OPEN)
+    if access is OPEN:
+        return _Target(project, path, OPEN)
+    view = access.view(project) if access is not None and access.counts else None
+    if access is None or view is None or not view.may("write") or not view.sees(path):
+        return None
+    return _Target(project, path, access)
 
 
 class DirectAppends:
@@ -41,51 +82,44 @@ class DirectAppends:
 
     def __init__(self, app: ASGIApp, files: Files, boundary: Boundary, *, body_limit: int) -> None:
         self._app = app
-        self.answer_directly = directly(app)
-        """See `AnswerDirectly`: an append waits for its commit."""
+        self._answer_directly = directly(app)
         self._files = files
         self._boundary = boundary
         self._body_limit = body_limit
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope.get("method") == "PATCH" and BODY_IS_HERE in scope:
-            found = self._find(scope)
-            if found is not None:
-                return self._append(*found, scope, receive, send)
+        if BODY_IS_HERE in scope and _TRIED not in scope and may_be_appended(scope):
+            target = _target(scope)
+            if target is not None:
+                return self._append(target, scope, receive, send)
         return self._app(scope, receive, send)
 
-    def _find(self, scope: Scope) -> tuple[str, str, Access] | None:
-        """Return the project and the path of a plain update of a file, and whose it is; None: it must be passed on."""
-        parts = scope["path"].split("/", 5)
-        if len(parts) < 6 or parts[4] != "files" or parts[1] != "api" or parts[2] != "projects" or parts[0]:
-            return None
-        named = named_headers(scope)
-        if not _PASSED_ON.isdisjoint(named) or named.get(b"content-type") not in _TYPES:
-            return None
-        project, path = parts[3], parts[5]
-        if scope["query_string"] or scope.get("root_path") or not valid_project_id(project):
-            return None
-        if "\ufffd" in path or path_fault(path) is not None:  # U+FFFD may stand for bytes that are not UTF-8
-            return None
-        access: Access | None = scope.get("gateway.access", OPEN)
-        if access is OPEN:
-            return project, path, OPEN
-        view = access.view(project) if access is not None and access.counts else None
-        if access is None or view is None or not view.may("write") or not view.sees(path):
-            return None
-        return project, path, access
+    def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+        """See `AnswerDirectly`: no task waits for the commit of an update that is taken in here."""
+        if not may_be_appended(scope):
+            return self._answer_directly(scope, body, server)
+        started = time.perf_counter()
+        target = _target(scope)
+        if target is None:
+            return False
+        try:
+            queued = self._take_in(target, scope, body)
+        except Exception as error:
+            server.call(self._failure(started, error))
+            return True
+        if queued is None:
+            scope[_TRIED] = True
+            return False
+        queued.add_done_callback(functools.partial(self._stored, target, scope, server, started))
+        return True
 
-    async def _append(
-        self, project: str, path: str, access: Access, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _append(self, target: _Target, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         message = await receive()
-        update = message.get("body", b"")
         queued = None
-        if message["type"] == "http.request" and not message.get("more_body") and len(update) <= self._body_limit:
-            scope["gateway.route"] = FILE_PATH
+        if message["type"] == "http.request" and not message.get("more_body"):
             try:
-                queued = self._files.append_at_once(project, path, update, access.author)
+                queued = self._take_in(target, scope, message.get("body", b""))
             except Exception as error:
                 await self._boundary.send_failure(scope, receive, send, started, error)
                 return
@@ -100,8 +134,39 @@ class DirectAppends:
         except (Exception, asyncio.CancelledError) as error:
             await self._boundary.send_failure(scope, receive, send, started, error)
             return
-        head = committed.head
+        self._note(target, scope, committed)
+        await self._boundary.send_answer(scope, send, started, *receipt_answer(written_by(committed)))
+
+    def _take_in(self, target: _Target, scope: Scope, update: bytes) -> _Queued | None:
+        """Queue an update; None: the application must decide."""
+        if len(update) > self._body_limit:
+            return None
+        scope["gateway.route"] = FILE_PATH
+        return self._files.append_at_once(target.project, target.path, update, target.access.author)
+
+    def _stored(self, target: _Target, scope: Scope, server: DirectAnswers, started: float, queued: _Queued) -> None:
+        """Answer an update that was taken on without a task, once it is durable or has failed."""
+        error = asyncio.CancelledError() if queued.cancelled() else queued.exception()
+        if error is None:
+            (committed,) = queued.result()
+            self._note(target, scope, committed)
+            self._boundary.answer(scope, server, started, *receipt_answer(written_by(committed)))
+        elif isinstance(error, VersionConflict):  # another gateway has stored a version meanwhile
+            scope[_TRIED] = True
+            server.call(self._app)
+        else:
+            server.call(self._failure(started, error))
+
+    def _failure(self, started: float, error: BaseException) -> ASGIApp:
+        """Return an application that answers with a failure."""
+
+        def fail(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            return self._boundary.send_failure(scope, receive, send, started, error)
+
+        return fail
+
+    def _note(self, target: _Target, scope: Scope, committed: Committed) -> None:
         audit: Audit | None = scope.get("gateway.audit")
         if audit is not None:
-            audit.note("write", scope.get("gateway.access"), project=project, path=path, version=head.version)
-        await self._boundary.send_answer(scope, send, started, *receipt_answer(written_by(committed)))
+            version = committed.head.version
+            audit.note("write", scope.get("gateway.access"), project=target.project, path=target.path, version=version)

@@ -96,6 +96,7 @@ class Authentication:
 
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
         """See `AnswerDirectly`: for credentials that were checked before."""
+        scope["gateway.audit"] = self._audit
         return self._is_known(scope) and self._answer_directly(scope, body, server)
 
     def _is_known(self, scope: Scope) -> bool:

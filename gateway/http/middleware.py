@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
-from gateway.asgi import send_whole
+from gateway.asgi import DirectAnswers, send_whole
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
 from gateway.http.waits import OpenStream, OpenTurnStream, WaitForChange
@@ -134,6 +134,27 @@ class Boundary:
             await send_whole(send, status, headers, body)
         finally:
             self._count(scope, status, started)
+
+    def answer(
+        self,
+        scope: Scope,
+        server: DirectAnswers,
+        started: float,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+    ) -> None:
+        """Answer a request that was taken on directly as `send_answer` does; in a task if the client must be waited
+        for."""
+        complete = [*headers, *_ADDED, _BACKOFF] if self._load() > _BUSY else [*headers, *_ADDED]
+        if server.answer(status, complete, body):
+            self._count(scope, status, started)
+            return
+
+        def send_later(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            return self.send_answer(scope, send, started, status, headers, body)
+
+        server.call(send_later)
 
     async def send_failure(
         self, scope: Scope, receive: Receive, send: Send, started: float, error: BaseException

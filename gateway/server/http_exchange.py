@@ -160,6 +160,10 @@ class Exchange(DirectAnswers):
             self._fail()
             return True
 
+    def call(self, app: ASGIApp) -> None:
+        """See `DirectAnswers.call`."""
+        self._wire.run(self.run(app))
+
     async def run(self, app: ASGIApp) -> None:
         """Run the application. If it fails, the connection is closed."""
         if not self.more_body:

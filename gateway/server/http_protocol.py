@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import httptools
 import structlog
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
@@ -48,6 +48,7 @@ class HttpProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_answer_directly",
+        "_app",
         "_app_state",
         "_behind",
         "_body_left",
@@ -91,7 +92,8 @@ class HttpProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._connections = connections or Connections()
         self._connections.open = server_state.connections
-        self._answer_directly = directly(cast(Any, config.loaded_app))
+        self._app: ASGIApp = cast(Any, config.loaded_app)
+        self._answer_directly = directly(self._app)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._server: tuple[str, int] | None = None
         self._client: tuple[str, int] | None = None
@@ -224,17 +226,14 @@ class HttpProtocol(asyncio.Protocol):
         if self._unanswered and self._exchange is not None:
             self._unanswered = False
             if self._exchange.more_body:
-                self._run(self._exchange)
+                self._exchange.call(self._app)
             else:  # all that can be read now is read first: answers that are written together wake the client once
                 self._loop.call_soon(self._answer, self._exchange)
 
     def _answer(self, exchange: Exchange) -> None:
         """Answer a request that has been read completely."""
         if exchange.left or not exchange.run_directly(self._answer_directly):
-            self._run(exchange)
-
-    def _run(self, exchange: Exchange) -> None:
-        self.run(exchange.run(cast(Any, self._config.loaded_app)))
+            exchange.call(self._app)
 
     def _end_of_part(self, data: bytes, start: int) -> int:
         """Return up to where bytes can be fed to the parser without reading beyond the current request.

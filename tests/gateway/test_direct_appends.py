@@ -1,24 +1,30 @@
 """A write that is taken in before the application is answered as the application answers it, byte for byte."""
 
 import asyncio
+import contextlib
+import json
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pycrdt
 import pytest
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.audit import Audit
 from gateway.access.grants import parse_grant
 from gateway.access.guard import Access
 from gateway.access.records import make_token
-from gateway.api.direct_appends import DirectAppends
+from gateway.api import direct_appends
 from gateway.app import create_app
-from gateway.asgi import BODY_IS_HERE
+from gateway.asgi import BODY_IS_HERE, DirectAnswers
 from gateway.files.store import Files
+from gateway.server.http_exchange import Exchange
 from gateway.settings import Settings
 from storage import Storage, StorageUnavailable
+from storage.sqlite.database import Database
+from tests.support.in_process import InProcess, serve
 
 _Request = tuple[str, str, bytes, dict[str, str]]
 _P = "/api/projects/p/files"
@@ -97,8 +103,45 @@ def _corpus() -> list[_Request]:
     return asked
 
 
-async def ask(app: Any, asked: _Request) -> tuple[Any, ...]:
-    """What an answer has in it, without what is drawn or read from a clock."""
+class _Server(DirectAnswers):
+    """The server's side of a request that is answered without a task, or by an application that is called later."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, reads: bool) -> None:
+        self._scope = scope
+        self._receive = receive
+        self.send = send
+        self._reads = reads
+        """Whether the client reads its answers."""
+        self.answers: list[Message] = []
+        self._calls: list[asyncio.Future[None]] = []
+        self._answered = asyncio.Event()
+
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        if self._reads:
+            self.answers += [
+                {"type": "http.response.start", "status": status, "headers": headers},
+                {"type": "http.response.body", "body": body},
+            ]
+            self._answered.set()
+        return self._reads
+
+    def call(self, app: ASGIApp) -> None:
+        self._scope[BODY_IS_HERE] = True
+        self._calls.append(asyncio.ensure_future(app(self._scope, self._receive, self.send)))
+        self._answered.set()
+
+    async def wait(self) -> None:
+        await self._answered.wait()
+        for call in self._calls:
+            await call
+
+
+async def ask(app: Any, asked: _Request, *, directly: bool = False, reads: bool = True) -> tuple[Any, ...]:
+    """What an answer has in it, without what is drawn or read from a clock.
+
+    Args:
+        directly: whether the application is first asked to answer without a task.
+    """
     method, path, body, headers = asked
     path, _, query = path.partition("?")
     scope = {
@@ -117,7 +160,6 @@ async def ask(app: Any, asked: _Request) -> tuple[Any, ...]:
             (b"content-length", b"%d" % len(body)),
             *((name.encode(), value.encode("latin-1")) for name, value in headers.items()),
         ],
-        BODY_IS_HERE: True,
     }
     answers: list[Message] = []
 
@@ -127,19 +169,26 @@ async def ask(app: Any, asked: _Request) -> tuple[Any, ...]:
     async def send(message: Message) -> None:
         answers.append(message)
 
-    await app(scope, receive, send)
-    start, *parts = answers
+    server = _Server(scope, receive, send, reads=reads)
+    if directly and app.answer_directly(scope, body, server):
+        await server.wait()
+    else:
+        scope[BODY_IS_HERE] = True
+        await app(scope, receive, send)
+    start, *parts = server.answers or answers
     named = [(name, _RANDOM.sub(b"~", value)) for name, value in start["headers"]]
     content = b"".join(part.get("body", b"") for part in parts)
     return method, path, headers, start["status"], named, _RANDOM.sub(b"~", content)
 
 
-async def _answers(folder: Path, corpus: list[_Request], *, auth: bool, **settings: Any) -> list[Any]:
+async def _answers(
+    folder: Path, corpus: list[_Request], *, auth: bool, directly: bool = False, reads: bool = True, **settings: Any
+) -> list[Any]:
     app = create_app(Settings(database=f"sqlite:///{folder}.db", auth="required" if auth else "none", **settings))
     async with app.running() as storage:
         tokens = await _tokens(storage) if auth else [{}]
         answers = [
-            await ask(app, (method, path, body, {**token, **headers}))
+            await ask(app, (method, path, body, {**token, **headers}), directly=directly, reads=reads)
             for token in tokens
             for method, path, body, headers in corpus
         ]
@@ -198,26 +247,37 @@ def test_every_answer_is_that_of_the_application(
     monkeypatch.setattr(Files, "append_at_once", counted)
     monkeypatch.setattr(Audit, "note", note)
     corpus = _corpus()
-    direct = asyncio.run(_answers(tmp_path / "direct", corpus, auth=auth, **settings))
-    assert taken >= 20
-    before, audited = taken, noted.copy()
-    noted.clear()
-    monkeypatch.setattr(DirectAppends, "_find", lambda self, scope: None)
-    usual = asyncio.run(_answers(tmp_path / "usual", corpus, auth=auth, **settings))
-    assert taken == before
-    for mine, theirs in zip(direct[0], usual[0], strict=True):
-        assert mine == theirs
-    assert direct[1:] == usual[1:]
-    assert audited == noted
-    assert bool(noted) is auth
-    assert {answer[3] for answer in direct[0]} >= {200, 201, 400, 404, 409, 412, 415}
+    found: dict[str, tuple[list[Any], int, list[Any]]] = {}
+
+    def answered(name: str, **how: Any) -> None:
+        nonlocal taken
+        taken = 0
+        noted.clear()
+        answers = asyncio.run(_answers(tmp_path / name, corpus, auth=auth, **how, **settings))
+        found[name] = answers, taken, noted.copy()
+
+    answered("without a task", directly=True)
+    answered("to a client that does not read", directly=True, reads=False)
+    answered("in a task")
+    monkeypatch.setattr(direct_appends, "_target", lambda scope: None)
+    answered("by the application")
+    usual, none, audited = found.pop("by the application")
+    assert none == 0
+    for name, (direct, queued, noted_then) in found.items():
+        assert queued >= 20, name
+        for mine, theirs in zip(direct[0], usual[0], strict=True):
+            assert mine == theirs, name
+        assert direct[1:] == usual[1:], name
+        assert noted_then == audited, name
+    assert bool(audited) is auth
+    assert {answer[3] for answer in usual[0]} >= {200, 201, 400, 404, 409, 412, 415}
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["when it is queued", "when it is committed"])
 def test_a_write_that_cannot_be_stored_is_answered_by_the_same_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
-    async def work(name: str) -> tuple[Any, ...]:
+    async def work(name: str, *, directly: bool = False) -> tuple[Any, ...]:
         app = create_app(Settings(database=f"sqlite:///{tmp_path / name}.db"))
         async with app.running() as storage:
             await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[0], {}))
@@ -231,12 +291,111 @@ def test_a_write_that_cannot_be_stored_is_answered_by_the_same_problem(
 
             append = storage.append
             monkeypatch.setattr(storage, "append", fail)
-            refused = await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}))
+            refused = await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}), directly=directly)
             monkeypatch.setattr(storage, "append", append)
-            again = await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}))
+            again = await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}), directly=directly)
             assert (refused[3], again[3]) == (503, 200)
             return refused, again
 
-    direct = asyncio.run(work("direct"))
-    monkeypatch.setattr(DirectAppends, "_find", lambda self, scope: None)
-    assert direct == asyncio.run(work("usual"))
+    direct, in_a_task = asyncio.run(work("direct", directly=True)), asyncio.run(work("task"))
+    monkeypatch.setattr(direct_appends, "_target", lambda scope: None)
+    assert direct == in_a_task == asyncio.run(work("usual"))
+
+
+def _as_sent(*updates: bytes, path: str = f"{_P}/a.md") -> bytes:
+    return b"".join(
+        b"PATCH %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(update), update)
+        for update in updates
+    )
+
+
+async def _receipt(reader: asyncio.StreamReader) -> int:
+    """Read a receipt, and return its version."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: (\d+)", head)
+    assert head[9:12] in (b"200", b"201"), head
+    assert length is not None
+    return int(json.loads(await reader.readexactly(int(length[1])))["version"])
+
+
+class _HeldFlush:
+    """Lets every transaction wait until it is released."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.released = asyncio.Event(), asyncio.Event()
+        write = Database.write
+
+        async def held(database: Database, work: Any) -> Any:
+            self.begun.set()
+            await self.released.wait()
+            return await write(database, work)
+
+        monkeypatch.setattr(Database, "write", held)
+
+
+@contextlib.asynccontextmanager
+async def _connected(tmp_path: Path) -> AsyncIterator[tuple[InProcess, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A gateway and a connection to it; a file is open."""
+    async with serve(create_app(Settings(database=f"sqlite:///{tmp_path / 'gateway.db'}"))) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        writer.write(_as_sent(_TYPED[0]))
+        assert await _receipt(reader) == 1
+        yield server, reader, writer
+        writer.close()
+
+
+async def _connections(server: InProcess, count: int) -> None:
+    """Wait until a server has so many connections."""
+    while len(server.server_state.connections) != count:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+
+
+def test_pipelined_writes_take_no_task_and_are_answered_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with _connected(tmp_path) as (_, reader, writer):
+            monkeypatch.setattr(Exchange, "run", None)
+            writer.write(_as_sent(*_TYPED[1:8]))
+            assert [await _receipt(reader) for _ in _TYPED[1:8]] == list(range(2, 9))
+            monkeypatch.undo()
+
+    asyncio.run(asyncio.wait_for(work(), 120))
+
+
+def test_no_receipt_is_sent_before_the_commit_and_a_gateway_that_stops_sends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with _connected(tmp_path) as (server, reader, writer):
+            flush = _HeldFlush(monkeypatch)
+            writer.write(_as_sent(_TYPED[1]))
+            await flush.begun.wait()
+            idle, idle_writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+            await _connections(server, 2)
+            server.should_exit = True
+            assert await idle.read() == b""  # the gateway is stopping: it closes idle connections
+            idle_writer.close()
+            assert not reader._buffer  # type: ignore[attr-defined]
+            flush.released.set()
+            assert await _receipt(reader) == 2
+            assert await reader.read() == b""
+
+    asyncio.run(asyncio.wait_for(work(), 120))
+
+
+def test_what_was_sent_by_a_client_that_left_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        async with _connected(tmp_path) as (server, _, writer):
+            flush = _HeldFlush(monkeypatch)
+            writer.write(_as_sent(_TYPED[1]))
+            await flush.begun.wait()
+            writer.transport.abort()
+            await _connections(server, 0)
+            flush.released.set()
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+            writer.write(_as_sent(_TYPED[2]))
+            assert await _receipt(reader) == 3
+            writer.close()
+
+    asyncio.run(asyncio.wait_for(work(), 120))
