@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.audit import Audit
 from gateway.access.guard import OPEN, Access
-from gateway.api.receipts import FILE_PATH, receipt_answer
+from gateway.api.receipts import FILE_PATH, encoded_receipt, receipt_answer
 from gateway.asgi import BODY_IS_HERE, DirectAnswers, Replay, directly, named_headers
-from gateway.files.store import Files, written_by
+from gateway.files.store import Files, Written, written_by
 from gateway.http.middleware import Boundary
 from gateway.wire.media_types import OCTETS
 from gateway.wire.values import path_fault, valid_project_id
@@ -150,12 +150,22 @@ class DirectAppends:
         if error is None:
             (committed,) = queued.result()
             self._note(target, scope, committed)
-            self._boundary.answer(scope, server, started, *receipt_answer(written_by(committed)))
+            written = written_by(committed)
+            if not self._boundary.answer(scope, server, started, *encoded_receipt(written)):
+                server.call(self._receipt(started, written))
         elif isinstance(error, VersionConflict):  # another gateway has stored a version meanwhile
             scope[_TRIED] = True
             server.call(self._app)
         else:
             server.call(self._failure(started, error))
+
+    def _receipt(self, started: float, written: Written) -> ASGIApp:
+        """Return an application that answers with a receipt."""
+
+        def send_receipt(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            return self._boundary.send_answer(scope, send, started, *receipt_answer(written))
+
+        return send_receipt
 
     def _failure(self, started: float, error: BaseException) -> ASGIApp:
         """Return an application that answers with a failure."""

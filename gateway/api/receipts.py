@@ -9,8 +9,16 @@ from gateway.wire.media_types import JSON
 from gateway.wire.tags import version_tag
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"
-_JSON_TYPE = (b"content-type", JSON.encode())
-_ETAG, _LAST_MODIFIED, _VERSION, _FROM_VERSION, _INCARNATION = (name.lower().encode() for name in FILE_HEADER_NAMES)
+_LINES = b"".join(
+    (
+        b"content-length: %d\r\n",
+        b"content-type: " + JSON.encode() + b"\r\n",
+        *(
+            name.lower().encode() + b": " + value + b"\r\n"
+            for name, value in zip(FILE_HEADER_NAMES, (b'"%b"', b"%b", b"%d", b"%d", b"%b"), strict=True)
+        ),
+    )
+)
 
 
 @functools.lru_cache(64)
@@ -18,18 +26,24 @@ def _date(seconds: int) -> bytes:
     return http_date(seconds).encode()
 
 
-def receipt_answer(written: Written) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Return the status, the headers (`version_headers` among them) and the body of a receipt."""
+def encoded_receipt(written: Written) -> tuple[int, bytes, bytes]:
+    """Return the status, the header lines (`version_headers` among them) and the body of a receipt."""
     head = written.head
     version, incarnation = head.version, head.incarnation
     body = json_bytes(written.receipt())
-    headers = [
-        (b"content-length", b"%d" % len(body)),
-        _JSON_TYPE,
-        (_ETAG, b'"%b"' % version_tag(incarnation, version).encode()),
-        (_LAST_MODIFIED, _date(head.last_modified // 1000)),
-        (_VERSION, b"%d" % version),
-        (_FROM_VERSION, b"%d" % (version - 1 if written.changed else version)),
-        (_INCARNATION, incarnation.encode()),
-    ]
-    return 201 if written.created else 200, headers, body
+    lines = _LINES % (
+        len(body),
+        version_tag(incarnation, version).encode(),
+        _date(head.last_modified // 1000),
+        version,
+        version - 1 if written.changed else version,
+        incarnation.encode(),
+    )
+    return 201 if written.created else 200, lines, body
+
+
+def receipt_answer(written: Written) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Return the status, the headers and the body of a receipt."""
+    status, lines, body = encoded_receipt(written)
+    headers = [line.partition(b": ") for line in lines.splitlines()]
+    return status, [(name, value) for name, _, value in headers], body

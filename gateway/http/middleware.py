@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
-from gateway.asgi import DirectAnswers, send_whole
+from gateway.asgi import DirectAnswers, encode_headers, send_whole
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
 from gateway.http.waits import OpenStream, OpenTurnStream, WaitForChange
@@ -25,6 +25,7 @@ _BUSY = 0.5
 """How full the write queue is when clients are asked to back off, from 0 to 1."""
 _BACKOFF = (b"backoff", b"2")
 _ADDED = [VARY, CACHE_CONTROL, *SAFETY]
+_ADDED_LINES, _BACKOFF_LINES = encode_headers(_ADDED), encode_headers([_BACKOFF])
 _ABANDONED = 499
 """What is counted if the client disconnected before an answer began."""
 _PIECE_BYTES = 64 * 2**10
@@ -136,25 +137,18 @@ class Boundary:
             self._count(scope, status, started)
 
     def answer(
-        self,
-        scope: Scope,
-        server: DirectAnswers,
-        started: float,
-        status: int,
-        headers: list[tuple[bytes, bytes]],
-        body: bytes,
-    ) -> None:
-        """Answer a request that was taken on directly as `send_answer` does; in a task if the client must be waited
-        for."""
-        complete = [*headers, *_ADDED, _BACKOFF] if self._load() > _BUSY else [*headers, *_ADDED]
-        if server.answer(status, complete, body):
-            self._count(scope, status, started)
-            return
+        self, scope: Scope, server: DirectAnswers, started: float, status: int, lines: bytes, body: bytes
+    ) -> bool:
+        """Answer a request that was taken on directly as `send_answer` does; False: that must be used.
 
-        def send_later(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            return self.send_answer(scope, send, started, status, headers, body)
-
-        server.call(send_later)
+        Args:
+            lines: as of `DirectAnswers.answer_encoded`, without the headers of every answer.
+        """
+        added = _ADDED_LINES + _BACKOFF_LINES if self._load() > _BUSY else _ADDED_LINES
+        if not server.answer_encoded(status, lines + added, body):
+            return False
+        self._count(scope, status, started)
+        return True
 
     async def send_failure(
         self, scope: Scope, receive: Receive, send: Send, started: float, error: BaseException

@@ -116,8 +116,9 @@ class _Server(DirectAnswers):
         self._calls: list[asyncio.Future[None]] = []
         self._answered = asyncio.Event()
 
-    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+    def answer_encoded(self, status: int, lines: bytes, body: bytes) -> bool:
         if self._reads:
+            headers = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
             self.answers += [
                 {"type": "http.response.start", "status": status, "headers": headers},
                 {"type": "http.response.body", "body": body},
