@@ -288,11 +288,8 @@ class Plan:
 
     def add(self, request: Request) -> None:
         """Decide one request: either it will be stored, or its result is the error."""
-        if len(request) == 1 and type(change := request[0]) is AppendUpdate:
-            committed = self._append(change)
-            if committed is not None:
-                self.results.append((committed,))
-                return
+        if self.add_next(request):
+            return
         conflict = self._first_conflict(request)
         if conflict is None:
             self.results.append(tuple([self._advance(change) for change in request]))
@@ -302,8 +299,20 @@ class Plan:
                 self._broken.add(change.line)
         self.results.append(conflict)
 
+    def add_next(self, request: Request) -> bool:
+        """Decide a request if, as most are, it is one update that is the next version of a file whose state is loaded.
+
+        False: nothing has changed; what `needs` names must be loaded, and then `add` decides.
+        """
+        if len(request) == 1 and type(change := request[0]) is AppendUpdate:
+            committed = self._append(change)
+            if committed is not None:
+                self.results.append((committed,))
+                return True
+        return False
+
     def _append(self, change: AppendUpdate) -> Committed | None:
-        """Advance the project by an update that is a request of its own, as most are.
+        """Advance the project by an update that is a request of its own.
 
         Returns None, and nothing has changed, unless the file exists and the update is its next version.
         """

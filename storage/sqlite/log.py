@@ -13,6 +13,7 @@ from storage.log import (
     Plan,
     Request,
     Result,
+    VersionRow,
     break_lines,
     needs,
     new_project,
@@ -58,6 +59,8 @@ class Log:
                 if plan is None:
                     known = self._projects.get(name) or _load_project(connection, name) or new_project(name, now)
                     plan = plans[name] = Plan(known, now)
+                if plan.add_next(request):
+                    continue
                 if missing := needs(plan.known, (request,)):
                     _load(connection, plan.known, missing, now)
             except DataDamaged as error:  # nothing is built on damaged data; other requests are not affected
@@ -65,13 +68,16 @@ class Log:
                 break_lines(request)
                 continue
             plan.add(request)
-        results = {name: iter(plan.results) for name, plan in plans.items()}
         for name, plan in plans.items():
             if plan.stores:
                 _store(connection, plan)
             if plan.known.id:
                 self._projects[name] = plan.known
             plan.settle()
+        if len(plans) == 1 and not damaged:
+            (plan,) = plans.values()
+            return plan.results
+        results = {name: iter(plan.results) for name, plan in plans.items()}
         return [damaged.get(place) or next(results[name]) for place, (name, _) in enumerate(requests)]
 
 
@@ -149,19 +155,7 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
     connection.executemany(
         "INSERT INTO file_update (file, version, last_modified, size, author, checksum, row_check, body, sequence,"
         " sequence_check, credential, credential_check) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                *values,
-                row_checksum(*values),
-                row.body,
-                row.sequence,
-                row_checksum(row.file.id, row.version, row.sequence),
-                row.credential,
-                credential_checksum(row.file.id, row.version, row.credential),
-            )
-            for row in plan.rows
-            for values in [(row.file.id, row.version, row.last_modified, row.size, row.author, row.checksum)]
-        ],
+        [_update_values(row) for row in plan.rows],
     )
     changed = [(path, file.id, file.head) for path, file in plan.files.items() if path not in plan.new_files]
     connection.executemany(
@@ -180,6 +174,15 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
             if head.deleted or head.born_version != plan.known.files[path].head.born_version
         ],
     )
+
+
+def _update_values(row: VersionRow) -> tuple[int | str | bytes | None, ...]:
+    """Return the values of a row of the log, in the order of its columns."""
+    file, version, sequence, author, credential = row.file.id, row.version, row.sequence, row.author, row.credential
+    values = file, version, row.last_modified, row.size, author, row.checksum
+    check, sequence_check = row_checksum(*values), row_checksum(file, version, sequence)
+    credential_check = None if credential is None else credential_checksum(file, version, credential)
+    return (*values, check, row.body, sequence, sequence_check, credential, credential_check)
 
 
 def _insert(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> int:
