@@ -204,6 +204,16 @@ class OpenDocument:
         few = self.size <= _LIGHT_WALKED and self._document.most_structs <= LIGHT_UNITS
         return self._document.take_in(prepared, walk=few)
 
+    def take_in_keystroke(self, update: bytes) -> bytes | None:
+        """Take in the most frequent kind of update; return the row. None: it is of another kind, or adds nothing.
+
+        After an InvalidUpdate the document must be discarded.
+
+        Raises:
+            InvalidUpdate
+        """
+        return self._document.take_in_keystroke(update)
+
     def take_over(self, row: bytes, head: FileHead) -> bool:
         """Apply the next row of the file's log, which another gateway stored.
 

@@ -163,10 +163,12 @@ class Files(FileReader):
         if document is None or document.turn.locked() or not self._documents.quotas.knows(project):
             return None
         try:
-            prepared = document.prepare(update)
-            if prepared.incomplete or not self._documents.fits(document, prepared.update):
-                return None
-            row = document.take_in_now(prepared).row
+            row = document.take_in_keystroke(update) if self._documents.fits(document, update) else None
+            if row is None:
+                prepared = document.prepare(update)
+                if prepared.incomplete or not self._documents.fits(document, prepared.update):
+                    return None
+                row = document.take_in_now(prepared).row
         except (TooMuch, Gap):
             return None  # the document is unchanged
         except InvalidUpdate:

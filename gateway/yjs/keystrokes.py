@@ -48,36 +48,47 @@ def typed_structs(update: bytes) -> int:
     if found is None:
         return 0
     _, first, left, left_of_two, right, size, _ = found.groups()
-    return _grows(left if right is None else left_of_two, right, uint(first, 0)[0], size[0])
+    if right is None:
+        return _grows(_number(left), None, _number(first), size[0])
+    return _grows(_number(left_of_two), _number(right), _number(first), size[0])
 
 
-def _grows(left: bytes, right: bytes | None, clock: int, length: int) -> int:
+def _number(data: bytes) -> int:
+    """Return a whole variable-length integer; most are short."""
+    if len(data) == 1:
+        return data[0]
+    return data[0] & 0x7F | data[1] << 7 if len(data) == 2 else uint(data, 0)[0]
+
+
+def _grows(left: int, right: int | None, clock: int, length: int) -> int:
     """Return the growth by a text between two places: it splits what is there, unless this is at the newest text."""
-    places = {uint(left, 0)[0] + 1}
-    if right is not None:
-        places.add(uint(right, 0)[0])
-    return 1 + len(places - {clock, clock + length})
+    newest = clock, clock + length
+    after_left = left + 1
+    splits = after_left not in newest
+    if right is None or right == after_left:
+        return 1 + splits
+    return 1 + splits + (right not in newest)
 
 
 def _read(update: bytes, clocks: Mapping[int, int]) -> Keystroke | None:
     found = _match_typed(update)
     if found is not None:
         name, first, left, left_of_two, right, size, text = found.groups()
-        client, clock, length = _client(name), uint(first, 0)[0], len(text)
+        client, clock, length = _client(name), _number(first), len(text)
         end = clock + length
         if length != size[0] or clocks.get(client) != clock or end > LARGEST_CLOCK:
             return None
-        needed = uint(left, 0)[0] if right is None else max(uint(left_of_two, 0)[0], uint(right, 0)[0])
+        before, after = (_number(left), None) if right is None else (_number(left_of_two), _number(right))
+        needed = before if after is None or after < before else after
         if needed >= end:
             return None
-        grows = _grows(left if right is None else left_of_two, right, clock, length)
-        return Keystroke([(client, clock, end)], {client: needed}, grows)
+        return Keystroke([(client, clock, end)], {client: needed}, _grows(before, after, clock, length))
     found = _match_deleted(update)
     if found is None:
         return None
     name, first, size = found.groups()
-    client, length = _client(name), uint(size, 0)[0]
-    end = uint(first, 0)[0] + length
+    client, length = _client(name), _number(size)
+    end = _number(first) + length
     if not length or end > (known := clocks.get(client, 0)):
         return None
     return Keystroke([], {client: end - 1}, 1 if end == known else 2)
@@ -85,4 +96,4 @@ def _read(update: bytes, clocks: Mapping[int, int]) -> Keystroke | None:
 
 @functools.lru_cache(4096)
 def _client(name: bytes) -> int:
-    return uint(name, 0)[0]
+    return _number(name)

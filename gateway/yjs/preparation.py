@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gateway.yjs.admission import complete_part, is_complete
 from gateway.yjs.footprint import of_keystroke, of_update
 from gateway.yjs.halves import Halves
-from gateway.yjs.keystrokes import read_keystroke
+from gateway.yjs.keystrokes import Keystroke, read_keystroke
 from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
 from gateway.yjs.scan import Place, Scan, TooMuch
 from gateway.yjs.slices import SliceWork, slices_of
@@ -88,11 +88,10 @@ def prepare(
         InvalidUpdate
         scan.TooMuch
     """
-    if slice_work is None and not halves:
-        keystroke = read_keystroke(update, clocks)
-        if keystroke is not None and (keystroke.runs or min(present, *keystroke.needs.values()) < _LIGHT_WALKED):
-            runs, needs, structs = keystroke
-            return Prepared(update, [update], False, runs, needs, 0, of_keystroke(structs), _NO_HALVES, _NO_PLACES)
+    if slice_work is None:
+        keystroke = light_keystroke(update, clocks, halves, present)
+        if keystroke is not None:
+            return prepared_keystroke(update, keystroke)
     scanned = read_update(update, most)
     if most is not None and (len(scanned.structs) > 1 or scanned.deletes):
         _require_few_walks(update, scanned, clocks, present)
@@ -132,6 +131,23 @@ def prepare(
         parted,
         frozenset(scanned.roots),
     )
+
+
+def light_keystroke(update: bytes, clocks: Mapping[int, int], halves: Halves, present: int) -> Keystroke | None:
+    """Read an update that is a keystroke, which a document with these clocks takes in as it is and in one step.
+
+    None: it is none, or the document has surrogate pairs that it might split, or it might take long.
+    """
+    keystroke = None if halves else read_keystroke(update, clocks)
+    if keystroke is None or keystroke.runs or min(present, *keystroke.needs.values()) < _LIGHT_WALKED:
+        return keystroke
+    return None
+
+
+def prepared_keystroke(update: bytes, keystroke: Keystroke) -> Prepared:
+    """Return what `prepare` returns of a light keystroke."""
+    runs, needs, structs = keystroke
+    return Prepared(update, [update], False, runs, needs, 0, of_keystroke(structs), _NO_HALVES, _NO_PLACES)
 
 
 def _require_few_walks(update: bytes, scanned: Scan, clocks: Mapping[int, int], present: int) -> None:

@@ -61,6 +61,25 @@ def test_a_keystroke_is_prepared_as_every_other_update(monkeypatch: pytest.Monke
         assert _prepared(*each) == prepared, each[0].hex()
 
 
+@pytest.mark.parametrize("client", [1, 2**32 - 1])
+def test_a_keystroke_is_taken_in_as_every_other_update(client: int) -> None:
+    usual, quick = LiveDocument(build_document([], 7)), LiveDocument(build_document([], 7))
+    taken = 0
+    for update in _typed(client % 1000, client):
+        row = quick.take_in_keystroke(update)
+        taken += row is not None
+        row = row or quick.take_in(quick.prepare(update, most=4096), walk=True).row
+        assert row == usual.take_in(usual.prepare(update, most=4096), walk=True).row
+        assert quick.take_in_keystroke(update) is None  # it adds nothing
+        assert (quick._clocks, quick.footprint, quick.most_structs) == (
+            usual._clocks,
+            usual.footprint,
+            usual.most_structs,
+        )
+    assert taken >= 150
+    assert quick.encode() == usual.encode()
+
+
 @pytest.mark.parametrize(
     ("update", "clock"),
     [
