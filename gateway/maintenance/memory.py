@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +74,7 @@ class FreeMemory:
         self._before = now
 
 
+@functools.cache
 def _of_c_library(name: str) -> Any:
     """Return a function of glibc; None with another C library."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
