@@ -367,6 +367,8 @@ async def _prepare(url: str, *, read_only: bool) -> None:
             await connection.execute("SET LOCAL lock_timeout = '60s'")
             await connection.execute("SELECT pg_advisory_xact_lock($1)", project_id("yjs-gateway schema"), timeout=60)
             present = await _schema(connection, url)
+            if present == len(files):
+                return
             for _, script in files[present:]:
                 await connection.execute(script, timeout=3600)
             if present == 0:

@@ -74,8 +74,12 @@ class TrackedProject:
         self.told: float = 0
         """The newest sequence of the project that another gateway announced."""
         self.catching_up: asyncio.Task[None] | None = None
-        self.contended_at = float("-inf")
+        self.batch_seconds = 0.0
+        """How long the last batch took."""
+        self.other_wrote_at = float("-inf")
         """When a write of another gateway to the project was last noticed."""
+        self.batches_since_other = 0
+        """The number of batches since then."""
 
     @property
     def exists(self) -> bool:
@@ -197,6 +201,7 @@ class Projects:
         if news.head.sequence == known.head.sequence:
             return
         self.catch_ups += 1
+        tracked.other_wrote_at, tracked.batches_since_other = asyncio.get_running_loop().time(), 0
         if not known.id:
             known = tracked.known = KnownProject(tracked.id, news.head)
         known.head = news.head

@@ -2,7 +2,8 @@
 
 Writes are optimistic and plan without a lock: a batch names the sequence that it builds on, and is stored only if the
 project is still at that sequence. If another gateway was faster, its changes are read and the batch is planned again,
-this time with the project's row locked, so that two busy gateways take turns.
+this time with the project's row locked. While another gateway writes to the project all the time, the row is locked
+first: busy gateways take turns, and everything that is queued while a gateway waits for its turn is stored in it.
 """
 
 import asyncio
@@ -25,8 +26,10 @@ _log = logging.getLogger(__name__)
 
 _BATCH_CHANGES = 1024
 _BATCH_BYTES = 8 * 2**20
-_CONTENDED_S = 1.0
-"""How long after a write of another gateway to a project its row is locked first."""
+_CONTENDED_BATCHES = 3
+_CONTENDED_S, _CONTENDED_PART = 0.025, 8
+"""A project's row is locked first for so many batches after a write of another gateway, and for at most so many
+seconds, or the time of so many batches where that is more: later, the chance is small that another one is faster."""
 _GATHER_PART, _MOST_GATHER_S = 0.25, 0.005
 """How long a batch waits for the writers of the last one: a part of the time that took, and the most seconds."""
 _PAUSE_S = 0.02
@@ -35,8 +38,10 @@ _PAUSE_S = 0.02
 class _Attempt:
     """A batch in flight. `sent`: a plan that was sent under the number `number` and not answered yet."""
 
-    def __init__(self, requests: list[WriteRequest], number: int) -> None:
+    def __init__(self, requests: list[WriteRequest], number: int, *, alone: bool) -> None:
         self.requests = requests
+        self.alone = alone
+        """Whether no request may be added."""
         self.number = number
         self.sent: Plan | None = None
         self.generation = ""
@@ -127,12 +132,15 @@ class Writer:
         try:
             while tracked.queue:
                 await self._gather(tracked)
-                requests, began = _next_batch(tracked), loop.time()
                 async with tracked.lock:
+                    requests, began = list[WriteRequest](), loop.time()
+                    _fill(requests, tracked)
                     results = await self._commit(tracked, requests)
                     self._settle(tracked, requests, results)
                 tracked.last_batch, now = len(requests), loop.time()
-                tracked.gather_until = now + min((now - began) * _GATHER_PART, _MOST_GATHER_S)
+                tracked.batches_since_other += 1
+                tracked.batch_seconds = now - began
+                tracked.gather_until = now + min(tracked.batch_seconds * _GATHER_PART, _MOST_GATHER_S)
         finally:
             tracked.writing = None
 
@@ -163,15 +171,17 @@ class Writer:
             self._tell(tracked)
         _answer(requests, results)
 
-    async def _commit(self, tracked: TrackedProject, requests: list[WriteRequest]) -> Sequence[Result]:
-        """Store a batch; never raises."""
+    async def _commit(
+        self, tracked: TrackedProject, requests: list[WriteRequest], *, alone: bool = False
+    ) -> Sequence[Result]:
+        """Store a batch, to which queued requests may be added unless it is to be stored `alone`; never raises."""
         started = time.perf_counter()
         try:
-            made = await self._store(tracked, requests)
+            made = await self._store(tracked, _Attempt(requests, next(self._numbers), alone=alone))
             self.times.note(time.perf_counter() - started)
         except DataDamaged as error:
             if len(requests) > 1:  # the other requests are not affected
-                return [result for each in requests for result in await self._commit(tracked, [each])]
+                return [result for each in requests for result in await self._commit(tracked, [each], alone=True)]
             break_lines(requests[0].changes)
             return [error]
         except Exception as error:  # the requests fail; the writer must survive any error
@@ -185,12 +195,11 @@ class Writer:
         made.settle()
         return made.results
 
-    async def _store(self, tracked: TrackedProject, requests: list[WriteRequest]) -> Plan:
+    async def _store(self, tracked: TrackedProject, attempt: _Attempt) -> Plan:
         loop = asyncio.get_running_loop()
         patience = self._database.patience
         deadline = loop.time() + patience.write
-        attempt = _Attempt(requests, next(self._numbers))
-        attempt.locked = loop.time() - tracked.contended_at < _CONTENDED_S
+        attempt.locked = _is_contended(tracked, loop.time())
         tracked.forget_rows()
         while True:
             try:
@@ -203,7 +212,6 @@ class Writer:
                     return made
                 self.races_lost += 1
                 attempt.locked = True
-                tracked.contended_at = loop.time()
             except CONTENTION as error:
                 attempt.locked = True
                 if not attempt.lost:
@@ -221,7 +229,7 @@ class Writer:
                 raise storage_error(error, certain=not attempt.lost) from error
 
     async def _try(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan | None:
-        """Try once; return None if another gateway was faster, after the listeners have heard of its changes."""
+        """Try once; return None if another gateway was faster: what it stored is read with the row locked."""
         if attempt.sent is not None:
             if await connection.fetchval(f"SELECT {GENERATION}") != attempt.generation:
                 await self._projects.catch_up(tracked, connection)
@@ -231,12 +239,11 @@ class Writer:
                 return attempt.sent
             if stored is False:
                 attempt.sent, attempt.lost = None, False
-                await self._projects.catch_up(tracked, connection)
                 return None
             # The first copy may still be stored; then this second one is not: both build on the same sequence.
             if await self._send(connection, attempt.sent, attempt):
                 return attempt.sent
-            return await self._try_again_after_none(connection, tracked, attempt)
+            return await self._after_two_copies(connection, attempt)
         await self._projects.load(tracked, connection)
         if attempt.locked:
             return await self._store_locked(connection, tracked, attempt)
@@ -249,14 +256,9 @@ class Writer:
         attempt.sent = made
         stored = await self._send(connection, made, attempt)
         attempt.sent = None
-        if stored:
-            return made
-        await self._projects.catch_up(tracked, connection)
-        return None
+        return made if stored else None
 
-    async def _try_again_after_none(
-        self, connection: Connection, tracked: TrackedProject, attempt: _Attempt
-    ) -> Plan | None:
+    async def _after_two_copies(self, connection: Connection, attempt: _Attempt) -> Plan | None:
         """Decide the result after the second copy of a plan was not stored: the first copy was, or another gateway's
         plan."""
         sent = attempt.sent
@@ -264,32 +266,26 @@ class Writer:
         if await batches.was_stored(connection, sent, self._node, attempt.number):
             return sent
         attempt.sent, attempt.lost = None, False
-        await self._projects.catch_up(tracked, connection)
         return None
 
     async def _store_locked(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan | None:
-        transaction = connection.transaction()
-        await transaction.start()
         try:
-            sequence = await connection.fetchval(
-                "SELECT sequence FROM project WHERE id = $1 FOR NO KEY UPDATE", tracked.id
-            )
-            if sequence != (tracked.known.head.sequence if tracked.exists else None):
-                tracked.contended_at = asyncio.get_running_loop().time()
-                await self._projects.catch_up(tracked, connection)
+            # One message. Other gateways wait from here on, so no statement more than necessary follows.
+            await connection.execute(f"BEGIN; SELECT 1 FROM project WHERE id = {tracked.id} FOR NO KEY UPDATE")
+            await self._projects.catch_up(tracked, connection)
+            if not attempt.alone:
+                _fill(attempt.requests, tracked)
             made = await self._plan(connection, tracked, attempt)
             stored = not made.stores or await self._send(connection, made, attempt)
-        except BaseException:
-            if not connection.is_closed():
-                await transaction.rollback()
+        except LOST:
+            raise  # with the connection, the transaction ends
+        except Exception:
+            await connection.execute("ROLLBACK")
             raise
         attempt.sent = made if made.stores else None
-        await transaction.commit()
+        await connection.execute("COMMIT")
         attempt.sent = None
-        if stored:
-            return made
-        await self._projects.catch_up(tracked, connection)  # another gateway has just created the project
-        return None
+        return made if stored else None  # another gateway has just created the project
 
     async def _plan(self, connection: Connection, tracked: TrackedProject, attempt: _Attempt) -> Plan:
         attempt.generation = tracked.generation
@@ -314,17 +310,23 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _next_batch(tracked: TrackedProject) -> list[WriteRequest]:
+def _is_contended(tracked: TrackedProject, now: float) -> bool:
+    """Return whether another gateway probably writes to a project before the next batch is stored."""
+    while_s = max(_CONTENDED_S, _CONTENDED_PART * tracked.batch_seconds)
+    return tracked.batches_since_other < _CONTENDED_BATCHES and now - tracked.other_wrote_at < while_s
+
+
+def _fill(batch: list[WriteRequest], tracked: TrackedProject) -> None:
+    """Move queued requests into a batch, as many as fit, and at least one into an empty one."""
     queue = tracked.queue
-    batch = [queue.popleft()]
-    changes, size = len(batch[0].changes), batch[0].bytes
+    changes = sum([len(request.changes) for request in batch])
+    size = sum([request.bytes for request in batch])
     while queue:
         changes += len(queue[0].changes)
         size += queue[0].bytes
-        if changes > _BATCH_CHANGES or size > _BATCH_BYTES:
+        if batch and (changes > _BATCH_CHANGES or size > _BATCH_BYTES):
             break
         batch.append(queue.popleft())
-    return batch
 
 
 def _answer(requests: Iterable[WriteRequest], results: Iterable[Result]) -> None:

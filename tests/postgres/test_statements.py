@@ -231,3 +231,46 @@ def test_writers_that_wait_for_their_receipts_share_batches(database: str, monke
             assert statistics.commits <= 21
 
     asyncio.run(asyncio.wait_for(work(), 120))
+
+
+@pytest.mark.parametrize("contended", [False, True], ids=["a race is lost", "the others are busy"])
+def test_what_is_queued_while_another_gateway_writes_is_stored_together(
+    database: str, monkeypatch: pytest.MonkeyPatch, *, contended: bool
+) -> None:
+    monkeypatch.setattr(writer, "_CONTENDED_BATCHES", 3 if contended else 0)
+    monkeypatch.setattr(writer, "_CONTENDED_S", 1e6)
+
+    async def work() -> None:
+        async with _opened(database) as (storage, statements), _opened(database) as (other, _):
+            names = [str(number) for number in range(10)]
+            await storage.append("p", tuple(AppendUpdate(name, Version(0), b"x") for name in names))
+            await other.append("p", (AppendUpdate("b", Version(0), b"x"),))
+            await storage.catch_up("p")
+            statements.clear()
+            holder = await asyncpg.connect(database)
+            transaction = holder.transaction()
+            await transaction.start()
+            await holder.fetchval("SELECT 1 FROM project FOR NO KEY UPDATE")
+            faster = other.append("p", (AppendUpdate("b", Version(1), b"y"),))
+            await _until_wait(holder, 1)
+            waiting = [storage.append("p", (AppendUpdate("0", Version(1), b"y"),))]
+            await _until_wait(holder, 2)
+            waiting += [storage.append("p", (AppendUpdate(name, Version(1), b"y"),)) for name in names[1:]]
+            await transaction.rollback()
+            await holder.close()
+            assert (await faster)[0].project.sequence == 12
+            committed = [(await each)[0] for each in waiting]
+            assert [each.project.sequence for each in committed] == list(range(13, 23))
+            assert storage.statistics().commits == 2
+            queries = [query.lstrip() for query, _ in statements]
+            lost = [] if contended else ["WITH "]
+            assert [query[:5] for query in queries] == [*lost, "BEGIN", "SELEC", "WITH ", "COMMI"]
+
+    asyncio.run(asyncio.wait_for(work(), 120))
+
+
+async def _until_wait(connection: asyncpg.Connection, count: int) -> None:
+    """Wait until so many others wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    while await connection.fetchval(waiting) < count:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
