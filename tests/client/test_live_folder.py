@@ -27,6 +27,7 @@ from gateway.client.folder.atomic_rename import exchange, rename_exclusively
 from gateway.client.folder.files import STATE_FOLDER, Folder, FolderState, KnownFile, UnmergedSave, sha256
 from gateway.client.folder.live import LiveFolder
 from gateway.client.folder.merging import merged, united
+from gateway.client.folder.replacing import Replacer
 from gateway.client.folder.sync import Outcome
 from tests.support.server import GatewayProcess
 
@@ -517,10 +518,11 @@ class Replacing:
         self.file.write_bytes(self.base)
         self.state = FolderState("", "")
         self.live = LiveFolder(self.folder, None, self.state, lambda _: None, lambda _: None)  # type: ignore[arg-type]
+        self.replacer = self.live._replacer
 
     async def replace(self) -> bool:
         known = KnownFile(2, "i.2", sha256(self.theirs), -1, 0)
-        return await self.live._replace("a.md", self.base, self.theirs, known)
+        return await self.replacer.replace("a.md", self.base, self.theirs, known)
 
     def save_by_renaming(self, text: str) -> None:
         aside = self.file.with_name(".a.md.tmp")
@@ -564,7 +566,7 @@ def test_what_comes_where_no_file_was_is_kept(replacing: Replacing, monkeypatch:
     monkeypatch.setattr(files, "rename_exclusively", saved_just_before)
     replacing.file.unlink()
     known = KnownFile(1, "i.1", sha256(b"theirs\n"), -1, 0)
-    assert not asyncio.run(replacing.live._replace("a.md", None, b"theirs\n", known))
+    assert not asyncio.run(replacing.replacer.replace("a.md", None, b"theirs\n", known))
     assert replacing.file.read_text() == "saved\n"
     assert "a.md" not in replacing.state.files
 
@@ -600,10 +602,10 @@ def test_what_a_program_writes_into_a_file_that_it_had_opened_before_is_kept(rep
         old = time.time() - 1
         for each in (replacing.folder.root / ".yjs-gateway").glob("tmp*"):
             os.utime(each, (old, old))  # no longer written to
-        replacing.live._look_at_replaced(0)
-        await replacing.live._merge_save("a.md")
+        replacing.replacer._look_at_replaced(0)
+        await replacing.replacer.merge_save("a.md")
         assert replacing.file.read_text() == "there\none\nwritten\n"
-        replacing.live._look_at_replaced(asyncio.get_running_loop().time() + 3600)
+        replacing.replacer._look_at_replaced(asyncio.get_running_loop().time() + 3600)
 
     asyncio.run(main())
     assert [each.name for each in (replacing.folder.root / ".yjs-gateway").iterdir()] == ["journal.jsonl"]
@@ -632,7 +634,7 @@ def test_what_was_saved_when_live_was_killed_is_merged_once_when_it_starts_again
     replacing.folder.save_state(replacing.state)
     monkeypatch.setattr(files, "exchange", save_and_be_killed)
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # whoever is killed removes nothing
-    monkeypatch.setattr(replacing.live, "_keep_replaced" if killed == "after merging" else "_merge_save", be_killed)
+    monkeypatch.setattr(replacing.replacer, "_keep_replaced" if killed == "after merging" else "merge_save", be_killed)
     with pytest.raises(Killed):
         asyncio.run(replacing.replace())
     monkeypatch.undo()
@@ -644,9 +646,9 @@ def test_what_was_saved_when_live_was_killed_is_merged_once_when_it_starts_again
     folder.save_state(state)
     assert folder.load_state() == state
     folder.drop_leftovers()
-    live = LiveFolder(folder, None, state, lambda _: None, lambda _: None)  # type: ignore[arg-type]
+    replacer = Replacer(folder, state, lambda _: None, lambda _: False)
     for path in state.unmerged.copy():
-        asyncio.run(live._merge_save(path))
+        asyncio.run(replacer.merge_save(path))
     if killed == "before":
         assert (replacing.file.read_text(), state.files) == ("one\nsaved\n", {})
     else:
@@ -662,7 +664,7 @@ def test_a_save_that_lacks_what_was_merged_while_it_was_under_way_takes_back_not
     async def main() -> None:
         await replacing.replace()
         text = replacing.theirs.decode()
-        replacing.live._recent.saved("a.md", replacing.theirs, None)  # it is sent, with what was saved here before
+        replacing.replacer.saved("a.md", replacing.theirs, None)  # it is sent, with what was saved here before
         replacing.save_by_renaming("folder: one two\n\nperson:\n")
         answer = WithETag(None, "i.3")
         await replacing.live._land("a.md", text, answer, text + "more\n", None)
@@ -685,7 +687,7 @@ def test_the_times_of_a_file_are_those_of_the_content_that_is_read(
         return about
 
     monkeypatch.setattr(os, "fstat", save_after)
-    about, content = replacing.live._look("a.md")
+    about, content = replacing.replacer.look("a.md")
     monkeypatch.undo()
     assert not saves
     assert about is not None

@@ -110,6 +110,14 @@ class FolderState(Struct):
     different text with the same base would insert twice what both texts contain."""
     unmerged: dict[str, UnmergedSave] = {}
 
+    def know(self, path: str, known: KnownFile | None) -> None:
+        """Set the known state of a file, or with None forget it. A text that was sent is answered by that."""
+        self.unanswered.pop(path, None)
+        if known is None:
+            self.files.pop(path, None)
+        else:
+            self.files[path] = known
+
 
 class _Entry(Struct, frozen=True, omit_defaults=True):
     """A line of the journal: a change of a file's known state since `state.json` was written."""

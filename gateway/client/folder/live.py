@@ -7,18 +7,15 @@ examines the whole state of the path: events merely say which paths to examine, 
 
 import asyncio
 import contextlib
-import math
 import os
 import random
 import stat
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from watchfiles import Change, awatch
 
 from gateway.client import GatewayError, PollSettings, Project
@@ -35,15 +32,12 @@ from gateway.client.folder.files import (
     Folder,
     FolderState,
     KnownFile,
-    Placed,
     SentText,
-    UnmergedSave,
     UnsafePath,
-    read_regular,
     sha256,
 )
-from gateway.client.folder.merging import merged, united
-from gateway.client.folder.recent_texts import RecentTexts
+from gateway.client.folder.merging import NoText, merged, text_of, united
+from gateway.client.folder.replacing import Replacer, size_and_time_of, until_quiet_s
 from gateway.client.folder.sync import Action, Outcome, concerns_all
 from gateway.client.policy import is_retried, retry_delay_ms
 from gateway.wire.changes import FileFeedEntry
@@ -53,10 +47,6 @@ _STEP_MS = 10
 """File events that follow each other within this time form a batch."""
 _BATCH_MS = 50
 """The longest time that a batch of file events is collected."""
-_QUIET_S = 0.02
-"""A file written more recently than this may still be incomplete."""
-_EMPTIED_S = 0.1
-"""A file truncated to zero bytes more recently than this is probably about to be rewritten."""
 _MISSING_S = 0.3
 """A file missing for this long counts as deleted; editors that replace a file in two steps take less."""
 _LOOK_AGAIN_S = 1.0
@@ -64,24 +54,9 @@ _LOOK_AGAIN_S = 1.0
 _NO_PROJECT_S = 1.0
 """The interval of checks for a project that does not exist yet."""
 _KEEP_S = 1.0
-_LATE_S = 2.0
-"""How long a replaced file is kept for programs that had opened it before and write into it now."""
-_MOST_LATE_BYTES = 16 * 2**20
 _SETTINGS = PollSettings(retry_delays_ms=(100, 200, 400, 1_000, 2_000, 4_000, 8_000), retry_for_ever=True)
 
 Tell = Callable[[Outcome], None]
-
-
-class _Replaced(Struct, frozen=True):
-    """A file that was replaced by a text of the gateway."""
-
-    path: str
-    file: Path
-    """Where it is now."""
-    content: bytes
-    size_and_time: tuple[int, int]
-    until: float
-    """When it is looked at for the last time, by the clock of the event loop."""
 
 
 class LiveFolder:
@@ -127,11 +102,7 @@ class LiveFolder:
         self._waiting = False
         """Whether it was told that the gateway is unavailable."""
         self._scan_wanted = asyncio.Event()
-        self._recent = RecentTexts()
-        self._replaced: deque[_Replaced] = deque()
-        """Replaced files, in the order of their times."""
-        self._replaced_bytes = 0
-        self._has_replaced = asyncio.Event()
+        self._replacer = Replacer(folder, state, self._mark, self._busy.__contains__)
 
     async def run(self) -> None:
         """Keep both sides equal until cancelled.
@@ -151,7 +122,7 @@ class LiveFolder:
                 group.create_task(self._scan_after_events())
                 group.create_task(self._list_when_wanted())
                 group.create_task(self._keep())
-                group.create_task(self._look_at_replaced_regularly())
+                group.create_task(self._replacer.look_regularly())
                 for _ in range(_AT_ONCE):
                     group.create_task(self._work())
         except* (GatewayError, OSError) as faults:
@@ -159,7 +130,7 @@ class LiveFolder:
         finally:
             for timer in self._later.values():
                 timer.cancel()
-            self._look_at_replaced(math.inf)
+            self._replacer.finish()
             self._folder.save_state(self.state)
 
     # Finding changed paths
@@ -336,7 +307,7 @@ class LiveFolder:
             self._left_out.pop(path, None)
             self._failed.discard(path)
             return
-        except (UnsafePath, _NoText) as fault:
+        except (UnsafePath, NoText) as fault:
             reason = str(fault)
         except OSError as fault:
             reason = fault.strerror or str(fault)
@@ -368,7 +339,7 @@ class LiveFolder:
                 self._tell(Outcome(path, "waiting", str(fault)))
 
     def _size_and_time(self, path: str) -> tuple[int, int] | None:
-        return _size_and_time(self._folder.root / path)
+        return size_and_time_of(self._folder.root / path)
 
     async def _bring(self, path: str) -> None:
         """Compare both sides of one file, and take the next step."""
@@ -376,7 +347,7 @@ class LiveFolder:
             self._there.pop(path, None)
             return
         if path in self.state.unmerged:
-            await self._merge_save(path)
+            await self._replacer.merge_save(path)
             self._mark(path)
             return
         if path in self.state.unanswered:
@@ -392,15 +363,15 @@ class LiveFolder:
         if content is None and known is not None:
             await self._bring_deletion(path, known)
         elif content is not None and (known is None or sha256(content) != known.sha256):
-            text = _text_of(content)
-            if await self._repair(path, known):
+            text = text_of(content)
+            if await self._replacer.repair(path, known):
                 return
-            self._recent.saved(path, content, None if known is None else known.sha256)
+            self._replacer.saved(path, content, None if known is None else known.sha256)
             await self._send(path, SentText(0 if known is None else known.version, text))
         elif path in self._there:
             await self._take(path)
         elif content is not None and known is not None:
-            about, now = self._look(path)
+            about, now = self._replacer.look(path)
             if about is not None and now == content:  # touched, or rewritten with the same content
                 self._remember(path, msgspec.structs.replace(known, size=about.st_size, mtime_ns=about.st_mtime_ns))
 
@@ -415,26 +386,10 @@ class LiveFolder:
                 return None
             if known is not None and (found.st_size, found.st_mtime_ns) == (known.size, known.mtime_ns):
                 return self._folder.read(path)
-            left_s = _until_quiet_s(found)
+            left_s = until_quiet_s(found)
             if left_s <= 0:
                 return self._folder.read(path)
             await asyncio.sleep(left_s)
-
-    async def _repair(self, path: str, known: KnownFile | None) -> bool:
-        """Merge a save with what arrived before, if it was made from an earlier text; returns whether it was."""
-        last = self._recent.last(path)
-        if known is None or last is None:
-            return False
-        about, now = self._look(path)
-        if now is None or about is None:
-            return False
-        base = await asyncio.to_thread(self._recent.base_of, path, now, about, last)
-        if base == last:
-            return False
-        both = merged(_text_of(base), _text_of(now), _text_of(last)).encode()
-        await self._replace(path, now, both, msgspec.structs.replace(known, size=-1, mtime_ns=0))
-        self._mark(path)
-        return True
 
     # From the folder to the gateway
 
@@ -503,20 +458,20 @@ class LiveFolder:
             wanted: the text to write instead of `theirs`.
         """
         while True:
-            about, now = self._look(path)
+            about, now = self._replacer.look(path)
             if now is None or about is None:
                 target = None
             elif now == shown.encode():
                 target = (theirs if wanted is None else wanted).encode()
             else:
-                base = _text_of(self._recent.base_of(path, now, about, shown.encode()))
-                target = merged(base, _text_of(now), theirs if wanted is None else wanted).encode()
+                base = text_of(self._replacer.base_of(path, now, about, shown.encode()))
+                target = merged(base, text_of(now), theirs if wanted is None else wanted).encode()
             known = _known(answer, theirs.encode(), about if now == theirs.encode() else None)
             if target == now:
                 self._remember(path, known)
                 break
             assert target is not None
-            if await self._replace(path, now, target, known):
+            if await self._replacer.replace(path, now, target, known):
                 break
         if action is not None:
             self._tell(Outcome(path, action))
@@ -532,13 +487,13 @@ class LiveFolder:
         try:
             theirs = await self._project.read_text(path)
             content = theirs.value.encode()
-            about, now = self._look(path)
+            about, now = self._replacer.look(path)
             if now == content:
                 self._remember(path, _known(theirs, content, about))
             elif not self._is_as_known(now, known):  # saved in the meantime: the local text is sent first
                 self._there[path] = asked
                 self._mark(path)
-            elif await self._replace(path, now, content, _known(theirs, content, None)):
+            elif await self._replacer.replace(path, now, content, _known(theirs, content, None)):
                 self._tell(Outcome(path, "pulled"))
             else:
                 self._there[path] = asked
@@ -551,7 +506,7 @@ class LiveFolder:
             raise
 
     def _take_deletion(self, path: str, known: KnownFile | None) -> None:
-        _, now = self._look(path)
+        _, now = self._replacer.look(path)
         if known is not None and now is not None and not self._is_as_known(now, known):
             self._mark(path)  # edited here: the file is created there again
             return
@@ -568,145 +523,12 @@ class LiveFolder:
             return content is None and known is None
         return sha256(content) == known.sha256
 
-    async def _replace(self, path: str, expected: bytes | None, content: bytes, known: KnownFile) -> bool:
-        """Replace a file if it still has the expected content; returns whether it was replaced.
-
-        Args:
-            known: the known state afterwards. If its hash is that of `content`, size and mtime are filled in.
-        """
-        prepared = await asyncio.to_thread(self._folder.prepare, path, content)
-        placed: Placed | None = None
-        try:
-            if self._folder.read(path) != expected:
-                return False
-            if sha256(content) == known.sha256:
-                about = prepared.stat()
-                known = msgspec.structs.replace(known, size=about.st_size, mtime_ns=about.st_mtime_ns)
-            try:
-                placed = self._folder.put_in_place(path, prepared, known, expected)
-            except FileExistsError:
-                self._folder.note(path, self.state.files.get(path))
-                return False
-            except OSError:
-                self._folder.note(path, self.state.files.get(path))
-                raise
-        finally:
-            if placed is None:
-                prepared.unlink(missing_ok=True)
-        self.state.unmerged.pop(path, None)
-        self._set(path, known)
-        if expected is not None:
-            await self._after_replacement(path, expected, content, placed)
-        return True
-
-    async def _after_replacement(self, path: str, expected: bytes, content: bytes, placed: Placed) -> None:
-        """Merge what was saved between the last look at a file and its replacement."""
-        file = placed.replaced
-        found = None if file is None else _read_regular(file)
-        if file is None or found is None or found[1] == expected:
-            self._recent.replaced(path, expected, content, placed.since_ns)
-            if file is not None and found is not None:
-                self._keep_replaced(path, file, found)
-            elif file is not None:
-                file.unlink(missing_ok=True)
-            return
-        about, saved = found  # an editor's save came in between
-        base = self._recent.base_of(path, saved, about, expected)
-        self._recent.replaced(path, saved, content, placed.since_ns)
-        while True:
-            left_s = _until_quiet_s(about)
-            if saved or left_s <= 0:
-                try:
-                    self.state.unmerged[path] = UnmergedSave(_text_of(base), _text_of(saved))
-                except _NoText:
-                    self._folder.put_back(path, file)
-                    self._mark(path)
-                    return
-            if left_s <= 0:
-                break
-            await asyncio.sleep(left_s)
-            about, saved = _read_regular(file) or (about, saved)
-        await self._merge_save(path)
-        self._keep_replaced(path, file, (about, saved))
-        self._mark(path)
-
-    async def _merge_save(self, path: str) -> None:
-        """Merge a local save, which the gateway's text has just replaced, into the present content."""
-        save = self.state.unmerged[path]
-        while self.state.unmerged.get(path) == save:
-            _, now = self._look(path)
-            known = self.state.files.get(path)
-            try:
-                both = save.text if now is None else merged(save.base, save.text, _text_of(now))
-            except _NoText:  # the file was overwritten since
-                both = None
-            if both is None or known is None or now == both.encode():
-                if both is not None and known is None:
-                    self._folder.write(path, both.encode())
-                self._folder.note(path, known)
-                del self.state.unmerged[path]
-            else:
-                await self._replace(path, now, both.encode(), msgspec.structs.replace(known, size=-1, mtime_ns=0))
-
-    # Files that were replaced: a program that had opened one may still write into it
-
-    def _keep_replaced(self, path: str, file: Path, found: tuple[os.stat_result, bytes]) -> None:
-        now = asyncio.get_running_loop().time()
-        self._replaced.append(_replaced(path, file, found, now + _LATE_S))
-        self._replaced_bytes += len(found[1])
-        self._has_replaced.set()
-        if self._replaced_bytes > _MOST_LATE_BYTES:
-            self._look_at_replaced(now + _LATE_S)
-
-    async def _look_at_replaced_regularly(self) -> None:
-        while True:
-            await self._has_replaced.wait()
-            await asyncio.sleep(_LATE_S / 2)
-            self._look_at_replaced(asyncio.get_running_loop().time())
-            if not self._replaced:
-                self._has_replaced.clear()
-
-    def _look_at_replaced(self, now: float) -> None:
-        """Find what was written into replaced files, and delete those that were kept until `now`."""
-        kept, self._replaced = self._replaced, deque()
-        for each in kept:
-            found = _read_regular(each.file) if _size_and_time(each.file) != each.size_and_time else None
-            if found is not None and found[1] != each.content:
-                if now < math.inf and not _rests(found[0]):
-                    self._replaced.append(each)
-                    continue
-                if each.path in self._busy or each.path in self.state.unmerged:
-                    self._replaced.append(each)
-                    continue
-                with contextlib.suppress(_NoText):
-                    self.state.unmerged[each.path] = UnmergedSave(_text_of(each.content), _text_of(found[1]))
-                    self._mark(each.path)
-                    if now < math.inf:  # the program may go on writing
-                        self._replaced.append(_replaced(each.path, each.file, found, now + _LATE_S))
-                        continue
-            elif each.until > now:
-                self._replaced.append(each)
-                continue
-            each.file.unlink(missing_ok=True)
-        self._replaced_bytes = sum(len(each.content) for each in self._replaced)
-
     # The known state
-
-    def _look(self, path: str) -> tuple[os.stat_result | None, bytes | None]:
-        """Read a file with the stat result that the content had."""
-        return self._folder.look(path) or (None, None)
 
     def _remember(self, path: str, known: KnownFile | None) -> None:
         if self.state.files.get(path) != known or path in self.state.unanswered:
             self._folder.note(path, known)
-        self._set(path, known)
-
-    def _set(self, path: str, known: KnownFile | None) -> None:
-        self.state.unanswered.pop(path, None)
-        if known is None:
-            self.state.files.pop(path, None)
-        else:
-            self.state.files[path] = known
+        self.state.know(path, known)
 
     def _unanswered(self, path: str, sent: SentText | None) -> None:
         """Record a text about to be sent, or with None that it was refused."""
@@ -715,47 +537,6 @@ class LiveFolder:
         elif self.state.unanswered.get(path) != sent:
             self._folder.note_sent(path, sent)
             self.state.unanswered[path] = sent
-
-
-def _size_and_time(file: Path) -> tuple[int, int] | None:
-    try:
-        about = file.stat()
-    except OSError:
-        return None
-    return about.st_size, about.st_mtime_ns
-
-
-def _read_regular(file: Path) -> tuple[os.stat_result, bytes] | None:
-    try:
-        return read_regular(file)
-    except OSError:  # it is a link, or gone
-        return None
-
-
-def _replaced(path: str, file: Path, found: tuple[os.stat_result, bytes], until: float) -> _Replaced:
-    about, content = found
-    return _Replaced(path, file, content, (about.st_size, about.st_mtime_ns), until)
-
-
-def _until_quiet_s(about: os.stat_result) -> float:
-    """Return after how many seconds a file counts as completely written, unless it is written to again."""
-    age_s = time.time() - about.st_mtime
-    return (_QUIET_S if about.st_size else _EMPTIED_S) - age_s if age_s >= 0 else 0
-
-
-def _rests(about: os.stat_result) -> bool:
-    return not 0 <= time.time() - about.st_mtime < _EMPTIED_S
-
-
-class _NoText(Exception):
-    """The content of a file is not text."""
-
-
-def _text_of(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as fault:
-        raise _NoText(f"it is not UTF-8 text (byte {fault.start})") from None
 
 
 def _known(answer: WithETag[Any], content: bytes, about: os.stat_result | None) -> KnownFile:

@@ -10,6 +10,22 @@ from gateway.yjs.text_edits import apply_edits, smallest_edits
 _ROOT = "content"
 
 
+class NoText(Exception):
+    """The content of a file is not text."""
+
+
+def text_of(content: bytes) -> str:
+    """Return the text of a file.
+
+    Raises:
+        NoText: it is not UTF-8.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as fault:
+        raise NoText(f"it is not UTF-8 text (byte {fault.start})") from None
+
+
 def merged(base: str, ours: str, theirs: str) -> str:
     """Merge both sides' edits of a text as Yjs does: all insertions are kept, and deletions of either side apply."""
     if ours in (base, theirs):
