@@ -199,6 +199,7 @@ class Documents:
                 opened.roots,
                 read_rows,
                 opened.footprint,
+                opened.types,
             )
         if stored.snapshot is not None:
             document.snapshot_log_size = stored.snapshot.log_size

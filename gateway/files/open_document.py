@@ -9,13 +9,21 @@ from gateway.pace import with_turns
 from gateway.workers.pool import LIGHT_UNITS, in_worker, run_in_worker
 from gateway.yjs.document import Admitted, Gap, LiveDocument
 from gateway.yjs.halves import Halves
-from gateway.yjs.heavy_edits import Basis, encoded_size, levels_left_after, parted_slices
+from gateway.yjs.heavy_edits import (
+    Basis,
+    count_types,
+    encoded_size,
+    levels_left_after,
+    parted_slices,
+    take_in_elsewhere,
+)
 from gateway.yjs.nesting import DEEPEST
 from gateway.yjs.preparation import Prepared
 from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import TooMuch
 from gateway.yjs.slices import SliceWork
 from gateway.yjs.surrogates import names_pairs
+from gateway.yjs.type_sizes import MOST_HELD, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, merge, run_yrs
 from storage import Committed, FileHead, Incarnation, Line, Version
 
@@ -80,6 +88,7 @@ class OpenDocument:
         roots: AbstractSet[bytes] = frozenset(),
         read_rows: Callable[[], Awaitable[tuple[Version, Sequence[bytes]] | None]] | None = None,
         footprint: int = 0,
+        types: TypeSizes | None = None,
     ) -> None:
         self.project = project
         self.path = path
@@ -104,6 +113,8 @@ class OpenDocument:
         """Whether `size` is exact."""
         self._read_rows = read_rows
         self._document = LiveDocument(document, halves, levels, roots, footprint)
+        if types is not None:
+            self._document.note_types(types)
         self._pending: asyncio.Future[tuple[Committed, ...]] | None = None
         self._queued = 0
         self.memory = 0
@@ -161,7 +172,7 @@ class OpenDocument:
     @property
     def basis(self) -> Basis:
         """The facts about the document that are needed to prepare an update elsewhere."""
-        return Basis(self._document.state_vector(), self._document.halves, self.slice_work)
+        return Basis(self._document.state_vector(), self._document.halves, self.slice_work, self._document.types)
 
     def prepare(self, update: bytes, *, stored: bool = False) -> Prepared:
         """Examine a client's update and find out which part of it the document can apply.
@@ -243,23 +254,41 @@ class OpenDocument:
         """
         document = self._document
         document.require_bounds(prepared)
+        if not document.knows_types:
+            types, held = await run_in_worker(count_types, await self.present(), prepared.update)
+            document.note_types(types)
+            prepared = prepared._replace(held=max(prepared.held, held))
         former = document.document
         if prepared.types > document.levels_left:
             left = await run_in_worker(levels_left_after, await self.present(), prepared.slices)
         else:
             left = document.levels_left - prepared.types
+        if prepared.held > MOST_HELD:
+            return await self._take_in_elsewhere(prepared, former)
         self.changing = True
         if prepared.parted:
             parted = await run_in_worker(parted_slices, await self.present(), prepared.parted)
             document.replace(await build_in_turns(parted, document.client_id))
-        emitted = await self._apply_in_turns(prepared)
-        rows = [each for each in emitted if each is not None]
-        row: bytes | None = prepared.update
-        if emitted != prepared.slices:
-            row = None if not rows else rows[0] if len(rows) == 1 else await run_in_worker(merge, rows)
+        row = await _row_of(prepared, await self._apply_in_turns(prepared))
         self.changing = False
         document.levels_left = left
         return document.taken_in(prepared, row, former)
+
+    async def _take_in_elsewhere(self, prepared: Prepared, former: Document) -> Admitted:
+        """Apply a prepared update that deletes large shared types, which yrs does in one step, in a worker process.
+
+        The document is replaced by the one that results.
+        """
+        document = self._document
+        present = await self.present()
+        opened, emitted = await run_in_worker(take_in_elsewhere, present, prepared.parted, prepared.slices)
+        row = await _row_of(prepared, emitted)
+        rebuilt = await build_in_turns(opened.slices, document.client_id)
+        document.replace(rebuilt)
+        admitted = document.taken_in(prepared, row, former)
+        if document.document is rebuilt:
+            document.note_rebuilt(opened.levels_left, opened.footprint, opened.types)
+        return admitted
 
     async def _apply_in_turns(self, prepared: Prepared) -> Sequence[bytes | None]:
         """Apply an update in slices; return what the document emits for each.
@@ -358,6 +387,14 @@ class OpenDocument:
     def close(self) -> None:
         self.usable = False
         self._document.close()
+
+
+async def _row_of(prepared: Prepared, emitted: Sequence[bytes | None]) -> bytes | None:
+    """Return the row of the log for an update, of whose slices the document emitted this."""
+    if list(emitted) == list(prepared.slices):
+        return prepared.update
+    rows = [each for each in emitted if each is not None]
+    return None if not rows else rows[0] if len(rows) == 1 else await run_in_worker(merge, rows)
 
 
 async def build_in_turns(slices: Sequence[bytes], client_id: int) -> Document:

@@ -29,6 +29,7 @@ from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.state_vectors import check_state_vector, read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import name_pairs, part_pairs, second_halves
+from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_update, keep_pairs_whole, run_yrs
 
 _MOST_READ = 10_000
@@ -71,6 +72,10 @@ class LiveDocument:
         self._footprint = memory
         self.most_structs = memory // footprint.STRUCT
         """An upper bound on the number of structs in the document."""
+        self.types = NO_TYPES
+        """The sizes of the shared types, as they were last counted."""
+        self._counted = 0
+        """The value of `most_structs` then."""
         self._emitted: list[bytes] = []
         self._subscription = document.observe(self._keep)
 
@@ -91,7 +96,9 @@ class LiveDocument:
             InvalidUpdate
             TooMuch: the update is too large to examine in one step.
         """
-        return prepare(update, self._clocks, self.halves, stored=stored, most=most, present=self.most_structs)
+        return prepare(
+            update, self._clocks, self.halves, stored=stored, most=most, present=self.most_structs, types=self.types
+        )
 
     def prepare_together(self, updates: Sequence[bytes], *, most: int) -> Prepared:
         """Prepare several updates as one.
@@ -99,7 +106,9 @@ class LiveDocument:
         Raises:
             Refused, InvalidUpdate, TooMuch
         """
-        return prepare_together(updates, self._clocks, self.halves, most=most, present=self.most_structs)
+        return prepare_together(
+            updates, self._clocks, self.halves, most=most, present=self.most_structs, types=self.types
+        )
 
     def take_in(self, prepared: Prepared, *, walk: bool) -> Admitted:
         """Apply a prepared update in one step.
@@ -113,7 +122,7 @@ class LiveDocument:
             InvalidUpdate, Gap
             TooMuch: the update is too much work for one step. The document is unchanged.
         """
-        if len(prepared.slices) > 1:
+        if len(prepared.slices) > 1 or prepared.held > MOST_HELD or self.most_structs - self._counted > MOST_HELD:
             raise TooMuch
         self.require_bounds(prepared)
         if not walk and (prepared.parted or prepared.types > self.levels_left):
@@ -137,6 +146,8 @@ class LiveDocument:
         Raises:
             InvalidUpdate
         """
+        if self.types.clocks or self.most_structs - self._counted > MOST_HELD:
+            return None  # it may delete a large type
         keystroke = light_keystroke(update, self._clocks, self.halves, self.most_structs)
         if keystroke is None:
             return None
@@ -148,6 +159,22 @@ class LiveDocument:
         self._footprint += footprint.of_keystroke(keystroke.structs)
         self.most_structs = self._footprint // footprint.STRUCT
         return update
+
+    @property
+    def knows_types(self) -> bool:
+        """Whether `types` are of use: no shared type can have grown by much since they were counted."""
+        return self.most_structs - self._counted <= MOST_HELD
+
+    def note_types(self, types: TypeSizes) -> None:
+        """Note the sizes of the shared types of the document as it is now."""
+        self.types, self._counted = types, self.most_structs
+
+    def note_rebuilt(self, levels_left: int, memory: int, types: TypeSizes) -> None:
+        """Note what a document holds that has just been built anew, and was taken in; the arguments are as of
+        `heavy_edits.Opened`."""
+        self.levels_left, self._footprint = levels_left, memory
+        self.most_structs = memory // footprint.STRUCT
+        self.note_types(types)
 
     def require_bounds(self, prepared: Prepared) -> None:
         """Raise InvalidUpdate if the document would have too many roots or clients after an update."""

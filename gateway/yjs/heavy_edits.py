@@ -15,12 +15,13 @@ from gateway.yjs.preparation import Prepared, prepare, prepare_together
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
-from gateway.yjs.scan import Place, scan
+from gateway.yjs.scan import Place, Scan, scan
 from gateway.yjs.slices import SliceWork, slices_of
 from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import part_pairs, second_halves, updates_of
-from gateway.yjs.updates import build_document, build_update
+from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, TypeSizes, type_sizes
+from gateway.yjs.updates import build_document, build_update, run_yrs
 
 _WHOLE_DOCUMENT = SliceWork(16 * 1024, 0, 0)
 
@@ -31,6 +32,7 @@ class Basis(NamedTuple):
     state_vector: bytes
     halves: Halves
     slice_work: SliceWork
+    types: TypeSizes = NO_TYPES
 
 
 class Opened(NamedTuple):
@@ -45,23 +47,74 @@ class Opened(NamedTuple):
     """The names of the document's roots."""
     footprint: int
     """As `footprint.of_update` has it."""
+    types: TypeSizes
+    """The sizes of the shared types, if the document is so large that they matter."""
+
+
+class Rebuilt(NamedTuple):
+    """A document that has taken in an update elsewhere."""
+
+    opened: Opened
+    emitted: Sequence[bytes | None]
+    """What the document emitted for each slice of the update."""
 
 
 def open_stored(rows: Sequence[bytes]) -> Opened:
     """Return the slices that build the document of the stored rows."""
     parts = list(updates_of(rows))
     halves = second_halves(parts)
-    whole = whole_of(parts)
-    scanned = scan(whole)
+    whole, scanned, types = _collected(whole_of(parts))
     left = DEEPEST - (scanned.types if scanned.types < DEEPEST else depth(scanned))
     slices, roots = slices_of(whole, scanned, {}, _WHOLE_DOCUMENT), frozenset(scanned.roots)
-    return Opened(slices, len(whole), halves, left, roots, of_update(whole, scanned))
+    return Opened(slices, len(whole), halves, left, roots, of_update(whole, scanned), types)
+
+
+def _collected(whole: bytes) -> tuple[bytes, Scan, TypeSizes]:
+    """Return a whole document without the structs of large types that it deletes, its scan and the sizes of its types.
+
+    What a client sent may hold them still, where nothing else was stored since.
+    """
+    scanned = scan(whole)
+    if len(scanned.structs) <= MOST_HELD:
+        return whole, scanned, NO_TYPES
+    types = type_sizes(whole, scanned)
+    if scanned.deletes and types.held(scanned) > MOST_HELD:
+        whole = build_update([whole])
+        scanned = scan(whole)
+        types = type_sizes(whole, scanned)
+    return whole, scanned, types
+
+
+def count_types(rows: Sequence[bytes], update: bytes) -> tuple[TypeSizes, int]:
+    """Return the sizes of the types in the document of the rows, and `Prepared.held` for an update by them."""
+    whole = whole_of(rows)
+    types = type_sizes(whole, scan(whole))
+    return types, types.held(scan(update))
+
+
+def take_in_elsewhere(rows: Sequence[bytes], parted: Collection[Place], slices: Sequence[bytes]) -> Rebuilt:
+    """Apply the slices of an update to the document of the rows, with the surrogate pairs in `parted` split.
+
+    Raises:
+        InvalidUpdate
+    """
+    whole = whole_of(rows)
+    document = build_document([part_pairs(whole, parted) if parted else whole])
+    emitted: list[bytes | None] = []
+    events: list[bytes] = []
+    subscription = document.observe(lambda event: events.append(event.update))
+    for each in slices:
+        events.clear()
+        run_yrs(document.apply_update, each)
+        emitted.append(events[0] if events else None)
+    document.unobserve(subscription)
+    return Rebuilt(open_stored([document.get_update()]), emitted)
 
 
 def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:
     """Call `prepare` with slices."""
     clocks = read_state_vector(basis.state_vector)
-    return prepare(update, clocks, basis.halves, stored=stored, slice_work=basis.slice_work)
+    return prepare(update, clocks, basis.halves, stored=stored, slice_work=basis.slice_work, types=basis.types)
 
 
 def prepare_own(update: bytes, basis: Basis, *, stored: bool) -> Prepared:
@@ -72,7 +125,7 @@ def prepare_own(update: bytes, basis: Basis, *, stored: bool) -> Prepared:
 def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
     """Call `prepare_together` with slices."""
     clocks = read_state_vector(basis.state_vector)
-    return prepare_together(updates, clocks, basis.halves, slice_work=basis.slice_work)
+    return prepare_together(updates, clocks, basis.halves, slice_work=basis.slice_work, types=basis.types)
 
 
 def whole_of(rows: Sequence[bytes]) -> bytes:
@@ -119,5 +172,5 @@ def prepare_restoration(present: Sequence[bytes], client_id: int, basis: Basis, 
 
 def parted_slices(present: Sequence[bytes], parted: Collection[Place]) -> Sequence[bytes]:
     """Return the whole document `present` in slices, with the surrogate pairs in `parted` split."""
-    update = part_pairs(whole_of(present), parted)
-    return slices_of(update, scan(update), {}, _WHOLE_DOCUMENT)
+    update, scanned, _ = _collected(part_pairs(whole_of(present), parted))
+    return slices_of(update, scanned, {}, _WHOLE_DOCUMENT)

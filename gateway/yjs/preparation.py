@@ -16,6 +16,7 @@ from gateway.yjs.scan import Place, Scan, TooMuch
 from gateway.yjs.slices import SliceWork, slices_of
 from gateway.yjs.stored_form import to_stored
 from gateway.yjs.surrogates import cuts, may_hold_pairs, part_pairs, part_pairs_together, parted_within
+from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, TypeSizes, type_sizes
 from gateway.yjs.updates import InvalidUpdate, merge, read_update, run_yrs
 from gateway.yjs.walks import count_walks
 
@@ -64,6 +65,9 @@ class Prepared(NamedTuple):
     """The names of the roots that the update names."""
     lacking: Sequence[int] = ()
     """If several updates were merged, the indexes of those of which a part was left out."""
+    held: int = 0
+    """An upper bound on how many structs are deleted together with the shared types that hold them, as far as the
+    sizes of these types are known."""
 
 
 def prepare(
@@ -75,6 +79,7 @@ def prepare(
     most: int | None = None,
     present: int = 0,
     slice_work: SliceWork | None = None,
+    types: TypeSizes = NO_TYPES,
 ) -> Prepared:
     """Examine an update before a document with these clocks and surrogate pairs takes it in.
 
@@ -83,12 +88,13 @@ def prepare(
         most: the maximum work (`scan`).
         present: the most structs that the document may have, of which `most` does not tell.
         slice_work: how to split the update (`slices_of`); with None, the whole update is one slice.
+        types: the sizes of the document's types.
 
     Raises:
         InvalidUpdate
         scan.TooMuch
     """
-    if slice_work is None:
+    if slice_work is None and not types.clocks:
         keystroke = light_keystroke(update, clocks, halves, present)
         if keystroke is not None:
             return prepared_keystroke(update, keystroke)
@@ -130,6 +136,7 @@ def prepare(
         new,
         parted,
         frozenset(scanned.roots),
+        held=_held(update, scanned, types),
     )
 
 
@@ -148,6 +155,15 @@ def prepared_keystroke(update: bytes, keystroke: Keystroke) -> Prepared:
     """Return what `prepare` returns of a light keystroke."""
     runs, needs, structs = keystroke
     return Prepared(update, [update], False, runs, needs, 0, of_keystroke(structs), _NO_HALVES, _NO_PLACES)
+
+
+def _held(update: bytes, scanned: Scan, types: TypeSizes) -> int:
+    """Return how many structs are deleted together with types of the document, or of a large update itself."""
+    held = types.held(scanned)
+    if len(scanned.structs) > MOST_HELD:
+        held += type_sizes(update, scanned).held(scanned)
+        held += len(scanned.structs) if held else 0  # some may be added to what is deleted
+    return held
 
 
 def _require_few_walks(update: bytes, scanned: Scan, clocks: Mapping[int, int], present: int) -> None:
@@ -213,6 +229,7 @@ def prepare_together(
     most: int | None = None,
     present: int = 0,
     slice_work: SliceWork | None = None,
+    types: TypeSizes = NO_TYPES,
 ) -> Prepared:
     """Prepare several updates as one.
 
@@ -223,7 +240,9 @@ def prepare_together(
     """
     received = receive(updates, most)
     together = run_yrs(lambda: merge(part_pairs_together(*received)))
-    prepared = prepare(together, clocks, halves, stored=True, most=most, present=present, slice_work=slice_work)
+    prepared = prepare(
+        together, clocks, halves, stored=True, most=most, present=present, slice_work=slice_work, types=types
+    )
     if not prepared.incomplete:
         return prepared
     after = {**clocks}
