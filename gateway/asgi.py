@@ -8,6 +8,7 @@ until it suspends, and only the rest of it, if any, is awaited.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from struct import pack
@@ -161,11 +162,68 @@ def named_headers(scope: Scope) -> dict[bytes, bytes]:
 
 
 FRAMES = "yjs-gateway.frames"
-"""An ASGI extension of the gateway's WebSocket protocol: `{"write": WriteFrame}`. A message to a room is encoded as
-one frame for all clients, and is sent without a coroutine per client."""
+"""An ASGI extension of the gateway's WebSocket protocol: `{"write": WriteFrame, "outlet": Outlet}`. A message to a room
+is encoded as one frame for all clients, and is sent without a coroutine per client."""
 
 WriteFrame = Callable[[bytes], bool]
 """Writes a whole frame at once; False: nothing was written, as the client is not reading or has disconnected."""
+
+
+class Outlet:
+    """The way from a frame to the socket of a WebSocket, past its transport. Writing to a thousand clients takes half
+    the time then, since nothing else of each client has to come into the processor's cache.
+
+    The way is open only while nothing is buffered for the client, so that no frame overtakes another. The server closes
+    it when the client does not take all that it is sent; whoever queues other messages for the client closes it too.
+
+    Args:
+        finish: sends the rest of a frame that was written in part.
+        is_empty: whether nothing is buffered for the client.
+        socket: the number of the socket; -1: there is no way past the transport.
+    """
+
+    __slots__ = ("_is_empty", "_socket", "fd", "finish")
+
+    def __init__(self, finish: Callable[[bytes], None], is_empty: Callable[[], bool], socket: int) -> None:
+        self.fd = -1
+        """The number of the socket while the way is open, else -1."""
+        self.finish = finish
+        self._is_empty = is_empty
+        self._socket = socket
+
+    def open(self) -> None:
+        """Open the way if nothing is buffered."""
+        if self._socket >= 0 and self._is_empty():
+            self.fd = self._socket
+
+    def close(self) -> None:
+        """Close the way until it is opened again."""
+        self.fd = -1
+
+    def end(self) -> None:
+        """Close the way for good: the number of the socket may soon be that of another one."""
+        self.fd = self._socket = -1
+
+
+def write_to_all(outlets: dict[Outlet, T], frame: bytes) -> list[T]:
+    """Write a frame to all outlets that are open; return what belongs to the others, which have not got it."""
+    write, size = os.write, len(frame)
+    others: list[T] = []
+    for outlet in outlets:
+        if outlet.fd >= 0:
+            try:
+                sent = write(outlet.fd, frame)
+            except OSError:  # the client is not reading, or has left: the transport will notice as well
+                sent = 0
+            if sent == size:
+                continue
+            outlet.fd = -1
+            if sent:
+                outlet.finish(frame[sent:])
+                continue
+        others.append(outlets[outlet])
+    return others
+
 
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 
@@ -174,6 +232,12 @@ def frame_writer(scope: Scope) -> WriteFrame | None:
     """Return the frame writer of a WebSocket; None under another server, where `send` must be used."""
     offered = (scope.get("extensions") or {}).get(FRAMES)
     return None if offered is None else offered["write"]
+
+
+def outlet_of(scope: Scope) -> Outlet | None:
+    """Return the outlet of a WebSocket; None under another server."""
+    offered = (scope.get("extensions") or {}).get(FRAMES)
+    return None if offered is None else offered["outlet"]
 
 
 def binary_frame(message: bytes) -> bytes:

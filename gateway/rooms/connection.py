@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Send
 
-from gateway.asgi import WriteFrame, binary_frame, run_at_once
+from gateway.asgi import Outlet, WriteFrame, binary_frame, run_at_once
 from gateway.rooms.close_codes import FORBIDDEN, RESTART, TRY_LATER
 from gateway.rooms.member import Member
 from gateway.yjs.messages import permission_denied
@@ -39,12 +39,14 @@ class Connection(Member):
         limit: int,
         *,
         write_frame: WriteFrame | None = None,
+        outlet: Outlet | None = None,
         author: Author = NOBODY,
         subject: str | None = None,
         read_only: bool = False,
         note: Callable[[int], None] = lambda version: None,
     ) -> None:
         self._begin(limit)
+        self.outlet = outlet
         self.note = note
         self.author = author
         self.subject = subject
@@ -61,7 +63,7 @@ class Connection(Member):
         self._reason = ""
         self._gone = False
         self.sent = 0
-        """Bytes of messages so far, sent or queued."""
+        """Bytes of messages so far, sent or queued; without those that were written to the outlet."""
 
     @property
     def closing(self) -> bool:
@@ -103,7 +105,9 @@ class Connection(Member):
     def deliver(self, version: int, message: bytes, frame: bytes) -> None:
         """See `Member.deliver`."""
         if self._synced and self._sender is None and self._write_frame is not None and self._write_frame(frame):
-            self.sent += len(message)  # the common case, without `enqueue`
+            self.sent += len(message)
+            if self.outlet is not None:
+                self.outlet.open()  # for the next one
         else:
             super().deliver(version, message, frame)
 
@@ -129,6 +133,8 @@ class Connection(Member):
             self._receiver.cancel()
 
     def _start_sending(self, begun: Awaitable[None] | None = None) -> None:
+        if self.outlet is not None:
+            self.outlet.close()
         if self._sender is None and not self._gone:
             self._sender = asyncio.create_task(self._send_queued(begun))
 
@@ -159,6 +165,8 @@ class Connection(Member):
         """Stop sending: the task that receives is about to end."""
         self._receiver = None
         self._gone = True
+        if self.outlet is not None:
+            self.outlet.end()
         self._ask_nothing_more()
         if self._sender is not None:
             self._sender.cancel()

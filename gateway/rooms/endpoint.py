@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.grants import View, is_name
 from gateway.access.guard import OPEN, Access
-from gateway.asgi import encoding_fault, frame_writer
+from gateway.asgi import encoding_fault, frame_writer, outlet_of
 from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INVALID_UPDATE, TRY_LATER, UNAUTHENTICATED
 from gateway.rooms.connection import Connection
 from gateway.rooms.member import Member
@@ -88,6 +88,7 @@ class RoomEndpoint:
             send,
             self._rooms.queue_limit,
             write_frame=frame_writer(scope),
+            outlet=outlet_of(scope),
             author=author,
             subject=subject,
             read_only=read_only,

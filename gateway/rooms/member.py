@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from gateway.asgi import Outlet
 from gateway.rooms.close_codes import TRY_LATER
 from gateway.yjs.messages import sync_step_1
 from storage import Author
@@ -44,6 +45,7 @@ class Member:
         "_synced",
         "author",
         "note",
+        "outlet",
         "questions",
         "read_only",
         "refused",
@@ -58,6 +60,8 @@ class Member:
     """Whether the client's additions are refused."""
     note: Callable[[int], None]
     """Called with each version that was made of the client's updates."""
+    outlet: Outlet | None
+    """Where versions and awareness can be written while nothing else is to be sent; None: they are only delivered."""
     questions: Questions
     refused: bool
     """Whether the client has sent an invalid update: none of its updates is tried any more."""
@@ -68,6 +72,7 @@ class Member:
 
     def _begin(self, limit: int) -> None:
         self._limit = limit
+        self.outlet = None
         self._synced = False
         self._held, self._held_bytes = None, 0
         self.questions = Questions()

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from gateway.asgi import binary_frame
+from gateway.asgi import Outlet, binary_frame, write_to_all
 from gateway.files.past_incarnations import has_past
 from gateway.files.preconditions import Preconditions
 from gateway.presence.presence import Presence
@@ -82,6 +82,8 @@ class Room:
         self.project = file.project
         self.path = file.path
         self.connections: dict[Member, None] = {}
+        self._outlets: dict[Outlet, Member] = {}
+        self._without_outlet: dict[Member, None] = {}
         self.presence = presence.join(file.project, file.path, self.tell_awareness)
         self.incarnation: str | None = None
         self.tombstone: int | None = None
@@ -110,6 +112,24 @@ class Room:
     def _life(self) -> Preconditions:
         """The incarnation of the file that the room belongs to."""
         return Preconditions(incarnation=self.incarnation, tombstone=self.tombstone or 0)
+
+    def add(self, connection: Member) -> None:
+        """Add a client."""
+        self.connections[connection] = None
+        if connection.outlet is None:
+            self._without_outlet[connection] = None
+        else:
+            self._outlets[connection.outlet] = connection
+
+    def remove(self, connection: Member) -> bool:
+        """Remove a client; False if it was not there."""
+        if connection not in self.connections:
+            return False
+        del self.connections[connection]
+        self._without_outlet.pop(connection, None)
+        if connection.outlet is not None:
+            del self._outlets[connection.outlet]
+        return True
 
     def begin(self, head: FileHead | None) -> bool:
         """Note the incarnation that the file has, or may begin; False if the room belongs to another incarnation."""
@@ -164,8 +184,12 @@ class Room:
         """Relay awareness to every client, its sender included, which sees by it that the connection is alive."""
         message = awareness_message(states)
         frame = binary_frame(message)
-        for connection in self.connections:
+        for connection in self._write_to_all(frame):
             connection.enqueue(message, frame)
+
+    def _write_to_all(self, frame: bytes) -> list[Member]:
+        """Write a frame to the clients to which it can be written at once; return the others."""
+        return [*write_to_all(self._outlets, frame), *self._without_outlet]
 
     def tell_stateless(self, payload: str) -> None:
         """Relay a message that belongs to no document to the clients whose protocol has such messages."""
@@ -220,7 +244,7 @@ class Room:
         self._keeper.answers.forget(self)
         message = sync_update(to_wire(read_row(update)[0]))
         frame = binary_frame(message)
-        for connection in self.connections:
+        for connection in self._write_to_all(frame):
             connection.deliver(head.version, message, frame)
 
     def end(self) -> None:

@@ -87,7 +87,7 @@ class Rooms:
             _log.debug("room opened", project=project, path=path)
             if self._storage.shared:
                 room.followed = asyncio.ensure_future(self._storage.follow(project))
-        room.connections[connection] = None  # before the file is read, so that no commit is missed meanwhile
+        room.add(connection)  # before the file is read, so that no commit is missed meanwhile
         self.connections += 1
         try:
             if room.followed is not None:
@@ -104,7 +104,7 @@ class Rooms:
 
     def leave(self, room: Room, connection: Member) -> None:
         """Take a connection out of its room."""
-        if room.connections.pop(connection, connection) is connection:
+        if not room.remove(connection):
             return
         self.connections -= 1
         room.presence.withdraw(connection)

@@ -6,6 +6,7 @@ It uses nothing private of uvicorn, only methods that asyncio and ASGI call.
 import asyncio
 import logging
 import re
+import sys
 from struct import pack
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from starlette.types import Message
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.asgi import FRAMES, binary_frame, text_frame
+from gateway.asgi import FRAMES, Outlet, binary_frame, text_frame
 from gateway.rooms.close_codes import TOO_LARGE
 from gateway.settings import ConnectionLimits
 
@@ -61,6 +62,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._flow.outlet.end()
         self._take_all()
         self._flow.lost()
         super().connection_lost(exc)
@@ -125,7 +127,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         """Run the application, which may also write whole frames."""
         extensions = cast(dict[str, Any], self.scope["extensions"])
-        extensions[FRAMES] = {"write": self.write_frame}
+        extensions[FRAMES] = {"write": self.write_frame, "outlet": self._flow.outlet}
         try:
             await super().run_asgi()
         finally:
@@ -153,6 +155,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         if message["type"] == "websocket.close":
             self._accepted = False
+            self._flow.outlet.end()
         try:
             await super().send(cast(Any, message))
         except (AssertionError, RuntimeError) as error:
@@ -163,6 +166,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._accepted = True
         elif message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True  # the handshake was refused: otherwise uvicorn logs an error
+
+
+def _socket_of(transport: asyncio.Transport) -> int:
+    """Return the number of the socket that takes what is written to a transport; -1 if there is none, as with TLS."""
+    socket = transport.get_extra_info("socket")
+    if sys.platform == "win32" or socket is None or transport.get_extra_info("sslcontext") is not None:
+        return -1
+    return int(socket.fileno())
 
 
 def _log_at_debug(record: logging.LogRecord) -> bool:
@@ -185,7 +196,7 @@ class _Flow:
         self._paused = False
         self._taking_turns = False
         self.blocked = False
-        """Whether the client is not reading what it is sent."""
+        """Whether something is buffered, as the client is not reading what it is sent."""
         self._owed = 0
         """How many bytes of control-frame answers have been buffered since the client stopped reading."""
         self.answering = False
@@ -193,6 +204,8 @@ class _Flow:
         self.refused = False
         """Whether a message was refused: nothing more is sent, and further input is dropped."""
         self._ending: asyncio.TimerHandle | None = None
+        self.outlet = Outlet(transport.write, self._is_empty, _socket_of(transport))
+        transport.set_write_buffer_limits(high=0)  # to be told of all that is buffered
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
@@ -213,10 +226,12 @@ class _Flow:
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.refused, self._paused, self._owed = True, False, 0
+        self.outlet.end()
         self._regulate()
         self._ending = asyncio.get_running_loop().call_later(_LINGER_S, self.transport.abort)
 
     def close(self) -> None:
+        self.outlet.end()
         if not self.refused:
             self.transport.close()
 
@@ -227,8 +242,12 @@ class _Flow:
         if self._ending is not None:
             self._ending.cancel()
 
+    def _is_empty(self) -> bool:
+        return not self.blocked and not self.transport.is_closing() and self.transport.get_write_buffer_size() == 0
+
     def block(self) -> None:
         self.blocked = True
+        self.outlet.close()
 
     def owe(self, size: int) -> None:
         if self.blocked:

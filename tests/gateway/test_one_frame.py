@@ -1,21 +1,27 @@
 """What a room is sent is one frame for all its readers; where a client does not take it, `send` and the queue do."""
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pycrdt
 from starlette.types import Message
 
-from gateway.asgi import binary_frame, frame_writer
+from gateway.app import create_app
+from gateway.asgi import Outlet, binary_frame, frame_writer, outlet_of, write_to_all
 from gateway.files.documents import Documents
 from gateway.files.store import Files
 from gateway.presence.presence import Presence
 from gateway.rooms.close_codes import TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.rooms import Rooms
+from gateway.settings import Settings
 from gateway.watch.hub import Hub
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
+from tests.support.in_process import serve
 
 _LIMIT = 2**16
 
@@ -116,3 +122,106 @@ def test_frames_of_every_length_say_it_and_other_servers_offer_none() -> None:
     ]
     assert frame_writer({}) is None
     assert frame_writer({"extensions": {"websocket.http.response": {}}}) is None
+    assert outlet_of({}) is None
+
+
+@contextlib.contextmanager
+def _outlet(finished: list[bytes]) -> Iterator[tuple[Outlet, socket.socket]]:
+    """An open outlet, and the client's end of the socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.settimeout(60)
+        outlet = Outlet(finished.append, lambda: True, ours.fileno())
+        outlet.open()
+        yield outlet, theirs
+
+
+def test_a_frame_is_written_to_all_outlets_that_are_open_and_whole() -> None:
+    frame = binary_frame(bytes(range(256)) * 4096)  # more than a socket takes at once
+    finished, of_the_closed = list[bytes](), list[bytes]()
+    with _outlet(finished) as (slow, its_client), _outlet(of_the_closed) as (closed, other_client):
+        closed.close()
+        assert write_to_all({slow: "slow", closed: "closed"}, frame) == ["closed"]
+        assert slow.fd == -1  # until all is sent
+        rest = b"".join(finished)
+        assert 0 < len(rest) < len(frame)
+        begun = its_client.recv(len(frame) - len(rest), socket.MSG_WAITALL)
+        assert begun + rest == frame
+        slow.open()
+        small = binary_frame(b"next")
+        closed.open()
+        assert write_to_all({slow: "slow", closed: "closed"}, small) == []
+        assert its_client.recv(100) == other_client.recv(100) == small
+        other_client.close()
+        assert write_to_all({slow: "slow", closed: "closed"}, small) == ["closed"]
+        assert closed.fd == -1
+        slow.end()
+        slow.open()
+        assert slow.fd == -1
+        assert write_to_all({slow: "slow"}, small) == ["slow"]
+    assert of_the_closed == []
+
+
+async def _joined(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Shake hands, and get in sync with a room."""
+    head = ["GET /api/projects/demo/ws/a.md HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
+    head += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""]
+    writer.write("\r\n".join(head).encode())
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    writer.write(_masked(b"\0\0\1\0"))  # step 1 of an empty document
+    while (await _message(reader))[:2] != b"\0\1":
+        pass
+
+
+def _masked(message: bytes) -> bytes:
+    size = len(message)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2)
+    return b"\x82" + length + bytes(4) + message
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    """The next binary message."""
+    while True:
+        kind, size = await reader.readexactly(2)
+        if size >= 126:
+            size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8))
+        message = await reader.readexactly(size)
+        if kind == 0x82:
+            return message
+
+
+def test_a_reader_who_pauses_gets_every_version_whole_and_in_order(tmp_path: Path) -> None:
+    async def work() -> None:
+        app = create_app(
+            Settings(database=f"sqlite:///{tmp_path / 'gateway.db'}", room_window_ms=0, room_queue_bytes=2**26)
+        )
+        async with serve(app) as server, contextlib.AsyncExitStack() as stack:
+            port = int(server.url.rpartition(":")[2])
+            slow, quick, writing = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            slow[1].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+            for _, writer in (slow, quick, writing):
+                stack.callback(writer.close)
+            for reader, writer in (slow, quick, writing):
+                await _joined(reader, writer)
+            document = pycrdt.Doc({"content": (text := pycrdt.Text())})
+            for number in range(30):  # more than the sockets hold
+                before = document.get_state()
+                text += f"{number:05}" * 40_000
+                update = document.get_update(before)
+                size = b""
+                left = len(update)
+                while left > 0x7F:
+                    size, left = size + bytes([0x80 | (left & 0x7F)]), left >> 7
+                message = b"\0\2" + size + bytes([left]) + update
+                writing[1].write(b"\x82\xff" + len(message).to_bytes(8) + bytes(4) + message)
+                assert (await _message(quick[0]))[:2] == b"\0\2"  # in the meantime the slow one reads nothing
+            replica = pycrdt.Doc({"content": (read := pycrdt.Text())})
+            for number in range(30):
+                told = await _message(slow[0])
+                assert told[:2] == b"\0\2"
+                replica.apply_update(told[next(at for at in range(2, 12) if told[at] < 0x80) + 1 :])
+                assert len(read) == (number + 1) * 200_000  # nothing is left out
+            assert str(read) == str(text)
+
+    asyncio.run(asyncio.wait_for(work(), 120))
