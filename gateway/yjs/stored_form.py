@@ -6,7 +6,8 @@ it is replaced by a stand-in of the same length that carries the original bytes:
 
 - a plain value by the object `{MARK: <the bytes of the value>}`, a JSON value of old documents by
   `{MARK: "<its JSON>"}`;
-- an embed and the value of a format by the JSON `{MARK: "<the original JSON>"}`;
+- an embed and the value of a format by the JSON `{MARK: "<the original JSON>"}`, or `{MARK: "=<that in base64>"}` if
+  it is long: yrs reads and writes a text with many escapes slowly;
 - a subdocument by one whose id is MARK and the original content in base64;
 - a `Y.XmlHook` by an element whose name is MARK, "h" and the original name.
 
@@ -40,6 +41,9 @@ _OBJECT_OF_ONE = b"\x76\x01"
 _TEXT, _BYTES = 0x77, 0x74
 _HOOK, _ELEMENT = b"h", b"e"
 _HAS_LEFT = 0x80
+_LONG_JSON = 64 * 1024
+_IN_BASE64 = "="
+"""No JSON begins so."""
 
 
 _MARKED_OBJECT = _OBJECT_OF_ONE + var_bytes(MARK)
@@ -92,7 +96,11 @@ def _stand_in(update: bytes, each: ScannedStruct) -> tuple[int, bytes]:
         case _:
             at = block(content, 0)[1] if each.kind == FORMAT else 0
             start, end = block(content, at)
-            carried = json.dumps({MARK_TEXT: content[start:end].decode()}, ensure_ascii=False, separators=(",", ":"))
+            if end - start > _LONG_JSON:
+                original = _IN_BASE64 + base64.b64encode(content[start:end]).decode()
+            else:
+                original = content[start:end].decode()
+            carried = json.dumps({MARK_TEXT: original}, ensure_ascii=False, separators=(",", ":"))
             return each.kind, content[:at] + var_bytes(carried.encode())
 
 
@@ -172,8 +180,10 @@ def _originals(update: bytes, each: ScannedStruct) -> list[bytes]:
             at = block(content, 0)[1] if each.kind == FORMAT else 0
             start, end = block(content, at)
             if content.startswith(_CARRIED, start):
-                carried = json.loads(content[start:end])
-                return [head + content[:at] + var_bytes(carried[MARK_TEXT].encode())]
+                carried: str = json.loads(content[start:end])[MARK_TEXT]
+                in_base64 = carried.startswith(_IN_BASE64)
+                original = base64.b64decode(carried[1:], validate=True) if in_base64 else carried.encode()
+                return [head + content[:at] + var_bytes(original)]
     return [head + content]
 
 

@@ -53,6 +53,13 @@ def test_a_value_comes_out_of_yrs_as_it_came_in(kind: str, key: str | None) -> N
         assert to_wire(_through_yrs(to_stored(update))) == update
 
 
+def test_yrs_is_given_long_json_without_escapes() -> None:
+    update = _item(5, _text('{"a": "' + '\\"' * 50_000 + '"}'))
+    stored = to_stored(update)
+    assert stored.count(b"\\") == 0
+    assert len(stored) < 1.4 * len(update)
+
+
 HELD = {
     "undefined, null, false and true": b"\x04\x7f\x7e\x79\x78",
     "numbers": b"\x04\x7d\x05\x7d\x45\x7c\x3f\x00\x00\x00\x7b" + struct.pack(">d", 0.1),
@@ -95,6 +102,7 @@ JSONS = [
         "[" * 5000 + "]" * 5000,
     ),
     *(f'{{"{MARK_TEXT}":"1"}}', f'"{MARK_TEXT}"', '"a\\nb\\"c\\\\"', '"\u2028\x7f"', "1" * 5000),
+    *('{"a": "' + '\\"é' * 20_000 + '"}', '{"a": "' + "x" * 2**17 + '"}'),
 ]
 
 
