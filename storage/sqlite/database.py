@@ -1,5 +1,7 @@
 """The SQLite file: opening, pragmas, schema, and the three connections to it."""
 
+import asyncio
+import functools
 import sqlite3
 import time
 from collections.abc import Callable
@@ -39,9 +41,12 @@ _JOURNAL_SIZE_LIMIT = 64 * 2**20
 class _WorkerConnection(aiosqlite.Connection):
     """An aiosqlite connection that runs a whole function in its thread: one thread hop instead of one per statement."""
 
-    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        result: T = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
-        return result
+    def run(self, function: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        if not self._running:
+            raise ValueError("the connection is closed")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((future, functools.partial(function, self._conn)))
+        return future
 
     @classmethod
     async def to(cls, path: Path, *, read_only: bool = False) -> Self:
@@ -125,18 +130,19 @@ class Database:
         await reader.run(long_reads.watch)
         return cls(path, writer, reader, _connect(path, read_only=True), lambda: None, long_reads=long_reads)
 
-    async def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    def write(self, function: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Run `function` in the writer's thread in one transaction, which is rolled back if the function raises.
 
-        Raises:
+        Raises, through the future:
             StorageFull, StorageUnavailable: the database failed, or its log is too large; nothing was stored if
                 `certain`.
             DatabaseMoved: nothing was stored in the file that the path names now.
         """
-        committing = False
+        return self._writer.run(functools.partial(self._transaction, function))
 
-        def transaction(connection: sqlite3.Connection) -> T:
-            nonlocal committing
+    def _transaction(self, function: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
+        committing = False
+        try:
             try:
                 if self.log_bound is not None:
                     self.log_bound.require_room(connection)
@@ -152,15 +158,12 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            return result
-
-        try:
-            return await self._writer.run(transaction)
         except FAILURES as error:
             raise storage_error(error, certain=not committing) from error
         except StorageError as error:
             error.certain = not committing
             raise
+        return result
 
     async def write_alone(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function` in the writer's thread outside a transaction (VACUUM, checkpoints)."""

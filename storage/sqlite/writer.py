@@ -1,15 +1,18 @@
 """The single writer with group commit: all queued requests go into one transaction and share one disk flush."""
 
 import asyncio
+import functools
 import logging
+import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from storage.contract import CommitListener
 from storage.errors import StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
 from storage.log import Clock, break_lines, size_of_change
+from storage.log import Result as _Result
 from storage.records import Change, Commit, TurnChange
 from storage.sqlite.database import Database
 from storage.sqlite.log import Log
@@ -53,9 +56,14 @@ class GroupCommitWriter:
         self._waiting = 0
         self._waiting_bytes = 0
         self._listeners: list[tuple[CommitListener, CommitListener | None]] = []
-        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._under_way = False
+        """Whether a batch is being written, or one begins in this turn of the loop."""
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closing = False
-        self._task = asyncio.create_task(self._run(), name="group-commit")
+        self._stopped = False
+        """Whether a failure has stopped the writer for good."""
         self.times = Times()
         self.commits = 0
         self.changes = 0
@@ -75,7 +83,7 @@ class GroupCommitWriter:
 
     def require_running(self) -> None:
         """Raise StorageUnavailable if the writer has stopped."""
-        if self._task.done() and not self._closing:
+        if self._stopped and not self._closing:
             raise StorageUnavailable("the writer has stopped")
 
     def append(self, project: str, changes: tuple[Change | TurnChange, ...]) -> asyncio.Future[tuple[Any, ...]]:
@@ -85,13 +93,13 @@ class GroupCommitWriter:
         self.require_running()
         if self._waiting + len(changes) > self._queued_changes:
             raise StorageOverloaded(self._waiting, self._queued_changes)
-        request = _Request(project, changes, asyncio.get_running_loop().create_future())
+        request = _Request(project, changes, self._loop.create_future())
         if self._waiting and self._waiting_bytes + request.bytes > self._queued_bytes:
             raise StorageOverloaded(self._waiting, self._queued_changes)
         self._waiting += len(changes)
         self._waiting_bytes += request.bytes
         self._queue.append(request)
-        self._wake.set()
+        self._begin_soon()
         return request.future
 
     def erase(self, project: str) -> asyncio.Future[tuple[Any, ...]]:
@@ -100,9 +108,9 @@ class GroupCommitWriter:
         if self._closing:
             raise StorageClosed("the storage is closed")
         self.require_running()
-        request = _Request(project, (), asyncio.get_running_loop().create_future(), erases=True)
+        request = _Request(project, (), self._loop.create_future(), erases=True)
         self._queue.append(request)
-        self._wake.set()
+        self._begin_soon()
         return request.future
 
     def forget_rows(self) -> None:
@@ -112,29 +120,52 @@ class GroupCommitWriter:
     async def close(self) -> None:
         """Write the queued changes, then stop."""
         self._closing = True
-        self._wake.set()
-        await asyncio.wait([self._task])
+        await self._idle.wait()
 
-    async def _run(self) -> None:
+    def _begin_soon(self) -> None:
+        """Begin a batch once everybody whose turn of the loop it is has queued their changes, unless one is written."""
+        if not self._under_way:
+            self._under_way = True
+            self._idle.clear()
+            self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Have the next batch written. No task waits for it: beside a small batch, that would be most of the work."""
+        batch, started = self._next_batch(), time.perf_counter()
         try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while self._queue:
-                    batch = self._next_batch()
-                    try:
-                        await self._commit(batch)
-                    except Exception:
-                        failure = StorageUnavailable("the writer has stopped", certain=False)
-                        self._answer(batch, [failure] * len(batch))
-                        raise
-                if self._closing:
-                    return
-        except Exception:
-            _log.critical("the writer has stopped", exc_info=True)
-        finally:
-            self._answer(self._queue, [StorageUnavailable("the writer has stopped")] * len(self._queue))
-            self._queue.clear()
+            written = asyncio.ensure_future(self._database.write(self._work(batch)))
+        except Exception as error:
+            written = self._loop.create_future()
+            written.set_exception(error)
+        written.add_done_callback(functools.partial(self._written, batch, started))
+
+    def _work(self, batch: list[_Request]) -> Callable[[sqlite3.Connection], list[_Result]]:
+        """Return what the writer's thread does for a batch, inside of the transaction."""
+        if batch[0].erases:
+            return functools.partial(self._log.erase, name=batch[0].project)
+        return functools.partial(self._log.write, requests=[(request.project, request.changes) for request in batch])
+
+    def _written(self, batch: list[_Request], started: float, written: asyncio.Future[list[_Result]]) -> None:
+        """Tell and answer what became of a batch; then begin the next one, if anything is queued."""
+        try:
+            self._finish(batch, started, written)
+            if self._queue:
+                self._begin()
+            else:
+                self._under_way = False
+                self._idle.set()
+        except Exception as error:
+            self._stop(batch, error)
+
+    def _stop(self, batch: list[_Request], error: Exception) -> None:
+        """Refuse everything from now on: what the writer knows of the database may be wrong."""
+        _log.critical("the writer has stopped", exc_info=error)
+        self._stopped = True
+        failure = StorageUnavailable("the writer has stopped", certain=False)
+        self._answer(batch, [failure] * len(batch))
+        self._answer(self._queue, [StorageUnavailable("the writer has stopped")] * len(self._queue))
+        self._queue.clear()
+        self._idle.set()
 
     def _next_batch(self) -> list[_Request]:
         batch = [self._queue.popleft()]
@@ -148,17 +179,10 @@ class GroupCommitWriter:
             batch.append(self._queue.popleft())
         return batch
 
-    async def _commit(self, batch: list[_Request]) -> None:
-        requests = [(request.project, request.changes) for request in batch]
-        started = time.perf_counter()
+    def _finish(self, batch: list[_Request], started: float, written: asyncio.Future[list[_Result]]) -> None:
+        results: list[_Result]
         try:
-            results: list[tuple[Commit, ...] | StorageError] = await self._database.write(
-                lambda connection: (
-                    self._log.erase(connection, batch[0].project)
-                    if batch[0].erases
-                    else self._log.write(connection, requests)
-                )
-            )
+            results = written.result()
         except Exception as error:  # the batch is rolled back and its requests fail; the writer must survive any error
             self._log.forget()
             for request in batch:
@@ -197,7 +221,7 @@ class GroupCommitWriter:
                     _log.exception("a listener failed to forget what it knew")
 
     @staticmethod
-    def _answer(requests: Iterable[_Request], results: Sequence[tuple[Commit, ...] | StorageError]) -> None:
+    def _answer(requests: Iterable[_Request], results: Sequence[_Result]) -> None:
         for request, result in zip(requests, results, strict=True):
             if request.future.done():  # the waiting caller was cancelled; the change is stored nevertheless
                 continue
