@@ -19,6 +19,7 @@ from gateway.client import GatewayClient
 from gateway.client.answers import WithETag
 from gateway.client.errors import NoAnswer
 from gateway.client.folder.files import Folder, FolderState
+from gateway.client.folder.names import IgnoreRules
 from gateway.client.folder.sync import FolderSync, Outcome, Stopped
 from gateway.wire.files import Receipt
 from tests.support.server import GatewayProcess
@@ -453,12 +454,12 @@ SPELLINGS = [".git\u200d/config", ".git /config", ".git./config", "git~1/config"
 
 @pytest.mark.parametrize("path", SPELLINGS)
 def test_a_pull_writes_nothing_into_a_folder_that_some_system_takes_for_gits(path: str, tmp_path: Path) -> None:
-    assert Folder(tmp_path).ignores(path)
+    assert IgnoreRules(tmp_path).ignore(path)
 
 
 @pytest.mark.parametrize("path", [".gitignore", ".github/x", "git/config", "a.git/x", "git~10/x", ".git-hooks/x"])
 def test_names_that_are_only_like_gits_are_taken(path: str, tmp_path: Path) -> None:
-    assert not Folder(tmp_path).ignores(path)
+    assert not IgnoreRules(tmp_path).ignore(path)
 
 
 def test_unchanged_files_are_not_read(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

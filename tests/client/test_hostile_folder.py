@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.client.folder.files import Folder, KnownFile, UnsafePath, fault_on_windows, sha256
+from gateway.client.folder.files import Folder, KnownFile, UnsafePath, sha256
+from gateway.client.folder.names import fault_on_windows
 
 needs_links = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no links")
 

@@ -24,9 +24,10 @@ from gateway.client.answers import WithETag
 from gateway.client.folder import files, recent_texts
 from gateway.client.folder import live as live_module
 from gateway.client.folder.atomic_rename import exchange, rename_exclusively
-from gateway.client.folder.files import STATE_FOLDER, Folder, FolderState, KnownFile, UnmergedSave, sha256
+from gateway.client.folder.files import Folder, FolderState, KnownFile, UnmergedSave, sha256
 from gateway.client.folder.live import LiveFolder
 from gateway.client.folder.merging import merged, united
+from gateway.client.folder.names import STATE_FOLDER
 from gateway.client.folder.replacing import Replacer
 from gateway.client.folder.sync import Outcome
 from tests.support.server import GatewayProcess

@@ -1,10 +1,9 @@
-"""A local folder and the last known state of its files: walking, ignoring, reading, replacing."""
+"""A local folder and the last known state of its files: walking, reading, replacing."""
 
 import contextlib
 import errno
 import hashlib
 import os
-import re
 import stat
 import sys
 import tempfile
@@ -13,48 +12,17 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
-from pathspec import GitIgnoreSpec
 
 from gateway.client.folder.atomic_rename import exchange, rename_exclusively
+from gateway.client.folder.names import STATE_FOLDER, IgnoreRules, belongs_to_others, fault_on_windows
 from gateway.wire.values import path_fault
 
 if sys.platform != "win32":
     import fcntl
 
-STATE_FOLDER = ".yjs-gateway"
 _STATE = "state.json"
 _JOURNAL = "journal.jsonl"
 _LOCK = "lock"
-_NEVER = frozenset([".git", "git~1", STATE_FOLDER, "yjs-ga~1"])
-"""Folders with these names are never synchronized, in either direction. (The names with `~1` are their short names on
-Windows.)"""
-_UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
-"""Characters that HFS+ ignores in names (Git: `verify_dotgit`, CVE-2014-9390)."""
-
-
-def _belongs_to_others(segment: str) -> bool:
-    """Whether a file system may treat a name as one of `_NEVER`. macOS ignores some characters, Windows ends a name at
-    a colon and drops trailing dots and spaces, and both ignore case."""
-    return _UNSEEN.sub("", segment).partition(":")[0].rstrip(" .").casefold() in _NEVER
-
-
-_OF_WINDOWS = re.compile(
-    r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])(?:\.|$)", re.IGNORECASE
-)
-"""Names of devices, with any ending."""
-_NOT_ON_WINDOWS = re.compile(r'[<>:"\\|?*]|[ .]$')
-
-
-def fault_on_windows(path: str) -> str | None:
-    """Return why Windows would not take a path for the file that it names; None if it would."""
-    for segment in path.split("/"):
-        if _OF_WINDOWS.match(segment):
-            return f"{segment!r} is a device on Windows"
-        if _NOT_ON_WINDOWS.search(segment):
-            return f"Windows has no such name as {segment!r}"
-    return None
-
-
 _OPENS_FOLDERS = {os.open, os.mkdir, os.unlink, os.rmdir, os.stat, os.link, os.rename} <= os.supports_dir_fd
 """Whether folders can be opened, and files be reached from there: then no link that is put in the way meanwhile leads
 elsewhere."""
@@ -65,7 +33,6 @@ _READ_FLAGS = (
 
 _MOST_READS = 10
 _REPLACED = ".replaced"
-_Stamp = tuple[int, int, int] | None
 
 
 class KnownFile(Struct, frozen=True):
@@ -156,8 +123,7 @@ class Folder:
         self.root = root
         self.unreadable: dict[str, str] = {}
         """Subfolders that could not be listed in the last walk, each with the reason."""
-        self._rules: dict[str, tuple[_Stamp, GitIgnoreSpec | None]] = {}
-        """The cached ignore rules of each folder, with the stamp of the `.gitignore` that they were read from."""
+        self.rules = IgnoreRules(root)
 
     # The known state
 
@@ -280,14 +246,6 @@ class Folder:
                     found[path] = about.st_size, about.st_mtime_ns
         return found
 
-    def is_of_others(self, path: str) -> bool:
-        """Whether a path is in Git's folder or in the state folder."""
-        return any(map(_belongs_to_others, path.split(os.sep)))
-
-    def forget_rules(self) -> None:
-        """Drop the cached ignore rules after a `.gitignore` changed."""
-        self._rules = {}
-
     def _walk(self, folder: Path, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -298,53 +256,13 @@ class Folder:
             return
         for entry in entries:
             path = prefix + entry.name
-            if entry.is_symlink() or _belongs_to_others(entry.name):
+            if entry.is_symlink() or belongs_to_others(entry.name):
                 continue
             if entry.is_dir():
-                if not self._is_matched(path + "/"):
+                if not self.rules.match(path + "/"):
                     yield from self._walk(Path(entry.path), path + "/")
-            elif entry.is_file() and not self._is_matched(path):
+            elif entry.is_file() and not self.rules.match(path):
                 yield path, entry
-
-    def ignores(self, path: str) -> bool:
-        """Whether a `.gitignore` in the folder matches a file or one of its parent folders."""
-        segments = path.split("/")
-        if any(map(_belongs_to_others, segments)):
-            return True
-        parents = ("/".join(segments[:count]) + "/" for count in range(1, len(segments)))
-        return any(self._is_matched(each) for each in (*parents, path))
-
-    def _is_matched(self, path: str) -> bool:
-        """Whether the rules match a path: the nearest `.gitignore` with a match decides, and in it the last pattern."""
-        folder = path.rstrip("/")
-        while folder:
-            folder = folder.rpartition("/")[0]
-            rules = self._rules_of(folder)
-            if rules is not None:
-                verdict = rules.check_file(path[len(folder) + 1 :] if folder else path).include
-                if verdict is not None:
-                    return verdict
-        return False
-
-    def _rules_of(self, folder: str) -> GitIgnoreSpec | None:
-        if folder not in self._rules:
-            place = self.root / folder / ".gitignore"
-            stamp = _stamp(place)
-            try:
-                lines = place.read_text(encoding="utf-8", errors="replace").splitlines()
-                self._rules[folder] = stamp, GitIgnoreSpec.from_lines(lines)
-            except (FileNotFoundError, NotADirectoryError):
-                self._rules[folder] = stamp, None
-        return self._rules[folder][1]
-
-    def ignores_now(self, path: str) -> bool:
-        """Like `ignores`, but rereads any `.gitignore` that changed since it was read."""
-        folder = path
-        while folder:
-            folder = folder.rpartition("/")[0]
-            if folder in self._rules and self._rules[folder][0] != _stamp(self.root / folder / ".gitignore"):
-                del self._rules[folder]
-        return self.ignores(path)
 
     # One file
 
@@ -595,15 +513,6 @@ def _open_folder(path: str, name: str, folder: int) -> int:
 def _mode(place: Path) -> int:
     """Return the mode of the file to be replaced, or the default mode of a new file."""
     return place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask()
-
-
-def _stamp(place: Path) -> _Stamp:
-    """Return a stamp that changes whenever the file changes; None if there is no file."""
-    try:
-        about = place.stat()
-    except OSError:
-        return None
-    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def _is_known(file: Path, sha256_known: str) -> bool:

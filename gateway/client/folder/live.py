@@ -37,6 +37,7 @@ from gateway.client.folder.files import (
     sha256,
 )
 from gateway.client.folder.merging import NoText, merged, text_of, united
+from gateway.client.folder.names import is_of_others
 from gateway.client.folder.replacing import Replacer, size_and_time_of, until_quiet_s
 from gateway.client.folder.sync import Action, Outcome, concerns_all
 from gateway.client.policy import is_retried, retry_delay_ms
@@ -156,7 +157,7 @@ class LiveFolder:
         root = self._folder.root.resolve()
 
         def concerns(_: Change, name: str) -> bool:
-            return not self._folder.is_of_others(name[len(str(root)) + 1 :])
+            return not is_of_others(name[len(str(root)) + 1 :])
 
         async for changes in awatch(
             root, watch_filter=concerns, debounce=_BATCH_MS, step=_STEP_MS, ignore_permission_denied=True
@@ -167,7 +168,7 @@ class LiveFolder:
         """Handle events on paths, which may be files, folders, links, or gone."""
         gone: set[str] = set()
         if any(path.rpartition("/")[2] == ".gitignore" for path in paths):
-            self._folder.forget_rules()
+            self._folder.rules.forget()
             self._listing_wanted.set()  # files ignored so far may exist at the gateway
         for path in paths:
             try:
@@ -176,9 +177,9 @@ class LiveFolder:
                 gone.add(path)
                 continue
             if stat.S_ISDIR(mode):
-                if not self._folder.ignores(path + "/"):
+                if not self._folder.rules.ignore(path + "/"):
                     self._mark_all(self._folder.sizes_and_times(path + "/"))
-            elif (stat.S_ISREG(mode) or path in self.state.files) and not self._folder.ignores(path):
+            elif (stat.S_ISREG(mode) or path in self.state.files) and not self._folder.rules.ignore(path):
                 self._mark(path)
         if gone:
             self._mark_all(path for path in self.state.files if _is_within(path, gone))
@@ -186,7 +187,7 @@ class LiveFolder:
 
     def _mark_all(self, paths: Iterable[str]) -> None:
         for path in paths:
-            if not self._folder.ignores(path):
+            if not self._folder.rules.ignore(path):
                 self._mark(path)
 
     async def _scan_after_events(self) -> None:
@@ -255,7 +256,7 @@ class LiveFolder:
 
     def _changed_there(self, path: str, version: int | None, *, there: bool = True) -> None:
         known = self.state.files.get(path)
-        if _is_old(version, known) or self._folder.ignores(path):
+        if _is_old(version, known) or self._folder.rules.ignore(path):
             return
         if not there and known is None and path not in self._busy:
             return  # the file was deleted from here, or never existed here
@@ -343,7 +344,7 @@ class LiveFolder:
 
     async def _bring(self, path: str) -> None:
         """Compare both sides of one file, and take the next step."""
-        if self._folder.ignores_now(path):
+        if self._folder.rules.ignore_now(path):
             self._there.pop(path, None)
             return
         if path in self.state.unmerged:

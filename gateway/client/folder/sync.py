@@ -69,7 +69,7 @@ class FolderSync:
             ProjectNotFound, another GatewayError: nothing was tried.
         """
         changes, cursor = await self._changes_there()
-        chosen = [change for change in changes if not self._folder.ignores(change.path)]
+        chosen = [change for change in changes if not self._folder.rules.ignore(change.path)]
         outcomes = await self._each(chosen, self._pull_one)
         self.state.cursor = cursor
         return outcomes
@@ -86,7 +86,9 @@ class FolderSync:
             changes, _ = await self._changes_there()
         except ProjectNotFound:
             changes = []  # the first push creates the project
-        there = {change.path: self._side_there(change) for change in changes if not self._folder.ignores(change.path)}
+        there = {
+            change.path: self._side_there(change) for change in changes if not self._folder.rules.ignore(change.path)
+        }
         return [Difference(path, here.get(path, "same"), there.get(path, "same")) for path in sorted({*here, *there})]
 
     async def _each(self, items: Sequence[Any], work: Callable[[Any], Awaitable[Outcome | None]]) -> list[Outcome]:
@@ -156,7 +158,7 @@ class FolderSync:
         found = list(self._folder.paths())
         known = self.state.files
         changed = [path for path in found if path not in known or not self._is_as_known(path)]
-        gone = [path for path in known if not self._folder.ignores(path) and not self._is_here(path)]
+        gone = [path for path in known if not self._folder.rules.ignore(path) and not self._is_here(path)]
         return sorted({*changed, *gone})
 
     def _side_here(self, path: str) -> Side:
