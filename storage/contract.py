@@ -5,7 +5,8 @@ The contract has seven parts: `FileLog`, `Following`, `Turns`, `Housekeeping`, `
 part alone. `tests/contract/` checks each promise against every backend.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -61,7 +62,7 @@ MessageListener = Callable[[str, str, bytes], None]
 class FileLog(Protocol):
     """The log of files: writing it, listening to it, and reading it back."""
 
-    def append(self, project: str, changes: tuple[Change, ...]) -> Awaitable[tuple[Committed, ...]]:
+    def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
         """Queue changes to be committed together. A project is created by its first change.
 
         Changes are committed in the order of the calls. The call itself only queues, so that the caller

@@ -95,8 +95,11 @@ class DirectAppends:
         return self._app(scope, receive, send)
 
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
-        """See `AnswerDirectly`: no task waits for the commit of an update that is taken in here."""
-        if not may_be_appended(scope):
+        """See `AnswerDirectly`: no task waits for the commit of an update that is taken in here.
+
+        Every PATCH that comes here is one that `may_be_appended`.
+        """
+        if scope["method"] != "PATCH":
             return self._answer_directly(scope, body, server)
         started = time.perf_counter()
         target = _target(scope)

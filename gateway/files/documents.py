@@ -303,11 +303,11 @@ class Documents:
         try:
             if document.size + len(update) > self._size_limit:
                 self._require_small([(document, update)])
-            if update[:1] != _NO_STRUCTS or head is None or head.deleted:
+            if self.quotas.limited and (update[:1] != _NO_STRUCTS or head is None or head.deleted):
                 self.quotas.require(document.project, [(document.path, len(update))])
             version, line, incarnation = document.version, document.line, document.incarnation
             change = AppendUpdate(document.path, version, update, author.name, line, incarnation, author.credential)
-            future = asyncio.ensure_future(self._storage.append(document.project, (change,)))
+            future = self._storage.append(document.project, (change,))
         except BaseException:
             self.discard(document)
             raise
@@ -339,7 +339,7 @@ class Documents:
                 )
                 for document, update in edits
             )
-            future = asyncio.ensure_future(self._storage.append(edits[0][0].project, changes))
+            future = self._storage.append(edits[0][0].project, changes)
         except BaseException:
             for document, _ in edits:
                 self.discard(document)

@@ -44,19 +44,21 @@ class Quotas:
         self._files = files
         self._bytes = bytes_
         self._known: dict[str, _Holding] = {}
-        if files or bytes_:
+        self.limited = bool(files or bytes_)
+        """Whether a limit is set."""
+        if self.limited:
             storage.listen(self._committed, self._missed)
 
     def knows(self, project: str) -> bool:
         """Whether `look` has nothing to wait for: the usage of the project is known, or is not limited."""
-        if not (self._files or self._bytes):
+        if not self.limited:
             return True
         known = self._known.get(project)
         return known is not None and known.read.is_set()
 
     async def look(self, project: str) -> None:
         """Read the usage of a project before something is added to it."""
-        if not (self._files or self._bytes):
+        if not self.limited:
             return
         known = self._known.get(project)
         if known is not None:

@@ -28,7 +28,7 @@ class TwoNodes:
         self._turn += 1
         return self._nodes[self._turn % 2]
 
-    def append(self, project: str, changes: tuple[Change, ...]) -> Awaitable[tuple[Committed, ...]]:
+    def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
         node, waiting = self._waiting.get(project, (None, set()))
         if node is None:
             node = self._next() if project in self._written else self._nodes[0]  # which tracks it from here on
