@@ -23,6 +23,7 @@ QUESTIONS = (
     "history",
     "sync",
     "browser",
+    "start",
     "stalls",
     "subscribers",
     "readers",
