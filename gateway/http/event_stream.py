@@ -8,7 +8,7 @@ import structlog
 from starlette.types import Message, Send
 
 from gateway.access.guard import Access
-from gateway.asgi import chunk, run_at_once, server_of
+from gateway.asgi import Outlet, chunk, run_at_once, server_of
 from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
 from gateway.presence.presence import Presence
@@ -106,6 +106,7 @@ class EventStream:
         "_access",
         "_begun",
         "_ended",
+        "_outlet",
         "_pump",
         "_ready",
         "_send",
@@ -122,6 +123,7 @@ class EventStream:
         self._streams = streams
         self._access = access
         self._send = send
+        self._outlet: Outlet | None = None
         self._begun = self._ready = False
         self._pump: asyncio.Task[None] | None = None
         self._ended = False
@@ -211,8 +213,13 @@ class EventStream:
         Args:
             encoded: the events as a chunk, which is the same for all streams.
         """
+        if self._outlet is not None and self._outlet.write(encoded):
+            return None
         server = server_of(self._send)
         if server is not None and server.write_chunk(encoded):
+            self._outlet = server.outlet()
+            if self._outlet is not None:
+                self._outlet.open()  # for the next events
             return None
         return run_at_once(self._send(stream_part(events)))
 

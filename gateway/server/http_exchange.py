@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from gateway.asgi import BODY_IS_HERE, AnswerDirectly, DirectAnswers, chunk, encode_headers
+from gateway.asgi import BODY_IS_HERE, AnswerDirectly, DirectAnswers, Outlet, chunk, encode_headers
 from gateway.wire.problems import Problem, ShuttingDown
 
 _log = structlog.get_logger("gateway.http")
@@ -48,6 +48,10 @@ class Wire(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes, buffering what the client does not accept yet."""
 
+    def outlet(self) -> Outlet:
+        """Make an outlet for what `write` takes. From now on `Exchange.note_buffered` is called if something is
+        buffered."""
+
     def writable(self) -> asyncio.Future[None] | None:
         """Return what to await before writing more; None if writing is possible now."""
 
@@ -78,6 +82,7 @@ class Exchange(DirectAnswers):
         "_expects_continue",
         "_head",
         "_left",
+        "_outlet",
         "_scope",
         "_waiter",
         "_wire",
@@ -113,6 +118,7 @@ class Exchange(DirectAnswers):
         self._chunked = False
         self._left: int | None = None
         """How many bytes of the answer are missing; None if it has no Content-Length."""
+        self._outlet: Outlet | None = None
         self.complete = False
         """Whether the answer has been sent completely."""
 
@@ -136,8 +142,18 @@ class Exchange(DirectAnswers):
     def leave(self) -> None:
         """The client has disconnected, or must not be answered."""
         self.left = True
+        self._close_outlet()
         self._tell()
         self._end()
+
+    def note_buffered(self) -> None:
+        """The client has not taken all that was sent."""
+        if self._outlet is not None:
+            self._outlet.close()
+
+    def _close_outlet(self) -> None:
+        if self._outlet is not None:
+            self._outlet.end()
 
     def _tell(self) -> None:
         self._arrived = True
@@ -286,6 +302,12 @@ class Exchange(DirectAnswers):
         self._wire.write(chunk)
         return True
 
+    def outlet(self) -> Outlet | None:
+        """See `DirectAnswers.outlet`."""
+        if self._outlet is None and self._chunked and self._head is None and not self.complete and not self.left:
+            self._outlet = self._wire.outlet()
+        return self._outlet
+
     def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         all_headers = [*self._wire.default_headers, *headers]
         named = dict(all_headers)
@@ -334,6 +356,7 @@ class Exchange(DirectAnswers):
 
     def _complete(self, data: bytes) -> None:
         """Send the last bytes of the answer."""
+        self._close_outlet()
         if data:
             self._wire.write(data)
         self.complete = True

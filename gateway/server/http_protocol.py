@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from gateway.asgi import directly, named_headers
+from gateway.asgi import Outlet, directly, named_headers
 from gateway.http.connections import Connections
 from gateway.server.http_exchange import BODY_HELD, Exchange
+from gateway.server.sockets import socket_of
 from gateway.wire.headers import COMMON_HEADERS
 from gateway.wire.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
 
@@ -157,6 +158,8 @@ class HttpProtocol(asyncio.Protocol):
         """No more input: asyncio closes the connection."""
 
     def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.note_buffered()
         if self._writable is None:
             self._writable = self._loop.create_future()
 
@@ -424,6 +427,14 @@ class HttpProtocol(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(data)
+
+    def outlet(self) -> Outlet:
+        self._transport.set_write_buffer_limits(high=0)  # to be told of all that is buffered
+        return Outlet(self.write, self._is_empty, socket_of(self._transport))
+
+    def _is_empty(self) -> bool:
+        transport = self._transport
+        return self._writable is None and not transport.is_closing() and transport.get_write_buffer_size() == 0
 
     def writable(self) -> asyncio.Future[None] | None:
         return self._writable

@@ -6,7 +6,6 @@ It uses nothing private of uvicorn, only methods that asyncio and ASGI call.
 import asyncio
 import logging
 import re
-import sys
 from struct import pack
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from gateway.asgi import FRAMES, Outlet, binary_frame, text_frame
 from gateway.rooms.close_codes import TOO_LARGE
+from gateway.server.sockets import socket_of
 from gateway.settings import ConnectionLimits
 
 _log = structlog.get_logger("gateway.http")
@@ -168,14 +168,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.handshake_complete = True  # the handshake was refused: otherwise uvicorn logs an error
 
 
-def _socket_of(transport: asyncio.Transport) -> int:
-    """Return the number of the socket that takes what is written to a transport; -1 if there is none, as with TLS."""
-    socket = transport.get_extra_info("socket")
-    if sys.platform == "win32" or socket is None or transport.get_extra_info("sslcontext") is not None:
-        return -1
-    return int(socket.fileno())
-
-
 def _log_at_debug(record: logging.LogRecord) -> bool:
     """Log filter: what uvicorn logs while parsing input is the client's fault, so it is logged at debug level."""
     _log.debug("WebSocket", reason=record.getMessage())
@@ -204,7 +196,7 @@ class _Flow:
         self.refused = False
         """Whether a message was refused: nothing more is sent, and further input is dropped."""
         self._ending: asyncio.TimerHandle | None = None
-        self.outlet = Outlet(transport.write, self._is_empty, _socket_of(transport))
+        self.outlet = Outlet(transport.write, self._is_empty, socket_of(transport))
         transport.set_write_buffer_limits(high=0)  # to be told of all that is buffered
 
     def __getattr__(self, name: str) -> Any:

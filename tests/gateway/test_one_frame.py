@@ -163,6 +163,21 @@ def test_a_frame_is_written_to_all_outlets_that_are_open_and_whole() -> None:
     assert of_the_closed == []
 
 
+def test_an_outlet_sends_whole_parts_or_nothing() -> None:
+    part, finished = b"part" * 2**20, list[bytes]()
+    with _outlet(finished) as (outlet, client):
+        assert outlet.write(b"small")
+        assert client.recv(100) == b"small"
+        assert outlet.write(part)
+        (rest,) = finished
+        assert client.recv(len(part) - len(rest), socket.MSG_WAITALL) + rest == part
+        assert not outlet.write(b"small")
+        outlet.open()
+        client.close()
+        assert not outlet.write(b"small")
+        assert outlet.fd == -1
+
+
 async def _joined(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Shake hands, and get in sync with a room."""
     head = ["GET /api/projects/demo/ws/a.md HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
