@@ -24,7 +24,7 @@ from storage import (
     VersionConflict,
 )
 from storage.migrations import migrations
-from storage.postgres import PostgresStorage
+from storage.postgres import PostgresStorage, writer
 from storage.postgres import database as database_module
 from storage.postgres.database import project_id
 from tests.support.cutting_proxy import CuttingProxy
@@ -104,6 +104,39 @@ def test_a_batch_whose_answer_was_lost_is_found_and_not_stored_twice(
                 assert (await storing).head.version == version + 1
             assert [update.version async for update in other.updates("p", "a")] == list(range(1, 12))
             assert [commit.project.sequence for commit in heard] == list(range(1, 12))
+
+    run(work())
+
+
+def test_a_turn_among_busy_gateways_whose_commit_was_not_answered_is_found_and_not_stored_twice(
+    postgres: PostgresServer, database: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_CONTENDED_S", 1e6)
+
+    async def work() -> None:
+        async with _opened(database) as other, _behind_a_proxy(postgres, database) as (storage, proxy):
+            heard: list[Commit] = []
+            await _append(storage, "a", 0)
+            storage.listen(heard.extend)
+            for version in range(1, 6, 2):
+                await _append(other, "a", version)
+                await storage.catch_up("p")  # so that the row is locked first
+                proxy.swallow_after = b"COMMIT"
+                storing = asyncio.ensure_future(_append(storage, "a", version + 1))
+
+                async def stored(version: int = version) -> bool:
+                    head = await other.file_head("p", "a")
+                    return head is not None and head.version == version + 2
+
+                await _until(stored)
+                proxy.swallow_after = b""
+                assert proxy.swallowing
+                proxy.cut()
+                proxy.swallowing = False
+                assert (await storing).head.version == version + 2
+                await other.catch_up("p")
+            assert [update.version async for update in other.updates("p", "a")] == list(range(1, 8))
+            assert [commit.project.sequence for commit in heard] == list(range(2, 8))
 
     run(work())
 

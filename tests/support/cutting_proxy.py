@@ -14,6 +14,8 @@ class CuttingProxy:
         self.port = 0
         self.swallowing = False
         """What the server answers is lost; what it is asked still comes to it."""
+        self.swallow_after = b""
+        """Once the server is asked this, `swallowing` begins; empty: never."""
         self.refusing = False
         """New connections are closed at once."""
         self.refused = asyncio.Event()
@@ -72,6 +74,8 @@ class CuttingProxy:
                 await self._open.wait()
                 if answers and self.swallowing:
                     continue
+                if not answers and self.swallow_after and self.swallow_after in data:
+                    self.swallowing = True
                 writer.write(data)
                 await writer.drain()
         except OSError:
