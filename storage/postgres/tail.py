@@ -38,6 +38,26 @@ _MOST_MESSAGE = 7500
 """The most bytes of an encoded message to other gateways; a notification holds at most 8,000."""
 _MOST_MESSAGES = 1000
 _TOLD_TOGETHER = 200
+_PACE_S, _AT_ONCE = 0.02, 8
+"""How many seconds there are between the notifications of a gateway in the long run, and how many may follow each other
+at once: each wakes every gateway of the database, also the one that sent it."""
+
+
+class Pace:
+    """Lets so many things happen at once, and in the long run one every so many seconds."""
+
+    def __init__(self, seconds: float, at_once: int) -> None:
+        self._seconds = seconds
+        self._burst = seconds * (at_once - 1)
+        self._even = float("-inf")
+        """When as much time has passed as what has happened is allowed to take."""
+
+    def take(self, now: float) -> float:
+        """Count one, and return how many seconds it has to wait."""
+        self._even = max(self._even, now)
+        wait = max(0.0, self._even - self._burst - now)
+        self._even += self._seconds
+        return wait
 
 
 class Tail:
@@ -118,22 +138,24 @@ class Tail:
 
     async def _say_all(self) -> None:
         connection: Connection | None = None
+        pace = Pace(_PACE_S, _AT_ONCE)
         try:
             while True:
                 await self._say.wait()
-                self._say.clear()
-                while self._unsaid or self._unsent:
-                    channels, payloads = self._take_unsaid()
-                    try:
-                        if connection is None or connection.is_closed():
-                            connection = await self._database.connect()
-                        await connection.execute(
-                            "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)", channels, payloads
-                        )
-                    except LOST:  # only a hint: the heartbeats of the others find the changes
-                        if connection is not None:
-                            connection.terminate()
-                        await asyncio.sleep(_BEAT_S)
+                await asyncio.sleep(pace.take(time.monotonic()))
+                channels, payloads = self._take_unsaid()
+                if not (self._unsaid or self._unsent):
+                    self._say.clear()
+                try:
+                    if connection is None or connection.is_closed():
+                        connection = await self._database.connect()
+                    await connection.execute(
+                        "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)", channels, payloads
+                    )
+                except LOST:  # only a hint: the heartbeats of the others find the changes
+                    if connection is not None:
+                        connection.terminate()
+                    await asyncio.sleep(_BEAT_S)
         finally:
             if connection is not None:
                 connection.terminate()

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 
+import asyncpg
 import pytest
 
+from storage import AppendUpdate, Version
 from storage.postgres import PostgresStorage, tail
 from tests.postgres.conftest import database
 from tests.support.cutting_proxy import CuttingProxy
@@ -66,5 +68,43 @@ def test_a_gateway_that_counted_as_gone_is_asked_again_once_it_is_heard(
             finally:
                 await stops.close()
                 await other.close()
+
+    asyncio.run(asyncio.wait_for(work(), 120))
+
+
+def test_notifications_follow_each_other_at_once_only_for_a_while() -> None:
+    pace = tail.Pace(2.0, 3)
+    assert [pace.take(100.0) for _ in range(5)] == [0, 0, 0, 2, 4]
+    assert pace.take(104.0) == 2  # those that waited count
+    assert [pace.take(200.0) for _ in range(4)] == [0, 0, 0, 2]
+
+
+def test_a_busy_gateway_notifies_rarely_and_is_heard_of_nevertheless(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "_PACE_S", 1e6)
+
+    async def work() -> None:
+        one, other = (
+            await PostgresStorage.open(database, patience=PATIENCE_S),
+            await PostgresStorage.open(database, patience=PATIENCE_S),
+        )
+        connection = await asyncpg.connect(database)
+        notified: list[object] = []
+        try:
+            channel = f"yjsg_{await connection.fetchval('SELECT database FROM cluster')}"
+            await connection.add_listener(channel, lambda *notification: notified.append(notification))
+            heard = asyncio.Event()
+            other.listen(lambda batch: heard.set() if batch[-1].project.sequence == 30 else None)
+            await other.follow("demo")
+            for version in range(30):
+                await one.append("demo", (AppendUpdate("a", Version(version), b"x"),))
+            await heard.wait()
+            await connection.fetchval("SELECT 1")  # what was sent before is here
+            assert 1 <= len(notified) <= tail._AT_ONCE
+        finally:
+            await connection.close()
+            await one.close()
+            await other.close()
 
     asyncio.run(asyncio.wait_for(work(), 120))
