@@ -4,6 +4,7 @@ The statement moves the project from the sequence that the plan builds on to a n
 on the row that it moved. If another gateway was faster, no row is moved, and nothing is stored.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -64,6 +65,8 @@ _PLACES = {
     "done": "key text, digest bytea, session text, turn text, block_count bigint, done_at bigint",
 }
 """The columns that a batch writes, except the project."""
+_COLUMNS = {table: [column.split()[0] for column in columns.split(", ")] for table, columns in _PLACES.items()}
+"""Their names."""
 
 
 def _overwrite(key: str, columns: Iterable[str]) -> str:
@@ -108,20 +111,24 @@ class _Statement:
         """
         if not rows:
             return
-        columns = [column.split() for column in _PLACES[table].split(", ")]
-        checks = checks_of(table, [name for name, _ in columns], list(rows))
-        rows = [(*row, check) for row, check in zip(rows, checks, strict=True)]
-        columns.append(["row_check", "bigint"])
-        names = ", ".join(name for name, _ in columns)
-        arrays = ", ".join(
-            f"{self.value(list(values))}::{type}[]"
-            for (_, type), values in zip(columns, zip(*rows, strict=True), strict=True)
-        )
-        self.parts.append(
-            f"{table}_rows AS (INSERT INTO {table} (project, {names}{computed and ', ' + computed}) SELECT"
-            f" moved.id, r.*{of and ', ' + of} FROM moved,"
-            f" unnest({arrays}) AS r ({', '.join(name for name, _ in columns)}) WHERE true{_CONFLICT.get(table, '')})"
-        )
+        checks = checks_of(table, _COLUMNS[table], rows)
+        self.parts.append(_insertion(table, len(self.values) + 1, computed, of))
+        self.values += map(list, zip(*rows, strict=True))
+        self.values.append(checks)
+
+
+@functools.cache
+def _insertion(table: str, first: int, computed: str, of: str) -> str:
+    """Return the part of a statement that inserts rows, whose values are in parameters from the number `first`, the
+    checksums last."""
+    columns = [*_PLACES[table].split(", "), "row_check bigint"]
+    names = ", ".join(column.split()[0] for column in columns)
+    arrays = ", ".join(f"${number}::{column.split()[1]}[]" for number, column in enumerate(columns, first))
+    return (
+        f"{table}_rows AS (INSERT INTO {table} (project, {names}{computed and ', ' + computed}) SELECT"
+        f" moved.id, r.*{of and ', ' + of} FROM moved, unnest({arrays}) AS r ({names})"
+        f" WHERE true{_CONFLICT.get(table, '')})"
+    )
 
 
 async def store(connection: Connection, plan: Plan, node: str, batch: int, generation: str) -> bool:

@@ -1,5 +1,8 @@
 """Row checksums: which columns each checksum covers, in their stored form, and the search for damaged rows."""
 
+import operator
+from collections.abc import Iterable
+
 from storage.checksums import checksum, credential_checksum, row_checksum
 from storage.postgres.database import Connection, Row
 
@@ -38,10 +41,10 @@ _PAGE_ROWS = 1000
 DAMAGED_ROW = "is not what was written"
 
 
-def checks_of(table: str, columns: list[str], rows: list[Row]) -> list[int]:
+def checks_of(table: str, columns: list[str], rows: Iterable[Row]) -> list[int]:
     """Return the checksum of each row, given the columns that are to be stored."""
-    places = [columns.index(name) for name in CHECKED[table]]
-    return [row_checksum(*[row[place] for place in places]) for row in rows]
+    checked = operator.itemgetter(*[columns.index(name) for name in CHECKED[table]])
+    return [row_checksum(*checked(row)) for row in rows]
 
 
 async def damaged_rows(connection: Connection, project: int | None = None) -> list[str]:
