@@ -271,6 +271,6 @@ def test_what_is_queued_while_another_gateway_writes_is_stored_together(
 
 async def _until_wait(connection: asyncpg.Connection, count: int) -> None:
     """Wait until so many others wait for a lock."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     while await connection.fetchval(waiting) < count:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
