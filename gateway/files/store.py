@@ -266,7 +266,7 @@ class Files(FileReader):
                     if incomplete:
                         raise Gap
                 except (InvalidUpdate, Gap) as error:
-                    refusals[document.path] = error
+                    refusals[document.path] = error.with_traceback(None)  # whose frames would hold `refusals`
                     self._documents.discard(document)
                     continue
                 if row is not None or document.head is None or document.head.deleted:

@@ -112,12 +112,17 @@ class Boundary:
         except Exception as error:
             if status != _ABANDONED:  # the answer is partly sent: only closing the connection tells the client
                 raise
-            problem = _problem(error, scope)
-            self._metrics.problems[problem.code] += 1
-            await send_problem(problem, send_counted)
+            try:
+                await self._send_problem(_problem(error, scope), send_counted)
+            finally:
+                _forget_frames(error)
         finally:
             if status:
                 self._count(scope, status, started)
+
+    async def _send_problem(self, problem: Problem, send: Send) -> None:
+        self._metrics.problems[problem.code] += 1
+        await send_problem(problem, send)
 
     async def send_answer(
         self, scope: Scope, send: Send, started: float, status: int, headers: list[tuple[bytes, bytes]], body: bytes
@@ -158,7 +163,10 @@ class Boundary:
         async def fail(scope: Scope, receive: Receive, send: Send) -> None:
             raise error
 
-        await self._run(fail, scope, receive, send, started)
+        try:
+            await self._run(fail, scope, receive, send, started)
+        finally:
+            _forget_frames(error)  # that of `fail` holds the error
 
     def _count(self, scope: Scope, status: int, started: float) -> None:
         route = scope.get("gateway.route", "none")
@@ -180,6 +188,22 @@ class Boundary:
         if self._load() > _BUSY:
             headers.append(_BACKOFF)
         message["headers"] = headers
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an error and of those that led to it.
+
+    A frame that holds such an error, or the future that raised it, would be kept by the error itself, and the body of
+    the request with it, until the next full garbage collection.
+    """
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.with_traceback(None)
+            waiting += [each.__cause__, each.__context__]
 
 
 def _problem(error: Exception, scope: Scope) -> Problem:

@@ -1,0 +1,109 @@
+"""The body of a refused request is forgotten at once: no cycle of references keeps it until a garbage collection."""
+
+import asyncio
+import gc
+import sys
+import weakref
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.files.documents import Documents
+from gateway.files.store import Files
+from gateway.http.middleware import Boundary
+from gateway.http.request_metrics import RequestMetrics
+from gateway.watch.hub import Hub
+from gateway.wire.problems import InvalidBody, Problem
+from storage import NOBODY
+from storage.sqlite import SQLiteStorage
+
+
+class _Body:
+    """Can be referred to weakly."""
+
+
+async def _of_a_future() -> None:
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    refused.set_exception(InvalidBody("it is refused"))
+    await refused
+
+
+async def _of_another() -> None:
+    try:
+        raise ValueError("that is why")
+    except ValueError as error:
+        kept = error
+        raise InvalidBody(str(kept)) from error
+
+
+async def _of_a_task() -> None:
+    task = asyncio.create_task(_of_another())
+    await asyncio.wait([task])
+    task.result()
+
+
+async def _unexpected() -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("refuse", [_of_a_future, _of_another, _of_a_task, _unexpected])
+@pytest.mark.parametrize("outside", [False, True], ids=["within", "outside"])
+def test_a_refused_request_leaves_no_cycle_that_keeps_its_body(
+    refuse: Callable[[], Awaitable[None]], outside: bool
+) -> None:
+    bodies: list[weakref.ref[_Body]] = []
+    sent: list[Message] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body()
+        bodies.append(weakref.ref(body))
+        await refuse()
+        assert body
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def work() -> None:
+        boundary = Boundary(application, RequestMetrics(), lambda: 0.0)
+        scope: Scope = {"type": "http", "method": "PUT", "path": "/", "headers": []}
+        if outside:
+            try:
+                await application(scope, _receive, send)
+            except Exception as error:
+                await boundary.send_failure(scope, _receive, send, 0.0, error)
+        else:
+            await boundary(scope, _receive, send)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(work())
+        assert [body() for body in bodies] == [None]
+    finally:
+        gc.enable()
+    assert sent[0]["status"] == (500 if refuse is _unexpected else 400)
+
+
+async def _receive() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def test_refused_updates_of_several_files_are_forgotten(tmp_path: Path) -> None:
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        files = Files(storage, Documents(storage, memory_limit=2**20), Hub(storage))
+        update = bytes([0xFF] * 7)
+        held = sys.getrefcount(update)
+        _, refusals = await files.append_all("p", {"a.md": update}, NOBODY)
+        assert isinstance(refusals["a.md"], Problem)
+        assert sys.getrefcount(update) == held
+        await storage.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(work())
+    finally:
+        gc.enable()
