@@ -21,7 +21,7 @@ from uvicorn.server import ServerState
 from gateway.asgi import Outlet, directly, named_headers
 from gateway.http.connections import Connections
 from gateway.server.http_exchange import BODY_HELD, Exchange
-from gateway.server.sockets import socket_of
+from gateway.server.outlets import outlet_of
 from gateway.wire.headers import COMMON_HEADERS
 from gateway.wire.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
 
@@ -429,8 +429,7 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.write(data)
 
     def outlet(self) -> Outlet:
-        self._transport.set_write_buffer_limits(high=0)  # to be told of all that is buffered
-        return Outlet(self.write, self._is_empty, socket_of(self._transport))
+        return outlet_of(self._transport, self.write, self._is_empty)
 
     def _is_empty(self) -> bool:
         transport = self._transport

@@ -14,9 +14,9 @@ from starlette.types import Message
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.asgi import FRAMES, Outlet, binary_frame, text_frame
+from gateway.asgi import FRAMES, binary_frame, text_frame
 from gateway.rooms.close_codes import TOO_LARGE
-from gateway.server.sockets import socket_of
+from gateway.server.outlets import outlet_of
 from gateway.settings import ConnectionLimits
 
 _log = structlog.get_logger("gateway.http")
@@ -196,8 +196,7 @@ class _Flow:
         self.refused = False
         """Whether a message was refused: nothing more is sent, and further input is dropped."""
         self._ending: asyncio.TimerHandle | None = None
-        self.outlet = Outlet(transport.write, self._is_empty, socket_of(transport))
-        transport.set_write_buffer_limits(high=0)  # to be told of all that is buffered
+        self.outlet = outlet_of(transport, transport.write, self._is_empty)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)

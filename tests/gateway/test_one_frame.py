@@ -17,6 +17,7 @@ from gateway.presence.presence import Presence
 from gateway.rooms.close_codes import TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.rooms import Rooms
+from gateway.server.outlets import outlet_of as transport_outlet
 from gateway.settings import Settings
 from gateway.watch.hub import Hub
 from storage import AppendUpdate, Version
@@ -240,3 +241,26 @@ def test_a_reader_who_pauses_gets_every_version_whole_and_in_order(tmp_path: Pat
             assert str(read) == str(text)
 
     asyncio.run(asyncio.wait_for(work(), 120))
+
+
+class _Transport(asyncio.Transport):
+    """A transport of a server, over a socket or over TLS."""
+
+    def __init__(self, **extra: object) -> None:
+        super().__init__(extra)
+        self.limits: list[int | None] = []
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits.append(high)
+
+
+def test_nothing_is_written_past_tls() -> None:
+    with socket.socket() as plain:
+        over_tls = _Transport(socket=plain, sslcontext=object())
+        outlet = transport_outlet(over_tls, bytes, lambda: True)
+        outlet.open()
+        assert (outlet.fd, over_tls.limits) == (-1, [])
+        over_tcp = _Transport(socket=plain)
+        outlet = transport_outlet(over_tcp, bytes, lambda: True)
+        outlet.open()
+        assert (outlet.fd, over_tcp.limits) == (plain.fileno(), [0])
