@@ -30,7 +30,7 @@ _CONTENDED_BATCHES = 3
 _CONTENDED_S, _CONTENDED_PART = 0.025, 8
 """A project's row is locked first for so many batches after a write of another gateway, and for at most so many
 seconds, or the time of so many batches where that is more: later, the chance is small that another one is faster."""
-_GATHER_PART, _MOST_GATHER_S = 0.25, 0.005
+_GATHER_PART, _MOST_GATHER_S = 1.0, 0.005
 """How long a batch waits for the writers of the last one: a part of the time that took, and the most seconds."""
 _PAUSE_S = 0.02
 
