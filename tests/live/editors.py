@@ -28,8 +28,10 @@ WEBSOCKET: dict[str, Any] = {
     "close_timeout": _PATIENCE_S,
     "ping_interval": None,
     "compression": None,
+    "max_queue": None,
 }
-"""How clients of `websockets` connect: a machine that stands still for seconds ends no connection."""
+"""How clients of `websockets` connect: a machine that stands still for seconds ends no connection, and a client reads
+the other side's close behind messages that it has not received, instead of waiting for it until the time is up."""
 
 
 class EditorHost:
