@@ -102,9 +102,9 @@ def test_a_token_may_come_in_each_of_these_ways(guarded: GatewayProcess, admin: 
     assert str(document.get("content", type=pycrdt.Text)) == "text"
 
 
-def test_who_may_read_only_reads_and_says_where_it_is(open_editor: Open, admin: Subject, name: str) -> None:
-    admin.write("a.md", "text")
-    writer = open_editor(bearer("ann", projects={name: "write"}), state={"name": "ann"}).synced()
+def test_who_may_read_only_reads_and_says_where_it_is(open_editor: Open, name: str) -> None:
+    # Written in the room: whoever writes by HTTP is seen among the others for half a minute.
+    writer = open_editor(bearer("ann", projects={name: "write"}), text="text", state={"name": "ann"}).synced()
     reader = open_editor(bearer("bob", projects={name: "read"}), state={"name": "bob"}).synced()
     reader.until_text("text")
     writer.until_others("bob")
