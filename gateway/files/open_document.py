@@ -377,6 +377,8 @@ class OpenDocument:
     def committed(self, head: FileHead | None) -> None:
         """Note that the oldest queued update became durable as `head`, or failed (None)."""
         self._queued -= 1
+        if not self._queued:
+            self._pending = None  # its result holds the update
         self.head = head or self.head
 
     async def drain(self) -> None:

@@ -1,4 +1,4 @@
-"""The body of a refused request is forgotten at once: no cycle of references keeps it until a garbage collection."""
+"""The body of a request is forgotten once it is answered: no cycle keeps it until a garbage collection."""
 
 import asyncio
 import gc
@@ -6,11 +6,14 @@ import sys
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
+import pycrdt
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.files.documents import Documents
+from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
 from gateway.http.middleware import Boundary
 from gateway.http.request_metrics import RequestMetrics
@@ -107,3 +110,21 @@ def test_refused_updates_of_several_files_are_forgotten(tmp_path: Path) -> None:
         asyncio.run(work())
     finally:
         gc.enable()
+
+
+def test_an_open_document_does_not_keep_what_was_stored(tmp_path: Path) -> None:
+    """It is not counted in the memory of the document, which holds the content itself."""
+    made: pycrdt.Doc[Any] = pycrdt.Doc()
+    made["content"] = pycrdt.Text("x" * 100_000)
+
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        files = Files(storage, Documents(storage, memory_limit=2**24), Hub(storage))
+        update = made.get_update()
+        await files.append("p", "a.md", update, Preconditions())
+        opened = files._documents.peek("p", "a.md")
+        assert opened is not None
+        assert opened._pending is None
+        await storage.close()
+
+    asyncio.run(work())
