@@ -149,6 +149,12 @@ class DirectAppends:
 
     def _stored(self, target: _Target, scope: Scope, server: DirectAnswers, started: float, queued: _Queued) -> None:
         """Answer an update that was taken on without a task, once it is durable or has failed."""
+        try:
+            self._answer(target, scope, server, started, queued)
+        except Exception as error:  # nobody else would answer: the client would wait for ever
+            server.call(self._failure(started, error))
+
+    def _answer(self, target: _Target, scope: Scope, server: DirectAnswers, started: float, queued: _Queued) -> None:
         error = asyncio.CancelledError() if queued.cancelled() else queued.exception()
         if error is None:
             (committed,) = queued.result()

@@ -385,6 +385,29 @@ def test_no_receipt_is_sent_before_the_commit_and_a_gateway_that_stops_sends_it(
     asyncio.run(asyncio.wait_for(work(), 120))
 
 
+def test_a_failure_to_answer_what_was_stored_is_answered_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(written: object) -> None:
+        raise ValueError("a mistake of ours")
+
+    async def work() -> None:
+        async with _connected(tmp_path) as (_, reader, writer):
+            monkeypatch.setattr(direct_appends, "encoded_receipt", fail)
+            writer.write(_as_sent(_TYPED[1]))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 500 ")
+            length = re.search(rb"\r\ncontent-length: (\d+)", head)
+            assert length is not None
+            assert json.loads(await reader.readexactly(int(length[1])))["code"] == "internal"
+            monkeypatch.undo()
+            writer.write(_as_sent(_TYPED[2]))
+            assert await _receipt(reader) == 3
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+    assert "a mistake of ours" in "".join(capsys.readouterr())
+
+
 def test_what_was_sent_by_a_client_that_left_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         async with _connected(tmp_path) as (server, _, writer):
