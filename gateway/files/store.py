@@ -229,10 +229,12 @@ class Files(FileReader):
                 if not all(document.usable and not document.pending for document in documents):
                     continue
                 before = {document.path: document.version for document in documents}
-                refusals, edits = await self._admit_all(documents, updates)
                 try:
+                    refusals, edits = await self._admit_all(documents, updates)
                     await self._documents.measure([] if refusals else edits)
                     queued = None if refusals or not edits else self._documents.queue_updates(edits, author)
+                except _Again:
+                    continue
                 except DocumentTooLarge as refusal:
                     return {}, {refusal.path: refusal}
             if refusals:
@@ -256,13 +258,19 @@ class Files(FileReader):
     async def _admit_all(
         self, documents: Sequence[OpenDocument], updates: Mapping[str, bytes]
     ) -> tuple[dict[str, Exception], list[tuple[OpenDocument, bytes]]]:
-        """Admit one update in each document; if any is refused, no document keeps its update."""
+        """Admit one update in each document; if any is refused, no document keeps its update.
+
+        Raises:
+            _Again: a document was closed meanwhile, and no longer emits what it takes in.
+        """
         refusals: dict[str, Exception] = {}
         edits: list[tuple[OpenDocument, bytes]] = []
         try:
             for document in documents:
                 try:
                     row, incomplete = await _admit(document, updates[document.path])
+                    if not document.usable:
+                        raise _Again
                     if incomplete:
                         raise Gap
                 except (InvalidUpdate, Gap) as error:

@@ -77,13 +77,16 @@ class LiveDocument:
         self._counted = 0
         """The value of `most_structs` then."""
         self._emitted: list[bytes] = []
-        self._subscription = document.observe(self._keep)
+        self._subscription: pycrdt.Subscription | None = document.observe(self._keep)
+        """None once the document is closed."""
 
     def _keep(self, event: pycrdt.TransactionEvent) -> None:
         self._emitted.append(event.update)
 
     def close(self) -> None:
-        self._document.unobserve(self._subscription)
+        if self._subscription is not None:
+            self._document.unobserve(self._subscription)
+            self._subscription = None
 
     def prepare(self, update: bytes, *, stored: bool = False, most: int) -> Prepared:
         """Examine a client's update and find the part that the document can take in.
@@ -242,9 +245,11 @@ class LiveDocument:
         return Admitted(name_pairs(row, prepared.parted), prepared.incomplete)
 
     def replace(self, document: Document) -> None:
-        self._document.unobserve(self._subscription)
+        """Go on with another document; it emits nothing if this one was closed meanwhile, and nobody uses it then."""
+        if self._subscription is not None:
+            self._document.unobserve(self._subscription)
+            self._subscription = document.observe(self._keep)
         self._document = document
-        self._subscription = document.observe(self._keep)
 
     def edit_text(
         self, root: str, revision: Revision, *, make: bool, encoded_size: int, most_steps: int
