@@ -1,6 +1,6 @@
 """The tools of an agent: their parameters, and the text that they answer. They know a project, and no protocol."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -15,6 +15,8 @@ from gateway.wire.files import Receipt
 _LINES = 2000
 _LONGEST_ANSWER = 256 * 1024
 """Approximate characters of the lines that one read answers."""
+_COUNTED = 2**14
+"""Characters in which lines are counted at once to find the one to begin at."""
 _MOST_FILES = 1000
 
 _LONGEST_NAME = 1024
@@ -120,10 +122,10 @@ async def read_file(desk: Desk, asked: ReadFile) -> str:
     answer, _ = await read_as_text(desk.project, asked.path)
     version = answer.version
     assert version is not None
-    lines = _lines(answer.value)
+    count = _count_lines(answer.value)
     shown: list[str] = []
     size = 0
-    for number, line in enumerate(lines[asked.offset - 1 : asked.offset - 1 + asked.limit], asked.offset):
+    for number, line in enumerate(_lines(answer.value, asked.offset - 1, asked.limit), asked.offset):
         numbered = f"{number:6}\t{line}"
         size += len(numbered) + 1
         if size > _LONGEST_ANSWER:
@@ -134,12 +136,12 @@ async def read_file(desk: Desk, asked: ReadFile) -> str:
     desk.note_seen(asked.path, version)
     await desk.show(asked.path)
     last = asked.offset + len(shown) - 1
-    if not lines:
+    if not count:
         return f"{asked.path} is empty (version {version})."
     if not shown:
-        return f"{asked.path} has {len(lines)} lines (version {version})."
-    rest = f" Read on with offset={last + 1}." if last < len(lines) else ""
-    head = f"{asked.path}, version {version}, lines {asked.offset} to {last} of {len(lines)}.{rest}"
+        return f"{asked.path} has {count} lines (version {version})."
+    rest = f" Read on with offset={last + 1}." if last < count else ""
+    head = f"{asked.path}, version {version}, lines {asked.offset} to {last} of {count}.{rest}"
     return "\n".join([head, *shown])
 
 
@@ -223,9 +225,24 @@ def _require_rich_text(error: NotAText) -> None:
         raise error
 
 
-def _lines(text: str) -> list[str]:
-    lines = text.split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
+def _count_lines(text: str) -> int:
+    return text.count("\n") + (not text.endswith("\n") and text != "")
+
+
+def _lines(text: str, skipped: int, most: int) -> Iterator[str]:
+    """Yield up to `most` lines after the first `skipped`. The lines before them are counted, not made."""
+    start = 0
+    while start < len(text) and (counted := text.count("\n", start, start + _COUNTED)) < skipped:
+        skipped -= counted
+        start += _COUNTED
+    for number in range(skipped + most):
+        if start >= len(text):
+            return
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        if number >= skipped:
+            yield text[start:end]
+        start = end + 1
 
 
 def _change(entry: FeedEntry) -> str:
