@@ -30,9 +30,19 @@ def decode_json(body: bytes, shape: type[T]) -> T:
         raise InvalidBody(str(error)) from None
 
 
+def is_short(body: bytes) -> bool:
+    """Return whether a JSON body is too short for more than `MOST_VALUES` values."""
+    return len(body) <= _SHORTEST_VALUE * MOST_VALUES
+
+
+def marks_within(body: bytes, start: int, end: int) -> int:
+    """Return how many bytes of a JSON body, from `start` to before `end`, may precede a value."""
+    return sum(body.count(mark, start, end) for mark in _MARKS)
+
+
 def may_hold_many_values(body: bytes) -> bool:
     """Return whether a JSON body may hold more than `MOST_VALUES` values; its texts count as if they were values."""
-    return len(body) > _SHORTEST_VALUE * MOST_VALUES and sum(map(body.count, _MARKS)) >= MOST_VALUES
+    return not is_short(body) and marks_within(body, 0, len(body)) >= MOST_VALUES
 
 
 def holds_many_values(body: bytes) -> bool:
