@@ -22,6 +22,13 @@ _TASK = re.compile(r"\[([ xX])\](?:[ \t]|$)")
 _MARKS = {"strong": "bold", "em": "italic", "s": "strike"}
 _ALIGN = {f"text-align:{each}": each for each in ("left", "center", "right")}
 _DEEPEST = 100
+MOST_TOKENS = 400_000
+"""The most tokens of Markdown that become blocks: about 15 s. A list of 1 MiB with three formats in each line has
+fewer."""
+
+
+class TooManyTokens(ValueError):
+    """The Markdown has more tokens (blocks, cells, texts and the ends of formats) than become blocks."""
 
 
 def read_markdown(text: str, *, strike: bool, tables: bool, tasks: bool) -> tuple[list[Block], list[int]]:
@@ -29,8 +36,14 @@ def read_markdown(text: str, *, strike: bool, tables: bool, tasks: bool) -> tupl
 
     Raises:
         NestedTooDeeply: the parser would leave out what is nested more deeply than it reads.
+        TooManyTokens
     """
     tokens = _parser(strike, tables).parse(text)
+    count = sum(1 + len(token.children or ()) for token in tokens)
+    if count > MOST_TOKENS:
+        raise TooManyTokens(
+            f"the Markdown has {count} tokens, such as blocks, cells and formats; {MOST_TOKENS} are read"
+        )
     if any(token.level >= _DEEPEST - 1 for token in tokens):
         raise NestedTooDeeply
     return _Tokens(tokens, tasks).blocks()

@@ -43,7 +43,7 @@ class Target(Struct, frozen=True):
 
 
 class MarkdownTooLong(ValueError):
-    """The Markdown is longer than the gateway reads."""
+    """The Markdown is longer, or has more blocks and formats, than the gateway reads."""
 
 
 def revise_present(
@@ -131,9 +131,12 @@ def _applied(text: str, edits: Sequence[Edit]) -> str:
 
 
 def _parsed(text: str, schema: Schema) -> tuple[list[Block], list[int]]:
-    from gateway.richtext.markdown_reading import read_markdown  # here, as few gateways need the parser
+    from gateway.richtext.markdown_reading import TooManyTokens, read_markdown  # here, as few gateways need the parser
 
-    return read_markdown(text, strike=schema.strike, tables=schema.tables, tasks=schema.tasks)
+    try:
+        return read_markdown(text, strike=schema.strike, tables=schema.tables, tasks=schema.tasks)
+    except TooManyTokens as error:
+        raise MarkdownTooLong(str(error)) from None
 
 
 def _read(text: str, schema: Schema) -> list[Block]:
