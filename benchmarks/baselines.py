@@ -28,6 +28,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.server.http_protocol import HttpProtocol
+from gateway.yjs.snapshots import decompress
 
 SERVER_OPTIONS: dict[str, Any] = {
     "http": HttpProtocol,
@@ -130,7 +131,7 @@ def load_and_diff(database: str) -> ASGIApp:
         snapshot = connection.execute(
             "SELECT version, body FROM snapshot WHERE file = ? ORDER BY version DESC LIMIT 1", (file,)
         ).fetchone()
-        version, parts = (0, []) if snapshot is None else (snapshot[0], [snapshot[1]])
+        version, parts = (0, []) if snapshot is None else (snapshot[0], [decompress(snapshot[1])])
         rows = connection.execute(
             "SELECT body FROM file_update WHERE file = ? AND version > ? ORDER BY version", (file, version)
         )

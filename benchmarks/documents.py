@@ -8,6 +8,7 @@ from typing import Any
 
 import pycrdt
 
+from gateway.yjs.snapshots import compress
 from storage import AppendUpdate, Snapshot, Version
 from storage.sqlite import SQLiteStorage
 
@@ -115,6 +116,6 @@ async def _fill(database: Path, files: Mapping[str, Sequence[bytes]], snapshots_
             for path, updates in files.items():
                 covered = len(updates) - snapshots_behind
                 body = document_of(updates[:covered]).get_update()
-                await storage.put_snapshot(PROJECT, path, Snapshot(Version(covered), body))
+                await storage.put_snapshot(PROJECT, path, Snapshot(Version(covered), compress(body)))
     finally:
         await storage.close()

@@ -32,6 +32,7 @@ from gateway.files.documents import Documents
 from gateway.files.open_document import is_snapshot_due
 from gateway.files.store import Files
 from gateway.watch.hub import Hub
+from gateway.yjs.snapshots import compress
 from gateway.yjs.updates import build_document, build_update
 from storage import Snapshot, Version
 from storage.sqlite import SQLiteStorage
@@ -73,8 +74,9 @@ async def _take_snapshots(database: Path, path: str, updates: Sequence[bytes]) -
             tail += len(update)
             if is_snapshot_due(tail, last):
                 body = document.get_update()
-                await storage.put_snapshot(PROJECT, path, Snapshot(Version(version), body))
-                tail, last, total = 0, len(body), total + len(body)
+                stored = compress(body)
+                await storage.put_snapshot(PROJECT, path, Snapshot(Version(version), stored))
+                tail, last, total = 0, len(body), total + len(stored)
         return total
     finally:
         await storage.close()

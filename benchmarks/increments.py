@@ -156,7 +156,7 @@ def _functions_compared(
     async def load(document: _Document) -> None:
         stored = await storage.read_document(PROJECT, document.path)
         assert stored is not None
-        build_document(updates_of(stored_rows(stored))).get_update(document.state_vector)
+        build_document(updates_of(await stored_rows(stored))).get_update(document.state_vector)
 
     def timed(work: Callable[[_Document], Awaitable[None]], document: _Document, times: int) -> float:
         return loop.run(_median_time(work, document, times))

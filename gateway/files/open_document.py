@@ -58,15 +58,16 @@ _LONG_STEP_S = 0.005
 _LIGHT_RESTORED = 8 * 1024
 """The most bytes of the present and the old document together for which a restore is done in one step."""
 
-_SNAPSHOT_TAIL = 32 * 1024
-"""A snapshot is due when the updates since the last snapshot have this many bytes and half the bytes of that snapshot.
-So the snapshots of a file take at most three times the bytes of its log (four with the snapshots at old versions that
-are read), and a cold open replays at most half a document more: replaying log takes as long per byte as loading."""
+SNAPSHOT_TAIL = 32 * 1024
+"""A snapshot is due when the updates since the last snapshot have this many bytes and two thirds of the bytes of that
+snapshot, before compression. So even snapshots that cannot be compressed take at most two and a half times the bytes of
+the log (four with the snapshots at old versions that are read), and a cold open replays at most two thirds of a
+document more: replaying log takes as long per byte as loading."""
 
 
 def is_snapshot_due(tail: int, snapshot_size: int) -> bool:
     """Return whether `tail` bytes of log after a snapshot of `snapshot_size` bytes make the next snapshot due."""
-    return tail >= max(_SNAPSHOT_TAIL, snapshot_size // 2)
+    return tail >= max(SNAPSHOT_TAIL, snapshot_size * 2 // 3)
 
 
 class OpenDocument:

@@ -96,7 +96,7 @@ class PastIncarnations:
             stored = await self._storage.read_document(project, path, at_version=version)
             if stored is None:  # squashed
                 continue
-            state_vector = await in_worker(_state_vector, stored_rows(stored), units=LIGHT_UNITS)
+            state_vector = await in_worker(_state_vector, await stored_rows(stored), units=LIGHT_UNITS)
             for client, clock in read_state_vector(state_vector).items():
                 clocks[client] = max(clock, clocks.get(client, 0))
         self._keep((project, path), _state(head), clocks)

@@ -205,7 +205,7 @@ class FileReader:
             raise NestedTooDeeply(str(error)) from None
 
     async def _build(self, stored: StoredDocument) -> Content:
-        rows = stored_rows(stored)
+        rows = await stored_rows(stored)
         if stored.snapshot is not None and len(rows) == 1:
             update = rows[0]
         else:

@@ -446,7 +446,7 @@ class Files(FileReader):
             size: the size of the edit; None: it is heavy in any case.
         """
         await document.drain()  # the request that this one repeats may not be durable yet
-        rows = stored_rows(base)
+        rows = await stored_rows(base)
         following = await self._storage.read_version(document.project, document.path, base.version + 1)
         meant = f"{base.incarnation}\0{base.version}"
         whole = (rows, None if following is None else following.body, meant, *arguments)

@@ -78,7 +78,8 @@ class Retainer:
         stored = await self._storage.read_document(project, path, at_version=version)
         body = None
         if stored is not None:
-            body = await in_worker(prove_snapshot, stored_rows(stored), lane=Lane.UPKEEP, units=LIGHT_UNITS)
+            rows = await stored_rows(stored)
+            body = await in_worker(prove_snapshot, rows, lane=Lane.UPKEEP, units=LIGHT_UNITS)
         return await self._storage.squash(project, path, version, body, head.epoch)
 
     async def _purge(self, project: str, path: str) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from gateway.maintenance.retention import Retainer
 from gateway.maintenance.turn_check import Places, TurnCheck, content_faults, id_fault
 from gateway.settings import RetentionPolicy
+from gateway.yjs.snapshots import SnapshotDamaged, decompress
 from gateway.yjs.surrogates import read_row
 from gateway.yjs.updates import Document, InvalidUpdate, apply_row, build_document, leaves_gap, same_content
 from storage import DataDamaged, FileHead, ProjectHead, SessionHead, Snapshot, Storage, StoredUpdate, TurnRows
@@ -190,8 +191,8 @@ def _apply(document: Document, row: StoredUpdate, size: int) -> tuple[Document, 
 
 def _is_snapshot_of(document: Document, snapshot: Snapshot) -> bool:
     try:
-        return snapshot.intact and same_content(document, [document.get_update()], snapshot.body)
-    except InvalidUpdate:
+        return snapshot.intact and same_content(document, [document.get_update()], decompress(snapshot.body))
+    except (InvalidUpdate, SnapshotDamaged):
         return False
 
 

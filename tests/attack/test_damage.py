@@ -17,6 +17,7 @@ from gateway.app import create_app
 from gateway.maintenance.retention import Retainer
 from gateway.maintenance.verify import verify_storage
 from gateway.settings import RetentionPolicy, Settings
+from gateway.yjs.snapshots import compress, is_compressed
 from storage import Snapshot, StorageError, Version
 from storage.opening import open_storage_read_only, sqlite_url
 
@@ -87,7 +88,9 @@ async def _fill(database: Path, randomness: random.Random) -> Texts:
                 texts[author.path, author.version] = author.text
         for version in (10, 30):
             content = (await client.get("/files/a.md", params={"at_version": version})).content
-            await served.storage.put_snapshot("demo", "a.md", Snapshot(Version(version), content))
+            body = content if version == 10 else compress(content)
+            assert is_compressed(body) == (version == 30)
+            await served.storage.put_snapshot("demo", "a.md", Snapshot(Version(version), body))
         await Retainer(served.storage, RetentionPolicy(versions=_VERSIONS - 15)).squash_all()
     return texts
 

@@ -416,6 +416,28 @@ def test_every_version_of_every_life_is_built_of_what_was_written(open_storage: 
     run(work())
 
 
+def test_the_body_of_a_snapshot_may_be_any_bytes(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        bodies = [b"", b"\xff" * 7 + b"\xfe" + bytes(range(256)) * 5, bytes(300_000)]
+        async with open_storage() as storage:
+            for body in bodies:
+                await _append(storage, "a", body or b"0")
+            for version, body in enumerate(bodies, 1):
+                await storage.put_snapshot("p", "a", Snapshot(Version(version), body))
+        async with open_storage() as storage:
+            found = await storage.snapshots("p", "a")
+            assert [(each.version, each.body, each.intact) for each in found] == [
+                (version, body, True) for version, body in enumerate(bodies, 1)
+            ]
+            for version, body in enumerate(bodies, 1):
+                stored = await storage.read_document("p", "a", at_version=version)
+                assert stored is not None
+                assert stored.snapshot is not None
+                assert (stored.snapshot.version, stored.snapshot.body, stored.updates) == (version, body, ())
+
+    run(work())
+
+
 def test_an_increment_is_what_was_added_within_this_life_and_its_bounds(open_storage: Open, run: Run) -> None:
     async def work() -> None:
         async with open_storage() as storage:

@@ -22,7 +22,7 @@ import pytest
 from gateway.app import create_app
 from gateway.files.documents import stored_rows
 from gateway.settings import Settings
-from gateway.yjs.updates import prove_snapshot
+from gateway.yjs.snapshots import make_snapshot
 from storage import Snapshot, Version
 from tests.support.oracle import FOLDER
 from tests.support.server import GatewayProcess
@@ -104,7 +104,7 @@ def _take_snapshots(gateway: GatewayProcess, chance: random.Random) -> None:
                 at = Version(chance.randint(1, head.version))
                 stored = await storage.read_document("demo", head.path, at_version=at)
                 if stored is not None and stored.updates:
-                    body = prove_snapshot(stored_rows(stored))
+                    body = make_snapshot(await stored_rows(stored))
                     await storage.put_snapshot("demo", head.path, Snapshot(stored.version, body))
 
     assert gateway.stop() == 0
