@@ -29,7 +29,7 @@ from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.state_vectors import check_state_vector, read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import name_pairs, part_pairs, second_halves
-from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, TypeSizes
+from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, PER_KEY, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_update, keep_pairs_whole, run_yrs
 
 _MOST_READ = 10_000
@@ -125,7 +125,7 @@ class LiveDocument:
             InvalidUpdate, Gap
             TooMuch: the update is too much work for one step. The document is unchanged.
         """
-        if len(prepared.slices) > 1 or prepared.held > MOST_HELD or self.most_structs - self._counted > MOST_HELD:
+        if len(prepared.slices) > 1 or prepared.held > MOST_HELD or not self.knows_types:
             raise TooMuch
         self.require_bounds(prepared)
         if not walk and (prepared.parted or prepared.types > self.levels_left):
@@ -149,7 +149,7 @@ class LiveDocument:
         Raises:
             InvalidUpdate
         """
-        if self.types.clocks or self.most_structs - self._counted > MOST_HELD:
+        if self.types.total > MOST_HELD or not self.knows_types:
             return None  # it may delete a large type
         keystroke = light_keystroke(update, self._clocks, self.halves, self.most_structs)
         if keystroke is None:
@@ -166,7 +166,7 @@ class LiveDocument:
     @property
     def knows_types(self) -> bool:
         """Whether `types` are of use: no shared type can have grown by much since they were counted."""
-        return self.most_structs - self._counted <= MOST_HELD
+        return self.most_structs - self._counted <= MOST_HELD // PER_KEY
 
     def note_types(self, types: TypeSizes) -> None:
         """Note the sizes of the shared types of the document as it is now."""

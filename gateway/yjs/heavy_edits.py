@@ -20,7 +20,7 @@ from gateway.yjs.slices import SliceWork, slices_of
 from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import part_pairs, second_halves, updates_of
-from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, TypeSizes, type_sizes
+from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, PER_KEY, TypeSizes, type_sizes
 from gateway.yjs.updates import build_document, build_update, run_yrs
 
 _WHOLE_DOCUMENT = SliceWork(16 * 1024, 0, 0)
@@ -75,10 +75,10 @@ def _collected(whole: bytes) -> tuple[bytes, Scan, TypeSizes]:
     What a client sent may hold them still, where nothing else was stored since.
     """
     scanned = scan(whole)
-    if len(scanned.structs) <= MOST_HELD:
+    if len(scanned.structs) <= MOST_HELD // PER_KEY:
         return whole, scanned, NO_TYPES
     types = type_sizes(whole, scanned)
-    if scanned.deletes and types.held(scanned) > MOST_HELD:
+    if scanned.deletes and types.held(whole, scanned) > MOST_HELD:
         whole = build_update([whole])
         scanned = scan(whole)
         types = type_sizes(whole, scanned)
@@ -89,7 +89,7 @@ def count_types(rows: Sequence[bytes], update: bytes) -> tuple[TypeSizes, int]:
     """Return the sizes of the types in the document of the rows, and `Prepared.held` for an update by them."""
     whole = whole_of(rows)
     types = type_sizes(whole, scan(whole))
-    return types, types.held(scan(update))
+    return types, types.held(update, scan(update))
 
 
 def take_in_elsewhere(rows: Sequence[bytes], parted: Collection[Place], slices: Sequence[bytes]) -> Rebuilt:

@@ -16,7 +16,7 @@ from gateway.yjs.scan import Place, Scan, TooMuch
 from gateway.yjs.slices import SliceWork, slices_of
 from gateway.yjs.stored_form import to_stored
 from gateway.yjs.surrogates import cuts, may_hold_pairs, part_pairs, part_pairs_together, parted_within
-from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, TypeSizes, type_sizes
+from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, PER_KEY, TypeSizes, type_sizes
 from gateway.yjs.updates import InvalidUpdate, merge, read_update, run_yrs
 from gateway.yjs.walks import count_walks
 
@@ -94,7 +94,7 @@ def prepare(
         InvalidUpdate
         scan.TooMuch
     """
-    if slice_work is None and not types.clocks:
+    if slice_work is None and types.total <= MOST_HELD:
         keystroke = light_keystroke(update, clocks, halves, present)
         if keystroke is not None:
             return prepared_keystroke(update, keystroke)
@@ -159,10 +159,10 @@ def prepared_keystroke(update: bytes, keystroke: Keystroke) -> Prepared:
 
 def _held(update: bytes, scanned: Scan, types: TypeSizes) -> int:
     """Return how many structs are deleted together with types of the document, or of a large update itself."""
-    held = types.held(scanned)
-    if len(scanned.structs) > MOST_HELD:
-        held += type_sizes(update, scanned).held(scanned)
-        held += len(scanned.structs) if held else 0  # some may be added to what is deleted
+    held = types.held(update, scanned)
+    if len(scanned.structs) > MOST_HELD // PER_KEY:
+        held += type_sizes(update, scanned).held(update, scanned)
+        held += PER_KEY * len(scanned.structs) if held else 0  # some may be added to what is deleted
     return held
 
 

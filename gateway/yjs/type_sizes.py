@@ -5,16 +5,23 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from gateway.yjs.lib0 import block, uint
 from gateway.yjs.scan import GC, SKIP, TYPE, Place, Scan, ScannedStruct
 
-MOST_HELD = 16 * 1024
-"""How many structs may be deleted together with the types that hold them in one step: about 10 ms. Keys of maps take
-the square of their number: 300,000 of them take 2 s."""
+MOST_HELD = 160 * 1024
+"""How many structs may be deleted together with the types that hold them in one step: about 40 ms. In a worker process,
+which reads the whole document, the same takes a second."""
+PER_KEY = 6
+"""An entry of a map takes as long as so many other structs, where there are few enough for one step: the keys of one
+map take the square of their number, and 300,000 of them 2 s."""
 _HAS_KEY = 0x20
 
 
 class TypeSizes(NamedTuple):
-    """How many structs the shared types of a document hold, those within other types included."""
+    """How many structs the shared types of a document hold, those within other types included.
+
+    An entry of a map counts as `PER_KEY`.
+    """
 
     clocks: Mapping[int, Sequence[int]]
     """By client: the clocks of its types that hold something, in order."""
@@ -23,8 +30,10 @@ class TypeSizes(NamedTuple):
     entries: Mapping[int, tuple[Sequence[int], Sequence[int], Sequence[int]]]
     """By client: the first clocks, in order, and the ends of its entries of maps under keys that have, or had, a type;
     and the size of the largest of these types. A new entry of the key deletes the type."""
-    maps: Mapping[Place | None, int]
-    """The size of the largest type under a key, by the type that holds it; None: a root."""
+    keys: Mapping[tuple[Place | None, bytes], int]
+    """The size of the largest type under a key of a map, by the map and the key; None: any root."""
+    total: int
+    """The number of all structs that a type holds, each counted once."""
 
     def held_by_deleted(self, deletes: Iterable[tuple[int, int, int]]) -> int:
         """Return an upper bound on how many structs the types in deleted ranges hold."""
@@ -36,14 +45,15 @@ class TypeSizes(NamedTuple):
                 held += totals[bisect_left(clocks, end)] - totals[bisect_left(clocks, start)]
         return held
 
-    def held_by_replaced(self, structs: Iterable[ScannedStruct]) -> int:
-        """Return an upper bound on how many structs the types hold that new structs may take the place of."""
-        return sum(map(self._replaced_by, structs)) if self.maps else 0
+    def held_by_replaced(self, update: bytes, structs: Iterable[ScannedStruct]) -> int:
+        """Return an upper bound on how many structs the types hold that the structs of an update may take the place
+        of."""
+        return sum(self._replaced_by(update, each) for each in structs) if self.keys else 0
 
-    def _replaced_by(self, struct: ScannedStruct) -> int:
+    def _replaced_by(self, update: bytes, struct: ScannedStruct) -> int:
         neighbour = struct.left or struct.right
         if neighbour is None:
-            return self.maps.get(struct.parent, 0)
+            return self.keys.get((struct.parent, _name(update, struct)), 0) if update[struct.start] & _HAS_KEY else 0
         entries = self.entries.get(neighbour[0])
         if entries is None:
             return 0
@@ -51,12 +61,12 @@ class TypeSizes(NamedTuple):
         index = bisect_right(starts, neighbour[1]) - 1
         return sizes[index] if index >= 0 and neighbour[1] < ends[index] else 0
 
-    def held(self, scanned: Scan) -> int:
+    def held(self, update: bytes, scanned: Scan) -> int:
         """Return an upper bound on how many structs an update deletes together with the types that hold them."""
-        return self.held_by_deleted(scanned.deletes) + self.held_by_replaced(scanned.structs)
+        return min(self.total, self.held_by_deleted(scanned.deletes) + self.held_by_replaced(update, scanned.structs))
 
 
-NO_TYPES = TypeSizes({}, {}, {}, {})
+NO_TYPES = TypeSizes({}, {}, {}, {}, 0)
 
 
 def type_sizes(whole: bytes, scanned: Scan) -> TypeSizes:
@@ -67,9 +77,12 @@ def type_sizes(whole: bytes, scanned: Scan) -> TypeSizes:
     firsts = _Firsts(structs)
     holders = [structs[first].parent if first is not None else None for first in map(firsts.of, range(len(structs)))]
     sizes: dict[Place, int] = {}
-    for holder in holders:
-        if holder is not None:
-            sizes[holder] = sizes.get(holder, 0) + 1
+    for index, holder in enumerate(holders):
+        first = firsts.of(index)
+        if holder is not None and first is not None:
+            taken = PER_KEY if whole[structs[first].start] & _HAS_KEY else 1
+            sizes[holder] = sizes.get(holder, 0) + taken
+    total = sum(sizes.values())
     types = {(each.client, each.clock): index for index, each in enumerate(structs) if each.kind == TYPE}
     for place in _innermost_first(types, holders):
         holder = holders[types[place]]
@@ -81,7 +94,7 @@ def type_sizes(whole: bytes, scanned: Scan) -> TypeSizes:
         clocks.setdefault(client, array("Q")).append(clock)
         running = totals.setdefault(client, array("Q", [0]))
         running.append(running[-1] + sizes[client, clock])
-    return TypeSizes(clocks, totals, *_under_keys(whole, structs, firsts, types, sizes))
+    return TypeSizes(clocks, totals, *_under_keys(whole, structs, firsts, types, sizes), total)
 
 
 def _innermost_first(types: Mapping[Place, int], holders: list[Place | None]) -> list[Place]:
@@ -107,16 +120,16 @@ def _under_keys(
     firsts: "_Firsts",
     types: Mapping[Place, int],
     sizes: Mapping[Place, int],
-) -> tuple[Mapping[int, tuple[Sequence[int], Sequence[int], Sequence[int]]], dict[Place | None, int]]:
-    """Return `TypeSizes.entries` and `TypeSizes.maps`."""
+) -> tuple[Mapping[int, tuple[Sequence[int], Sequence[int], Sequence[int]]], dict[tuple[Place | None, bytes], int]]:
+    """Return `TypeSizes.entries` and `TypeSizes.keys`."""
     keys: dict[bytes, int] = {}
-    maps: dict[Place | None, int] = {}
+    names: dict[tuple[Place | None, bytes], int] = {}
     for place, index in types.items():
         first = firsts.of(index)
         if place in sizes and first is not None and (key := _key(whole, structs[first])) is not None:
             keys[key] = max(keys.get(key, 0), sizes[place])
-            parent = structs[first].parent
-            maps[parent] = max(maps.get(parent, 0), sizes[place])
+            name = structs[first].parent, _name(whole, structs[first])
+            names[name] = max(names.get(name, 0), sizes[place])
     entries: dict[int, tuple[array[int], array[int], array[int]]] = {}
     for index in sorted(range(len(structs)), key=lambda each: structs[each][:2]) if keys else ():
         first = firsts.of(index)
@@ -127,12 +140,24 @@ def _under_keys(
             starts.append(struct.clock)
             ends.append(struct.clock + struct.length)
             largest.append(keys[key])
-    return entries, maps
+    return entries, names
 
 
 def _key(whole: bytes, first: ScannedStruct) -> bytes | None:
     """Return the encoded map and key of an entry that has no neighbours; None if the struct is no entry of a map."""
     return whole[first.start + 1 : first.content] if whole[first.start] & _HAS_KEY else None
+
+
+def _name(update: bytes, first: ScannedStruct) -> bytes:
+    """Return the key of an entry that has no neighbours."""
+    of_root, at = uint(update, first.start + 1)
+    if of_root:
+        _, at = block(update, at)
+    else:
+        _, at = uint(update, at)
+        _, at = uint(update, at)
+    start, end = block(update, at)
+    return update[start:end]
 
 
 class _Firsts:

@@ -111,7 +111,7 @@ def test_what_types_hold_is_never_estimated_too_low(part: int) -> None:
             if not _covered(scanned.deletes, each.client, each.clock)
         )
         replaced = len(added.structs)  # each may itself take the place of one
-        assert together <= type_sizes(whole, scanned).held(added) + replaced
+        assert together <= type_sizes(whole, scanned).held(update, added) + replaced
 
 
 @pytest.mark.parametrize("part", range(2))
@@ -245,3 +245,29 @@ def test_an_update_that_adds_to_a_type_and_deletes_it_counts_what_it_adds(monkey
     update = b"\1" + var_uint(150) + b"\x09\0" + added + _DELETION[1:]
     clocks = {5: 4}
     assert prepare(update, clocks, preparation._NO_HALVES, slice_work=SliceWork(64, 0, 0), types=few).held >= 150
+
+
+def test_a_new_key_or_item_beside_a_large_type_takes_the_place_of_nothing() -> None:
+    whole = _nested(2_000, "map")
+    types = type_sizes(whole, scan(whole))
+    made = _replica(whole, 77)
+    before = made.get_state()
+    with made.transaction():
+        for number in range(10):
+            made.get("root", type=pycrdt.Map)[f"new {number}"] = 1.5
+            made.get("other", type=pycrdt.Map)[f"new {number}"] = 1.5
+        made.get("list", type=pycrdt.Array).append("key")
+        made.get("root", type=pycrdt.Map)["key"]["new"] = 1.5
+    update = made.get_update(before)
+    assert types.held(update, scan(update)) == 0
+    for each in (_CONCURRENT, _REPLACEMENT):
+        assert types.held(each, scan(each)) >= 2_000
+    padded = _CONCURRENT.replace(b"\1\4root\3key", b"\x81\0\x84\0root\x83\0key")  # numbers longer than necessary
+    assert types.held(padded, scan(padded)) >= 2_000
+
+
+def test_many_new_entries_delete_no_more_than_there_is() -> None:
+    whole = _nested(2_000, "map")
+    types = type_sizes(whole, scan(whole))
+    update = b"\1\x0a\x09\0" + b"\x28\1\4root\3key\1\x7e" * 10 + b"\0"
+    assert types.held(update, scan(update)) == types.total
