@@ -272,7 +272,8 @@ class LiveDocument:
             self._roots.add(name)
             self._footprint += footprint.of_rows([row])
             self.halves.update(second_halves([row]))
-            self._clocks = read_state_vector(self._document.get_state())
+            for client, _, end in scan(row).runs:  # the whole state vector may have very many clients
+                self._clocks[client] = end
         return row
 
     def restoring_update(self, old: bytes) -> bytes | None:
