@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import pycrdt
-
 from benchmarks.harness import Plan
 from benchmarks.stalls.client import Case, Client, cases_of
+from benchmarks.stalls.updates import insertions
 
 CASES: dict[str, Case] = {}
 case = cases_of(CASES)
@@ -33,12 +32,7 @@ def listing_changes_and_sync_of_10_000_files(client: Client, plan: Plan) -> Iter
 
 @case
 def history_of_10_000_versions(client: Client, plan: Plan) -> Iterator[Any]:
-    document: pycrdt.Doc[Any] = pycrdt.Doc()
-    text, updates = document.get("content", type=pycrdt.Text), list[bytes]()
-    document.observe(lambda event: updates.append(event.update))
-    for _ in range(plan.size(10_000, 50)):
-        text.insert(0, "x")
-    for update in updates:
+    for update in insertions("x" * plan.size(10_000, 50)):
         client.patch("h", update)
     yield
     asked: list[dict[str, str | int]] = [{"limit": 1_000}, {"limit": 1_000, "group": 60}]
@@ -92,12 +86,7 @@ def events_of_a_turn_of_20_000_blocks(client: Client, plan: Plan) -> Iterator[An
         client.http.post(f"{turn}/blocks", json={"blocks": blocks}).raise_for_status()
     client.http.patch(turn, json={"status": "completed"}).raise_for_status()
     yield
-    found = []
-    for form in ("blocks", "ai-sdk", "ag-ui"):
-        answer = client.http.get(f"{turn}/events", params={"format": form, "replay": "true"})
-        found.append((answer.status_code, len(answer.content)))
-    found.append((client.http.get(turn).status_code, 0))
-    yield found
+    yield _read_turn(client, turn)
 
 
 @case
@@ -112,12 +101,7 @@ def events_of_a_turn_of_large_blocks(client: Client, plan: Plan) -> Iterator[Any
         client.http.post(f"{turn}/blocks", json={"blocks": blocks})
     client.http.patch(turn, json={"status": "completed"}).raise_for_status()
     yield
-    found = []
-    for form in ("blocks", "ai-sdk", "ag-ui"):
-        answer = client.http.get(f"{turn}/events", params={"format": form, "replay": "true"})
-        found.append((answer.status_code, len(answer.content)))
-    found.append((client.http.get(turn).status_code, 0))
-    yield found
+    yield _read_turn(client, turn)
 
 
 @case
@@ -147,3 +131,12 @@ def feed_as_text_of_500_large_files(client: Client, plan: Plan) -> Iterator[Any]
         found.append((answer.status_code, len(answer.content)))
     answer = client.http.post("/sync", json={})
     yield [*found, (answer.status_code, len(answer.content))]
+
+
+def _read_turn(client: Client, turn: str) -> list[tuple[int, int]]:
+    """Return status and size of each form of a turn's events, and the status of the turn."""
+    found = []
+    for form in ("blocks", "ai-sdk", "ag-ui"):
+        answer = client.http.get(f"{turn}/events", params={"format": form, "replay": "true"})
+        found.append((answer.status_code, len(answer.content)))
+    return [*found, (client.http.get(turn).status_code, 0)]

@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-import pycrdt
-
 from benchmarks.harness import Plan
 from benchmarks.stalls.client import Case, Client, cases_of
-from benchmarks.stalls.updates import many_structs, noise, sync, var_uint
+from benchmarks.stalls.updates import insertions, many_structs, noise, sync, var_uint
 
 CASES: dict[str, Case] = {}
 case = cases_of(CASES)
@@ -64,11 +62,7 @@ def room_of_200_000_structs_in_one_update(client: Client, plan: Plan) -> Iterato
 
 @case
 def room_of_1_000_updates_of_16_kb(client: Client, plan: Plan) -> Iterator[Any]:
-    document: pycrdt.Doc[Any] = pycrdt.Doc()
-    text, updates = document.get("content", type=pycrdt.Text), list[bytes]()
-    document.observe(lambda event: updates.append(event.update))
-    for _ in range(plan.size(1_000, 10)):
-        text.insert(0, noise(15_000))
+    updates = insertions(noise(15_000) for _ in range(plan.size(1_000, 10)))
     yield
     room = client.room("burst")
     for update in updates:
@@ -80,11 +74,7 @@ def room_of_1_000_updates_of_16_kb(client: Client, plan: Plan) -> Iterator[Any]:
 
 @case
 def room_of_30_000_updates_of_a_keystroke_in_one_write(client: Client, plan: Plan) -> Iterator[Any]:
-    document: pycrdt.Doc[Any] = pycrdt.Doc()
-    text, updates = document.get("content", type=pycrdt.Text), list[bytes]()
-    document.observe(lambda event: updates.append(event.update))
-    for _ in range(plan.size(30_000, 100)):
-        text.insert(0, "x")
+    updates = insertions("x" * plan.size(30_000, 100))
     yield
     room = client.room("burst")
     room.send_all([sync(2, update) for update in updates])

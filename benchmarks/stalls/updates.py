@@ -1,6 +1,7 @@
 """Texts and Yjs updates that are heavy, and how their parts are encoded."""
 
 import random
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,16 @@ def noise(count: int, alphabet: str = LETTERS) -> str:
 
 def code(lines: int, name: str = "oldName") -> str:
     return "\n".join(f"{number * 7919 % 104729:x} = {name}({number});" for number in range(lines))
+
+
+def insertions(texts: Iterable[str]) -> list[bytes]:
+    """Return an update for each text, which is inserted at the beginning of the root `content`."""
+    document: pycrdt.Doc[Any] = pycrdt.Doc()
+    content, updates = document.get("content", type=pycrdt.Text), list[bytes]()
+    document.observe(lambda event: updates.append(event.update))
+    for text in texts:
+        content.insert(0, text)
+    return updates
 
 
 @cache
