@@ -165,8 +165,11 @@ class LiveDocument:
 
     @property
     def knows_types(self) -> bool:
-        """Whether `types` are of use: no shared type can have grown by much since they were counted."""
-        return self.most_structs - self._counted <= MOST_HELD // PER_KEY
+        """Whether `types` are of use: no shared type can have grown by much since they were counted.
+
+        A document without shared types within its roots, as one plain text, is never counted.
+        """
+        return self.levels_left == DEEPEST or self.most_structs - self._counted <= MOST_HELD // PER_KEY
 
     def note_types(self, types: TypeSizes) -> None:
         """Note the sizes of the shared types of the document as it is now."""

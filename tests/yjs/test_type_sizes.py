@@ -18,7 +18,7 @@ from gateway.yjs import document, heavy_edits, preparation
 from gateway.yjs.document import LiveDocument
 from gateway.yjs.lib0 import var_uint
 from gateway.yjs.preparation import prepare
-from gateway.yjs.scan import scan
+from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.slices import SliceWork
 from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.type_sizes import NO_TYPES, type_sizes
@@ -230,6 +230,26 @@ def test_small_documents_and_keystrokes_are_taken_in_at_once() -> None:
     for update in updates:
         assert made.take_in(made.prepare(update, most=4096), walk=True).row is not None
     assert made.types is NO_TYPES
+
+
+def test_a_plain_text_is_never_counted_and_one_with_a_type_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "MOST_HELD", 60)
+    made = LiveDocument(build_document([]))
+    typed: pycrdt.Doc[Any] = pycrdt.Doc(client_id=5)
+    updates: list[bytes] = []
+    typed.observe(lambda event: updates.append(event.update))
+    for _ in range(100):
+        typed.get("content", type=pycrdt.Text).insert(0, "x")
+    for update in updates:
+        assert made.take_in(made.prepare(update, most=4096), walk=True).row is not None
+    assert made.knows_types
+    typed.get("root", type=pycrdt.Map)["key"] = pycrdt.Array([])
+    made.take_in(made.prepare(updates[-1], most=4096), walk=True)
+    assert not made.knows_types
+    typed.get("content", type=pycrdt.Text).insert(0, "x")
+    assert made.take_in_keystroke(updates[-1]) is None
+    with pytest.raises(TooMuch):
+        made.take_in(made.prepare(updates[-1], most=4096), walk=True)
 
 
 def test_an_update_that_adds_to_a_type_and_deletes_it_counts_what_it_adds(monkeypatch: pytest.MonkeyPatch) -> None:
