@@ -38,7 +38,7 @@ _MOST_MESSAGE = 7500
 """The most bytes of an encoded message to other gateways; a notification holds at most 8,000."""
 _MOST_MESSAGES = 1000
 _TOLD_TOGETHER = 200
-_PACE_S, _AT_ONCE = 0.02, 8
+_PACE_S, _AT_ONCE = 0.005, 8
 """How many seconds there are between the notifications of a gateway in the long run, and how many may follow each other
 at once: each wakes every gateway of the database, also the one that sent it."""
 
