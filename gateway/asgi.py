@@ -121,8 +121,8 @@ def holder_of(receive: Receive, send: Send) -> DirectAnswers | None:
 AnswerDirectly = Callable[[Scope, bytes, DirectAnswers], bool]
 """Answers a request whose whole body has been received, without a coroutine or a task: a poll that can be answered from
 memory costs less than a task does, and so does a write until it is durable. True: the request is answered, or it was
-taken on and will be, by `DirectAnswers.answer` or `call`. False: nothing was sent or counted, and the application must
-be called.
+taken on and will be, by `DirectAnswers.answer_encoded` or `call`. False: nothing was sent or counted, and the
+application must be called.
 
 An application that can do this has it as its method `answer_directly`. A middleware that has none stands between the
 server and the applications behind it: its requests are all answered by calling it."""
@@ -180,7 +180,7 @@ class Outlet:
     cache.
 
     The way is open only while nothing is buffered for the client, so that no frame overtakes another. The server closes
-    it when the client does not take all that it is sent; whoever queues other messages for the client closes it too.
+    it when the client does not take all that it is sent, and the room when it queues other messages for the client.
 
     Args:
         finish: sends the rest of a frame that was written in part.

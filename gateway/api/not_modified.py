@@ -18,10 +18,11 @@ from gateway.http.middleware import Boundary
 from gateway.http.permission import view_in
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.requests import accepted_form
+from gateway.http.responses import COMMON, JSON_HEADERS
 from gateway.watch.hub import Hub
 from gateway.watch.project import KnownFile, KnownTurn, NotModified, WatchedProject
 from gateway.wire.changes import StatusQuestion
-from gateway.wire.headers import COMMON_HEADERS, file_headers
+from gateway.wire.headers import file_headers
 from gateway.wire.media_types import OCTETS
 from gateway.wire.tags import Form, entity_tag, turn_tag
 from gateway.wire.values import are_paths
@@ -34,9 +35,7 @@ _TURN_STATUS_ROUTE = _TURN_ROUTE + "/status"
 _STATUS_PATH = re.compile("/api/projects/[^/]+/files/status").fullmatch
 _ASKED = "gateway.not_modified.asked"
 """The scope key of a request that could not be answered directly: memory is not asked again."""
-_CACHE_HEADERS = [(name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()]
-_JSON_HEADERS = [(b"content-type", b"application/json"), *_CACHE_HEADERS]
-_JSON_LINES = encode_headers(_JSON_HEADERS)
+_JSON_LINES = encode_headers(JSON_HEADERS)
 
 
 def may_be_unchanged(scope: Scope) -> bool:
@@ -247,9 +246,9 @@ def _turn_not_modified(known: KnownTurn, project: WatchedProject) -> NotModified
 
 
 def _not_modified(tag: str, named: dict[str, str]) -> NotModified:
-    headers = [(name.lower().encode(), value.encode()) for name, value in named.items()] + _CACHE_HEADERS
+    headers = [(name.lower().encode(), value.encode()) for name, value in named.items()] + COMMON
     return f'"{tag}"'.encode(), headers, encode_headers(headers)
 
 
 def _json_headers(body: bytes) -> list[tuple[bytes, bytes]]:
-    return [*_JSON_HEADERS, (b"content-length", b"%d" % len(body))]
+    return [*JSON_HEADERS, (b"content-length", b"%d" % len(body))]

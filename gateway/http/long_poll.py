@@ -19,23 +19,18 @@ from gateway.asgi import NAMED_HEADERS, DirectAnswers, PreparedAnswer, holder_of
 from gateway.changes.feed import Feed
 from gateway.http.event_stream import EventStream, EventStreams, describe_stream, refuse_stream
 from gateway.http.request_metrics import RequestMetrics
-from gateway.http.responses import send_problem
+from gateway.http.responses import JSON_HEADERS, send_problem
 from gateway.http.turn_stream import TurnStream, TurnStreams
 from gateway.http.waits import SECONDS_LEFT, OpenStream, OpenTurnStream, WaitForChange
 from gateway.presence.presence import Presence
 from gateway.watch.answers import Poll, RememberedAnswers
 from gateway.watch.project import Waiter
 from gateway.watch.waiters import TooManyWaiters, Waiters
-from gateway.wire.headers import COMMON_HEADERS
 from gateway.wire.problems import Overloaded
 
 _log = structlog.get_logger("gateway.http")
 
 _FEED_ROUTE = "/api/projects/{project}/changes"
-_JSON_HEADERS = [
-    (b"content-type", b"application/json"),
-    *((name.lower().encode(), value.encode()) for name, value in COMMON_HEADERS.items()),
-]
 
 _MOST_TURNS = 3
 """How often a poll waits for the answer to an identical one before it is answered by itself."""
@@ -133,7 +128,7 @@ class LongPolls:
         """Return a cached answer of a project with this cursor, as all polls that get it are sent it."""
         if self._prepared.body is not answer:
             length = (b"content-length", b"%d" % len(answer))
-            headers = [*_JSON_HEADERS, length, (b"etag", b'"%b"' % cursor.encode())]
+            headers = [*JSON_HEADERS, length, (b"etag", b'"%b"' % cursor.encode())]
             self._prepared = PreparedAnswer(200, headers, answer)
         return self._prepared
 
