@@ -32,7 +32,7 @@ from gateway.api.routes.sync import SyncRoutes
 from gateway.api.routes.system import SystemRoutes
 from gateway.api.routes.turns import TurnRoutes
 from gateway.api.routing import cors, router
-from gateway.asgi import DirectAnswers, directly
+from gateway.asgi.answers import DirectAnswers, directly
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
 from gateway.changes.sync import Sync

@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.guard import OPEN, Access
 from gateway.api.receipts import FILE_PATH, encoded_receipt, receipt_answer
-from gateway.asgi import BODY_IS_HERE, DirectAnswers, Replay, directly, named_headers
+from gateway.asgi.answers import BODY_IS_HERE, DirectAnswers, directly
+from gateway.asgi.requests import Replay, named_headers
 from gateway.files.store import Files, Written, written_by
 from gateway.http.middleware import Boundary
 from gateway.wire.media_types import OCTETS

@@ -12,7 +12,8 @@ from collections.abc import Awaitable
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.asgi import DirectAnswers, Replay, encode_headers, named_headers, send_whole
+from gateway.asgi.answers import DirectAnswers, encode_headers, send_whole
+from gateway.asgi.requests import Replay, named_headers
 from gateway.files.wholes import Whole, Wholes
 from gateway.http.middleware import Boundary
 from gateway.http.permission import view_in

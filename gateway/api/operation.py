@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.grants import EVERYTHING, Need
 from gateway.access.guard import OPEN
-from gateway.asgi import named_headers
+from gateway.asgi.requests import named_headers
 from gateway.http.permission import access_of
 from gateway.wire.problems import Forbidden, InvalidParameter, MethodNotAllowed, Problem
 

@@ -20,7 +20,7 @@ from strawberry.types.graphql import OperationType
 
 from gateway.access.audit import Audit
 from gateway.access.guard import Access
-from gateway.asgi import run_at_once
+from gateway.asgi.coroutines import run_at_once
 from gateway.graphql.answers import errors_bytes, result_bytes
 from gateway.graphql.caller import Caller
 from gateway.graphql.question import Question

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.asgi import DirectAnswers, directly, named_headers
+from gateway.asgi.answers import DirectAnswers, directly
+from gateway.asgi.requests import named_headers
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.wire.problems import HostNotAllowed, MalformedRequest, OriginNotAllowed, Problem

@@ -17,7 +17,8 @@ from gateway.access.guard import Access, Guard
 from gateway.access.rates import Rate
 from gateway.access.sessions import Question
 from gateway.access.tickets import Credential, Tickets
-from gateway.asgi import DirectAnswers, directly, named_headers
+from gateway.asgi.answers import DirectAnswers, directly
+from gateway.asgi.requests import named_headers
 from gateway.http.across_sites import is_of_any_site
 from gateway.http.rate_limits import address_of
 from gateway.http.request_metrics import RequestMetrics

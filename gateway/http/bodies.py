@@ -7,7 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.asgi import BODY_IS_HERE, Rest, directly
+from gateway.asgi.answers import BODY_IS_HERE, directly
+from gateway.asgi.coroutines import Rest
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.settings import BodyLimits

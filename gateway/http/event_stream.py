@@ -8,7 +8,9 @@ import structlog
 from starlette.types import Message, Send
 
 from gateway.access.guard import Access
-from gateway.asgi import Outlet, chunk, run_at_once, server_of
+from gateway.asgi.answers import chunk, server_of
+from gateway.asgi.coroutines import run_at_once
+from gateway.asgi.outlets import Outlet
 from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
 from gateway.presence.presence import Presence

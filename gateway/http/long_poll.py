@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.grants import View
 from gateway.access.guard import OPEN, Access
-from gateway.asgi import NAMED_HEADERS, DirectAnswers, PreparedAnswer, holder_of, send_whole, server_of
+from gateway.asgi.answers import DirectAnswers, PreparedAnswer, holder_of, send_whole, server_of
+from gateway.asgi.requests import NAMED_HEADERS
 from gateway.changes.feed import Feed
 from gateway.http.event_stream import EventStream, EventStreams, describe_stream, refuse_stream
 from gateway.http.request_metrics import RequestMetrics

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
-from gateway.asgi import DirectAnswers, encode_headers, send_whole
+from gateway.asgi.answers import DirectAnswers, encode_headers, send_whole
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
 from gateway.http.waits import OpenStream, OpenTurnStream, WaitForChange

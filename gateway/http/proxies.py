@@ -6,7 +6,8 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from gateway.asgi import DirectAnswers, directly, run_at_once
+from gateway.asgi.answers import DirectAnswers, directly
+from gateway.asgi.coroutines import run_at_once
 
 
 class BehindProxies:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.rates import ADDRESS_SHARE, Rate, RateLimits
-from gateway.asgi import DirectAnswers, directly
+from gateway.asgi.answers import DirectAnswers, directly
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import send_problem
 from gateway.wire.problems import RateLimited

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.asgi import encoding_fault, named_headers
+from gateway.asgi.requests import encoding_fault, named_headers
 from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.http.permission import access_of, visible_path
 from gateway.pace import with_turns

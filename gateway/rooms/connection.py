@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Send
 
-from gateway.asgi import Outlet, WriteFrame, binary_frame, run_at_once
+from gateway.asgi.coroutines import run_at_once
+from gateway.asgi.frames import WriteFrame, binary_frame
+from gateway.asgi.outlets import Outlet
 from gateway.rooms.close_codes import FORBIDDEN, RESTART, TRY_LATER
 from gateway.rooms.member import Member
 from gateway.yjs.messages import permission_denied

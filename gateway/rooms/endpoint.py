@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.grants import View, is_name
 from gateway.access.guard import OPEN, Access
-from gateway.asgi import encoding_fault, frame_writer, outlet_of
+from gateway.asgi.frames import frame_writer, outlet_of
+from gateway.asgi.requests import encoding_fault
 from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INVALID_UPDATE, TRY_LATER, UNAUTHENTICATED
 from gateway.rooms.connection import Connection
 from gateway.rooms.member import Member

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.guard import OPEN, Access, Check
 from gateway.access.sessions import Question
-from gateway.asgi import frame_writer
+from gateway.asgi.frames import frame_writer
 from gateway.rooms.close_codes import (
     FILE_DELETED,
     FORBIDDEN,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from gateway.asgi import Outlet
+from gateway.asgi.outlets import Outlet
 from gateway.rooms.close_codes import TRY_LATER
 from gateway.yjs.messages import sync_step_1
 from storage import Author

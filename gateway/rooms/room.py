@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from gateway.asgi import Outlet, binary_frame, write_to_all
+from gateway.asgi.frames import binary_frame
+from gateway.asgi.outlets import Outlet, write_to_all
 from gateway.files.past_incarnations import has_past
 from gateway.files.preconditions import Preconditions
 from gateway.presence.presence import Presence

@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from gateway.asgi import BODY_IS_HERE, AnswerDirectly, DirectAnswers, Outlet, chunk, encode_headers
+from gateway.asgi.answers import BODY_IS_HERE, AnswerDirectly, DirectAnswers, chunk, encode_headers
+from gateway.asgi.outlets import Outlet
 from gateway.wire.problems import Problem, ShuttingDown
 
 _log = structlog.get_logger("gateway.http")

@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from gateway.asgi import Outlet, directly, named_headers
+from gateway.asgi.answers import directly
+from gateway.asgi.outlets import Outlet
+from gateway.asgi.requests import named_headers
 from gateway.http.connections import Connections
 from gateway.server.http_exchange import BODY_HELD, Exchange
 from gateway.server.outlets import outlet_of

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from gateway.asgi import Outlet
+from gateway.asgi.outlets import Outlet
 
 
 def outlet_of(transport: asyncio.Transport, finish: Callable[[bytes], None], is_empty: Callable[[], bool]) -> Outlet:

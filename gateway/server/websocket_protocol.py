@@ -14,7 +14,7 @@ from starlette.types import Message
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.asgi import FRAMES, binary_frame, text_frame
+from gateway.asgi.frames import FRAMES, binary_frame, text_frame
 from gateway.rooms.close_codes import TOO_LARGE
 from gateway.server.outlets import outlet_of
 from gateway.settings import ConnectionLimits
@@ -134,7 +134,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             del extensions[FRAMES]  # breaks the reference cycle of scope and connection
 
     def write_frame(self, frame: bytes) -> bool:
-        """Implements `gateway.asgi.WriteFrame`."""
+        """Implements `gateway.asgi.frames.WriteFrame`."""
         flow = self._flow
         if not self._accepted or flow.blocked or flow.refused or flow.transport.is_closing():
             return False

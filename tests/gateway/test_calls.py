@@ -13,7 +13,7 @@ import pycrdt
 from starlette.types import Message
 
 from gateway.app import create_app
-from gateway.asgi import BODY_IS_HERE
+from gateway.asgi.answers import BODY_IS_HERE
 from gateway.settings import Settings
 
 _FILE = "/api/projects/p/files/a.md"

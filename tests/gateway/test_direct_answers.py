@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from gateway.app import create_app
-from gateway.asgi import DirectAnswers, encode_headers, holder_of
+from gateway.asgi.answers import DirectAnswers, encode_headers, holder_of
 from gateway.settings import Settings
 from tests.access.conftest import bearer
 from tests.access.keys import SECRET

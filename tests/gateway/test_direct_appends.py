@@ -18,7 +18,7 @@ from gateway.access.guard import Access
 from gateway.access.records import make_token
 from gateway.api import direct_appends
 from gateway.app import create_app
-from gateway.asgi import BODY_IS_HERE, DirectAnswers
+from gateway.asgi.answers import BODY_IS_HERE, DirectAnswers
 from gateway.files.store import Files
 from gateway.server.http_exchange import Exchange
 from gateway.settings import Settings

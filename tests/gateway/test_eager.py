@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.asgi import run_at_once
+from gateway.asgi.coroutines import run_at_once
 
 
 class _Sends:

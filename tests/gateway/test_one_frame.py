@@ -10,7 +10,8 @@ import pycrdt
 from starlette.types import Message
 
 from gateway.app import create_app
-from gateway.asgi import Outlet, binary_frame, frame_writer, outlet_of, write_to_all
+from gateway.asgi.frames import binary_frame, frame_writer, outlet_of
+from gateway.asgi.outlets import Outlet, write_to_all
 from gateway.files.documents import Documents
 from gateway.files.store import Files
 from gateway.presence.presence import Presence

@@ -1,0 +1,49 @@
+"""Frames of a WebSocket: one for all clients of a room, written without a coroutine for each."""
+
+from collections.abc import Callable
+from struct import pack
+
+from starlette.types import Scope
+
+from gateway.asgi.outlets import Outlet
+
+FRAMES = "yjs-gateway.frames"
+"""An ASGI extension of the gateway's WebSocket protocol: `{"write": WriteFrame, "outlet": Outlet}`. A message to a room
+is encoded as one frame for all clients, and is sent without a coroutine per client."""
+
+WriteFrame = Callable[[bytes], bool]
+"""Writes a whole frame at once; False: nothing was written, as the client is not reading or has disconnected."""
+
+
+_FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
+
+
+def frame_writer(scope: Scope) -> WriteFrame | None:
+    """Return the frame writer of a WebSocket; None under another server, where `send` must be used."""
+    offered = (scope.get("extensions") or {}).get(FRAMES)
+    return None if offered is None else offered["write"]
+
+
+def outlet_of(scope: Scope) -> Outlet | None:
+    """Return the outlet of a WebSocket; None under another server."""
+    offered = (scope.get("extensions") or {}).get(FRAMES)
+    return None if offered is None else offered["outlet"]
+
+
+def binary_frame(message: bytes) -> bytes:
+    """Return a server's frame of a binary message (RFC 6455 §5.2): unmasked, without extensions."""
+    return _frame(_FINAL_BINARY, message)
+
+
+def text_frame(message: str) -> bytes:
+    """Return a server's frame of a text message."""
+    return _frame(_FINAL_TEXT, message.encode())
+
+
+def _frame(kind: int, data: bytes) -> bytes:
+    length = len(data)
+    if length < 126:
+        return bytes((kind, length)) + data
+    if length < 2**16:
+        return pack("!BBH", kind, 126, length) + data
+    return pack("!BBQ", kind, 127, length) + data
