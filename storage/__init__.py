@@ -82,12 +82,14 @@ from storage.records import (
     VersionRecord,
     new_incarnation,
 )
+from storage.results import AppendDone, resolving
 
 __all__ = [
     "FINISHED",
     "NOBODY",
     "AccessToken",
     "AlreadyDone",
+    "AppendDone",
     "AppendUpdate",
     "AuditEntry",
     "Author",
@@ -163,4 +165,5 @@ __all__ = [
     "VersionConflict",
     "VersionRecord",
     "new_incarnation",
+    "resolving",
 ]

@@ -22,7 +22,7 @@ from gateway.files.store import Files, Written, written_by
 from gateway.http.middleware import Boundary
 from gateway.wire.media_types import OCTETS
 from gateway.wire.values import path_fault, valid_project_id
-from storage import Committed, VersionConflict
+from storage import AppendDone, Committed, StorageError, VersionConflict, resolving
 
 _TYPES = (None, OCTETS.encode())
 _PASSED_ON = frozenset(
@@ -39,8 +39,6 @@ _PASSED_ON = frozenset(
 """Headers that the handler must look at."""
 _TRIED = "gateway.direct_appends.tried"
 """The scope key of an update that could not be taken in without a task: the document is not asked again."""
-
-_Queued = asyncio.Future[tuple[Committed, ...]]
 
 
 def may_be_appended(scope: Scope) -> bool:
@@ -59,9 +57,9 @@ class _Target(NamedTuple):
     access: Access
 
 
-def _target(scope: Scope) -> _Target | None:
-    """Return what a plain update is for; None: it must be passed on."""
-    parts = scope["path"].split("/", 5)
+def _file_at(location: str) -> tuple[str, str] | None:
+    """Return the project and the path of the file at a location; None: the application must find out."""
+    parts = location.split("/", 5)
     if len(parts) < 6 or parts[4] != "files" or parts[1] != "api" or parts[2] != "projects" or parts[0]:
         return None
     project, path = parts[3], parts[5]
@@ -69,6 +67,21 @@ def _target(scope: Scope) -> _Target | None:
         return None
     if "\ufffd" in path or path_fault(path) is not None:  # U+FFFD may stand for bytes that are not UTF-8
         return None
+    return project, path
+
+
+_known_file_at = functools.lru_cache(4096)(_file_at)
+_REMEMBERED_LENGTH = 300
+"""The longest location that is remembered: the memory has a bound in bytes."""
+
+
+def _target(scope: Scope) -> _Target | None:
+    """Return what a plain update is for; None: it must be passed on."""
+    location: str = scope["path"]
+    file = (_known_file_at if len(location) <= _REMEMBERED_LENGTH else _file_at)(location)
+    if file is None:
+        return None
+    project, path = file
     access: Access | None = scope.get("gateway.access", OPEN)
     if access is OPEN:
         return _Target(project, path, OPEN)
@@ -106,28 +119,28 @@ class DirectAppends:
         target = _target(scope)
         if target is None:
             return False
+        done = functools.partial(self._stored, target, scope, server, started)
         try:
-            queued = self._take_in(target, scope, body)
+            if self._take_in(target, scope, body, done):
+                return True
         except Exception as error:
             server.call(self._failure(started, error))
             return True
-        if queued is None:
-            scope[_TRIED] = True
-            return False
-        queued.add_done_callback(functools.partial(self._stored, target, scope, server, started))
-        return True
+        scope[_TRIED] = True
+        return False
 
     async def _append(self, target: _Target, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         message = await receive()
-        queued = None
+        queued: asyncio.Future[tuple[Committed, ...]] = asyncio.get_running_loop().create_future()
+        taken_in = False
         if message["type"] == "http.request" and not message.get("more_body"):
             try:
-                queued = self._take_in(target, scope, message.get("body", b""))
+                taken_in = self._take_in(target, scope, message.get("body", b""), resolving(queued))
             except Exception as error:
                 await self._boundary.send_failure(scope, receive, send, started, error)
                 return
-        if queued is None:
+        if not taken_in:
             await self._app(scope, Replay(message, receive), send)
             return
         try:
@@ -141,33 +154,46 @@ class DirectAppends:
         self._note(target, scope, committed)
         await self._boundary.send_answer(scope, send, started, *receipt_answer(written_by(committed)))
 
-    def _take_in(self, target: _Target, scope: Scope, update: bytes) -> _Queued | None:
-        """Queue an update; None: the application must decide."""
+    def _take_in(self, target: _Target, scope: Scope, update: bytes, done: AppendDone) -> bool:
+        """Queue an update; False: the application must decide."""
         if len(update) > self._body_limit:
-            return None
+            return False
         scope["gateway.route"] = FILE_PATH
-        return self._files.append_at_once(target.project, target.path, update, target.access.author)
+        return self._files.append_at_once(target.project, target.path, update, target.access.author, done)
 
-    def _stored(self, target: _Target, scope: Scope, server: DirectAnswers, started: float, queued: _Queued) -> None:
+    def _stored(
+        self,
+        target: _Target,
+        scope: Scope,
+        server: DirectAnswers,
+        started: float,
+        result: tuple[Committed, ...] | StorageError,
+    ) -> None:
         """Answer an update that was taken on without a task, once it is durable or has failed."""
         try:
-            self._answer(target, scope, server, started, queued)
+            self._answer(target, scope, server, started, result)
         except Exception as error:  # nobody else would answer: the client would wait for ever
             server.call(self._failure(started, error))
 
-    def _answer(self, target: _Target, scope: Scope, server: DirectAnswers, started: float, queued: _Queued) -> None:
-        error = asyncio.CancelledError() if queued.cancelled() else queued.exception()
-        if error is None:
-            (committed,) = queued.result()
+    def _answer(
+        self,
+        target: _Target,
+        scope: Scope,
+        server: DirectAnswers,
+        started: float,
+        result: tuple[Committed, ...] | StorageError,
+    ) -> None:
+        if not isinstance(result, StorageError):
+            (committed,) = result
             self._note(target, scope, committed)
             written = written_by(committed)
             if not self._boundary.answer(scope, server, started, *encoded_receipt(written)):
                 server.call(self._receipt(started, written))
-        elif isinstance(error, VersionConflict):  # another gateway has stored a version meanwhile
+        elif isinstance(result, VersionConflict):  # another gateway has stored a version meanwhile
             scope[_TRIED] = True
             server.call(self._app)
         else:
-            server.call(self._failure(started, error))
+            server.call(self._failure(started, result))
 
     def _receipt(self, started: float, written: Written) -> ASGIApp:
         """Return an application that answers with a receipt."""

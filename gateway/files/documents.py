@@ -19,6 +19,7 @@ from gateway.yjs.snapshots import SnapshotDamaged, decompress, is_compressed, up
 from gateway.yjs.surrogates import second_halves, updates_of
 from gateway.yjs.updates import EMPTY_UPDATE, build_document
 from storage import (
+    AppendDone,
     AppendUpdate,
     Author,
     Commit,
@@ -28,6 +29,7 @@ from storage import (
     Incarnation,
     Snapshot,
     Storage,
+    StorageError,
     StoredDocument,
     Version,
     new_incarnation,
@@ -295,14 +297,15 @@ class Documents:
                 self.discard(document)
             raise
 
-    def queue_update(
-        self, document: OpenDocument, update: bytes, author: Author
-    ) -> asyncio.Future[tuple[Committed, ...]]:
+    def queue_update(self, document: OpenDocument, update: bytes, author: Author, done: AppendDone) -> None:
         """Queue the update that `document` has just emitted as its next version.
 
+        Args:
+            done: called once the update is durable or has failed. The document has been discarded if it failed, as it
+                is ahead of the log.
+
         Raises:
-            DocumentTooLarge, StorageError: immediately or through the future. The document has then been discarded, as
-                it is ahead of the log.
+            DocumentTooLarge, StorageError: immediately; the document has been discarded.
         """
         head = document.head
         try:
@@ -312,18 +315,17 @@ class Documents:
                 self.quotas.require(document.project, [(document.path, len(update))])
             version, line, incarnation = document.version, document.line, document.incarnation
             change = AppendUpdate(document.path, version, update, author.name, line, incarnation, author.credential)
-            future = self._storage.append(document.project, (change,))
+            settled = functools.partial(self._settled, (document,), done)
+            self._storage.append_and_call(document.project, (change,), settled)
         except BaseException:
             self.discard(document)
             raise
-        self._queued(document, 0, future, update)
+        document.queued(update)
+        self._weigh(document)
         self._make_room_after_growth()
-        return future
 
-    def queue_updates(
-        self, edits: Sequence[tuple[OpenDocument, bytes]], author: Author
-    ) -> asyncio.Future[tuple[Committed, ...]]:
-        """Queue updates of several documents of one project, to be stored atomically; raises as `queue_update`."""
+    def queue_updates(self, edits: Sequence[tuple[OpenDocument, bytes]], author: Author, done: AppendDone) -> None:
+        """Queue updates of several documents of one project, to be stored atomically, as `queue_update` does."""
         try:
             self._require_small(edits)
             added = [
@@ -344,34 +346,33 @@ class Documents:
                 )
                 for document, update in edits
             )
-            future = self._storage.append(edits[0][0].project, changes)
+            settled = functools.partial(self._settled, [document for document, _ in edits], done)
+            self._storage.append_and_call(edits[0][0].project, changes, settled)
         except BaseException:
             for document, _ in edits:
                 self.discard(document)
             raise
-        for place, (document, update) in enumerate(edits):
-            self._queued(document, place, future, update)
+        for document, update in edits:
+            document.queued(update)
+            self._weigh(document)
         self._make_room_after_growth()
-        return future
 
-    def _queued(
-        self, document: OpenDocument, place: int, future: asyncio.Future[tuple[Committed, ...]], update: bytes
+    def _settled(
+        self, documents: Sequence[OpenDocument], done: AppendDone, result: tuple[Committed, ...] | StorageError
     ) -> None:
-        """Note that `update` was queued, as the change at `place` of those that `future` is the outcome of."""
-        document.queued(future, update)
-        self._weigh(document)
-        future.add_done_callback(functools.partial(self._update_done, document, place))
-
-    def _update_done(self, document: OpenDocument, place: int, future: asyncio.Future[tuple[Committed, ...]]) -> None:
-        failed = future.cancelled() or future.exception() is not None
-        document.committed(None if failed else future.result()[place].head)
-        key = (document.project, document.path)
-        if self._in_flight.get(key) is document and not document.pending:
-            del self._in_flight[key]
-        if failed:
-            self.discard(document)
-        else:
-            self._note_due(document)
+        """Note that the oldest queued update of each document has become durable or has failed, and call `done`."""
+        for place, document in enumerate(documents):
+            if isinstance(result, StorageError):
+                document.settled(None)
+                self.discard(document)
+            else:
+                document.settled(result[place].head)
+                self._note_due(document)
+            if self._in_flight and not document.pending:
+                key = (document.project, document.path)
+                if self._in_flight.get(key) is document:
+                    del self._in_flight[key]
+        done(result)
 
     def _note_due(self, document: OpenDocument) -> None:
         if document.usable and document.snapshot_due:

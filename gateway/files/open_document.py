@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -25,7 +26,7 @@ from gateway.yjs.slices import SliceWork
 from gateway.yjs.surrogates import names_pairs
 from gateway.yjs.type_sizes import MOST_HELD, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, merge, run_yrs
-from storage import Committed, FileHead, Incarnation, Line, Version
+from storage import FileHead, Incarnation, Line, Version
 
 _MEMORY_PER_DOCUMENT = 4096
 
@@ -116,8 +117,10 @@ class OpenDocument:
         self._document = LiveDocument(document, halves, levels, roots, footprint)
         if types is not None:
             self._document.note_types(types)
-        self._pending: asyncio.Future[tuple[Committed, ...]] | None = None
-        self._queued = 0
+        self._queued = self._settled = 0
+        """How many updates were ever queued, and how many of these have become durable or have failed."""
+        self._drains: deque[tuple[int, asyncio.Future[None]]] = deque()
+        """The futures of those who wait until so many updates are settled."""
         self.memory = 0
         """The memory that the document takes, in bytes, as `weigh` has estimated it."""
         self.weigh()
@@ -125,12 +128,12 @@ class OpenDocument:
     @property
     def pending(self) -> bool:
         """Whether updates of the document are queued and not yet durable."""
-        return self._queued > 0
+        return self._queued != self._settled
 
     @property
     def engaged(self) -> bool:
         """Whether a write to the document is in progress or its updates are queued."""
-        return self._queued > 0 or self.turn.locked()
+        return self._queued != self._settled or self.turn.locked()
 
     @property
     def encodes_in_step(self) -> bool:
@@ -367,25 +370,28 @@ class OpenDocument:
         self.size = max(0, size - len(update))
         self.measured = True
 
-    def queued(self, future: asyncio.Future[tuple[Committed, ...]], update: bytes) -> None:
+    def queued(self, update: bytes) -> None:
         """Note that `update` was queued as the next version."""
         self.version = Version(self.version + 1)
         self.size += len(update)
         self.measured = False
         self._queued += 1
-        self._pending = future
 
-    def committed(self, head: FileHead | None) -> None:
-        """Note that the oldest queued update became durable as `head`, or failed (None)."""
-        self._queued -= 1
-        if not self._queued:
-            self._pending = None  # its result holds the update
+    def settled(self, head: FileHead | None) -> None:
+        """Note that the oldest queued update has become durable as `head`, or has failed (None)."""
+        self._settled += 1
         self.head = head or self.head
+        while self._drains and self._drains[0][0] <= self._settled:
+            _, drained = self._drains.popleft()
+            if not drained.done():
+                drained.set_result(None)
 
     async def drain(self) -> None:
         """Wait until no update that is queued now is in flight. Does not raise if a write fails."""
-        if self._pending is not None:
-            await asyncio.wait([self._pending])
+        if self.pending:
+            drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._drains.append((self._queued, drained))
+            await drained
 
     def close(self) -> None:
         self.usable = False

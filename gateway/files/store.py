@@ -53,6 +53,7 @@ from gateway.yjs.scan import TooMuch
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, merge_rows
 from storage import (
     NOBODY,
+    AppendDone,
     AppendUpdate,
     Author,
     Change,
@@ -63,6 +64,7 @@ from storage import (
     StoredDocument,
     Version,
     VersionConflict,
+    resolving,
 )
 
 _ATTEMPTS = 32
@@ -148,33 +150,36 @@ class Files(FileReader):
             raise await self._refuse(project, path, gap) from None
         return written if state_vector is None else msgspec.structs.replace(written, state_vector=state_vector)
 
-    def append_at_once(
-        self, project: str, path: str, update: bytes, author: Author
-    ) -> asyncio.Future[tuple[Committed, ...]] | None:
+    def append_at_once(self, project: str, path: str, update: bytes, author: Author, done: AppendDone) -> bool:
         """Queue a client's update to a file, without preconditions, if nothing has to be waited for.
 
-        Returns the future of what is stored, or None if nothing was queued: `append` must decide then. This is so
-        unless the document is open, nobody else writes, and the whole update is small, valid and new.
+        Returns False if nothing was queued: `append` must decide then. This is so unless the document is open, nobody
+        else writes, and the whole update is small, valid and new.
+
+        Args:
+            done: called with what was stored. `append` would have the same reason not to store the update.
 
         Raises:
-            Problem, StorageError: of the future, too. `append` would have the same reason not to store the update.
+            Problem, StorageError: `append` would have the same reason not to store the update.
         """
         document = self._documents.opened(project, path)
         if document is None or document.turn.locked() or not self._documents.quotas.knows(project):
-            return None
+            return False
         try:
             row = document.take_in_keystroke(update) if self._documents.fits(document, update) else None
             if row is None:
                 prepared = document.prepare(update)
                 if prepared.incomplete or not self._documents.fits(document, prepared.update):
-                    return None
+                    return False
                 row = document.take_in_now(prepared).row
         except (TooMuch, Gap):
-            return None  # the document is unchanged
+            return False  # the document is unchanged
         except InvalidUpdate:
             self._documents.discard(document)
-            return None
-        return None if row is None else self._documents.queue_update(document, row, author)
+            return False
+        if row is not None:
+            self._documents.queue_update(document, row, author, done)
+        return row is not None
 
     async def append_together(
         self, project: str, path: str, updates: Sequence[bytes], preconditions: Preconditions, author: Author
@@ -232,7 +237,10 @@ class Files(FileReader):
                 try:
                     refusals, edits = await self._admit_all(documents, updates)
                     await self._documents.measure([] if refusals else edits)
-                    queued = None if refusals or not edits else self._documents.queue_updates(edits, author)
+                    queued = None
+                    if edits and not refusals:
+                        queued = asyncio.get_running_loop().create_future()
+                        self._documents.queue_updates(edits, author, resolving(queued))
                 except _Again:
                     continue
                 except DocumentTooLarge as refusal:
@@ -548,7 +556,9 @@ class Files(FileReader):
             await self._documents.measure([(document, update)])
             if not document.usable:
                 raise _Again
-            return self._documents.queue_update(document, update, author)
+            queued: asyncio.Future[tuple[Committed, ...]] = asyncio.get_running_loop().create_future()
+            self._documents.queue_update(document, update, author, resolving(queued))
+            return queued
 
     async def _catches_up(self, document: OpenDocument, before: Version) -> bool:
         """Return whether another gateway has stored changes of a file that its document lacked at version `before`."""

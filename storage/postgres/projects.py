@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections import deque
-from typing import Any
 
 from storage.contract import CommitListener
 from storage.log import KnownProject, new_project, size_of_change
@@ -22,6 +21,7 @@ from storage.records import (
     SessionHead,
     TurnChange,
 )
+from storage.results import AppendDone
 
 _log = logging.getLogger(__name__)
 
@@ -31,15 +31,13 @@ _IDLE_PROJECTS = 4096
 
 
 class WriteRequest:
-    """The changes of one `append`, and the future that waits for them."""
+    """The changes of one `append`, and what to call with the result."""
 
-    __slots__ = ("bytes", "changes", "future", "generation")
+    __slots__ = ("bytes", "changes", "done", "generation")
 
-    def __init__(
-        self, changes: tuple[Change | TurnChange, ...], future: asyncio.Future[tuple[Any, ...]], generation: str | None
-    ) -> None:
+    def __init__(self, changes: tuple[Change | TurnChange, ...], done: AppendDone, generation: str | None) -> None:
         self.changes = changes
-        self.future = future
+        self.done = done
         self.generation = generation
         """The generation of the database in which the changes were made; None: unknown."""
         self.bytes = sum(map(size_of_change, changes))
@@ -70,7 +68,7 @@ class TrackedProject:
         self.gather_until = float("-inf")
         """Until when the next batch waits for as many requests."""
         self.gathered: asyncio.Future[None] | None = None
-        """Done when there are as many."""
+        """AppendDone when there are as many."""
         self.told: float = 0
         """The newest sequence of the project that another gateway announced."""
         self.catching_up: asyncio.Task[None] | None = None

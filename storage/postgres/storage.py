@@ -69,6 +69,7 @@ from storage.records import (
     Version,
     VersionRecord,
 )
+from storage.results import AppendDone
 from storage.shared_reads import SharedReads, read_once
 
 _log = structlog.get_logger("storage")
@@ -147,6 +148,9 @@ class PostgresStorage:
 
     def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
         return self._writer.append(project, changes)
+
+    def append_and_call(self, project: str, changes: tuple[Change, ...], done: AppendDone) -> None:
+        self._writer.append_and_call(project, changes, done)
 
     def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
         self._projects.listen(listener, missed)

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from storage.errors import DataDamaged, StorageClosed, StorageError, StorageOverloaded, StorageUnavailable
@@ -20,6 +20,7 @@ from storage.postgres.database import CONTENTION, FAILURES, LOST, Connection, Da
 from storage.postgres.generations import GENERATION
 from storage.postgres.projects import Projects, TrackedProject, WriteRequest
 from storage.records import Change, TurnChange
+from storage.results import AppendDone, hand_out, resolving
 from storage.times import Times
 
 _log = logging.getLogger(__name__)
@@ -100,6 +101,12 @@ class Writer:
 
     def append(self, project: str, changes: tuple[Change | TurnChange, ...]) -> asyncio.Future[tuple[Any, ...]]:
         """Queue changes; the future resolves to the `Commit` of each."""
+        future: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
+        self.append_and_call(project, changes, resolving(future))
+        return future
+
+    def append_and_call(self, project: str, changes: tuple[Change | TurnChange, ...], done: AppendDone) -> None:
+        """Queue changes; `done` is called with the `Commit` of each, or with the error."""
         if self._closing:
             raise StorageClosed("the storage is closed")
         if self._waiting + len(changes) > self._queued_changes:
@@ -107,7 +114,7 @@ class Writer:
         tracked = self._projects.track(project)
         # What is remembered of a project that is not followed may be old: then the changes were made of what was read.
         generation = tracked.generation if tracked.loaded and tracked.followers else None
-        request = WriteRequest(changes, asyncio.get_running_loop().create_future(), generation)
+        request = WriteRequest(changes, done, generation)
         if self._waiting and self._waiting_bytes + request.bytes > self._queued_bytes:
             raise StorageOverloaded(self._waiting, self._queued_changes)
         self._waiting += len(changes)
@@ -119,7 +126,6 @@ class Writer:
             tracked.writing = asyncio.create_task(self._write(tracked), name="group-commit")
             self._tasks.add(tracked.writing)
             tracked.writing.add_done_callback(self._tasks.discard)
-        return request.future
 
     async def close(self) -> None:
         """Write the queued changes, then stop."""
@@ -169,7 +175,7 @@ class Writer:
             self.changes += len(commits)
             self._projects.tell(commits)
             self._tell(tracked)
-        _answer(requests, results)
+        hand_out(results, [request.done for request in requests])
 
     async def _commit(
         self, tracked: TrackedProject, requests: list[WriteRequest], *, alone: bool = False
@@ -327,13 +333,3 @@ def _fill(batch: list[WriteRequest], tracked: TrackedProject) -> None:
         if batch and (changes > _BATCH_CHANGES or size > _BATCH_BYTES):
             break
         batch.append(queue.popleft())
-
-
-def _answer(requests: Iterable[WriteRequest], results: Iterable[Result]) -> None:
-    for request, result in zip(requests, results, strict=True):
-        if request.future.done():  # the waiting caller was cancelled; the change is stored nevertheless
-            continue
-        if isinstance(result, StorageError):
-            request.future.set_exception(result)
-        else:
-            request.future.set_result(result)

@@ -48,11 +48,37 @@ class _WorkerConnection(aiosqlite.Connection):
         self._tx.put_nowait((future, functools.partial(function, self._conn)))
         return future
 
+    def run_and_call(
+        self, function: Callable[[sqlite3.Connection], T], done: Callable[[T | BaseException], None]
+    ) -> None:
+        """Run a function as `run` does, and call `done` in the event loop with what it returned or raised.
+
+        A future would take another turn of the loop.
+        """
+        if not self._running:
+            raise ValueError("the connection is closed")
+        loop = asyncio.get_running_loop()
+        self._tx.put_nowait((None, functools.partial(_call_with_outcome, loop, done, function, self._conn)))
+
     @classmethod
     async def to(cls, path: Path, *, read_only: bool = False) -> Self:
         connection = cls(lambda: _connect(path, read_only=read_only), iter_chunk_size=64)
         await connection
         return connection
+
+
+def _call_with_outcome(
+    loop: asyncio.AbstractEventLoop,
+    done: Callable[[T | BaseException], None],
+    function: Callable[[sqlite3.Connection], T],
+    connection: sqlite3.Connection,
+) -> None:
+    try:
+        result = function(connection)
+    except BaseException as error:
+        loop.call_soon_threadsafe(done, error)
+    else:
+        loop.call_soon_threadsafe(done, result)
 
 
 class Database:
@@ -139,6 +165,12 @@ class Database:
             DatabaseMoved: nothing was stored in the file that the path names now.
         """
         return self._writer.run(functools.partial(self._transaction, function))
+
+    def write_and_call(
+        self, function: Callable[[sqlite3.Connection], T], done: Callable[[T | BaseException], None]
+    ) -> None:
+        """Run `function` as `write` does, and call `done` in the event loop with its result or with the exception."""
+        self._writer.run_and_call(functools.partial(self._transaction, function), done)
 
     def _transaction(self, function: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
         committing = False

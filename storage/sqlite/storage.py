@@ -52,6 +52,7 @@ from storage.records import (
     Version,
     VersionRecord,
 )
+from storage.results import AppendDone
 from storage.sqlite import access, files, projects, readers, retention, transfer, turns
 from storage.sqlite.database import Database, dangling
 from storage.sqlite.identity import Opening, begin_new_incarnations, require_own_log
@@ -150,6 +151,9 @@ class SQLiteStorage:
 
     def append(self, project: str, changes: tuple[Change, ...]) -> asyncio.Future[tuple[Committed, ...]]:
         return self._writer.append(project, changes)
+
+    def append_and_call(self, project: str, changes: tuple[Change, ...], done: AppendDone) -> None:
+        self._writer.append_and_call(project, changes, done)
 
     def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
         self._writer.listen(listener, missed)

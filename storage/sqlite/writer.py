@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from storage.contract import CommitListener
@@ -14,6 +14,7 @@ from storage.errors import StorageClosed, StorageError, StorageOverloaded, Stora
 from storage.log import Clock, break_lines, size_of_change
 from storage.log import Result as _Result
 from storage.records import Change, Commit, TurnChange
+from storage.results import AppendDone, hand_out, resolving
 from storage.sqlite.database import Database
 from storage.sqlite.log import Log
 from storage.times import Times
@@ -25,21 +26,21 @@ _BATCH_BYTES = 8 * 2**20
 
 
 class _Request:
-    """The changes of one `append`, or the erasure of a project, and the future that waits for them."""
+    """The changes of one `append`, or the erasure of a project, and what to call with the result."""
 
-    __slots__ = ("bytes", "changes", "erases", "future", "project")
+    __slots__ = ("bytes", "changes", "done", "erases", "project")
 
     def __init__(
         self,
         project: str,
         changes: tuple[Change | TurnChange, ...],
-        future: asyncio.Future[tuple[Any, ...]],
+        done: AppendDone,
         *,
         erases: bool = False,
     ) -> None:
         self.project = project
         self.changes = changes
-        self.future = future
+        self.done = done
         self.erases = erases
         self.bytes = size_of_change(changes[0]) if len(changes) == 1 else sum(map(size_of_change, changes))
 
@@ -88,19 +89,24 @@ class GroupCommitWriter:
 
     def append(self, project: str, changes: tuple[Change | TurnChange, ...]) -> asyncio.Future[tuple[Any, ...]]:
         """Queue changes; the future resolves to the `Commit` of each."""
+        future: asyncio.Future[tuple[Any, ...]] = self._loop.create_future()
+        self.append_and_call(project, changes, resolving(future))
+        return future
+
+    def append_and_call(self, project: str, changes: tuple[Change | TurnChange, ...], done: AppendDone) -> None:
+        """Queue changes; `done` is called with the `Commit` of each, or with the error."""
         if self._closing:
             raise StorageClosed("the storage is closed")
         self.require_running()
         if self._waiting + len(changes) > self._queued_changes:
             raise StorageOverloaded(self._waiting, self._queued_changes)
-        request = _Request(project, changes, self._loop.create_future())
+        request = _Request(project, changes, done)
         if self._waiting and self._waiting_bytes + request.bytes > self._queued_bytes:
             raise StorageOverloaded(self._waiting, self._queued_changes)
         self._waiting += len(changes)
         self._waiting_bytes += request.bytes
         self._queue.append(request)
         self._begin_soon()
-        return request.future
 
     def erase(self, project: str) -> asyncio.Future[tuple[Any, ...]]:
         """Queue the erasure of a project; the future resolves to an `ErasedProject`, or to nothing if there is no such
@@ -108,10 +114,10 @@ class GroupCommitWriter:
         if self._closing:
             raise StorageClosed("the storage is closed")
         self.require_running()
-        request = _Request(project, (), self._loop.create_future(), erases=True)
-        self._queue.append(request)
+        future: asyncio.Future[tuple[Any, ...]] = self._loop.create_future()
+        self._queue.append(_Request(project, (), resolving(future), erases=True))
         self._begin_soon()
-        return request.future
+        return future
 
     def forget_rows(self) -> None:
         """Clear the cached rows. To be called in the writer's thread."""
@@ -131,13 +137,12 @@ class GroupCommitWriter:
 
     def _begin(self) -> None:
         """Have the next batch written. No task waits for it: beside a small batch, that would be most of the work."""
-        batch, started = self._next_batch(), time.perf_counter()
+        batch = self._next_batch()
+        written = functools.partial(self._written, batch, time.perf_counter())
         try:
-            written = asyncio.ensure_future(self._database.write(self._work(batch)))
+            self._database.write_and_call(self._work(batch), written)
         except Exception as error:
-            written = self._loop.create_future()
-            written.set_exception(error)
-        written.add_done_callback(functools.partial(self._written, batch, started))
+            self._loop.call_soon(written, error)
 
     def _work(self, batch: list[_Request]) -> Callable[[sqlite3.Connection], list[_Result]]:
         """Return what the writer's thread does for a batch, inside of the transaction."""
@@ -145,27 +150,30 @@ class GroupCommitWriter:
             return functools.partial(self._log.erase, name=batch[0].project)
         return functools.partial(self._log.write, requests=[(request.project, request.changes) for request in batch])
 
-    def _written(self, batch: list[_Request], started: float, written: asyncio.Future[list[_Result]]) -> None:
-        """Tell and answer what became of a batch; then begin the next one, if anything is queued."""
+    def _written(self, batch: list[_Request], started: float, written: list[_Result] | BaseException) -> None:
+        """Tell what became of a batch; then begin the next one, if anything is queued, and hand out the results."""
         try:
-            self._finish(batch, started, written)
-            if self._queue:
-                self._begin()
-            else:
-                self._under_way = False
-                self._idle.set()
+            results = self._finish(batch, started, written)
         except Exception as error:
             self._stop(batch, error)
+            return
+        if self._queue:
+            self._begin()
+        else:
+            self._under_way = False
+            self._idle.set()
+        hand_out(results, [request.done for request in batch])
 
     def _stop(self, batch: list[_Request], error: Exception) -> None:
         """Refuse everything from now on: what the writer knows of the database may be wrong."""
         _log.critical("the writer has stopped", exc_info=error)
         self._stopped = True
         failure = StorageUnavailable("the writer has stopped", certain=False)
-        self._answer(batch, [failure] * len(batch))
-        self._answer(self._queue, [StorageUnavailable("the writer has stopped")] * len(self._queue))
+        never = StorageUnavailable("the writer has stopped")
+        waiting = [request.done for request in (*batch, *self._queue)]
         self._queue.clear()
         self._idle.set()
+        hand_out([failure] * len(batch) + [never] * (len(waiting) - len(batch)), waiting)
 
     def _next_batch(self) -> list[_Request]:
         batch = [self._queue.popleft()]
@@ -179,22 +187,21 @@ class GroupCommitWriter:
             batch.append(self._queue.popleft())
         return batch
 
-    def _finish(self, batch: list[_Request], started: float, written: asyncio.Future[list[_Result]]) -> None:
-        results: list[_Result]
-        try:
-            results = written.result()
-        except Exception as error:  # the batch is rolled back and its requests fail; the writer must survive any error
+    def _finish(
+        self, batch: list[_Request], started: float, written: list[_Result] | BaseException
+    ) -> Sequence[_Result]:
+        """Tell the listeners what was stored of a batch, and return the result of each request."""
+        results: Sequence[_Result]
+        if isinstance(written, BaseException):  # all is rolled back; the writer must survive any error
             self._log.forget()
             for request in batch:
                 break_lines(request.changes)
-            failure = (
-                error
-                if isinstance(error, StorageError)
-                else StorageUnavailable(f"the write failed: {error!r}", certain=False)
-            )
-            results = [failure] * len(batch)
+            if not isinstance(written, StorageError):
+                written = StorageUnavailable(f"the write failed: {written!r}", certain=False)
+            results = [written] * len(batch)
         else:
             self.times.note(time.perf_counter() - started)
+            results = written
         for request in batch:
             self._waiting -= len(request.changes)
             self._waiting_bytes -= request.bytes
@@ -206,7 +213,7 @@ class GroupCommitWriter:
             self.commits += 1
             self.changes += len(done)
             self._tell(tuple(done))
-        self._answer(batch, results)
+        return results
 
     def _tell(self, done: tuple[Commit, ...]) -> None:
         for listener, missed in self._listeners:
@@ -219,13 +226,3 @@ class GroupCommitWriter:
                         missed(done)
                 except Exception:
                     _log.exception("a listener failed to forget what it knew")
-
-    @staticmethod
-    def _answer(requests: Iterable[_Request], results: Sequence[_Result]) -> None:
-        for request, result in zip(requests, results, strict=True):
-            if request.future.done():  # the waiting caller was cancelled; the change is stored nevertheless
-                continue
-            if isinstance(result, StorageError):
-                request.future.set_exception(result)
-            else:
-                request.future.set_result(result)

@@ -1,6 +1,7 @@
 """What storage promises of files (`storage/contract.py`)."""
 
 import asyncio
+import functools
 import random
 import uuid
 from typing import Any
@@ -286,6 +287,33 @@ def test_listeners_hear_of_every_change_in_order_before_its_receipt(open_storage
             for number in range(10):
                 versions = [version for path, version in heard if path == f"file {number}"]
                 assert versions == list(range(1, 21))
+
+    run(work())
+
+
+def test_a_function_is_called_with_the_result_once_after_the_listeners(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            heard: list[int] = []
+            storage.listen(lambda batch: heard.extend(c.head.version for c in batch))  # type: ignore[union-attr]
+            called: asyncio.Queue[tuple[int, bool, list[int]]] = asyncio.Queue()
+
+            def note(number: int, result: tuple[Committed, ...] | StorageError) -> None:
+                called.put_nowait((number, isinstance(result, VersionConflict), [*heard]))
+                raise ValueError("that keeps no other from its result")
+
+            for number, expected in enumerate((0, 0, 1, 7)):
+                change = AppendUpdate("a", Version(expected), b"x")
+                storage.append_and_call("p", (change,), functools.partial(note, number))
+                assert called.empty()
+            asked = [await called.get() for _ in range(4)]
+            assert [(number, refused) for number, refused, _ in asked] == [(0, False), (1, True), (2, False), (3, True)]
+            assert (asked[0][2][:1], asked[2][2]) == ([1], [1, 2])
+            assert (await _append(storage, "a")).head.version == 3
+            assert called.empty()
+        with pytest.raises(StorageClosed):
+            storage.append_and_call("p", (AppendUpdate("a", Version(3), b"x"),), functools.partial(note, 9))
+        assert called.empty()
 
     run(work())
 

@@ -224,9 +224,13 @@ def test_a_batch_that_the_disk_refuses_leaves_nothing_and_the_next_one_is_right(
     async def work() -> None:
         async with _gateway(tmp_path) as (client, _, _):
             failing = True
-            write = Database.write
+            write = Database.write_and_call
 
-            async def fail(database: Database, function: Callable[[sqlite3.Connection], Any]) -> Any:
+            def fail(
+                database: Database,
+                function: Callable[[sqlite3.Connection], Any],
+                done: Callable[[Any], None],
+            ) -> None:
                 def broken(connection: sqlite3.Connection) -> Any:
                     if failing:
                         connection.execute("UPDATE project SET sequence = sequence + 7")
@@ -235,9 +239,9 @@ def test_a_batch_that_the_disk_refuses_leaves_nothing_and_the_next_one_is_right(
                         raise error
                     return function(connection)
 
-                return await write(database, broken)
+                write(database, broken, done)
 
-            monkeypatch.setattr(Database, "write", fail)
+            monkeypatch.setattr(Database, "write_and_call", fail)
             refused = await asyncio.gather(
                 *(client.put(f"/files/{n}.md", content=b"refused", headers=_PLAIN) for n in range(5)),
                 client.put("/files/new.md", content=b"refused", headers=_PLAIN),

@@ -22,7 +22,7 @@ from gateway.asgi.answers import BODY_IS_HERE, DirectAnswers
 from gateway.files.store import Files
 from gateway.server.http_exchange import Exchange
 from gateway.settings import Settings
-from storage import Storage, StorageUnavailable
+from storage import AppendDone, Storage, StorageUnavailable
 from storage.sqlite.database import Database
 from tests.support.in_process import InProcess, serve
 
@@ -236,7 +236,7 @@ def test_every_answer_is_that_of_the_application(
     def counted(*arguments: Any) -> Any:
         nonlocal taken
         queued = at_once(*arguments)
-        taken += queued is not None
+        taken += queued
         return queued
 
     noted: list[Any] = []
@@ -283,17 +283,15 @@ def test_a_write_that_cannot_be_stored_is_answered_by_the_same_problem(
         async with app.running() as storage:
             await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[0], {}))
 
-            def fail(project: str, changes: object) -> asyncio.Future[Any]:
+            def fail(project: str, changes: object, done: AppendDone) -> None:
                 if not late:
                     raise StorageUnavailable("the disk is gone")
-                failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-                asyncio.get_running_loop().call_soon(failed.set_exception, StorageUnavailable("the disk is gone"))
-                return failed
+                asyncio.get_running_loop().call_soon(done, StorageUnavailable("the disk is gone"))
 
-            append = storage.append
-            monkeypatch.setattr(storage, "append", fail)
+            append = storage.append_and_call
+            monkeypatch.setattr(storage, "append_and_call", fail)
             refused = await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}), directly=directly)
-            monkeypatch.setattr(storage, "append", append)
+            monkeypatch.setattr(storage, "append_and_call", append)
             again = await ask(app, ("PATCH", f"{_P}/a.md", _TYPED[1], {}), directly=directly)
             assert (refused[3], again[3]) == (503, 200)
             return refused, again
@@ -324,14 +322,18 @@ class _HeldFlush:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.released = asyncio.Event(), asyncio.Event()
-        write = Database.write
+        self._waiting: set[asyncio.Task[None]] = set()
+        write = Database.write_and_call
 
-        async def held(database: Database, work: Any) -> Any:
-            self.begun.set()
+        async def wait(*arguments: Any) -> None:
             await self.released.wait()
-            return await write(database, work)
+            write(*arguments)
 
-        monkeypatch.setattr(Database, "write", held)
+        def held(*arguments: Any) -> None:
+            self.begun.set()
+            self._waiting.add(asyncio.create_task(wait(*arguments)))
+
+        monkeypatch.setattr(Database, "write_and_call", held)
 
 
 @contextlib.asynccontextmanager

@@ -121,7 +121,7 @@ def test_a_storage_that_writes_no_more_is_not_ready(tmp_path: Path, monkeypatch:
         def fail(*arguments: object) -> None:
             raise RuntimeError("a fault")
 
-        monkeypatch.setattr(Database, "write", fail)
+        monkeypatch.setattr(Database, "write_and_call", fail)
         monkeypatch.setattr("storage.sqlite.writer.break_lines", fail)  # and what follows a failure fails as well
         waiting = storage.append("p", (AppendUpdate("f", Version(0), b"\0\0"),))
         with pytest.raises(StorageUnavailable):

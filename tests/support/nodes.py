@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable
 from typing import Any
 
-from storage import Change, Committed, ProjectHead, StorageClosed
+from storage import AppendDone, Change, Committed, ProjectHead, StorageClosed, StorageError
 from storage.contract import CommitListener, Storage
 
 
@@ -38,6 +38,14 @@ class TwoNodes:
         self._waiting[project] = node, waiting
         future.add_done_callback(lambda done: self._done(project, done))
         return future
+
+    def append_and_call(self, project: str, changes: tuple[Change, ...], done: AppendDone) -> None:
+        def call(future: asyncio.Future[tuple[Committed, ...]]) -> None:
+            error = future.exception()
+            assert error is None or isinstance(error, StorageError)
+            done(future.result() if error is None else error)
+
+        self.append(project, changes).add_done_callback(call)
 
     def _done(self, project: str, future: asyncio.Future[Any]) -> None:
         if not future.cancelled():
