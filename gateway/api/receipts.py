@@ -7,6 +7,7 @@ from gateway.http.requests import json_bytes
 from gateway.wire.headers import FILE_HEADER_NAMES, http_date
 from gateway.wire.media_types import JSON
 from gateway.wire.tags import version_tag
+from gateway.wire.values import rfc3339
 
 FILE_PATH = "/api/projects/{project}/files/{path:file}"
 _LINES = b"".join(
@@ -19,24 +20,32 @@ _LINES = b"".join(
         ),
     )
 )
+_BODY = b'{"path":%b,"version":%d,"last_modified":"%b","cursor":"%b.%d","changed":%b}'
+"""A `Receipt` without its optional fields."""
 
 
 @functools.lru_cache(64)
-def _date(seconds: int) -> bytes:
-    return http_date(seconds).encode()
+def _times(milliseconds: int) -> tuple[bytes, bytes]:
+    """Return a time as it is written in a body and in a header: many receipts have the same."""
+    return rfc3339(milliseconds).encode(), http_date(milliseconds // 1000).encode()
 
 
 def encoded_receipt(written: Written) -> tuple[int, bytes, bytes]:
     """Return the status, the header lines (`version_headers` among them) and the body of a receipt."""
-    head = written.head
+    head, changed = written.head, written.changed
     version, incarnation = head.version, head.incarnation
-    body = json_bytes(written.receipt())
+    time, date = _times(head.last_modified)
+    if written.merged or written.state_vector is not None:
+        body = json_bytes(written.receipt())
+    else:
+        epoch, said = written.epoch.encode(), b"true" if changed else b"false"
+        body = _BODY % (json_bytes(head.path), version, time, epoch, head.sequence, said)
     lines = _LINES % (
         len(body),
         version_tag(incarnation, version).encode(),
-        _date(head.last_modified // 1000),
+        date,
         version,
-        version - 1 if written.changed else version,
+        version - 1 if changed else version,
         incarnation.encode(),
     )
     return 201 if written.created else 200, lines, body
