@@ -8,6 +8,7 @@ from gateway.changes.cursors import Position, change_type_since, position_of
 from gateway.changes.increments import Increments
 from gateway.files.history import Versions
 from gateway.files.reader import FileReader
+from gateway.pace import next_slice
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
@@ -20,6 +21,7 @@ from storage.shared_reads import SharedReads
 _EVENTS_TOGETHER = 500
 _SCANS = 16
 """How many pages of changes one request scans for those that its filter selects."""
+_REMEMBERED_SCANS = 2 * _SCANS
 
 
 class _Page(Struct, frozen=True):
@@ -43,6 +45,10 @@ class _Page(Struct, frozen=True):
     def cursor_at(self, sequence: int) -> str:
         """Return the cursor of a client that has received the entries up to `sequence`."""
         return self.asked.cursor(self.began, sequence, more=self.more or sequence < self.sequence)
+
+
+Scans = dict[tuple[str, int, int, ProjectHead], tuple[ProjectHead, list[FileHead | TurnHead]]]
+"""What pages of the log were found to hold: by project, sequence, limit and the head of the project."""
 
 
 class Batch(Struct, frozen=True, gc=False):
@@ -131,14 +137,17 @@ class Feed:
         return events, page.cursor, page.more
 
     async def batch(
-        self, project: str, filter_: ChangeFilter, since: str, limit: int, until: int | None = None
+        self, project: str, filter_: ChangeFilter, since: str, limit: int, until: int | None, scans: Scans
     ) -> "Batch":
         """Return the changes after a cursor, up to the sequence `until` if given, to be sent to a reader.
+
+        Args:
+            scans: the pages that were scanned for other readers; those scanned now are added, up to a bound.
 
         Raises:
             InvalidCursor, ProjectNotFound
         """
-        page = await self._page(project, filter_, since, limit, until)
+        page = await self._page(project, filter_, since, limit, until, scans)
         return Batch([entry for _, entry in page.entries], page.cursor, page.sequence, page.more, page.asked)
 
     async def _told(self, project: str, filter_: ChangeFilter, page: _Page) -> list[FeedEntry]:
@@ -147,7 +156,13 @@ class Feed:
         return await self._increments.of(project, entries, page.asked) if filter_.updates else entries
 
     async def _page(
-        self, project: str, filter_: ChangeFilter, since: str | None, limit: int, until: int | None = None
+        self,
+        project: str,
+        filter_: ChangeFilter,
+        since: str | None,
+        limit: int,
+        until: int | None = None,
+        scans: Scans | None = None,
     ) -> _Page:
         watched = await self._hub.require(project)
         assert watched.head is not None
@@ -158,10 +173,19 @@ class Feed:
         after = position or 0
         first: ProjectHead | None = None
         entries: dict[object, tuple[int, FeedEntry]] = {}
-        for _ in range(_SCANS):
-            answer = await self._storage.changes_since(project, after, limit=limit)
+        for number in range(_SCANS):
+            scan = (project, after, limit, watched.head)
+            answer = None if scans is None else scans.get(scan)
             if answer is None:
-                raise ProjectNotFound(project)
+                if number:  # of the first one there is most often no other
+                    await next_slice()
+                answer = await self._storage.changes_since(project, after, limit=limit)
+                if answer is None:
+                    raise ProjectNotFound(project)
+                if scans is not None:
+                    scans[scan] = answer
+                    if len(scans) > _REMEMBERED_SCANS:
+                        del scans[next(iter(scans))]
             now, heads = answer
             first = first or now
             for head in heads:

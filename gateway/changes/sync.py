@@ -11,6 +11,7 @@ from gateway.access.grants import Paths
 from gateway.changes.status import Changes
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, Written
+from gateway.pace import next_slice, with_turns
 from gateway.wire.changes import FileChange, StatusQuestion, SyncAnswer, SyncChange, SyncRequest
 from gateway.wire.files import Receipt
 from gateway.wire.problems import (
@@ -31,7 +32,9 @@ from storage import Author, FileHead, StorageError
 T = TypeVar("T")
 
 _AT_ONCE = 64
-"""How many files are written or read concurrently; concurrent writes are committed together."""
+"""How many files are written concurrently, which are committed together."""
+_IN_A_SLICE = 16
+"""How many writes are begun, and how many files are read, in one slice: two or three milliseconds."""
 
 
 class Sync:
@@ -110,9 +113,12 @@ class Sync:
                 raise SyncRefused({path: _details(refused.get(path)) for path in updates})
             return dict(written)
         results: dict[str, Written | Problem] = {}
-        for paths in _chunks(list(updates)):
-            done = await asyncio.gather(*(self._append(project, path, updates[path], author) for path in paths))
-            results.update(zip(paths, done, strict=True))
+        for paths in _chunks(list(updates), _AT_ONCE):
+            writing: dict[str, asyncio.Task[Written | Problem]] = {}
+            async with asyncio.TaskGroup() as group:
+                async for path in with_turns(paths, _IN_A_SLICE):
+                    writing[path] = group.create_task(self._append(project, path, updates[path], author))
+            results.update((path, writing[path].result()) for path in paths)
         return results
 
     async def _append(self, project: str, path: str, update: bytes, author: Author) -> Written | Problem:
@@ -139,13 +145,14 @@ class Sync:
                 size += len(update)
                 changes.append(change)
                 last = sequence
+            await next_slice()
         return changes, None
 
     async def _chunks_within(
         self, project: str, changed: list[tuple[int, FileChange]], most: int
     ) -> AsyncIterator[list[tuple[int, FileChange]]]:
         """Yield chunks of changes to read concurrently: at most `most` bytes each, by the sizes of the files."""
-        for group in _chunks(changed):
+        for group in _chunks(changed, _IN_A_SLICE):
             heads = await self._files.heads(project, [change.path for _, change in group])
             chunk: list[tuple[int, FileChange]] = []
             size = 0
@@ -200,5 +207,5 @@ def _details(problem: Problem | None) -> ProblemDetails | None:
     return None if problem is None else problem.details()
 
 
-def _chunks(items: list[T]) -> Iterable[list[T]]:
-    return (items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE))
+def _chunks(items: list[T], length: int) -> Iterable[list[T]]:
+    return (items[start : start + length] for start in range(0, len(items), length))

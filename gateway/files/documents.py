@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from gateway.files.open_document import SNAPSHOT_TAIL, OpenDocument, build_in_turns
 from gateway.files.quotas import Quotas
 from gateway.files.wholes import Wholes
+from gateway.pace import next_slice
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
 from gateway.yjs.footprint import of_rows
@@ -481,7 +482,7 @@ class Documents:
 async def _close_in_turns(documents: list[OpenDocument]) -> None:
     while documents:
         documents.pop().close()
-        await asyncio.sleep(0)
+        await next_slice()
 
 
 def _footprint(parts: Sequence[bytes]) -> int | None:

@@ -1,6 +1,5 @@
 """Reading a file: the whole document, increments, missing structs, past versions, text."""
 
-import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from gateway.files.documents import Documents, stored_rows
+from gateway.pace import next_slice
 from gateway.richtext.documents import RootIsNotRichText, read_html, read_markdown
 from gateway.watch.hub import Hub
 from gateway.wire.headers import file_headers
@@ -269,5 +269,5 @@ async def _merge_in_turns(updates: Sequence[bytes]) -> bytes:
     level = list(updates)
     while len(level) > 1024:
         level = [group for start in range(0, len(level), 1024) for group in merge_groups(level[start : start + 1024])]
-        await asyncio.sleep(0)
+        await next_slice()
     return merge(level)

@@ -1,6 +1,5 @@
 """Middleware for every answer: compression, errors as problems, request metrics, cache and security headers."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -13,6 +12,7 @@ from gateway.asgi.answers import DirectAnswers, encode_headers, send_whole
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
 from gateway.http.waits import OpenStream, OpenTurnStream, WaitForChange
+from gateway.pace import next_slice
 from gateway.wire.problems import Problem, problem_from_storage
 from gateway.workers.pool import client_of_request
 from storage import StorageError
@@ -66,7 +66,7 @@ def _in_pieces(app: ASGIApp) -> ASGIApp:
                 end = start + _PIECE_BYTES
                 more = end < len(body) or message.get("more_body", False)
                 await send({"type": "http.response.body", "body": body[start:end], "more_body": more})
-                await asyncio.sleep(0)
+                await next_slice()
 
         accepts = any(name == b"accept-encoding" and value for name, value in scope["headers"])
         await app(scope, receive, send_in_pieces if accepts else send)

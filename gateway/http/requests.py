@@ -1,6 +1,5 @@
 """Parsing of requests: path, parameters, conditions and body, or the problem that tells what is wrong."""
 
-import asyncio
 import base64
 import binascii
 import functools
@@ -13,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from gateway.asgi.requests import encoding_fault, named_headers
 from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.http.permission import access_of, visible_path
-from gateway.pace import with_turns
+from gateway.pace import next_slice, with_turns
 from gateway.wire.headers import parse_http_date
 from gateway.wire.json import MOST_VALUES, announced_values, holds_many_values, is_short, marks_within
 from gateway.wire.json import decode_json as decode_json
@@ -268,7 +267,7 @@ async def read_json(request: Request, limit: int, shape: type[T]) -> T:
     await require_few_values(body)
     decoded = decode_json(body, shape)
     if not is_short(body):  # a long text takes as long to decode as to use
-        await asyncio.sleep(0)
+        await next_slice()
     return decoded
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from gateway.files.documents import stored_rows
 from gateway.maintenance.jobs import Job
+from gateway.pace import next_slice
 from gateway.settings import _DAY_MS, RetentionPolicy
 from gateway.workers.pool import LIGHT_UNITS, Lane, in_worker
 from gateway.yjs.updates import prove_snapshot
@@ -86,7 +87,7 @@ class Retainer:
         versions = 0
         while purged := await self._storage.purge(project, path):
             versions += purged
-            await asyncio.sleep(0)
+            await next_slice()
         return versions
 
     async def _forget_tombstones(self, before: int, squashed: Squashed) -> None:

@@ -15,8 +15,9 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from gateway.changes.cursors import parse_cursor
-from gateway.changes.feed import Batch, Feed
+from gateway.changes.feed import Batch, Feed, Scans
 from gateway.maintenance.jobs import Job
+from gateway.pace import next_slice
 from gateway.readers.door import Door, Sent
 from gateway.readers.reader import (
     ReaderSettings,
@@ -139,6 +140,8 @@ class Deliveries:
         self._results: list[ReaderStep] = []
         self._storing = asyncio.Lock()
         self._batches: OrderedDict[object, Batch] = OrderedDict()
+        self._scans: Scans = {}
+        """Pages of the log that were scanned for several readers, whose filters differ."""
         storage.listen(self._committed, self._missed)
 
     def _committed(self, commits: tuple[Commit, ...]) -> None:
@@ -206,6 +209,7 @@ class Deliveries:
         while readers := await self._storage.due_readers(Milliseconds(self._clock.now()), limit=_PAGE):
             await self._look(readers)
         self._batches.clear()
+        self._scans.clear()
         await self._read_figures()
 
     async def _read_figures(self) -> None:
@@ -220,7 +224,7 @@ class Deliveries:
         messages: list[_Message] = []
         ended: dict[str, str | None] = {}
         for reader in readers:
-            await asyncio.sleep(0)  # what has changed is read for each filter
+            await next_slice()  # what has changed is read for each filter
             try:
                 planned = await self._plan(reader, ended)
             except Exception as error:
@@ -314,7 +318,7 @@ class Deliveries:
         return batch
 
     async def _read(self, reader: Reader, filter_: ChangeFilter, until: int | None, most: int) -> Batch:
-        return await self._feed.batch(reader.project, filter_, reader.cursor, most, until)
+        return await self._feed.batch(reader.project, filter_, reader.cursor, most, until, self._scans)
 
     async def _send(self, message: _Message) -> None:
         try:

@@ -1,6 +1,5 @@
 """The readers of projects as their owners manage them: put, read, replay, delete."""
 
-import asyncio
 import secrets
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ from msgspec.structs import replace
 from gateway.access.grants import View
 from gateway.access.guard import Access
 from gateway.changes.cursors import parse_cursor
+from gateway.pace import next_slice
 from gateway.readers.hosts import Refused
 from gateway.readers.outside import Outside
 from gateway.readers.reader import (
@@ -124,7 +124,7 @@ class Registry:
             after = hooks[-1].id
             if len(hooks) == limit or size > _LISTED_BYTES:
                 return HookListing(hooks, after)
-            await asyncio.sleep(0)
+            await next_slice()
 
     async def replay(self, project: str, name: str, since: str) -> Hook:
         """Deliver everything after a cursor once more; a hook that has ended resumes.

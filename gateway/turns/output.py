@@ -8,6 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from gateway.pace import next_slice
 from gateway.turns.agent_lines import Prepared, prepare
 from gateway.turns.agent_output import AgentOutput, Steps
 from gateway.turns.dialects import DialectName
@@ -173,7 +174,7 @@ async def _do(steps: Steps) -> None:
             return
         answer = None
         if line is None:
-            await asyncio.sleep(0)
+            await next_slice()
         else:
             try:
                 answer = await in_worker(prepare, [line])

@@ -21,6 +21,7 @@ from anyio.lowlevel import RunVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from gateway.pace import next_slice
 from gateway.wire.problems import Overloaded, TooComplex
 from gateway.workers.process import LENGTH_BYTES
 from gateway.yjs.lib0 import MalformedUpdate
@@ -155,10 +156,10 @@ class _Pool:
             self._places.release()
         large = len(answer) > _LARGE_ANSWER
         if large:  # to take it from the pipe, to decode it, and to use it are a step of the event loop each
-            await asyncio.sleep(0)
+            await next_slice()
         succeeded, result = pickle.loads(answer)
         if large:
-            await asyncio.sleep(0)
+            await next_slice()
         if not succeeded:
             raise result
         return result  # type: ignore[no-any-return]

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Coroutine
 from itertools import pairwise
 from pathlib import Path
@@ -11,16 +12,20 @@ import httpx
 import pytest
 
 from gateway.changes.status import Changes
+from gateway.changes.sync import Sync
 from gateway.files.documents import Documents
 from gateway.files.open_document import OpenDocument
+from gateway.files.store import Files
 from gateway.watch.hub import Hub
-from gateway.wire.changes import StatusQuestion
+from gateway.wire.changes import StatusQuestion, SyncRequest
+from gateway.wire.files import Receipt
 from gateway.yjs.messages import QUERY_AWARENESS, AwarenessMessage, sync_step_1, sync_update
-from storage import AppendUpdate, Version
+from storage import NOBODY, AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
 from tests.live.clients import name_of
 from tests.live.editors import Typewriter, client_frame, raw_client
 from tests.live.test_rooms import until_text
+from tests.support.iterations import Iterations
 from tests.support.server import GatewayProcess
 
 T = TypeVar("T")
@@ -55,6 +60,41 @@ def test_status_of_many_paths_is_walked_in_turns_and_answered_as_of_one_cursor(t
         assert (known.version, known.change_type) == (3, "modified")
         again, _ = await _turns_during(changes.status("p", StatusQuestion(since=answer.cursor)))
         assert again.changes == []
+        await storage.close()
+
+    asyncio.run(work())
+
+
+def test_a_sync_of_many_files_writes_and_reads_a_few_in_each_iteration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        hub = Hub(storage)
+        files = Files(storage, Documents(storage, memory_limit=2**26, size_limit=2**24), hub)
+        sync = Sync(files, Changes(storage, hub, paths_limit=_PATHS), paths_limit=_PATHS, answer_limit=2**20)
+        iterations, begun = Iterations(), list[int]()
+
+        def noting(method: str) -> None:
+            did = getattr(files, method)
+
+            def do(*args: Any) -> Any:
+                begun.append(iterations.count)
+                return did(*args)
+
+            monkeypatch.setattr(files, method, do)
+
+        noting("append")
+        noting("read_since")
+        updates = {f"{number}.md": Typewriter().type(str(number)) for number in range(200)}
+        pushed = await sync.exchange("p", SyncRequest(updates=updates), NOBODY)
+        assert {type(result) for result in pushed.results.values()} == {Receipt}
+        assert len(begun) == 200
+        pulled = await sync.exchange("p", SyncRequest(), NOBODY)
+        iterations.stop()
+        assert {change.path: change.update for change in pulled.changes} == updates
+        assert len(begun) == 400
+        assert max(Counter(begun).values()) <= 16
         await storage.close()
 
     asyncio.run(work())
