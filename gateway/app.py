@@ -363,7 +363,7 @@ def _assemble(
     app = LongPolls(boundary, hub.waiters, feed, presence, metrics.requests, heartbeat=heartbeat, turns=streams)
     if mcp is not None:
         mcp.ask(app)
-    app = NotModifiedPolls(app, hub, documents.wholes, boundary, metrics.requests, paths_limit=settings.paths_limit)
+    app = NotModifiedPolls(app, hub, documents.sent, boundary, metrics.requests, paths_limit=settings.paths_limit)
     app = DirectAppends(app, files, boundary, body_limit=settings.body_limit)
     bodies = BoundedBodies(app, settings.body_limits, metrics.requests)
     metrics.add(bodies)

@@ -1,8 +1,8 @@
-"""Fast path for polls without changes: answered from memory, before the application and without a database query.
+"""Fast path for what is asked again: answered from memory, before the application and without a database query.
 
 It covers a GET of a file or a turn with the tag of the newest state, a status question whose files are all in memory at
-the versions that the client has, and a GET of a whole document that was asked for before in the same state. Every other
-request is passed on.
+the versions that the client has, and a GET of a whole document or of an increment that was asked for before in the same
+state of the file. Every other request is passed on.
 """
 
 import re
@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.asgi.answers import DirectAnswers, encode_headers, send_whole
 from gateway.asgi.requests import Replay, named_headers
-from gateway.files.wholes import Whole, Wholes
-from gateway.http.middleware import Boundary
+from gateway.files.sent_updates import SentUpdate, SentUpdates
+from gateway.http.middleware import COMPRESS_FROM_BYTES, Boundary
 from gateway.http.permission import view_in
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.requests import accepted_form
@@ -34,28 +34,40 @@ _STATUS_ROUTE = "/api/projects/{project}/files/status"
 _TURN_ROUTE = "/api/projects/{project}/sessions/{session}/turns/{turn}"
 _TURN_STATUS_ROUTE = _TURN_ROUTE + "/status"
 _STATUS_PATH = re.compile("/api/projects/[^/]+/files/status").fullmatch
+_SINCE = b"from_version="
+_VERSION = re.compile(rb"from_version=([1-9][0-9]{0,14})").fullmatch
 _ASKED = "gateway.not_modified.asked"
 """The scope key of a request that could not be answered directly: memory is not asked again."""
 _JSON_LINES = encode_headers(JSON_HEADERS)
 
 
 def may_be_unchanged(scope: Scope) -> bool:
-    """Whether a request is one of those that `NotModifiedPolls` answers directly if nothing has changed."""
-    if scope["query_string"]:
-        return False
+    """Whether a request is one of those that `NotModifiedPolls` can answer directly."""
     if scope["method"] == "GET":
-        return b"if-none-match" in named_headers(scope)
-    return scope["method"] == "POST" and _STATUS_PATH(scope["path"]) is not None
+        query: bytes = scope["query_string"]
+        return "/files/" in scope["path"] if query.startswith(_SINCE) else not query and _is_of_a_state(scope)
+    return scope["method"] == "POST" and not scope["query_string"] and _STATUS_PATH(scope["path"]) is not None
+
+
+def _is_of_a_state(scope: Scope) -> bool:
+    return b"if-none-match" in named_headers(scope) or "/files/" in scope["path"]
 
 
 class NotModifiedPolls:
     """ASGI middleware in front of the application."""
 
     def __init__(
-        self, app: ASGIApp, hub: Hub, wholes: Wholes, boundary: Boundary, metrics: RequestMetrics, *, paths_limit: int
+        self,
+        app: ASGIApp,
+        hub: Hub,
+        sent: SentUpdates,
+        boundary: Boundary,
+        metrics: RequestMetrics,
+        *,
+        paths_limit: int,
     ) -> None:
         self._app = app
-        self._wholes = wholes
+        self._sent = sent
         self._boundary = boundary
         self._hub = hub
         self._metrics = metrics
@@ -63,33 +75,40 @@ class NotModifiedPolls:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         method = scope.get("method")
-        asks = (method == "GET" or method == "POST") and not scope["query_string"]
+        asks = (method == "GET" or method == "POST") and _ASKED not in scope
         if asks and scope["path"].startswith(_PREFIX) and self._hub.fresh:  # otherwise the cached state may be stale
             started = time.perf_counter()
+            query: bytes = scope["query_string"]
             if method == "GET":
-                unchanged = None if _ASKED in scope else self._not_modified(scope)
+                unchanged = None if query else self._not_modified(scope)
                 if unchanged is not None:
                     route, headers, _ = unchanged
                     return self._say_not_modified(route, headers, started, send)
-                whole = self._whole(scope) if self._wholes.size else None
-                if whole is not None:
+                update = self._update(scope) if self._sent.size else None
+                if update is not None:
                     scope["gateway.route"] = _FILE_ROUTE
-                    headers = whole.headers or _whole_headers(whole)
-                    return self._boundary.send_answer(scope, send, started, 200, headers.copy(), whole.update)
-            elif _ASKED not in scope and _STATUS_PATH(scope["path"]):
+                    headers = update.headers or _update_headers(update)
+                    return self._boundary.send_answer(scope, send, started, 200, headers.copy(), update.update)
+            elif not query and _STATUS_PATH(scope["path"]):
                 return self._look_at_status(started, scope, receive, send)
         return self._app(scope, receive, send)  # may wait long: keep no frame of this module alive
 
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
-        """See `AnswerDirectly`: the answers without a document, to requests that `may_be_unchanged`."""
+        """See `AnswerDirectly`: the answers to requests that `may_be_unchanged`."""
         if not scope["path"].startswith(_PREFIX) or not self._hub.fresh:
             return False
         started = time.perf_counter()
         if scope["method"] == "GET":
-            unchanged = self._not_modified(scope)
+            unchanged = None if scope["query_string"] else self._not_modified(scope)
             if unchanged is not None and server.answer_encoded(304, unchanged[2], b""):
                 self._metrics.count("GET", unchanged[0], 304, time.perf_counter() - started)
                 return True
+            update = self._update(scope) if self._sent.size and unchanged is None else None
+            if update is not None:
+                scope["gateway.route"] = _FILE_ROUTE
+                lines = update.lines or _update_lines(update)
+                if self._boundary.answer(scope, server, started, 200, lines, update.update):
+                    return True
         else:
             answer = self._unchanged_status(scope, body)
             if answer is not None and server.answer_encoded(
@@ -144,8 +163,13 @@ class NotModifiedPolls:
         current, headers, lines = answer
         return (route, headers, lines) if tag == current else None
 
-    def _whole(self, scope: Scope) -> Whole | None:
-        """Return the document that a plain GET of a file asks for, if it is kept in the newest state of the file."""
+    def _update(self, scope: Scope) -> SentUpdate | None:
+        """Return what a plain GET of a file asks for, the document or an increment of it, if it is kept and leads to
+        the newest state of the file."""
+        query: bytes = scope["query_string"]
+        since = _VERSION(query) if query else None
+        if query and since is None:
+            return None
         named = named_headers(scope)
         if not _CHANGE_THE_ANSWER.isdisjoint(named) or accepted_form(named.get(b"accept")) != "update":
             return None
@@ -157,7 +181,10 @@ class NotModifiedPolls:
         view = view_in(scope, parts[3])
         if view is None or not view.sees(parts[5]):
             return None
-        return self._wholes.get(parts[3], parts[5], known.head)
+        update = self._sent.get(parts[3], parts[5], known.head, int(since[1]) if since else 0)
+        if update is not None and len(update.update) >= COMPRESS_FROM_BYTES and b"accept-encoding" in named:
+            return None
+        return update
 
     def _unchanged_status(self, scope: Scope, body: bytes) -> bytes | None:
         """Return the answer to a status question if nothing changed as far as memory can tell, else None.
@@ -178,18 +205,25 @@ class NotModifiedPolls:
         return answer
 
 
-_CHANGE_THE_ANSWER = frozenset((b"accept-encoding", b"if-modified-since", b"if-none-match"))
-"""Headers with which a GET of a document may be answered by something else than the whole document as it is."""
+_CHANGE_THE_ANSWER = frozenset((b"if-modified-since", b"if-none-match"))
+"""Headers with which a GET of a document may be answered by something else than an update."""
 
 
-def _whole_headers(whole: Whole) -> list[tuple[bytes, bytes]]:
-    """Build and cache the headers of a whole document, without those of every answer."""
-    whole.headers = [
-        *((name.lower().encode(), value.encode()) for name, value in file_headers(whole.head).items()),
-        (b"content-length", b"%d" % len(whole.update)),
+def _update_headers(update: SentUpdate) -> list[tuple[bytes, bytes]]:
+    """Build and cache the headers of an answer, without those of every answer."""
+    named = file_headers(update.head, update.builds_on)
+    update.headers = [
+        *((name.lower().encode(), value.encode()) for name, value in named.items()),
+        (b"content-length", b"%d" % len(update.update)),
         (b"content-type", OCTETS.encode()),
     ]
-    return whole.headers
+    return update.headers
+
+
+def _update_lines(update: SentUpdate) -> bytes:
+    """Encode and cache the headers of an answer, without those of every answer."""
+    update.lines = encode_headers(update.headers or _update_headers(update))
+    return update.lines
 
 
 _decode_question = msgspec.json.Decoder(StatusQuestion).decode

@@ -181,7 +181,7 @@ class Sync:
             content.version,
             change.change_type,
             change.reset,
-            await self._files.wire_update(content),
+            content.update,
             content.builds_on,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gateway.files.open_document import SNAPSHOT_TAIL, OpenDocument, build_in_turns
 from gateway.files.quotas import Quotas
-from gateway.files.wholes import Wholes
+from gateway.files.sent_updates import SentUpdates
 from gateway.pace import next_slice
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
@@ -67,7 +67,7 @@ class Documents:
         self._in_flight: dict[tuple[str, str], OpenDocument] = {}
         """Closed documents that still have updates in flight."""
         self._memory = 0
-        self.wholes = Wholes(memory_limit, lambda: self._memory)
+        self.sent = SentUpdates(memory_limit, lambda: self._memory)
         self._freeing: set[asyncio.Task[None]] = set()
         self._large: set[tuple[str, str]] = set()
         """The open documents that are, or were, large."""
@@ -145,7 +145,7 @@ class Documents:
             raise
         self._open[key] = document
         self._memory += document.memory
-        self.wholes.make_room()
+        self.sent.make_room()
         self._note_due(document)
         return document
 
@@ -241,8 +241,8 @@ class Documents:
 
     def _make_room_after_growth(self) -> None:
         """Close idle documents where others have grown over the budget; documents with writes in flight stay."""
-        if self.wholes.size:
-            self.wholes.make_room()
+        if self.sent.size:
+            self.sent.make_room()
         if self._memory > self._memory_limit // 2:
             for large in (True, False):
                 for key, document in self._to_close(0, large=large)[0]:
@@ -414,8 +414,8 @@ class Documents:
             if not isinstance(committed, Committed):
                 continue
             key = (committed.project.name, committed.head.path)
-            if self.wholes.size:
-                self.wholes.forget(*key)
+            if self.sent.size:
+                self.sent.forget(*key)
             document = self._open.get(key)
             if document is not None and committed.head.version > document.version:
                 self._take_over(key, document, committed)
@@ -431,7 +431,7 @@ class Documents:
             self._freeing.add(freeing := asyncio.create_task(_close_in_turns([document for _, document in closed])))
             freeing.add_done_callback(self._freeing.discard)
         self._outdated.update(key for key in self._opening if key[0] == project)
-        self.wholes.forget_project(project)
+        self.sent.forget_project(project)
         for key in [key for key in self.due if key[0] == project]:
             del self.due[key]
 
@@ -447,7 +447,7 @@ class Documents:
         for committed in batch:
             if isinstance(committed, Committed):
                 key = (committed.project.name, committed.head.path)
-                self.wholes.forget(*key)
+                self.sent.forget(*key)
                 if (document := self._open.get(key)) is not None:
                     self._close(key, document)
                 if key in self._opening:

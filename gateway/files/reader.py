@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.files.documents import Documents, stored_rows
 from gateway.pace import next_slice
@@ -102,14 +103,14 @@ class FileReader:
         Args:
             head: the newest known state of the file.
         """
-        wholes = self._documents.wholes
-        kept = wholes.get(project, path, head)
+        sent = self._documents.sent
+        kept = sent.get(project, path, head)
         if kept is not None:
             return _content(head, kept.update), kept.update
         content = await self.read_whole(project, path)
         update = await self.wire_update(content)
         if (content.incarnation, content.version) == (head.incarnation, head.version):
-            wholes.keep(project, path, head, update)
+            sent.keep(project, path, head, update)
         return content, update
 
     async def read_at(self, project: str, path: str, version: int) -> Content:
@@ -137,18 +138,33 @@ class FileReader:
         return content
 
     async def read_since(self, project: str, path: str, version: int) -> Content:
-        """Return the increments after `version`; the whole document if they are not available or it is smaller."""
+        """Return the increments after `version` as one update; the whole document if they are not available or it is
+        smaller. The update has the form that is sent to clients."""
         head = await self.head(project, path, version)
         if version > head.version:
             raise VersionAhead(path, version, head.version)
+        sent = self._documents.sent
+        kept = sent.get(project, path, head, version) if version else None
+        if kept is not None:
+            return _content(head, kept.update, version)
         increment = await self._storage.read_increment(project, path, version, most_bytes=_INCREMENT_BYTES, known=head)
         if increment is not None:
-            return _content(increment.head, await _merge_in_turns(updates_of(increment.updates)), version)
-        whole = await self.read_whole(project, path)
-        increment = await self._storage.read_increment(project, path, version, most_bytes=len(whole.update))
-        if increment is None:
-            return whole
-        return _content(increment.head, await in_worker(merge, updates_of(increment.updates)), version)
+            content = _content(increment.head, await _merge_in_turns(updates_of(increment.updates)), version)
+        else:
+            whole = await self.read_whole(project, path)
+            increment = await self._storage.read_increment(project, path, version, most_bytes=len(whole.update))
+            if increment is None:
+                return await self._sendable(whole)
+            content = _content(increment.head, await in_worker(merge, updates_of(increment.updates)), version)
+        content = await self._sendable(content)
+        if 0 < version < head.version and (content.incarnation, content.version) == (head.incarnation, head.version):
+            sent.keep(project, path, head, content.update, version)
+        return content
+
+    async def _sendable(self, content: Content) -> Content:
+        """Return a content whose update has the form that is sent to clients."""
+        update = await self.wire_update(content)
+        return content if update is content.update else replace(content, update=update)
 
     async def read_increment(self, project: str, path: str, version: int, most_bytes: int) -> Content | None:
         """Return the increments after `version` of the current incarnation; None if they are not available or exceed

@@ -174,7 +174,7 @@ class _Documents:
         caller.begin_read()
         content = await files.read_since(self.project, self.path, known)
         caller.count(len(content.update))
-        return Base64(await files.wire_update(content))
+        return Base64(content.update)
 
 
 _TEXT = "The text of a root, at `version`; null where the file was deleted."

@@ -19,7 +19,8 @@ from storage import StorageError
 
 _log = structlog.get_logger("gateway.http")
 
-_COMPRESS_FROM_BYTES = 1025
+COMPRESS_FROM_BYTES = 1025
+"""Answers of at least this many bytes are compressed as the client accepts."""
 _COMPRESSED_METHODS = ("GET", "POST", "HEAD")
 _BUSY = 0.5
 """How full the write queue is when clients are asked to back off, from 0 to 1."""
@@ -36,7 +37,7 @@ def compressed(app: ASGIApp) -> ASGIApp:
     """Wrap `app` to compress answers as the client accepts (zstd, br, gzip), except the short receipts of writes."""
     add_compress_type("application/octet-stream")
     add_compress_type("application/problem+json")
-    compressor = CompressMiddleware(_in_pieces(app), minimum_size=_COMPRESS_FROM_BYTES, zstd_level=3)
+    compressor = CompressMiddleware(_in_pieces(app), minimum_size=COMPRESS_FROM_BYTES, zstd_level=3)
 
     def choose(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         short = scope["type"] != "http" or scope["method"] not in _COMPRESSED_METHODS or _wants_events(scope)

@@ -99,13 +99,14 @@ class Webhooks:
             base = 0 if entry.change_type == "created" else known or 0
             try:
                 content = await self._files.read_since(project, entry.path, base)
-                update = await self._files.wire_update(content)
             except Problem:  # deleted meanwhile, or damaged: the entry alone says that it changed
                 changes.append(entry)
                 continue
-            left -= len(update)
+            left -= len(content.update)
             if left < 0:
                 changes.append(entry)
             else:
-                changes.append(replace(entry, version=content.version, from_version=content.builds_on, update=update))
+                changes.append(
+                    replace(entry, version=content.version, from_version=content.builds_on, update=content.update)
+                )
         return changes

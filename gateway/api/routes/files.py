@@ -191,7 +191,8 @@ class FileRoutes:
             return Response(update, headers=_content_headers(content, wanted), media_type=OCTETS)
         if since is not None and wanted == "update":
             content = await self._files.read_since(project, path, since)
-        elif lacking is not None:
+            return Response(content.update, headers=_content_headers(content, wanted), media_type=OCTETS)
+        if lacking is not None:
             content = await self._files.read_lacking(project, path, lacking)
         else:
             content = await self._read_whole(project, path, since)

@@ -1,0 +1,99 @@
+"""A cache of documents and increments as they are sent to clients, in the memory that open documents leave free."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from storage import FileHead
+
+_OVERHEAD = 500
+"""The approximate overhead in bytes of an update, beyond its own bytes."""
+_SHARE = 4
+"""An update is not kept if it alone takes more than one part in this many of the memory."""
+_INCREMENTS = 64
+"""How many increments of one state of a file are kept: clients are at a few versions, not at all of them."""
+
+
+class SentUpdate(Struct, gc=False):
+    """A whole document or an increment, in the form of the wire."""
+
+    head: FileHead
+    """The state to which the update leads."""
+    builds_on: int
+    """The version that the update builds on; 0: it is the whole document."""
+    update: bytes
+    headers: list[tuple[bytes, bytes]] | None = None
+    """The headers of the answer, set by who first answers with it."""
+    lines: bytes = b""
+    """The same as encoded lines, set by who first answers with them."""
+
+
+class _File(Struct):
+    head: FileHead
+    updates: dict[int, SentUpdate]
+    size: int = 0
+
+
+class SentUpdates:
+    """What was asked for of the newest states of files, least recently used files first.
+
+    Args:
+        limit: the most bytes that these and open documents may take together.
+        open_bytes: returns how many open documents take.
+    """
+
+    def __init__(self, limit: int, open_bytes: Callable[[], int]) -> None:
+        self._limit = limit
+        self._open_bytes = open_bytes
+        self._files: dict[tuple[str, str], _File] = {}
+        self.size = 0
+        """The bytes that the cache takes."""
+
+    def get(self, project: str, path: str, head: FileHead, since: int = 0) -> SentUpdate | None:
+        """Return the update that leads to exactly this state of a file, if it is kept.
+
+        Args:
+            since: the version that it builds on; 0: the whole document.
+        """
+        key = (project, path)
+        file = self._files.get(key)
+        if file is None or (file.head is not head and file.head != head):
+            return None
+        kept = file.updates.get(since)
+        if kept is not None:
+            del self._files[key]
+            self._files[key] = file  # most recently used last
+        return kept
+
+    def keep(self, project: str, path: str, head: FileHead, update: bytes, since: int = 0) -> None:
+        """Keep an update that leads to the newest state of a file, if there is room for it."""
+        key = (project, path)
+        file = self._files.get(key)
+        if file is not None and (file.head != head or since in file.updates or len(file.updates) > _INCREMENTS):
+            self.forget(project, path)
+            file = None
+        size = len(update) + _OVERHEAD
+        if size * _SHARE > self._limit:
+            return
+        if file is None:
+            file = self._files[key] = _File(head, {})
+        file.updates[since] = SentUpdate(head, since, update)
+        file.size += size
+        self.size += size
+        self.make_room()
+
+    def forget(self, project: str, path: str) -> None:
+        """Forget what was sent of a file that has changed."""
+        file = self._files.pop((project, path), None)
+        if file is not None:
+            self.size -= file.size
+
+    def forget_project(self, project: str) -> None:
+        """Forget what was sent of a project that was erased."""
+        for key in [key for key in self._files if key[0] == project]:
+            self.forget(*key)
+
+    def make_room(self) -> None:
+        """Forget files, least recently used first, until the others fit beside the open documents."""
+        while self._files and self.size + self._open_bytes() > self._limit:
+            self.forget(*next(iter(self._files)))
