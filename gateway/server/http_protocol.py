@@ -34,6 +34,8 @@ _HEAD_LIMIT = 256 * 2**10
 _HEADERS_LIMIT = 256
 _HEADERS_BYTES = 32 * 2**10
 """The limits on headers, since each part of the application searches them and parses long ones."""
+_BESIDE_BODY_BYTES = 32 * 2**10
+"""The limit on trailers, and on the extensions of one chunk; one read from the socket may exceed it."""
 _HANDSHAKE_HEADERS, _HANDSHAKE_LINE = 100, 8000
 """The limits on a WebSocket handshake: beyond them, `websockets` sends no answer at all."""
 _BEHIND_S = 5.0
@@ -54,6 +56,7 @@ class HttpProtocol(asyncio.Protocol):
         "_app",
         "_app_state",
         "_behind",
+        "_beside_body",
         "_body_left",
         "_client",
         "_config",
@@ -121,6 +124,8 @@ class HttpProtocol(asyncio.Protocol):
         self._head_size = 0
         self._body_left: int | None = None
         """How many bytes of the body are missing; None outside of a body with a Content-Length."""
+        self._beside_body = 0
+        """How many bytes of a chunked body came since its last content: the parser keeps a whole trailer."""
         self._fed = b""
         """The last bytes that were fed to the parser: a blank line may begin in them."""
         self._upgrading = False
@@ -215,6 +220,8 @@ class HttpProtocol(asyncio.Protocol):
                 if exchange is None:
                     begins = not self._head_size
                     self._head_size += len(part)
+                else:
+                    self._beside_body += len(part)
             try:
                 self._parser.feed_data(part)
             except httptools.HttpParserUpgrade as upgrade:
@@ -228,6 +235,10 @@ class HttpProtocol(asyncio.Protocol):
                     self._refuse(HeadTooLarge(f"{_HEAD_LIMIT} bytes for the request line and the headers"))
                 elif begins:
                     self._expect_within(self._connections.limits.head_seconds)
+            elif self._beside_body > _BESIDE_BODY_BYTES:
+                self._refuse(
+                    HeadTooLarge(f"{_BESIDE_BODY_BYTES} bytes for trailers, and for the extensions of a chunk")
+                )
         if self._unanswered and self._exchange is not None:
             self._unanswered = False
             if self._exchange.more_body:
@@ -322,7 +333,10 @@ class HttpProtocol(asyncio.Protocol):
         named = named_headers(scope)
         length = named.get(b"content-length")
         expects_continue = named.get(b"expect", b"").lower() == b"100-continue" and version == "1.1"
+        if named.get(b"transfer-encoding", b"chunked").lower() != b"chunked":  # the body would be taken as it is coded
+            raise MalformedRequest
         self._body_left = None if length is None else int(length)
+        self._beside_body = 0
         self._head_size = 0
         self._deadline = None
         self._exchange = Exchange(
@@ -337,6 +351,7 @@ class HttpProtocol(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             return
+        self._beside_body = 0
         if self._body_left is not None:
             self._body_left -= len(body)
         if not exchange.complete:

@@ -160,6 +160,50 @@ def test_a_head_without_an_end_is_refused(connection: Connection, start: bytes) 
         assert _problem(connection.read_all()) in [(431, "head_too_large"), (400, "malformed_request")]
 
 
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"0\r\nX-Large: ", b"x"),
+        (b"0\r\n", b"x"),
+        (b"0\r\n", b"X-Many: x\r\n"),
+        (b"4;", b"x"),
+        (b"4\r\nmore\r\n4;", b"x"),
+    ],
+    ids=["value", "name", "trailers", "extension", "extension of a later chunk"],
+)
+def test_what_comes_beside_a_chunked_body_without_an_end_is_refused(
+    connection: Connection, shared_project: httpx.Client, start: bytes, more: bytes
+) -> None:
+    with connection:
+        connection.send("PUT files/a.md HTTP/1.1\nContent-Type: text/plain\nTransfer-Encoding: chunked")
+        connection.write(b"4\r\ntext\r\n" + start)
+        connection.write(more * (2**20 // len(more)))
+        assert _problem(connection.read_all()) == (431, "head_too_large")
+    shared_project.put("/files/b.md", content=b"text", headers=_PLAIN)
+    assert _paths(shared_project) == ["b.md"]
+
+
+def test_large_chunks_and_a_few_trailers_are_taken(connection: Connection, shared_project: httpx.Client) -> None:
+    text = b"large " * 50_000
+    chunk = b"%x;name=value\r\n%b\r\n" % (len(text), text)
+    with connection:
+        connection.send("PUT files/a.md HTTP/1.1\nContent-Type: text/plain\nTransfer-Encoding: chunked")
+        connection.write(chunk * 3 + b"0\r\n" + b"X-Sum: 1\r\n" * 1000 + b"\r\n")
+        assert connection.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 201 ")
+    assert shared_project.get("/files/a.md?format=text").content == text * 3
+
+
+def test_a_body_in_a_coding_that_nobody_decodes_is_refused(
+    connection: Connection, shared_project: httpx.Client
+) -> None:
+    with connection:
+        connection.send("PUT files/a.md HTTP/1.1\nContent-Type: text/plain\nTransfer-Encoding: gzip, chunked")
+        connection.write(b"4\r\ntext\r\n0\r\n\r\n")
+        assert _problem(connection.read_all()) == (400, "malformed_request")
+    shared_project.put("/files/b.md", content=b"text", headers=_PLAIN)
+    assert _paths(shared_project) == ["b.md"]
+
+
 @pytest.mark.parametrize("size", [1000, 100_000])
 @pytest.mark.parametrize("value", ["x", "*/*,", "gzip,", '"a",', '"', "bytes=0-1,", "W/", ";q=0.1,", "\xff"])
 def test_large_headers_are_understood_or_refused(shared_project: httpx.Client, value: str, size: int) -> None:
