@@ -13,6 +13,7 @@ StorageError
 ├── StorageFull           the disk is full; nothing of the batch was stored
 ├── StorageUnavailable    the database failed in another way; `certain`: nothing of the batch was stored
 │   ├── DatabaseMoved         its file was removed or replaced
+│   ├── DatabaseOverwritten   another program wrote into its files
 │   └── LogHeld               its write-ahead log is too large, and another process keeps it from being emptied
 ├── DataDamaged           stored data is damaged: it is not what was written
 ├── StorageClosed         the storage has been closed
@@ -148,6 +149,17 @@ class DatabaseMoved(StorageUnavailable):
     def __init__(self, path: str) -> None:
         super().__init__(
             f"{path} was removed or replaced while it was served: nothing is taken until the gateway is started again"
+        )
+        self.path = path
+
+
+class DatabaseOverwritten(StorageUnavailable):
+    """Another program wrote into the database file or its log."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path}, or its log, was written over by another program while it was served: nothing is read or taken"
+            " until the gateway is started again"
         )
         self.path = path
 

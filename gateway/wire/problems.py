@@ -33,6 +33,7 @@ from msgspec import UNSET, Struct, UnsetType
 from storage import (
     AlreadyDone,
     DatabaseMoved,
+    DatabaseOverwritten,
     DataDamaged,
     LogHeld,
     SessionMissing,
@@ -541,7 +542,7 @@ def problem_from_storage(error: StorageError) -> Problem:
             return ShuttingDown(certain=error.certain)
         case DataDamaged():
             return StoredDataDamaged(str(error))
-        case DatabaseMoved() | LogHeld():
+        case DatabaseMoved() | DatabaseOverwritten() | LogHeld():
             return Unavailable(str(error), certain=error.certain)
         case StorageUnavailable():
             return Unavailable("the database operation failed", certain=error.certain)

@@ -13,6 +13,7 @@ import structlog
 
 from storage.checksums import checksum, row_checksum
 from storage.errors import (
+    DatabaseOverwritten,
     DataDamaged,
     NotAGatewayDatabase,
     SchemaTooNew,
@@ -22,6 +23,7 @@ from storage.errors import (
     StorageUnavailable,
 )
 from storage.migrations import migrations
+from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.log_bound import LogBound, LongReads
 from storage.times import Times
 
@@ -93,14 +95,14 @@ class Database:
         writer: _WorkerConnection,
         reader: _WorkerConnection,
         near: sqlite3.Connection,
-        require_in_place: Callable[[], None],
+        lock: DatabaseLock | None = None,
         log_bound: LogBound | None = None,
         long_reads: LongReads | None = None,
     ) -> None:
         self.path = path
         self.log_bound = log_bound
         self._long_reads = long_reads
-        self._require_in_place = require_in_place
+        self._lock = lock
         self._writer = writer
         self._reader = reader
         self._near = near
@@ -111,14 +113,14 @@ class Database:
         cls,
         path: Path,
         prepare: Callable[[sqlite3.Connection], None],
-        require_in_place: Callable[[], None],
+        lock: DatabaseLock | None,
         log_limit: int,
     ) -> Self:
         """Open the file; create it or upgrade its schema if necessary.
 
         Args:
             prepare: called with the database before anything else is done to it.
-            require_in_place: raises StorageError if the path no longer names the open file.
+            lock: tells whether the files are still those that were opened; None: nothing tells.
             log_limit: the maximum size of the write-ahead log, in bytes.
 
         Raises:
@@ -128,7 +130,7 @@ class Database:
         writer = await _WorkerConnection.to(path)
         reader = await _WorkerConnection.to(path, read_only=True)
         bound = LogBound(_log_of(path), log_limit)
-        database = cls(path, writer, reader, _connect(path, read_only=True), require_in_place, bound)
+        database = cls(path, writer, reader, _connect(path, read_only=True), lock, bound)
         await database.write(lambda connection: None)  # from here on the log exists
         return database
 
@@ -154,7 +156,7 @@ class Database:
         reader = await _WorkerConnection.to(path, read_only=True)
         long_reads = LongReads(_log_of(path), log_limit)
         await reader.run(long_reads.watch)
-        return cls(path, writer, reader, _connect(path, read_only=True), lambda: None, long_reads=long_reads)
+        return cls(path, writer, reader, _connect(path, read_only=True), long_reads=long_reads)
 
     def write(self, function: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Run `function` in the writer's thread in one transaction, which is rolled back if the function raises.
@@ -162,7 +164,7 @@ class Database:
         Raises, through the future:
             StorageFull, StorageUnavailable: the database failed, or its log is too large; nothing was stored if
                 `certain`.
-            DatabaseMoved: nothing was stored in the file that the path names now.
+            DatabaseMoved, DatabaseOverwritten: nothing was stored in the file that the path names now.
         """
         return self._writer.run(functools.partial(self._transaction, function))
 
@@ -191,11 +193,23 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
         except FAILURES as error:
-            raise storage_error(error, certain=not committing) from error
+            raise self._writing_error(error, certain=not committing) from error
         except StorageError as error:
             error.certain = not committing
             raise
         return result
+
+    def _require_in_place(self) -> None:
+        if self._lock is not None:
+            self._lock.require_in_place()
+
+    def _writing_error(self, error: sqlite3.Error | UnicodeDecodeError, *, certain: bool) -> StorageError:
+        try:
+            self._require_contents()
+        except DatabaseOverwritten as overwritten:  # that is why it failed
+            overwritten.certain = certain
+            return overwritten
+        return storage_error(error, certain=certain)
 
     async def write_alone(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function` in the writer's thread outside a transaction (VACUUM, checkpoints)."""
@@ -210,6 +224,8 @@ class Database:
             return _read_transaction(self._near, function)
         except FAILURES as error:
             raise storage_error(error) from error
+        finally:
+            self._require_contents()
 
     def read_one(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a read of a single statement synchronously; it is consistent without a transaction."""
@@ -217,6 +233,8 @@ class Database:
             return function(self._near)
         except FAILURES as error:
             raise storage_error(error) from error
+        finally:
+            self._require_contents()
 
     async def read_long(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run a read of any length in the reader's thread, in one read transaction."""
@@ -224,11 +242,19 @@ class Database:
             return await self._reader.run(lambda connection: _read_transaction(connection, function))
         except FAILURES as error:
             raise self._reading_error(error) from error
+        finally:
+            self._require_contents()
 
     def require_short_log(self) -> None:
         """Raise LogHeld if a long read of another process than the gateway has to end. Call it between statements."""
         if self._long_reads is not None:
             self._long_reads.require_short_log()
+
+    def _require_contents(self) -> None:
+        """Raise DatabaseOverwritten, in the place of whatever came of it, after a read of a file that was
+        overwritten."""
+        if self._lock is not None:
+            self._lock.require_contents()
 
     def _reading_error(self, error: sqlite3.Error | UnicodeDecodeError) -> StorageError:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT and self._long_reads is not None:
@@ -248,10 +274,19 @@ class Database:
         await self._reader.run(visit)
         await self._writer.run(visit)
 
-    async def close(self) -> None:
+    async def close(self, *, copy_log: bool = True) -> None:
+        """Close the connections.
+
+        Args:
+            copy_log: whether the log is copied into the file; else it is left. SQLite copies it when the last
+                connection is closed, unless that one can only read.
+        """
+        if not copy_log:
+            await self._writer.close()
         self._near.close()
         await self._reader.close()
-        await self._writer.close()
+        if copy_log:
+            await self._writer.close()
 
 
 def _read_transaction(connection: sqlite3.Connection, function: Callable[[sqlite3.Connection], T]) -> T:

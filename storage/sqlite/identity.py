@@ -31,7 +31,7 @@ def require_own_log(lock: DatabaseLock) -> None:
         if _is_torn(error) and lock.inode == former.inode and log.st_ino == former.log:
             return
         identity = None
-    if identity != former.database:
+    if identity is None or not former.was_left_with(*identity):
         raise LeftoverLog(str(lock.path))
 
 
@@ -39,18 +39,18 @@ def _is_torn(error: sqlite3.DatabaseError) -> bool:
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
 
 
-def _identity_without_log(path: Path) -> str | None:
-    """Return the identity in the file alone.
+def _identity_without_log(path: Path) -> tuple[object, object] | None:
+    """Return the identity in the file alone, and how often that was opened.
 
     Raises:
         sqlite3.DatabaseError
     """
     connection = sqlite3.connect(path.as_uri() + "?mode=ro&immutable=1", uri=True)
     try:
-        row = connection.execute("SELECT database FROM identity").fetchone()
+        row: tuple[object, object] | None = connection.execute("SELECT database, opened FROM identity").fetchone()
     finally:
         connection.close()
-    return None if row is None else str(row[0])
+    return row
 
 
 class Opening:
@@ -61,6 +61,10 @@ class Opening:
         self._same = same
         self.database = ""
         self.opened = 0
+        self.alone = False
+        """Whether the file without the log has both."""
+        self.place = 0
+        """Where in the file both are, in bytes."""
         self.new_incarnations: str | None = None
         """Why projects and files began new incarnations; None: they continue."""
 
@@ -69,6 +73,8 @@ class Opening:
         each file a new incarnation, so that clients do not mistake state from before for what is written from now on.
         """
         connection.execute("BEGIN IMMEDIATE")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'identity'").fetchone()
+        self.place = (page - 1) * connection.execute("PRAGMA page_size").fetchone()[0]
         row = connection.execute("SELECT database, inode, opened FROM identity").fetchone()
         if row is not None and not _is_identity(*row):
             raise DataDamaged(None, "which database it is, and how often it was opened, is not what was written")
@@ -92,7 +98,9 @@ class Opening:
         connection.execute("INSERT INTO identity (database, inode, opened) VALUES (?, ?, ?)", values)
         connection.execute("COMMIT")
         self.opened += 1
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # `require_own_log` reads the identity without the log
+        # `require_own_log` reads the identity without the log.
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.alone = not busy
 
     def _reason(self, connection: sqlite3.Connection, inode: int) -> str | None:
         if connection.execute("SELECT 1 FROM backup").fetchone() is not None:
@@ -102,8 +110,12 @@ class Opening:
         if inode != self._lock.inode:
             return "it is a copy of the file that was served before"
         former = self._lock.former
-        if former is not None and former.database == self.database and former.opened > self.opened:
+        if former is None or former.database != self.database:
+            return None
+        if former.opened > self.opened:
             return "it is as it was at an earlier time"
+        if former.overwritten:
+            return "another program wrote into its files while it was served"
         return None
 
 

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from storage.errors import DatabaseInUse, DatabaseMoved, NotAGatewayDatabase
+from storage.errors import DatabaseInUse, DatabaseMoved, DatabaseOverwritten, NotAGatewayDatabase
+from storage.sqlite.contents import Contents
 
-_NOTE = re.compile(r"^database (\w+) opened (\d+) inode (\d+) log (\d+)$", re.MULTILINE)
+_NOTE = re.compile(r"^database (\w+) opened (\d+) inode (\d+) log (\d+)(?: alone (\d+))?$", re.MULTILINE)
+
+_OVERWRITTEN = "\nits files were overwritten\n"
 
 
 class OpenedNote(Struct, frozen=True):
@@ -25,6 +28,17 @@ class OpenedNote(Struct, frozen=True):
     inode: int
     log: int
     """The inode of its write-ahead log."""
+    alone: int | None
+    """How often the database had been opened according to its file without the log; None: not known."""
+    overwritten: bool
+    """Whether another program wrote into its files while it was open."""
+
+    def was_left_with(self, database: object, opened: object) -> bool:
+        """Return whether a file may be the one that was left beside the log, by its identity and how often it was
+        opened. An earlier copy of it is not, nor a copy that was served elsewhere since."""
+        if database != self.database or self.alone is None:
+            return database == self.database
+        return isinstance(opened, int) and self.alone <= opened <= self.opened
 
 
 class DatabaseLock:
@@ -43,12 +57,14 @@ class DatabaseLock:
         self.path = database.resolve()
         self.log_path = self.path.with_name(self.path.name + "-wal")
         self._log: int | None = None
+        self._contents: Contents | None = None
+        self._noted_overwritten = False
         with contextlib.ExitStack() as opened:
             self._named = self._open(self.path.with_name(self.path.name + ".lock"), opened)
             content = os.pread(self._named, 1000, 0).decode(errors="replace")
             self._lock(self._named, content.partition("\n")[0].strip() or "another process")
             noted = _NOTE.search(content)
-            self.former = OpenedNote(noted[1], int(noted[2]), int(noted[3]), int(noted[4])) if noted else None
+            self.former = _opened_note(noted, _OVERWRITTEN in content) if noted else None
             # Kept open until SQLite has closed: closing any descriptor of the file would release SQLite's locks on it.
             self._file = self._open(self.path, opened)
             if sys.platform == "linux":  # elsewhere the two kinds of locks exclude each other
@@ -75,16 +91,31 @@ class DatabaseLock:
     def inode(self) -> int:
         return self._identity[1]
 
-    def note(self, database: str, opened: int) -> None:
-        """Note the holder and the identity of the database in the lock file. The database must be open, because only
-        then does its log exist."""
+    def note(self, database: str, opened: int, *, alone: bool, place: int) -> None:
+        """Note the holder and the identity of the database in the lock file, and watch its files from now on. The
+        database must be open, because only then does its log exist.
+
+        Args:
+            alone: whether the file without the log says the same.
+            place: where in the file both are, in bytes.
+        """
         self._log = os.stat(self.log_path).st_ino
+        self._contents = self._watch(place)
         holder = f"process {os.getpid()} on {socket.gethostname()}"
-        text = f"{holder}\ndatabase {database} opened {opened} inode {self.inode} log {self._log}\n"
+        text = f"{holder}\ndatabase {database} opened {opened} inode {self.inode} log {self._log}"
+        text += f" alone {opened}\n" if alone else "\n"
         # A full disk must not keep the gateway from serving reads: without the note, the next opening detects less.
         with contextlib.suppress(OSError):
             os.ftruncate(self._named, 0)
             os.pwrite(self._named, text.encode(), 0)
+
+    def _watch(self, place: int) -> Contents:
+        with contextlib.ExitStack() as opened:
+            log, index = (
+                self._open(path, opened) for path in (self.log_path, self.path.with_name(self.path.name + "-shm"))
+            )
+            opened.pop_all()
+        return Contents(self._file, log, index, place)
 
     def is_in_place(self) -> bool:
         """Return whether the path still names the locked file."""
@@ -95,15 +126,43 @@ class DatabaseLock:
         return (status.st_dev, status.st_ino) == self._identity
 
     def require_in_place(self) -> None:
-        """Check that the database and its log are in place: two file system calls, a few microseconds.
+        """Check that the database and its log are in place, and were not overwritten: a few microseconds.
 
         Raises:
             DatabaseMoved: the database, or its log, was removed or replaced.
+            DatabaseOverwritten: another program wrote into one of them.
         """
         if not self.is_in_place():
             raise DatabaseMoved(str(self.path))
         if self._log is not None and not self._has_own_log():
             raise DatabaseMoved(str(self.log_path))
+        if self.is_overwritten():
+            raise DatabaseOverwritten(str(self.path))
+
+    def require_contents(self) -> None:
+        """Check that the database file was not overwritten: one file system call.
+
+        Raises:
+            DatabaseOverwritten
+        """
+        if self._contents is not None and self._contents.is_database_overwritten():
+            self._note_overwritten()
+            raise DatabaseOverwritten(str(self.path))
+
+    def is_overwritten(self) -> bool:
+        """Return whether another program wrote into the database or its log."""
+        contents = self._contents
+        if contents is None or not (contents.is_database_overwritten() or contents.is_log_overwritten()):
+            return False
+        self._note_overwritten()
+        return True
+
+    def _note_overwritten(self) -> None:
+        """Note it for the next opening: what was acknowledged may be lost, and no client may go on from there."""
+        if not self._noted_overwritten:
+            self._noted_overwritten = True
+            with contextlib.suppress(OSError):
+                os.pwrite(self._named, _OVERWRITTEN.encode(), os.fstat(self._named).st_size)
 
     def _has_own_log(self) -> bool:
         try:
@@ -124,5 +183,12 @@ class DatabaseLock:
 
     def release(self) -> None:
         """Release the lock. The lock file stays: removing it would race with a process that has just opened it."""
+        if self._contents is not None:
+            self._contents.close()
         os.close(self._file)
         os.close(self._named)
+
+
+def _opened_note(noted: re.Match[str], overwritten: bool) -> OpenedNote:
+    database, opened, inode, log, alone = noted.groups()
+    return OpenedNote(database, int(opened), int(inode), int(log), None if alone is None else int(alone), overwritten)

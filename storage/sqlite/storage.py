@@ -120,8 +120,8 @@ class SQLiteStorage:
         try:
             require_own_log(lock)
             opening = Opening(lock, same=same)
-            database = await Database.open(lock.path, opening.prepare, lock.require_in_place, log_bytes)
-            lock.note(opening.database, opening.opened)
+            database = await Database.open(lock.path, opening.prepare, lock, log_bytes)
+            lock.note(opening.database, opening.opened, alone=opening.alone, place=opening.place)
         except BaseException:
             lock.release()
             raise
@@ -653,11 +653,12 @@ class SQLiteStorage:
         if self._lock is None:
             await self._database.close()
             return
+        overwritten = self._lock.is_overwritten()
         try:
-            if not self._lock.is_in_place():
+            if not overwritten and not self._lock.is_in_place():
                 self.rescued = await self._rescue()
         finally:
-            await self._database.close()
+            await self._database.close(copy_log=not overwritten)
             self._lock.part_log(rescued=self.rescued is not None)
             self._lock.release()
 

@@ -93,6 +93,99 @@ def test_nothing_is_acknowledged_once_the_file_is_not_there(tmp_path: Path, harm
         assert _text(project, "a.md") == "acknowledged"
 
 
+def _log_of(database: Path) -> Path:
+    return database.with_name(database.name + "-wal")
+
+
+def _copy_over(database: Path, other: Path) -> None:
+    shutil.copyfile(other, database)
+
+
+def _empty(database: Path, other: Path) -> None:
+    os.truncate(database, 0)
+
+
+def _copy_log_over(database: Path, other: Path) -> None:
+    log = _log_of(database)
+    with log.open("r+b") as file:
+        file.write(bytes(log.stat().st_size))
+
+
+def _empty_log(database: Path, other: Path) -> None:
+    os.truncate(_log_of(database), 0)
+
+
+@pytest.mark.parametrize("harm", [_copy_over, _empty, _copy_log_over, _empty_log])
+def test_nothing_is_acknowledged_once_a_file_was_written_over(tmp_path: Path, harm: Any) -> None:
+    gateway = _written(tmp_path, "in the backup")
+    backup = tmp_path / "backup.db"
+    _backup(gateway, backup)
+    with gateway, gateway.client() as project:
+        _put(project, "a.md", "acknowledged").raise_for_status()
+        harm(gateway.database, backup)
+        content = [gateway.database.read_bytes(), _log_of(gateway.database).read_bytes()]
+        refused = _put(project, "a.md", "not acknowledged")
+        assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
+        assert "was written over by another program" in refused.json()["detail"]
+        for question in ("/history/a.md", "/files/b.md"):  # what nobody has in memory
+            read = project.get(question)
+            assert (read.status_code, read.json()["code"]) == (503, "storage_unavailable"), question
+        ready = project.get(f"{gateway.url}/readyz")
+        assert (ready.status_code, ready.json()["detail"]) == (503, refused.json()["detail"])
+        assert gateway.stop() == 0
+    assert [gateway.database.read_bytes(), _log_of(gateway.database).read_bytes()] == content
+    assert not list(tmp_path.glob("*.rescued-*"))
+    if harm is _copy_over:
+        with pytest.raises(RuntimeError, match=r"gateway\.db-wal"):
+            gateway.start()
+        _log_of(gateway.database).unlink()
+        with gateway, gateway.client() as project:
+            assert _text(project, "a.md") == "in the backup"
+
+
+def test_what_was_lost_with_an_emptied_log_is_told_to_clients(tmp_path: Path) -> None:
+    gateway = _written(tmp_path, "kept")
+    with gateway, gateway.client() as project:
+        cursor = _put(project, "a.md", "in the log").raise_for_status().json()["cursor"]
+        os.truncate(_log_of(gateway.database), 0)
+        assert _put(project, "b.md", "not acknowledged").status_code == 503
+        gateway.kill()
+    told, incarnation = _life(gateway, cursor)
+    assert told == "starts over"
+    assert _life(gateway, cursor) == ("starts over", incarnation)
+    with gateway, gateway.client() as project:
+        assert _text(project, "a.md") == "kept"
+
+
+def test_a_file_that_was_written_over_is_not_read(tmp_path: Path) -> None:
+    gateway = _written(tmp_path, "earlier")
+    shutil.copyfile(gateway.database, tmp_path / "earlier.db")
+    with gateway, gateway.client() as project:
+        _put(project, "a.md", "later").raise_for_status()
+        assert gateway.stop() == 0
+    with gateway, gateway.client() as project:
+        shutil.copyfile(tmp_path / "earlier.db", gateway.database)
+        read = project.get("/files/a.md", params={"format": "text"})
+        assert (read.status_code, read.json()["code"]) == (503, "storage_unavailable")
+        assert "was written over by another program" in read.json()["detail"]
+
+
+def _checkpoint(database: Path) -> None:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+
+
+@pytest.mark.parametrize("visit", [_checkpoint, os.utime], ids=["checkpoint", "touch"])
+def test_what_another_process_may_do_is_not_taken_for_harm(gateway: GatewayProcess, visit: Any) -> None:
+    with gateway.client() as project:
+        for number in range(5):
+            _put(project, f"{number}.md", f"{number}").raise_for_status()
+            visit(gateway.database)
+        assert project.get("/history/0.md").is_success
+        assert project.get(f"{gateway.url}/readyz").json()["status"] == "ok"
+    assert gateway.stop() == 0
+
+
 def test_a_log_that_was_removed_is_noticed_and_loses_nothing(gateway: GatewayProcess) -> None:
     with gateway.client() as project:
         _put(project, "a.md", "acknowledged").raise_for_status()
@@ -141,6 +234,36 @@ def test_the_log_of_another_database_is_not_mixed_in(tmp_path: Path, replace: An
         gateway.database.with_name("gateway.db" + end).unlink()
     with gateway, gateway.client() as project:
         assert _text(project, "a.md") == "in the backup"
+
+
+@pytest.mark.parametrize("replace", [_replace_by_name, _replace_content])
+def test_the_log_is_not_mixed_into_an_earlier_copy(tmp_path: Path, replace: Any) -> None:
+    gateway = _written(tmp_path, "earlier")
+    shutil.copyfile(gateway.database, tmp_path / "earlier.db")
+    with gateway, gateway.client() as project:
+        _put(project, "a.md", "in the log").raise_for_status()
+        gateway.kill()
+    replace(gateway.database, tmp_path / "earlier.db")
+    before = gateway.database.read_bytes()
+    refused = _command("serve", "--port", "0", "--database", f"sqlite:///{gateway.database}")
+    assert refused.returncode == 3
+    assert "gateway.db-wal" in refused.stdout + refused.stderr
+    assert gateway.database.read_bytes() == before
+
+
+def test_a_gateway_whose_log_could_not_be_copied_at_its_start_starts_again_after_a_kill(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path / "gateway.db")
+    with gateway, gateway.client() as project:
+        _put(project, "a.md", "in the log").raise_for_status()
+        gateway.kill()
+    with contextlib.closing(sqlite3.connect(gateway.database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM file").fetchone()  # holds the log as it is now
+        with gateway, gateway.client() as project:
+            _put(project, "b.md", "too").raise_for_status()
+            gateway.kill()
+    with gateway, gateway.client() as project:
+        assert [_text(project, name) for name in ("a.md", "b.md")] == ["in the log", "too"]
 
 
 def test_a_database_with_its_own_log_goes_on_after_a_kill_and_a_move(tmp_path: Path) -> None:

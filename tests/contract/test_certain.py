@@ -61,7 +61,7 @@ def _breaks_the_commit(connection: sqlite3.Connection) -> None:
 
 def _failure(folder: Path, write: object) -> StorageError:
     async def main() -> StorageError:
-        database = await Database.open(folder / "certain.db", lambda connection: None, lambda: None, log_limit=2**26)
+        database = await Database.open(folder / "certain.db", lambda connection: None, None, log_limit=2**26)
         with pytest.raises(StorageUnavailable) as failed:
             await database.write(write)  # type: ignore[arg-type]
         await database.write(lambda connection: connection.execute("SELECT 1"))
