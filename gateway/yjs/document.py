@@ -29,6 +29,7 @@ from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.state_vectors import check_state_vector, read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import name_pairs, part_pairs, second_halves
+from gateway.yjs.transactions import apply_update, observe
 from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, PER_KEY, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_update, keep_pairs_whole, run_yrs
 
@@ -77,7 +78,7 @@ class LiveDocument:
         self._counted = 0
         """The value of `most_structs` then."""
         self._emitted: list[bytes] = []
-        self._subscription: pycrdt.Subscription | None = document.observe(self._keep)
+        self._subscription: pycrdt.Subscription | None = observe(document, self._keep)
         """None once the document is closed."""
 
     def _keep(self, event: pycrdt.TransactionEvent) -> None:
@@ -85,7 +86,7 @@ class LiveDocument:
 
     def close(self) -> None:
         if self._subscription is not None:
-            self._document.unobserve(self._subscription)
+            self._subscription.drop()
             self._subscription = None
 
     def prepare(self, update: bytes, *, stored: bool = False, most: int) -> Prepared:
@@ -218,7 +219,7 @@ class LiveDocument:
     def apply(self, update: bytes) -> bytes | None:
         """Apply a part of an update; return what the document emits."""
         self._emitted.clear()
-        run_yrs(self._document.apply_update, update)
+        run_yrs(apply_update, self._document, update)
         return self._take_emitted()
 
     def taken_in(self, prepared: Prepared, row: bytes | None, former: Document) -> Admitted:
@@ -250,8 +251,8 @@ class LiveDocument:
     def replace(self, document: Document) -> None:
         """Go on with another document; it emits nothing if this one was closed meanwhile, and nobody uses it then."""
         if self._subscription is not None:
-            self._document.unobserve(self._subscription)
-            self._subscription = document.observe(self._keep)
+            self._subscription.drop()
+            self._subscription = observe(document, self._keep)
         self._document = document
 
     def edit_text(
