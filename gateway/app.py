@@ -127,7 +127,8 @@ class Gateway:
 
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
         """See `AnswerDirectly`."""
-        return (may_be_unchanged(scope) or may_be_appended(scope)) and self._answer_directly(scope, body, server)
+        may_be = may_be_appended if scope["method"] == "PATCH" else may_be_unchanged
+        return may_be(scope) and self._answer_directly(scope, body, server)
 
     def _serve(self, app: ASGIApp) -> None:
         self._app = app

@@ -57,8 +57,8 @@ class _Target(NamedTuple):
     access: Access
 
 
-def _file_at(location: str) -> tuple[str, str] | None:
-    """Return the project and the path of the file at a location; None: the application must find out."""
+def _open_target(location: str) -> _Target | None:
+    """Return what an update at a location is for, where everybody may do everything; None: it must be passed on."""
     parts = location.split("/", 5)
     if len(parts) < 6 or parts[4] != "files" or parts[1] != "api" or parts[2] != "projects" or parts[0]:
         return None
@@ -67,10 +67,10 @@ def _file_at(location: str) -> tuple[str, str] | None:
         return None
     if "\ufffd" in path or path_fault(path) is not None:  # U+FFFD may stand for bytes that are not UTF-8
         return None
-    return project, path
+    return _Target(project, path, OPEN)
 
 
-_known_file_at = functools.lru_cache(4096)(_file_at)
+_known_open_target = functools.lru_cache(4096)(_open_target)
 _REMEMBERED_LENGTH = 300
 """The longest location that is remembered: the memory has a bound in bytes."""
 
@@ -78,17 +78,14 @@ _REMEMBERED_LENGTH = 300
 def _target(scope: Scope) -> _Target | None:
     """Return what a plain update is for; None: it must be passed on."""
     location: str = scope["path"]
-    file = (_known_file_at if len(location) <= _REMEMBERED_LENGTH else _file_at)(location)
-    if file is None:
-        return None
-    project, path = file
+    target = (_known_open_target if len(location) <= _REMEMBERED_LENGTH else _open_target)(location)
     access: Access | None = scope.get("gateway.access", OPEN)
-    if access is OPEN:
-        return _Target(project, path, OPEN)
-    view = access.view(project) if access is not None and access.counts else None
-    if access is None or view is None or not view.may("write") or not view.sees(path):
+    if target is None or access is OPEN:
+        return target
+    view = access.view(target.project) if access is not None and access.counts else None
+    if access is None or view is None or not view.may("write") or not view.sees(target.path):
         return None
-    return _Target(project, path, access)
+    return target._replace(access=access)
 
 
 class DirectAppends:
