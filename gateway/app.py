@@ -249,7 +249,7 @@ async def _open_guard(settings: Settings, storage: Storage, sessions: Applicatio
         _log.warning("anybody who reaches this address may read and write everything (GATEWAY_AUTH=none)")
     web_tokens = settings.web_tokens()
     has_others = web_tokens is not None or sessions is not None
-    if settings.asks_for_credentials and not has_others and not await storage.tokens():
+    if settings.asks_for_credentials and not has_others and not await storage.tokens(limit=1):
         token, text = make_token("admin", "admin", ALL, None)
         await storage.add_token(token)
         print(f"A token of scope admin, shown this once: {text}", flush=True)

@@ -418,8 +418,12 @@ class AccessRecords(Protocol):
     async def token(self, identifier: str) -> AccessToken | None:
         """Return a token by its id, even if it was revoked or has expired; None if it never existed."""
 
-    async def tokens(self) -> list[AccessToken]:
-        """Return every token, oldest first."""
+    async def tokens(self, *, after: str | None = None, limit: int) -> list[AccessToken]:
+        """Return up to `limit` tokens, oldest first, newer than the token with the id `after`; none if there is no such
+        token."""
+
+    async def revoked_tokens(self, identifiers: Collection[str]) -> list[str]:
+        """Return the ids, of those given, of the tokens that were revoked."""
 
     async def revoke_token(self, identifier: str, now: Milliseconds) -> AccessToken | None:
         """Mark a token as revoked, unless it already is, and return it; None if it never existed."""

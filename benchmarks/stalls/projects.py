@@ -63,8 +63,11 @@ def tokens_2_000_of_them(client: Client, plan: Plan) -> Iterator[Any]:
     for answer in created:
         answer.raise_for_status()
     yield
-    listing = client.http.get(_root(client, "/api/tokens"))
-    yield listing.status_code, len(listing.json()["tokens"]), len(listing.content)
+    url = _root(client, "/api/tokens")
+    pages = [client.http.get(url, params={"limit": 1000})]
+    while (after := pages[-1].json()["next"]) is not None:
+        pages.append(client.http.get(url, params={"limit": 1000, "after": after}))
+    yield sum(len(page.json()["tokens"]) for page in pages), [(page.status_code, len(page.content)) for page in pages]
 
 
 @cache

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -213,8 +213,8 @@ class Tokens(Protocol):
     async def token(self, identifier: str) -> AccessToken | None:
         """Return a token by its id."""
 
-    async def tokens(self) -> list[AccessToken]:
-        """Return every token."""
+    async def revoked_tokens(self, identifiers: Collection[str]) -> list[str]:
+        """Return the ids, of those given, of the tokens that were revoked."""
 
     async def note_use(self, used: Mapping[str, int]) -> None:
         """Note when tokens were last used, in milliseconds since 1970, by id."""
@@ -519,11 +519,9 @@ class Guard:
         while True:
             await asyncio.sleep(_HEAR_REVOCATIONS_S)
             known = {each.credential for each in list(self._alive) if each.ended is None}
-            if not any(each is not None and not _is_web_token(each) for each in known):
-                continue
-            for token in await self._tokens.tokens():
-                if token.revoked is not None and token.id in known:
-                    self.revoke(token.id)
+            of_gateway = [each for each in known if each is not None and not _is_web_token(each)]
+            for identifier in await self._tokens.revoked_tokens(of_gateway) if of_gateway else ():
+                self.revoke(identifier)
 
     async def store_uses(self) -> None:
         used, self._used = self._used, {}

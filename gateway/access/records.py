@@ -1,18 +1,24 @@
 """Conversions of tokens and audit entries between their stored form and their wire form."""
 
+import asyncio
 import math
 import time
+from collections.abc import AsyncIterator
 
 import msgspec
 
 from gateway.access.grants import Grant, InvalidGrant, grant_json, is_name, parse_grant
 from gateway.access.tokens import new_token
-from gateway.wire.access import AuditRecord, MadeToken, NewToken, TokenEntry
+from gateway.wire.access import AuditRecord, MadeToken, NewToken, TokenEntry, TokenListing
 from gateway.wire.problems import InvalidBody
 from gateway.wire.values import rfc3339
-from storage import AccessToken, AuditEntry, Milliseconds
+from storage import AccessToken, AuditEntry, Milliseconds, Storage
 
 _LONGEST_LIFE_S = 100 * 366 * 24 * 3600
+_READ_AT_ONCE = 16
+"""How many tokens are read in one step, since a grant may name very many projects and paths."""
+_LARGEST_PAGE = 2**20
+"""Bytes of grants that end a page."""
 
 
 def make_token(name: str, subject: str, grant: Grant, expires: float | None) -> tuple[AccessToken, str]:
@@ -72,6 +78,30 @@ def token_entry(token: AccessToken) -> TokenEntry:
 def made_token(token: AccessToken, text: str) -> MadeToken:
     """Return the wire form of a token, with its secret."""
     return MadeToken(**msgspec.structs.asdict(token_entry(token)), token=text)
+
+
+async def every_token(storage: Storage, after: str | None = None) -> AsyncIterator[AccessToken]:
+    """Yield every token, oldest first; with `after` only those that are newer than the token with that id."""
+    while found := await storage.tokens(after=after, limit=_READ_AT_ONCE):
+        for token in found:
+            yield token
+        after = found[-1].id
+
+
+async def token_page(storage: Storage, after: str | None, limit: int) -> TokenListing:
+    """Return a page of up to `limit` tokens, oldest first, that are newer than the token with the id `after`.
+
+    Large grants end a page early. Each token has a turn of the event loop, as its grant may be large.
+    """
+    entries: list[TokenEntry] = []
+    size = 0
+    async for token in every_token(storage, after):
+        if len(entries) == limit or size > _LARGEST_PAGE:
+            return TokenListing(entries, entries[-1].id)
+        entries.append(token_entry(token))
+        size += len(token.grant)
+        await asyncio.sleep(0)
+    return TokenListing(entries, None)
 
 
 def audit_record(entry: AuditEntry) -> AuditRecord:

@@ -90,12 +90,17 @@ def list_tokens(url: Url = None, token: Token = None, database: Database = None,
     """List the tokens: id, name, subject, grant, last use (to the hour), end."""
 
     async def ask(client: "GatewayClient") -> Any:
-        return await client.tokens()
+        page = await client.tokens()
+        found = page.tokens
+        while page.next is not None:
+            page = await client.tokens(after=page.next)
+            found += page.tokens
+        return found
 
     async def work(storage: "Storage") -> Any:
-        from gateway.access.records import token_entry
+        from gateway.access.records import every_token, token_entry
 
-        return [token_entry(each) for each in await storage.tokens()]
+        return [token_entry(each) async for each in every_token(storage)]
 
     found = _run(ask, work, url, token, database)
     if json:

@@ -16,7 +16,7 @@ from gateway.client.errors import NoAnswer, UnexpectedAnswer
 from gateway.client.paths import project_path
 from gateway.client.project import Project
 from gateway.client.token import BearerToken, Token
-from gateway.wire.access import AuditListing, MadeToken, NewToken, TokenEntry, TokenListing
+from gateway.wire.access import AuditListing, MadeToken, NewToken, TokenListing
 from gateway.wire.media_types import JSON
 from gateway.wire.projects import ProjectListing
 from gateway.wire.system import Health
@@ -124,9 +124,9 @@ class GatewayClient:
             await self.send("POST", "/api/tokens", headers=headers, content=body, repeatable=False), MadeToken
         )
 
-    async def tokens(self) -> list[TokenEntry]:
-        """List all tokens, without their secrets."""
-        return decoded(await self.send("GET", "/api/tokens"), TokenListing).tokens
+    async def tokens(self, *, after: str | None = None, limit: int | None = None) -> TokenListing:
+        """List a page of the tokens, oldest first, without their secrets."""
+        return decoded(await self.send("GET", "/api/tokens", params={"after": after, "limit": limit}), TokenListing)
 
     async def revoke_token(self, identifier: str) -> None:
         """Revoke a token; clients connected with it are disconnected."""

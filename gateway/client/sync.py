@@ -19,7 +19,7 @@ from gateway.client.policy import PollSettings
 from gateway.client.project import Project
 from gateway.client.token import Token
 from gateway.client.turn_events import TurnEvent
-from gateway.wire.access import AuditListing, MadeToken, NewToken, TokenEntry
+from gateway.wire.access import AuditListing, MadeToken, NewToken, TokenListing
 from gateway.wire.changes import FeedAnswer, StatusAnswer, SyncAnswer
 from gateway.wire.files import (
     DeletedFile,
@@ -128,9 +128,9 @@ class SyncGatewayClient:
         """Create a token. Only this answer contains the complete token."""
         return self._loop.run(self._client.create_token(given))
 
-    def tokens(self) -> list[TokenEntry]:
-        """List all tokens, without their secrets."""
-        return self._loop.run(self._client.tokens())
+    def tokens(self, *, after: str | None = None, limit: int | None = None) -> TokenListing:
+        """List a page of the tokens, oldest first, without their secrets."""
+        return self._loop.run(self._client.tokens(after=after, limit=limit))
 
     def revoke_token(self, identifier: str) -> None:
         """Revoke a token; clients connected with it are disconnected."""

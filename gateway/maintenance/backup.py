@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
+from gateway.access.records import every_token
 from gateway.maintenance.import_check import checked
 from gateway.maintenance.verify import Report, verify_storage
 from gateway.wire.values import valid_project_id
@@ -114,11 +115,12 @@ async def copy_database(source: Storage, target: Storage, report: Report) -> int
             await export_project(source, head.name, file, lambda said: None)
             await import_project(target, file, head.name, report)
             file.unlink()
-    known = {token.id for token in await target.tokens()}
-    added = [token for token in await source.tokens() if token.id not in known]
-    for token in added:
-        await target.add_token(token)
-    report(f"{len(added)} tokens")
+    added = 0
+    async for token in every_token(source):
+        if await target.token(token.id) is None:
+            await target.add_token(token)
+            added += 1
+    report(f"{added} tokens")
     return await verify_storage(target, report)
 
 

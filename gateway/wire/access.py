@@ -39,7 +39,11 @@ class MadeToken(TokenEntry, frozen=True, gc=False):
 
 
 class TokenListing(Struct, frozen=True, gc=False):
+    """A page of the tokens, oldest first."""
+
     tokens: list[TokenEntry]
+    next: str | None
+    """The `after` of the next page; null on the last page."""
 
 
 class Ticket(Struct, frozen=True, gc=False):

@@ -1,6 +1,6 @@
 """Queries on tokens and the audit log."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from storage.checksums import DAMAGED, is_intact, row_checksum
 from storage.errors import DataDamaged
@@ -46,8 +46,23 @@ def _token(row: Row) -> AccessToken:
     return AccessToken(name, digest, *told, created, expires, last_used, revoked)
 
 
-async def tokens(database: Database) -> list[AccessToken]:
-    return [_token(row) for row in await database.fetch(f"SELECT {_TOKEN} FROM access_token ORDER BY added_at, name")]
+async def tokens(database: Database, after: str | None, limit: int) -> list[AccessToken]:
+    rows = await database.fetch(
+        f"SELECT {_TOKEN} FROM access_token WHERE $1::text IS NULL"
+        " OR (added_at, name) > (SELECT added_at, name FROM access_token WHERE name = $1)"
+        " ORDER BY added_at, name LIMIT $2",
+        None if after is None else to_text(after),
+        limit,
+    )
+    return [_token(row) for row in rows]
+
+
+async def revoked_tokens(database: Database, identifiers: Collection[str]) -> list[str]:
+    rows = await database.fetch(
+        "SELECT name FROM access_token WHERE revoked IS NOT NULL AND name = ANY($1::text[])",
+        [to_text(identifier) for identifier in identifiers],
+    )
+    return [name for (name,) in rows]
 
 
 async def revoke_token(connection: Connection, identifier: str, now: Milliseconds) -> AccessToken | None:

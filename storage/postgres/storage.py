@@ -509,8 +509,11 @@ class PostgresStorage:
     async def token(self, identifier: str) -> AccessToken | None:
         return await access.token(self._database, identifier)
 
-    async def tokens(self) -> list[AccessToken]:
-        return await access.tokens(self._database)
+    async def tokens(self, *, after: str | None = None, limit: int) -> list[AccessToken]:
+        return await access.tokens(self._database, after, limit)
+
+    async def revoked_tokens(self, identifiers: Collection[str]) -> list[str]:
+        return await access.revoked_tokens(self._database, identifiers)
 
     async def revoke_token(self, identifier: str, now: Milliseconds) -> AccessToken | None:
         return await self._database.write(lambda connection: access.revoke_token(connection, identifier, now))

@@ -1,7 +1,8 @@
 """Queries on tokens and the audit log. Every function takes a connection inside a transaction."""
 
+import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from storage.checksums import DAMAGED, is_intact, row_checksum
@@ -44,8 +45,21 @@ def token(connection: sqlite3.Connection, identifier: str) -> AccessToken | None
     return None if row is None else _token(row)
 
 
-def tokens(connection: sqlite3.Connection) -> list[AccessToken]:
-    return [_token(row) for row in connection.execute(f"SELECT {_TOKEN} FROM access_token ORDER BY id")]
+def tokens(connection: sqlite3.Connection, after: str | None, limit: int) -> list[AccessToken]:
+    rows = connection.execute(
+        f"SELECT {_TOKEN} FROM access_token WHERE id > ifnull((SELECT id FROM access_token WHERE name = ?), ?)"
+        " ORDER BY id LIMIT ?",
+        (after, -1 if after is None else 2**63 - 1, limit),
+    )
+    return [_token(row) for row in rows]
+
+
+def revoked_tokens(connection: sqlite3.Connection, identifiers: Collection[str]) -> list[str]:
+    rows = connection.execute(
+        "SELECT name FROM access_token WHERE revoked IS NOT NULL AND name IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(identifiers)),),
+    )
+    return [name for (name,) in rows]
 
 
 def revoke_token(connection: sqlite3.Connection, identifier: str, now: Milliseconds) -> AccessToken | None:

@@ -502,8 +502,11 @@ class SQLiteStorage:
     async def token(self, identifier: str) -> AccessToken | None:
         return self._database.read(lambda connection: access.token(connection, identifier))
 
-    async def tokens(self) -> list[AccessToken]:
-        return await self._database.read_long(access.tokens)
+    async def tokens(self, *, after: str | None = None, limit: int) -> list[AccessToken]:
+        return await self._database.read_long(lambda connection: access.tokens(connection, after, limit))
+
+    async def revoked_tokens(self, identifiers: Collection[str]) -> list[str]:
+        return await self._database.read_long(lambda connection: access.revoked_tokens(connection, identifiers))
 
     async def revoke_token(self, identifier: str, now: Milliseconds) -> AccessToken | None:
         return await self._database.write(lambda connection: access.revoke_token(connection, identifier, now))

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ class _Tokens:
     def __init__(self) -> None:
         self.stored: dict[str, AccessToken] = {}
         self.asked = 0
+        self.compared: list[str] = []
         self.used: dict[str, int] = {}
         self.before_answer: Any = None
 
@@ -39,8 +40,9 @@ class _Tokens:
             self.before_answer()
         return found
 
-    async def tokens(self) -> list[AccessToken]:
-        return list(self.stored.values())
+    async def revoked_tokens(self, identifiers: Collection[str]) -> list[str]:
+        self.compared = list(identifiers)
+        return [each for each in identifiers if self.stored[each].revoked is not None]
 
     async def note_use(self, used: Mapping[str, int]) -> None:
         self.used.update(used)
@@ -176,6 +178,7 @@ def test_a_token_that_another_gateway_revokes_ends_within_a_second() -> None:
     async def work() -> None:
         scene = _Scene()
         credential, other = scene.tokens.add(), scene.tokens.add()
+        scene.tokens.add()
         access, kept = await scene.guard.check(credential), await scene.guard.check(other)
         ended = asyncio.Event()
         access.watch(ended.set)
@@ -186,6 +189,7 @@ def test_a_token_that_another_gateway_revokes_ends_within_a_second() -> None:
         await ended.wait()
         job.cancel()
         assert (access.ended, kept.ended, scene.guard.known(credential)) == ("revoked", None, None)
+        assert set(scene.tokens.compared) == {access.credential, kept.credential}  # not the one that nobody uses
 
     _run(work())
 

@@ -41,6 +41,19 @@ def _create(admin: Subject, gateway: GatewayProcess, **given: Any) -> dict[str, 
     return dict(answer.json())
 
 
+def _listed(admin: Subject, gateway: GatewayProcess, limit: int = 1000) -> list[dict[str, Any]]:
+    """List all tokens, page by page."""
+    found: list[dict[str, Any]] = []
+    asked: dict[str, str | int] = {"limit": limit}
+    while True:
+        page = admin.get(f"{gateway.url}/api/tokens", params=asked).raise_for_status().json()
+        assert len(page["tokens"]) <= limit
+        found += page["tokens"]
+        if page["next"] is None:
+            return found
+        asked["after"] = page["next"]
+
+
 def test_a_gateway_with_nobody_to_let_in_says_a_token_once(tmp_path: Path) -> None:
     database = tmp_path / "gateway.db"
     with GatewayProcess(database, GATEWAY_AUTH="required") as first:
@@ -77,7 +90,7 @@ def test_a_token_is_made_used_listed_and_revoked(guarded: GatewayProcess, admin:
         assert agent.write("docs/a.md", "x").status_code == 201
         assert told(agent.write("b.md", "x")) == (404, "file_not_found")
         assert told(agent.get(f"{guarded.url}/api/tokens")) == (403, "forbidden")
-        tokens = {each["id"]: each for each in admin.get(f"{guarded.url}/api/tokens").json()["tokens"]}
+        tokens = {each["id"]: each for each in _listed(admin, guarded)}
         entry = tokens[made["id"]]
         assert (entry["subject"], entry["revoked"]) == ("agent-7", None)
         assert entry["last_used"].endswith(":00:00.000Z")
@@ -85,6 +98,20 @@ def test_a_token_is_made_used_listed_and_revoked(guarded: GatewayProcess, admin:
         assert admin.delete(f"{guarded.url}/api/tokens/{made['id']}").status_code == 204
         assert told(agent.get("/files")) == (401, "unauthenticated")
     assert told(admin.delete(f"{guarded.url}/api/tokens/none")) == (404, "token_not_found")
+
+
+def test_tokens_are_listed_in_pages(tmp_path: Path) -> None:
+    database = tmp_path / "gateway.db"
+    with (
+        GatewayProcess(database, GATEWAY_AUTH="required", GATEWAY_JWT_KEY=SECRET) as gateway,
+        Subject(gateway, "demo", bearer("root", admin=True)) as admin,
+    ):
+        made = [_create(admin, gateway, name=f"t{each}", projects={"demo": "read"})["id"] for each in range(5)]
+        for limit in (1, 2, 5, 1000):
+            assert [each["id"] for each in _listed(admin, gateway, limit)] == made
+        for limit in ("0", "1001", "x"):
+            answer = admin.get(f"{gateway.url}/api/tokens", params={"limit": limit})
+            assert told(answer) == (400, "invalid_parameter")
 
 
 @pytest.mark.parametrize(

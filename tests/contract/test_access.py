@@ -18,12 +18,39 @@ def _entry(time: int, **more: str) -> AuditEntry:
 def test_tokens_are_kept_as_they_came_and_over_a_restart(open_storage: Open, run: Run) -> None:
     async def main() -> None:
         async with open_storage() as storage:
-            assert (await storage.tokens(), await storage.token("a")) == ([], None)
+            assert (await storage.tokens(limit=9), await storage.token("a")) == ([], None)
             await storage.add_token(_token("a"))
             await storage.add_token(_token("b", expires=9))
         async with open_storage() as storage:
-            assert await storage.tokens() == [_token("a"), _token("b", expires=9)]
+            assert await storage.tokens(limit=9) == [_token("a"), _token("b", expires=9)]
             assert await storage.token("b") == _token("b", expires=9)
+
+    run(main())
+
+
+def test_tokens_are_read_in_pages_oldest_first(open_storage: Open, run: Run) -> None:
+    async def main() -> None:
+        async with open_storage() as storage:
+            for name in "cab":
+                await storage.add_token(_token(name))
+            await storage.note_use({"c": 20})
+            assert [each.id for each in await storage.tokens(limit=2)] == ["c", "a"]
+            assert [each.id for each in await storage.tokens(after="c", limit=1)] == ["a"]
+            assert [each.id for each in await storage.tokens(after="a", limit=9)] == ["b"]
+            assert await storage.tokens(after="b", limit=9) == await storage.tokens(after="unknown", limit=9) == []
+
+    run(main())
+
+
+def test_only_the_tokens_asked_for_are_told_to_be_revoked(open_storage: Open, run: Run) -> None:
+    async def main() -> None:
+        async with open_storage() as storage:
+            for name in "abc":
+                await storage.add_token(_token(name))
+            for name in "ab":
+                await storage.revoke_token(name, Milliseconds(7))
+            assert await storage.revoked_tokens(["b", "c", 'no"ne']) == ["b"]
+            assert await storage.revoked_tokens([]) == []
 
     run(main())
 

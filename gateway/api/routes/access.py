@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from gateway.access.audit import Audit
 from gateway.access.guard import Guard
-from gateway.access.records import audit_record, made_token, token_entry, token_of
+from gateway.access.records import audit_record, made_token, token_of, token_page
 from gateway.access.tickets import LIFE_S, Tickets
 from gateway.api.operation import Parameter, operation
 from gateway.http.authentication import credential_of
@@ -21,7 +21,6 @@ from gateway.http.requests import (
     require_media_type,
     whole_number,
 )
-from gateway.pace import with_turns
 from gateway.wire.access import (
     AuditListing,
     MadeToken,
@@ -78,17 +77,20 @@ class AccessRoutes:
         "GET",
         "/api/tokens",
         name="listTokens",
-        summary="All tokens, without their secrets; also those that were revoked or have expired.",
+        summary="The tokens, oldest first, without their secrets; also those that were revoked or have expired.",
         scope="admin",
+        parameters=(
+            Parameter("after", "Only tokens newer than this id: `next` of the page before.", _STRING),
+            Parameter("limit", f"At most so many; {_LIMIT} unless said.", {**_NUMBER, "maximum": _MOST}),
+        ),
         answers={200: {JSON: TokenListing}},
+        problems=(InvalidParameter,),
     )
     async def list_tokens(self, request: Request) -> Response:
         """`GET /api/tokens`."""
+        limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
         await self._guard.store_uses()
-        # A grant may name very many projects and paths, so each token has a turn of the event loop.
-        entries = [json_bytes(token_entry(token)) async for token in with_turns(await self._storage.tokens(), 1)]
-        listing = b'{"tokens":[' + b",".join(entries) + b"]}"
-        return Response(listing, 200, {"Cache-Control": "no-store"}, JSON)
+        return _json(await token_page(self._storage, request.query_params.get("after"), limit))
 
     @operation(
         "DELETE",
