@@ -77,7 +77,9 @@ class Exchange(DirectAnswers):
     """One request and its answer."""
 
     __slots__ = (
+        "_answered",
         "_arrived",
+        "_attended",
         "_chunked",
         "_ended",
         "_expects_continue",
@@ -110,6 +112,10 @@ class Exchange(DirectAnswers):
         self._waiter: asyncio.Future[None] | None = None
         self._ended: Callable[[], None] | None = None
         """Called at the end of a request that the application has returned from, to answer later."""
+        self._attended = False
+        """Whether a task was started for the request."""
+        self._answered: asyncio.Future[None] | None = None
+        """What waits for the answer of a request that is answered without a task."""
         self.left = False
         """Whether the client has disconnected."""
         self.started = False
@@ -147,6 +153,17 @@ class Exchange(DirectAnswers):
         self._tell()
         self._end()
 
+    def attend(self) -> None:
+        """Have a task wait for the answer if the request has none: a server that stops cancels the tasks that do not
+        end in time, and their requests are answered then."""
+        if not (self._attended or self.more_body or self.complete or self.left) and self._ended is None:
+            self.start(self._await_answer())
+
+    async def _await_answer(self) -> None:
+        self._answered = asyncio.get_running_loop().create_future()
+        if not (self.complete or self.left):
+            await self._answered
+
     def note_buffered(self) -> None:
         """The client has not taken all that was sent."""
         if self._outlet is not None:
@@ -165,6 +182,8 @@ class Exchange(DirectAnswers):
         ended, self._ended = self._ended, None
         if ended is not None:
             ended()
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
 
     # Called by the application
 
@@ -179,6 +198,7 @@ class Exchange(DirectAnswers):
 
     def call(self, app: ASGIApp) -> None:
         """See `DirectAnswers.call`."""
+        self._attended = True
         self._wire.run(self.run(app))
 
     async def run(self, app: ASGIApp) -> None:
@@ -208,6 +228,7 @@ class Exchange(DirectAnswers):
 
     def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """See `DirectAnswers.start`."""
+        self._attended = True
         return self._wire.run(self._guard(work))
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:

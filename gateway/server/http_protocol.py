@@ -192,6 +192,7 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.close()
         else:
             self._exchange.keep_alive = False
+            self._exchange.attend()
 
     # Reading
 

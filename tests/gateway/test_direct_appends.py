@@ -387,6 +387,38 @@ def test_no_receipt_is_sent_before_the_commit_and_a_gateway_that_stops_sends_it(
     asyncio.run(asyncio.wait_for(work(), 120))
 
 
+def test_a_write_that_outlasts_the_grace_of_a_stop_is_answered_as_the_application_answers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(folder: Path) -> bytes:
+        async with _connected(folder) as (server, reader, writer):
+            flush = _HeldFlush(monkeypatch)
+            writer.write(_as_sent(_TYPED[1]))
+            await flush.begun.wait()
+            server.config.timeout_graceful_shutdown = 0
+            server.should_exit = True
+            answer = await reader.read()
+            flush.released.set()
+        async with create_app(Settings(database=f"sqlite:///{folder / 'gateway.db'}")).running() as storage:
+            head = await storage.file_head("p", "a.md")
+        assert head is not None
+        assert head.version == 2  # it was uncertain, and is stored
+        return _RANDOM.sub(b"~", answer)
+
+    def answer(name: str) -> bytes:
+        (tmp_path / name).mkdir()
+        return asyncio.run(asyncio.wait_for(work(tmp_path / name), 120))
+
+    direct = answer("direct")
+    monkeypatch.setattr(direct_appends, "_target", lambda scope: None)
+    assert direct == answer("routed")
+    head, _, body = direct.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: " in head.lower()
+    problem = json.loads(body)
+    assert (problem["code"], problem["certain"]) == ("shutting_down", False)
+
+
 def test_a_failure_to_answer_what_was_stored_is_answered_and_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
