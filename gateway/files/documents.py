@@ -12,6 +12,7 @@ from gateway.files.sent_updates import SentUpdates
 from gateway.pace import next_slice
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
+from gateway.yjs import elsewhere
 from gateway.yjs.footprint import of_rows
 from gateway.yjs.heavy_edits import open_stored
 from gateway.yjs.nesting import DEEPEST, most_types
@@ -193,7 +194,8 @@ class Documents:
                 footprint=footprint,
             )
         else:
-            opened = await in_worker(open_stored, rows, units=LIGHT_UNITS)
+            work = functools.partial(open_stored, most_structs=elsewhere.MOST_STRUCTS)
+            opened = await in_worker(work, rows, units=LIGHT_UNITS)
             built = await build_in_turns(opened.slices, client)
             document = OpenDocument(
                 project,
@@ -208,6 +210,7 @@ class Documents:
                 read_rows,
                 opened.footprint,
                 opened.types,
+                opened.elsewhere,
             )
         if stored.snapshot is not None:
             document.snapshot_log_size = stored.snapshot.log_size

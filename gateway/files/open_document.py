@@ -1,14 +1,20 @@
 """One open document, which admits updates to a file and is ahead of the log by the updates that are queued."""
 
 import asyncio
+import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
+import structlog
+
 from gateway.pace import with_turns
-from gateway.workers.pool import LIGHT_UNITS, in_worker, run_in_worker
+from gateway.wire.problems import Problem
+from gateway.workers.pool import LIGHT_UNITS, Lane, client_of_request, in_worker, run_in_worker
 from gateway.yjs.document import Admitted, Gap, LiveDocument
+from gateway.yjs.elsewhere import TimeAllowed, Update, take_in_kept, take_in_stored
+from gateway.yjs.footprint import STRUCT
 from gateway.yjs.halves import Halves
 from gateway.yjs.heavy_edits import (
     Basis,
@@ -17,6 +23,7 @@ from gateway.yjs.heavy_edits import (
     levels_left_after,
     parted_slices,
     take_in_elsewhere,
+    types_of,
 )
 from gateway.yjs.nesting import DEEPEST
 from gateway.yjs.preparation import Prepared
@@ -26,7 +33,9 @@ from gateway.yjs.slices import SliceWork
 from gateway.yjs.surrogates import names_pairs
 from gateway.yjs.type_sizes import MOST_HELD, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, merge, run_yrs
-from storage import FileHead, Incarnation, Line, Version
+from storage import FileHead, Incarnation, Line, StorageError, Version
+
+_log = structlog.get_logger("gateway.files")
 
 _MEMORY_PER_DOCUMENT = 4096
 
@@ -52,9 +61,6 @@ _LIGHT_WALKED = 16 * 1024
 """The most bytes of a document of which all structs are walked in one step."""
 _LIGHT_STEPS = 1_000_000
 """How many pieces of a text yrs may walk over in one text edit: about 5 ms."""
-_MOST_SECONDS, _SLICE_SECONDS, _BYTE_SECONDS = 2.0, 1e-4, 2e-6
-"""The most CPU time in which a document takes in an update in slices: so much, and for each slice and byte. An update
-that is not made to take long needs a tenth."""
 _LONG_STEP_S = 0.005
 _LIGHT_RESTORED = 8 * 1024
 """The most bytes of the present and the old document together for which a restore is done in one step."""
@@ -69,6 +75,10 @@ document more: replaying log takes as long per byte as loading."""
 def is_snapshot_due(tail: int, snapshot_size: int) -> bool:
     """Return whether `tail` bytes of log after a snapshot of `snapshot_size` bytes make the next snapshot due."""
     return tail >= max(SNAPSHOT_TAIL, snapshot_size * 2 // 3)
+
+
+class Outdated(Exception):
+    """What is stored of a file is not what its document holds, which must be discarded."""
 
 
 class OpenDocument:
@@ -91,6 +101,7 @@ class OpenDocument:
         read_rows: Callable[[], Awaitable[tuple[Version, Sequence[bytes]] | None]] | None = None,
         footprint: int = 0,
         types: TypeSizes | None = None,
+        elsewhere: bytes | None = None,
     ) -> None:
         self.project = project
         self.path = path
@@ -114,13 +125,19 @@ class OpenDocument:
         self.measured = False
         """Whether `size` is exact."""
         self._read_rows = read_rows
-        self._document = LiveDocument(document, halves, levels, roots, footprint)
+        self._document = LiveDocument(document, halves, levels, roots, footprint, elsewhere)
         if types is not None:
             self._document.note_types(types)
         self._queued = self._settled = 0
         """How many updates were ever queued, and how many of these have become durable or have failed."""
         self._drains: deque[tuple[int, asyncio.Future[None]]] = deque()
         """The futures of those who wait until so many updates are settled."""
+        self._name = secrets.token_hex(8)
+        """Names the document to the worker processes."""
+        self._taken_in = 0
+        """How many updates the document has taken in elsewhere."""
+        self._counting: asyncio.Task[None] | None = None
+        """Counts the shared types beside the writes."""
         self.memory = 0
         """The memory that the document takes, in bytes, as `weigh` has estimated it."""
         self.weigh()
@@ -138,16 +155,20 @@ class OpenDocument:
     @property
     def encodes_in_step(self) -> bool:
         """Whether the whole document is encoded in a short time: at most about 30 ms."""
-        return self.size <= _LIGHT_ENCODED and self._document.clients <= _LIGHT_CLIENTS
+        light = self.size <= _LIGHT_ENCODED and self._document.clients <= _LIGHT_CLIENTS
+        return light and not self._document.is_elsewhere
 
     def encodes_soon(self, state_vector: bytes) -> bool:
         """Whether what a replica with a state vector is missing is encoded in a short time."""
+        if self._document.is_elsewhere:
+            return False
         return self.encodes_in_step or self._document.lacks(state_vector) <= _LIGHT_LACKING
 
     def weigh(self) -> int:
         """Estimate the memory of the document anew, and return by how much it grew."""
         before = self.memory
-        self.memory = _MEMORY_PER_DOCUMENT + self.size + self._document.footprint
+        encoded = 0 if self._document.is_elsewhere else self.size
+        self.memory = _MEMORY_PER_DOCUMENT + encoded + self._document.footprint
         return self.memory - before
 
     @property
@@ -245,6 +266,7 @@ class OpenDocument:
             return False
         self.head, self.version = head, head.version
         self.size += len(row)
+        self._count_beside()
         return True
 
     async def take_in(self, prepared: Prepared) -> Admitted:
@@ -255,10 +277,12 @@ class OpenDocument:
 
         Raises:
             InvalidUpdate, Gap
+            Outdated: the document must be discarded.
         """
         document = self._document
         document.require_bounds(prepared)
-        if not document.knows_types:
+        outgrown = document.outgrows(prepared)
+        if not outgrown and not document.knows_types:
             types, held = await run_in_worker(count_types, await self.present(), prepared.update)
             document.note_types(types)
             prepared = prepared._replace(held=max(prepared.held, held))
@@ -267,6 +291,8 @@ class OpenDocument:
             left = await run_in_worker(levels_left_after, await self.present(), prepared.slices)
         else:
             left = document.levels_left - prepared.types
+        if outgrown:
+            return await self._take_in_outgrown(prepared, former, left)
         if prepared.held > MOST_HELD:
             return await self._take_in_elsewhere(prepared, former)
         self.changing = True
@@ -294,6 +320,25 @@ class OpenDocument:
             document.note_rebuilt(opened.levels_left, opened.footprint, opened.types)
         return admitted
 
+    async def _take_in_outgrown(self, prepared: Prepared, former: Document, left: int) -> Admitted:
+        """Apply a prepared update to a document that is, or becomes, too large for this process.
+
+        Raises:
+            InvalidUpdate, Gap, Outdated
+        """
+        document = self._document
+        structs = document.most_structs + prepared.footprint // STRUCT
+        before, after = (f"{self._name}.{step}" for step in (self._taken_in, self._taken_in + 1))
+        update = Update(prepared.slices, prepared.parted, structs, after)
+        taken = await run_in_worker(take_in_kept, before, update) if document.is_elsewhere else None
+        if taken is None:
+            taken = await run_in_worker(take_in_stored, await self.present(), update)
+        row = await _row_of(prepared, taken.emitted)
+        self._taken_in += 1
+        admitted = document.taken_in(prepared, row, former, taken.state_vector)
+        document.levels_left = left
+        return admitted
+
     async def _apply_in_turns(self, prepared: Prepared) -> Sequence[bytes | None]:
         """Apply an update in slices; return what the document emits for each.
 
@@ -301,14 +346,11 @@ class OpenDocument:
             InvalidUpdate: the update takes very long, as its structs compete for places with very many others.
         """
         emitted: list[bytes | None] = []
-        allowed = _MOST_SECONDS + len(prepared.slices) * _SLICE_SECONDS + len(prepared.update) * _BYTE_SECONDS
+        allowed = TimeAllowed(prepared.slices)
         for each in prepared.slices:
             started = time.thread_time()
             emitted.append(self._document.apply(each))
-            spent = time.thread_time() - started
-            allowed -= spent
-            if allowed < 0:
-                raise InvalidUpdate("its structs compete for their places with too many others")
+            spent = allowed.spend(started)
             await asyncio.sleep(spent if spent > _LONG_STEP_S else 0)  # after a long step others have as long
         return emitted
 
@@ -319,7 +361,7 @@ class OpenDocument:
             RootIsNotText, EditNotApplicable: the document is unchanged.
             TooMuch: the edit is too large for one step. The document is unchanged.
         """
-        if self.size + revision.size > _LIGHT_BYTES:
+        if self.size + revision.size > _LIGHT_BYTES or self._document.is_elsewhere:
             raise TooMuch
         return self._document.edit_text(root, revision, make=make, encoded_size=self.size, most_steps=_LIGHT_STEPS)
 
@@ -354,12 +396,17 @@ class OpenDocument:
 
         A large document is not encoded here, which would take long; what is stored of it is read instead. An update
         that was applied and not queued yet may be missing.
+
+        Raises:
+            Outdated
         """
         if not self.encodes_in_step and self._read_rows is not None:
             await self.drain()
             stored = await self._read_rows()
             if stored is not None and stored[0] == self.version:
                 return stored[1]
+        if self._document.is_elsewhere:
+            raise Outdated
         return [self.encode()]
 
     async def measure(self, update: bytes) -> None:
@@ -376,6 +423,35 @@ class OpenDocument:
         self.size += len(update)
         self.measured = False
         self._queued += 1
+        self._count_beside()
+
+    def _count_beside(self) -> None:
+        """Have the shared types counted beside the writes, before they are no longer known: a write would wait then.
+
+        All that the document has taken in must be queued.
+        """
+        if self._counting is None and self._read_rows is not None and self._document.counts_soon:
+            live = self._document
+            self._counting = asyncio.create_task(self._count(live.document, live.most_structs, self.version))
+            self._counting.add_done_callback(self._counted)
+
+    def _counted(self, done: asyncio.Task[None]) -> None:
+        self._counting = None
+
+    async def _count(self, counted: Document, most_structs: int, version: Version) -> None:
+        client_of_request.set(None)  # for this task only: it is not the request's work
+        await self.drain()
+        try:
+            assert self._read_rows is not None
+            stored = await self._read_rows()
+            if stored is None or stored[0] < version or self._document.document is not counted:
+                return
+            types = await in_worker(types_of, stored[1], lane=Lane.UPKEEP, units=LIGHT_UNITS)
+        except (Problem, StorageError) as error:  # a write will count them
+            _log.info("types were not counted", project=self.project, path=self.path, reason=str(error))
+            return
+        if self._document.document is counted:
+            self._document.note_types(types, most_structs)
 
     def settled(self, head: FileHead | None) -> None:
         """Note that the oldest queued update has become durable as `head`, or has failed (None)."""
@@ -395,6 +471,8 @@ class OpenDocument:
 
     def close(self) -> None:
         self.usable = False
+        if self._counting is not None:
+            self._counting.cancel()
         self._document.close()
 
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.files.documents import Documents, DocumentsExhausted, stored_rows
-from gateway.files.open_document import OpenDocument
+from gateway.files.open_document import OpenDocument, Outdated
 from gateway.files.past_incarnations import PastIncarnations
 from gateway.files.preconditions import Preconditions
 from gateway.files.reader import FileReader
@@ -241,7 +241,7 @@ class Files(FileReader):
                     if edits and not refusals:
                         queued = asyncio.get_running_loop().create_future()
                         self._documents.queue_updates(edits, author, resolving(queued))
-                except _Again:
+                except (_Again, Outdated):
                     continue
                 except DocumentTooLarge as refusal:
                     return {}, {refusal.path: refusal}
@@ -503,6 +503,9 @@ class Files(FileReader):
                     await document.drain()  # a tag names a durable state; other waiting writers may have written by now
                 queued = await self._edit(document, edit, preconditions, author)
             except _Again:
+                continue
+            except Outdated:
+                self._documents.discard(document)
                 continue
             except (Gap, PreconditionFailed, FileDeleted) as refusal:
                 if isinstance(refusal, Gap):

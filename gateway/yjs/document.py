@@ -11,6 +11,7 @@ import pycrdt
 
 from gateway.yjs import footprint
 from gateway.yjs.admission import is_complete
+from gateway.yjs.elsewhere import MOST_STRUCTS, PER_CLIENT, PER_ROOT
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
 from gateway.yjs.preparation import (
@@ -51,7 +52,11 @@ class Admitted(NamedTuple):
 
 
 class LiveDocument:
-    """A document in memory, and what must be known about it before it takes in an update. Every method is one step."""
+    """A document in memory, and what must be known about it before it takes in an update. Every method is one step.
+
+    Args:
+        elsewhere: the state vector of a document that is too large for this process; `document` is empty then.
+    """
 
     def __init__(
         self,
@@ -60,9 +65,12 @@ class LiveDocument:
         levels: int = DEEPEST,
         roots: AbstractSet[bytes] = frozenset(),
         memory: int = 0,
+        elsewhere: bytes | None = None,
     ) -> None:
         self._document = document
-        self._clocks = read_state_vector(document.get_state())
+        self._elsewhere = elsewhere
+        """The state vector of a document that is too large for this process; None: the document is here."""
+        self._clocks = read_state_vector(self.state_vector())
         """The state vector of the document."""
         self.halves = Halves() if halves is None else halves
         """The places in the document's texts where the second half of a surrogate pair is, or was."""
@@ -126,7 +134,7 @@ class LiveDocument:
             InvalidUpdate, Gap
             TooMuch: the update is too much work for one step. The document is unchanged.
         """
-        if len(prepared.slices) > 1 or prepared.held > MOST_HELD or not self.knows_types:
+        if len(prepared.slices) > 1 or prepared.held > MOST_HELD or not self.knows_types or self.outgrows(prepared):
             raise TooMuch
         self.require_bounds(prepared)
         if not walk and (prepared.parted or prepared.types > self.levels_left):
@@ -150,8 +158,8 @@ class LiveDocument:
         Raises:
             InvalidUpdate
         """
-        if self.types.total > MOST_HELD or not self.knows_types:
-            return None  # it may delete a large type
+        if self.types.total > MOST_HELD or not self.knows_types or self.most_structs >= MOST_STRUCTS:
+            return None  # it may delete a large type, or the document may be elsewhere
         keystroke = light_keystroke(update, self._clocks, self.halves, self.most_structs)
         if keystroke is None:
             return None
@@ -172,9 +180,32 @@ class LiveDocument:
         """
         return self.levels_left == DEEPEST or self.most_structs - self._counted <= MOST_HELD // PER_KEY
 
-    def note_types(self, types: TypeSizes) -> None:
-        """Note the sizes of the shared types of the document as it is now."""
-        self.types, self._counted = types, self.most_structs
+    @property
+    def counts_soon(self) -> bool:
+        """Whether the shared types should be counted again before they are no longer known."""
+        grown = self.most_structs - self._counted
+        return grown > MOST_HELD // PER_KEY // 2 and self.levels_left != DEEPEST and not self.is_elsewhere
+
+    def note_types(self, types: TypeSizes, most_structs: int | None = None) -> None:
+        """Note the sizes of the shared types of the document as it is now, or as it was when it had at most so many
+        structs."""
+        counted = self.most_structs if most_structs is None else most_structs
+        if most_structs is None or counted > self._counted:
+            self.types, self._counted = types, counted
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the document is too large for this process, and in a worker process."""
+        return self._elsewhere is not None
+
+    def outgrows(self, prepared: Prepared) -> bool:
+        """Whether an update must be taken in elsewhere, as this process holds no document that has become so large."""
+        return self._elsewhere is not None or self._weight + prepared.footprint // footprint.STRUCT > MOST_STRUCTS
+
+    @property
+    def _weight(self) -> int:
+        """How long it takes to free the document, in structs."""
+        return self.most_structs + PER_ROOT * len(self._roots) + PER_CLIENT * len(self._clocks)
 
     def note_rebuilt(self, levels_left: int, memory: int, types: TypeSizes) -> None:
         """Note what a document holds that has just been built anew, and was taken in; the arguments are as of
@@ -208,8 +239,9 @@ class LiveDocument:
 
     @property
     def footprint(self) -> int:
-        """The memory that the document takes beyond its bytes; an estimate, on the high side."""
-        return self._footprint + footprint.CLIENT * len(self._clocks) + footprint.ROOT * len(self._roots)
+        """The memory that the document takes here beyond its bytes; an estimate, on the high side."""
+        structs = 0 if self.is_elsewhere else self._footprint
+        return structs + footprint.CLIENT * len(self._clocks) + footprint.ROOT * len(self._roots)
 
     @property
     def clients(self) -> int:
@@ -222,23 +254,34 @@ class LiveDocument:
         run_yrs(apply_update, self._document, update)
         return self._take_emitted()
 
-    def taken_in(self, prepared: Prepared, row: bytes | None, former: Document) -> Admitted:
-        """Record what the document holds after an update; return the outcome with the row of the log."""
+    def taken_in(
+        self, prepared: Prepared, row: bytes | None, former: Document, elsewhere: bytes | None = None
+    ) -> Admitted:
+        """Record what the document holds after an update; return the outcome with the row of the log.
+
+        Args:
+            elsewhere: the new state vector if the update was taken in elsewhere, where the document is from now on.
+        """
         if row is prepared.update:
             for client, _, end in prepared.runs:
                 self._clocks[client] = end
         else:
-            self._clocks = read_state_vector(self._document.get_state())
+            self._clocks = read_state_vector(self._document.get_state() if elsewhere is None else elsewhere)
             if not is_complete(prepared.runs, prepared.needs, self._clocks) or any(
                 end > self._clocks.get(client, 0) for client, _, end in prepared.runs
             ):
                 raise InvalidUpdate("its structs build on each other in a circle")
         if row is None:
-            if prepared.parted:  # no row names these pairs, so the log has them unsplit
+            if prepared.parted and elsewhere is None:  # no row names these pairs, so the log has them unsplit
                 self.replace(former)
             if prepared.incomplete:
                 raise Gap
             return Admitted(None)
+        if elsewhere is not None:
+            if not self.is_elsewhere:
+                self.replace(build_document([], self.client_id))
+                self.types = NO_TYPES
+            self._elsewhere = elsewhere
         self._roots |= prepared.roots
         self._footprint += prepared.footprint
         self.most_structs = self._footprint // footprint.STRUCT
@@ -307,10 +350,11 @@ class LiveDocument:
         return self._document.client_id
 
     def state_vector(self) -> bytes:
-        return self._document.get_state()
+        return self._document.get_state() if self._elsewhere is None else self._elsewhere
 
     def encode(self, state_vector: bytes | None = None) -> bytes:
-        """Encode the whole document as an update, or only what a replica with `state_vector` is missing."""
+        """Encode the whole document, which is not elsewhere, or only what a replica with `state_vector` is missing."""
+        assert not self.is_elsewhere
         if state_vector is not None:
             state_vector = keep_pairs_whole(state_vector, self.halves)
         return run_yrs(self._document.get_update, state_vector)

@@ -4,11 +4,15 @@ The functions are pure: they get the whole document as rows of the log, or only 
 in slices that the open document takes in one after another.
 """
 
+import sys
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+import pycrdt
+
 from gateway.yjs.document import levels_left
-from gateway.yjs.footprint import of_update
+from gateway.yjs.elsewhere import MOST_STRUCTS, PER_CLIENT, PER_ROOT
+from gateway.yjs.footprint import STRUCT, of_update
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, depth
 from gateway.yjs.preparation import Prepared, prepare, prepare_together
@@ -49,6 +53,8 @@ class Opened(NamedTuple):
     """As `footprint.of_update` has it."""
     types: TypeSizes
     """The sizes of the shared types, if the document is so large that they matter."""
+    elsewhere: bytes | None = None
+    """The state vector of a document that is too large for the gateway's process; there are no slices then."""
 
 
 class Rebuilt(NamedTuple):
@@ -59,14 +65,21 @@ class Rebuilt(NamedTuple):
     """What the document emitted for each slice of the update."""
 
 
-def open_stored(rows: Sequence[bytes]) -> Opened:
-    """Return the slices that build the document of the stored rows."""
+def open_stored(rows: Sequence[bytes], most_structs: int = MOST_STRUCTS) -> Opened:
+    """Return the slices that build the document of the stored rows.
+
+    Args:
+        most_structs: the most that the gateway's process holds in one document.
+    """
     parts = list(updates_of(rows))
     halves = second_halves(parts)
     whole, scanned, types = _collected(whole_of(parts))
     left = DEEPEST - (scanned.types if scanned.types < DEEPEST else depth(scanned))
-    slices, roots = slices_of(whole, scanned, {}, _WHOLE_DOCUMENT), frozenset(scanned.roots)
-    return Opened(slices, len(whole), halves, left, roots, of_update(whole, scanned), types)
+    roots, memory = frozenset(scanned.roots), of_update(whole, scanned)
+    clients = len({client for client, _, _ in scanned.runs})
+    if memory // STRUCT + PER_ROOT * len(roots) + PER_CLIENT * clients > most_structs:
+        return Opened([], len(whole), halves, left, roots, memory, NO_TYPES, pycrdt.get_state(whole))
+    return Opened(slices_of(whole, scanned, {}, _WHOLE_DOCUMENT), len(whole), halves, left, roots, memory, types)
 
 
 def _collected(whole: bytes) -> tuple[bytes, Scan, TypeSizes]:
@@ -85,10 +98,15 @@ def _collected(whole: bytes) -> tuple[bytes, Scan, TypeSizes]:
     return whole, scanned, types
 
 
+def types_of(rows: Sequence[bytes]) -> TypeSizes:
+    """Return the sizes of the types in the document of the rows."""
+    whole = whole_of(rows)
+    return type_sizes(whole, scan(whole))
+
+
 def count_types(rows: Sequence[bytes], update: bytes) -> tuple[TypeSizes, int]:
     """Return the sizes of the types in the document of the rows, and `Prepared.held` for an update by them."""
-    whole = whole_of(rows)
-    types = type_sizes(whole, scan(whole))
+    types = types_of(rows)
     return types, types.held(update, scan(update))
 
 
@@ -108,7 +126,7 @@ def take_in_elsewhere(rows: Sequence[bytes], parted: Collection[Place], slices: 
         run_yrs(document.apply_update, each)
         emitted.append(events[0] if events else None)
     document.unobserve(subscription)
-    return Rebuilt(open_stored([document.get_update()]), emitted)
+    return Rebuilt(open_stored([document.get_update()], sys.maxsize), emitted)
 
 
 def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:

@@ -19,6 +19,7 @@ from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.wire.problems import DocumentTooLarge, InvalidUpdateBody
 from gateway.workers.pool import Lane, Workers, worker_processes
+from gateway.yjs import elsewhere
 from gateway.yjs.admission import in_order
 from gateway.yjs.document import LiveDocument
 from gateway.yjs.halves import Halves
@@ -399,7 +400,7 @@ def test_an_update_that_takes_very_long_is_refused_and_leaves_the_document_as_it
     async def work(files: Files, workers: Workers) -> None:
         await files.append("p", "a.md", _typed_backwards(400), _ANY)
         for name in ("_MOST_SECONDS", "_SLICE_SECONDS", "_BYTE_SECONDS"):
-            monkeypatch.setattr(open_document, name, 0)
+            monkeypatch.setattr(elsewhere, name, 0)
         before = await _text(files)
         with pytest.raises(InvalidUpdateBody, match="compete for their places"):
             await files.append("p", "a.md", _competing(50), _ANY)
