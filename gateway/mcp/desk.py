@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from gateway.client import GatewayError, Project
 from gateway.wire.presence import writer_client, writer_state
@@ -41,11 +42,15 @@ class Desk:
     Args:
         agent: identifies the agent among those whose reads are remembered.
         author: the name under which the agent writes.
+        texts: the long texts of the agent's message, by the names that stand for them in it.
     """
 
-    def __init__(self, project: Project, reads: Reads, agent: str, author: str) -> None:
+    def __init__(
+        self, project: Project, reads: Reads, agent: str, author: str, texts: Mapping[str, str] | None = None
+    ) -> None:
         self.project = project
         self.author = author
+        self.texts = texts or {}
         self._reads = reads
         self._agent = agent
 

@@ -7,7 +7,7 @@ so under its grant and its name, and with entries in the audit.
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -24,6 +24,7 @@ from gateway.client import GatewayClient
 from gateway.http.permission import access_of
 from gateway.http.requests import read_body, require_few_values
 from gateway.mcp.desk import Desk, Reads
+from gateway.mcp.long_texts import take_out_long_texts
 from gateway.mcp.server import make_server
 from gateway.wire.problems import InvalidParameter, InvalidProject, MethodNotAllowed, ShuttingDown
 from gateway.wire.values import valid_project_id
@@ -77,6 +78,9 @@ class McpEndpoint:
         access.require(project, "read")
         body = await read_body(Request(scope, receive), self._body_limit)
         await require_few_values(body)
+        body, texts = take_out_long_texts(body)
+        if texts:  # a long text takes as long to decode as to use
+            await asyncio.sleep(0)
         whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         started = ended = False
 
@@ -101,7 +105,7 @@ class McpEndpoint:
             try:
                 if self._draining and serving in self._streams:
                     serving.cancel()
-                scope[_OPEN_DESK] = functools.partial(self._open_desk, scope, access, project)
+                scope[_OPEN_DESK] = functools.partial(self._open_desk, scope, access, project, texts)
                 await self._manager.handle_request(scope, receive_again, answer)
             finally:
                 access.unwatch(end)
@@ -111,7 +115,7 @@ class McpEndpoint:
                 raise ShuttingDown(certain=False)
             await send({"type": "http.response.body", "body": b""})
 
-    def _open_desk(self, scope: Scope, access: Access, project: str, program: str) -> Desk:
+    def _open_desk(self, scope: Scope, access: Access, project: str, texts: Mapping[str, str], program: str) -> Desk:
         """Open the desk of the caller; `program` is the name that its program reports."""
         api = self._api
         assert api is not None
@@ -125,7 +129,7 @@ class McpEndpoint:
         headers = {"Accept-Encoding": "identity"}
         client = GatewayClient(_BASE, author=named, headers=headers, transport=httpx.ASGITransport(ask))
         author = access.subject or named or program
-        return Desk(client.project(project), self._reads, author, author)
+        return Desk(client.project(project), self._reads, author, author, texts)
 
 
 def _project(scope: Scope) -> str:

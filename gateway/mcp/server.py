@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from gateway.client import GatewayError, Project
 from gateway.client.errors import ProjectNotFound
 from gateway.mcp.desk import Desk
+from gateway.mcp.long_texts import put_back_long_texts
 from gateway.mcp.tools import BY_NAME, TOOLS, Refused, read_as_text
 from gateway.wire.changes import FileFeedEntry
 from gateway.wire.values import path_fault
@@ -50,7 +51,8 @@ def make_server(desks: Desks, **more: Any) -> Server[Any]:
         if tool is None:
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name!r}")
         try:
-            text, failed = await tool.call(await desks(context), params.arguments or {}), False
+            desk = await desks(context)
+            text, failed = await tool.call(desk, put_back_long_texts(params.arguments or {}, desk.texts)), False
         except Refused as refusal:
             text, failed = str(refusal), True
         return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=failed)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from mcp_types import INVALID_PARAMS
 
+from gateway.mcp.long_texts import put_back_long_texts, take_out_long_texts
 from gateway.wire.json import MOST_VALUES
 from tests.live.clients import put
 from tests.mcp.agents import ToolFailed, agent_over_http
@@ -156,6 +157,39 @@ def test_a_write_that_is_answered_while_the_gateway_stops_is_there_afterwards(tm
         with gateway.client() as project:
             for path in done:
                 assert project.get(f"/files/{path}", params={"format": "text"}).text == path
+
+
+def test_a_long_text_is_not_decoded_by_the_package_and_is_written_as_it_is(
+    gateway: GatewayProcess, project: httpx.Client, name: str
+) -> None:
+    text = '"\n\\\t\u00e9\U0001f389' * 100_000
+    arguments = {"path": "a.md", "text": text}
+    message = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "write_file", "arguments": arguments},
+    }
+    for body in (json.dumps(message).encode(), json.dumps(message, ensure_ascii=False).encode()):
+        short, texts = take_out_long_texts(body)
+        assert len(short) < 1000
+        assert list(texts.values()) == [text]
+        assert put_back_long_texts(json.loads(short)["params"]["arguments"], texts) == arguments
+    answer = post(gateway, name, message)
+    assert "written (version 1)" in answer.text
+    assert project.get("/files/a.md", params={"format": "text"}).text == text
+    long = "x" * 2**18
+    for odd in (
+        {"name": long, "arguments": {}},
+        {"name": "read_file", "arguments": {"path": long}},
+        {"name": "read_file", "arguments": {"path": [{"path": long}]}},
+        {"name": "read_file", "arguments": {long: 1}},
+        {"name": "read_file", "arguments": {"path": "a.md", "limit": 10**200}, "more": long},
+        {"name": "read_file", "arguments": {"path": "a.md", "limit": 1e300}, "more": long},
+    ):
+        assert post(gateway, name, {**message, "params": odd}).status_code in (200, 400)
+    assert post(gateway, name, b"[" * 2**19).status_code == 400
+    assert not any("Traceback" in line for line in gateway.log)
 
 
 def test_a_message_of_very_many_values_is_refused(gateway: GatewayProcess, name: str) -> None:
