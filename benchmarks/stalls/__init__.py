@@ -28,14 +28,26 @@ from benchmarks.harness import Aim, Plan, Row, compare, folder
 from benchmarks.held_loop import Held, held
 from benchmarks.neighbour import Neighbour
 from benchmarks.servers import Server, gateway
-from benchmarks.stalls import bodies, documents, lists, people, projects, readers, reads, richtext, rooms, texts
+from benchmarks.stalls import (
+    answers,
+    bodies,
+    documents,
+    lists,
+    people,
+    projects,
+    readers,
+    reads,
+    richtext,
+    rooms,
+    texts,
+)
 from benchmarks.stalls.client import PATIENCE_S, Case, Client
 
 _LONGEST_HOLD = Aim("<=", 50.0, of="ours")
 _LONGEST_POLL = Aim("<=", 10.0, of="ours")
 CASES: dict[str, Case] = {
     name: each
-    for subject in (texts, documents, reads, richtext, rooms, people, lists, readers, projects, bodies)
+    for subject in (texts, documents, reads, answers, richtext, rooms, people, lists, readers, projects, bodies)
     for name, each in subject.CASES.items()
 }
 
