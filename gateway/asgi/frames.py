@@ -8,11 +8,15 @@ from starlette.types import Scope
 from gateway.asgi.outlets import Outlet
 
 FRAMES = "yjs-gateway.frames"
-"""An ASGI extension of the gateway's WebSocket protocol: `{"write": WriteFrame, "outlet": Outlet}`. A message to a room
-is encoded as one frame for all clients, and is sent without a coroutine per client."""
+"""An ASGI extension of the gateway's WebSocket protocol: `{"write": WriteFrame, "outlet": Outlet, "offer": function}`.
+A message to a room is encoded as one frame for all clients, and is sent without a coroutine per client. A message of a
+client is taken in where it is read, without waking a task."""
 
 WriteFrame = Callable[[bytes], bool]
 """Writes a whole frame at once; False: nothing was written, as the client is not reading or has disconnected."""
+
+TakeMessage = Callable[[bytes], bool]
+"""Handles a binary message of a client at once; False: nothing was done, and `receive` returns the message."""
 
 
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
@@ -28,6 +32,15 @@ def outlet_of(scope: Scope) -> Outlet | None:
     """Return the outlet of a WebSocket; None under another server."""
     offered = (scope.get("extensions") or {}).get(FRAMES)
     return None if offered is None else offered["outlet"]
+
+
+def take_at_once(scope: Scope, take: TakeMessage) -> None:
+    """Have messages of a WebSocket taken in where they are read. `take` is called with the first message of each short
+    read, while the application awaits `receive` and no other message waits for it. Every other message, and every one
+    under another server, comes through `receive`."""
+    offered = (scope.get("extensions") or {}).get(FRAMES)
+    if offered is not None:
+        offered["offer"](take)
 
 
 def binary_frame(message: bytes) -> bytes:

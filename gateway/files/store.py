@@ -12,7 +12,7 @@ from msgspec import Struct
 from gateway.files.documents import Documents, DocumentsExhausted, stored_rows
 from gateway.files.open_document import OpenDocument, Outdated
 from gateway.files.past_incarnations import PastIncarnations
-from gateway.files.preconditions import Preconditions
+from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.files.reader import FileReader
 from gateway.richtext import building
 from gateway.richtext.documents import RootIsNotRichText
@@ -150,11 +150,19 @@ class Files(FileReader):
             raise await self._refuse(project, path, gap) from None
         return written if state_vector is None else msgspec.structs.replace(written, state_vector=state_vector)
 
-    def append_at_once(self, project: str, path: str, update: bytes, author: Author, done: AppendDone) -> bool:
-        """Queue a client's update to a file, without preconditions, if nothing has to be waited for.
+    def append_at_once(
+        self,
+        project: str,
+        path: str,
+        update: bytes,
+        author: Author,
+        done: AppendDone,
+        preconditions: Preconditions = UNCONDITIONAL,
+    ) -> bool:
+        """Queue a client's update to a file if nothing has to be waited for.
 
         Returns False if nothing was queued: `append` must decide then. This is so unless the document is open, nobody
-        else writes, and the whole update is small, valid and new.
+        else writes, the preconditions hold and will hold, and the whole update is small, valid and new.
 
         Args:
             done: called with what was stored. `append` would have the same reason not to store the update.
@@ -164,6 +172,8 @@ class Files(FileReader):
         """
         document = self._documents.opened(project, path)
         if document is None or document.turn.locked() or not self._documents.quotas.knows(project):
+            return False
+        if preconditions is not UNCONDITIONAL and not _hold(preconditions, document):
             return False
         try:
             row = document.take_in_keystroke(update) if self._documents.fits(document, update) else None
@@ -621,6 +631,17 @@ def written_by(committed: Committed) -> Written:
     head = committed.head
     created = head.version == head.born_version
     return Written(head, committed.project.epoch, changed=True, created=created, update=committed.update)
+
+
+def _hold(preconditions: Preconditions, document: OpenDocument) -> bool:
+    """Return whether preconditions hold for a document, and for what it is ahead of the log."""
+    if document.pending and preconditions.may_still_fail(document.head):
+        return False
+    try:
+        preconditions.check(document.path, document.head)
+    except (FileDeleted, PreconditionFailed):
+        return False
+    return True
 
 
 def _headers(head: FileHead | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Iterator
 
 from starlette.datastructures import QueryParams
@@ -10,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.grants import View, is_name
 from gateway.access.guard import OPEN, Access
-from gateway.asgi.frames import frame_writer, outlet_of
+from gateway.asgi.frames import frame_writer, outlet_of, take_at_once
 from gateway.asgi.requests import encoding_fault
 from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INVALID_UPDATE, TRY_LATER, UNAUTHENTICATED
 from gateway.rooms.connection import Connection
@@ -104,7 +105,7 @@ class RoomEndpoint:
             elif view is None or not view.sees(path):
                 connection.close(FORBIDDEN, "the credential does not reach that far")
             else:
-                await self._serve_while_it_counts(access, project, path, client, connection, receive)
+                await self._serve_while_it_counts(access, project, path, client, connection, scope, receive)
                 return
             await _until_disconnected(receive)
         except asyncio.CancelledError:
@@ -115,7 +116,14 @@ class RoomEndpoint:
             await connection.end()
 
     async def _serve_while_it_counts(
-        self, access: Access, project: str, path: str, client: str | None, connection: Connection, receive: Receive
+        self,
+        access: Access,
+        project: str,
+        path: str,
+        client: str | None,
+        connection: Connection,
+        scope: Scope,
+        receive: Receive,
     ) -> None:
         def end() -> None:
             connection.close(UNAUTHENTICATED, access.ended or "expired")
@@ -123,11 +131,11 @@ class RoomEndpoint:
         access.watch(end)
         try:
             with self._connected.held(project, client):
-                await self._serve(project, path, connection, receive)
+                await self._serve(project, path, connection, scope, receive)
         finally:
             access.unwatch(end)
 
-    async def _serve(self, project: str, path: str, connection: Connection, receive: Receive) -> None:
+    async def _serve(self, project: str, path: str, connection: Connection, scope: Scope, receive: Receive) -> None:
         room = None
         with closing_on_problems(connection):
             room = await self._rooms.join(project, path, connection)
@@ -136,6 +144,7 @@ class RoomEndpoint:
             return
         try:
             await _greet(room, connection)
+            take_at_once(scope, functools.partial(self._take_at_once, room, connection))
             work = Work()
             while (message := await receive())["type"] != "websocket.disconnect":
                 frame, sent = message.get("bytes") or b"", connection.sent
@@ -153,6 +162,18 @@ class RoomEndpoint:
                 await heed(room, connection, parse_message(frame))
         except (UnknownMessage, MalformedMessage, TooMuchAwareness):
             self._rooms.ignored += 1
+
+    def _take_at_once(self, room: Room, connection: Connection, frame: bytes) -> bool:
+        """Handle a frame of a client where it is read, as nearly all frames can be: the task that `receive` would wake
+        is three turns of the loop away from the disk. False: nothing was done, and `_take` must."""
+        if not connection.accepts_updates:
+            return True
+        try:
+            with closing_on_problems(connection):
+                return heed_at_once(room, connection, parse_message(frame))
+        except (UnknownMessage, MalformedMessage, TooMuchAwareness):
+            self._rooms.ignored += 1
+        return True
 
 
 def refusal_of(scope: Scope) -> tuple[int, str]:
@@ -192,15 +213,27 @@ async def _greet(room: Room, connection: Connection) -> None:
 
 async def heed(room: Room, connection: Member, message: SyncMessage | AwarenessMessage | QueryAwareness) -> None:
     """Handle a message that concerns the client's document."""
+    if heed_at_once(room, connection, message):
+        return
     match message:
         case SyncMessage("step_1", state_vector):
             await room.answer_step_1(connection, state_vector)
         case SyncMessage(step, update):
             await room.submit(connection, update, is_step_2=step == "step_2")
+
+
+def heed_at_once(room: Room, connection: Member, message: SyncMessage | AwarenessMessage | QueryAwareness) -> bool:
+    """Handle a message if nothing has to be waited for; False: nothing was done, and `heed` must."""
+    match message:
+        case SyncMessage("update", update):
+            return room.submit_at_once(connection, update)
+        case SyncMessage():
+            return False
         case AwarenessMessage(states):
             room.presence.receive(states, connection, subject=connection.subject)
         case QueryAwareness():
             connection.enqueue(awareness_message(room.presence.awareness.states()))
+    return True
 
 
 @contextlib.contextmanager

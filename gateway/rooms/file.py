@@ -7,7 +7,7 @@ from gateway.files.store import Files, WrittenTogether
 from gateway.wire.problems import FileDeleted, FileNotFound, ProjectNotFound
 from gateway.workers.pool import LIGHT_UNITS, in_worker
 from gateway.yjs.updates import EMPTY_UPDATE, adds_to
-from storage import Author
+from storage import AppendDone, Author
 
 
 class RoomFile:
@@ -17,6 +17,19 @@ class RoomFile:
         self._files = files
         self.project = project
         self.path = path
+
+    def append_at_once(self, update: bytes, life: Preconditions, author: Author, done: AppendDone) -> bool:
+        """Queue an update as a version of the room's incarnation if nothing has to be waited for.
+
+        Returns False if nothing was queued: `append` must decide then.
+
+        Args:
+            done: called with what was stored, or with the reason why nothing was.
+
+        Raises:
+            Problem, StorageError
+        """
+        return self._files.append_at_once(self.project, self.path, update, author, done, life)
 
     async def append(self, updates: list[bytes], life: Preconditions, author: Author) -> WrittenTogether:
         """Write updates as one version of the room's incarnation, unless one of the updates is refused.

@@ -1,6 +1,7 @@
 """One room: the messages of its connections, and the versions committed to its file."""
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
@@ -26,7 +27,7 @@ from gateway.yjs.messages import (
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import read_row
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate
-from storage import Author, FileHead, ProjectHead, StorageError
+from storage import Author, Committed, FileHead, ProjectHead, StorageError, VersionConflict
 
 _log = structlog.get_logger("gateway.rooms")
 
@@ -101,7 +102,8 @@ class Room:
         self._inbox: deque[_Received] = deque()
         self._inbox_bytes = 0
         self._room_in_inbox = asyncio.Event()
-        self._flushing: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Future[None] | None = None
+        """Done when the inbox, or the update that was queued for storing at once, is written."""
         self._next_commit = 0.0
 
     @property
@@ -160,15 +162,39 @@ class Room:
             if not await self._refuse_addition(connection, update):
                 connection.stored(receipt, whole=True, is_step_2=is_step_2)
             return
-        while self._inbox and self._inbox_bytes + len(update) > self._keeper.inbox_limit:
+        while not self._has_room_for(update):
             self._room_in_inbox.clear()
             await self._room_in_inbox.wait()
+        self._take_in(_Received(connection, update, receipt, is_step_2))
+
+    def submit_at_once(self, connection: Member, update: bytes) -> bool:
+        """Queue an update of a client if nothing has to be waited for; False: nothing was done, and `submit` must."""
+        if self.has_past or connection.read_only or update == EMPTY_UPDATE or not self._has_room_for(update):
+            return False
+        receipt = connection.received(is_step_2=False)
+        self._take_in(_Received(connection, update, receipt, is_step_2=False))
+        return True
+
+    def _has_room_for(self, update: bytes) -> bool:
+        return not self._inbox or self._inbox_bytes + len(update) <= self._keeper.inbox_limit
+
+    def _take_in(self, received: _Received) -> None:
+        """Have an update written: at once after a pause, else behind the others of the inbox."""
         if self.over:
             return
-        self._inbox.append(_Received(connection, update, receipt, is_step_2))
-        self._inbox_bytes += len(update)
+        self._send_last_to(received.connection)
+        if self._flushing is None and self._write_at_once(received):
+            return
+        self._inbox.append(received)
+        self._inbox_bytes += len(received.update)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
+
+    def _send_last_to(self, writer: Member) -> None:
+        """Have the next version sent to its writer after all others, who do not know it yet."""
+        outlet = writer.outlet
+        if outlet is not None and self._outlets.pop(outlet, None) is not None:
+            self._outlets[outlet] = writer
 
     async def _refuse_addition(self, connection: Member, update: bytes) -> bool:
         """Refuse the update of a read-only client if it adds something. Return False if it adds nothing, as the answer
@@ -261,6 +287,42 @@ class Room:
         for connection in self.connections:
             connection.close(code)
 
+    def _write_at_once(self, received: _Received) -> bool:
+        """Queue an update for storing without a task; False: nothing was done, and `_flush` must write it."""
+        loop, author = asyncio.get_running_loop(), received.connection.author
+        if received.connection.refused or loop.time() < self._next_commit:
+            return False
+        stored = loop.create_future()
+        done = functools.partial(self._written_at_once, received, stored)
+        try:
+            if not self._file.append_at_once(received.update, self._life, author, done):
+                return False
+        except Exception:  # `_flush` will meet it again, and knows what to do
+            return False
+        self._flushing = stored
+        return True
+
+    def _written_at_once(
+        self, received: _Received, stored: asyncio.Future[None], result: tuple[Committed, ...] | StorageError
+    ) -> None:
+        """Note what became of an update that was queued for storing at once."""
+        self._flushing = None
+        self._next_commit = asyncio.get_running_loop().time() + self._keeper.window
+        if not isinstance(result, StorageError):
+            (committed,) = result
+            received.connection.note(committed.head.version)
+            self._heed([received], ())
+        elif not isinstance(result, VersionConflict):
+            self._not_written([received], result)
+        elif not self.over:  # another gateway has stored a version meanwhile
+            self._inbox.appendleft(received)
+            self._inbox_bytes += len(received.update)
+        if self._inbox:
+            self._flushing = asyncio.create_task(self._flush())
+        else:
+            self._keeper.left(self)
+        stored.set_result(None)
+
     async def _flush(self) -> None:
         """Write the inbox: the first update after a pause at once, then one version per window."""
         loop = asyncio.get_running_loop()
@@ -305,20 +367,25 @@ class Room:
                 batch[index].connection.refused = True
                 batch[index].connection.close(TOO_LARGE if isinstance(problem, DocumentTooLarge) else INVALID_UPDATE)
                 batch = batch[:index] + _worth_trying(batch[index + 1 :])
-        except FileDeleted:
-            self.end()
         except Exception as error:
-            # Not written: the clients must reconnect, and their sync sends it again.
-            expected = isinstance(error, Problem | StorageError)
-            _log.error(
-                "room not written",
-                project=self.project,
-                path=self.path,
-                reason=str(error),
-                exc_info=None if expected else error,
-            )
-            for received in batch:
-                received.connection.close(TRY_LATER)
+            self._not_written(batch, error)
+
+    def _not_written(self, batch: list[_Received], error: BaseException) -> None:
+        """Close the connections whose updates were not written: the clients must reconnect, and their sync sends the
+        updates again."""
+        if isinstance(error, FileDeleted):
+            self.end()
+            return
+        expected = isinstance(error, Problem | StorageError)
+        _log.error(
+            "room not written",
+            project=self.project,
+            path=self.path,
+            reason=str(error),
+            exc_info=None if expected else error,
+        )
+        for received in batch:
+            received.connection.close(TRY_LATER)
 
     def _heed(self, batch: list[_Received], lacking: tuple[int, ...]) -> None:
         """Ask the clients whose updates were stored only in part for the rest."""

@@ -1,0 +1,79 @@
+"""The frames of a WebSocket client (RFC 6455 §5.2): where they end, and the messages of the usual ones. Pure."""
+
+import sys
+
+_FINAL_BINARY = 0x82
+_MASKED = 0x80
+_TWO_BYTES, _EIGHT_BYTES = 126, 127
+"""What stands in the place of a length that has so many bytes of its own."""
+
+
+def whole_message(data: bytes, at: int) -> tuple[bytes, int] | None:
+    """Return the message of the frame that begins at `at`, and where the frame ends.
+
+    None: the frame is not all there, or it is not a binary message in one masked frame of less than 64 KiB.
+    """
+    if len(data) < at + 6 or data[at] != _FINAL_BINARY:
+        return None
+    size, start = data[at + 1] - _MASKED, at + 6
+    if size == _TWO_BYTES:
+        size, start = int.from_bytes(data[at + 2 : at + 4]), at + 8
+    elif not 0 <= size < _TWO_BYTES:
+        return None
+    end = start + size
+    if len(data) < end:
+        return None
+    return _unmasked(data[start:end], data[start - 4 : start]), end
+
+
+def _unmasked(payload: bytes, mask: bytes) -> bytes:
+    size = len(payload)
+    repeated = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, sys.byteorder) ^ int.from_bytes(repeated, sys.byteorder)).to_bytes(
+        size, sys.byteorder
+    )
+
+
+class FrameBoundaries:
+    """Follows the frames of a client through the pieces in which they are read.
+
+    Args:
+        before: how many bytes come before the first frame.
+    """
+
+    __slots__ = ("_head", "_left")
+
+    def __init__(self, before: int) -> None:
+        self._head = b""
+        """The beginning of a frame of which the length is not known yet."""
+        self._left = before
+        """How many bytes are missing of the frame that was begun."""
+
+    @property
+    def between(self) -> bool:
+        """Whether the next byte is the first one of a frame."""
+        return not self._left and not self._head
+
+    def follow(self, data: bytes) -> None:
+        """Note the next bytes."""
+        data, at = self._head + data, self._left
+        while at < len(data):
+            size = _frame_size(data, at)
+            if size is None:
+                self._head, self._left = data[at:], 0
+                return
+            at += size
+        self._head, self._left = b"", at - len(data)
+
+
+def _frame_size(data: bytes, at: int) -> int | None:
+    """Return the size of the frame that begins at `at`; None: the bytes that say it are not all there."""
+    if len(data) < at + 2:
+        return None
+    size, head = data[at + 1] & ~_MASKED, 2
+    if size >= _TWO_BYTES:
+        head += 2 if size == _TWO_BYTES else 8
+        if len(data) < at + head:
+            return None
+        size = int.from_bytes(data[at + 2 : at + head])
+    return head + (4 if data[at + 1] & _MASKED else 0) + size
