@@ -50,11 +50,12 @@ _BYTES_PER_STRUCT = 6
 _LIGHT_BYTES = 128 * 1024
 """The most bytes of a document and a new text together for which the text is edited in one step."""
 _SMALL_BYTES = _BYTES_PER_STRUCT * _MOVES // _LIGHT_WORK - _BYTES_PER_STRUCT
-_LIGHT_ENCODED = 4 * 2**20
-"""The most bytes of a document that is encoded in the event loop; a larger one is built elsewhere from its log."""
-_LIGHT_CLIENTS = 50_000
-"""The same in clients, of which each takes as long as 10 structs."""
-_LIGHT_LACKING = 500_000
+_LIGHT_ENCODED = 100_000
+"""The most structs of a document that is encoded in the event loop: about 15 ms. A larger one is built elsewhere from
+its log. A client that has written takes as long as two structs."""
+_BYTES_LIKE_STRUCT = 64
+"""How many bytes of a document are encoded in the time of one struct."""
+_LIGHT_LACKING = 100_000
 """By how many clocks a replica of a large document may lag behind for its difference to be encoded in the event loop:
 each is one struct at most."""
 _LIGHT_WALKED = 16 * 1024
@@ -154,9 +155,10 @@ class OpenDocument:
 
     @property
     def encodes_in_step(self) -> bool:
-        """Whether the whole document is encoded in a short time: at most about 30 ms."""
-        light = self.size <= _LIGHT_ENCODED and self._document.clients <= _LIGHT_CLIENTS
-        return light and not self._document.is_elsewhere
+        """Whether the whole document is encoded in a short time."""
+        document = self._document
+        work = document.most_structs + 2 * document.clients + self.size // _BYTES_LIKE_STRUCT
+        return work <= _LIGHT_ENCODED and not document.is_elsewhere
 
     def encodes_soon(self, state_vector: bytes) -> bool:
         """Whether what a replica with a state vector is missing is encoded in a short time."""

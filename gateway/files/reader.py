@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,6 +12,7 @@ from gateway.pace import next_slice
 from gateway.richtext.documents import RootIsNotRichText, read_html, read_markdown
 from gateway.watch.hub import Hub
 from gateway.wire.headers import file_headers
+from gateway.wire.json import json_bytes
 from gateway.wire.problems import (
     FileDeleted,
     FileNotFound,
@@ -213,10 +214,11 @@ class FileReader:
         except roots.NestedTooDeeply as error:
             raise NestedTooDeeply(str(error)) from None
 
-    async def roots_of(self, content: Content) -> dict[str, Any]:
-        """Return all roots of a whole document as plain JSON values."""
+    async def json_of(self, content: Content) -> bytes:
+        """Return all roots of a whole document as JSON, which a worker process writes: very many values would be slow
+        even to receive."""
         try:
-            return await in_worker(_read_roots, [content.update], units=LIGHT_UNITS)
+            return await in_worker(_read_json, [content.update], units=LIGHT_UNITS)
         except roots.NestedTooDeeply as error:
             raise NestedTooDeeply(str(error)) from None
 
@@ -265,9 +267,9 @@ def _read_rich_text(read: Callable[[bytes, str | None], str], update: bytes, roo
     return read(to_wire(update), root)
 
 
-def _read_roots(parts: Sequence[bytes]) -> dict[str, Any]:
+def _read_json(parts: Sequence[bytes]) -> bytes:
     (update,) = parts
-    return read_roots(to_wire(update))
+    return json_bytes(read_roots(to_wire(update)))
 
 
 def _to_wire(parts: Sequence[bytes]) -> bytes:

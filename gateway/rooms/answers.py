@@ -8,10 +8,31 @@ from typing import Generic, NamedTuple, TypeVar
 R = TypeVar("R", bound=Hashable)
 
 
-class _Answer(NamedTuple):
-    state_vector: bytes
+_LARGE = 64 * 1024
+
+
+class Answer(NamedTuple):
+    """What a client with a state vector is sent."""
+
     message: bytes
+    frame: bytes
+    """The message as encoded by `binary_frame`, once for all clients."""
     version: int
+    """The version that the client has after it."""
+
+    @property
+    def large(self) -> bool:
+        """Whether it takes long to send, so that the clients who get it take turns."""
+        return len(self.message) > _LARGE
+
+
+class _Kept(NamedTuple):
+    state_vector: bytes
+    answer: Answer
+
+    @property
+    def size(self) -> int:
+        return len(self.state_vector) + len(self.answer.message) + len(self.answer.frame)
 
 
 class Answers(Generic[R]):
@@ -24,35 +45,32 @@ class Answers(Generic[R]):
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._answers: OrderedDict[R, _Answer] = OrderedDict()
+        self._kept: OrderedDict[R, _Kept] = OrderedDict()
 
-    def find(self, room: R, state_vector: bytes) -> tuple[bytes, int] | None:
-        """Return the message for a client with this state vector, and the version that the client has after it."""
-        answer = self._answers.get(room)
-        if answer is None or answer.state_vector != state_vector:
+    def find(self, room: R, state_vector: bytes) -> Answer | None:
+        """Return the answer for a client with this state vector."""
+        kept = self._kept.get(room)
+        if kept is None or kept.state_vector != state_vector:
             return None
-        self._answers.move_to_end(room)
-        return answer.message, answer.version
+        self._kept.move_to_end(room)
+        return kept.answer
 
-    def keep(self, room: R, state_vector: bytes, message: bytes, version: int) -> None:
+    def keep(self, room: R, state_vector: bytes, answer: Answer) -> None:
         """Remember an answer; evict the least recently used answers to stay within the limit."""
         self.forget(room)
-        size = len(state_vector) + len(message)
-        if size > self._limit:
+        kept = _Kept(state_vector, answer)
+        if kept.size > self._limit:
             return
-        self._answers[room] = _Answer(state_vector, message, version)
-        self._size += size
+        self._kept[room] = kept
+        self._size += kept.size
         while self._size > self._limit:
-            self._drop(self._answers.popitem(last=False)[1])
+            self._size -= self._kept.popitem(last=False)[1].size
 
     def forget(self, room: R) -> None:
         """Forget the answer of a room: its document has changed, or the last client has left."""
-        answer = self._answers.pop(room, None)
-        if answer is not None:
-            self._drop(answer)
-
-    def _drop(self, answer: _Answer) -> None:
-        self._size -= len(answer.state_vector) + len(answer.message)
+        kept = self._kept.pop(room, None)
+        if kept is not None:
+            self._size -= kept.size
 
 
 class Turns:

@@ -13,7 +13,7 @@ from gateway.asgi.outlets import Outlet, write_to_all
 from gateway.files.past_incarnations import has_past
 from gateway.files.preconditions import Preconditions
 from gateway.presence.presence import Presence
-from gateway.rooms.answers import Answers, Turns
+from gateway.rooms.answers import Answer, Answers, Turns
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, TOO_LARGE, TRY_LATER
 from gateway.rooms.file import RoomFile
 from gateway.rooms.member import Member
@@ -97,6 +97,8 @@ class Room:
         """Done once commits of other gateways are received here; None: there are no other gateways."""
         self._version = 0
         """The newest version that the room has been told of."""
+        self._reading: dict[bytes, asyncio.Task[Answer]] = {}
+        """The answers to sync step 1 that are being read, by the state vector of those who wait for them."""
         self.over = False
         """Whether the file was deleted: later updates are not written, even if a new file has this path."""
         self._inbox: deque[_Received] = deque()
@@ -243,20 +245,33 @@ class Room:
         if self.has_past and await self._file.is_replica_of_past(state_vector):
             connection.close(FILE_DELETED, "it holds what is of an earlier incarnation of the file")
             return
-        known = self._keeper.answers.find(self, state_vector)
-        if known is None:
+        answer = self._keeper.answers.find(self, state_vector)
+        if answer is None:
             await self._keeper.turns.take()
+            answer = self._keeper.answers.find(self, state_vector)  # somebody else may have asked for the same
         connection.hold()
-        message, version = known or await self._read_answer(state_vector)
-        connection.enqueue(message)
-        connection.release(version)
+        if answer is None:
+            answer = await self._shared_answer(state_vector)
+        if answer.large:
+            await self._keeper.turns.take()
+        connection.enqueue(answer.message, answer.frame)
+        connection.release(answer.version)
 
-    async def _read_answer(self, state_vector: bytes) -> tuple[bytes, int]:
+    async def _shared_answer(self, state_vector: bytes) -> Answer:
+        """Read the answer to a sync step 1 once for all who ask for the same before the file changes."""
+        reading = self._reading.get(state_vector)
+        if reading is None:
+            reading = self._reading[state_vector] = asyncio.create_task(self._read_answer(state_vector))
+            reading.add_done_callback(functools.partial(_forget, self._reading, state_vector))
+        return await asyncio.shield(reading)
+
+    async def _read_answer(self, state_vector: bytes) -> Answer:
         update, version = await self._file.read_lacking(state_vector)
         message = sync_step_2(update)
+        answer = Answer(message, binary_frame(message), version)
         if version >= self._version:
-            self._keeper.answers.keep(self, state_vector, message, version)
-        return message, version
+            self._keeper.answers.keep(self, state_vector, answer)
+        return answer
 
     # Commits
 
@@ -269,6 +284,7 @@ class Room:
         self.has_past = has_past(head)
         self.incarnation, self._version = head.incarnation, head.version
         self._keeper.answers.forget(self)
+        self._reading = {}  # an answer that is read now may lack this version, which those who ask later are not sent
         message = sync_update(to_wire(read_row(update)[0]))
         frame = binary_frame(message)
         for connection in self._write_to_all(frame):
@@ -414,6 +430,14 @@ class Room:
         """Wait until the inbox is written."""
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
+
+
+def _forget(reading: dict[bytes, asyncio.Task[Answer]], state_vector: bytes, done: asyncio.Task[Answer]) -> None:
+    """Forget an answer that was read; those who wait for it get it, or the error."""
+    if not done.cancelled():
+        done.exception()  # marks the error as seen: all who waited may have left
+    if reading.get(state_vector) is done:
+        del reading[state_vector]
 
 
 def _together(authors: list[Author]) -> Author:

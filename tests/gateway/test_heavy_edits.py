@@ -1,6 +1,7 @@
 """Heavy edits are prepared in worker processes, and taken in in turns: counted by jobs and slices."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -313,10 +314,47 @@ def test_a_large_document_is_never_encoded_in_the_event_loop(tmp_path: Path, mon
     _served(tmp_path, work)
 
 
+@pytest.mark.parametrize("kind", ["structs", "clients", "bytes"])
+def test_a_document_is_encoded_in_the_event_loop_by_its_structs_clients_and_bytes(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = range(600, 0, -1)
+    update = {
+        "structs": _typed_backwards(1_100),
+        "clients": b"\xd8\4" + b"".join(b"\1" + var_uint(each) + b"\0\x08\1\1a\1\x7e" for each in clients) + b"\0",
+        "bytes": b"\1\1\1\0\4\1\7content" + var_uint(2**17) + b"a" * 2**17 + b"\0",
+    }[kind]
+
+    async def work(files: Files, workers: Workers) -> None:
+        await files.append("p", "a.md", update, _ANY)
+        document = files._documents.peek("p", "a.md")
+        assert document is not None
+        monkeypatch.setattr(open_document, "_LIGHT_ENCODED", 1_000)
+        assert not document.encodes_in_step
+        assert (await files.read_whole("p", "a.md")).update == update
+        monkeypatch.setattr(open_document, "_LIGHT_ENCODED", 3_000)
+        assert document.encodes_in_step
+
+    _served(tmp_path, work)
+
+
+def test_the_json_of_a_large_document_is_written_by_a_worker(tmp_path: Path) -> None:
+    """The event loop would be held as long by the values as by the document."""
+
+    async def work(files: Files, workers: Workers) -> None:
+        await files.append("p", "a.md", _typed_backwards(_HEAVY), _ANY)
+        whole = await files.read_whole("p", "a.md")
+        before = _jobs(workers)
+        assert json.loads(await files.json_of(whole)) == {"content": await _text(files)}
+        assert _jobs(workers) - before == 2
+
+    _served(tmp_path, work)
+
+
 def test_a_document_near_its_largest_size_is_measured_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_document, "_LIGHT_ENCODED", 10_000)
+    monkeypatch.setattr(open_document, "_LIGHT_ENCODED", 0)
     monkeypatch.setattr(LiveDocument, "encode", None)
     second = "x" * 40_000
 

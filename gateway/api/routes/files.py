@@ -20,7 +20,6 @@ from gateway.http.requests import (
     header_bytes,
     if_modified_since,
     if_none_match,
-    json_bytes,
     preconditions,
     project_id,
     read_body,
@@ -221,7 +220,7 @@ class FileRoutes:
         if wanted == "markdown" or wanted == "html":
             return _rich_text(await self._files.rich_text_of(content, wanted, named_root(request)), wanted, headers)
         if wanted == "json":
-            return Response(json_bytes(await self._files.roots_of(content)), headers=headers, media_type=JSON)
+            return Response(await self._files.json_of(content), headers=headers, media_type=JSON)
         return Response(await self._files.wire_update(content), headers=headers, media_type=OCTETS)
 
     @operation(
