@@ -8,8 +8,8 @@ limits, and its processes outlive a gateway that is killed.)
 
 import asyncio
 import contextlib
+import io
 import os
-import pickle
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
@@ -23,7 +23,7 @@ from starlette.types import Receive
 
 from gateway.pace import next_slice
 from gateway.wire.problems import Overloaded, TooComplex
-from gateway.workers.process import LENGTH_BYTES
+from gateway.workers.messages import LENGTH_BYTES, head_of, lengths_in, parts_of, value_of
 from gateway.yjs.lib0 import MalformedUpdate
 from gateway.yjs.scan import TooMuch, scan
 
@@ -38,6 +38,7 @@ LIGHT_UNITS = 512
 each competes for its place with all others, which takes yrs as many steps as the square of their number."""
 _LEAST_BYTES_PER_UNIT = 4
 _PIPE_BYTES = 2**20
+_PIECE_BYTES = 2**19
 _LARGE_ANSWER = 2**20
 _UNHURRIED = 10
 """The factor by which the time limit of background jobs is longer, as no request waits for them."""
@@ -105,8 +106,8 @@ class _Process:
     def alive(self) -> bool:
         return self._process.returncode is None
 
-    async def run(self, request: bytes) -> bytes:
-        """Send a request and wait for its answer.
+    async def run(self, request: Sequence[bytes]) -> list[bytes]:
+        """Send the parts of a request and wait for those of its answer.
 
         Raises:
             EOFError, OSError: the process died.
@@ -114,10 +115,11 @@ class _Process:
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None
         assert answers is not None
-        requests.write(len(request).to_bytes(LENGTH_BYTES))
-        requests.write(request)
+        requests.write(head_of(request))
+        for part in request:
+            requests.write(part)
         await requests.drain()
-        return await answers.readexactly(int.from_bytes(await answers.readexactly(LENGTH_BYTES)))
+        return await receive(answers)
 
     async def end(self) -> None:
         """Kill the process, whatever it is doing."""
@@ -127,6 +129,31 @@ class _Process:
         if self._process.stdin is not None:
             self._process.stdin.close()
         await self._process.wait()
+
+
+async def receive(answers: asyncio.StreamReader) -> list[bytes]:
+    """Receive the parts of an answer.
+
+    Raises:
+        EOFError: the process died.
+    """
+    count = int.from_bytes(await answers.readexactly(LENGTH_BYTES))
+    lengths = await answers.readexactly(count * LENGTH_BYTES)
+    return [await _receive_part(answers, length) for length in lengths_in(lengths)]
+
+
+async def _receive_part(answers: asyncio.StreamReader, length: int) -> bytes:
+    if length <= _PIECE_BYTES:
+        return await answers.readexactly(length)
+    whole = io.BytesIO()  # gives the bytes over without a copy
+    while length:
+        piece = await answers.read(min(length, _PIECE_BYTES))
+        if not piece:
+            raise EOFError
+        whole.write(piece)
+        length -= len(piece)
+        await asyncio.sleep(0)
+    return whole.getvalue()
 
 
 class _Pool:
@@ -151,20 +178,20 @@ class _Pool:
             self.metrics.waiting -= 1
         try:
             self.metrics.jobs += 1
-            answer = await self._attempt(pickle.dumps((work, arguments), pickle.HIGHEST_PROTOCOL))
+            answer = await self._attempt(parts_of((work, arguments)))
         finally:
             self._places.release()
-        large = len(answer) > _LARGE_ANSWER
+        large = sum(map(len, answer)) > _LARGE_ANSWER
         if large:  # to take it from the pipe, to decode it, and to use it are a step of the event loop each
             await next_slice()
-        succeeded, result = pickle.loads(answer)
+        succeeded, result = value_of(answer)
         if large:
             await next_slice()
         if not succeeded:
             raise result
         return result  # type: ignore[no-any-return]
 
-    async def _attempt(self, request: bytes) -> bytes:
+    async def _attempt(self, request: Sequence[bytes]) -> list[bytes]:
         """Return the answer to a request; if the process dies, retry once in a new process."""
         self._idle = [process for process in self._idle if process.alive or self._buried(process)]
         process = self._idle.pop() if self._idle else await self._start()
@@ -191,7 +218,7 @@ class _Pool:
         self.metrics.processes += 1
         return process
 
-    async def _run(self, process: _Process, request: bytes) -> bytes:
+    async def _run(self, process: _Process, request: Sequence[bytes]) -> list[bytes]:
         """Run a request in a process, which is killed if it gives no answer."""
         try:
             async with asyncio.timeout(self._seconds):

@@ -11,18 +11,17 @@ import contextlib
 import fcntl
 import gc
 import os
-import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
+
+from gateway.workers.messages import LENGTH_BYTES, head_of, lengths_in, parts_of, value_of
 
 _LESS_URGENT = 5
 _OUT_OF_MEMORY_SCORE = "800"
 """Of 1,000: if memory runs out, the kernel kills a worker before the gateway."""
-LENGTH_BYTES = 8
-"""Every message on the pipes is a pickle after its length, which is big-endian and has this many bytes."""
 
 
 def main() -> None:
@@ -71,34 +70,36 @@ def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, answers
 
 
-def _read(requests: BinaryIO) -> bytes | None:
-    length = int.from_bytes(requests.read(LENGTH_BYTES))
-    request = requests.read(length)
-    return request if length and len(request) == length else None
+def _read(requests: BinaryIO) -> list[bytes] | None:
+    count = int.from_bytes(requests.read(LENGTH_BYTES))
+    lengths = [*lengths_in(requests.read(count * LENGTH_BYTES))]
+    parts = [requests.read(length) for length in lengths]
+    return parts if count and [*map(len, parts)] == lengths else None
 
 
-def _send(answers: BinaryIO, answer: bytes) -> None:
-    answers.write(len(answer).to_bytes(LENGTH_BYTES))
-    answers.write(answer)
+def _send(answers: BinaryIO, parts: Sequence[bytes]) -> None:
+    answers.write(head_of(parts))
+    for part in parts:
+        answers.write(part)
     answers.flush()
 
 
-def _answer(request: bytes) -> bytes:
-    """Return a pickle of (True, result) or (False, exception)."""
+def _answer(request: Sequence[bytes]) -> list[bytes]:
+    """Return a message of (True, result) or (False, exception)."""
     work: Callable[..., object]
     try:
-        work, arguments = pickle.loads(request)
-        return pickle.dumps((True, work(*arguments)), pickle.HIGHEST_PROTOCOL)
+        work, arguments = value_of(request)
+        return parts_of((True, work(*arguments)))
     except Exception as error:
         return _failure(error)
 
 
-def _failure(error: Exception) -> bytes:
+def _failure(error: Exception) -> list[bytes]:
     try:
-        answer = pickle.dumps((False, error), pickle.HIGHEST_PROTOCOL)
-        pickle.loads(answer)
+        answer = parts_of((False, error))
+        value_of(answer)
     except Exception:  # the exception cannot be pickled: send its text
-        return pickle.dumps((False, RuntimeError(repr(error))), pickle.HIGHEST_PROTOCOL)
+        return parts_of((False, RuntimeError(repr(error))))
     return answer
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -17,8 +16,8 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from gateway.wire.problems import Overloaded, TooComplex
+from gateway.workers.messages import LENGTH_BYTES, head_of, lengths_in, parts_of, value_of
 from gateway.workers.pool import HEAVY_BYTES, Lane, Workers, client_of_request, in_worker, worker_processes
-from gateway.workers.process import LENGTH_BYTES
 from gateway.workers.process import __file__ as program
 from tests.support import heavy
 from tests.support.processes import Watched
@@ -215,7 +214,6 @@ def test_the_queue_of_a_lane_is_bounded(tmp_path: Path) -> None:
 _OWNER = """
 import asyncio, sys
 from gateway.workers.pool import Lane, worker_processes
-from gateway.workers.process import LENGTH_BYTES
 from gateway.workers.process import __file__ as program
 from tests.support import heavy
 
@@ -267,9 +265,11 @@ def test_a_worker_outlives_the_thread_that_started_it() -> None:
 def _ask(process: "subprocess.Popen[bytes]", work: Callable[[], object]) -> object:
     assert process.stdin is not None
     assert process.stdout is not None
-    request = pickle.dumps((work, ()))
-    process.stdin.write(len(request).to_bytes(LENGTH_BYTES) + request)
+    request = parts_of((work, ()))
+    process.stdin.write(head_of(request) + b"".join(request))
     process.stdin.flush()
-    succeeded, result = pickle.loads(process.stdout.read(int.from_bytes(process.stdout.read(LENGTH_BYTES))))
+    count = int.from_bytes(process.stdout.read(LENGTH_BYTES))
+    lengths = [*lengths_in(process.stdout.read(count * LENGTH_BYTES))]
+    succeeded, result = value_of([process.stdout.read(length) for length in lengths])
     assert succeeded
     return result
