@@ -312,7 +312,15 @@ def _assemble(
         body_limit=settings.body_limit,
     )
     history = HistoryRoutes(versions, body_limit=settings.body_limit)
-    turns = Turns(storage, hub, lease=settings.turn_lease, grace=settings.turn_grace, line_limit=settings.body_limit)
+    turns = Turns(
+        storage,
+        hub,
+        lease=settings.turn_lease,
+        grace=settings.turn_grace,
+        line_limit=settings.body_limit,
+        lines_limit=settings.bodies_bytes,
+    )
+    metrics.add(turns.unfinished_lines)
     turn_routes = TurnRoutes(
         turns,
         hub,

@@ -50,6 +50,10 @@ class ConnectionLimits(Struct, frozen=True):
     """Within how many seconds the head of a request must be there, from the connection or from its first byte on."""
     pipeline_bytes: int = 16 * 2**10
     """How much of requests behind one that is being answered is read; one read of the socket may bring more."""
+    unread_bytes: int = 256 * 2**20
+    """How much of all answers may wait for clients to read it."""
+    unread_seconds: float = 60.0
+    """For how long a client may read nothing of an answer that waits for it."""
     pong_bytes: int = 64 * 2**10
     """How much of answers to pings may wait for a WebSocket client; one read of the socket may bring more."""
     keep_alive_seconds: float = 75.0
@@ -159,7 +163,10 @@ class Settings(BaseSettings):
     )
     body_limit: int = Field(16 * MEBIBYTE, ge=1024, description="Maximum size of a request body.")
     bodies_bytes: int = Field(
-        256 * MEBIBYTE, ge=1024, description="Maximum bytes of all request bodies in progress, in total."
+        256 * MEBIBYTE,
+        ge=1024,
+        description="Maximum bytes of all request bodies in progress, in total; and of the unfinished lines of all "
+        "output of agents.",
     )
     body_seconds: float = Field(
         30.0,
@@ -189,6 +196,15 @@ class Settings(BaseSettings):
     )
     pipeline_bytes: int = Field(
         16 * 2**10, ge=1024, description="Bytes of pipelined requests that are read while another is being answered."
+    )
+    unread_bytes: int = Field(
+        256 * MEBIBYTE,
+        ge=1024,
+        description="Maximum bytes of answers that wait for their clients to read them, in total. Beyond it, the "
+        "connections whose clients have read nothing for the longest time are closed.",
+    )
+    unread_seconds: float = Field(
+        60.0, gt=0, description="Seconds for which a client may read nothing while an answer waits for it."
     )
     pong_bytes: int = Field(
         64 * 2**10, ge=1024, description="Maximum unsent answers to pings, in bytes per WebSocket client."
@@ -365,7 +381,13 @@ class Settings(BaseSettings):
     def connection_limits(self) -> ConnectionLimits:
         """The bounds of connections."""
         return ConnectionLimits(
-            self.connections, self.head_seconds, self.pipeline_bytes, self.pong_bytes, self.keep_alive_seconds
+            connections=self.connections,
+            head_seconds=self.head_seconds,
+            pipeline_bytes=self.pipeline_bytes,
+            unread_bytes=self.unread_bytes,
+            unread_seconds=self.unread_seconds,
+            pong_bytes=self.pong_bytes,
+            keep_alive_seconds=self.keep_alive_seconds,
         )
 
     @property

@@ -17,7 +17,7 @@ from gateway.wire.problems import Overloaded, Problem, RequestTimeout
 
 class BoundedBodies(Collector):
     """ASGI middleware in front of everything that reads a body. An agent's output is not limited here: it is read as a
-    stream, and may pause for as long as the lease of its turn."""
+    stream, and may pause for as long as the lease of its turn. What is kept of it has a limit of its own."""
 
     def __init__(self, app: ASGIApp, limits: BodyLimits, metrics: RequestMetrics) -> None:
         self._app = app

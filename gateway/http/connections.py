@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sized
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.http.unread import Unread
 from gateway.settings import ConnectionLimits
 
 
@@ -14,6 +15,7 @@ class Connections(Collector):
 
     def __init__(self, limits: ConnectionLimits | None = None) -> None:
         self.limits = limits or ConnectionLimits()
+        self.unread = Unread(self.limits.unread_seconds, self.limits.unread_bytes)
         self.open: Sized = ()
         """The open connections: the server's own set of them."""
         self.lingering = 0
@@ -37,3 +39,11 @@ class Connections(Collector):
         for code, count in self.refused.items():
             refused.add_metric([code], count)
         yield refused
+        yield GaugeMetricFamily(
+            "gateway_unread_bytes", "Bytes of answers that clients have not read yet.", value=self.unread.bytes
+        )
+        yield CounterMetricFamily(
+            "gateway_unread_closes",
+            "Connections closed because their clients read nothing, or too much waited for all clients.",
+            value=self.unread.closed,
+        )

@@ -167,10 +167,12 @@ class HttpProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._exchange is not None:
             self._exchange.note_buffered()
+        self._connections.unread.add(self._transport)
         if self._writable is None:
             self._writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
+        self._connections.unread.remove(self._transport)
         if self._writable is not None:
             if not self._writable.done():
                 self._writable.set_result(None)

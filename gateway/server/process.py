@@ -78,7 +78,7 @@ def _serve(settings: Settings, membership: Membership | None) -> bool:
         server_header=False,
         proxy_headers=False,  # nothing here depends on the address of a client
         http=cast(Any, partial(HttpProtocol, connections=app.connections)),
-        ws=cast(Any, partial(WebSocketProtocol, pong_bytes=settings.pong_bytes)),
+        ws=cast(Any, partial(WebSocketProtocol, pong_bytes=settings.pong_bytes, unread=app.connections.unread)),
         ws_max_size=settings.body_limit,
         ws_per_message_deflate=False,  # would cost 90 KB per connection, for tiny messages
         timeout_graceful_shutdown=settings.shutdown_seconds,

@@ -17,6 +17,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from gateway.asgi.frames import FRAMES, TakeMessage, binary_frame, text_frame
+from gateway.http.unread import Unread
 from gateway.rooms.close_codes import TOO_LARGE
 from gateway.server.client_frames import FrameBoundaries, whole_message
 from gateway.server.outlets import outlet_of
@@ -58,9 +59,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _receiving = False
     """Whether the application awaits `receive`."""
 
-    def __init__(self, *arguments: Any, pong_bytes: int = _PONG_BYTES, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, pong_bytes: int = _PONG_BYTES, unread: Unread | None = None, **named: Any
+    ) -> None:
         super().__init__(*arguments, **named)
         self._pong_bytes = pong_bytes
+        self._unread_messages = unread
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._flow = _Flow(cast(asyncio.Transport, transport), self._pong_bytes)
@@ -68,14 +72,22 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         self._flow.block()
+        if self._unread_messages is not None:
+            self._unread_messages.add(self._flow.transport)
         super().pause_writing()
 
     def resume_writing(self) -> None:
         self._flow.unblock()
+        self._forget_unread()
         super().resume_writing()
+
+    def _forget_unread(self) -> None:
+        if self._unread_messages is not None:
+            self._unread_messages.remove(self._flow.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flow.outlet.end()
+        self._forget_unread()
         self._take_all()
         self._flow.lost()
         super().connection_lost(exc)

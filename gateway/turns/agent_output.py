@@ -193,6 +193,11 @@ class AgentOutput:
                 self._apply(Close())
             self._grow(Grow("text", "text", text))
 
+    @property
+    def line_bytes(self) -> int:
+        """The size of the beginning of a line whose end has not arrived."""
+        return self._size
+
     def _drain(self) -> bytes:
         rest = b"".join(self._pieces)
         self._pieces, self._size = [], 0

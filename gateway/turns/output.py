@@ -3,19 +3,45 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from msgspec import Struct
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from gateway.pace import next_slice
 from gateway.turns.agent_lines import Prepared, prepare
 from gateway.turns.agent_output import AgentOutput, Steps
 from gateway.turns.dialects import DialectName
 from gateway.turns.lifecycle import Output, end_output, renew, take_output
-from gateway.wire.problems import OutputConflict, TooComplex, TurnFinished, after_a_write
+from gateway.wire.problems import OutputConflict, Overloaded, TooComplex, TurnFinished, after_a_write
 from gateway.workers.pool import in_worker
 from storage import FINISHED, TurnHead, UpdateTurn
+
+
+class UnfinishedLines(Collector):
+    """What is held in memory of the unfinished lines of all output that is coming in."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.bytes = 0
+
+    def replace(self, before: int, now: int) -> None:
+        """Count a line that has grown or ended.
+
+        Raises:
+            Overloaded: all lines together are too large.
+        """
+        if now > before and self.bytes + now - before > self._limit:
+            raise Overloaded("too much output without line breaks is coming in; try again in a moment", certain=False)
+        self.bytes += now - before
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric."""
+        yield GaugeMetricFamily(
+            "gateway_unfinished_line_bytes", "Bytes of unfinished lines of output that is coming in.", value=self.bytes
+        )
 
 
 class OutputOptions(Struct, frozen=True, gc=False):
@@ -33,6 +59,10 @@ class TurnWriter(Protocol):
     def lease(self) -> float:
         """How many seconds a running turn may be silent."""
 
+    @property
+    def unfinished_lines(self) -> UnfinishedLines:
+        """What is held of all lines."""
+
     async def write(
         self, project: str, session_id: str, turn_id: str, change_of: Callable[[TurnHead], UpdateTurn]
     ) -> TurnHead:
@@ -40,7 +70,8 @@ class TurnWriter(Protocol):
 
 
 class OutputRequest:
-    """One request's piece of an agent's output: call `feed` as it arrives, then `end`, or `keep` if it was cut off.
+    """One request's piece of an agent's output: call `feed` as it arrives, then `end`, or `keep` if it was cut off;
+    and `release` in any case.
 
     The fed output becomes durable up to the end of its last line, whether or not `end` is called. Blocks that merely
     grow are stored a few times per second, everything else immediately.
@@ -64,6 +95,19 @@ class OutputRequest:
         self._later: asyncio.Task[None] | None = None
         """The task that stores grown blocks when they are due."""
         self._has_written = False
+        self._held = 0
+        """How many bytes of an unfinished line are counted."""
+
+    def release(self) -> None:
+        """Forget the unfinished line, which is stored or was cut off."""
+        self._turns.unfinished_lines.replace(self._held, 0)
+        self._held = 0
+
+    def _count_line(self) -> None:
+        """Raise Overloaded if too much of all lines is held."""
+        held = self._reader.line_bytes
+        self._turns.unfinished_lines.replace(self._held, held)
+        self._held = held
 
     async def feed(self, chunk: bytes) -> None:
         """Read the next bytes.
@@ -71,6 +115,7 @@ class OutputRequest:
         Raises:
             TurnFinished: the turn has ended, and this is new output.
             OutputConflict: another request has stored output in the meantime.
+            Overloaded: too much of the unfinished lines of all output is held.
         """
         self._empty = self._empty and not chunk
         new = chunk[self._stored :]
@@ -83,6 +128,7 @@ class OutputRequest:
             await self._later  # raises the error that kept it from storing
         async with self._lock:
             await _do(self._reader.feed(new))
+            self._count_line()
             silent = time.monotonic() - self._written_at > self._turns.lease / 4
             if self._reader.advanced and (self._reader.urgent or silent):
                 await self._store()

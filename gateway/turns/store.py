@@ -15,7 +15,7 @@ from gateway.turns.lifecycle import (
     require_unfinished,
     set_status,
 )
-from gateway.turns.output import OutputOptions, OutputRequest
+from gateway.turns.output import OutputOptions, OutputRequest, UnfinishedLines
 from gateway.watch.hub import Hub
 from gateway.wire.problems import (
     BlockConflict,
@@ -68,9 +68,13 @@ class Turns:
         lease: how many seconds a running turn may be silent.
         grace: seconds after which a result ends a turn whose sender does not say when the output ends.
         line_limit: the longest line of an agent's output, in bytes.
+        lines_limit: the maximum of bytes of unfinished lines that are held of all output.
     """
 
-    def __init__(self, storage: Storage, hub: Hub, *, lease: float, grace: float, line_limit: int) -> None:
+    def __init__(
+        self, storage: Storage, hub: Hub, *, lease: float, grace: float, line_limit: int, lines_limit: int = 256 * 2**20
+    ) -> None:
+        self.unfinished_lines = UnfinishedLines(lines_limit)
         self._storage = storage
         self._hub = hub
         self.lease = lease

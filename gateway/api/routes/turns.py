@@ -348,13 +348,16 @@ class TurnRoutes:
         options = OutputOptions(_dialect(request), _truth(request, "final"))
         piece = await self._turns.open_output(project, session, turn, offset, options)
         try:
-            async for chunk in request.stream():
-                access_of(request.scope)
-                await piece.feed(chunk)
-        except (ClientDisconnect, Unauthenticated):
-            await piece.keep()
-            raise
-        head = await piece.end()
+            try:
+                async for chunk in request.stream():
+                    access_of(request.scope)
+                    await piece.feed(chunk)
+            except (ClientDisconnect, Unauthenticated, Overloaded):
+                await piece.keep()
+                raise
+            head = await piece.end()
+        finally:
+            piece.release()
         lease, time = self._turns.lease, rfc3339(head.last_updated)
         result = msgspec.UNSET if head.result_status is None else head.result_status
         return _json(OutputReceipt(head.status, head.block_count, time, head.output_offset, lease, result))

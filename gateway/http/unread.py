@@ -1,0 +1,106 @@
+"""What clients have not read of their answers: bounded in total, and in the time for which a client reads nothing."""
+
+import asyncio
+from typing import Protocol
+
+LOOKS = 8
+"""A client that has read nothing is looked at so many times before its connection is closed. The process may have stood
+still between two looks, which is not the client's fault."""
+
+
+class _Buffer(Protocol):
+    """What is asked of a transport."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait to be sent."""
+
+    def abort(self) -> None:
+        """Close the connection and drop what waits."""
+
+
+class _Stalled:
+    """A connection whose client does not keep up."""
+
+    __slots__ = ("looks", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        """How many bytes were waiting at the last look."""
+        self.looks = 0
+        """How many looks ago the client last took any."""
+
+
+class Unread:
+    """The connections on which something waits to be sent.
+
+    Closing a connection does not free what waits there: it is sent first, and the client may never read it.
+
+    Args:
+        seconds: how long a client may read nothing.
+        limit: the maximum of bytes that wait on all connections together. Beyond it, the connections whose clients have
+            read nothing for the longest time are closed.
+    """
+
+    def __init__(self, seconds: float, limit: int) -> None:
+        self._pause = seconds / LOOKS
+        self._limit = limit
+        self._stalled: dict[_Buffer, _Stalled] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.closed = 0
+        """The number of connections that were closed."""
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes wait on all connections, as of the last look."""
+        return sum(each.size for each in self._stalled.values())
+
+    def add(self, transport: _Buffer) -> None:
+        """Note that something waits on a connection."""
+        self._stalled.pop(transport, None)
+        self._stalled[transport] = _Stalled(transport.get_write_buffer_size())
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._pause, self._on_time)
+        if self.bytes > self._limit:
+            self._measure()
+            self._make_room(transport)
+
+    def remove(self, transport: _Buffer) -> None:
+        """Note that nothing waits on a connection any more."""
+        self._stalled.pop(transport, None)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self.look()
+        if self._stalled:
+            self._timer = asyncio.get_running_loop().call_later(self._pause, self._on_time)
+
+    def look(self) -> None:
+        """Close the connections of clients that have read nothing for too long."""
+        for stalled in self._stalled.values():
+            stalled.looks += 1
+        self._measure()
+        for transport, stalled in list(self._stalled.items()):
+            if stalled.looks >= LOOKS:
+                self._close(transport)
+
+    def _measure(self) -> None:
+        for transport, stalled in self._stalled.items():
+            size = transport.get_write_buffer_size()
+            if size < stalled.size:
+                stalled.looks = 0
+            stalled.size = size
+
+    def _make_room(self, newest: _Buffer) -> None:
+        """Close connections until what waits on the others is within the limit; one alone may exceed it."""
+        waiting = self.bytes
+        others = [each for each in self._stalled.items() if each[0] is not newest]
+        for transport, stalled in sorted(others, key=lambda each: -each[1].looks):  # of the same, the oldest first
+            if waiting <= self._limit:
+                break
+            waiting -= stalled.size
+            self._close(transport)
+
+    def _close(self, transport: _Buffer) -> None:
+        del self._stalled[transport]
+        self.closed += 1
+        transport.abort()
