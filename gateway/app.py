@@ -146,7 +146,7 @@ class Gateway:
     async def running(self) -> AsyncIterator[Storage]:
         """Run the gateway; on exit, write all accepted changes and close the storage."""
         settings = self.settings
-        opening = self._open_storage(settings.database, settings.storage_limits)
+        opening = self._open_storage(settings.database, settings.serving_limits)
         async with opening as storage, _workers(settings) as workers:
             sessions = ApplicationSessions(settings.authorize_url) if settings.authorize_url else None
             guard = await _open_guard(self.settings, storage, sessions)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MEBIBYTE = 2**20
 _USUAL_RATES = RateLimits(requests=30_000, bytes=512 * MEBIBYTE, connections=1000)
 """Where others than programs of the same machine can connect."""
+_LOG_SPACE_BYTES, _LOG_SPACE_SHARE = 4 * MEBIBYTE, 16
+"""How much of the write-ahead log is allocated: as much as SQLite makes of it before it writes the log from the
+start again (1,000 pages), and at most this share of the log's limit."""
 _DAY_MS = 24 * 60 * 60 * 1000
 
 
@@ -414,5 +417,15 @@ class Settings(BaseSettings):
     def storage_limits(self) -> StorageLimits:
         """With what bounds the database is opened."""
         return StorageLimits(
-            self.queued_writes, self.queued_write_bytes, self.log_bytes, self.same_database, self.database_seconds
+            queued_changes=self.queued_writes,
+            queued_bytes=self.queued_write_bytes,
+            log_bytes=self.log_bytes,
+            same=self.same_database,
+            patience=self.database_seconds,
         )
+
+    @property
+    def serving_limits(self) -> StorageLimits:
+        """With what bounds the database is opened to be served, which may be for long."""
+        log_space = min(_LOG_SPACE_BYTES, self.log_bytes // _LOG_SPACE_SHARE)
+        return replace(self.storage_limits, log_space=log_space)

@@ -27,6 +27,9 @@ class StorageLimits(Struct, frozen=True):
     queued_bytes: int = 64 * 2**20
     log_bytes: int = 4 * 2**30
     """The maximum size, in bytes, of the write-ahead log of a SQLite database."""
+    log_space: int = 0
+    """How many bytes of that log are allocated on opening: until the log has grown by itself, small commits take half
+    as long with them."""
     same: bool = False
     """Whether a database that seems to be a copy, or restored to an earlier state, continues as the original."""
     patience: float = 5.0
@@ -92,6 +95,7 @@ async def _open_sqlite(url: str, limits: StorageLimits) -> AsyncIterator[Storage
         queued_changes=limits.queued_changes,
         queued_bytes=limits.queued_bytes,
         log_bytes=limits.log_bytes,
+        log_space=limits.log_space,
         same=limits.same,
     )
     if storage.new_incarnations is not None:

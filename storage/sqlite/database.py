@@ -25,6 +25,7 @@ from storage.errors import (
 from storage.migrations import migrations
 from storage.sqlite.lock import DatabaseLock
 from storage.sqlite.log_bound import LogBound, LongReads
+from storage.sqlite.log_space import allocate_log
 from storage.times import Times
 
 T = TypeVar("T")
@@ -115,6 +116,7 @@ class Database:
         prepare: Callable[[sqlite3.Connection], None],
         lock: DatabaseLock | None,
         log_limit: int,
+        log_space: int = 0,
     ) -> Self:
         """Open the file; create it or upgrade its schema if necessary.
 
@@ -122,6 +124,7 @@ class Database:
             prepare: called with the database before anything else is done to it.
             lock: tells whether the files are still those that were opened; None: nothing tells.
             log_limit: the maximum size of the write-ahead log, in bytes.
+            log_space: how many bytes of the log are allocated now, in the writer's thread, before they are needed.
 
         Raises:
             SchemaTooNew, NotAGatewayDatabase: the file is left unchanged.
@@ -132,6 +135,8 @@ class Database:
         bound = LogBound(_log_of(path), log_limit)
         database = cls(path, writer, reader, _connect(path, read_only=True), lock, bound)
         await database.write(lambda connection: None)  # from here on the log exists
+        if log_space:
+            writer.run(functools.partial(allocate_log, _log_of(path), log_space))
         return database
 
     @classmethod

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from storage.errors import DataDamaged, LeftoverLog
 from storage.sqlite.lock import DatabaseLock
+from storage.sqlite.log_space import is_log_empty
 from storage.sqlite.row_checks import checksum_of
 
 
@@ -19,7 +20,7 @@ def require_own_log(lock: DatabaseLock) -> None:
     if former is None or not lock.log_path.exists():
         return
     log = lock.log_path.stat()
-    if not log.st_size:
+    if is_log_empty(lock.log_path):
         return
     if lock.inode != former.inode and log.st_ino == former.log:
         raise LeftoverLog(str(lock.path))

@@ -102,6 +102,7 @@ class SQLiteStorage:
         queued_changes: int = 10_000,
         queued_bytes: int = 64 * 2**20,
         log_bytes: int = 4 * 2**30,
+        log_space: int = 0,
         same: bool = False,
     ) -> Self:
         """Open the database file for this process exclusively, creating it if necessary.
@@ -111,6 +112,7 @@ class SQLiteStorage:
             clock: milliseconds since 1970.
             queued_changes, queued_bytes: limits of the write queue.
             log_bytes: limit of the write-ahead log, which grows while another process reads an old state.
+            log_space: how many bytes of the write-ahead log are allocated before they are needed.
             same: projects continue even if the file seems to be a copy or restored to an earlier state.
 
         Raises:
@@ -120,7 +122,7 @@ class SQLiteStorage:
         try:
             require_own_log(lock)
             opening = Opening(lock, same=same)
-            database = await Database.open(lock.path, opening.prepare, lock, log_bytes)
+            database = await Database.open(lock.path, opening.prepare, lock, log_bytes, log_space)
             lock.note(opening.database, opening.opened, alone=opening.alone, place=opening.place)
         except BaseException:
             lock.release()
