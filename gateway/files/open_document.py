@@ -11,9 +11,10 @@ import structlog
 
 from gateway.pace import with_turns
 from gateway.wire.problems import Problem
+from gateway.workers.kept_documents import take_in_kept, take_in_stored
 from gateway.workers.pool import LIGHT_UNITS, Lane, client_of_request, in_worker, run_in_worker
 from gateway.yjs.document import Admitted, Gap, LiveDocument
-from gateway.yjs.elsewhere import TimeAllowed, Update, take_in_kept, take_in_stored
+from gateway.yjs.elsewhere import TimeAllowed, Update
 from gateway.yjs.footprint import STRUCT
 from gateway.yjs.halves import Halves
 from gateway.yjs.heavy_edits import (
@@ -352,7 +353,8 @@ class OpenDocument:
         for each in prepared.slices:
             started = time.thread_time()
             emitted.append(self._document.apply(each))
-            spent = allowed.spend(started)
+            spent = time.thread_time() - started
+            allowed.spend(spent)
             await asyncio.sleep(spent if spent > _LONG_STEP_S else 0)  # after a long step others have as long
         return emitted
 

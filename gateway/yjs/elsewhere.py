@@ -1,30 +1,35 @@
-"""Documents that are too large for the gateway's process: a worker process takes in their updates.
+"""Which documents are too large for the gateway's process, and the update of such a document. Pure.
 
-yrs frees a document in one call, which holds the GIL: 25 to 60 ms for 400,000 structs. A worker keeps the documents
-that it has built for the next update, so that only the first one needs the rows of the log.
+yrs frees a document in one call, which holds the GIL: 25 to 60 ms for 400,000 structs. So a worker process takes in the
+updates of a large document, and keeps the document (`gateway.workers.kept_documents`).
 """
 
-import threading
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from gateway.yjs.scan import Place
-from gateway.yjs.surrogates import part_pairs, updates_of
-from gateway.yjs.updates import Document, InvalidUpdate, build_document, run_yrs
+from gateway.yjs.updates import InvalidUpdate
 
 MOST_STRUCTS = 200_000
 """The most structs of a document in the gateway's process: yrs frees them in 7 ms if they were made together, and in up
 to 30 ms if they lie scattered in memory."""
 PER_ROOT, PER_CLIENT = 8, 5
 """A root and a client of a document take as long to free as so many structs."""
-_KEPT_STRUCTS = 640_000
-"""The most structs of all documents that a process keeps, about 128 MB; the last one is kept whatever its size."""
-_KEPT_S = 60.0
-"""For how long documents are kept of which no update comes."""
 _MOST_SECONDS, _SLICE_SECONDS, _BYTE_SECONDS = 2.0, 1e-4, 2e-6
 """The most CPU time in which a document takes in an update in slices: so much, and for each slice and byte. An update
 that is not made to take long needs a tenth."""
+
+
+class Update(NamedTuple):
+    """A prepared update for a document elsewhere."""
+
+    slices: Sequence[bytes]
+    parted: Collection[Place]
+    """The surrogate pairs of the document that the update splits."""
+    structs: int
+    """An upper bound on the number of structs in the document afterwards."""
+    state: str
+    """A name of the document with this update, under which it is kept."""
 
 
 class TakenIn(NamedTuple):
@@ -42,100 +47,12 @@ class TimeAllowed:
     def __init__(self, slices: Sequence[bytes]) -> None:
         self._left = _MOST_SECONDS + len(slices) * _SLICE_SECONDS + sum(map(len, slices)) * _BYTE_SECONDS
 
-    def spend(self, started: float) -> float:
-        """Return the time that was spent since `started`, by `time.thread_time`.
+    def spend(self, seconds: float) -> None:
+        """Take what was spent on a slice off the time that is left.
 
         Raises:
             InvalidUpdate: the update takes very long, as its structs compete for places with very many others.
         """
-        spent = time.thread_time() - started
-        self._left -= spent
+        self._left -= seconds
         if self._left < 0:
             raise InvalidUpdate("its structs compete for their places with too many others")
-        return spent
-
-
-class Update(NamedTuple):
-    """A prepared update for a document elsewhere."""
-
-    slices: Sequence[bytes]
-    parted: Collection[Place]
-    """The surrogate pairs of the document that the update splits."""
-    structs: int
-    """An upper bound on the number of structs in the document afterwards."""
-    state: str
-    """A name of the document with this update, under which it is kept."""
-
-
-def take_in_kept(state: str, update: Update) -> TakenIn | None:
-    """Apply an update to a document that this process keeps under the name of a state; None: it keeps none.
-
-    Raises:
-        InvalidUpdate
-    """
-    document = _kept.take(state)
-    return None if document is None else _take_in(document, update)
-
-
-def take_in_stored(rows: Sequence[bytes], update: Update) -> TakenIn:
-    """Apply an update to the document that stored rows build.
-
-    Raises:
-        InvalidUpdate
-    """
-    return _take_in(build_document(updates_of(rows)), update)
-
-
-def _take_in(document: Document, update: Update) -> TakenIn:
-    if update.parted:
-        document = build_document([part_pairs(document.get_update(), update.parted)])
-    emitted: list[bytes | None] = []
-    events: list[bytes] = []
-    subscription = document.observe(lambda event: events.append(event.update))
-    allowed = TimeAllowed(update.slices)
-    for each in update.slices:
-        events.clear()
-        started = time.thread_time()
-        run_yrs(document.apply_update, each)
-        allowed.spend(started)
-        emitted.append(events[0] if events else None)
-    document.unobserve(subscription)
-    if any(emitted) or not update.parted:  # else the log has these pairs unsplit
-        _kept.keep(update.state, document, update.structs)
-    return TakenIn(emitted, document.get_state())
-
-
-class _Kept:
-    """The documents that a process has built last."""
-
-    def __init__(self) -> None:
-        self._documents: dict[str, tuple[Document, int]] = {}
-        self._timer: threading.Timer | None = None
-
-    def take(self, state: str) -> Document | None:
-        """Return a document, which is not kept any more."""
-        document, _ = self._documents.pop(state, (None, 0))
-        return document
-
-    def keep(self, state: str, document: Document, structs: int) -> None:
-        """Keep a document, and forget those used least recently that there is no room for."""
-        self._documents[state] = document, structs
-        while sum(size for _, size in self._documents.values()) > _KEPT_STRUCTS and len(self._documents) > 1:
-            del self._documents[next(iter(self._documents))]
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = _after(_KEPT_S, self._documents.clear)
-
-    @property
-    def states(self) -> list[str]:
-        return list(self._documents)
-
-
-def _after(seconds: float, work: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(seconds, work)
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
-_kept = _Kept()

@@ -18,9 +18,11 @@ from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.wire.problems import InvalidUpdateBody, MissingPredecessors
+from gateway.workers import kept_documents
+from gateway.workers.kept_documents import take_in_kept, take_in_stored
 from gateway.workers.pool import Lane, Workers, worker_processes
 from gateway.yjs import document, elsewhere
-from gateway.yjs.elsewhere import Update, take_in_kept, take_in_stored
+from gateway.yjs.elsewhere import Update
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, build_document, build_update
 from storage import AppendDone, StorageUnavailable
 from storage.sqlite import SQLiteStorage
@@ -273,9 +275,9 @@ def _mixed(chance: random.Random) -> list[bytes]:
 
 
 def test_a_process_keeps_few_documents_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = elsewhere._Kept()
-    monkeypatch.setattr(elsewhere, "_kept", kept)
-    monkeypatch.setattr(elsewhere, "_KEPT_STRUCTS", 10)
+    kept = kept_documents._Kept()
+    monkeypatch.setattr(kept_documents, "_kept", kept)
+    monkeypatch.setattr(kept_documents, "_KEPT_STRUCTS", 10)
 
     def update(state: str, structs: int) -> Update:
         made = pycrdt.Doc[Any]({"content": pycrdt.Text("x")})
@@ -297,7 +299,7 @@ def test_a_process_keeps_few_documents_and_none_twice(monkeypatch: pytest.Monkey
 
 
 def test_documents_of_which_no_update_comes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = elsewhere._Kept()
+    kept = kept_documents._Kept()
     later: list[Callable[[], None]] = []
 
     class Timer:
@@ -308,7 +310,7 @@ def test_documents_of_which_no_update_comes_are_forgotten(monkeypatch: pytest.Mo
         later.append(work)
         return Timer()
 
-    monkeypatch.setattr(elsewhere, "_after", after)
+    monkeypatch.setattr(kept_documents, "_after", after)
     kept.keep("a", build_document([]), 1)
     kept.keep("b", build_document([]), 1)
     assert kept.states == ["a", "b"]
