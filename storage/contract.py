@@ -265,13 +265,20 @@ class Turns(Protocol):
         """
 
     async def read_turn(
-        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0, most_bytes: int | None = None
+        self,
+        project: str,
+        session_id: str,
+        turn_id: str,
+        *,
+        after_block: int = 0,
+        limit: int | None = None,
+        most_bytes: int | None = None,
     ) -> StoredTurn | None:
         """Return a turn with its blocks after the first `after_block`; None if there is no such turn.
 
         Skipped blocks that may have grown since a reader received `after_block` blocks are included too. If there are
-        blocks after the first `after_block`, at least one of them is included, so that a reader that asks again makes
-        progress; apart from that, the content is at most `most_bytes`.
+        blocks after the first `after_block`, at least one and at most `limit` of them are included, so that a reader
+        that asks again makes progress; apart from that, the content is at most `most_bytes`.
         """
 
     async def read_blocks(

@@ -204,6 +204,14 @@ class FileReader:
         except RootIsNotText as error:
             raise NotAText(str(error), error.roots) from None
 
+    async def json_text_of(self, content: Content, root: str) -> bytes:
+        """Return the text of a root of a whole document as JSON: to encode a long text takes longer than to read it."""
+        work = functools.partial(_read_text_as_json, root=root)
+        try:
+            return await in_worker(work, [content.update], units=LIGHT_UNITS)
+        except RootIsNotText as error:
+            raise NotAText(str(error), error.roots) from None
+
     async def rich_text_of(self, content: Content, form: Literal["markdown", "html"], root: str | None) -> str:
         """Return the rich text of a whole document as Markdown or HTML; without `root` that of the only such root."""
         read = read_markdown if form == "markdown" else read_html
@@ -261,6 +269,10 @@ def _content(head: FileHead, update: bytes, builds_on: int = 0) -> Content:
 
 def _read_text(parts: Sequence[bytes], root: str) -> str:
     return read_text(parts, root)
+
+
+def _read_text_as_json(parts: Sequence[bytes], root: str) -> bytes:
+    return json_bytes(read_text(parts, root))
 
 
 def _read_rich_text(read: Callable[[bytes, str | None], str], update: bytes, root: str | None) -> str:

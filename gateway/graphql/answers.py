@@ -1,5 +1,6 @@
 """Results on the wire (GraphQL §7): data, and errors with the codes of the gateway's problems."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,35 @@ _IN_EXTENSIONS = frozenset(("type", "title", "detail"))
 """Members of a problem that the error states elsewhere, or omits."""
 
 
+class EncodedText(str):
+    """A part of a result that is JSON already; what it holds as a `str` does not count."""
+
+    __slots__ = ("encoded",)
+
+    encoded: bytes
+
+    @classmethod
+    def of(cls, encoded: bytes) -> "EncodedText":
+        text = cls()
+        text.encoded = encoded
+        return text
+
+
+def _as_it_is(value: object) -> msgspec.Raw:
+    if isinstance(value, EncodedText):
+        return msgspec.Raw(value.encoded)
+    raise NotImplementedError
+
+
+def _decoded(value: Any) -> Any:
+    """Return a result with its encoded texts decoded."""
+    if isinstance(value, EncodedText):
+        return json.loads(value.encoded)
+    if isinstance(value, list):
+        return [_decoded(each) for each in value]
+    return {name: _decoded(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
 def result_bytes(result: ExecutionResult) -> bytes:
     """Encode a result; `data` is omitted if nothing was executed."""
     answer: dict[str, Any] = {}
@@ -26,7 +56,10 @@ def result_bytes(result: ExecutionResult) -> bytes:
         answer["errors"] = [formatted(error) for error in result.errors]
     if not is_request_error(result):
         answer["data"] = result.data
-    return json_bytes(answer)
+    try:
+        return msgspec.json.encode(answer, enc_hook=_as_it_is)
+    except UnicodeEncodeError:  # another text holds a lone surrogate
+        return json_bytes(_decoded(answer))
 
 
 def is_request_error(result: ExecutionResult) -> bool:

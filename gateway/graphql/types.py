@@ -4,7 +4,6 @@ import base64
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar, cast
 
-import msgspec
 import strawberry
 from graphql import GraphQLError
 from strawberry.scalars import JSON
@@ -12,6 +11,7 @@ from strawberry.scalars import JSON
 from gateway.access.grants import View
 from gateway.files.reader import Content
 from gateway.files.store import Written
+from gateway.graphql.answers import EncodedText
 from gateway.graphql.caller import Caller, checked_path
 from gateway.pace import with_turns
 from gateway.wire.changes import ChangeType, FileFeedEntry, TurnFeedEntry
@@ -156,12 +156,12 @@ class _Documents:
             content = await caller.services.files.read_whole(self.project, self.path)
             if content.version != self.version:  # the answer must fit the version beside it
                 content = await caller.services.files.read_at(self.project, self.path, self.version)
-            caller.count(len(content.update))
             self._content = content
+        caller.count(len(self._content.update))  # for each field: the same one may be asked for very often
         return self._content
 
     async def text(self, caller: Caller, root: str) -> str:
-        return await caller.services.files.text_of(await self.read(caller), checked_root(root))
+        return EncodedText.of(await caller.services.files.json_text_of(await self.read(caller), checked_root(root)))
 
     async def update(self, caller: Caller, from_version: int | None) -> Base64:
         """Return the increment after a version; None: after the version last sent, or everything."""
@@ -306,7 +306,7 @@ class Block:
 
     @strawberry.field
     def content(self) -> JSON:
-        return JSON(msgspec.json.decode(self._block.content))
+        return cast(JSON, EncodedText.of(self._block.content))
 
     @strawberry.field
     def created_at(self) -> str:

@@ -27,6 +27,8 @@ Desks = Callable[[Context], Awaitable[Desk]]
 """Finds the desk of the caller."""
 
 _PAGE = 1000
+_LONGEST_RESOURCE = 2**20
+"""Characters of a file that is read as a resource."""
 _ABSENT_S = 1
 """How often a project that does not exist yet is looked for."""
 _NAME = "yjs-gateway"
@@ -96,6 +98,9 @@ def make_server(desks: Desks, **more: Any) -> Server[Any]:
             text, rich = await read_as_text(project, path)
         except GatewayError as error:
             raise _error(error, uri=uri) from None
+        if len(text.value) > _LONGEST_RESOURCE:  # the package encodes it in one step
+            reason = f"it has more than {_LONGEST_RESOURCE} characters: the tool read_file reads it in parts"
+            raise MCPError(types.INVALID_PARAMS, f"{uri} is too long: {reason}", {"uri": uri})
         media_type = "text/markdown" if rich else _media_type(path)
         return types.ReadResourceResult(
             contents=[types.TextResourceContents(uri=uri, mime_type=media_type, text=text.value)]

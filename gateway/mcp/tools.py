@@ -22,6 +22,9 @@ _MOST_FILES = 1000
 _LONGEST_NAME = 1024
 """Characters of a path, a prefix or a cursor: more than any has, and less than a URL holds."""
 
+_LONGEST_EDIT = 2**20
+"""Characters of a text that an edit replaces, or replaces it with."""
+
 Path = Annotated[
     str,
     Meta(
@@ -52,8 +55,11 @@ class ReadFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 class EditFile(Struct, frozen=True, forbid_unknown_fields=True):
     path: Path
-    old_string: Annotated[str, Meta(min_length=1, description="The text to replace, exactly as it is in the file.")]
-    new_string: Annotated[str, Meta(description="The text to replace it with.")]
+    old_string: Annotated[
+        str,
+        Meta(min_length=1, max_length=_LONGEST_EDIT, description="The text to replace, exactly as it is in the file."),
+    ]
+    new_string: Annotated[str, Meta(max_length=_LONGEST_EDIT, description="The text to replace it with.")]
     replace_all: Annotated[bool, Meta(description="Replace every occurrence of old_string.")] = False
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.wire.json import with_raw_texts
+
 MOST_ITEMS = 50_000
 """The most values, including nested ones, that one line may have."""
 _LIGHT_BYTES = 64 * 1024
@@ -56,10 +58,11 @@ def prepare(parts: Sequence[bytes]) -> Prepared:
     return Prepared([encoded(each) for each in objects])
 
 
-def encoded(value: Any) -> bytes:
-    """Encode a value that was parsed from JSON: its integers may have any number of digits."""
+def encoded(value: Any, *, long: bool = False) -> bytes:
+    """Encode a value that was parsed from JSON: its integers may have any number of digits, and if `long` its texts
+    very many characters."""
     try:
-        return msgspec.json.encode(value)
+        return msgspec.json.encode(with_raw_texts(value) if long else value)
     except OverflowError:
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 

@@ -123,6 +123,8 @@ class AgentOutput:
         """Whether nothing since the last result shows that the run goes on."""
         self.urgent = False
         """Whether there is more to store than grown blocks."""
+        self._long = False
+        """Whether the line that is being read is long."""
 
     @property
     def is_text(self) -> bool:
@@ -240,6 +242,9 @@ class AgentOutput:
             if prepared.fault is not None:
                 self._apply(_malformed(line, prepared.fault))
             values = [msgspec.json.decode(each) for each in prepared.objects]
+        self._long = not is_short(line)
+        if self._long and values:  # a long text takes as long to decode as to encode
+            yield None
         for value in values:
             self._take(value)
 
@@ -265,7 +270,7 @@ class AgentOutput:
             case Close():
                 self._open.clear()
             case Put(key=None):
-                self._add(change.type).put(encoded(change.content))
+                self._add(change.type).put(encoded(change.content, long=self._long))
                 self.urgent = True
             case Put(key=str(key)):
                 slot = self._open.pop(key, None)
@@ -273,7 +278,7 @@ class AgentOutput:
                     slot = self._add(change.type, key if change.open else None)
                 elif change.open:
                     self._open[key] = slot
-                slot.put(encoded(change.content))
+                slot.put(encoded(change.content, long=self._long))
 
     def _grow(self, change: Grow) -> None:
         slot = self._open.get(change.key)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from json.encoder import encode_basestring
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ MOST_VALUES = 50_000
 """How many values a body may hold that is decoded in the event loop: about 40 ms."""
 _SHORTEST_VALUE = 2
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_LONG_TEXT = 2**18
 _MARKS = (b",", b"[", b"{")
 """Each value but the first follows one of them."""
 
@@ -57,6 +59,16 @@ def announced_values(packed: bytes) -> int:
         return kind & 0xF
     size = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}.get(kind, 0)
     return int.from_bytes(packed[1 : 1 + size])
+
+
+def with_raw_texts(value: Any) -> Any:
+    """Return a value of plain JSON with its long texts encoded: in a third of the time if they have many escapes."""
+    if isinstance(value, str):
+        is_slow = len(value) > _LONG_TEXT and value.isascii()
+        return msgspec.Raw(encode_basestring(value).encode()) if is_slow else value
+    if isinstance(value, list):
+        return [with_raw_texts(each) for each in value]
+    return {name: with_raw_texts(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def json_bytes(value: Any) -> bytes:

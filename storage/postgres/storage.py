@@ -372,12 +372,19 @@ class PostgresStorage:
 
     @read_once
     async def read_turn(
-        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0, most_bytes: int | None = None
+        self,
+        project: str,
+        session_id: str,
+        turn_id: str,
+        *,
+        after_block: int = 0,
+        limit: int | None = None,
+        most_bytes: int | None = None,
     ) -> StoredTurn | None:
         most_bytes = _HIGHEST if most_bytes is None else most_bytes
         after_block = min(after_block, _HIGHEST)
         return await self._database.read(
-            lambda connection: turns.read_turn(connection, project, session_id, turn_id, after_block, most_bytes)
+            lambda connection: turns.read_turn(connection, project, session_id, turn_id, after_block, limit, most_bytes)
         )
 
     @read_once

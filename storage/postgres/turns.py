@@ -117,7 +117,13 @@ async def _find_turn(connection: Connection, project: str, session: str, name: s
 
 
 async def read_turn(
-    connection: Connection, project: str, session: str, name: str, after_block: int, most_bytes: int
+    connection: Connection,
+    project: str,
+    session: str,
+    name: str,
+    after_block: int,
+    limit: int | None,
+    most_bytes: int,
 ) -> StoredTurn | None:
     found = await _find_turn(connection, project, session, name)
     if found is None:
@@ -135,7 +141,8 @@ async def read_turn(
         after_block - 1,
     )
     start = after_block if told_from is None else told_from
-    blocks = await _blocks(connection, project, id, start, None, most_bytes, after_block)
+    most = None if limit is None else limit + after_block - min(start, after_block)
+    blocks = await _blocks(connection, project, id, start, most, most_bytes, after_block)
     return StoredTurn(head, from_text(prompt[1]), tuple(blocks))
 
 

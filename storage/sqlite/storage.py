@@ -366,12 +366,19 @@ class SQLiteStorage:
         )
 
     async def read_turn(
-        self, project: str, session_id: str, turn_id: str, *, after_block: int = 0, most_bytes: int | None = None
+        self,
+        project: str,
+        session_id: str,
+        turn_id: str,
+        *,
+        after_block: int = 0,
+        limit: int | None = None,
+        most_bytes: int | None = None,
     ) -> StoredTurn | None:
         most_bytes = _HIGHEST // 2 if most_bytes is None else most_bytes
 
         def query(connection: sqlite3.Connection) -> StoredTurn | None:
-            return turns.read_turn(connection, project, session_id, turn_id, after_block, most_bytes)
+            return turns.read_turn(connection, project, session_id, turn_id, after_block, limit, most_bytes)
 
         after_block = min(after_block, _HIGHEST)
         blocks, size = self._database.read(

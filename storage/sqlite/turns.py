@@ -132,7 +132,13 @@ def _prompt(row: tuple[int, str, int] | None, session: str, name: str) -> str:
 
 
 def read_turn(
-    connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int, most_bytes: int
+    connection: sqlite3.Connection,
+    project: str,
+    session: str,
+    name: str,
+    after_block: int,
+    limit: int | None,
+    most_bytes: int,
 ) -> StoredTurn | None:
     found = find_turn(connection, project, session, name)
     if found is None:
@@ -141,7 +147,8 @@ def read_turn(
     row = connection.execute("SELECT turn, body, row_check FROM prompt WHERE turn = ?", (id,)).fetchone()
     prompt = _prompt(row, session, name)
     start = _told_from(connection, id, head, after_block)
-    return StoredTurn(head, prompt, tuple(_blocks(connection, id, head, start, -1, most_bytes, after_block)))
+    most = -1 if limit is None else limit + after_block - min(start, after_block)
+    return StoredTurn(head, prompt, tuple(_blocks(connection, id, head, start, most, most_bytes, after_block)))
 
 
 def read_blocks(

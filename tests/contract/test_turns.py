@@ -99,6 +99,16 @@ def test_a_block_that_grows_is_told_again_to_those_who_may_lack_some_of_it(open_
             on = await storage.read_turn("p", "s", "t", after_block=2, most_bytes=0)
             assert on is not None
             assert [block.index for block in on.blocks] == [1, 2]  # one that the reader lacks is there
+            for after, limit, indexes in (
+                (0, 2, [0, 1]),
+                (2, 1, [1, 2]),
+                (3, 1, [1, 2, 3]),
+                (0, 9, [0, 1, 2, 3]),
+                (4, 1, []),
+            ):
+                page = await storage.read_turn("p", "s", "t", after_block=after, limit=limit)
+                assert page is not None
+                assert [block.index for block in page.blocks] == indexes  # those that may have grown do not count
             one = await storage.read_turn("p", "s", "t", after_block=0, most_bytes=0)
             assert one is not None
             assert [block.index for block in one.blocks] == [0]

@@ -274,10 +274,13 @@ def test_a_line_of_very_many_values_is_prepared_elsewhere_and_refused_by_its_num
     assert "more than 50000 values" in blocks[1][1]["message"]
 
 
-def test_a_long_line_of_few_values_is_read_at_once() -> None:
-    result = {"type": "tool_result", "tool_use_id": "t", "content": "A, [{" * 2_000_000, "is_error": False}
-    blocks, _ = take([line(user(result))], limit=1 << 24)
+def test_a_long_line_of_few_values_is_read_here_and_encoded_in_a_turn_of_its_own() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "A, [{\n" * 2_000_000, "is_error": False}
+    long = line(user(result))
+    blocks, _ = take([long], limit=1 << 24)
     assert blocks[0][1]["content"] == result["content"]
+    long = line(user({**result, "content": "A\n" * 1_000_000}))
+    assert list(AgentOutput(OutputPosition(0), line_limit=1 << 24).feed(long)) == [None]
 
 
 def test_many_lines_at_once_give_others_their_turn() -> None:

@@ -3,11 +3,12 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.requests import Request
 
 from gateway.http.requests import read_json, require_few_values
-from gateway.wire.json import MOST_VALUES
+from gateway.wire.json import MOST_VALUES, with_raw_texts
 from gateway.wire.problems import InvalidBody
 
 _MIB = 2**20
@@ -34,6 +35,14 @@ def _request(body: bytes) -> Request:
 def test_each_mebibyte_of_a_body_has_a_turn(mib: int) -> None:
     body = b'["' + b"\\u0061" * (mib * _MIB // 6) + b'"]'
     assert asyncio.run(_turns_during(read_json(_request(body), 16 * _MIB, list[str]))) > mib
+
+
+@pytest.mark.parametrize("text", ['\n"\\\x00\x1f\x7f/a' * 50_000, "é\n🎉" * 100_000, "short\n"])
+def test_a_long_text_of_escapes_is_encoded_as_it_is_and_not_by_the_slower_encoder(text: str) -> None:
+    value = {"text": text, "list": [text, 1, None, {"more": text}]}
+    raw = with_raw_texts(value)
+    assert msgspec.json.decode(msgspec.json.encode(raw)) == value
+    assert isinstance(raw["text"], msgspec.Raw) is (len(text) > 2**18 and text.isascii())
 
 
 def test_a_short_body_is_read_in_one_turn() -> None:

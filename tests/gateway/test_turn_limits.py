@@ -14,6 +14,7 @@ import pytest
 from gateway.app import create_app
 from gateway.client import GatewayClient, PollingManager, TurnPoller
 from gateway.settings import Settings
+from gateway.turns.store import MOST_BLOCKS_READ
 from gateway.wire.turns import Turn
 from storage import Commit, CommittedTurn
 from tests.gateway.test_growing_blocks import NDJSON, WORDS, event, new_turn
@@ -49,6 +50,20 @@ def pages(api: httpx.Client, path: str, have: int = 0) -> tuple[dict[int, Any], 
         if "more" not in answers[-1].json():
             return known, answers
         assert len(known) > before  # every answer takes the reader on
+
+
+def test_a_turn_of_very_many_blocks_comes_in_several_answers(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "gateway.db") as gateway, gateway.client() as client:
+        session = client.post("/sessions", json={}).json()["id"]
+        turn = (
+            f"/sessions/{session}/turns/{client.post(f'/sessions/{session}/turns', json={'prompt': 'Go'}).json()['id']}"
+        )
+        blocks = [{"type": "text", "content": number} for number in range(MOST_BLOCKS_READ + 5)]
+        client.post(f"{turn}/blocks", json={"blocks": blocks}).raise_for_status()
+        known, answers = pages(client, turn)
+        assert [len(answer.json()["blocks"]) for answer in answers] == [MOST_BLOCKS_READ, 5]
+        assert list(known.values()) == list(range(MOST_BLOCKS_READ + 5))
+        assert [("ETag" in answer.headers) for answer in answers] == [False, True]
 
 
 def test_a_prompt_is_bounded_in_bytes(api: httpx.Client) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 from pycrdt import Doc, Text
+from strawberry.types import ExecutionResult
 
+from gateway.graphql.answers import EncodedText, result_bytes
 from gateway.graphql.schema import MOST_ERRORS
+from gateway.wire.json import json_bytes
 from tests.access.conftest import Subject, bearer
 from tests.graphql.asking import PATH, Asker
 from tests.support.server import GatewayProcess
@@ -136,6 +139,38 @@ def test_a_request_that_is_too_much_is_refused(asker: Asker, project: httpx.Clie
     assert asker.post(PATH, json=many).json()["code"] == "too_complex"
     introspection = "{__schema{types{fields{type{fields{type{fields{type{fields{name}}}}}}}}}}"
     assert asker.ask(introspection)["errors"]
+
+
+def test_a_text_is_in_the_answer_as_it_was_encoded_where_it_was_read() -> None:
+    texts = ["", 'a\n"b"\\', "\u2028é🎉"]
+    data = {
+        "file": {
+            "text": EncodedText.of(b'"as\\u0020it is"'),
+            "all": [EncodedText.of(json_bytes(each)) for each in texts],
+        }
+    }
+    assert result_bytes(ExecutionResult(data=data, errors=None)) == (
+        b'{"data":{"file":{"text":"as\\u0020it is","all":[%b]}}}' % b",".join(map(json_bytes, texts))
+    )
+    data["file"]["other"] = "\ud800"  # a path, as JavaScript may have it
+    lone = json.loads(result_bytes(ExecutionResult(data=data, errors=None)))
+    assert lone == {"data": {"file": {"text": "as it is", "all": texts, "other": "\ud800"}}}
+
+
+def test_texts_with_characters_that_json_escapes_are_read_as_they_are(
+    asker: Asker, project: httpx.Client, name: str
+) -> None:
+    text = 'line\n"quoted"\t\\ \u2028 é 🎉 \x01' * 5000
+    _put(project, "a.md", text)
+    query = 'query ($id: String!) { project(id: $id) { file(path: "a.md") { a: text b: text(root: "content") } } }'
+    assert asker.data(query, id=name)["project"]["file"] == {"a": text, "b": text}
+
+
+def test_bytes_of_one_request_are_bounded_also_of_one_file(asker: Asker, project: httpx.Client, name: str) -> None:
+    _put(project, "a.md", "x" * 1_000_000)
+    fields = " ".join(f"t{number}: text" for number in range(40))
+    refused = asker.ask(f'query ($id: String!) {{ project(id: $id) {{ file(path: "a.md") {{ {fields} }} }} }}', id=name)
+    assert {error["extensions"]["code"] for error in refused["errors"]} == {"too_complex"}
 
 
 def test_documents_of_one_request_are_bounded(asker: Asker, project: httpx.Client, name: str) -> None:

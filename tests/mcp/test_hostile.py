@@ -130,6 +130,17 @@ def test_one_read_answers_a_bounded_text(gateway: GatewayProcess, project: httpx
     run(main)
 
 
+def test_a_long_file_is_no_resource_and_is_read_in_parts(
+    gateway: GatewayProcess, project: httpx.Client, name: str
+) -> None:
+    put(project, "long.md", "line\n" * 210_000)
+    put(project, "short.md", "line\n" * 200_000)
+    error = ask(gateway, name, "resources/read", uri=f"yjs://{name}/long.md")["error"]
+    assert (error["code"], "read_file" in error["message"]) == (INVALID_PARAMS, True)
+    (read,) = ask(gateway, name, "resources/read", uri=f"yjs://{name}/short.md")["result"]["contents"]
+    assert read["text"] == "line\n" * 200_000
+
+
 def test_a_write_that_is_answered_while_the_gateway_stops_is_there_afterwards(tmp_path: Path) -> None:
     done: list[str] = []
 
