@@ -20,11 +20,11 @@ from gateway.yjs.halves import Halves
 from gateway.yjs.heavy_edits import (
     Basis,
     count_types,
+    counted,
     encoded_size,
     levels_left_after,
     parted_slices,
     take_in_elsewhere,
-    types_of,
 )
 from gateway.yjs.nesting import DEEPEST
 from gateway.yjs.preparation import Prepared
@@ -430,32 +430,32 @@ class OpenDocument:
         self._count_beside()
 
     def _count_beside(self) -> None:
-        """Have the shared types counted beside the writes, before they are no longer known: a write would wait then.
+        """Have the shared types and the structs counted beside the writes, before a write would have to wait for that.
 
         All that the document has taken in must be queued.
         """
         if self._counting is None and self._read_rows is not None and self._document.counts_soon:
-            live = self._document
-            self._counting = asyncio.create_task(self._count(live.document, live.most_structs, self.version))
+            note = self._document.beginning_count()
+            self._counting = asyncio.create_task(self._count(self._document.document, self.version, note))
             self._counting.add_done_callback(self._counted)
 
     def _counted(self, done: asyncio.Task[None]) -> None:
         self._counting = None
 
-    async def _count(self, counted: Document, most_structs: int, version: Version) -> None:
+    async def _count(self, document: Document, version: Version, note: Callable[[TypeSizes, int], None]) -> None:
         client_of_request.set(None)  # for this task only: it is not the request's work
         await self.drain()
         try:
             assert self._read_rows is not None
             stored = await self._read_rows()
-            if stored is None or stored[0] < version or self._document.document is not counted:
+            if stored is None or stored[0] < version or self._document.document is not document:
                 return
-            types = await in_worker(types_of, stored[1], lane=Lane.UPKEEP, units=LIGHT_UNITS)
-        except (Problem, StorageError) as error:  # a write will count them
-            _log.info("types were not counted", project=self.project, path=self.path, reason=str(error))
+            found = await in_worker(counted, stored[1], lane=Lane.UPKEEP, units=LIGHT_UNITS)
+        except (Problem, StorageError) as error:  # a write will count the types
+            _log.info("a document was not counted", project=self.project, path=self.path, reason=str(error))
             return
-        if self._document.document is counted:
-            self._document.note_types(types, most_structs)
+        if self._document.document is document:
+            note(found.types, found.footprint)
 
     def settled(self, head: FileHead | None) -> None:
         """Note that the oldest queued update has become durable as `head`, or has failed (None)."""

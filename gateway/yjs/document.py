@@ -3,7 +3,7 @@
 yrs only sees what it can integrate at once. The row of the log is what yrs emits, not what a client sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -182,16 +182,33 @@ class LiveDocument:
 
     @property
     def counts_soon(self) -> bool:
-        """Whether the shared types should be counted again before they are no longer known."""
+        """Whether shared types and structs should be counted: before the types are no longer known, and before the
+        document seems to be too large for this process, since `most_structs` counts those that yrs has joined."""
+        if self.is_elsewhere:
+            return False
         grown = self.most_structs - self._counted
-        return grown > MOST_HELD // PER_KEY // 2 and self.levels_left != DEEPEST and not self.is_elsewhere
+        seems_large = self._weight > MOST_STRUCTS // 2 and grown > MOST_STRUCTS // 8
+        return seems_large or (grown > MOST_HELD // PER_KEY // 2 and self.levels_left != DEEPEST)
 
-    def note_types(self, types: TypeSizes, most_structs: int | None = None) -> None:
-        """Note the sizes of the shared types of the document as it is now, or as it was when it had at most so many
-        structs."""
-        counted = self.most_structs if most_structs is None else most_structs
-        if most_structs is None or counted > self._counted:
-            self.types, self._counted = types, counted
+    def note_types(self, types: TypeSizes) -> None:
+        """Note the sizes of the shared types of the document as it is now."""
+        self.types, self._counted = types, self.most_structs
+
+    def beginning_count(self) -> Callable[[TypeSizes, int], None]:
+        """Return what to call when the document has been counted as it is now, with the sizes of its types and its
+        memory as `footprint.of_update` has it, unless the document is another one by then."""
+        counted, memory = self._counted, self._footprint
+
+        def note(types: TypeSizes, real: int) -> None:
+            joined = max(0, memory - real)
+            self._footprint -= joined
+            self.most_structs = self._footprint // footprint.STRUCT
+            if self._counted == counted:
+                self.types, self._counted = types, (memory - joined) // footprint.STRUCT
+            else:  # a write has counted the types meanwhile
+                self._counted = max(0, self._counted - joined // footprint.STRUCT)
+
+        return note
 
     @property
     def is_elsewhere(self) -> bool:

@@ -65,6 +65,14 @@ class Rebuilt(NamedTuple):
     """What the document emitted for each slice of the update."""
 
 
+class Counted(NamedTuple):
+    """What a document holds."""
+
+    types: TypeSizes
+    footprint: int
+    """As `footprint.of_update` has it."""
+
+
 def open_stored(rows: Sequence[bytes], most_structs: int = MOST_STRUCTS) -> Opened:
     """Return the slices that build the document of the stored rows.
 
@@ -98,15 +106,16 @@ def _collected(whole: bytes) -> tuple[bytes, Scan, TypeSizes]:
     return whole, scanned, types
 
 
-def types_of(rows: Sequence[bytes]) -> TypeSizes:
-    """Return the sizes of the types in the document of the rows."""
+def counted(rows: Sequence[bytes]) -> Counted:
+    """Return what the document of the rows holds."""
     whole = whole_of(rows)
-    return type_sizes(whole, scan(whole))
+    scanned = scan(whole)
+    return Counted(type_sizes(whole, scanned), of_update(whole, scanned))
 
 
 def count_types(rows: Sequence[bytes], update: bytes) -> tuple[TypeSizes, int]:
     """Return the sizes of the types in the document of the rows, and `Prepared.held` for an update by them."""
-    types = types_of(rows)
+    types = counted(rows).types
     return types, types.held(update, scan(update))
 
 

@@ -101,6 +101,26 @@ def test_a_document_that_becomes_too_large_leaves_this_process(tmp_path: Path, m
     _served(tmp_path, monkeypatch, work)
 
 
+def test_a_text_that_is_typed_stays_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """yrs joins the structs of what is typed one after another, and the gateway counts them anew."""
+
+    async def work(scene: _Scene) -> None:
+        made = pycrdt.Doc[Any](client_id=5)
+        text = made.get("content", type=pycrdt.Text)
+        for number in range(3 * _MOST):
+            behind = made.get_state()
+            text += str(number % 10)
+            await scene.append(made.get_update(behind))
+            counting = (await scene.documents.open("p", "a"))._counting
+            if counting is not None:
+                await counting
+        assert _same(await scene.held(), made.get_update())
+        assert scene.jobs <= 3 * _MOST // (_MOST // 8)
+        assert (await scene.documents.open("p", "a"))._document.most_structs < _MOST
+
+    _served(tmp_path, monkeypatch, work)
+
+
 def test_a_stored_document_that_is_too_large_is_not_built_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(scene: _Scene) -> None:
         made = _backwards(3 * _MOST)
