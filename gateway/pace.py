@@ -4,6 +4,7 @@ Everybody else is served between two slices, however many requests have work to 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
@@ -13,6 +14,8 @@ T = TypeVar("T")
 
 _STEPS = 512
 """How many items are processed in one slice: at a few µs each, a millisecond or two."""
+_SLICE_S = 0.003
+"""After how many seconds a slice ends before it has processed so many."""
 
 
 class _Line:
@@ -66,12 +69,27 @@ async def next_slice() -> None:
         await place
 
 
-async def with_turns(items: Iterable[T], steps: int = _STEPS) -> AsyncIterator[T]:
-    """Iterate over items and wait for the next slice after every `steps` of them.
+class with_turns(AsyncIterator[T]):  # noqa: N801 (it is called like a function)
+    """Iterates over items, and waits for the next slice after `steps` of them, and after a few milliseconds.
 
-    Other state may change between two turns; `items` must not.
+    Other state may change between two slices; `items` must not.
     """
-    for count, item in enumerate(items, 1):
-        yield item
-        if count % steps == 0:
+
+    __slots__ = ("_ends", "_items", "_left", "_steps")
+
+    def __init__(self, items: Iterable[T], steps: int = _STEPS) -> None:
+        self._items = iter(items)
+        self._steps = steps
+        self._begin()
+
+    def _begin(self) -> None:
+        self._left, self._ends = self._steps, time.perf_counter() + _SLICE_S
+
+    async def __anext__(self) -> T:
+        if self._left == 0 or time.perf_counter() >= self._ends:
             await next_slice()
+            self._begin()
+        self._left -= 1
+        for item in self._items:
+            return item
+        raise StopAsyncIteration

@@ -8,7 +8,7 @@ from gateway.changes.cursors import Position, change_type_since, position_of
 from gateway.changes.increments import Increments
 from gateway.files.history import Versions
 from gateway.files.reader import FileReader
-from gateway.pace import next_slice
+from gateway.pace import next_slice, with_turns
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.watch.project import WatchedProject
@@ -188,7 +188,7 @@ class Feed:
                         del scans[next(iter(scans))]
             now, heads = answer
             first = first or now
-            for head in heads:
+            async for head in with_turns(heads):
                 if until is not None and head.sequence > until:
                     return _Page(list(entries.values()), asked, first, until, more=False)
                 if len(entries) == limit:

@@ -52,7 +52,10 @@ class Changes:
             ProjectNotFound
         """
         head, files = await _collect(project, self._storage.list_files, _path_of, prefix, after, limit + 1, visible)
-        entries = [FileEntry(file.path, file.version, rfc3339(file.last_modified), file.size) for file in files[:limit]]
+        entries = [
+            FileEntry(file.path, file.version, rfc3339(file.last_modified), file.size)
+            async for file in with_turns(files[:limit])
+        ]
         return FileListing(entries, head.cursor, entries[-1].path if len(files) > limit else None)
 
     async def list_deleted(
@@ -67,7 +70,7 @@ class Changes:
         head, found = await _collect(project, list_tombstones, path_of, prefix, after, limit + 1, visible)
         entries = [
             DeletedFile(each.head.path, each.head.version, rfc3339(each.head.last_modified), each.author)
-            for each in found[:limit]
+            async for each in with_turns(found[:limit])
         ]
         return DeletedListing(entries, head.cursor, entries[-1].path if len(found) > limit else None)
 
@@ -159,12 +162,11 @@ class Changes:
             asked = {path: versions.get(path, 0) for path in paths}
             return await self._unlike(project, watched, asked, now, visible)
         heads = await self._hub.all_files(watched, project)
-        unnamed = [
-            head
-            for head in heads
+        created = [
+            _seen(head, "created")
+            async for head in with_turns(heads)
             if not head.deleted and head.path not in versions and (visible is None or head.path in visible)
         ]
-        created = [_seen(head, "created") async for head in with_turns(unnamed)]
         return created + await self._unlike(project, watched, versions, now, visible)
 
     async def _unlike(
@@ -178,7 +180,9 @@ class Changes:
         """Return those of the named files whose version differs from the given one."""
         if not versions:
             return []
-        seen = [path for path in versions if visible is None or path in visible]
+        seen = list(versions)
+        if visible is not None:
+            seen = [path async for path in with_turns(seen) if path in visible]
         heads = await self._hub.files(watched, project, seen)
         ahead = [path for path in seen if versions[path] > _version(heads.get(path))]
         if ahead:  # perhaps durable, but this gateway has not been notified yet

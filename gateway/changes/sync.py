@@ -88,7 +88,7 @@ class Sync:
         }
         changes, sequence = await self._pull(project, found.changes, own, request)
         return SyncAnswer(
-            {path: _result(written) for path, written in results.items()},
+            {path: _result(written) async for path, written in with_turns(results.items())},
             changes,
             asked.cursor(found.head, found.head.sequence if sequence is None else sequence, more=sequence is not None),
             more=sequence is not None,
@@ -98,7 +98,7 @@ class Sync:
     async def _check(self, request: SyncRequest) -> None:
         if len(request.updates) > self._paths_limit:
             raise TooManyPaths(len(request.updates), self._paths_limit)
-        for path in request.updates:
+        async for path in with_turns(request.updates):
             fault = path_fault(path)
             if fault is not None:
                 raise InvalidPath(path, fault)

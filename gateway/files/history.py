@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, Written
+from gateway.pace import with_turns
 from gateway.wire.files import History, TextDifference, TextEdit, VersionEntry
 from gateway.wire.problems import FileDeleted, FileNotFound, NotAText, ProjectNotFound
 from gateway.wire.values import rfc3339
@@ -48,7 +49,7 @@ class Versions:
             ProjectNotFound, FileNotFound
         """
         records = await self._read(project, path, before, limit + 1)
-        entries = [_entry(record, record, record.credential) for record in records[:limit]]
+        entries = [_entry(record, record, record.credential) async for record in with_turns(records[:limit])]
         return History(entries, entries[-1].version if len(records) > limit else None)
 
     async def list_groups(self, project: str, path: str, before: int | None, limit: int, seconds: float) -> History:
@@ -60,7 +61,7 @@ class Versions:
         groups: list[_Group] = []
         for _ in range(_SCANS):
             records = await self._read(project, path, before, _SCAN_ROWS)
-            for record in records:
+            async for record in with_turns(records):
                 if groups and _joins(groups[-1].oldest, record, seconds):
                     groups[-1].oldest = record
                 elif len(groups) == limit:

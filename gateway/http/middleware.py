@@ -29,8 +29,8 @@ _ADDED = [VARY, CACHE_CONTROL, *SAFETY]
 _ADDED_LINES, _BACKOFF_LINES = encode_headers(_ADDED), encode_headers([_BACKOFF])
 _ABANDONED = 499
 """What is counted if the client disconnected before an answer began."""
-_PIECE_BYTES = 64 * 2**10
-"""How much of an answer is compressed per iteration of the event loop: a millisecond or two of work."""
+_PIECE_BYTES, _PLAIN_PIECE_BYTES = 32 * 2**10, 256 * 2**10
+"""How much of an answer is compressed, or sent as it is, per slice: about a millisecond of work."""
 
 
 def compressed(app: ASGIApp) -> ASGIApp:
@@ -52,25 +52,28 @@ def _wants_events(scope: Scope) -> bool:
 
 
 def _in_pieces(app: ASGIApp) -> ASGIApp:
-    """Wrap `app` to send large answers in pieces, one per event-loop iteration: compressing a whole one takes seconds.
+    """Wrap `app` to send large answers in pieces, one per slice: compressing a whole one takes seconds, and copying it
+    to the connection several milliseconds.
 
     This also limits what is buffered for a slow client to a piece instead of the whole answer.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        compresses = any(name == b"accept-encoding" and value for name, value in scope["headers"])
+        piece = _PIECE_BYTES if compresses else _PLAIN_PIECE_BYTES
+
         async def send_in_pieces(message: Message) -> None:
             body: bytes = message.get("body", b"")
-            if len(body) <= _PIECE_BYTES:
+            if len(body) <= piece:
                 await send(message)
                 return
-            for start in range(0, len(body), _PIECE_BYTES):
-                end = start + _PIECE_BYTES
+            for start in range(0, len(body), piece):
+                end = start + piece
                 more = end < len(body) or message.get("more_body", False)
                 await send({"type": "http.response.body", "body": body[start:end], "more_body": more})
                 await next_slice()
 
-        accepts = any(name == b"accept-encoding" and value for name, value in scope["headers"])
-        await app(scope, receive, send_in_pieces if accepts else send)
+        await app(scope, receive, send_in_pieces)
 
     return answer
 

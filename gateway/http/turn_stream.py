@@ -9,6 +9,7 @@ from starlette.types import Send
 from gateway.access.guard import Access
 from gateway.http.event_stream import STREAM_HEADERS, retry_line, stream_part
 from gateway.http.waits import OpenTurnStream
+from gateway.pace import with_turns
 from gateway.turns.events import TurnEvents
 from gateway.turns.store import Turns
 from gateway.watch.filter import ChangeFilter
@@ -21,6 +22,8 @@ _log = structlog.get_logger("gateway.http")
 
 _PAGE_BYTES = 256 * 2**10
 """How much content is read at once; a longer block is read alone."""
+_WRITTEN_TOGETHER = 64 * 2**10
+"""How many bytes of events are written at once; a longer event is written alone."""
 
 _Place = tuple[str, str, str, int, int]
 
@@ -135,7 +138,14 @@ class TurnStream:
             if blocks:
                 self._position = max(self._position, blocks[-1].index + 1)
             begun = b"" if head.status in FINISHED else self._events.changed(head)
-            await self._write(begun + self._events.blocks(head, blocks, self._position))
+            together, size = [begun], 0
+            async for event in with_turns(self._events.blocks(head, blocks, self._position)):
+                together.append(event)
+                size += len(event)
+                if size >= _WRITTEN_TOGETHER:
+                    await self._write(b"".join(together))
+                    together, size = [], 0
+            await self._write(b"".join(together))
             whole = self._position >= head.block_count
             # Which of several blocks may still grow is known from what a reader after them is sent again.
             if whole and (asked_again or not head.grown or first >= self._position - 1 or head.status in FINISHED):

@@ -209,7 +209,10 @@ class AgentOutput:
         """Read the line that ends with `piece`."""
         size = self._size + len(piece)
         skipped, self._skipping = self._skipping, False
-        line = self._drain() + piece
+        self._pieces.append(piece)
+        line = self._drain()
+        if not is_short(line):  # to copy it takes as long as to read it
+            yield None
         if not skipped:
             if size > self._line_limit:
                 self._apply(self._too_long())

@@ -78,6 +78,8 @@ def valid_project_id(text: str) -> bool:
 
 def has_unseen(text: str) -> bool:
     """Whether a text has invisible control characters. U+200C and U+200D are allowed: they join letters and emoji."""
+    if text.isprintable():
+        return False
     return any(unicodedata.category(character) in _UNSEEN and character not in _JOINERS for character in text)
 
 

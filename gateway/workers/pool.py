@@ -8,10 +8,11 @@ limits, and its processes outlive a gateway that is killed.)
 
 import asyncio
 import contextlib
+import gc
 import io
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any, Self, TypeVar
@@ -184,9 +185,11 @@ class _Pool:
         large = sum(map(len, answer)) > _LARGE_ANSWER
         if large:  # to take it from the pipe, to decode it, and to use it are a step of the event loop each
             await next_slice()
-        succeeded, result = value_of(answer)
-        if large:
+            with _uncollected():
+                succeeded, result = value_of(answer)
             await next_slice()
+        else:
+            succeeded, result = value_of(answer)
         if not succeeded:
             raise result
         return result  # type: ignore[no-any-return]
@@ -261,6 +264,16 @@ class _Pool:
         while self._idle:
             self._end(self._idle.pop())
         await asyncio.gather(*self._ending)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no garbage meanwhile: 100,000 objects that are made and kept would be looked at again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Workers:

@@ -65,7 +65,7 @@ _log = structlog.get_logger("storage")
 
 _NEAR_READ_BYTES = 256 * 1024
 """The most bytes that one read fetches in the event loop's thread; larger reads run in the reader's thread."""
-_NEAR_READ_ROWS = 1000
+_NEAR_READ_ROWS = 200
 _PAGE_ROWS = 1000
 _REMEMBERED_FILES = 16_384
 _HIGHEST = 2**63 - 1

@@ -2,6 +2,9 @@
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
+
+import pytest
 
 from gateway.pace import next_slice, with_turns
 from tests.support.iterations import Iterations
@@ -67,3 +70,19 @@ def test_each_event_loop_has_its_own_line() -> None:
     for _ in range(3):
         asyncio.run(leave_somebody())
     asyncio.run(next_slice())
+
+
+def test_a_slice_ends_after_three_milliseconds_however_few_items_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("gateway.pace.time", SimpleNamespace(perf_counter=lambda: now))
+
+    async def main() -> None:
+        nonlocal now
+        iterations, slices = Iterations(), list[int]()
+        async for _ in with_turns(range(30)):
+            slices.append(iterations.count)
+            now += 0.001
+        iterations.stop()
+        assert Counter(Counter(slices).values()) == {3: 10}
+
+    asyncio.run(main())

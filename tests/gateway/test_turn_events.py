@@ -468,7 +468,7 @@ class Sender:
             for index, (kind, content) in enumerate(self.contents)
         ][start:]
         self.position = len(self.contents)
-        self.received += self.events.blocks(self.head(status), blocks, self.position)
+        self.received += b"".join(self.events.blocks(self.head(status), blocks, self.position))
 
     def finish(self) -> list[Event]:
         self.read("completed")

@@ -8,6 +8,7 @@ from gateway.api.routes.files import root_of
 from gateway.changes.cursors import parse_cursor
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
+from gateway.http.long_answers import json_response, json_with_list
 from gateway.http.permission import access_of, view_of
 from gateway.http.requests import (
     checked_path,
@@ -98,7 +99,7 @@ class ChangeRoutes:
         else:
             listing = await self._changes.list_files(project, prefix, after, limit, view_of(request).paths)
         headers = {"ETag": f'"{listing.cursor}"', "X-View": access_of(request.scope).identity(project)}
-        return Response(json_bytes(listing), headers=headers, media_type=JSON)
+        return json_response(await json_with_list(listing, "files"), headers)
 
     @operation(
         "POST",
@@ -132,7 +133,7 @@ class ChangeRoutes:
         view = view_of(request)
         answer = await self._changes.status(project, question, view.paths)
         if answer.changes or answer.reset:
-            return Response(json_bytes(answer), media_type=JSON)
+            return json_response(await json_with_list(answer, "changes"))
         paths = None if question.paths is None else frozenset(question.paths)
         wait_for_change(request, wait, watched, as_of, ChangeFilter(turns=False, paths=paths).seen_by(view), question)
         encoded = json_bytes(answer)
@@ -197,11 +198,11 @@ class ChangeRoutes:
         news = bool(answer.changes or answer.reset or answer.more)
         if not news:
             wait_for_change(request, wait, watched, as_of, filter_)
-        encoded = json_bytes(answer)
-        if news and not answer.more:
+        encoded = await json_with_list(answer, "changes")
+        if news and not answer.more and isinstance(encoded, bytes):
             watched.answers.keep_poll(Poll(request.scope["query_string"], view.sight), encoded, answer.cursor)
         headers = {"ETag": f'"{answer.cursor}"', **({} if news else empty_after_wait(request))}
-        return Response(encoded, headers=headers, media_type=JSON)
+        return json_response(encoded, headers)
 
 
 _OF_NO_EPOCH = "0.0"

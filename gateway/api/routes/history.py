@@ -7,10 +7,10 @@ from gateway.api.operation import Parameter, operation
 from gateway.api.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
 from gateway.files.history import Versions
 from gateway.files.store import Written
+from gateway.http.long_answers import json_response, json_with_list
 from gateway.http.permission import note
 from gateway.http.requests import (
     file_path,
-    json_bytes,
     preconditions,
     project_id,
     read_json,
@@ -98,14 +98,14 @@ class HistoryRoutes:
             history = await self._versions.list_versions(project, path, before, limit)
         else:
             history = await self._versions.list_groups(project, path, before, limit, seconds)
-        return Response(json_bytes(history), media_type=JSON)
+        return json_response(await json_with_list(history, "versions"))
 
     async def _difference(self, request: Request, project: str, path: str) -> Response:
         older, newer = _versions_of(request.query_params["diff"])
         wanted = request.query_params.get("format", "text")
         if wanted == "json":
             ranges = await self._versions.text_difference(project, path, older, newer, root_of(request))
-            return Response(json_bytes(ranges), media_type=JSON)
+            return json_response(await json_with_list(ranges, "edits"))
         if wanted != "text":
             raise InvalidParameter("format", "it is text or json")
         unified = await self._versions.unified_diff(project, path, older, newer, root_of(request))

@@ -8,6 +8,7 @@ from gateway.api.operation import operation
 from gateway.api.routes.files import AUTHOR, author_of
 from gateway.api.routes.presence import check_presence, say_presence
 from gateway.changes.sync import Sync
+from gateway.http.long_answers import json_response, json_with_list
 from gateway.http.permission import note, require, view_of
 from gateway.http.requests import (
     decode_json,
@@ -93,4 +94,4 @@ class SyncRoutes:
         offers = (MSGPACK, JSON) if packed else (JSON, MSGPACK)
         if prefers(header(request, b"accept"), offers) == MSGPACK:
             return Response(msgspec.msgpack.encode(answer), media_type=MSGPACK)
-        return Response(msgspec.json.encode(answer), media_type=JSON)
+        return json_response(await json_with_list(answer, "changes"))

@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
+from gateway.http.long_answers import json_response, json_with_list
 from gateway.http.permission import access_of
 from gateway.http.requests import (
     decode_json,
@@ -22,6 +23,7 @@ from gateway.http.requests import (
     whole_number,
 )
 from gateway.http.waits import SECONDS_LEFT, OpenTurnStream, empty_after_wait, parse_wait, wait_for_change
+from gateway.pace import with_turns
 from gateway.turns.dialects import DialectName
 from gateway.turns.events import AgUiEvents, AiSdkEvents, BlockEvents, EventFormat, end_cursor, position_of
 from gateway.turns.given_blocks import given_blocks
@@ -152,8 +154,9 @@ class TurnRoutes:
         """`GET P/sessions`."""
         project, (after, limit) = project_id(request), _page(request)
         found = await self._turns.sessions(project, after, limit + 1)
-        sessions = [_session(session) for session in found[:limit]]
-        return _json(SessionListing(sessions, sessions[-1].id if len(found) > limit else None))
+        sessions = [_session(session) async for session in with_turns(found[:limit])]
+        listing = SessionListing(sessions, sessions[-1].id if len(found) > limit else None)
+        return json_response(await json_with_list(listing, "sessions"))
 
     @operation(
         "GET",
@@ -192,7 +195,7 @@ class TurnRoutes:
         if len(given.prompt.encode()) > self._prompt_limit:
             raise PromptTooLarge(self._prompt_limit)
         head = await self._turns.create(project, request.path_params["session"], given.prompt, once(request, body))
-        return _json(_turn(StoredTurn(head, given.prompt)), 201)
+        return _json(await _turn(StoredTurn(head, given.prompt)), 201)
 
     @operation(
         "GET",
@@ -208,8 +211,9 @@ class TurnRoutes:
         """`GET S/turns`."""
         project, (after, limit) = project_id(request), _page(request)
         found = await self._turns.turns(project, request.path_params["session"], after, limit + 1)
-        turns = [_summary(turn) for turn in _within(found[:limit], _PAGE_LENGTH)]
-        return _json(TurnListing(turns, turns[-1].id if len(found) > len(turns) else None))
+        turns = [_summary(turn) async for turn in with_turns(_within(found[:limit], _PAGE_LENGTH))]
+        listing = TurnListing(turns, turns[-1].id if len(found) > len(turns) else None)
+        return json_response(await json_with_list(listing, "turns"))
 
     @operation(
         "GET",
@@ -238,9 +242,11 @@ class TurnRoutes:
             # A client that reads the turn only once, after its result, learns how the turn has ended.
             wait_for_change(request, self._turns.grace + _LATENESS, watched, as_of, _filter_of(head))
         stored = await self._turns.read(project, session, turn, after_block or 0, self._answer_limit)
+        answer = await _turn(stored)
+        tag: str | None = _tag(watched, stored.head)
         if stored.blocks and stored.blocks[-1].index + 1 < stored.head.block_count:
-            return _json(msgspec.structs.replace(_turn(stored), more=True))  # no tag: the answer is incomplete
-        return _json(_turn(stored), 200, _tag(watched, stored.head))
+            answer, tag = msgspec.structs.replace(answer, more=True), None  # no tag: the answer is incomplete
+        return json_response(await json_with_list(answer, "blocks"), _headers(tag))
 
     @operation(
         "GET",
@@ -484,8 +490,11 @@ def _unchanged(request: Request, watched: WatchedProject, head: TurnHead) -> Res
 
 
 def _json(answer: msgspec.Struct, status_code: int = 200, tag: str | None = None) -> Response:
-    headers = None if tag is None else {"ETag": f'"{tag}"'}
-    return Response(json_bytes(answer), status_code=status_code, headers=headers, media_type=JSON)
+    return Response(json_bytes(answer), status_code=status_code, headers=_headers(tag), media_type=JSON)
+
+
+def _headers(tag: str | None) -> dict[str, str] | None:
+    return None if tag is None else {"ETag": f'"{tag}"'}
 
 
 def _session(head: SessionHead) -> Session:
@@ -509,8 +518,8 @@ def _summary(turn: StoredTurn) -> TurnSummary:
     )
 
 
-def _turn(turn: StoredTurn) -> Turn:
-    blocks = [_block(turn.head.turn_id, block) for block in turn.blocks]
+async def _turn(turn: StoredTurn) -> Turn:
+    blocks = [_block(turn.head.turn_id, block) async for block in with_turns(turn.blocks)]
     return Turn(blocks=blocks, **msgspec.structs.asdict(_summary(turn)))
 
 

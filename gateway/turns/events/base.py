@@ -33,7 +33,7 @@ class _Sent(Struct):
 class TurnEvents(ABC):
     """Encodes one stream of the events of a turn. The stream keeps no content, only what tells whether it has grown.
 
-    Every method returns complete server-sent events as bytes.
+    Every method returns complete server-sent events as bytes, or yields them.
     """
 
     headers: ClassVar[list[tuple[bytes, bytes]]] = []
@@ -50,15 +50,15 @@ class TurnEvents(ABC):
         self._stable = 0
         """How many of the blocks that were sent can no longer grow."""
 
-    def blocks(self, head: TurnHead, blocks: Sequence[StoredBlock], position: int) -> bytes:
-        """Return the events for a page of blocks, which begins with the oldest one that may have grown.
+    def blocks(self, head: TurnHead, blocks: Sequence[StoredBlock], position: int) -> Iterator[bytes]:
+        """Yield the events for a page of blocks, which begins with the oldest one that may have grown.
 
         Args:
             head: the turn as of the read of the page.
             position: how many blocks a client has that has received this page.
         """
         first = blocks[0].index if blocks else position
-        return b"".join(self._events(blocks, first, first if head.grown else position))
+        return self._events(blocks, first, first if head.grown else position)
 
     def _events(self, blocks: Sequence[StoredBlock], first: int, stable: int) -> Iterator[bytes]:
         yield from self._close(first)
