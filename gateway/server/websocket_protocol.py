@@ -19,7 +19,7 @@ from websockets.protocol import State
 from gateway.asgi.frames import FRAMES, TakeMessage, binary_frame, text_frame
 from gateway.http.unread import Unread
 from gateway.rooms.close_codes import TOO_LARGE
-from gateway.server.client_frames import FrameBoundaries, whole_message
+from gateway.server.client_frames import FrameBoundaries, LargeMessage, large_message, whole_message
 from gateway.server.outlets import outlet_of
 from gateway.settings import ConnectionLimits
 
@@ -34,6 +34,8 @@ _LINGER_S = 30.0
 """How long the rest of such a message is read and dropped: closing a socket with unread bytes discards the code."""
 _PART_BYTES = 4 * 2**10
 """How many bytes of one read are processed between looks at the clock: they may be hundreds of messages."""
+_LARGE_PART_BYTES = 64 * 2**10
+"""The same of a large message."""
 _TURN_S = 0.005
 """How long parts of a read are processed before yielding to the event loop, in seconds."""
 _PONG_BYTES = ConnectionLimits().pong_bytes
@@ -44,8 +46,8 @@ _FRAGMENTS_LIMIT = 2**14
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One connection. No extensions are negotiated, so a frame is just its header and the message.
 
-    A message that is one whole frame, as nearly all are, is read here: `websockets` would take ten times as long. All
-    other frames are left to it.
+    A message that is one whole frame, as nearly all are, is read here: `websockets` would take ten times as long, and
+    would decode a large message in one step. All other frames are left to it.
     """
 
     _flow: "_Flow"
@@ -54,6 +56,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """The unprocessed rest of the last read. Reading pauses until it is processed."""
     _boundaries: FrameBoundaries | None = None
     """None until the first read, which is the head of the handshake."""
+    _large: LargeMessage | None = None
+    """The message of which the rest is next."""
     _taker: TakeMessage | None = None
     """Where messages are offered before they are queued."""
     _receiving = False
@@ -113,13 +117,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Process parts of the last read for a moment, then yield to the event loop before the rest."""
         until = self.loop.time() + _TURN_S
         while self._unread:
-            part, self._unread = self._unread[:_PART_BYTES], self._unread[_PART_BYTES:]
+            size = _PART_BYTES if self._large is None else _LARGE_PART_BYTES
+            part, self._unread = self._unread[:size], self._unread[size:]
             self._take(part)
             if self.loop.time() >= until:
                 break
         if self._unread:
             self.loop.call_soon(self._take_some)
-        else:
+        else:  # not at once: libuv reads several times in one iteration of the loop
+            self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._unread:
             self._flow.take_turns(False)
 
     def _take_all(self) -> None:
@@ -137,10 +146,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._flow.refused:
             return
         assert self._boundaries is not None
+        if self._large is not None:
+            data = self._take_large(self._large, data)
         if self._accepted and self._boundaries.between and not self.frames and self.conn.state is State.OPEN:
             data = self._take_messages(data, offer=offer)
-            if not data:
-                return
+        if not data:
+            return
         self._boundaries.follow(data)
         waiting = self._flow.get_write_buffer_size()
         self._flow.answering = True
@@ -164,10 +175,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _take_messages(self, data: bytes, *, offer: bool) -> bytes:
         """Take in the messages that `data` begins with, each in a frame of its own; return what follows them."""
-        at = 0
+        at, most = 0, self.config.ws_max_size
         while (read := whole_message(data, at)) is not None:
             message, end = read
-            if len(message) > self.config.ws_max_size:
+            if len(message) > most:
                 break
             at = end
             if offer and self._receiving and self.queue.empty() and self._offer(message):
@@ -175,7 +186,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 continue
             offer = False
             self.handle_bytes(Frame(Opcode.BINARY, message))
-        return data[at:]
+        begun = large_message(data, at, most)
+        if begun is None:
+            return data[at:]
+        self._large, start = begun
+        rest = self._take_large(self._large, data[start:])
+        return self._take_messages(rest, offer=False) if rest else rest
+
+    def _take_large(self, large: LargeMessage, data: bytes) -> bytes:
+        """Take in the next bytes of a large message; return what follows it."""
+        rest = data[large.add(data) :]
+        if large.complete:
+            self._large = None
+            self.handle_bytes(Frame(Opcode.BINARY, large.message()))
+        return rest
 
     def _offer(self, message: bytes) -> bool:
         """Return whether the application has taken in a message at once."""

@@ -23,6 +23,9 @@ _ENDS_OF_INTEGERS = b"\1" * 0x80 + b"\0" * 0x80
 """Maps a byte that ends an integer to 1, and one that is followed by more of the integer to 0."""
 _LONG_INTEGER = b"\0" * 7
 _MOST_READ = 100_000
+_MOST_NAMED = 250_000
+"""How many clients a state vector may name, whatever the document. A document has at most 100,000 clients; a replica
+may know of as many more."""
 
 
 def check_state_vector(data: bytes) -> int:
@@ -32,6 +35,8 @@ def check_state_vector(data: bytes) -> int:
         MalformedUpdate: the bytes, to the last one, are not a state vector.
     """
     entries = Reader(data).unsigned()
+    if entries > _MOST_NAMED:
+        raise MalformedUpdate(f"it names more than {_MOST_NAMED} clients")
     ends = data.translate(_ENDS_OF_INTEGERS)
     if not ends[-1] or ends.count(1) != 1 + 2 * entries:
         raise MalformedUpdate("it does not hold as many clients as it says")

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import struct
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from gateway.asgi.frames import TakeMessage, take_at_once
-from gateway.server.client_frames import FrameBoundaries, whole_message
+from gateway.server.client_frames import FrameBoundaries, LargeMessage, whole_message
 from gateway.server.websocket_protocol import WebSocketProtocol
 
 _TEXT, _BINARY, _CONTINUATION, _CLOSE, _PING, _PONG = 1, 2, 0, 8, 9, 10
@@ -270,6 +271,72 @@ def test_messages_arrive_in_order_however_they_are_cut(size: int, take: TakeMess
         assert connection.transport.reading
 
     served(work, take)
+
+
+_LARGE_MESSAGES = [
+    b"before", bytes(range(256)) * 256, b"between", random.Random(1).randbytes(70_001), b"after",
+    random.Random(2).randbytes(_LIMIT), b"\0" * 65_535, b"last",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("take", [None, _always])
+@pytest.mark.parametrize("size", [13, 1000, 4096, 5001, 65_537, 10**6])
+def test_large_messages_arrive_in_order_however_they_are_cut(size: int, take: TakeMessage | None) -> None:
+    sent = b"".join(frame(message, mask=b"\x01\x80\xff\x33") for message in _LARGE_MESSAGES)
+    sent += frame(b"ping", _PING) + _IN_FRAGMENTS
+
+    async def work(connection: _Connection) -> None:
+        await connection.read(in_pieces(sent, size), slowly=size > 10_000)
+        await connection.until(len(_LARGE_MESSAGES) + 3)
+        assert connection.came == [*_LARGE_MESSAGES, b"one message", b"two", b"three"]
+        assert connection.transport.sent == b"\x8a\x04ping" * 2
+        await settled()
+        assert connection.transport.reading
+
+    served(work, take)
+
+
+def test_a_large_message_is_decoded_as_it_arrives_one_read_in_a_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    added: list[int] = []
+    add = LargeMessage.add
+
+    def note(self: LargeMessage, data: bytes) -> int:
+        added.append(add(self, data))
+        return added[-1]
+
+    monkeypatch.setattr(LargeMessage, "add", note)
+    message = random.Random(1).randbytes(_LIMIT)
+
+    async def work(connection: _Connection) -> None:
+        for at, piece in enumerate(in_pieces(frame(message), 20_000), 1):
+            reading = [connection.transport.reading]
+            connection.protocol.data_received(piece)
+            assert [*reading, connection.transport.reading] == [True, False]
+            assert sum(added) == min(20_000 * at - 14, _LIMIT)
+            await settled()
+        assert connection.came == [message]
+
+    served(work)
+
+
+@pytest.mark.parametrize("begun", [14, 30_000])
+def test_a_large_message_that_is_not_finished_is_none(begun: int) -> None:
+    async def left(connection: _Connection) -> None:
+        await connection.read([frame(b"before"), frame(bytes(_LIMIT))[:begun]])
+        assert connection.came == [b"before"]
+
+    async def closed(connection: _Connection) -> None:
+        assert connection.send is not None
+        large = frame(b"x" * _LIMIT)
+        await connection.read([frame(b"before"), large[:begun]])
+        await connection.send({"type": "websocket.close", "code": 1013})
+        await connection.read([large[begun:] + frame(b"after")])
+        assert connection.came == [b"before", 1013]
+
+    served(left)
+    served(closed)
 
 
 @pytest.mark.parametrize("take", [None, _always, _seldom])
