@@ -62,6 +62,11 @@ class Documents:
         self._memory_limit = memory_limit
         self._large_from = memory_limit // _LARGE_SHARE
         self._open: dict[tuple[str, str], OpenDocument] = {}
+        """Least recently used first. Those of erased projects are not usable, and are closed one after another."""
+        self._of_project: dict[str, dict[str, OpenDocument]] = {}
+        """The usable ones, by project and path."""
+        self._erased_count = 0
+        """How many of the open documents are of erased projects."""
         self._opening: dict[tuple[str, str], asyncio.Task[OpenDocument]] = {}
         self._outdated: set[tuple[str, str]] = set()
         """The files that changed while their document was being opened."""
@@ -81,7 +86,7 @@ class Documents:
 
     @property
     def count(self) -> int:
-        return len(self._open)
+        return len(self._open) - self._erased_count
 
     @property
     def memory(self) -> int:
@@ -91,15 +96,18 @@ class Documents:
     def peek(self, project: str, path: str) -> OpenDocument | None:
         """Return the file's document if it is open and its whole content is durable."""
         document = self._open.get((project, path))
-        return document if document is not None and not document.pending and not document.changing else None
+        if document is None or not document.usable or document.pending or document.changing:
+            return None
+        return document
 
     def opened(self, project: str, path: str) -> OpenDocument | None:
         """Return the file's document if it is open, as `open` does."""
         key = (project, path)
         document = self._open.pop(key, None)
-        if document is not None:
-            self._open[key] = document  # most recently used last
-        return document
+        if document is None:
+            return None
+        self._open[key] = document  # most recently used last
+        return document if document.usable else None
 
     async def open(self, project: str, path: str) -> OpenDocument:
         """Return the file's document, opening it if necessary; an empty document if the file does not exist.
@@ -126,6 +134,8 @@ class Documents:
         key = (project, path)
         client_of_request.set(None)  # for this task only: other requests wait for the document, too
         while True:
+            if (erased := self._open.get(key)) is not None:
+                self._close(key, erased)
             if (former := self._in_flight.get(key)) is not None:
                 await former.drain()
                 continue
@@ -145,6 +155,7 @@ class Documents:
             self._unfollow(project)
             raise
         self._open[key] = document
+        self._of_project.setdefault(project, {})[path] = document
         self._memory += document.memory
         self.sent.make_room()
         self._note_due(document)
@@ -420,18 +431,19 @@ class Documents:
             if self.sent.size:
                 self.sent.forget(*key)
             document = self._open.get(key)
-            if document is not None and committed.head.version > document.version:
+            if document is not None and document.usable and committed.head.version > document.version:
                 self._take_over(key, document, committed)
             elif key in self._opening:
                 self._outdated.add(key)
 
     def _erased(self, project: str) -> None:
-        """Close and forget all documents of a project, and free them one after another."""
-        closed = [(key, document) for key, document in self._open.items() if key[0] == project]
-        for key, document in closed:
-            self._remove(key, document)
-        if closed:
-            self._freeing.add(freeing := asyncio.create_task(_close_in_turns([document for _, document in closed])))
+        """Let nobody use the documents of a project any more, and close them one after another."""
+        erased = self._of_project.pop(project, {})
+        for document in erased.values():
+            document.usable = False
+        self._erased_count += len(erased)
+        if erased:
+            self._freeing.add(freeing := asyncio.create_task(self._close_in_turns(project, erased)))
             freeing.add_done_callback(self._freeing.discard)
         self._outdated.update(key for key in self._opening if key[0] == project)
         self.sent.forget_project(project)
@@ -475,17 +487,25 @@ class Documents:
         """Let nobody use a document any more."""
         document.usable = False
         del self._open[key]
+        siblings = self._of_project.get(key[0], {})
+        if siblings.get(key[1]) is document:
+            del siblings[key[1]]
+            if not siblings:
+                del self._of_project[key[0]]
+        else:
+            self._erased_count -= 1
         self._unfollow(key[0])
         self._large.discard(key)
         self._memory -= document.memory
         if document.pending:
             self._in_flight[key] = document
 
-
-async def _close_in_turns(documents: list[OpenDocument]) -> None:
-    while documents:
-        documents.pop().close()
-        await next_slice()
+    async def _close_in_turns(self, project: str, documents: dict[str, OpenDocument]) -> None:
+        while documents:
+            path, document = documents.popitem()
+            if self._open.get((project, path)) is document:  # it was not closed to make room
+                self._close((project, path), document)
+            await next_slice()
 
 
 def _footprint(parts: Sequence[bytes]) -> int | None:

@@ -134,6 +134,31 @@ def test_the_documents_of_a_deleted_project_are_freed_one_after_another(
     asyncio.run(work())
 
 
+def test_a_file_of_a_new_project_is_not_what_has_yet_to_be_freed_of_the_erased_one_of_its_name(tmp_path: Path) -> None:
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        documents = Documents(storage, memory_limit=2**20)
+        paths = [f"{number}.md" for number in range(20)]
+        for path in paths:
+            await storage.append("p", (AppendUpdate(path, Version(0), Typewriter().type("old")),))
+            await documents.open("p", path)
+        await storage.erase_project("p")
+        assert documents.memory > 0  # they have yet to be freed
+        update = Typewriter().type("new")
+        await storage.append("p", (AppendUpdate("0.md", Version(0), update),))
+        assert documents.peek("p", "0.md") is None
+        document = await documents.open("p", "0.md")
+        assert (document.encode(), documents.peek("p", "0.md")) == (update, document)
+        await asyncio.gather(*documents._freeing)
+        assert documents.memory == document.memory
+        assert (documents.count, documents.opened("p", "0.md"), document.usable) == (1, document, True)
+        await storage.erase_project("p")
+        assert (documents.count, documents.opened("p", "0.md"), document.usable) == (0, None, False)
+        await storage.close()
+
+    asyncio.run(work())
+
+
 def test_a_burst_of_large_updates_in_a_room_is_more_than_one_version(
     shared_gateway: GatewayProcess, shared_project: httpx.Client
 ) -> None:
