@@ -35,6 +35,8 @@ class Preconditions(Struct, frozen=True):
             raise FileDeleted(path, None if head is None else file_headers(head))
         if self.tombstone is not None and head is not None and head.deleted and head.version != self.tombstone:
             raise FileDeleted(path, file_headers(head))
+        if self.if_match is None and self.if_none_match is None and self.if_unmodified_since is None:
+            return
         state = None if live is None else entity_tag(live)
         if self._is_refused(live, state):
             raise PreconditionFailed(

@@ -169,11 +169,12 @@ class RoomEndpoint:
         if not connection.accepts_updates:
             return True
         try:
-            with closing_on_problems(connection):
-                return heed_at_once(room, connection, parse_message(frame))
+            return heed_at_once(room, connection, parse_message(frame))
+        except MalformedStateVector:
+            return False
         except (UnknownMessage, MalformedMessage, TooMuchAwareness):
             self._rooms.ignored += 1
-        return True
+            return True
 
 
 def refusal_of(scope: Scope) -> tuple[int, str]:

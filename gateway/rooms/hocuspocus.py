@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.access.audit import Audit
 from gateway.access.guard import OPEN, Access, Check
 from gateway.access.sessions import Question
-from gateway.asgi.frames import frame_writer
+from gateway.asgi.frames import frame_writer, take_at_once
 from gateway.rooms.close_codes import (
     FILE_DELETED,
     FORBIDDEN,
@@ -23,7 +23,7 @@ from gateway.rooms.close_codes import (
     UNAUTHENTICATED,
 )
 from gateway.rooms.connection import Connection
-from gateway.rooms.endpoint import SUBPROTOCOL, Work, author_of, closing_on_problems, heed
+from gateway.rooms.endpoint import SUBPROTOCOL, Work, author_of, closing_on_problems, heed, heed_at_once
 from gateway.rooms.member import Member
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
@@ -46,7 +46,14 @@ from gateway.yjs.hocuspocus import (
     token_request,
 )
 from gateway.yjs.hocuspocus import close as close_message
-from gateway.yjs.messages import MalformedMessage, SyncMessage, UnknownMessage
+from gateway.yjs.messages import (
+    AwarenessMessage,
+    MalformedMessage,
+    MalformedStateVector,
+    QueryAwareness,
+    SyncMessage,
+    UnknownMessage,
+)
 from storage import Author
 
 _MOST_DOCUMENTS = 1000
@@ -231,6 +238,7 @@ class HocuspocusEndpoint:
         await send({"type": "websocket.accept", **chosen})
         socket = Connection(send, self._rooms.queue_limit, write_frame=frame_writer(scope))
         client = _Client(self._rooms, self._connected, socket, scope)
+        take_at_once(scope, client.take_at_once)
         try:
             await client.serve(receive)
         except asyncio.CancelledError:
@@ -284,6 +292,21 @@ class _Client:
         except (UnknownMessage, MalformedMessage, TooMuchAwareness):
             self._rooms.ignored += 1
             return 0
+
+    def take_at_once(self, frame: bytes) -> bool:
+        """Handle a frame where it is read, if its document is open and nothing has to be waited for; False: nothing
+        was done, and `_take` must."""
+        try:
+            name, message = split_frame(frame)
+            document = self._documents.get(name)
+            if document is None or document.room is None or document.closing:
+                return False
+            said = parse(message)
+            if not isinstance(said, SyncMessage | AwarenessMessage | QueryAwareness):
+                return False
+            return heed_at_once(document.room, document, said)
+        except (UnknownMessage, MalformedMessage, MalformedStateVector, TooMuchAwareness):
+            return False
 
     async def _begin(self, name: str, message: bytes) -> None:
         """Open a document with the credential of its first message."""

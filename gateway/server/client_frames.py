@@ -81,18 +81,15 @@ class FrameBoundaries:
         before: how many bytes come before the first frame.
     """
 
-    __slots__ = ("_head", "_left")
+    __slots__ = ("_head", "_left", "between")
 
     def __init__(self, before: int) -> None:
+        self.between = not before
+        """Whether the next byte is the first one of a frame."""
         self._head = b""
         """The beginning of a frame of which the length is not known yet."""
         self._left = before
         """How many bytes are missing of the frame that was begun."""
-
-    @property
-    def between(self) -> bool:
-        """Whether the next byte is the first one of a frame."""
-        return not self._left and not self._head
 
     def follow(self, data: bytes) -> None:
         """Note the next bytes."""
@@ -100,10 +97,11 @@ class FrameBoundaries:
         while at < len(data):
             size = _frame_size(data, at)
             if size is None:
-                self._head, self._left = data[at:], 0
+                self._head, self._left, self.between = data[at:], 0, False
                 return
             at += size
         self._head, self._left = b"", at - len(data)
+        self.between = not self._left
 
 
 def _frame_size(data: bytes, at: int) -> int | None:

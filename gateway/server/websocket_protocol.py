@@ -26,6 +26,7 @@ from gateway.settings import ConnectionLimits
 _log = structlog.get_logger("gateway.http")
 _server_log = logging.getLogger("uvicorn.error")
 
+_OPEN = State.OPEN
 _FINAL_CLOSE = 0x88
 _CLOSE_1009 = re.compile(rb"\x88[\x02-\x7d]\x03\xf1.*\Z", re.DOTALL)
 """The frame by which `websockets` refuses a message over the limit. Stock providers reconnect after this code and send
@@ -148,7 +149,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         assert self._boundaries is not None
         if self._large is not None:
             data = self._take_large(self._large, data)
-        if self._accepted and self._boundaries.between and not self.frames and self.conn.state is State.OPEN:
+        if self._accepted and self._boundaries.between and not self.frames and self.conn.state is _OPEN:
             data = self._take_messages(data, offer=offer)
         if not data:
             return

@@ -10,6 +10,9 @@ from gateway.yjs.state_vectors import check_state_vector
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
 STEP_1, STEP_2, UPDATE = range(3)
 PERMISSION_DENIED = 0
+_UPDATE = bytes((SYNC, UPDATE))
+_ONE_BYTE = 0x80
+"""Shorter lengths are encoded in one byte."""
 MOST_STATES = 5_000
 """How many awareness states one message may have: about 20 ms. A client tells its own, and that others have left."""
 
@@ -55,6 +58,8 @@ def parse_message(message: bytes) -> SyncMessage | AwarenessMessage | QueryAware
     Raises:
         UnknownMessage, MalformedMessage, MalformedStateVector
     """
+    if message[:2] == _UPDATE and len(message) > 2 and message[2] == len(message) - 3 < _ONE_BYTE:
+        return SyncMessage("update", message[3:])  # as nearly all are
     if not message:
         raise UnknownMessage("it is empty")
     try:

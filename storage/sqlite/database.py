@@ -184,7 +184,7 @@ class Database:
         try:
             try:
                 if self.log_bound is not None:
-                    self.log_bound.require_room(connection)
+                    self.log_bound.require_room(connection, None if self._lock is None else self._lock.log_bytes)
                 connection.execute("BEGIN IMMEDIATE")
                 result = function(connection)
                 self._require_in_place()

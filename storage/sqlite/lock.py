@@ -57,6 +57,8 @@ class DatabaseLock:
         self.path = database.resolve()
         self.log_path = self.path.with_name(self.path.name + "-wal")
         self._log: int | None = None
+        self.log_bytes: int | None = None
+        """The size of the log when `require_in_place` looked last; None: it has not looked yet."""
         self._contents: Contents | None = None
         self._noted_overwritten = False
         with contextlib.ExitStack() as opened:
@@ -166,9 +168,11 @@ class DatabaseLock:
 
     def _has_own_log(self) -> bool:
         try:
-            return os.stat(self.log_path).st_ino == self._log
+            status = os.stat(self.log_path)
         except OSError:
             return False
+        self.log_bytes = status.st_size
+        return status.st_ino == self._log
 
     def part_log(self, *, rescued: bool) -> None:
         """Move the log of the database, which SQLite has closed, away from another database that took its place. The

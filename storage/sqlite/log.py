@@ -166,14 +166,16 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
         ],
     )
     # These columns are in an index: written only if an incarnation began or ended.
-    connection.executemany(
-        "UPDATE file SET incarnation = ?, deleted = ?, born_version = ?, born_sequence = ? WHERE id = ?",
-        [
-            (head.incarnation, head.deleted, head.born_version, head.born_sequence, id)
-            for path, id, head in changed
-            if head.deleted or head.born_version != plan.known.files[path].head.born_version
-        ],
-    )
+    began_or_ended = [
+        (head.incarnation, head.deleted, head.born_version, head.born_sequence, id)
+        for path, id, head in changed
+        if head.deleted or head.born_version != plan.known.files[path].head.born_version
+    ]
+    if began_or_ended:
+        connection.executemany(
+            "UPDATE file SET incarnation = ?, deleted = ?, born_version = ?, born_sequence = ? WHERE id = ?",
+            began_or_ended,
+        )
 
 
 def _update_values(row: VersionRow) -> tuple[int | str | bytes | None, ...]:

@@ -33,12 +33,18 @@ class LogBound:
         self.held: str | None = None
         """A message that another process keeps the log from being emptied; None: nobody does, or the log is small."""
 
-    def require_room(self, connection: sqlite3.Connection) -> None:
+    def require_room(self, connection: sqlite3.Connection, seen: int | None = None) -> None:
         """Empty a log that has grown large, as far as its readers allow.
+
+        Args:
+            seen: the size of the log after the last transaction, in bytes, if it is known.
 
         Raises:
             LogHeld: the log is still too large.
         """
+        if seen is not None and seen <= self._limit // _TELL_SHARE:
+            self.held = None
+            return
         size = self.look(connection)
         if self.held is not None and size > self._limit:
             raise LogHeld(f"nothing is written for now: {self.held}")

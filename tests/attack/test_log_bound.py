@@ -16,6 +16,7 @@ from storage import AppendUpdate, Committed, Version
 from storage.errors import LogHeld
 from storage.portable import Record
 from storage.sqlite import SQLiteStorage
+from storage.sqlite.log_bound import LogBound
 from tests.support.server import GatewayProcess
 
 _LIMIT = 4 * 2**20
@@ -162,3 +163,16 @@ def test_a_backup_gives_up_before_writes_are_refused(tmp_path: Path) -> None:
         assert (tmp_path / "copy.db").stat().st_size > 20 * len(_UPDATE)
 
     _beside_a_gateway(tmp_path, work)
+
+
+def test_a_log_that_was_just_seen_to_be_small_is_not_looked_at_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(bytes(_LIMIT))
+    with sqlite3.connect(tmp_path / "gateway.db") as database:
+        bound = LogBound(log, _LIMIT - 1)
+        bound.held = "it was held"
+        bound.require_room(database, _LIMIT // 4 - 1)
+        assert bound.held is None
+        for seen in (None, _LIMIT // 4, _LIMIT):
+            with pytest.raises(LogHeld):
+                bound.require_room(database, seen)
