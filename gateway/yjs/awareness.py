@@ -47,6 +47,8 @@ class Awareness:
         self._size_per_owner = size_per_owner
         self._size_in_total = size_in_total
         self._present: dict[int, Present] = {}
+        self._of_owner: dict[Hashable, dict[int, None]] = {}
+        """The clients of each owner that are present."""
         self._left: OrderedDict[int, int] = OrderedDict()
         """The last clocks of clients that have left: an old state of such a client, repeated by another client, is not
         news (y-protocols keeps `meta` for this)."""
@@ -108,14 +110,25 @@ class Awareness:
         if bounded:
             self._require_few([state for state in news.values() if state.state != GONE], owner)
         for client, state in news.items():
-            before = self._present.pop(client, None)
+            before = self._pop(client)
             if state.state == GONE:
                 self._remember(client, state.clock)
             else:
                 self._left.pop(client, None)
                 self._present[client] = Present(state, owner, now + seconds, subject)
+                self._of_owner.setdefault(owner, {})[client] = None
             self._note(None if before is None else before.state.state, None if state.state == GONE else state.state)
         return tuple(news.values())
+
+    def _pop(self, client: int) -> Present | None:
+        """Remove and return a client if it is present."""
+        present = self._present.pop(client, None)
+        if present is not None:
+            clients = self._of_owner[present.owner]
+            del clients[client]
+            if not clients:
+                del self._of_owner[present.owner]
+        return present
 
     def _note(self, before: str | None, after: str | None) -> None:
         self.size += len(after or "") - len(before or "")
@@ -130,9 +143,7 @@ class Awareness:
         return state.clock > before.clock or (state.clock == before.clock and state.state == GONE != before.state)
 
     def _require_few(self, added: list[AwarenessState], owner: Hashable) -> None:
-        sizes = {
-            client: len(present.state.state) for client, present in self._present.items() if present.owner is owner
-        }
+        sizes = {client: len(self._present[client].state.state) for client in self._of_owner.get(owner, ())}
         sizes.update((state.client, len(state.state)) for state in added)
         if len(sizes) > self._clients_per_owner or sum(sizes.values()) > self._size_per_owner:
             raise TooMuchAwareness
@@ -149,7 +160,7 @@ class Awareness:
 
     def withdraw(self, owner: Hashable) -> tuple[AwarenessState, ...]:
         """Remove the clients of a lost connection; return the states that tell the others."""
-        return self._remove(client for client, present in self._present.items() if present.owner is owner)
+        return self._remove(self._of_owner.get(owner, ()))
 
     def expire(self, now: float) -> tuple[AwarenessState, ...]:
         """Remove the clients that were silent for too long; return the states that tell the others."""
@@ -157,7 +168,7 @@ class Awareness:
 
     def _remove(self, clients: Iterable[int]) -> tuple[AwarenessState, ...]:
         # Keep the last clock: a client that returns uses the next one and is accepted again (as in y-protocols).
-        gone = [self._present.pop(client).state for client in list(clients)]
+        gone = [present.state for client in list(clients) if (present := self._pop(client)) is not None]
         for state in gone:
             self._remember(state.client, state.clock)
             self._note(state.state, None)
