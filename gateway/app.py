@@ -69,6 +69,7 @@ from gateway.rooms.endpoint import RoomEndpoint
 from gateway.rooms.hocuspocus import HocuspocusEndpoint
 from gateway.rooms.rooms import Rooms
 from gateway.settings import Settings
+from gateway.shared_turn import SharedTurn
 from gateway.turns.store import Turns
 from gateway.watch.hub import Hub
 from gateway.watch.waiters import Waiters
@@ -149,7 +150,8 @@ class Gateway:
         opening = self._open_storage(settings.database, settings.serving_limits)
         async with opening as storage, _workers(settings) as workers:
             sessions = ApplicationSessions(settings.authorize_url) if settings.authorize_url else None
-            guard = await _open_guard(self.settings, storage, sessions)
+            turn = self.connections.turn
+            guard = await _open_guard(self.settings, storage, sessions, turn)
             audit = Audit(storage, self.settings.audit_days)
             hub = Hub(
                 storage,
@@ -157,6 +159,7 @@ class Gateway:
                     project_limit=self.settings.project_waiters,
                     limit=self.settings.waiters,
                     question_limit=self.settings.waiting_bytes,
+                    turn=turn,
                 ),
             )
             documents = Documents(
@@ -167,7 +170,7 @@ class Gateway:
             )
             files = Files(storage, documents, hub)
             presence = Presence(storage, hub)
-            rooms = _open_rooms(self.settings, storage, files, documents, presence)
+            rooms = _open_rooms(self.settings, storage, files, documents, presence, turn)
             mcp = _open_mcp(self.settings)
             self._draining = [hub.drain, rooms.drain, *([] if mcp is None else [mcp.drain])]
             silent = SilentTurns(storage, self.settings.turn_lease, self.settings.turn_grace)
@@ -243,7 +246,9 @@ def create_app(settings: Settings | None = None) -> Gateway:
     return Gateway(settings or Settings(), open_storage)
 
 
-async def _open_guard(settings: Settings, storage: Storage, sessions: ApplicationSessions | None) -> Guard:
+async def _open_guard(
+    settings: Settings, storage: Storage, sessions: ApplicationSessions | None, turn: SharedTurn
+) -> Guard:
     """Create the guard. If no credentials exist yet, create a first admin token and print it once."""
     if not settings.asks_for_credentials and not settings.is_local:
         _log.warning("anybody who reaches this address may read and write everything (GATEWAY_AUTH=none)")
@@ -254,7 +259,7 @@ async def _open_guard(settings: Settings, storage: Storage, sessions: Applicatio
         await storage.add_token(token)
         print(f"A token of scope admin, shown this once: {text}", flush=True)
         print("Make others with it: yjs-gateway token create --token TOKEN --url URL ...", flush=True)
-    return Guard(storage, web_tokens, sessions)
+    return Guard(storage, web_tokens, sessions, turn=turn)
 
 
 def _open_mcp(settings: Settings) -> "McpEndpoint | None":
@@ -269,7 +274,9 @@ def _workers(settings: Settings) -> contextlib.AbstractAsyncContextManager[Worke
     return worker_processes(processes=settings.workers, queue=settings.worker_queue, seconds=settings.worker_seconds)
 
 
-def _open_rooms(settings: Settings, storage: Storage, files: Files, documents: Documents, presence: Presence) -> Rooms:
+def _open_rooms(
+    settings: Settings, storage: Storage, files: Files, documents: Documents, presence: Presence, turn: SharedTurn
+) -> Rooms:
     return Rooms(
         storage,
         files,
@@ -279,6 +286,7 @@ def _open_rooms(settings: Settings, storage: Storage, files: Files, documents: D
         queue_limit=settings.room_queue_bytes,
         inbox_limit=settings.body_limit,
         connection_limit=settings.room_connections,
+        turn=turn,
     )
 
 

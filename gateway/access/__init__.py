@@ -2,6 +2,6 @@
 
 Knows neither HTTP nor Yjs.
 
-May import: wire, storage.
+May import: shared_turn, wire, storage.
 Names for others: `guard.Access`, `guard.Guard`, `grants.View`.
 """

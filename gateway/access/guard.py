@@ -9,17 +9,23 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal, Protocol
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from gateway.access.grants import ALL, Claims, Grant, InvalidGrant, Need, View, parse_grant
 from gateway.access.sessions import Answer, Kind, Question
 from gateway.access.tokens import digests_match, is_token, parse_token
+from gateway.shared_turn import Pieces, SharedTurn
 from gateway.wire.problems import Forbidden, Problem, ProjectNotFound, Unauthenticated, Unavailable
 from storage import AccessToken, Author
+
+_log = structlog.get_logger("gateway.access")
 
 LONGEST_CREDENTIAL = 8192
 """Bytes."""
 
+_END_S = 0.0001
+"""What a task takes that ends a connection, in seconds: many connections are ended in several turns."""
 _REMEMBERED = 16_384
 _REMEMBERED_VIEWS = 1024
 _LONGEST_SLEEP_S = 3600.0
@@ -42,12 +48,14 @@ class Access:
         subject: who makes the requests; None where no credentials are required.
         credential: the id of the token, `session`, or `jwt` with the `jti`; None where no credentials are required.
         expires: seconds since 1970; None: never.
+        turn: what may be done for all clients in one turn of the event loop.
     """
 
     __slots__ = (
         "__weakref__",
         "_clock",
         "_timer",
+        "_turn",
         "_views",
         "_watchers",
         "author",
@@ -69,6 +77,7 @@ class Access:
         name: str | None = None,
         expires: float | None = None,
         clock: Callable[[], float] = time.time,
+        turn: SharedTurn | None = None,
     ) -> None:
         self.subject = subject
         self.grant = grant
@@ -84,6 +93,7 @@ class Access:
         self._views: dict[str, View | None] = {}
         self._watchers: dict[Callable[[], None], None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._turn = turn
 
     @property
     def counts(self) -> bool:
@@ -176,14 +186,23 @@ class Access:
         if self.ended is not None:
             return
         self.ended = why
-        watchers, self._watchers = self._watchers, {}
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if watchers:
-            loop = asyncio.get_running_loop()
-            for watcher in watchers:
-                loop.call_soon(watcher)
+        if self._watchers:
+            turn = self._turn or SharedTurn()
+            asyncio.get_running_loop().call_soon(turn.run, self._call_watchers())
+
+    def _call_watchers(self) -> Pieces:
+        while self._watchers:
+            watcher = next(iter(self._watchers))
+            del self._watchers[watcher]
+            try:
+                watcher()
+            except Exception:
+                _log.exception("a connection was not told that its credential has ended")
+            yield _END_S
+        return 0.0
 
     def _set_timer(self) -> None:
         assert self.expires is not None
@@ -248,6 +267,7 @@ class Guard:
         sessions: None if the application is not asked about sessions.
         clock: seconds since 1970.
         limit: how many credentials are cached.
+        turn: what may be done for all clients in one turn of the event loop.
     """
 
     def __init__(
@@ -258,7 +278,9 @@ class Guard:
         *,
         clock: Callable[[], float] = time.time,
         limit: int = _REMEMBERED,
+        turn: SharedTurn | None = None,
     ) -> None:
+        self._turn = turn or SharedTurn()
         self._tokens = tokens
         self._web_tokens = web_tokens
         self._sessions = sessions
@@ -399,6 +421,7 @@ class Guard:
             name=claims.name,
             expires=claims.expires,
             clock=self._clock,
+            turn=self._turn,
         )
         self._asked[access] = asked
         if keeps:
@@ -470,7 +493,15 @@ class Guard:
             grant = parse_grant(msgspec.json.decode(token.grant))
         except (InvalidGrant, msgspec.DecodeError) as error:
             raise Unauthenticated(f"the token's grant cannot be read: {error}") from None
-        return Access(token.subject, grant, credential=identifier, name=token.name, expires=expires, clock=self._clock)
+        return Access(
+            token.subject,
+            grant,
+            credential=identifier,
+            name=token.name,
+            expires=expires,
+            clock=self._clock,
+            turn=self._turn,
+        )
 
     async def _check_web_token(self, text: str) -> Access:
         if self._web_tokens is None:
@@ -484,6 +515,7 @@ class Guard:
             name=claims.name,
             expires=claims.expires,
             clock=self._clock,
+            turn=self._turn,
         )
 
     def _remember(self, credential: bytes | _Session, access: Access) -> None:

@@ -8,14 +8,20 @@ from prometheus_client.registry import Collector
 
 from gateway.http.unread import Unread
 from gateway.settings import ConnectionLimits
+from gateway.shared_turn import SharedTurn
 
 
 class Connections(Collector):
-    """The connections of a server. Nothing is counted under a server that does not use our protocol classes."""
+    """The connections of a server. Nothing is counted under a server that does not use our protocol classes.
 
-    def __init__(self, limits: ConnectionLimits | None = None) -> None:
+    Args:
+        turn: what may be done for all clients in one turn of the event loop.
+    """
+
+    def __init__(self, limits: ConnectionLimits | None = None, turn: SharedTurn | None = None) -> None:
         self.limits = limits or ConnectionLimits()
         self.unread = Unread(self.limits.unread_seconds, self.limits.unread_bytes)
+        self.turn = turn or SharedTurn()
         self.open: Sized = ()
         """The open connections: the server's own set of them."""
         self.lingering = 0

@@ -131,11 +131,13 @@ class RoomEndpoint:
         access.watch(end)
         try:
             with self._connected.held(project, client):
-                await self._serve(project, path, connection, scope, receive)
+                await self._serve(access, project, path, connection, scope, receive)
         finally:
             access.unwatch(end)
 
-    async def _serve(self, project: str, path: str, connection: Connection, scope: Scope, receive: Receive) -> None:
+    async def _serve(
+        self, access: Access, project: str, path: str, connection: Connection, scope: Scope, receive: Receive
+    ) -> None:
         room = None
         with closing_on_problems(connection):
             room = await self._rooms.join(project, path, connection)
@@ -144,13 +146,16 @@ class RoomEndpoint:
             return
         try:
             await _greet(room, connection)
-            take_at_once(scope, functools.partial(self._take_at_once, room, connection))
-            work = Work()
+            take_at_once(scope, functools.partial(self._take_at_once, access, room, connection))
+            work, turn = Work(), self._rooms.turn
             while (message := await receive())["type"] != "websocket.disconnect":
+                await turn.take()
                 frame, sent = message.get("bytes") or b"", connection.sent
-                if connection.accepts_updates:
+                if connection.accepts_updates and access.counts:
                     await self._take(room, connection, frame)
+                turn.note()
                 await work.done(len(frame) + connection.sent - sent, len(room.connections))
+            await turn.take()
         finally:
             self._rooms.leave(room, connection)
 
@@ -163,10 +168,10 @@ class RoomEndpoint:
         except (UnknownMessage, MalformedMessage, TooMuchAwareness):
             self._rooms.ignored += 1
 
-    def _take_at_once(self, room: Room, connection: Connection, frame: bytes) -> bool:
+    def _take_at_once(self, access: Access, room: Room, connection: Connection, frame: bytes) -> bool:
         """Handle a frame of a client where it is read, as nearly all frames can be: the task that `receive` would wake
         is three turns of the loop away from the disk. False: nothing was done, and `_take` must."""
-        if not connection.accepts_updates:
+        if not (connection.accepts_updates and access.counts):
             return True
         try:
             return heed_at_once(room, connection, parse_message(frame))

@@ -131,6 +131,11 @@ class HocuspocusDocument(Member):
             loop = asyncio.get_running_loop()
             self._renewal = loop.call_later(max(left / 2, left - _RENEW_S, 0.0), self._ask_for_token)
 
+    @property
+    def counts(self) -> bool:
+        """Whether the credential is still valid."""
+        return self._access is not None and self._access.counts
+
     def _ask_for_token(self) -> None:
         self._send(token_request())
 
@@ -264,11 +269,14 @@ class _Client:
         self._documents: dict[str, HocuspocusDocument] = {}
 
     async def serve(self, receive: Receive) -> None:
-        work = Work()
+        work, turn = Work(), self._rooms.turn
         while (message := await receive())["type"] != "websocket.disconnect":
+            await turn.take()
             frame, sent = message.get("bytes") or b"", self._socket.sent
             listeners = await self._take(frame) if self._socket.accepts_updates else 0
+            turn.note()
             await work.done(len(frame) + self._socket.sent - sent, listeners)
+        await turn.take()
 
     def leave_all(self) -> None:
         for name in list(self._documents):
@@ -337,6 +345,8 @@ class _Client:
         match parse(message):
             case TokenMessage(token):
                 await self._renew(name, document, token)
+            case _ if not document.counts:
+                pass  # the document is about to be closed
             case CloseMessage():
                 self._leave(name)
             case StatelessMessage(payload, "all"):

@@ -8,6 +8,8 @@ from gateway.rooms.close_codes import TRY_LATER
 from gateway.yjs.messages import sync_step_1
 from storage import Author
 
+CLOSE_S = 0.0001
+"""What a task takes that closes a connection, in seconds: many connections are closed in turns."""
 _ASK_AGAIN_S = 1.0
 _ASK_SELDOM_S = 30.0
 

@@ -3,8 +3,8 @@
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -16,7 +16,8 @@ from gateway.presence.presence import Presence
 from gateway.rooms.answers import Answer, Answers, Turns
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, TOO_LARGE, TRY_LATER
 from gateway.rooms.file import RoomFile
-from gateway.rooms.member import Member
+from gateway.rooms.member import CLOSE_S, Member
+from gateway.shared_turn import Pieces, SharedTurn
 from gateway.wire.problems import DocumentTooLarge, FileDeleted, Problem
 from gateway.yjs.messages import (
     AwarenessState,
@@ -29,6 +30,8 @@ from gateway.yjs.surrogates import read_row
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate
 from storage import Author, Committed, FileHead, ProjectHead, StorageError, VersionConflict
 
+T = TypeVar("T")
+
 _log = structlog.get_logger("gateway.rooms")
 
 _WORK_TOGETHER = 256 * 1024
@@ -37,6 +40,16 @@ _READ_ONLY = "this file may be read only"
 _LONGEST_AUTHOR = 200
 _WORK_PER_UPDATE = 512
 """The overhead of each update beyond its size, in bytes."""
+_TOLD_TOGETHER = 64 * 1024
+"""How many bytes of versions are written to a client at once."""
+_COPIED_TOGETHER = 4 * 2**20
+"""How many bytes are copied to clients before others have a turn."""
+_WORK_PER_FRAME = 4 * 2**10
+"""The overhead of each frame to a client, in bytes."""
+_OTHERS_TOGETHER = 100
+"""How many clients are told before others have a turn that do not simply take a frame."""
+_MOST_UNTOLD = 64 * 2**20
+"""How many bytes may wait to be sent to the clients of all rooms."""
 
 
 class _Received(NamedTuple):
@@ -48,6 +61,25 @@ class _Received(NamedTuple):
     """Passed back to the client's `stored` once the update is stored."""
     is_step_2: bool
     """Whether the update answers a sync step 1: it holds all that the client had and the gateway was missing."""
+
+
+class Untold:
+    """How many bytes the clients of all rooms have yet to be sent, beside what waits for one client.
+
+    Beyond a bound a room is told at once: this holds the loop, and so whoever writes faster than can be told.
+    """
+
+    __slots__ = ("_size",)
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        self._size += size
+
+    @property
+    def is_full(self) -> bool:
+        return self._size > _MOST_UNTOLD
 
 
 class Keeper(Protocol):
@@ -67,6 +99,13 @@ class Keeper(Protocol):
     @property
     def turns(self) -> Turns:
         """The queue for work that walks over a whole document."""
+
+    @property
+    def untold(self) -> "Untold": ...
+
+    @property
+    def turn(self) -> SharedTurn:
+        """What all rooms together may do in one turn of the event loop."""
 
     def left(self, room: "Room") -> None:
         """Note that a client has left the room, or that everything is written."""
@@ -107,6 +146,16 @@ class Room:
         self._flushing: asyncio.Future[None] | None = None
         """Done when the inbox, or the update that was queued for storing at once, is written."""
         self._next_commit = 0.0
+        self._untold: deque[tuple[int, bytes]] = deque()
+        """Versions that the clients have yet to be sent, and their rows of the log."""
+        self._unsaid: dict[int, AwarenessState] = {}
+        """The newest states that the clients have yet to be sent, by client."""
+        self._stateless: deque[str] = deque()
+        """Messages that belong to no document, and that the clients have yet to be sent."""
+        self._code = 0
+        """The code with which all clients are to be closed after that; 0: they are not."""
+        self._telling: Pieces | None = None
+        """Sends the clients what they have yet to be sent."""
 
     @property
     def idle(self) -> bool:
@@ -211,19 +260,101 @@ class Room:
 
     def tell_awareness(self, states: tuple[AwarenessState, ...]) -> None:
         """Relay awareness to every client, its sender included, which sees by it that the connection is alive."""
-        message = awareness_message(states)
-        frame = binary_frame(message)
-        for connection in self._write_to_all(frame):
-            connection.enqueue(message, frame)
-
-    def _write_to_all(self, frame: bytes) -> list[Member]:
-        """Write a frame to the clients to which it can be written at once; return the others."""
-        return [*write_to_all(self._outlets, frame), *self._without_outlet]
+        for state in states:
+            self._unsaid[state.client] = state
+        self.tell()
 
     def tell_stateless(self, payload: str) -> None:
         """Relay a message that belongs to no document to the clients whose protocol has such messages."""
-        for connection in self.connections:
-            connection.tell_stateless(payload)
+        self._stateless.append(payload)
+        self._keeper.untold.add(len(payload))
+        self.tell()
+
+    def tell(self) -> None:
+        """Send the clients what they have yet to be sent, as far as it fits into this turn of the event loop."""
+        if self._telling is None:
+            self._telling = self._tell_in_pieces()
+            self._keeper.turn.run(self._telling)
+        elif self._keeper.untold.is_full:
+            for _ in self._telling:
+                pass
+
+    def _tell_in_pieces(self) -> Pieces:
+        """Send the clients what they have yet to be sent. What comes meanwhile is sent as well, with what waits."""
+        try:
+            while self._untold or self._unsaid or self._stateless:
+                while self._untold:
+                    yield from self._tell_versions()
+                if self._unsaid:
+                    states, self._unsaid = tuple(self._unsaid.values()), {}
+                    yield from self._tell_states(states)
+                while self._stateless:
+                    payload = self._stateless.popleft()
+                    self._keeper.untold.add(-len(payload))
+                    for some in _parts(list(self.connections), _OTHERS_TOGETHER):
+                        for connection in some:
+                            connection.tell_stateless(payload)
+                        yield 0.0
+        except Exception:
+            _log.exception("room not told", project=self.project, path=self.path)
+            self._give_up()
+        code, self._code = self._code, 0
+        for connection in list(self.connections) if code else ():
+            connection.close(code)
+            yield CLOSE_S
+        self._telling = None
+        return 0.0
+
+    def _tell_versions(self) -> Pieces:
+        """Send the oldest versions, few enough to be written at once."""
+        frames: list[tuple[int, bytes, bytes]] = []
+        size = 0
+        while self._untold and (not frames or size + len(self._untold[0][1]) <= _TOLD_TOGETHER):
+            version, row = self._untold.popleft()
+            self._keeper.untold.add(-len(row))
+            message = sync_update(to_wire(read_row(row)[0]))
+            frames.append((version, message, binary_frame(message)))
+            size += len(row)
+        together = frames[0][2] if len(frames) == 1 else b"".join([frame for _, _, frame in frames])
+        for others in self._write_to_all(together):
+            for connection in others:
+                for version, message, frame in frames:
+                    connection.deliver(version, message, frame)
+            yield 0.0
+        return 0.0
+
+    def _tell_states(self, states: tuple[AwarenessState, ...]) -> Pieces:
+        message = awareness_message(states)
+        frame = binary_frame(message)
+        for others in self._write_to_all(frame):
+            for connection in others:
+                connection.enqueue(message, frame)
+            yield 0.0
+        return 0.0
+
+    def _write_to_all(self, frame: bytes) -> Iterator[list[Member]]:
+        """Write a frame to the clients to which it can be written at once; yield the others, some at a time."""
+        others: list[Member] = []
+        most = max(1, _COPIED_TOGETHER // (_WORK_PER_FRAME + len(frame)))
+        if len(self._outlets) <= most:
+            others += write_to_all(self._outlets, frame)
+            yield []
+        else:
+            for some in _parts(list(self._outlets.items()), most):
+                others += write_to_all(dict(some), frame)
+                yield []
+        others += self._without_outlet
+        yield from _parts(others, min(most, _OTHERS_TOGETHER))
+
+    def _give_up(self) -> None:
+        """Have every client reconnect, into a new room: what the clients were to be sent is lost."""
+        untold = sum(len(row) for _, row in self._untold) + sum(map(len, self._stateless))
+        self._keeper.untold.add(-untold)
+        self._untold.clear()
+        self._unsaid.clear()
+        self._stateless.clear()
+        self._keeper.forget(self)
+        self._code = self._code or TRY_LATER
 
     async def greet(self, connection: Member) -> None:
         """Ask a new client for what the gateway is missing, and tell it who is present."""
@@ -276,7 +407,7 @@ class Room:
     # Commits
 
     def committed(self, head: FileHead, update: bytes | None) -> None:
-        """Send a new version to every client; a deletion ends the room."""
+        """Note a new version, which `tell` sends to every client; a deletion ends the room."""
         if head.deleted or update is None:
             if head.version != self.tombstone:
                 self.end()
@@ -285,10 +416,8 @@ class Room:
         self.incarnation, self._version = head.incarnation, head.version
         self._keeper.answers.forget(self)
         self._reading = {}  # an answer that is read now may lack this version, which those who ask later are not sent
-        message = sync_update(to_wire(read_row(update)[0]))
-        frame = binary_frame(message)
-        for connection in self._write_to_all(frame):
-            connection.deliver(head.version, message, frame)
+        self._untold.append((head.version, update))
+        self._keeper.untold.add(len(update))
 
     def end(self) -> None:
         """Close every connection for good: the file was deleted."""
@@ -300,8 +429,9 @@ class Room:
         self.close_all(FILE_DELETED)
 
     def close_all(self, code: int) -> None:
-        for connection in self.connections:
-            connection.close(code)
+        """Close every connection, after it was sent what it has yet to be sent. The first code wins."""
+        self._code = self._code or code
+        self.tell()
 
     def _write_at_once(self, received: _Received) -> bool:
         """Queue an update for storing without a task; False: nothing was done, and `_flush` must write it."""
@@ -451,6 +581,11 @@ def _together(authors: list[Author]) -> Author:
 
 def _work(received: _Received) -> int:
     return _WORK_PER_UPDATE + len(received.update)
+
+
+def _parts(items: list[T], most: int) -> Iterator[list[T]]:
+    """Part a list into lists of at most so many."""
+    return (items[start : start + most] for start in range(0, len(items), most))
 
 
 def _worth_trying(received: list[_Received]) -> list[_Received]:

@@ -16,7 +16,8 @@ from gateway.rooms.answers import Answers, Turns
 from gateway.rooms.close_codes import RESTART, TRY_LATER
 from gateway.rooms.file import RoomFile
 from gateway.rooms.member import Member
-from gateway.rooms.room import Room
+from gateway.rooms.room import Room, Untold
+from gateway.shared_turn import SharedTurn
 from storage import Commit, Committed, ErasedProject, ProjectHead, Storage
 
 _log = structlog.get_logger("gateway.rooms")
@@ -34,6 +35,7 @@ class Rooms:
         queue_limit: bytes that may wait to be sent to one connection.
         inbox_limit: bytes that may wait to be written for one room.
         connection_limit: the most connections in all rooms.
+        turn: what all rooms together may do in one turn of the event loop.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Rooms:
         queue_limit: int,
         inbox_limit: int,
         connection_limit: int,
+        turn: SharedTurn,
     ) -> None:
         self._files = files
         self._documents = documents
@@ -64,6 +67,8 @@ class Rooms:
         """How many WebSockets have ended, by the code with which the gateway closed them; 0: the client left."""
         self.answers: Answers[Room] = Answers(_ANSWERS_BYTES)
         self.turns = Turns()
+        self.turn = turn
+        self.untold = Untold()
         self.draining = False
         storage.listen(self._committed, self._missed)
         storage.hear(self._hear)
@@ -146,6 +151,8 @@ class Rooms:
             self._storage.unfollow(project)
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
+        """Note what is new in each room, then tell the rooms: versions of one batch are sent together."""
+        news: dict[Room, None] = {}
         for committed in batch:
             if isinstance(committed, ErasedProject):
                 for over in [room for room in self._rooms.values() if room.project == committed.project.name]:
@@ -158,6 +165,9 @@ class Rooms:
                     self._missed((committed,))
                 else:
                     room.committed(committed.head, committed.update)
+                    news[room] = None
+        for room in news:
+            room.tell()
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:
         """Have the clients of files whose commits were missed reconnect, into a new room without any state."""

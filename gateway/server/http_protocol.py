@@ -24,6 +24,7 @@ from gateway.asgi.requests import named_headers
 from gateway.http.connections import Connections
 from gateway.server.http_exchange import BODY_HELD, Exchange
 from gateway.server.outlets import outlet_of
+from gateway.shared_turn import Pieces
 from gateway.wire.headers import COMMON_HEADERS
 from gateway.wire.problems import HeadTooLarge, MalformedRequest, Overloaded, Problem, RequestTimeout
 
@@ -38,6 +39,8 @@ _BESIDE_BODY_BYTES = 32 * 2**10
 """The limit on trailers, and on the extensions of one chunk; one read from the socket may exceed it."""
 _HANDSHAKE_HEADERS, _HANDSHAKE_LINE = 100, 8000
 """The limits on a WebSocket handshake: beyond them, `websockets` sends no answer at all."""
+_TASK_S = 0.0001
+"""What the first step of a request takes that is answered by a task, in seconds."""
 _BEHIND_S = 5.0
 """How long pipelined bytes over the limit may wait: while the socket is not read, a disconnect goes unnoticed."""
 _LINGER_S = 2.0
@@ -77,6 +80,7 @@ class HttpProtocol(asyncio.Protocol):
         "_timer",
         "_transport",
         "_unanswered",
+        "_unread",
         "_upgrading",
         "_url",
         "_writable",
@@ -116,6 +120,8 @@ class HttpProtocol(asyncio.Protocol):
         """The request that is being read or answered."""
         self._unanswered = False
         """Whether the application was not called for that request yet."""
+        self._unread = b""
+        """What was received in a turn of the event loop that had no time left for it."""
         self._behind = bytearray()
         """Pipelined bytes that came after that request."""
         # State of the request that is being read:
@@ -152,6 +158,7 @@ class HttpProtocol(asyncio.Protocol):
         self._expect_within(self._connections.limits.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._receive_unread()
         self._state.connections.discard(cast(Any, self))
         self._connections.lingering -= self._lingers
         self._refused = True
@@ -179,6 +186,28 @@ class HttpProtocol(asyncio.Protocol):
             self._writable = None
 
     def data_received(self, data: bytes) -> None:
+        turn = self._connections.turn
+        if self._unread or turn.is_over():
+            if not self._unread:
+                turn.run(self._receive_later())
+            self._unread += data
+            if len(self._unread) > BODY_HELD:
+                self._regulate()
+        else:
+            self._receive(data)
+            turn.note()
+
+    def _receive_later(self) -> Pieces:
+        yield from ()
+        self._receive_unread()
+        return 0.0
+
+    def _receive_unread(self) -> None:
+        data, self._unread = self._unread, b""
+        if data:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         if self._refused:
             return
         exchange = self._exchange
@@ -250,9 +279,23 @@ class HttpProtocol(asyncio.Protocol):
                 self._loop.call_soon(self._answer, self._exchange)
 
     def _answer(self, exchange: Exchange) -> None:
-        """Answer a request that has been read completely."""
-        if exchange.left or not exchange.run_directly(self._answer_directly):
-            exchange.call(self._app)
+        """Answer a request that has been read completely, in this turn of the event loop or in a later one."""
+        turn = self._connections.turn
+        if turn.is_over():
+            turn.run(self._answer_later(exchange))
+        else:
+            turn.note(self._answer_now(exchange))
+
+    def _answer_later(self, exchange: Exchange) -> Pieces:
+        yield from ()
+        return self._answer_now(exchange)
+
+    def _answer_now(self, exchange: Exchange) -> float:
+        """Answer a request, or have a task answer it; return what is left to the task, in seconds."""
+        if not exchange.left and exchange.run_directly(self._answer_directly):
+            return 0.0
+        exchange.call(self._app)
+        return _TASK_S
 
     def _end_of_part(self, data: bytes, start: int) -> int:
         """Return up to where bytes can be fed to the parser without reading beyond the current request.
@@ -269,10 +312,15 @@ class HttpProtocol(asyncio.Protocol):
     def _regulate(self) -> None:
         """Pause or resume reading from the socket according to the room left in the buffers."""
         exchange = self._exchange
-        if self._reading and not self._behind and (exchange is None or len(exchange.body) <= BODY_HELD):
+        if (
+            self._reading
+            and not self._behind
+            and not self._unread
+            and (exchange is None or len(exchange.body) <= BODY_HELD)
+        ):
             return  # the usual case
         room = len(self._behind) <= self._connections.limits.pipeline_bytes
-        wanted = room and (exchange is None or len(exchange.body) <= BODY_HELD)
+        wanted = room and len(self._unread) <= BODY_HELD and (exchange is None or len(exchange.body) <= BODY_HELD)
         if wanted != self._reading and not self._transport.is_closing():
             self._reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()
@@ -386,6 +434,8 @@ class HttpProtocol(asyncio.Protocol):
         The parser would treat the body of such a request as the other protocol, so the head is parsed again without the
         upgrade.
         """
+        if self._transport.is_closing():
+            return  # nobody would tell the other protocol that the client has left
         try:
             self._choose_protocol(rest)
         except httptools.HttpParserError:  # from its target

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from gateway.app import Gateway, create_app
 from gateway.maintenance.memory import map_large_buffers
+from gateway.pace import with_turns
 from gateway.server.http_protocol import HttpProtocol
 from gateway.server.siblings import Siblings
 from gateway.server.supervisor import Supervisor
@@ -38,6 +39,8 @@ _SWITCH_S = 0.0005
 """How long another thread may keep the interpreter from the event loop, which waits so long each time that it was
 without work or wrote to a socket. With Python's default of 5 ms, a thread that reads 1,000 rows triples the time of
 every answer meanwhile."""
+_CLOSED_TOGETHER = 50
+"""How many connections are closed in one turn of the event loop when the server stops."""
 _TICK_S = 1.0
 """How often the date in the headers is renewed."""
 
@@ -83,7 +86,15 @@ def _serve(settings: Settings, membership: Membership | None) -> bool:
         server_header=False,
         proxy_headers=False,  # nothing here depends on the address of a client
         http=cast(Any, partial(HttpProtocol, connections=app.connections)),
-        ws=cast(Any, partial(WebSocketProtocol, pong_bytes=settings.pong_bytes, unread=app.connections.unread)),
+        ws=cast(
+            Any,
+            partial(
+                WebSocketProtocol,
+                pong_bytes=settings.pong_bytes,
+                unread=app.connections.unread,
+                turn=app.connections.turn,
+            ),
+        ),
         ws_max_size=settings.body_limit,
         ws_per_message_deflate=False,  # would cost 90 KB per connection, for tiny messages
         timeout_graceful_shutdown=settings.shutdown_seconds,
@@ -167,6 +178,11 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gateway.drain()
+        for server in self.servers:
+            server.close()
+        # uvicorn closes all connections in one turn of the event loop: those that are left.
+        async for connection in with_turns(list(self.server_state.connections), _CLOSED_TOGETHER):
+            connection.shutdown()
         await super().shutdown(sockets)
         await self._open.aclose()
 

@@ -22,6 +22,7 @@ from gateway.rooms.close_codes import TOO_LARGE
 from gateway.server.client_frames import FrameBoundaries, LargeMessage, large_message, whole_message
 from gateway.server.outlets import outlet_of
 from gateway.settings import ConnectionLimits
+from gateway.shared_turn import Pieces, SharedTurn
 
 _log = structlog.get_logger("gateway.http")
 _server_log = logging.getLogger("uvicorn.error")
@@ -34,11 +35,9 @@ the same message again, for ever."""
 _LINGER_S = 30.0
 """How long the rest of such a message is read and dropped: closing a socket with unread bytes discards the code."""
 _PART_BYTES = 4 * 2**10
-"""How many bytes of one read are processed between looks at the clock: they may be hundreds of messages."""
+"""How many bytes of one read are processed together: they may be hundreds of messages."""
 _LARGE_PART_BYTES = 64 * 2**10
 """The same of a large message."""
-_TURN_S = 0.005
-"""How long parts of a read are processed before yielding to the event loop, in seconds."""
 _PONG_BYTES = ConnectionLimits().pong_bytes
 _FRAGMENTS_LIMIT = 2**14
 """The maximum number of frames of a message: each, even an empty one, is kept until the last has arrived."""
@@ -63,13 +62,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """Where messages are offered before they are queued."""
     _receiving = False
     """Whether the application awaits `receive`."""
+    _stopping = False
+    """Whether the server has closed the connection since it stops."""
 
     def __init__(
-        self, *arguments: Any, pong_bytes: int = _PONG_BYTES, unread: Unread | None = None, **named: Any
+        self,
+        *arguments: Any,
+        pong_bytes: int = _PONG_BYTES,
+        unread: Unread | None = None,
+        turn: SharedTurn | None = None,
+        **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
         self._pong_bytes = pong_bytes
         self._unread_messages = unread
+        self._turn = turn or SharedTurn()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._flow = _Flow(cast(asyncio.Transport, transport), self._pong_bytes)
@@ -100,33 +107,34 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         if self._flow.refused:
             self._flow.abort()
-        else:
+        elif not self._stopping:
+            self._stopping = True
             self._take_all()
             super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         if self._boundaries is None:
             self._boundaries = FrameBoundaries(len(data))
-        if len(data) > _PART_BYTES or self._unread:
+        if self._unread:
             self._unread += data
+        elif len(data) > _PART_BYTES or self._turn.is_over():
+            self._unread = data
             self._flow.take_turns(True)
-            self._take_some()
+            self._turn.run(self._take_in_pieces())
         else:
             self._take(data, offer=True)
+            self._turn.note()
 
-    def _take_some(self) -> None:
-        """Process parts of the last read for a moment, then yield to the event loop before the rest."""
-        until = self.loop.time() + _TURN_S
+    def _take_in_pieces(self) -> Pieces:
+        """Process what was read, and then read on."""
+        offer = len(self._unread) <= _PART_BYTES
         while self._unread:
             size = _PART_BYTES if self._large is None else _LARGE_PART_BYTES
             part, self._unread = self._unread[:size], self._unread[size:]
-            self._take(part)
-            if self.loop.time() >= until:
-                break
-        if self._unread:
-            self.loop.call_soon(self._take_some)
-        else:  # not at once: libuv reads several times in one iteration of the loop
-            self.loop.call_soon(self._read_on)
+            self._take(part, offer=offer)
+            yield 0.0
+        self.loop.call_soon(self._read_on)  # not at once: libuv reads several times in one iteration of the loop
+        return 0.0
 
     def _read_on(self) -> None:
         if not self._unread:

@@ -4,6 +4,9 @@ All of this state follows from the commits of storage (`Storage.listen`), is bou
 waiting requests hold positions, not messages, and read the log when they are woken.
 """
 
+import structlog
+
+from gateway.shared_turn import Pieces
 from gateway.watch.answers import AnswerBudget
 from gateway.watch.project import WatchedProject
 from gateway.watch.waiters import Waiters
@@ -11,7 +14,13 @@ from gateway.wire.problems import ProjectNotFound
 from gateway.wire.tags import EntityTags
 from storage import Commit, Committed, CommittedTurn, ErasedProject, FileHead, Storage, TurnHead
 
+_log = structlog.get_logger("gateway.hub")
+
 _PROJECTS = 4096
+_MATCHED_AT_ONCE = 1000
+"""How many filters are asked about changes at once."""
+_UNMATCHED = 16_384
+"""How many changes of a project may wait to be matched; beyond, all who wait there are woken."""
 _ANSWER_BYTES, _ANSWER_BYTES_PER_PROJECT = 256 * 2**20, 4 * 2**20
 
 
@@ -35,6 +44,7 @@ class Hub:
         return self._projects.get(name)
 
     def _committed(self, batch: tuple[Commit, ...]) -> None:
+        changed: dict[WatchedProject, None] = {}
         for committed in batch:
             project = self._projects.get(committed.project.name)
             if project is None:
@@ -47,11 +57,42 @@ class Hub:
                 if project.complete or committed.head.path in project.files:
                     project.update_file(committed.head)
                 if project.members:
-                    self.waiters.wake(project.take_waiters(committed.head))
+                    project.unmatched.append(committed.head)
+                    changed[project] = None
             elif isinstance(committed, CommittedTurn):
                 project.update_turn(committed.turn)
                 if project.members:
-                    self.waiters.wake(project.take_waiters(committed.turn))
+                    project.unmatched.append(committed.turn)
+                    changed[project] = None
+        for project in changed:
+            self._wake_waiters(project)
+
+    def _wake_waiters(self, project: WatchedProject) -> None:
+        """Wake those who wait for the new changes of a project: very many filters are asked in several turns."""
+        if project.is_matching:
+            if len(project.unmatched) > _UNMATCHED:
+                project.unmatched.clear()
+                self.waiters.wake_all(project)
+            return
+        project.is_matching = True
+        if len(project.unmatched) * len(project.general) <= _MATCHED_AT_ONCE:
+            for _ in self._match(project):
+                pass
+        else:
+            self.waiters.turn.run(self._match(project))
+
+    def _match(self, project: WatchedProject) -> Pieces:
+        try:
+            while project.unmatched:
+                self.waiters.wake(project.take_waiters(project.unmatched.popleft()))
+                yield 0.0
+        except Exception:
+            _log.exception("waiters not found")
+            project.unmatched.clear()
+            self.waiters.wake_all(project)
+        finally:
+            project.is_matching = False
+        return 0.0
 
     def _missed(self, batch: tuple[Commit, ...]) -> None:
         """Drop the projects of a batch of commits that was received only in part, and wake all of their waiters: they

@@ -3,6 +3,7 @@
 The state is bounded and can be dropped at any time.
 """
 
+from collections import deque
 from collections.abc import Callable
 
 from gateway.watch.answers import AnswerBudget, RememberedAnswers
@@ -63,8 +64,10 @@ class WatchedProject:
         "forgotten",
         "general",
         "head",
+        "is_matching",
         "members",
         "turns",
+        "unmatched",
         "versions",
     )
 
@@ -80,6 +83,10 @@ class WatchedProject:
         self.answers = RememberedAnswers(budget)
         self.by_topic: dict[str, dict[Waiter, None]] = {}
         self.general: dict[Waiter, None] = {}
+        self.unmatched: deque[FileHead | TurnHead] = deque()
+        """Changes for which the waiters have yet to be found."""
+        self.is_matching = False
+        """Whether they are being found, in several turns of the event loop."""
         self.members = 0
         """The number of requests that wait or stream, including those between two waits."""
         self.followed = False

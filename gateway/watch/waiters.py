@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from gateway.shared_turn import SharedTurn
 from gateway.watch.connected import Connected
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.project import Waiter, WatchedProject
@@ -30,9 +31,17 @@ class Waiters:
         project_limit: the most requests that may wait on one project.
         limit: the most requests that may wait in total.
         question_limit: the most bytes of request bodies that may be kept while requests wait.
+        turn: what may be done for all clients in one turn of the event loop.
     """
 
-    def __init__(self, *, project_limit: int = 20_000, limit: int = 50_000, question_limit: int = 64 * 2**20) -> None:
+    def __init__(
+        self,
+        *,
+        project_limit: int = 20_000,
+        limit: int = 50_000,
+        question_limit: int = 64 * 2**20,
+        turn: SharedTurn | None = None,
+    ) -> None:
         self._project_limit = project_limit
         self._limit = limit
         self._question_limit = question_limit
@@ -42,6 +51,7 @@ class Waiters:
         self.wakes = 0
         """The number of wake-ups, for a change or at a deadline."""
         self.draining = False
+        self.turn = turn or SharedTurn()
         self.connected = Connected()
         """The clients with an open event stream or room that identify themselves."""
         self._woken: deque[Waiter] = deque()
@@ -103,7 +113,9 @@ class Waiters:
 
     @staticmethod
     def waits(waiter: Waiter) -> bool:
-        """Return whether a waiter has not been woken yet."""
+        """Return whether a waiter has not been woken yet, and no change has come that may wake it."""
+        if waiter.project.unmatched:
+            return False
         topic = waiter.filter.topic
         return waiter in (waiter.project.general if topic is None else waiter.project.by_topic.get(topic, ()))
 

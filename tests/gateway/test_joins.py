@@ -16,6 +16,7 @@ from gateway.presence.presence import Presence
 from gateway.rooms.connection import Connection
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
+from gateway.shared_turn import SharedTurn
 from gateway.watch.hub import Hub
 from gateway.wire.problems import Overloaded
 from gateway.yjs.messages import sync_step_2, sync_update
@@ -71,6 +72,7 @@ async def _with_rooms(folder: Path, update: bytes, work: Callable[[SQLiteStorage
         queue_limit=2**24,
         inbox_limit=2**20,
         connection_limit=100,
+        turn=SharedTurn(),
     )
     try:
         await work(storage, rooms)

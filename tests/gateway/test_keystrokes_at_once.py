@@ -20,6 +20,7 @@ from gateway.rooms.connection import Connection
 from gateway.rooms.endpoint import heed_at_once
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
+from gateway.shared_turn import SharedTurn
 from gateway.watch.hub import Hub
 from gateway.yjs.messages import AwarenessMessage, AwarenessState, QueryAwareness, SyncMessage, parse_message
 from storage import AppendUpdate, DeleteFile, Storage, StorageUnavailable, Version
@@ -97,6 +98,7 @@ async def _served(tmp_path: Path, *, window: float = 0.0, size_limit: int = 2**2
         queue_limit=_LIMIT,
         inbox_limit=_LIMIT,
         connection_limit=10,
+        turn=SharedTurn(),
     )
     clients = [_Client() for _ in range(2)]
     for each in clients:

@@ -20,6 +20,7 @@ from gateway.rooms.connection import Connection
 from gateway.rooms.rooms import Rooms
 from gateway.server.outlets import outlet_of as transport_outlet
 from gateway.settings import Settings
+from gateway.shared_turn import SharedTurn
 from gateway.watch.hub import Hub
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
@@ -63,6 +64,7 @@ def test_a_version_is_one_frame_for_all_and_takes_neither_a_coroutine_nor_a_task
             queue_limit=_LIMIT,
             inbox_limit=_LIMIT,
             connection_limit=10,
+            turn=SharedTurn(),
         )
         clients = [_Client() for _ in range(3)]
         other = _Client(frames=False)  # of another server

@@ -1,0 +1,119 @@
+"""Short work for very many clients at once, which shares the turns of the event loop."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+
+import structlog
+
+_log = structlog.get_logger("gateway.shared_turn")
+
+_TURN_S = 0.004
+"""How long the work for all clients may take in one turn of the loop."""
+_UNNOTICED_S = 0.001
+"""Work that takes less is not worth a look at when the turn ends."""
+_PAUSE_S = 0.002
+"""After such a pause, work is taken to be of another turn."""
+_TASK_S = 0.0001
+"""What a task is assumed to take that is resumed by `SharedTurn.take`."""
+
+Pieces = Generator[float, None, float | None]
+"""Work in pieces, each of which takes a millisecond or two at most. A piece yields how many seconds of work it leaves
+to tasks, which run in the next turn; the last one returns them."""
+
+
+class SharedTurn:
+    """Limits how long the work for all clients takes in one turn of the event loop; the rest is done in later turns.
+
+    What one client asks for may be short, and yet hold the loop for long where hundreds of clients ask for it at once.
+    Work that does not fit into a turn is queued, and is done piece by piece, each work in turn. Work that is done at
+    once costs no more than a look at the clock.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._waiting: deque[Pieces] = deque()
+        self._began = self._ended = float("-inf")
+        """When the work began that has been going on without a pause, and when its last piece was seen."""
+        self._until: float | None = None
+        """When this turn is over; None: nobody watches for its end, since little has been done."""
+
+    def is_over(self) -> bool:
+        """Whether no more is to be done in this turn: the work is to be given to `run`, which will queue it."""
+        if self._waiting:
+            return True
+        now = self._clock()
+        if self._until is None:
+            if now - self._ended > _PAUSE_S:
+                self._began = now
+            elif now - self._began > _UNNOTICED_S:
+                self._watch()
+        self._ended = now
+        return self._until is not None and now >= self._until
+
+    def note(self, left: float = 0.0) -> None:
+        """Note the end of work that was done at once, since `is_over` was False.
+
+        Args:
+            left: how many seconds of work are left to tasks, which run in the next turn.
+        """
+        self._ended = self._clock()
+        self._began -= left
+
+    def run(self, work: Pieces) -> None:
+        """Do work piece by piece: now, as far as it fits into this turn, and the rest in later turns."""
+        while not self.is_over():
+            if self._do_piece(work):
+                return
+        self._waiting.append(work)
+
+    async def take(self) -> None:
+        """Wait until the calling task may do a piece of work; the task is to call `note` after it."""
+        if self.is_over():
+            taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(_resume(taken))
+            await taken
+
+    def _do_piece(self, work: Pieces) -> bool:
+        """Do a piece of work; return whether it was the last one."""
+        left, is_last = 0.0, True
+        try:
+            left, is_last = next(work), False
+        except StopIteration as end:
+            left = end.value or 0.0
+        except Exception:
+            _log.exception("work for clients failed")
+        self._ended = self._clock()
+        self._began -= left  # counts as done in this turn
+        return is_last
+
+    def _watch(self) -> None:
+        """Notice the next turn."""
+        self._until = self._began + _TURN_S
+        asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Begin a turn: do what waits for it, at least one piece."""
+        self._began = self._ended = self._clock()
+        self._until = None
+        while self._waiting:
+            work = self._waiting.popleft()
+            if not self._do_piece(work):
+                self._waiting.append(work)
+            if self._ended - self._began >= _TURN_S:
+                break
+        if self._waiting and self._until is None:
+            self._watch()
+
+
+def _resume(task: asyncio.Future[None]) -> Pieces:
+    """Let a task go on that waits for a future."""
+    yield from ()
+    if task.done():
+        return 0.0
+    task.set_result(None)
+    return _TASK_S

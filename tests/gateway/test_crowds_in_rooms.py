@@ -1,0 +1,271 @@
+"""What happens in rooms with many clients, or in many rooms at once, holds nobody up: it is told in turns."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import pycrdt
+import pytest
+from starlette.types import Message
+
+from gateway.asgi import binary_frame
+from gateway.files.documents import Documents
+from gateway.files.store import Files
+from gateway.presence.presence import Presence
+from gateway.rooms import room as room_module
+from gateway.rooms.close_codes import FILE_DELETED, RESTART, TRY_LATER
+from gateway.rooms.connection import Connection
+from gateway.rooms.room import Room
+from gateway.rooms.rooms import Rooms
+from gateway.shared_turn import SharedTurn
+from gateway.watch.hub import Hub
+from gateway.yjs.messages import AwarenessMessage, AwarenessState, SyncMessage, parse_message
+from storage import AppendUpdate, DeleteFile, Version
+from storage.sqlite import SQLiteStorage
+from tests.support.clocks import TickingClock
+from tests.support.turns import until
+
+_LIMIT = 2**20
+
+
+class _Client:
+    """A client of a room, and what it was sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.writes = 0
+        self.closed = 0
+        self.connection = Connection(self._send, _LIMIT, write_frame=self._write)
+
+    def _write(self, frame: bytes) -> bool:
+        self.writes += 1
+        self.messages.append(frame[2:] if frame[1] < 126 else frame[4:])
+        return True
+
+    async def _send(self, message: Message) -> None:
+        assert message["type"] == "websocket.close"
+        self.closed = message["code"]
+
+    @property
+    def updates(self) -> list[bytes]:
+        parsed = [parse_message(message) for message in self.messages]
+        return [each.body for each in parsed if isinstance(each, SyncMessage) and each.step == "update"]
+
+    @property
+    def states(self) -> list[tuple[AwarenessState, ...]]:
+        parsed = [parse_message(message) for message in self.messages]
+        return [each.states for each in parsed if isinstance(each, AwarenessMessage)]
+
+
+class _Site:
+    def __init__(self, storage: SQLiteStorage, turn: SharedTurn) -> None:
+        self.storage = storage
+        self.turn = turn
+        documents = Documents(storage, memory_limit=2**24)
+        hub = Hub(storage)
+        self.rooms = Rooms(
+            storage,
+            Files(storage, documents, hub),
+            documents,
+            Presence(storage, hub),
+            window=0.0,
+            queue_limit=_LIMIT,
+            inbox_limit=_LIMIT,
+            connection_limit=1000,
+            turn=turn,
+        )
+
+    async def join(self, path: str) -> tuple[_Client, Room]:
+        client = _Client()
+        room = await self.rooms.join("p", path, client.connection)
+        assert room is not None
+        await room.answer_step_1(client.connection, b"\0")
+        client.messages.clear()
+        client.writes = 0
+        return client, room
+
+    def use_up_turn(self) -> None:
+        """Let nothing more be done in this turn of the loop."""
+        while not self.turn.is_over():
+            pass
+
+
+@contextlib.asynccontextmanager
+async def _site(folder: Path, tick: float = 0.001) -> AsyncIterator[_Site]:
+    storage = await SQLiteStorage.open(folder / "gateway.db")
+    site = _Site(storage, SharedTurn(TickingClock(tick)))
+    try:
+        yield site
+    finally:
+        await site.rooms.close()
+        await storage.close()
+
+
+def _updates(count: int) -> list[bytes]:
+    document: pycrdt.Doc[object] = pycrdt.Doc()
+    text, updates = document.get("content", type=pycrdt.Text), list[bytes]()
+    document.observe(lambda event: updates.append(event.update))
+    for number in range(count):
+        text.insert(0, f"{number} ")
+    return updates
+
+
+def test_versions_of_one_commit_are_written_together_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    write_to_all = room_module.write_to_all
+    monkeypatch.setattr(
+        room_module, "write_to_all", lambda outlets, frame: written.append(frame) or write_to_all(outlets, frame)
+    )
+
+    async def work() -> None:
+        async with _site(tmp_path, tick=0.0) as site:
+            client, _ = await site.join("a.md")
+            updates = _updates(20)
+            changes = (AppendUpdate("a.md", Version(number), update) for number, update in enumerate(updates))
+            await asyncio.gather(*[site.storage.append("p", (change,)) for change in changes])
+            assert client.updates == updates
+            assert len(written) == 1
+            frames = [binary_frame(message) for message in client.messages]
+            assert b"".join(written) == b"".join(frames)
+
+    asyncio.run(work())
+
+
+def test_many_rooms_are_told_of_one_commit_in_several_turns(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            clients = [(await site.join(f"{number}.md"))[0] for number in range(50)]
+            (update,) = _updates(1)
+            done = site.storage.append(
+                "p", tuple(AppendUpdate(f"{number}.md", Version(0), update) for number in range(50))
+            )
+            await done
+            told = [sum(len(client.updates) for client in clients)]
+            while told[-1] < 50:
+                await asyncio.sleep(0)
+                told.append(sum(len(client.updates) for client in clients))
+            assert all(after - before <= 6 for before, after in pairwise(told))
+            assert all(client.updates == [update] for client in clients)
+
+    asyncio.run(work())
+
+
+def test_awareness_of_many_in_one_turn_is_one_message_and_the_newest_of_each(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            client, room = await site.join("a.md")
+            site.use_up_turn()
+            for clock in (1, 2):
+                for number in range(1, 21):
+                    states = (AwarenessState(number, clock, f'{{"a":{clock}}}'),)
+                    room.presence.receive(states, number)
+            await until(lambda: bool(client.states))
+            (states,) = client.states
+            assert list(states) == [AwarenessState(number, 2, '{"a":2}') for number in range(1, 21)]
+
+    asyncio.run(work())
+
+
+def test_those_who_stay_are_told_together_of_many_who_leave_at_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            stays, room = await site.join("a.md")
+            leaving = [(await site.join("a.md"))[0] for _ in range(30)]
+            for number, client in enumerate(leaving, 1):
+                room.presence.receive((AwarenessState(number, 1, "{}"),), client.connection)
+            await until(lambda: sum(map(len, stays.states)) == 30)
+            stays.messages.clear()
+            site.use_up_turn()
+            for client in leaving:
+                site.rooms.leave(room, client.connection)
+            await until(lambda: bool(stays.states))
+            (states,) = stays.states
+            assert {(state.client, state.state) for state in states} == {(number, "null") for number in range(1, 31)}
+            site.rooms.leave(room, stays.connection)
+
+    asyncio.run(work())
+
+
+def test_versions_before_a_deletion_are_sent_before_the_connection_is_closed(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            client, room = await site.join("a.md")
+            site.use_up_turn()
+            updates = _updates(2)
+            appended = [
+                site.storage.append("p", (AppendUpdate("a.md", Version(number), update),))
+                for number, update in enumerate(updates)
+            ]
+            await asyncio.gather(*appended, site.storage.append("p", (DeleteFile("a.md", Version(2)),)))
+            assert room.over
+            await until(lambda: bool(client.closed))
+            assert (client.updates, client.closed) == (updates, FILE_DELETED)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_the_connections_of_many_rooms_are_closed_in_several_turns(tmp_path: Path, deleted: bool) -> None:
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            (update,) = _updates(1)
+            clients = []
+            for number in range(40):
+                await site.storage.append("p", (AppendUpdate(f"{number}.md", Version(0), update),))
+                clients.append((await site.join(f"{number}.md"))[0])
+            if deleted:
+                await site.storage.erase_project("p")
+            else:
+                site.rooms.drain()
+            closing = [sum(client.connection.closing for client in clients)]
+            while closing[-1] < 40:
+                await asyncio.sleep(0)
+                closing.append(sum(client.connection.closing for client in clients))
+            assert all(after - before <= 6 for before, after in pairwise(closing))
+            await until(lambda: all(client.closed for client in clients))
+            assert {client.closed for client in clients} == {FILE_DELETED if deleted else RESTART}
+
+    asyncio.run(work())
+
+
+def test_clients_that_could_not_be_told_of_a_version_reconnect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            client, room = await site.join("a.md")
+            with monkeypatch.context() as faults:
+                faults.setattr(room_module, "read_row", lambda row: 1 / 0)
+                await site.storage.append("p", (AppendUpdate("a.md", Version(0), _updates(1)[0]),))
+                await until(lambda: bool(client.closed))
+            assert client.closed == TRY_LATER
+            other, new = await site.join("a.md")
+            assert new is not room
+            await site.storage.append("p", (AppendUpdate("a.md", Version(1), b"\1\1\7\0\4\1\4root\1x\0"),))
+            await until(lambda: bool(other.updates))
+
+    asyncio.run(work())
+
+
+def test_a_room_is_told_at_once_where_too_much_waits_to_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise what waits would grow without a bound where more is written than can be told."""
+
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            (update,) = _updates(1)
+            (committed,) = await site.storage.append("p", (AppendUpdate("a.md", Version(0), update),))
+            client, room = await site.join("a.md")
+            monkeypatch.setattr(room_module, "_MOST_UNTOLD", len(update))
+            site.use_up_turn()
+            room.committed(committed.head, update)
+            room.tell()
+            assert client.updates == []
+            room.committed(committed.head, update)
+            room.tell()
+            assert client.updates == [update, update]
+
+    asyncio.run(work())
