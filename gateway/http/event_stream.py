@@ -76,9 +76,9 @@ class EventStreams:
         """Return the current position of the project's presence; 0 if the filter excludes presence."""
         return self._presence.position_of(project) if filter_.presence else 0
 
-    def presence_events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
+    async def presence_events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
         """Return the presence events after a position and the new position; nothing if the filter excludes presence."""
-        return self._presence.events(project, filter_, since) if filter_.presence else (b"", 0)
+        return await self._presence.events(project, filter_, since) if filter_.presence else (b"", 0)
 
     def wait(self, group: "_FanOutGroup") -> None:
         """Let an up-to-date group wait for changes, merged into a waiting group with the same filter if possible."""
@@ -180,7 +180,7 @@ class EventStream:
             as_of = self.project.head
             events, cursor, more = await self._streams.feed.events(self.project_name, self.filter, self.since)
             self.since = cursor
-            told, self.presence_since = self._streams.presence_events(
+            told, self.presence_since = await self._streams.presence_events(
                 self.project_name, self.filter, self.presence_since
             )
             events += told
@@ -335,7 +335,9 @@ class _FanOutGroup:
                 return
             try:
                 events, cursor, more = await self._streams.feed.events(self.project_name, self.filter, self.since)
-                presence, position = self._streams.presence_events(self.project_name, self.filter, self.presence_since)
+                presence, position = await self._streams.presence_events(
+                    self.project_name, self.filter, self.presence_since
+                )
                 events += presence
                 if events or not told:
                     await self._tell(events or _cursor_alone(cursor), cursor, position)

@@ -6,9 +6,13 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.pace import next_slice
 from gateway.wire.presence import PresenceAnswer, PresenceClient
 from gateway.yjs.awareness import GONE, Awareness
 from gateway.yjs.messages import AwarenessState
+
+_ENCODED_TOGETHER = 32 * 1024
+"""Characters of states that are encoded in one turn of the event loop."""
 
 News = Callable[[tuple[AwarenessState, ...]], None]
 
@@ -43,7 +47,7 @@ class FilePresence:
         self.changed = 0.0
         """The time of that change."""
         self._encoded: dict[int, tuple[str, msgspec.Raw | None]] = {}
-        """The states of the last answer by client, as they stand in it; None: not valid JSON."""
+        """The states of the last answers by client, as they stand there; None: not valid JSON."""
 
     def receive(
         self,
@@ -106,27 +110,34 @@ class FilePresence:
         for listener in list(self.listeners):
             listener(news)
 
-    def answer(self, *, of_json: bool = True) -> PresenceAnswer:
-        """Return every client that is present. States of room clients that are not valid JSON are left out.
+    async def answer(self, *, of_json: bool = True) -> PresenceAnswer:
+        """Return every client that is present, as of the call. States of room clients that are not valid JSON are left
+        out. Large states are encoded in several turns of the event loop.
 
         Args:
             of_json: the answer will be encoded as JSON; its states are encoded already, and only once.
         """
         self.expire()
-        now = self._keeper.now()
+        now, version = self._keeper.now(), self._keeper.version(self)
         clients = []
-        before, self._encoded = self._encoded, {}
-        for present in self.awareness:
+        encoded = self._encoded
+        everybody, size = list(self.awareness), 0
+        for present in everybody:
             client, text = present.state.client, present.state.state
-            known = before.get(client)
+            known = encoded.get(client)
             if known is None or known[0] is not text:
-                known = (text, _as_json(text))
-            self._encoded[client] = known
+                if size + len(text) > _ENCODED_TOGETHER:
+                    await next_slice()
+                    size = 0
+                size += len(text)
+                known = encoded[client] = (text, _as_json(text))
             if known[1] is not None:
                 left = round(present.expires - now, 1)
                 state = known[1] if of_json else msgspec.json.decode(known[1])
                 clients.append(PresenceClient(client, present.state.clock, state, present.subject, left))
-        return PresenceAnswer(clients, self._keeper.version(self))
+        if len(encoded) > len(everybody):
+            self._encoded = {each: encoded[each] for each in (present.state.client for present in everybody)}
+        return PresenceAnswer(clients, version)
 
 
 def _as_json(state: str) -> msgspec.Raw | None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
-from operator import attrgetter
+from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from gateway.pace import next_slice
 from gateway.presence.file_presence import FilePresence, News
+from gateway.shared_turn import Pieces
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.wire.presence import PresenceAnswer, PresenceEvent
@@ -24,6 +27,12 @@ _ALL_STATES = 64 * 2**20
 """Characters of all states together from which on no more are accepted over HTTP."""
 _EVENTS_AT_ONCE = 2**20
 """Bytes of events after which a stream writes before it reads on."""
+_ENCODED_TOGETHER = 32 * 1024
+"""How many characters of events are made in one turn of the event loop."""
+_FILE_CHARACTERS = 512
+"""The overhead of each file beside its states, in characters."""
+_CLIENTS_TOGETHER = 2000
+"""How many clients are looked at in one turn of the event loop."""
 _CHECK_S = 5.0
 _TOLD_EVERY_S = 0.05
 _REMEMBERED_S = 60.0
@@ -79,16 +88,16 @@ class Presence:
 
     # HTTP
 
-    def answer(self, project: str, path: str, *, of_json: bool = True) -> PresenceAnswer:
+    async def answer(self, project: str, path: str, *, of_json: bool = True) -> PresenceAnswer:
         """Return every client that is in a file; `of_json` as of `FilePresence.answer`."""
         self._ask_others(project)
         file = self._files.get((project, path))
-        return PresenceAnswer([], self._version_at(0)) if file is None else file.answer(of_json=of_json)
+        return PresenceAnswer([], self._version_at(0)) if file is None else await file.answer(of_json=of_json)
 
-    def position(self, project: str, path: str) -> int:
-        """Return the position of a file in the order of all news; it changes whenever the answer does."""
+    def version_of(self, project: str, path: str) -> str:
+        """Return the version that an answer about a file has at present."""
         file = self._files.get((project, path))
-        return 0 if file is None else file.position
+        return self._version_at(0) if file is None else self.version(file)
 
     def say(
         self,
@@ -135,25 +144,33 @@ class Presence:
         """Return the position of a project in the order of all news; no stream has been told anything later yet."""
         return self._positions.get(project, 0)
 
-    def events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
+    async def events(self, project: str, filter_: ChangeFilter, since: int) -> tuple[bytes, int]:
         """Return the files with news after a position, as server-sent events, and the position after them.
 
         Where the events are large, this returns the first of them, and the position up to which they go.
         """
         self._ask_others(project)
+        until = max(since, self.position_of(project))
+        # Files change meanwhile: a file that is told in a newer state is told again after its former position.
+        news = [(file.position, file) for file in self._of_project.get(project, ()) if file.position > since]
+        news.sort(key=itemgetter(0))
         events: list[bytes] = []
-        size, before = 0, since
-        news = [file for file in self._of_project.get(project, ()) if file.position > since]
-        for file in sorted(news, key=attrgetter("position")):
+        size = spent = 0
+        before = since
+        for position, file in news:
             if size > _EVENTS_AT_ONCE:
                 return b"".join(events), before
-            before = file.position
+            before = position
             if (since or len(file.awareness)) and filter_.shows_presence(file.path):
-                answer = file.answer()
+                if spent > _ENCODED_TOGETHER:
+                    await next_slice()
+                    spent = 0
+                answer = await file.answer()
                 event = PresenceEvent(file.path, answer.clients, answer.version)
                 events.append(b"event: presence\ndata: %b\n\n" % msgspec.json.encode(event))
                 size += len(events[-1])
-        return b"".join(events), max(since, self.position_of(project))
+                spent += _FILE_CHARACTERS + len(events[-1])
+        return b"".join(events), until
 
     # What happens in a file
 
@@ -176,8 +193,13 @@ class Presence:
 
     def _tell(self) -> None:
         untold, self._untold = self._untold, {}
-        for file in untold:
+        self._hub.waiters.turn.run(self._tell_of(untold))
+
+    def _tell_of(self, files: Iterable[FilePresence]) -> Pieces:
+        for file in files:
             self._hub.presence_changed(file.project, file.path)
+            yield 0.0
+        return 0.0
 
     def _open(self, key: tuple[str, str]) -> FilePresence:
         file = self._files[key] = FilePresence(self, *key)
@@ -190,7 +212,12 @@ class Presence:
             await asyncio.sleep(_CHECK_S)
             since = self.now() - _REMEMBERED_S
             self._asked = {project: asked for project, asked in self._asked.items() if asked > since}
+            looked_at = 0
             for file in list(self._files.values()):
+                if looked_at > _CLIENTS_TOGETHER:
+                    await next_slice()
+                    looked_at = 0
+                looked_at += 1 + len(file.awareness)
                 file.expire()
                 if not len(file.awareness) and not file.listeners and self.now() - file.changed > _REMEMBERED_S:
                     self._forget(file)
@@ -213,9 +240,10 @@ class Presence:
 
     def relay(self, file: FilePresence, states: tuple[AwarenessState, ...]) -> None:
         if self._storage.shared:
-            subjects = {present.state.client: present.subject for present in file.awareness}
             for state in states:
-                said: _Relayed = [(state.client, state.clock, state.state, subjects.get(state.client))]
+                present = file.awareness.get(state.client)
+                subject = None if present is None else present.subject
+                said: _Relayed = [(state.client, state.clock, state.state, subject)]
                 self._storage.tell(_topic(file), msgspec.msgpack.encode(said))
 
     def _hear(self, gateway: str, topic: str, message: bytes) -> None:

@@ -10,7 +10,7 @@ import pycrdt
 import pytest
 from starlette.types import Message
 
-from gateway.asgi import binary_frame
+from gateway.asgi.frames import binary_frame
 from gateway.files.documents import Documents
 from gateway.files.store import Files
 from gateway.presence.presence import Presence

@@ -1,5 +1,6 @@
 """Who is in a file, over HTTP and in rooms alike."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable
@@ -290,9 +291,9 @@ def test_states_are_read_once_for_many_answers(monkeypatch: pytest.MonkeyPatch) 
     file = FilePresence(_Clock(), "demo", "a.md")
     for id in range(3):
         file.say(id, f'{{"a":{id}}}', None, 45, None)
-        assert len(file.answer().clients) == id + 1
+        assert len(asyncio.run(file.answer()).clients) == id + 1
     file.say(1, '{"a":7}', None, 45, None)
-    file.answer()
+    asyncio.run(file.answer())
     assert read == ['{"a":0}', '{"a":1}', '{"a":2}', '{"a":7}']
 
 
@@ -317,9 +318,9 @@ def test_a_client_is_shown_for_as_long_as_it_said() -> None:
     file = FilePresence(clock, "demo", "a.md")
     file.say(7, "{}", None, 45, None)
     file.say(8, "{}", None, 30, None)
-    assert [client.expires_in for client in file.answer().clients] == [45, 30]
+    assert [client.expires_in for client in asyncio.run(file.answer()).clients] == [45, 30]
     clock.time += 29.5
-    assert [client.expires_in for client in file.answer().clients] == [15.5, 0.5]
+    assert [client.expires_in for client in asyncio.run(file.answer()).clients] == [15.5, 0.5]
     file.say(8, "{}", None, 30, None)  # a renewal
     clock.time += 15.5
-    assert [(client.client_id, client.expires_in) for client in file.answer().clients] == [(8, 14.5)]
+    assert [(client.client_id, client.expires_in) for client in asyncio.run(file.answer()).clients] == [(8, 14.5)]

@@ -68,18 +68,17 @@ class PresenceRoutes:
         project, path = project_id(request), file_path(request)
         wait, tags = parse_wait(request), if_none_match(request)
         watched = await self._hub.require(project)
-        answer = self._presence.answer(project, path)
+        answer = await self._presence.answer(project, path)
         headers = {"ETag": f'"{answer.version}"'}
         if tags is None or not tags.match(answer.version):
             return Response(json_bytes(answer), headers=headers, media_type=JSON)
-        position = self._presence.position(project, path)
         wait_for_change(
             request,
             wait,
             watched,
             watched.head,
             ChangeFilter(files=False, turns=False, presence=True, paths=frozenset([path])),
-            moved=lambda: self._presence.position(project, path) != position,
+            moved=lambda: self._presence.version_of(project, path) != answer.version,
         )
         return Response(status_code=304, headers={**headers, **empty_after_wait(request)})
 
@@ -112,7 +111,7 @@ class PresenceRoutes:
         _require_own(request, self._presence, project, path, client)
         subject = access_of(request.scope).subject
         self._presence.say(project, path, client, said.state, seconds=said.ttl, clock=said.clock, subject=subject)
-        answer = self._presence.answer(project, path)
+        answer = await self._presence.answer(project, path)
         return Response(json_bytes(answer), headers={"ETag": f'"{answer.version}"'}, media_type=JSON)
 
     @operation(
@@ -182,7 +181,7 @@ async def say_presence(
                 with contextlib.suppress(Overloaded):
                     ttl, clock = question.ttl, question.clock
                     presence.say(project, path, client, question.state, seconds=ttl, clock=clock, subject=subject)
-        answer = presence.answer(project, path, of_json=False)
+        answer = await presence.answer(project, path, of_json=False)
         if answer.version != question.version:
             answers[path] = answer
             await asyncio.sleep(0)  # the first answer since a file has changed reads all its states
