@@ -31,6 +31,7 @@ from benchmarks.servers import Server, gateway
 from benchmarks.stalls import (
     answers,
     bodies,
+    crowds,
     documents,
     lists,
     people,
@@ -47,7 +48,7 @@ _LONGEST_HOLD = Aim("<=", 50.0, of="ours")
 _LONGEST_POLL = Aim("<=", 10.0, of="ours")
 CASES: dict[str, Case] = {
     name: each
-    for subject in (texts, documents, reads, answers, richtext, rooms, people, lists, readers, projects, bodies)
+    for subject in (texts, documents, reads, answers, richtext, rooms, people, crowds, lists, readers, projects, bodies)
     for name, each in subject.CASES.items()
 }
 

@@ -55,6 +55,10 @@ class Client:
         self._gateways, self._project = gateways, project
         self.http = self.other()
 
+    @property
+    def port(self) -> int:
+        return self._gateways.port
+
     def again(self) -> None:
         """Have the gateway started anew, on the same database."""
         self._gateways.restart()
