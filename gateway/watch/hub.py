@@ -69,10 +69,10 @@ class Hub:
 
     def _wake_waiters(self, project: WatchedProject) -> None:
         """Wake those who wait for the new changes of a project: very many filters are asked in several turns."""
-        if project.is_matching:
-            if len(project.unmatched) > _UNMATCHED:
-                project.unmatched.clear()
-                self.waiters.wake_all(project)
+        if len(project.unmatched) > _UNMATCHED:
+            project.unmatched.clear()
+            self.waiters.wake_all(project)
+        if project.is_matching or not project.unmatched:
             return
         project.is_matching = True
         if len(project.unmatched) * len(project.general) <= _MATCHED_AT_ONCE:
