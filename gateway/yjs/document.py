@@ -27,6 +27,7 @@ from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import TooMuch, scan
+from gateway.yjs.slices import MOST_WHOLE
 from gateway.yjs.state_vectors import check_state_vector, read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import name_pairs, part_pairs, second_halves
@@ -217,7 +218,14 @@ class LiveDocument:
 
     def outgrows(self, prepared: Prepared) -> bool:
         """Whether an update must be taken in elsewhere, as this process holds no document that has become so large."""
-        return self._elsewhere is not None or self._weight + prepared.footprint // footprint.STRUCT > MOST_STRUCTS
+        if self._elsewhere is not None or prepared.whole > MOST_WHOLE:
+            return True
+        new = PER_CLIENT * len(prepared.runs) + PER_ROOT * len(prepared.roots)
+        weight = self._weight + prepared.footprint // footprint.STRUCT
+        if weight + new > MOST_STRUCTS:
+            new = PER_CLIENT * sum(client not in self._clocks for client, _, _ in prepared.runs)
+            new += PER_ROOT * len(prepared.roots - self._roots)
+        return weight + new > MOST_STRUCTS
 
     @property
     def _weight(self) -> int:

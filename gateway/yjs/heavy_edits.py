@@ -20,7 +20,7 @@ from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import Place, Scan, scan
-from gateway.yjs.slices import SliceWork, slices_of
+from gateway.yjs.slices import MOST_WHOLE, SliceWork, largest_whole, slices_of
 from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import part_pairs, second_halves, updates_of
@@ -85,7 +85,8 @@ def open_stored(rows: Sequence[bytes], most_structs: int = MOST_STRUCTS) -> Open
     left = DEEPEST - (scanned.types if scanned.types < DEEPEST else depth(scanned))
     roots, memory = frozenset(scanned.roots), of_update(whole, scanned)
     clients = len({client for client, _, _ in scanned.runs})
-    if memory // STRUCT + PER_ROOT * len(roots) + PER_CLIENT * clients > most_structs:
+    too_many = memory // STRUCT + PER_ROOT * len(roots) + PER_CLIENT * clients > most_structs
+    if too_many or (len(whole) > MOST_WHOLE and largest_whole(scanned) > MOST_WHOLE):
         return Opened([], len(whole), halves, left, roots, memory, NO_TYPES, pycrdt.get_state(whole))
     return Opened(slices_of(whole, scanned, {}, _WHOLE_DOCUMENT), len(whole), halves, left, roots, memory, types)
 

@@ -13,7 +13,7 @@ from gateway.yjs.halves import Halves
 from gateway.yjs.keystrokes import Keystroke, read_keystroke
 from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
 from gateway.yjs.scan import Place, Scan, TooMuch
-from gateway.yjs.slices import SliceWork, slices_of
+from gateway.yjs.slices import MOST_WHOLE, SliceWork, largest_whole, slices_of
 from gateway.yjs.stored_form import to_stored
 from gateway.yjs.surrogates import cuts, may_hold_pairs, part_pairs, part_pairs_together, parted_within
 from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, PER_KEY, TypeSizes, type_sizes
@@ -68,6 +68,8 @@ class Prepared(NamedTuple):
     held: int = 0
     """An upper bound on how many structs are deleted together with the shared types that hold them, as far as the
     sizes of these types are known."""
+    whole: int = 0
+    """The size in bytes of the largest content that cannot be split, if the update is so large that it matters."""
 
 
 def prepare(
@@ -137,6 +139,7 @@ def prepare(
         parted,
         frozenset(scanned.roots),
         held=_held(update, scanned, types),
+        whole=largest_whole(scanned) if len(update) > MOST_WHOLE else 0,
     )
 
 

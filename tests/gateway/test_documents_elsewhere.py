@@ -22,7 +22,9 @@ from gateway.workers import kept_documents
 from gateway.workers.kept_documents import take_in_kept, take_in_stored
 from gateway.workers.pool import Lane, Workers, worker_processes
 from gateway.yjs import document, elsewhere
-from gateway.yjs.elsewhere import Update
+from gateway.yjs.elsewhere import PER_CLIENT, PER_ROOT, Update
+from gateway.yjs.lib0 import var_uint
+from gateway.yjs.slices import MOST_WHOLE
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, build_document, build_update
 from storage import AppendDone, StorageUnavailable
 from storage.sqlite import SQLiteStorage
@@ -97,6 +99,57 @@ def test_a_document_that_becomes_too_large_leaves_this_process(tmp_path: Path, m
         assert await scene.held() == EMPTY_UPDATE
         assert _same(await scene.whole(), made.get_update())
         assert await scene.files.state_vector("p", "a") == made.get_state()
+
+    _served(tmp_path, monkeypatch, work)
+
+
+@pytest.mark.parametrize("kind", ["clients", "roots"])
+def test_many_new_clients_or_roots_are_too_large_at_once(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is as much work as several structs, in every transaction or when the document is freed."""
+    several = _MOST // (PER_CLIENT if kind == "clients" else PER_ROOT)
+    names = [b"r%d" % number for number in range(several)] if kind == "roots" else [b"r0"] * several
+    clients = range(several, 0, -1) if kind == "clients" else [1]
+    structs = [b"\x08\1" + var_uint(len(name)) + name + b"\1\x7e" for name in names]
+    if kind == "clients":
+        sections = b"".join(
+            b"\1" + var_uint(client) + b"\0" + struct for client, struct in zip(clients, structs, strict=True)
+        )
+    else:
+        sections = var_uint(several) + b"\1\0" + b"".join(structs)
+    update = var_uint(len(clients)) + sections + b"\0"
+
+    async def work(scene: _Scene) -> None:
+        await scene.append(update)
+        assert await scene.held() == EMPTY_UPDATE
+        assert _same(await scene.whole(), update)
+
+    _served(tmp_path, monkeypatch, work)
+
+
+def test_a_document_of_one_very_large_value_is_elsewhere_while_it_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """yrs takes in, and emits, binary data or JSON in one step. A text it takes in in parts."""
+    size = MOST_WHOLE + 1
+    binary = b"\1\1\1\0\3\1\1a" + var_uint(size) + b"x" * size + b"\0"
+    text = b"\1\1\2\0\4\1\1t" + var_uint(size) + b"x" * size + b"\0"
+
+    async def work(scene: _Scene) -> None:
+        await scene.append(binary)
+        assert await scene.held() == EMPTY_UPDATE
+        assert _same(await scene.whole(), binary)
+        for _ in range(2):  # as it was taken in, and as it is stored
+            await scene.append(_backwards(1).get_update())
+            assert await scene.held() == EMPTY_UPDATE
+            scene.documents.close()
+        await scene.append(b"\0\1\1\1\0\1")
+        scene.documents.close()
+        await scene.append(text)
+        assert len(await scene.held()) > size
+        scene.documents.close()
+        assert len(await scene.held()) > size
 
     _served(tmp_path, monkeypatch, work)
 
