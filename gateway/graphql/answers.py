@@ -1,7 +1,9 @@
 """Results on the wire (GraphQL §7): data, and errors with the codes of the gateway's problems."""
 
 import json
+import secrets
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -16,6 +18,7 @@ from storage import StorageError
 
 _log = structlog.get_logger("gateway.graphql")
 
+_LONG = 2**16
 _IN_EXTENSIONS = frozenset(("type", "title", "detail"))
 """Members of a problem that the error states elsewhere, or omits."""
 
@@ -34,10 +37,24 @@ class EncodedText(str):
         return text
 
 
-def _as_it_is(value: object) -> msgspec.Raw:
-    if isinstance(value, EncodedText):
-        return msgspec.Raw(value.encoded)
-    raise NotImplementedError
+def _encoded(answer: object) -> bytes:
+    """Encode a result. Long texts are put in afterwards: the encoder would copy them several times as it grows."""
+    mark = b'"%b"' % secrets.token_hex(16).encode()
+    long: list[bytes] = []
+
+    def as_it_is(value: object) -> msgspec.Raw:
+        if not isinstance(value, EncodedText):
+            raise NotImplementedError
+        if len(value.encoded) <= _LONG:
+            return msgspec.Raw(value.encoded)
+        long.append(value.encoded)
+        return msgspec.Raw(mark)
+
+    body = msgspec.json.encode(answer, enc_hook=as_it_is)
+    if not long:
+        return body
+    first, *rest = body.split(mark)
+    return b"".join([first, *chain.from_iterable(zip(long, rest, strict=True))])
 
 
 def _decoded(value: Any) -> Any:
@@ -57,7 +74,7 @@ def result_bytes(result: ExecutionResult) -> bytes:
     if not is_request_error(result):
         answer["data"] = result.data
     try:
-        return msgspec.json.encode(answer, enc_hook=_as_it_is)
+        return _encoded(answer)
     except UnicodeEncodeError:  # another text holds a lone surrogate
         return json_bytes(_decoded(answer))
 

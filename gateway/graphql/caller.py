@@ -1,5 +1,6 @@
 """The context of a request's resolvers: the caller, what exists for it, and how much it may read."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Protocol, TypeVar
 
@@ -47,6 +48,8 @@ class Caller:
         self._audit = audit
         self._named = named
         self._execution = execution
+        self.reading = asyncio.Lock()
+        """Held while something is read whose size is counted afterwards: fields are resolved at the same time."""
         self._reads = 0
         self._bytes = 0
 
@@ -100,8 +103,12 @@ class Caller:
         """
         if self._execution is None or not self._execution.is_subscription:
             self._bytes += size
-            if self._bytes > self.services.answer_bytes:
-                raise TooComplex(f"the request reads more than {self.services.answer_bytes} bytes")
+            self.require_few_bytes(self._bytes)
+
+    def require_few_bytes(self, size: int) -> None:
+        """Raise TooComplex if a request, or an event of a subscription, reads more bytes than it may."""
+        if size > self.services.answer_bytes:
+            raise TooComplex(f"the request reads more than {self.services.answer_bytes} bytes")
 
     def follow(self, source: "Source[T]", info: Any) -> AsyncIterator[T]:
         """Return the events of a subscription."""

@@ -149,16 +149,23 @@ class _Documents:
         self.version = version
         self.told = told
         self._content: Content | None = None
+        self._repeated = 0
+        """Bytes that were read again: the same field may be named very often."""
 
     async def read(self, caller: Caller) -> Content:
-        if self._content is None:
+        async with caller.reading:
+            if self._content is not None:
+                self._repeated += len(self._content.update)
+                caller.require_few_bytes(self._repeated)
+                caller.count(len(self._content.update))
+                return self._content
             caller.begin_read()
             content = await caller.services.files.read_whole(self.project, self.path)
             if content.version != self.version:  # the answer must fit the version beside it
                 content = await caller.services.files.read_at(self.project, self.path, self.version)
+            caller.count(len(content.update))
             self._content = content
-        caller.count(len(self._content.update))  # for each field: the same one may be asked for very often
-        return self._content
+            return content
 
     async def text(self, caller: Caller, root: str) -> str:
         return EncodedText.of(await caller.services.files.json_text_of(await self.read(caller), checked_root(root)))
@@ -171,9 +178,10 @@ class _Documents:
             known = self.told
         if known is None:
             return Base64(await files.wire_update(await self.read(caller)))
-        caller.begin_read()
-        content = await files.read_since(self.project, self.path, known)
-        caller.count(len(content.update))
+        async with caller.reading:
+            caller.begin_read()
+            content = await files.read_since(self.project, self.path, known)
+            caller.count(len(content.update))
         return Base64(content.update)
 
 
@@ -377,11 +385,12 @@ class Turn:
 
     async def _read(self, caller: Caller, after_block: int) -> StoredTurn:
         services, head = caller.services, self._head
-        caller.begin_read()
-        stored = await services.turns.read(
-            self._project, head.session_id, head.turn_id, after_block, services.answer_bytes
-        )
-        caller.count(sum(len(block.content) for block in stored.blocks) + len(stored.prompt))
+        async with caller.reading:
+            caller.begin_read()
+            stored = await services.turns.read(
+                self._project, head.session_id, head.turn_id, after_block, services.answer_bytes
+            )
+            caller.count(sum(len(block.content) for block in stored.blocks) + len(stored.prompt))
         return stored
 
 

@@ -1,18 +1,26 @@
 """Queries and mutations: the same projects, files and turns as by the HTTP API, with the same problems."""
 
+import asyncio
 import base64
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 from pycrdt import Doc, Text
 from strawberry.types import ExecutionResult
 
+from gateway.access.guard import OPEN
+from gateway.files.reader import Content
 from gateway.graphql.answers import EncodedText, result_bytes
+from gateway.graphql.caller import Caller
 from gateway.graphql.schema import MOST_ERRORS
+from gateway.graphql.types import _Documents
 from gateway.wire.json import json_bytes
+from gateway.wire.problems import TooComplex
 from tests.access.conftest import Subject, bearer
 from tests.graphql.asking import PATH, Asker
 from tests.support.server import GatewayProcess
@@ -152,6 +160,9 @@ def test_a_text_is_in_the_answer_as_it_was_encoded_where_it_was_read() -> None:
     assert result_bytes(ExecutionResult(data=data, errors=None)) == (
         b'{"data":{"file":{"text":"as\\u0020it is","all":[%b]}}}' % b",".join(map(json_bytes, texts))
     )
+    data["file"]["long"] = EncodedText.of(long := json_bytes("long\n" * 100_000))
+    assert b'"long":%b}' % long in result_bytes(ExecutionResult(data=data, errors=None))
+    del data["file"]["long"]
     data["file"]["other"] = "\ud800"  # a path, as JavaScript may have it
     lone = json.loads(result_bytes(ExecutionResult(data=data, errors=None)))
     assert lone == {"data": {"file": {"text": "as it is", "all": texts, "other": "\ud800"}}}
@@ -171,6 +182,37 @@ def test_bytes_of_one_request_are_bounded_also_of_one_file(asker: Asker, project
     fields = " ".join(f"t{number}: text" for number in range(40))
     refused = asker.ask(f'query ($id: String!) {{ project(id: $id) {{ file(path: "a.md") {{ {fields} }} }} }}', id=name)
     assert {error["extensions"]["code"] for error in refused["errors"]} == {"too_complex"}
+
+
+def test_a_file_is_read_once_and_one_at_a_time_however_often_it_is_asked_for() -> None:
+    reads: list[str] = []
+    at_once = 0
+
+    async def read_whole(project: str, path: str) -> Content:
+        nonlocal at_once
+        at_once += 1
+        assert at_once == 1
+        reads.append(path)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return Content(b"x" * 10, "life", 1, 0)
+
+    async def json_text_of(content: Content, root: str) -> bytes:
+        return b'"x"'
+
+    services: Any = SimpleNamespace(
+        files=SimpleNamespace(read_whole=read_whole, json_text_of=json_text_of), answer_bytes=100
+    )
+
+    async def main() -> list[Any]:
+        caller = Caller(services, OPEN)
+        files = [_Documents("p", path, 1, None) for path in "ab"]
+        texts = [each.text(caller, "content") for each in files for _ in range(6)]
+        return await asyncio.gather(*texts, return_exceptions=True)
+
+    found = asyncio.run(main())
+    assert reads == ["a", "b"]
+    assert [isinstance(each, TooComplex) for each in found] == [False] * 10 + [True] * 2
 
 
 def test_documents_of_one_request_are_bounded(asker: Asker, project: httpx.Client, name: str) -> None:
