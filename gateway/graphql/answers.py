@@ -1,9 +1,7 @@
 """Results on the wire (GraphQL §7): data, and errors with the codes of the gateway's problems."""
 
 import json
-import secrets
 from collections.abc import Iterable
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -13,6 +11,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types import ExecutionResult
 
 from gateway.http.requests import json_bytes
+from gateway.wire.json import new_mark, put_in
 from gateway.wire.problems import InvalidBody, Problem, problem_from_storage
 from storage import StorageError
 
@@ -38,9 +37,7 @@ class EncodedText(str):
 
 
 def _encoded(answer: object) -> bytes:
-    """Encode a result. Long texts are put in afterwards: the encoder would copy them several times as it grows."""
-    mark = b'"%b"' % secrets.token_hex(16).encode()
-    long: list[bytes] = []
+    mark, long = new_mark(), list[bytes]()
 
     def as_it_is(value: object) -> msgspec.Raw:
         if not isinstance(value, EncodedText):
@@ -48,13 +45,9 @@ def _encoded(answer: object) -> bytes:
         if len(value.encoded) <= _LONG:
             return msgspec.Raw(value.encoded)
         long.append(value.encoded)
-        return msgspec.Raw(mark)
+        return msgspec.Raw(b'"%b"' % mark.encode())
 
-    body = msgspec.json.encode(answer, enc_hook=as_it_is)
-    if not long:
-        return body
-    first, *rest = body.split(mark)
-    return b"".join([first, *chain.from_iterable(zip(long, rest, strict=True))])
+    return put_in(msgspec.json.encode(answer, enc_hook=as_it_is), mark, long)
 
 
 def _decoded(value: Any) -> Any:

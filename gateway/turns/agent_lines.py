@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.wire.json import with_raw_texts
+from gateway.wire.json import encode_long_texts
 
 MOST_ITEMS = 50_000
 """The most values, including nested ones, that one line may have."""
@@ -25,10 +25,7 @@ class Prepared(Struct, frozen=True):
 
 
 def read_light(line: bytes) -> list[dict[str, Any]] | None:
-    """Parse the object of a line if that is quick; None if the line must go through `prepare`: in a worker process
-    unless the line `is_short`."""
-    if not is_short(line) and line.count(b",") + line.count(b"{") + line.count(b"[") > MOST_ITEMS:
-        return None
+    """Parse the object of a line that `has_few_values`; None if the line must go through `prepare`."""
     try:
         value = msgspec.json.decode(line)
     except (ValueError, RecursionError):
@@ -38,6 +35,11 @@ def read_light(line: bytes) -> list[dict[str, Any]] | None:
 
 def is_short(line: bytes) -> bool:
     return len(line) <= _LIGHT_BYTES
+
+
+def has_few_values(line: bytes) -> bool:
+    """Whether a long line is parsed in a short time."""
+    return line.count(b",") + line.count(b"{") + line.count(b"[") <= MOST_ITEMS
 
 
 def prepare(parts: Sequence[bytes]) -> Prepared:
@@ -62,7 +64,7 @@ def encoded(value: Any, *, long: bool = False) -> bytes:
     """Encode a value that was parsed from JSON: its integers may have any number of digits, and if `long` its texts
     very many characters."""
     try:
-        return msgspec.json.encode(with_raw_texts(value) if long else value)
+        return encode_long_texts(value) if long else msgspec.json.encode(value)
     except OverflowError:
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from gateway.turns.agent_lines import Prepared, encoded, is_short, prepare, read_light
+from gateway.turns.agent_lines import Prepared, encoded, has_few_values, is_short, prepare, read_light
 from gateway.turns.dialects import DIALECTS, Change, Close, Grow, Line, Memory, Outcome, Put, Reading, dialect_of
 from storage import BlockType, GrownBlock, NewBlock, OutputPosition
 
@@ -172,14 +172,14 @@ class AgentOutput:
             if final and self._pieces:
                 self._offset += self._size
                 self._grow(Grow("text", "text", self._drain().decode("utf-8", "replace")))
-        elif self._pieces and (final or self._is_whole(b"".join(self._pieces).strip())):
+        elif self._pieces and (final or (yield from self._is_whole(b"".join(self._pieces).strip()))):
             yield from self._end_line(b"", 0)
 
-    def _is_whole(self, line: bytes) -> bool:
+    def _is_whole(self, line: bytes) -> Generator[bytes | None, Prepared | None, bool]:
         if not line.endswith(b"}"):
             return not line
         # A long line with very many values waits for its line break.
-        return read_light(line) is not None or (is_short(line) and prepare([line]).fault is None)
+        return (yield from self._read(line)) is not None or (is_short(line) and prepare([line]).fault is None)
 
     def _take_text(self, data: bytes) -> None:
         data = self._drain() + data
@@ -238,18 +238,27 @@ class AgentOutput:
     def _take_line(self, line: bytes) -> Steps:
         if not line:
             return
-        values: list[Line] | None = read_light(line)
+        self._long = not is_short(line)
+        values: list[Line] | None = yield from self._read(line)
         if values is None:
             prepared = prepare([line]) if is_short(line) else (yield line)
             assert prepared is not None
             if prepared.fault is not None:
                 self._apply(_malformed(line, prepared.fault))
             values = [msgspec.json.decode(each) for each in prepared.objects]
-        self._long = not is_short(line)
         if self._long and values:  # a long text takes as long to decode as to encode
             yield None
         for value in values:
             self._take(value)
+
+    def _read(self, line: bytes) -> Generator[bytes | None, Prepared | None, list[Line] | None]:
+        """Parse a line; None if it must go through `prepare`. A long one is examined and parsed in a step each."""
+        if not is_short(line):
+            yield None
+            if not has_few_values(line):
+                return None
+            yield None
+        return read_light(line)
 
     def _take(self, line: Line) -> None:
         """Apply a line's reading. A line that its dialect does not know is kept as it is."""

@@ -2,6 +2,9 @@
 
 import json
 import re
+import secrets
+from collections.abc import Sequence
+from itertools import chain
 from json.encoder import encode_basestring
 from typing import Any, TypeVar
 
@@ -61,14 +64,40 @@ def announced_values(packed: bytes) -> int:
     return int.from_bytes(packed[1 : 1 + size])
 
 
-def with_raw_texts(value: Any) -> Any:
-    """Return a value of plain JSON with its long texts encoded: in a third of the time if they have many escapes."""
+def encode_long_texts(value: Any) -> bytes:
+    """Encode a value of plain JSON: in less time than usual if it has long texts with very many escapes.
+
+    Raises:
+        OverflowError, UnicodeEncodeError
+    """
+    mark, texts = new_mark(), list[bytes]()
+    return put_in(msgspec.json.encode(_with_marks(value, mark, texts)), mark, texts)
+
+
+def _with_marks(value: Any, mark: str, texts: list[bytes]) -> Any:
+    """Return a value with a mark in place of each long text, which is added to `texts` as JSON."""
     if isinstance(value, str):
-        is_slow = len(value) > _LONG_TEXT and value.isascii()
-        return msgspec.Raw(encode_basestring(value).encode()) if is_slow else value
+        if len(value) <= _LONG_TEXT or not value.isascii():
+            return value
+        texts.append(encode_basestring(value).encode())
+        return mark
     if isinstance(value, list):
-        return [with_raw_texts(each) for each in value]
-    return {name: with_raw_texts(each) for name, each in value.items()} if isinstance(value, dict) else value
+        return [_with_marks(each, mark, texts) for each in value]
+    return {name: _with_marks(each, mark, texts) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+def new_mark() -> str:
+    """Return a text that stands in no other one."""
+    return secrets.token_hex(16)
+
+
+def put_in(body: bytes, mark: str, values: Sequence[bytes]) -> bytes:
+    """Return a JSON text with encoded values in place of the marks in it. The encoder would copy them several times, as
+    it makes room again and again."""
+    if not values:
+        return body
+    first, *rest = body.split(b'"%b"' % mark.encode())
+    return b"".join([first, *chain.from_iterable(zip(values, rest, strict=True))])
 
 
 def json_bytes(value: Any) -> bytes:

@@ -267,7 +267,7 @@ def test_a_line_of_very_many_values_is_prepared_elsewhere_and_refused_by_its_num
     output = AgentOutput(OutputPosition(0), line_limit=1 << 24)
     steps = output.feed(line(assistant(text("before"))) + heavy + line(assistant(text("after"))))
     assert next(steps) is None  # others have a turn after the line was copied
-    assert next(steps) == heavy.strip()
+    assert [next(steps), next(steps)] == [None, heavy.strip()]  # it is counted in a step of its own
     with pytest.raises(StopIteration):
         steps.send(prepare([heavy.strip()]))
     blocks = [(block.type, json.loads(block.content)) for block in output.to_store(0)[0]]
@@ -275,13 +275,13 @@ def test_a_line_of_very_many_values_is_prepared_elsewhere_and_refused_by_its_num
     assert "more than 50000 values" in blocks[1][1]["message"]
 
 
-def test_a_long_line_of_few_values_is_read_here_and_encoded_in_a_turn_of_its_own() -> None:
+def test_a_long_line_of_few_values_is_read_here_and_decoded_and_encoded_in_turns_of_their_own() -> None:
     result = {"type": "tool_result", "tool_use_id": "t", "content": "A, [{\n" * 2_000_000, "is_error": False}
     long = line(user(result))
     blocks, _ = take([long], limit=1 << 24)
     assert blocks[0][1]["content"] == result["content"]
     long = line(user({**result, "content": "A\n" * 1_000_000}))
-    assert list(AgentOutput(OutputPosition(0), line_limit=1 << 24).feed(long)) == [None]
+    assert list(AgentOutput(OutputPosition(0), line_limit=1 << 24).feed(long)) == [None] * 4
 
 
 def test_many_lines_at_once_give_others_their_turn() -> None:
