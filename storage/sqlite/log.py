@@ -36,9 +36,12 @@ class Log:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._projects: dict[str, KnownProject] = {}
+        self.remembered = 0
+        """How many rows are cached, without those of the projects themselves."""
 
     def forget(self) -> None:
         self._projects.clear()
+        self.remembered = 0
 
     def erase(self, connection: sqlite3.Connection, name: str) -> list[Result]:
         """Delete a project, and return the one result: an `ErasedProject`, or nothing if there is no such project."""
@@ -48,17 +51,20 @@ class Log:
 
     def write(self, connection: sqlite3.Connection, requests: Sequence[tuple[str, Request]]) -> list[Result]:
         """Store requests, each for a project, and return their results in order."""
-        if sum(project.size for project in self._projects.values()) > _REMEMBERED_ROWS:
+        if self.remembered > _REMEMBERED_ROWS:
             self.forget()
         now = self._clock()
         plans: dict[str, Plan] = {}
+        sizes: dict[str, int] = {}
+        """How many rows of each project were cached before."""
         damaged: dict[int, DataDamaged] = {}
         for place, (name, request) in enumerate(requests):
             try:
                 plan = plans.get(name)
                 if plan is None:
                     known = self._projects.get(name) or _load_project(connection, name) or new_project(name, now)
-                    plan = plans[name] = Plan(known, now)
+                    plan, sizes[name] = Plan(known, now), known.size
+                    plans[name] = plan
                 if plan.add_next(request):
                     continue
                 if missing := needs(plan.known, (request,)):
@@ -71,9 +77,10 @@ class Log:
         for name, plan in plans.items():
             if plan.stores:
                 _store(connection, plan)
+            plan.settle()
             if plan.known.id:
                 self._projects[name] = plan.known
-            plan.settle()
+                self.remembered += plan.known.size - sizes[name]
         if len(plans) == 1 and not damaged:
             (plan,) = plans.values()
             return plan.results

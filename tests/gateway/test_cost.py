@@ -12,7 +12,7 @@ import pytest
 
 from gateway.app import create_app
 from gateway.settings import Settings
-from storage import AppendUpdate, Version
+from storage import AppendUpdate, CreateSession, Version, VersionConflict
 from storage.sqlite import SQLiteStorage
 from storage.sqlite.database import Database
 from tests.support.statements import HeldWrite, StatementRecorder, record_statements
@@ -256,5 +256,45 @@ def test_a_batch_that_the_disk_refuses_leaves_nothing_and_the_next_one_is_right(
             again = await client.put("/files/0.md", content=b"accepted", headers=_PLAIN)
             assert (again.json()["version"], again.json()["changed"]) == (2, True)
             assert (await client.get("/files/0.md", params={"format": "text"})).text == "accepted"
+
+    asyncio.run(work())
+
+
+def test_how_many_rows_are_remembered_is_known_without_counting_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To count the rows of all projects at each commit takes the longer the more projects there are."""
+
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        log = storage._writer._log
+
+        def counted() -> int:
+            return sum(project.size for project in log._projects.values())
+
+        async def put(project: str, *paths: str) -> None:
+            await storage.append(project, tuple(AppendUpdate(path, Version(0), b"\0\0") for path in paths))
+
+        for number in range(5):
+            await put(f"p{number}", *(f"{file}.md" for file in range(number + 1)))
+            await storage.create_session(f"p{number}", CreateSession("s", None))
+            assert log.remembered == counted() > 0
+        before = log.remembered
+        with pytest.raises(VersionConflict):
+            await storage.append("p0", (AppendUpdate("0.md", Version(7), b"\0\0"),))
+        with pytest.raises(VersionConflict):
+            await storage.append("nowhere", (AppendUpdate("a.md", Version(7), b"\0\0"),))
+        await storage.append("p0", (AppendUpdate("0.md", Version(1), b"\0\0"),))
+        assert log.remembered == counted() == before
+        await storage.erase_project("p1")
+        assert log.remembered == counted() == 0
+        await storage.append("p4", (AppendUpdate("4.md", Version(1), b"\0\0"),))
+        assert log.remembered == counted() == 1
+        await put("p4", "new.md")
+        assert log.remembered == counted() == 2
+        monkeypatch.setattr("storage.sqlite.log._REMEMBERED_ROWS", 1)
+        await put("p4", "newer.md")
+        assert log.remembered == counted() == 1
+        await storage.close()
 
     asyncio.run(work())
