@@ -197,8 +197,9 @@ class FileReader:
             return content.update
         return await in_worker(_to_wire, [content.update], units=LIGHT_UNITS)
 
-    async def text_of(self, content: Content, root: str) -> str:
-        """Return the text of a root of a whole document."""
+    async def text_of(self, content: Content, root: str) -> bytes:
+        """Return the text of a root of a whole document in UTF-8. A long text is encoded by a worker process, as it
+        comes from there without a copy only as bytes."""
         try:
             return await in_worker(functools.partial(_read_text, root=root), [content.update], units=LIGHT_UNITS)
         except RootIsNotText as error:
@@ -212,8 +213,9 @@ class FileReader:
         except RootIsNotText as error:
             raise NotAText(str(error), error.roots) from None
 
-    async def rich_text_of(self, content: Content, form: Literal["markdown", "html"], root: str | None) -> str:
-        """Return the rich text of a whole document as Markdown or HTML; without `root` that of the only such root."""
+    async def rich_text_of(self, content: Content, form: Literal["markdown", "html"], root: str | None) -> bytes:
+        """Return the rich text of a whole document as Markdown or HTML in UTF-8; without `root` that of the only such
+        root."""
         read = read_markdown if form == "markdown" else read_html
         try:
             return await run_in_worker(_read_rich_text, read, content.update, root)
@@ -267,16 +269,16 @@ def _content(head: FileHead, update: bytes, builds_on: int = 0) -> Content:
     return Content(update, head.incarnation, head.version, head.last_modified, builds_on)
 
 
-def _read_text(parts: Sequence[bytes], root: str) -> str:
-    return read_text(parts, root)
+def _read_text(parts: Sequence[bytes], root: str) -> bytes:
+    return read_text(parts, root).encode()
 
 
 def _read_text_as_json(parts: Sequence[bytes], root: str) -> bytes:
     return json_bytes(read_text(parts, root))
 
 
-def _read_rich_text(read: Callable[[bytes, str | None], str], update: bytes, root: str | None) -> str:
-    return read(to_wire(update), root)
+def _read_rich_text(read: Callable[[bytes, str | None], str], update: bytes, root: str | None) -> bytes:
+    return read(to_wire(update), root).encode()
 
 
 def _read_json(parts: Sequence[bytes]) -> bytes:

@@ -83,7 +83,7 @@ def _jobs(workers: Workers) -> int:
 
 
 async def _text(files: Files) -> str:
-    return await files.text_of(await files.read_whole("p", "a.md"), "content")
+    return (await files.text_of(await files.read_whole("p", "a.md"), "content")).decode()
 
 
 def test_an_update_of_many_structs_is_prepared_in_a_worker_and_is_one_version(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_writes_of_one_file_keep_their_order_while_one_is_heavy(tmp_path: Path) 
         assert [(await each).head.version for each in (heavy, other)] == [2, 3]
         assert (await deleted).version == 4
         at_2 = await files.read_at("p", "a.md", 2)
-        assert await files.text_of(at_2, "content") == second
+        assert await files.text_of(at_2, "content") == second.encode()
 
     _served(tmp_path, work)
 

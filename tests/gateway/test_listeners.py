@@ -82,7 +82,7 @@ def test_what_failed_to_hear_of_a_change_reads_it_anew(tmp_path: Path, monkeypat
         await asyncio.wait_for(woken.wait(), 60)  # to look again, on what is known now
         hub.waiters.leave(project)
         assert (await files.head("p", "f")).version == 2
-        assert await files.text_of(await files.read_whole("p", "f"), "content") == "two"
+        assert await files.text_of(await files.read_whole("p", "f"), "content") == b"two"
         assert (await files.delete("p", "f", _NOW)).version == 3
         await storage.close()
 

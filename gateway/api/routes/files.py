@@ -433,7 +433,7 @@ def _prefers_representation(request: Request) -> bool:
     return any(each.split(";")[0].replace(" ", "").lower() == "return=representation" for each in preferences)
 
 
-def _rich_text(text: str, form: Literal["markdown", "html"], headers: dict[str, str], status: int = 200) -> Response:
+def _rich_text(text: bytes, form: Literal["markdown", "html"], headers: dict[str, str], status: int = 200) -> Response:
     if form == "markdown":
         return Response(text, status_code=status, headers=headers, media_type=MARKDOWN)
     return Response(
