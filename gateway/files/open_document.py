@@ -269,7 +269,8 @@ class OpenDocument:
             return False
         self.head, self.version = head, head.version
         self.size += len(row)
-        self._count_beside()
+        if self._document.counts_soon:
+            self._count_beside()
         return True
 
     async def take_in(self, prepared: Prepared) -> Admitted:
@@ -427,14 +428,15 @@ class OpenDocument:
         self.size += len(update)
         self.measured = False
         self._queued += 1
-        self._count_beside()
+        if self._document.counts_soon:
+            self._count_beside()
 
     def _count_beside(self) -> None:
         """Have the shared types and the structs counted beside the writes, before a write would have to wait for that.
 
         All that the document has taken in must be queued.
         """
-        if self._counting is None and self._read_rows is not None and self._document.counts_soon:
+        if self._counting is None and self._read_rows is not None:
             note = self._document.beginning_count()
             self._counting = asyncio.create_task(self._count(self._document.document, self.version, note))
             self._counting.add_done_callback(self._counted)

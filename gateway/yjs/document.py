@@ -185,9 +185,9 @@ class LiveDocument:
     def counts_soon(self) -> bool:
         """Whether shared types and structs should be counted: before the types are no longer known, and before the
         document seems to be too large for this process, since `most_structs` counts those that yrs has joined."""
-        if self.is_elsewhere:
-            return False
         grown = self.most_structs - self._counted
+        if self._elsewhere is not None or grown <= min(MOST_STRUCTS // 8, MOST_HELD // PER_KEY // 2):
+            return False
         seems_large = self._weight > MOST_STRUCTS // 2 and grown > MOST_STRUCTS // 8
         return seems_large or (grown > MOST_HELD // PER_KEY // 2 and self.levels_left != DEEPEST)
 
@@ -265,7 +265,7 @@ class LiveDocument:
     @property
     def footprint(self) -> int:
         """The memory that the document takes here beyond its bytes; an estimate, on the high side."""
-        structs = 0 if self.is_elsewhere else self._footprint
+        structs = self._footprint if self._elsewhere is None else 0
         return structs + footprint.CLIENT * len(self._clocks) + footprint.ROOT * len(self._roots)
 
     @property
