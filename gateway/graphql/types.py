@@ -58,9 +58,19 @@ Base64 = NewType("Base64", bytes)
 BASE64 = strawberry.scalar(
     name="Base64",
     description="Bytes, as base64 (RFC 4648 §4).",
-    serialize=lambda data: base64.b64encode(data).decode(),
+    serialize=lambda data: data if isinstance(data, EncodedText) else base64.b64encode(data).decode(),
     parse_value=_parse_base64,
 )
+_BYTES_AT_ONCE = 3 * 2**20
+"""How many bytes are encoded as base64 in one step: in 5 ms. Three bytes are four characters."""
+
+
+async def _as_base64(data: bytes) -> Base64:
+    """Return bytes as they are in a result."""
+    starts = with_turns(range(0, len(data), _BYTES_AT_ONCE), 1)
+    parts = [base64.b64encode(data[start : start + _BYTES_AT_ONCE]) async for start in starts]
+    return cast(Base64, EncodedText.of(b'"%b"' % b"".join(parts)))
+
 
 _MOST_ENTRIES = 1000
 _STEPS = 50
@@ -177,12 +187,12 @@ class _Documents:
         if known is None:
             known = self.told
         if known is None:
-            return Base64(await files.wire_update(await self.read(caller)))
+            return await _as_base64(await files.wire_update(await self.read(caller)))
         async with caller.reading:
             caller.begin_read()
             content = await files.read_since(self.project, self.path, known)
             caller.count(len(content.update))
-        return Base64(content.update)
+        return await _as_base64(content.update)
 
 
 _TEXT = "The text of a root, at `version`; null where the file was deleted."

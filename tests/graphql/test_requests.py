@@ -15,6 +15,7 @@ from strawberry.types import ExecutionResult
 
 from gateway.access.guard import OPEN
 from gateway.files.reader import Content
+from gateway.graphql import types
 from gateway.graphql.answers import EncodedText, result_bytes
 from gateway.graphql.caller import Caller
 from gateway.graphql.schema import MOST_ERRORS
@@ -166,6 +167,16 @@ def test_a_text_is_in_the_answer_as_it_was_encoded_where_it_was_read() -> None:
     data["file"]["other"] = "\ud800"  # a path, as JavaScript may have it
     lone = json.loads(result_bytes(ExecutionResult(data=data, errors=None)))
     assert lone == {"data": {"file": {"text": "as it is", "all": texts, "other": "\ud800"}}}
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 10, 11, 12])
+def test_bytes_are_encoded_in_pieces_as_they_are_at_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(types, "_BYTES_AT_ONCE", 3)
+    data = bytes(range(200, 200 + size))
+    encoded = asyncio.run(types._as_base64(data))
+    result = ExecutionResult(data={"update": types.BASE64.serialize(encoded)}, errors=None)
+    assert json.loads(result_bytes(result)) == {"data": {"update": base64.b64encode(data).decode()}}
+    assert types.BASE64.serialize(data) == base64.b64encode(data).decode()
 
 
 def test_texts_with_characters_that_json_escapes_are_read_as_they_are(
