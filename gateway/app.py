@@ -48,6 +48,7 @@ from gateway.http.across_sites import AcrossSites
 from gateway.http.authentication import Authentication
 from gateway.http.bodies import BoundedBodies
 from gateway.http.connections import Connections
+from gateway.http.half_messages import HalfMessages
 from gateway.http.long_poll import LongPolls
 from gateway.http.middleware import Boundary, compressed
 from gateway.http.pages import Pages
@@ -101,6 +102,8 @@ class Gateway:
         self.settings = settings
         self.connections = Connections(settings.connection_limits)
         """The connections of the server, if it runs the gateway's own protocol classes."""
+        self.half_messages = HalfMessages(settings.bodies_bytes)
+        """What has arrived of its WebSocket messages."""
         self.own_metrics: Callable[[], bytes] = bytes
         """Returns the metrics of this process in the Prometheus text format; empty while the gateway does not run."""
         self.all_metrics: Callable[[], Awaitable[bytes]] | None = None
@@ -207,6 +210,7 @@ class Gateway:
                 if not settings.database.startswith("sqlite:"):  # an SQLite database is open in one gateway only
                     jobs[Job("revocations")] = guard.hear_revocations
             metrics = Metrics(storage, documents, hub.waiters, rooms, workers, tuple(jobs), settings.bounds)
+            metrics.add(self.half_messages)
             self.own_metrics = metrics.exposition
             app = _assemble(
                 self.settings,

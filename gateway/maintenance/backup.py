@@ -43,8 +43,10 @@ async def back_up(
         if faults:
             raise NotCopied(f"{faults} faults were found in what was copied: the database has them")
         _keep(partial, target)
+    except OSError as error:
+        raise NotCopied(f"{target}: {error.strerror}") from None
     finally:
-        for leftover in (partial, *(partial.with_name(partial.name + end) for end in ("-wal", "-shm"))):
+        for leftover in (partial, *(partial.with_name(partial.name + end) for end in ("-wal", "-shm", "-journal"))):
             leftover.unlink(missing_ok=True)
     report(f"{target}: verified, and on the disk")
 
@@ -65,6 +67,8 @@ async def export_project(storage: Storage, project: str, target: Path, report: R
                 raise NotCopied(f"there is no project {project!r}")
             writer.finish()
         _keep(partial, target)
+    except OSError as error:
+        raise NotCopied(f"{target}: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
     report(f"{target}: {writer.records} records")

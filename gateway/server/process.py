@@ -76,6 +76,12 @@ def _serve(settings: Settings, membership: Membership | None) -> bool:
     sys.setswitchinterval(_SWITCH_S)
     _configure_log(settings)
     app = create_app(settings)
+    web_socket_limits: dict[str, Any] = {
+        "pong_bytes": settings.pong_bytes,
+        "unread": app.connections.unread,
+        "half_messages": app.half_messages,
+        "turn": app.connections.turn,
+    }
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -86,15 +92,7 @@ def _serve(settings: Settings, membership: Membership | None) -> bool:
         server_header=False,
         proxy_headers=False,  # nothing here depends on the address of a client
         http=cast(Any, partial(HttpProtocol, connections=app.connections)),
-        ws=cast(
-            Any,
-            partial(
-                WebSocketProtocol,
-                pong_bytes=settings.pong_bytes,
-                unread=app.connections.unread,
-                turn=app.connections.turn,
-            ),
-        ),
+        ws=cast(Any, partial(WebSocketProtocol, **web_socket_limits)),
         ws_max_size=settings.body_limit,
         ws_per_message_deflate=False,  # would cost 90 KB per connection, for tiny messages
         timeout_graceful_shutdown=settings.shutdown_seconds,

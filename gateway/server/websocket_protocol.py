@@ -17,6 +17,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from gateway.asgi.frames import FRAMES, TakeMessage, binary_frame, text_frame
+from gateway.http.half_messages import HalfMessages
 from gateway.http.unread import Unread
 from gateway.rooms.close_codes import TOO_LARGE
 from gateway.server.client_frames import FrameBoundaries, LargeMessage, large_message, whole_message
@@ -71,12 +72,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         pong_bytes: int = _PONG_BYTES,
         unread: Unread | None = None,
         turn: SharedTurn | None = None,
+        half_messages: HalfMessages | None = None,
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
         self._pong_bytes = pong_bytes
         self._unread_messages = unread
         self._turn = turn or SharedTurn()
+        self._half_messages = half_messages
+        self._half: list[bytes] = []
+        """The frames of the message that has begun."""
+        self._half_frames = self._half_bytes = 0
+        """How many of these frames were counted, and their size."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._flow = _Flow(cast(asyncio.Transport, transport), self._pong_bytes)
@@ -103,6 +110,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._take_all()
         self._flow.lost()
         super().connection_lost(exc)
+        self.frames = []  # this object is freed late, in a cycle
+        self.conn.reader.buffer.clear()
+        if self._half_messages is not None:
+            self._half_messages.note(self._flow.transport, 0)
 
     def shutdown(self) -> None:
         if self._flow.refused:
@@ -181,6 +192,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             _server_log.removeFilter(_log_at_debug)
         if not self._flow.is_closing():
             self._flow.owe(self._flow.get_write_buffer_size() - waiting)
+        if self._half_messages is not None:
+            self._count_half_message(self._half_messages)
+
+    def _count_half_message(self, half_messages: HalfMessages) -> None:
+        """Count what has arrived of a message that is not complete."""
+        if self._half is not self.frames:
+            self._half, self._half_frames, self._half_bytes = self.frames, 0, 0
+        self._half_bytes += sum(map(len, self.frames[self._half_frames :]))
+        self._half_frames = len(self.frames)
+        half_messages.note(self._flow.transport, self._half_bytes + len(self.conn.reader.buffer))
 
     def _take_messages(self, data: bytes, *, offer: bool) -> bytes:
         """Take in the messages that `data` begins with, each in a frame of its own; return what follows them."""

@@ -130,3 +130,20 @@ def test_a_gateway_without_a_byte_to_start_with_says_so_and_harms_nothing(small_
     with GatewayProcess(database) as gateway, gateway.client() as client:
         assert client.get("/files/a.md?format=text").text == "text"
         assert _put(client, "b.md", "x" * 100_000).status_code == 201
+
+
+@pytest.mark.parametrize("command", [["export", "demo"], ["backup"]], ids=["export", "backup"])
+def test_a_copy_for_which_there_is_no_room_is_told_in_words_and_leaves_nothing(
+    small_disk: SmallDisk, tmp_path: Path, command: list[str]
+) -> None:
+    database = tmp_path / "gateway.db"
+    with GatewayProcess(database) as gateway, gateway.client() as client:
+        for number in range(4):
+            _put(client, f"{number}.md", os.urandom(1_500_000).hex()).raise_for_status()
+    target = small_disk.folder / "copy"
+    arguments = [*command, str(target), "--database", f"sqlite:///{database}"]
+    copied = subprocess.run([sys.executable, "-m", "gateway", *arguments], capture_output=True, text=True)
+    assert copied.returncode != 0
+    assert "Traceback" not in copied.stderr
+    assert "full" in copied.stderr or "No space left" in copied.stderr
+    assert list(small_disk.folder.iterdir()) == []

@@ -1,0 +1,110 @@
+"""WebSocket messages of which the rest never comes: what has arrived is bounded in total, and freed with its client."""
+
+import asyncio
+import socket
+import struct
+from pathlib import Path
+from typing import Any, cast
+
+from gateway.http.connections import Connections
+from gateway.http.half_messages import HalfMessages
+from gateway.server.websocket_protocol import WebSocketProtocol
+from tests.live.clients import figure, wait_for_figure
+from tests.support.in_process import serve
+from tests.support.server import GatewayProcess
+
+_HANDSHAKE = (
+    b"GET /api/projects/demo/ws/a.md HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+_MEBIBYTE = 2**20
+_FRAMES = 3
+
+
+def _half_message() -> bytes:
+    """A frame of 1 MiB that is not the last one, two more, and the beginning of another one."""
+    frame = struct.pack("!BQ4x", 0xFF, _MEBIBYTE) + bytes(_MEBIBYTE)
+    return b"\x02" + frame + (b"\x00" + frame) * (_FRAMES - 1) + b"\x00" + frame[:100_000]
+
+
+def _send_half(gateway: GatewayProcess) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", gateway.port), 120)
+    connection.sendall(_HANDSHAKE)
+    assert connection.recv(1000).startswith(b"HTTP/1.1 101 ")
+    connection.sendall(_half_message())
+    return connection
+
+
+def test_half_messages_do_not_fill_the_memory(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "gateway.db", GATEWAY_BODIES_BYTES=7 * _MEBIBYTE) as gateway:
+        connections = []
+        for number in range(5):
+            connections.append(_send_half(gateway))
+            wait_for_figure(gateway, "gateway_half_message_closes_total", max(0, number - 1))
+            assert figure(gateway, "gateway_half_message_bytes") <= 7 * _MEBIBYTE
+        for connection in connections:
+            connection.close()
+        wait_for_figure(gateway, "gateway_half_message_bytes", 0)
+
+
+class _Rooms:
+    """Accepts WebSockets, and reads messages until they end."""
+
+    connections = Connections()
+
+    def drain(self) -> None: ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["type"] == "lifespan":
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+
+class _Noted(WebSocketProtocol):
+    """Tells what happens to it."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.begun, self.gone = asyncio.Event(), asyncio.Event()
+
+    def _take(self, data: bytes, *, offer: bool = False) -> None:
+        super()._take(data, offer=offer)
+        if len(self.frames) == _FRAMES:
+            self.begun.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.gone.set()
+
+
+def test_a_half_message_is_freed_with_its_client() -> None:
+    half_messages = HalfMessages(100 * _MEBIBYTE)
+    made: list[_Noted] = []
+
+    def make(**named: Any) -> _Noted:
+        made.append(_Noted(half_messages=half_messages, **named))
+        return made[-1]
+
+    async def work() -> None:
+        async with serve(cast(Any, _Rooms())) as server:
+            server.config.ws_protocol_class = cast(Any, make)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(_HANDSHAKE)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(_half_message())
+            await asyncio.wait_for(made[0].begun.wait(), 120)
+            assert half_messages.bytes >= _FRAMES * _MEBIBYTE
+            writer.close()
+            await asyncio.wait_for(made[0].gone.wait(), 120)
+
+    asyncio.run(work())
+    assert made[0].frames == []
+    assert not made[0].conn.reader.buffer
+    assert half_messages.bytes == 0
