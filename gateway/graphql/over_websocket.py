@@ -96,6 +96,7 @@ class _Socket:
             async with asyncio.timeout(_INIT_SECONDS) as patience:
                 while (message := await receive())["type"] != "websocket.disconnect":
                     await self._take(message)
+                    del message  # it may be large, and the next one may never come
                     if self._asker is not None:
                         patience.reschedule(None)
         except TimeoutError:

@@ -154,7 +154,9 @@ class RoomEndpoint:
                 if connection.accepts_updates and access.counts:
                     await self._take(room, connection, frame)
                 turn.note()
-                await work.done(len(frame) + connection.sent - sent, len(room.connections))
+                size = len(frame)
+                del message, frame  # it may be large, and the next one may never come
+                await work.done(size + connection.sent - sent, len(room.connections))
             await turn.take()
         finally:
             self._rooms.leave(room, connection)

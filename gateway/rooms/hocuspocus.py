@@ -275,7 +275,9 @@ class _Client:
             frame, sent = message.get("bytes") or b"", self._socket.sent
             listeners = await self._take(frame) if self._socket.accepts_updates else 0
             turn.note()
-            await work.done(len(frame) + self._socket.sent - sent, listeners)
+            size = len(frame)
+            del message, frame  # it may be large, and the next one may never come
+            await work.done(size + self._socket.sent - sent, listeners)
         await turn.take()
 
     def leave_all(self) -> None:
@@ -297,7 +299,7 @@ class _Client:
             with closing_on_problems(document):
                 await self._heed(name, document, document.room, message)
             return len(document.room.connections)
-        except (UnknownMessage, MalformedMessage, TooMuchAwareness):
+        except (UnknownMessage, MalformedMessage, MalformedStateVector, TooMuchAwareness):
             self._rooms.ignored += 1
             return 0
 

@@ -40,6 +40,9 @@ _PART_BYTES = 4 * 2**10
 _LARGE_PART_BYTES = 64 * 2**10
 """The same of a large message."""
 _PONG_BYTES = ConnectionLimits().pong_bytes
+_LARGE_FRAME_BYTES = 2**16
+_EMPTY_PONG = b"\x8a\x80\0\0\0\0"
+"""A frame without effect. The parser keeps the last frame until the next one, which may never come."""
 _FRAGMENTS_LIMIT = 2**14
 """The maximum number of frames of a message: each, even an empty one, is kept until the last has arrived."""
 
@@ -84,6 +87,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """The frames of the message that has begun."""
         self._half_frames = self._half_bytes = 0
         """How many of these frames were counted, and their size."""
+        self._kept = 0
+        """The least size of a large frame that the parser keeps."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._flow = _Flow(cast(asyncio.Transport, transport), self._pong_bytes)
@@ -112,6 +117,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         self.frames = []  # this object is freed late, in a cycle
         self.conn.reader.buffer.clear()
+        self.conn.parser.close()
         if self._half_messages is not None:
             self._half_messages.note(self._flow.transport, 0)
 
@@ -173,11 +179,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not data:
             return
         self._boundaries.follow(data)
+        missing = len(self.conn.reader.buffer)
         waiting = self._flow.get_write_buffer_size()
         self._flow.answering = True
         _server_log.addFilter(_log_at_debug)
         try:
             super().data_received(data)
+            if missing >= _LARGE_FRAME_BYTES and len(self.conn.reader.buffer) < missing:
+                self._kept = missing
+            if self._kept and self._boundaries.between and self.conn.state is State.OPEN:
+                self._kept = 0
+                super().data_received(_EMPTY_PONG)
             if self.conn.handshake_exc is not None and not self.handshake_initiated:
                 self._flow.abort()  # uvicorn would not answer, and would wait for ever
             if len(self.frames) > _FRAGMENTS_LIMIT:
@@ -201,7 +213,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._half, self._half_frames, self._half_bytes = self.frames, 0, 0
         self._half_bytes += sum(map(len, self.frames[self._half_frames :]))
         self._half_frames = len(self.frames)
-        half_messages.note(self._flow.transport, self._half_bytes + len(self.conn.reader.buffer))
+        kept = 0 if self.frames else self._kept
+        half_messages.note(self._flow.transport, self._half_bytes + kept + len(self.conn.reader.buffer))
 
     def _take_messages(self, data: bytes, *, offer: bool) -> bytes:
         """Take in the messages that `data` begins with, each in a frame of its own; return what follows them."""

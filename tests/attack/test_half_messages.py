@@ -1,10 +1,14 @@
 """WebSocket messages of which the rest never comes: what has arrived is bounded in total, and freed with its client."""
 
 import asyncio
+import gc
 import socket
 import struct
 from pathlib import Path
 from typing import Any, cast
+
+import pytest
+from websockets.frames import Frame
 
 from gateway.http.connections import Connections
 from gateway.http.half_messages import HalfMessages
@@ -50,7 +54,9 @@ def test_half_messages_do_not_fill_the_memory(tmp_path: Path) -> None:
 class _Rooms:
     """Accepts WebSockets, and reads messages until they end."""
 
-    connections = Connections()
+    def __init__(self) -> None:
+        self.connections = Connections()
+        self.received = asyncio.Event()
 
     def drain(self) -> None: ...
 
@@ -63,7 +69,31 @@ class _Rooms:
             return
         await send({"type": "websocket.accept"})
         while (await receive())["type"] != "websocket.disconnect":
-            pass
+            self.received.set()
+
+
+def _whole_message(size: int) -> bytes:
+    return struct.pack("!BBQ4x", 0x82, 0xFF, size) + bytes(size)
+
+
+@pytest.mark.anyio
+async def test_a_large_message_is_not_kept_until_the_next_one() -> None:
+    """By whom it is kept is the parser's own matter; so this asks whether it is there at all."""
+    size = 3 * _MEBIBYTE
+    rooms = _Rooms()
+    async with serve(cast(Any, rooms)) as server:
+        server.config.ws_protocol_class = WebSocketProtocol
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.servers[0].sockets[0].getsockname()[1])
+        writer.write(_HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_whole_message(size))
+        await asyncio.wait_for(rooms.received.wait(), 120)
+        gc.collect()
+        kept = [each for each in gc.get_objects() if type(each) is Frame and len(each.data) == size]
+        assert kept == []
+        writer.write(_whole_message(5))
+        await writer.drain()
+        writer.close()
 
 
 class _Noted(WebSocketProtocol):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.yjs.hocuspocus import addressed
+from gateway.yjs.lib0 import var_bytes
 from gateway.yjs.messages import sync_step_1, sync_update
 from tests.live.clients import put, wait_for_figure
 from tests.live.editors import Typewriter, raw_client
@@ -138,6 +140,38 @@ def _opened(choice: random.Random) -> tuple[bytes, bytes]:
     return head, choice.choice((*known, *(_frames(choice) for _ in range(8))))
 
 
+def _accepted(target: bytes, *more: bytes) -> bytes:
+    """A handshake that is accepted."""
+    lines = [b"%b: %b" % (name.encode(), value) for name, value in _HANDSHAKE.items()]
+    return b"\r\n".join([b"GET %b HTTP/1.1" % target, *lines, *more, b"", b""])
+
+
+def _messages(choice: random.Random, opcode: int, payloads: list[bytes]) -> bytes:
+    """Whole messages, some of them mutated."""
+    chosen = [_mutated(choice.choice(payloads), choice) for _ in range(choice.choice((1, 2, 20)))]
+    return b"".join(struct.pack("!BB4x", 0x80 | opcode, 0x80 | len(each)) + each for each in chosen if len(each) < 126)
+
+
+def _hocuspocus(choice: random.Random) -> tuple[bytes, bytes]:
+    name = addressed(choice.choice(("a.md", "", "../x", "\0")))
+    payloads = [name + bytes((kind,)) + choice.randbytes(choice.choice((0, 1, 9))) for kind in range(12)]
+    payloads += [name + bytes((2, 0)) + var_bytes(b"token"), name + sync_step_1(b"\0"), name + sync_update(b"\0\0")]
+    return _accepted(b"/api/projects/demo/hocuspocus"), _messages(choice, 2, payloads)
+
+
+def _graphql(choice: random.Random) -> tuple[bytes, bytes]:
+    payloads = [
+        b'{"type":"connection_init"}', b'{"type":"connection_init","payload":{"Authorization":"Bearer x"}}',
+        b'{"type":"connection_init","payload":[1]}', b'{"type":"ping","payload":{}}', b'{"type":"pong"}', b"[]", b"1",
+        b'{"type":"subscribe","id":"1","payload":{"query":"{projects{nodes{id}}}"}}', b'{"type":"subscribe"}',
+        b'{"type":"subscribe","id":"1","payload":{"query":"subscription{x}"}}', b'{"type":"complete","id":"1"}',
+        b'{"type":"\\ud800"}', b'{"type":"next","id":"1"}', b'{"type":"subscribe","id":"","payload":{"query":"{"}}',
+    ]  # fmt: skip
+    head = _accepted(b"/api/graphql", b"Sec-WebSocket-Protocol: graphql-transport-ws")
+    start = _messages(choice, 1, payloads[:1]) if choice.random() < 0.7 else b""
+    return head, start + _messages(choice, 1, payloads)
+
+
 def _send(gateway: GatewayProcess, choice: random.Random, head: bytes, *parts: bytes) -> None:
     """Send parts, the second one after the first is answered; then read to the end, leave, or break off."""
     with socket.create_connection(("127.0.0.1", gateway.port), _PATIENCE_S) as connection:
@@ -162,6 +196,8 @@ _KINDS: dict[str, Callable[[random.Random], tuple[bytes, ...]]] = {
     "HTTP": lambda choice: (_http(choice),),
     "handshakes": lambda choice: (_handshake(choice),),
     "frames": _opened,
+    "hocuspocus": _hocuspocus,
+    "graphql": _graphql,
 }
 
 

@@ -216,6 +216,13 @@ def test_an_invalid_update_ends_its_document_alone(raw: RawHocuspocus, shared_pr
     raw.until("b.md", var_uint(7) + var_bytes(b"4422: an invalid state vector"))
 
 
+def test_what_is_no_message_of_a_document_that_is_not_open_is_ignored(raw: RawHocuspocus) -> None:
+    for message in (sync_step_1(b""), b"\x00", b"\x02\x00\xff", b"\x09", b""):
+        raw.send("a.md", message)
+    raw.send("a.md", _TOKEN)
+    raw.until("a.md", authenticated(read_only=False))
+
+
 # Message by message
 
 
