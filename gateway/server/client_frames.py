@@ -41,6 +41,11 @@ class LargeMessage:
     def complete(self) -> bool:
         return not self._missing
 
+    @property
+    def received(self) -> int:
+        """How many bytes of the message have arrived."""
+        return self._received.tell()
+
     def add(self, data: bytes) -> int:
         """Add the next bytes; return how many of them are of the message."""
         piece = data[: self._missing]

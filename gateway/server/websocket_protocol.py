@@ -87,6 +87,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """The frames of the message that has begun."""
         self._half_frames = self._half_bytes = 0
         """How many of these frames were counted, and their size."""
+        self._noted = 0
+        """How many bytes are counted of a message that is not complete."""
         self._kept = 0
         """The least size of a large frame that the parser keeps."""
 
@@ -115,7 +117,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._take_all()
         self._flow.lost()
         super().connection_lost(exc)
-        self.frames = []  # this object is freed late, in a cycle
+        self.frames, self._large = [], None  # this object is freed late, in a cycle
         self.conn.reader.buffer.clear()
         self.conn.parser.close()
         if self._half_messages is not None:
@@ -177,6 +179,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._accepted and self._boundaries.between and not self.frames and self.conn.state is _OPEN:
             data = self._take_messages(data, offer=offer)
         if not data:
+            if self._large is not None or self._noted:
+                self._count_half_message()
             return
         self._boundaries.follow(data)
         missing = len(self.conn.reader.buffer)
@@ -187,7 +191,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().data_received(data)
             if missing >= _LARGE_FRAME_BYTES and len(self.conn.reader.buffer) < missing:
                 self._kept = missing
-            if self._kept and self._boundaries.between and self.conn.state is State.OPEN:
+            if self._kept and self._boundaries.between and self.conn.state is _OPEN:
                 self._kept = 0
                 super().data_received(_EMPTY_PONG)
             if self.conn.handshake_exc is not None and not self.handshake_initiated:
@@ -204,17 +208,22 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             _server_log.removeFilter(_log_at_debug)
         if not self._flow.is_closing():
             self._flow.owe(self._flow.get_write_buffer_size() - waiting)
-        if self._half_messages is not None:
-            self._count_half_message(self._half_messages)
+        self._count_half_message()
 
-    def _count_half_message(self, half_messages: HalfMessages) -> None:
+    def _count_half_message(self) -> None:
         """Count what has arrived of a message that is not complete."""
+        if self._half_messages is None:
+            return
         if self._half is not self.frames:
             self._half, self._half_frames, self._half_bytes = self.frames, 0, 0
         self._half_bytes += sum(map(len, self.frames[self._half_frames :]))
         self._half_frames = len(self.frames)
         kept = 0 if self.frames else self._kept
-        half_messages.note(self._flow.transport, self._half_bytes + kept + len(self.conn.reader.buffer))
+        large = 0 if self._large is None else self._large.received
+        size = self._half_bytes + kept + len(self.conn.reader.buffer) + large
+        if size or self._noted:
+            self._noted = size
+            self._half_messages.note(self._flow.transport, size)
 
     def _take_messages(self, data: bytes, *, offer: bool) -> bytes:
         """Take in the messages that `data` begins with, each in a frame of its own; return what follows them."""
