@@ -43,7 +43,7 @@ def _take_in(document: Document, update: Update) -> TakenIn:
     emitted: list[bytes | None] = []
     events: list[bytes] = []
     subscription = document.observe(lambda event: events.append(event.update))
-    allowed = TimeAllowed(update.slices)
+    allowed = TimeAllowed(update.slices, update.structs)
     for each in update.slices:
         events.clear()
         started = time.thread_time()

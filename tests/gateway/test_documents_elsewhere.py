@@ -22,7 +22,7 @@ from gateway.workers import kept_documents
 from gateway.workers.kept_documents import take_in_kept, take_in_stored
 from gateway.workers.pool import Lane, Workers, worker_processes
 from gateway.yjs import document, elsewhere
-from gateway.yjs.elsewhere import PER_CLIENT, PER_ROOT, Update
+from gateway.yjs.elsewhere import PER_CLIENT, PER_ROOT, TimeAllowed, Update
 from gateway.yjs.lib0 import var_uint
 from gateway.yjs.slices import MOST_WHOLE
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, build_document, build_update
@@ -469,3 +469,14 @@ def test_nobody_waits_for_types_that_are_counted_beside_the_writes(
         assert opened._document.types.total > 0
 
     _served(tmp_path, monkeypatch, work)
+
+
+def test_a_large_document_may_take_longer_in_a_worker() -> None:
+    """To delete a map takes the square of its keys."""
+    allowed = TimeAllowed([b"\0\1\5\1\0\1"], 540_000)
+    allowed.spend(6.0)
+    allowed.spend(6.0)
+    with pytest.raises(InvalidUpdate):
+        allowed.spend(6.0)
+    with pytest.raises(InvalidUpdate):
+        TimeAllowed([b"\0\1\5\1\0\1"]).spend(2.1)
