@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import aiosqlite
 import structlog
@@ -60,8 +60,7 @@ class _WorkerConnection(aiosqlite.Connection):
         """
         if not self._running:
             raise ValueError("the connection is closed")
-        loop = asyncio.get_running_loop()
-        self._tx.put_nowait((None, functools.partial(_call_with_outcome, loop, done, function, self._conn)))
+        self._tx.put_nowait((None, _Call(functools.partial(function, self._conn), done)))
 
     @classmethod
     async def to(cls, path: Path, *, read_only: bool = False) -> Self:
@@ -70,18 +69,28 @@ class _WorkerConnection(aiosqlite.Connection):
         return connection
 
 
-def _call_with_outcome(
-    loop: asyncio.AbstractEventLoop,
-    done: Callable[[T | BaseException], None],
-    function: Callable[[sqlite3.Connection], T],
-    connection: sqlite3.Connection,
-) -> None:
-    try:
-        result = function(connection)
-    except BaseException as error:
-        loop.call_soon_threadsafe(done, error)
-    else:
-        loop.call_soon_threadsafe(done, result)
+class _Call(Generic[T]):
+    """Calls a function in the thread of a connection, and another one in the event loop with the outcome.
+
+    It forgets the function, which may hold many bodies, since aiosqlite keeps what it called last.
+    """
+
+    __slots__ = ("_done", "_function", "_loop")
+
+    def __init__(self, function: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
+        self._function = function
+        self._done = done
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self) -> None:
+        function = self._function
+        del self._function
+        try:
+            result = function()
+        except BaseException as error:
+            self._loop.call_soon_threadsafe(self._done, error)
+        else:
+            self._loop.call_soon_threadsafe(self._done, result)
 
 
 class Database:

@@ -58,6 +58,9 @@ class GroupCommitWriter:
         self._waiting_bytes = 0
         self._listeners: list[tuple[CommitListener, CommitListener | None]] = []
         self._loop = asyncio.get_running_loop()
+        self._batch: list[_Request] = []
+        """What is being written, and since when."""
+        self._began = 0.0
         self._under_way = False
         """Whether a batch is being written, or one begins in this turn of the loop."""
         self._idle = asyncio.Event()
@@ -137,12 +140,11 @@ class GroupCommitWriter:
 
     def _begin(self) -> None:
         """Have the next batch written. No task waits for it: beside a small batch, that would be most of the work."""
-        batch = self._next_batch()
-        written = functools.partial(self._written, batch, time.perf_counter())
+        self._batch, self._began = self._next_batch(), time.perf_counter()
         try:
-            self._database.write_and_call(self._work(batch), written)
+            self._database.write_and_call(self._work(self._batch), self._written)
         except Exception as error:
-            self._loop.call_soon(written, error)
+            self._loop.call_soon(self._written, error)
 
     def _work(self, batch: list[_Request]) -> Callable[[sqlite3.Connection], list[_Result]]:
         """Return what the writer's thread does for a batch, inside of the transaction."""
@@ -150,10 +152,11 @@ class GroupCommitWriter:
             return functools.partial(self._log.erase, name=batch[0].project)
         return functools.partial(self._log.write, requests=[(request.project, request.changes) for request in batch])
 
-    def _written(self, batch: list[_Request], started: float, written: list[_Result] | BaseException) -> None:
+    def _written(self, written: list[_Result] | BaseException) -> None:
         """Tell what became of a batch; then begin the next one, if anything is queued, and hand out the results."""
+        batch, self._batch = self._batch, []
         try:
-            results = self._finish(batch, started, written)
+            results = self._finish(batch, written)
         except Exception as error:
             self._stop(batch, error)
             return
@@ -187,9 +190,7 @@ class GroupCommitWriter:
             batch.append(self._queue.popleft())
         return batch
 
-    def _finish(
-        self, batch: list[_Request], started: float, written: list[_Result] | BaseException
-    ) -> Sequence[_Result]:
+    def _finish(self, batch: list[_Request], written: list[_Result] | BaseException) -> Sequence[_Result]:
         """Tell the listeners what was stored of a batch, and return the result of each request."""
         results: Sequence[_Result]
         if isinstance(written, BaseException):  # all is rolled back; the writer must survive any error
@@ -200,7 +201,7 @@ class GroupCommitWriter:
                 written = StorageUnavailable(f"the write failed: {written!r}", certain=False)
             results = [written] * len(batch)
         else:
-            self.times.note(time.perf_counter() - started)
+            self.times.note(time.perf_counter() - self._began)
             results = written
         for request in batch:
             self._waiting -= len(request.changes)

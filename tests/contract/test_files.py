@@ -291,6 +291,26 @@ def test_listeners_hear_of_every_change_in_order_before_its_receipt(open_storage
     run(work())
 
 
+def test_of_one_batch_each_version_has_its_own_author_credential_and_body(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            who = [(None, None), ("ann", None), (None, "token 1"), ("bob", "token 2")]
+            bodies = [b"", b"short", bytes(range(256)) * 4, b"x" * 1025, b"y" * 70_000]
+            written = {f"{n}.md": (*who[n % 4], bodies[n % 5]) for n in range(20)}
+            await asyncio.gather(
+                *(
+                    storage.append("p", (AppendUpdate(path, Version(0), body, author, credential=credential),))
+                    for path, (author, credential, body) in written.items()
+                )
+            )
+            for path, (author, credential, body) in written.items():
+                (row,) = [row async for row in storage.updates("p", path)]
+                assert (row.author, row.credential, row.body, row.intact) == (author, credential, body, True)
+            assert await storage.dangling() == []
+
+    run(work())
+
+
 def test_a_function_is_called_with_the_result_once_after_the_listeners(open_storage: Open, run: Run) -> None:
     async def work() -> None:
         async with open_storage() as storage:

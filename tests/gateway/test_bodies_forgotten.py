@@ -20,7 +20,7 @@ from gateway.http.middleware import Boundary
 from gateway.http.request_metrics import RequestMetrics
 from gateway.watch.hub import Hub
 from gateway.wire.problems import InvalidBody, Problem
-from storage import NOBODY
+from storage import NOBODY, AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
 
 
@@ -104,6 +104,27 @@ def test_refused_updates_of_several_files_are_forgotten(tmp_path: Path) -> None:
         assert isinstance(refusals["a.md"], Problem)
         assert sys.getrefcount(update) == held
         await storage.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(work())
+    finally:
+        gc.enable()
+
+
+def test_what_was_stored_is_not_kept_until_the_next_write(tmp_path: Path) -> None:
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        try:
+            body = bytes(range(200))
+            before = sys.getrefcount(body)
+            await storage.append("p", (AppendUpdate("a.md", Version(0), body),))
+            async with asyncio.timeout(60):
+                while sys.getrefcount(body) > before:  # noqa: ASYNC110 - the writer's thread may still be about to return
+                    await asyncio.sleep(0.001)
+        finally:
+            await storage.close()
 
     gc.collect()
     gc.disable()
