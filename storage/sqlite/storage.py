@@ -398,7 +398,11 @@ class SQLiteStorage:
         )
 
     async def output_state(self, project: str, session_id: str, turn_id: str) -> bytes:
-        return self._database.read(lambda connection: turns.output_state(connection, project, session_id, turn_id))
+        turn = project, session_id, turn_id
+        state = self._database.read(lambda connection: turns.output_state(connection, *turn, _NEAR_READ_BYTES))
+        if state is None:  # it holds the beginning of a long line
+            state = await self._database.read_long(lambda connection: turns.output_state(connection, *turn))
+        return state or b""
 
     async def running_turns(self) -> AsyncIterator[tuple[str, TurnHead]]:
         after = 0

@@ -221,15 +221,20 @@ def extent_after(
     return head.block_count - start, head.size - _size_before(connection, id, start)
 
 
-def output_state(connection: sqlite3.Connection, project: str, session: str, name: str) -> bytes:
+def output_state(
+    connection: sqlite3.Connection, project: str, session: str, name: str, most_bytes: int | None = None
+) -> bytes | None:
+    """Return the state; None if it has more than `most_bytes`."""
     row = connection.execute(
-        "SELECT output_state.turn, output_state.body, output_state.row_check"
+        "SELECT output_state.turn, iif(length(output_state.body) <= ?, output_state.body, NULL), output_state.row_check"
         " FROM session JOIN turn ON turn.session = session.id"
         f" JOIN output_state ON output_state.turn = turn.id WHERE {_TURN}",
-        (project, session, name),
+        (2**31 if most_bytes is None else most_bytes, project, session, name),
     ).fetchone()
     if row is None:
         return b""
+    if row[1] is None:
+        return None
     if not is_intact(row):
         raise DataDamaged(None, f"what is known of its output {DAMAGED_STATE}", what=_turn_in_words(session, name))
     return bytes(row[1])

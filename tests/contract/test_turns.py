@@ -330,7 +330,8 @@ def test_the_state_of_output_is_kept_until_the_next_one(open_storage: Open, run:
     async def work() -> None:
         async with open_storage() as storage:
             head = await _turn(storage)
-            for offset, state in ((5, b"half"), (7, b"other half" * 1000), (9, b""), (11, b"-")):
+            large = b"the beginning of a long line" * 10_000
+            for offset, state in ((5, b"half"), (7, b"other half" * 1000), (8, large), (9, b""), (11, b"-")):
                 head = await _update(storage, head, output=OutputPosition(offset, state))
                 assert (head.output_offset, await storage.output_state("p", "s", "t")) == (offset, state)
             head = await _update(storage, head, blocks=_blocks(b"x"))

@@ -4,16 +4,28 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from gateway.app import Gateway
 from gateway.settings import Settings
-from storage import CreateSession, CreateTurn, Milliseconds, NewBlock, Sequence, Storage, TurnHead, UpdateTurn
+from storage import (
+    CreateSession,
+    CreateTurn,
+    Milliseconds,
+    NewBlock,
+    OutputPosition,
+    Sequence,
+    Storage,
+    TurnHead,
+    UpdateTurn,
+)
 from storage.log import Plan, PlannedTurn, new_project
 from storage.opening import StorageLimits
 from storage.sqlite import SQLiteStorage
+from storage.sqlite.database import Database
 from tests.support.statements import record_statements
 
 _TURN = "/api/projects/p/sessions/s/turns/t"
@@ -69,6 +81,35 @@ def test_a_status_that_changed_runs_no_statement_either(tmp_path: Path) -> None:
             with recorder.recording() as statements:
                 assert (await client.get(f"{_TURN}/status")).json()["status"] == "completed"
             assert statements == []
+
+    asyncio.run(work())
+
+
+def test_the_beginning_of_a_long_line_is_not_read_in_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = 0
+    read_long = Database.read_long
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal apart
+        apart += 1
+        return await read_long(*arguments)
+
+    monkeypatch.setattr(Database, "read_long", counted)
+
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "states.db")
+        await storage.create_session("p", CreateSession("s", None))
+        head = (await storage.write_turn("p", CreateTurn("s", "t", ""))).turn
+        for size, most in ((1000, 0), (1_000_000, 1)):
+            position = OutputPosition(size, b"x" * size)
+            change = UpdateTurn("s", "t", head.sequence, status="running", output=position)
+            head = (await storage.write_turn("p", change)).turn
+            before = apart
+            assert await storage.output_state("p", "s", "t") == position.state
+            assert apart - before == most
+        await storage.close()
 
     asyncio.run(work())
 
