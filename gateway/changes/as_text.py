@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from gateway.changes.cursors import Position
 from gateway.files.history import Versions
+from gateway.pace import with_turns
 from gateway.wire.changes import FeedEntry, FileFeedEntry, TurnFeedEntry
 from gateway.wire.problems import (
     FileDeleted,
@@ -40,7 +41,7 @@ class AsText:
             await self._of_turn(project, entry)
             if isinstance(entry, TurnFeedEntry)
             else await self._of_file(project, entry, since)
-            for entry in entries
+            async for entry in with_turns(entries, 8)
         ]
 
     async def _of_file(self, project: str, entry: FileFeedEntry, since: Position) -> FileFeedEntry:

@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from gateway.changes.cursors import Position
 from gateway.files.reader import FileReader
+from gateway.pace import with_turns
 from gateway.wire.changes import FeedEntry, FileFeedEntry
 from storage import DataDamaged, Storage
 
@@ -27,7 +28,7 @@ class Increments:
         if since.sequence is None:
             return entries
         told, left, looked_up = list[FeedEntry](), _TOTAL_BYTES, 0
-        for entry in entries:
+        async for entry in with_turns(entries):
             if isinstance(entry, FileFeedEntry) and entry.change_type == "modified" and left and looked_up < _FILES:
                 looked_up += 1
                 entry = await self._with_update(project, entry, since.sequence, min(_UPDATE_BYTES, left))

@@ -369,6 +369,7 @@ class Documents:
             raise
         for document, update in edits:
             document.queued(update)
+            document.changing = False
             self._weigh(document)
         self._make_room_after_growth()
 

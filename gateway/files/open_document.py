@@ -121,7 +121,7 @@ class OpenDocument:
         self.turn = asyncio.Lock()
         """Held during a write: writes are made in the order in which they arrive."""
         self.changing = False
-        """Whether the document holds only a part of an update that is still being applied."""
+        """Whether the document holds only a part of an update that is still being applied, or what is not queued."""
         self.line = Line()
         """The line of updates queued since the document was opened: each builds on the update before it."""
         self.measured = False
@@ -416,9 +416,9 @@ class OpenDocument:
 
     async def measure(self, update: bytes) -> None:
         """Find out the exact size of the document, which contains `update` but does not count it in `size` yet."""
-        self.changing = True  # nobody may read what is not queued
+        before, self.changing = self.changing, True  # nobody may read what is not queued
         size = await in_worker(encoded_size, [*await self.present(), update], units=LIGHT_UNITS)
-        self.changing = False
+        self.changing = before
         self.size = max(0, size - len(update))
         self.measured = True
 

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from gateway.files.open_document import OpenDocument, Outdated
 from gateway.files.past_incarnations import PastIncarnations
 from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.files.reader import FileReader
+from gateway.pace import with_turns
 from gateway.richtext import building
 from gateway.richtext.documents import RootIsNotRichText
 from gateway.richtext.revising import MarkdownTooLong, Target, revise_present, revise_version
@@ -238,15 +239,16 @@ class Files(FileReader):
             documents = [await self._open(project, path) for path in updates]
             for document in documents:
                 await document.drain()
-            async with contextlib.AsyncExitStack() as turns:
-                for document in sorted(documents, key=lambda each: each.path):  # in a fixed order, to avoid deadlocks
-                    await turns.enter_async_context(document.turn)
+            async with _turns_of(documents):
                 if not all(document.usable and not document.pending for document in documents):
                     continue
                 before = {document.path: document.version for document in documents}
                 try:
                     refusals, edits = await self._admit_all(documents, updates)
                     await self._documents.measure([] if refusals else edits)
+                    if not refusals and not all(document.usable for document, _ in edits):
+                        self._discard_all(document for document, _ in edits)
+                        continue
                     queued = None
                     if edits and not refusals:
                         queued = asyncio.get_running_loop().create_future()
@@ -284,7 +286,7 @@ class Files(FileReader):
         refusals: dict[str, Exception] = {}
         edits: list[tuple[OpenDocument, bytes]] = []
         try:
-            for document in documents:
+            async for document in with_turns(documents):
                 try:
                     row, incomplete = await _admit(document, updates[document.path])
                     if not document.usable:
@@ -296,14 +298,18 @@ class Files(FileReader):
                     self._documents.discard(document)
                     continue
                 if row is not None or document.head is None or document.head.deleted:
+                    document.changing = True  # nobody may read what is not queued
                     edits.append((document, row or EMPTY_UPDATE))
         except BaseException:
-            for document in documents:
-                self._documents.discard(document)
+            self._discard_all(documents)
             raise
-        for document, _ in edits if refusals else ():
-            self._documents.discard(document)
+        if refusals:
+            self._discard_all(document for document, _ in edits)
         return refusals, edits
+
+    def _discard_all(self, documents: Iterable[OpenDocument]) -> None:
+        for document in documents:
+            self._documents.discard(document)
 
     async def _refuse(self, project: str, path: str, reason: Exception) -> Problem:
         if isinstance(reason, Gap):
@@ -325,6 +331,9 @@ class Files(FileReader):
         """
         for _ in range(_ATTEMPTS):
             document = await self._open(project, path)
+            if document.changing:
+                async with document.turn:
+                    continue
             state_vector = document.state_vector()
             await document.drain()
             if document.usable:
@@ -650,6 +659,21 @@ def _headers(head: FileHead | None) -> dict[str, str]:
 
 def _is_there(head: FileHead | None) -> bool:
     return head is not None and not head.deleted
+
+
+@contextlib.asynccontextmanager
+async def _turns_of(documents: Iterable[OpenDocument]) -> AsyncIterator[None]:
+    """Hold the turns of several documents."""
+    held: list[OpenDocument] = []
+    try:
+        # In a fixed order, to avoid deadlocks.
+        async for document in with_turns(sorted(documents, key=lambda each: each.path)):
+            await document.turn.acquire()
+            held.append(document)
+        yield
+    finally:
+        for document in held:
+            document.turn.release()
 
 
 async def _admit(document: OpenDocument, update: bytes) -> Admitted:

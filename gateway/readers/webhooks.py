@@ -13,6 +13,7 @@ from gateway.changes.as_text import AsText
 from gateway.changes.feed import Batch
 from gateway.files.history import Versions
 from gateway.files.store import Files
+from gateway.pace import with_turns
 from gateway.readers.door import Sent
 from gateway.readers.hosts import Refused, Unreachable
 from gateway.readers.outside import Outside
@@ -90,7 +91,7 @@ class Webhooks:
 
     async def _with_updates(self, project: str, batch: Batch) -> list[FeedEntry]:
         left, changes = _UPDATE_BYTES, list[FeedEntry]()
-        for entry in batch.changes:
+        async for entry in with_turns(batch.changes, 8):
             if not isinstance(entry, FileFeedEntry) or entry.change_type == "deleted" or left <= 0:
                 changes.append(entry)
                 continue

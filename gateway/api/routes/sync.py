@@ -20,6 +20,7 @@ from gateway.http.requests import (
     require_few_values,
     require_media_type,
 )
+from gateway.pace import with_turns
 from gateway.presence.presence import Presence
 from gateway.wire.changes import SyncAnswer, SyncRequest
 from gateway.wire.files import Receipt
@@ -86,7 +87,7 @@ class SyncRoutes:
             require(request, "write")
         said = check_presence(request, asked.presence)
         answer = await self._sync.exchange(project, asked, author_of(request), view_of(request).paths)
-        for path, result in answer.results.items():
+        async for path, result in with_turns(answer.results.items()):
             if isinstance(result, Receipt) and result.changed:
                 note(request, "write", path=path, version=result.version)
         if asked.presence:
