@@ -39,7 +39,7 @@ _BESIDE_BODY_BYTES = 32 * 2**10
 """The limit on trailers, and on the extensions of one chunk; one read from the socket may exceed it."""
 _HANDSHAKE_HEADERS, _HANDSHAKE_LINE = 100, 8000
 """The limits on a WebSocket handshake: beyond them, `websockets` sends no answer at all."""
-_TASK_S = 0.0001
+_TASK_S = 0.0003
 """What the first step of a request takes that is answered by a task, in seconds."""
 _BEHIND_S = 5.0
 """How long pipelined bytes over the limit may wait: while the socket is not read, a disconnect goes unnoticed."""
