@@ -227,8 +227,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _take_messages(self, data: bytes, *, offer: bool) -> bytes:
         """Take in the messages that `data` begins with, each in a frame of its own; return what follows them."""
-        at, most = 0, self.config.ws_max_size
-        while (read := whole_message(data, at)) is not None:
+        at, most, size = 0, self.config.ws_max_size, len(data)
+        while at < size and (read := whole_message(data, at)) is not None:
             message, end = read
             if len(message) > most:
                 break
@@ -238,6 +238,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 continue
             offer = False
             self.handle_bytes(Frame(Opcode.BINARY, message))
+        if at == size:
+            return b""
         begun = large_message(data, at, most)
         if begun is None:
             return data[at:]
