@@ -13,6 +13,11 @@ BODY_IS_HERE = "gateway.body_is_here"
 """The scope key that marks a request whose whole body was received before the application was called."""
 
 
+UNSENT = "gateway.unsent"
+"""The scope key of how many bytes of its answer an application holds while it waits to send them: what a client does
+not read takes memory there, too."""
+
+
 class PreparedAnswer:
     """A whole answer that many requests get, with its `Content-Length`."""
 

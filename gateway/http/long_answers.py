@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.asgi.answers import UNSENT
 from gateway.pace import next_slice, with_turns
 from gateway.wire.json import json_bytes
 from gateway.wire.media_types import JSON
@@ -60,7 +61,9 @@ class _InParts(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         parts = self._parts
         parts.reverse()
+        unsent = sum(map(len, parts))
         while parts:
             part = parts.pop()  # it is freed once it was sent
+            scope[UNSENT] = unsent = unsent - len(part)
             await send({"type": "http.response.body", "body": part, "more_body": bool(parts)})
             await next_slice()

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 
-from gateway.asgi.answers import DirectAnswers, encode_headers, send_whole
+from gateway.asgi.answers import UNSENT, DirectAnswers, encode_headers, send_whole
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
 from gateway.http.waits import OpenStream, OpenTurnStream, WaitForChange
@@ -67,9 +67,11 @@ def _in_pieces(app: ASGIApp) -> ASGIApp:
             if len(body) <= piece:
                 await send(message)
                 return
+            behind = scope.get(UNSENT, 0)
             for start in range(0, len(body), piece):
                 end = start + piece
                 more = end < len(body) or message.get("more_body", False)
+                scope[UNSENT] = behind + max(0, len(body) - end)
                 await send({"type": "http.response.body", "body": body[start:end], "more_body": more})
                 await next_slice()
 

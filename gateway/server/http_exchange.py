@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from gateway.asgi.answers import BODY_IS_HERE, AnswerDirectly, DirectAnswers, chunk, encode_headers
+from gateway.asgi.answers import BODY_IS_HERE, UNSENT, AnswerDirectly, DirectAnswers, chunk, encode_headers
 from gateway.asgi.outlets import Outlet
 from gateway.wire.problems import Problem, ShuttingDown
 
@@ -140,6 +140,11 @@ class Exchange(DirectAnswers):
         """The body is complete."""
         self.more_body = False
         self._tell()
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes of the answer the application holds and has not sent yet."""
+        return cast(int, self._scope.get(UNSENT, 0))
 
     @property
     def method(self) -> str:

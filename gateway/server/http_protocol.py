@@ -174,12 +174,21 @@ class HttpProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._exchange is not None:
             self._exchange.note_buffered()
-        self._connections.unread.add(self._transport)
+        self._connections.unread.add(self)
         if self._writable is None:
             self._writable = self._loop.create_future()
 
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait for the client, in the transport and in the application."""
+        unsent = 0 if self._exchange is None else self._exchange.unsent
+        return self._transport.get_write_buffer_size() + unsent
+
+    def abort(self) -> None:
+        """Close the connection and drop what waits."""
+        self._transport.abort()
+
     def resume_writing(self) -> None:
-        self._connections.unread.remove(self._transport)
+        self._connections.unread.remove(self)
         if self._writable is not None:
             if not self._writable.done():
                 self._writable.set_result(None)

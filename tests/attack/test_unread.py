@@ -1,8 +1,10 @@
 """Clients that do not read their answers: what waits for them is bounded, in total and in time."""
 
 import json
+import secrets
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -80,8 +82,24 @@ def _connect(gateway: GatewayProcess, request: str) -> socket.socket:
     return connection
 
 
-def _ask(gateway: GatewayProcess, target: str) -> socket.socket:
-    return _connect(gateway, f"GET /api/projects/demo/{target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+def _ask(gateway: GatewayProcess, target: str, *headers: str) -> socket.socket:
+    head = "".join(f"{line}\r\n" for line in ("Host: localhost", *headers))
+    return _connect(gateway, f"GET /api/projects/demo/{target} HTTP/1.1\r\n{head}\r\n")
+
+
+def _sync(gateway: GatewayProcess) -> socket.socket:
+    """A long list, which is encoded and sent in parts."""
+    body = '{"max_bytes": 16000000}'
+    head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return _connect(gateway, f"POST /api/projects/demo/sync HTTP/1.1\r\n{head}\r\n\r\n{body}")
+
+
+_ASK: dict[str, Callable[[GatewayProcess], socket.socket]] = {
+    "a document": lambda gateway: _ask(gateway, "files/a.md"),
+    "a document, compressed": lambda gateway: _ask(gateway, "files/a.md", "Accept-Encoding: gzip"),
+    "a list": _sync,
+    "a room": lambda gateway: _join_room(gateway, "a.md"),
+}
 
 
 def _join_room(gateway: GatewayProcess, path: str) -> socket.socket:
@@ -91,8 +109,11 @@ def _join_room(gateway: GatewayProcess, path: str) -> socket.socket:
     return connection
 
 
-def _write(project: httpx.Client, megabytes: int) -> None:
-    project.put("/files/a.md", content="x" * (megabytes * _MEBIBYTE), headers=_PLAIN).raise_for_status()
+def _write(project: httpx.Client, megabytes: int, files: int = 1) -> None:
+    """Write files of so many megabytes together, of which compression makes little less."""
+    for number in range(files):
+        text = secrets.token_hex(megabytes * _MEBIBYTE // files // 2)
+        project.put(f"/files/{number or 'a.md'}", content=text, headers=_PLAIN).raise_for_status()
 
 
 @pytest.mark.parametrize("kind", ["answer", "room"])
@@ -106,15 +127,16 @@ def test_a_connection_whose_client_reads_nothing_is_closed(tmp_path: Path, kind:
             assert project.get("/files").is_success
 
 
-def test_documents_that_nobody_reads_do_not_fill_the_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", _ASK)
+def test_answers_that_nobody_reads_do_not_fill_the_memory(tmp_path: Path, kind: str) -> None:
     """More of each waits than the bound, beside what the system takes of it: one alone may exceed the bound."""
     limits = {"GATEWAY_UNREAD_BYTES": _MEBIBYTE, "GATEWAY_UNREAD_SECONDS": 3600}
     gateway = GatewayProcess(tmp_path / "gateway.db", **limits)
     with gateway, gateway.client() as project:
-        _write(project, 12)
-        connections = [_join_room(gateway, "a.md") for _ in range(6)]
+        _write(project, 12, files=40 if kind == "a list" else 1)
+        connections = [_ASK[kind](gateway) for _ in range(6)]
         wait_for_figure(gateway, "gateway_unread_closes_total", 5)
-        assert 0 < figure(gateway, "gateway_unread_bytes") < 13 * _MEBIBYTE
+        assert 0 < figure(gateway, "gateway_unread_bytes") < 18 * _MEBIBYTE
         for connection in connections:
             connection.close()
         wait_for_figure(gateway, "gateway_unread_bytes", 0)
