@@ -13,7 +13,7 @@ from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import CACHE_CONTROL, SAFETY, VARY, send_problem
 from gateway.http.waits import OpenStream, OpenTurnStream, WaitForChange
 from gateway.pace import next_slice
-from gateway.wire.problems import Problem, problem_from_storage
+from gateway.wire.problems import Overloaded, Problem, problem_from_storage
 from gateway.workers.pool import client_of_request
 from storage import StorageError
 
@@ -220,5 +220,8 @@ def _problem(error: Exception, scope: Scope) -> Problem:
         return error if isinstance(error, Problem) else problem_from_storage(reason)
     if isinstance(error, Problem):
         return error
+    if isinstance(error, MemoryError):  # its traceback says nothing, and would take more
+        _log.error("out of memory", method=scope["method"], path=scope["path"])
+        return Overloaded("the gateway is out of memory; try again in a moment", certain=False)
     _log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
     return Problem("the failure was logged; please report it")
