@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import zlib
 
 from msgspec import Struct
@@ -64,13 +65,17 @@ class Contents:
         self.overwritten = False
         """Whether it was found that one of the files was overwritten."""
         self._noted = _Noted((0, 0), (), 0)
+        self._noting = threading.Lock()
+        """Held while a thread compares the files with what was noted, which no other one may change meanwhile."""
         self._note(self._look())
 
     def is_database_overwritten(self) -> bool:
         """Return whether the database file was overwritten: one file system call unless it has changed."""
-        seen = self._look()
-        if seen != self._noted.seen and not self.overwritten:
-            self.overwritten = self._note(seen)
+        if self._look() != self._noted.seen and not self.overwritten:
+            with self._noting:
+                seen = self._look()  # again: another thread may have noted a later state than that of the first look
+                if seen != self._noted.seen and self._note(seen):
+                    self.overwritten = True
         return self.overwritten
 
     def _look(self) -> tuple[int, int]:
@@ -88,6 +93,8 @@ class Contents:
         sample = self._sample(seen[0])
         if self._look() != seen:  # the file is being written
             return same and self._read_index() == index
+        if self._read_index() != index:  # a checkpoint has begun, and the sample may be of its middle
+            return False
         if same and (seen[0] != noted.seen[0] or sample != noted.sample):
             return True
         self._noted = _Noted(seen, checkpoint, sample)
@@ -120,10 +127,13 @@ class Contents:
 
     def _note_new_log(self, index: _Index) -> None:
         """Note that the wal-index has changed and the database file has not: after a checkpoint the log begins anew."""
-        noted = self._noted
         checkpoint = index.salts, index.copied
-        if checkpoint != noted.checkpoint and index.copied == index.begun and self._look() == noted.seen:
-            self._noted = _Noted(noted.seen, checkpoint, noted.sample)
+        if checkpoint == self._noted.checkpoint or index.copied != index.begun:
+            return
+        with self._noting:
+            noted = self._noted
+            if self._look() == noted.seen:
+                self._noted = _Noted(noted.seen, checkpoint, noted.sample)
 
     def _read_index(self) -> _Index | None:
         """Read the wal-index; None: it is being changed."""
