@@ -168,29 +168,19 @@ class DirectAppends:
     ) -> None:
         """Answer an update that was taken on without a task, once it is durable or has failed."""
         try:
-            self._answer(target, scope, server, started, result)
+            if not isinstance(result, StorageError):
+                (committed,) = result
+                self._note(target, scope, committed)
+                written = written_by(committed)
+                if not self._boundary.answer(scope, server, started, *encoded_receipt(written)):
+                    server.call(self._receipt(started, written))
+            elif isinstance(result, VersionConflict):  # another gateway has stored a version meanwhile
+                scope[_TRIED] = True
+                server.call(self._app)
+            else:
+                server.call(self._failure(started, result))
         except Exception as error:  # nobody else would answer: the client would wait for ever
             server.call(self._failure(started, error))
-
-    def _answer(
-        self,
-        target: _Target,
-        scope: Scope,
-        server: DirectAnswers,
-        started: float,
-        result: tuple[Committed, ...] | StorageError,
-    ) -> None:
-        if not isinstance(result, StorageError):
-            (committed,) = result
-            self._note(target, scope, committed)
-            written = written_by(committed)
-            if not self._boundary.answer(scope, server, started, *encoded_receipt(written)):
-                server.call(self._receipt(started, written))
-        elif isinstance(result, VersionConflict):  # another gateway has stored a version meanwhile
-            scope[_TRIED] = True
-            server.call(self._app)
-        else:
-            server.call(self._failure(started, result))
 
     def _receipt(self, started: float, written: Written) -> ASGIApp:
         """Return an application that answers with a receipt."""

@@ -11,8 +11,6 @@ from gateway.asgi.outlets import Outlet
 
 BODY_IS_HERE = "gateway.body_is_here"
 """The scope key that marks a request whose whole body was received before the application was called."""
-
-
 UNSENT = "gateway.unsent"
 """The scope key of how many bytes of its answer an application holds while it waits to send them: what a client does
 not read takes memory there, too."""
@@ -64,7 +62,7 @@ class DirectAnswers:
         """
         return False
 
-    def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a part of the application in a task of the request, which the server treats as the application itself."""
         raise NotImplementedError
 
@@ -73,7 +71,7 @@ class DirectAnswers:
         must be used."""
         return False
 
-    def outlet(self) -> "Outlet | None":
+    def outlet(self) -> Outlet | None:
         """Return the outlet for the parts of a chunked answer that has begun; None: there is none."""
         return None
 

@@ -18,7 +18,6 @@ WriteFrame = Callable[[bytes], bool]
 TakeMessage = Callable[[bytes], bool]
 """Handles a binary message of a client at once; False: nothing was done, and `receive` returns the message."""
 
-
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 
 

@@ -46,18 +46,16 @@ class Unread:
         self._limit = limit
         self._stalled: dict[_Buffer, _Stalled] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self.bytes = 0
+        """How many bytes wait on all connections, as of the last look at each."""
         self.closed = 0
         """The number of connections that were closed."""
 
-    @property
-    def bytes(self) -> int:
-        """How many bytes wait on all connections, as of the last look."""
-        return sum(each.size for each in self._stalled.values())
-
     def add(self, transport: _Buffer) -> None:
         """Note that something waits on a connection."""
-        self._stalled.pop(transport, None)
-        self._stalled[transport] = _Stalled(transport.get_write_buffer_size())
+        self.remove(transport)
+        self._stalled[transport] = stalled = _Stalled(transport.get_write_buffer_size())
+        self.bytes += stalled.size
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._pause, self._on_time)
         if self.bytes > self._limit:
@@ -66,7 +64,9 @@ class Unread:
 
     def remove(self, transport: _Buffer) -> None:
         """Note that nothing waits on a connection any more."""
-        self._stalled.pop(transport, None)
+        stalled = self._stalled.pop(transport, None)
+        if stalled is not None:
+            self.bytes -= stalled.size
 
     def _on_time(self) -> None:
         self._timer = None
@@ -88,19 +88,18 @@ class Unread:
             size = transport.get_write_buffer_size()
             if size < stalled.size:
                 stalled.looks = 0
+            self.bytes += size - stalled.size
             stalled.size = size
 
     def _make_room(self, newest: _Buffer) -> None:
         """Close connections until what waits on the others is within the limit; one alone may exceed it."""
-        waiting = self.bytes
         others = [each for each in self._stalled.items() if each[0] is not newest]
-        for transport, stalled in sorted(others, key=lambda each: -each[1].looks):  # of the same, the oldest first
-            if waiting <= self._limit:
+        for transport, _ in sorted(others, key=lambda each: -each[1].looks):  # of the same, the oldest first
+            if self.bytes <= self._limit:
                 break
-            waiting -= stalled.size
             self._close(transport)
 
     def _close(self, transport: _Buffer) -> None:
-        del self._stalled[transport]
+        self.remove(transport)
         self.closed += 1
         transport.abort()

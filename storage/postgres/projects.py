@@ -68,7 +68,7 @@ class TrackedProject:
         self.gather_until = float("-inf")
         """Until when the next batch waits for as many requests."""
         self.gathered: asyncio.Future[None] | None = None
-        """AppendDone when there are as many."""
+        """Done when there are as many."""
         self.told: float = 0
         """The newest sequence of the project that another gateway announced."""
         self.catching_up: asyncio.Task[None] | None = None
