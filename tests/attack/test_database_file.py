@@ -217,6 +217,14 @@ def _replace_content(database: Path, other: Path) -> None:
     shutil.copyfile(other, database)
 
 
+def _is_refused_for_its_log(database: Path) -> None:
+    before = database.read_bytes()
+    refused = _command("serve", "--port", "0", "--database", f"sqlite:///{database}")
+    assert refused.returncode == 3
+    assert "gateway.db-wal" in refused.stdout + refused.stderr
+    assert database.read_bytes() == before
+
+
 @pytest.mark.parametrize("replace", [_replace_by_name, _replace_content])
 def test_the_log_of_another_database_is_not_mixed_in(tmp_path: Path, replace: Any) -> None:
     gateway = _written(tmp_path, "in the backup")
@@ -225,11 +233,7 @@ def test_the_log_of_another_database_is_not_mixed_in(tmp_path: Path, replace: An
         _put(project, "a.md", "in the log").raise_for_status()
         gateway.kill()
     replace(gateway.database, tmp_path / "backup.db")
-    before = gateway.database.read_bytes()
-    refused = _command("serve", "--port", "0", "--database", f"sqlite:///{gateway.database}")
-    assert refused.returncode == 3
-    assert "gateway.db-wal" in refused.stdout + refused.stderr
-    assert gateway.database.read_bytes() == before
+    _is_refused_for_its_log(gateway.database)
     for end in ("-wal", "-shm"):
         gateway.database.with_name("gateway.db" + end).unlink()
     with gateway, gateway.client() as project:
@@ -244,11 +248,7 @@ def test_the_log_is_not_mixed_into_an_earlier_copy(tmp_path: Path, replace: Any)
         _put(project, "a.md", "in the log").raise_for_status()
         gateway.kill()
     replace(gateway.database, tmp_path / "earlier.db")
-    before = gateway.database.read_bytes()
-    refused = _command("serve", "--port", "0", "--database", f"sqlite:///{gateway.database}")
-    assert refused.returncode == 3
-    assert "gateway.db-wal" in refused.stdout + refused.stderr
-    assert gateway.database.read_bytes() == before
+    _is_refused_for_its_log(gateway.database)
 
 
 def test_a_gateway_whose_log_could_not_be_copied_at_its_start_starts_again_after_a_kill(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """The body of a request is forgotten once it is answered: no cycle keeps it until a garbage collection."""
 
 import asyncio
+import contextlib
 import gc
 import sys
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -80,14 +81,21 @@ def test_a_refused_request_leaves_no_cycle_that_keeps_its_body(
         else:
             await boundary(scope, _receive, send)
 
+    with _without_collections():
+        asyncio.run(work())
+        assert [body() for body in bodies] == [None]
+    assert sent[0]["status"] == (500 if refuse is _unexpected else 400)
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage for a while: what is freed is freed since nothing refers to it."""
     gc.collect()
     gc.disable()
     try:
-        asyncio.run(work())
-        assert [body() for body in bodies] == [None]
+        yield
     finally:
         gc.enable()
-    assert sent[0]["status"] == (500 if refuse is _unexpected else 400)
 
 
 async def _receive() -> Message:
@@ -105,12 +113,8 @@ def test_refused_updates_of_several_files_are_forgotten(tmp_path: Path) -> None:
         assert sys.getrefcount(update) == held
         await storage.close()
 
-    gc.collect()
-    gc.disable()
-    try:
+    with _without_collections():
         asyncio.run(work())
-    finally:
-        gc.enable()
 
 
 def test_what_was_stored_is_not_kept_until_the_next_write(tmp_path: Path) -> None:
@@ -126,12 +130,8 @@ def test_what_was_stored_is_not_kept_until_the_next_write(tmp_path: Path) -> Non
         finally:
             await storage.close()
 
-    gc.collect()
-    gc.disable()
-    try:
+    with _without_collections():
         asyncio.run(work())
-    finally:
-        gc.enable()
 
 
 def _reachable(root: object) -> list[object]:

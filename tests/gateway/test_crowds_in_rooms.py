@@ -11,20 +11,16 @@ import pytest
 from starlette.types import Message
 
 from gateway.asgi.frames import binary_frame
-from gateway.files.documents import Documents
-from gateway.files.store import Files
-from gateway.presence.presence import Presence
 from gateway.rooms import room as room_module
 from gateway.rooms.close_codes import FILE_DELETED, RESTART, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.room import Room
-from gateway.rooms.rooms import Rooms
 from gateway.shared_turn import SharedTurn
-from gateway.watch.hub import Hub
 from gateway.yjs.messages import AwarenessMessage, AwarenessState, SyncMessage, parse_message
 from storage import AppendUpdate, DeleteFile, Version
 from storage.sqlite import SQLiteStorage
 from tests.support.clocks import TickingClock
+from tests.support.rooms import open_rooms
 from tests.support.turns import until
 
 _LIMIT = 2**20
@@ -63,19 +59,7 @@ class _Site:
     def __init__(self, storage: SQLiteStorage, turn: SharedTurn) -> None:
         self.storage = storage
         self.turn = turn
-        documents = Documents(storage, memory_limit=2**24)
-        hub = Hub(storage)
-        self.rooms = Rooms(
-            storage,
-            Files(storage, documents, hub),
-            documents,
-            Presence(storage, hub),
-            window=0.0,
-            queue_limit=_LIMIT,
-            inbox_limit=_LIMIT,
-            connection_limit=1000,
-            turn=turn,
-        )
+        self.rooms = open_rooms(storage, queue_limit=_LIMIT, inbox_limit=_LIMIT, connection_limit=1000, turn=turn)
 
     async def join(self, path: str) -> tuple[_Client, Room]:
         client = _Client()

@@ -81,6 +81,13 @@ def _backwards(count: int, client: int = 5) -> pycrdt.Doc[Any]:
     return made
 
 
+def _with_a_type_in_a_type() -> pycrdt.Doc[Any]:
+    """A document whose shared types are counted."""
+    made = pycrdt.Doc[Any](client_id=5)
+    made["list"] = pycrdt.Array([pycrdt.Map({"key": 1})])
+    return made
+
+
 def _same(left: bytes, right: bytes) -> bool:
     """Whether two updates are the same document."""
     return build_update([left]) == build_update([right])
@@ -408,8 +415,7 @@ def test_types_are_counted_beside_the_writes(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(f"{__name__}._MOST", 10**9)
 
     async def work(scene: _Scene) -> None:
-        made = pycrdt.Doc[Any](client_id=5)
-        made["list"] = pycrdt.Array([pycrdt.Map({"key": 1})])
+        made = _with_a_type_in_a_type()
         await scene.append(made.get_update())
         text = made.get("content", type=pycrdt.Text)
         for _ in range(30):
@@ -439,8 +445,7 @@ def test_nobody_waits_for_types_that_are_counted_beside_the_writes(
     monkeypatch.setattr(f"{__name__}._MOST", 10**9)
 
     async def work(scene: _Scene) -> None:
-        made = pycrdt.Doc[Any](client_id=5)
-        made["list"] = pycrdt.Array([pycrdt.Map({"key": 1})])
+        made = _with_a_type_in_a_type()
         await scene.append(made.get_update())
         text = made.get("content", type=pycrdt.Text)
         opened = await scene.documents.open("p", "a")

@@ -9,19 +9,17 @@ import pytest
 from starlette.types import Message
 
 from gateway.asgi.frames import binary_frame
-from gateway.files.documents import Documents
 from gateway.files.reader import Content
 from gateway.files.store import Files
-from gateway.presence.presence import Presence
 from gateway.rooms.connection import Connection
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
-from gateway.shared_turn import SharedTurn
-from gateway.watch.hub import Hub
 from gateway.wire.problems import Overloaded
 from gateway.yjs.messages import sync_step_2, sync_update
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
+from tests.support.iterations import Iterations
+from tests.support.rooms import open_rooms
 
 _CLIENTS = 12
 _EMPTY = b"\0"
@@ -47,33 +45,10 @@ class _Client:
     async def _send(self, message: Message) -> None: ...
 
 
-class _Turns:
-    """Counts the turns of the event loop."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    async def run(self) -> None:
-        while True:
-            await asyncio.sleep(0)
-            self.count += 1
-
-
 async def _with_rooms(folder: Path, update: bytes, work: Callable[[SQLiteStorage, Rooms], Awaitable[None]]) -> None:
     storage = await SQLiteStorage.open(folder / "gateway.db")
-    documents, hub = Documents(storage, memory_limit=2**24), Hub(storage)
     await storage.append("p", (AppendUpdate("a.md", Version(0), update),))
-    rooms = Rooms(
-        storage,
-        Files(storage, documents, hub),
-        documents,
-        Presence(storage, hub),
-        window=0.0,
-        queue_limit=2**24,
-        inbox_limit=2**20,
-        connection_limit=100,
-        turn=SharedTurn(),
-    )
+    rooms = open_rooms(storage, queue_limit=2**24, inbox_limit=2**20, connection_limit=100)
     try:
         await work(storage, rooms)
     finally:
@@ -100,9 +75,8 @@ def test_those_who_join_at_once_share_one_answer_and_take_turns(
     update = _text(200_000)
 
     async def work(storage: SQLiteStorage, rooms: Rooms) -> None:
-        turns = _Turns()
-        counting = asyncio.create_task(turns.run())
-        clients = [_Client(lambda: turns.count) for _ in range(_CLIENTS)]
+        iterations = Iterations()
+        clients = [_Client(lambda: iterations.count) for _ in range(_CLIENTS)]
         joined = [await _join(rooms, client) for client in clients]
         for _ in range(2):  # the first time the answer is read, then it is known
             for client in clients:
@@ -116,7 +90,7 @@ def test_those_who_join_at_once_share_one_answer_and_take_turns(
             assert frame == binary_frame(sync_step_2(update))
             assert all(each.frames == [frame] and each.frames[0] is frame for each in clients)
             assert len({each.at[0] for each in clients}) >= _CLIENTS // 2  # in one turn it would be one, or two
-        counting.cancel()
+        iterations.stop()
 
     asyncio.run(_with_rooms(tmp_path, update, work))
 

@@ -11,22 +11,18 @@ import pytest
 from starlette.types import Message
 
 from gateway.asgi.outlets import Outlet
-from gateway.files.documents import Documents
-from gateway.files.store import Files
-from gateway.presence.presence import Presence
 from gateway.rooms import room as room_module
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, TOO_LARGE, TRY_LATER
 from gateway.rooms.connection import Connection
 from gateway.rooms.endpoint import heed_at_once
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
-from gateway.shared_turn import SharedTurn
-from gateway.watch.hub import Hub
 from gateway.yjs.messages import AwarenessMessage, AwarenessState, QueryAwareness, SyncMessage, parse_message
 from storage import AppendUpdate, DeleteFile, Storage, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
 from storage.sqlite.database import Database
 from tests.gateway.test_direct_appends import typed
+from tests.support.rooms import open_rooms
 
 _LIMIT = 2**16
 _KEYS = typed("hello you", 1)
@@ -87,18 +83,8 @@ class _Served:
 @contextlib.asynccontextmanager
 async def _served(tmp_path: Path, *, window: float = 0.0, size_limit: int = 2**20) -> AsyncIterator[_Served]:
     storage = await SQLiteStorage.open(tmp_path / "gateway.db")
-    documents = Documents(storage, memory_limit=2**24, size_limit=size_limit)
-    hub = Hub(storage)
-    rooms = Rooms(
-        storage,
-        Files(storage, documents, hub),
-        documents,
-        Presence(storage, hub),
-        window=window,
-        queue_limit=_LIMIT,
-        inbox_limit=_LIMIT,
-        connection_limit=10,
-        turn=SharedTurn(),
+    rooms = open_rooms(
+        storage, window=window, queue_limit=_LIMIT, inbox_limit=_LIMIT, connection_limit=10, size_limit=size_limit
     )
     clients = [_Client() for _ in range(2)]
     for each in clients:

@@ -12,19 +12,14 @@ from starlette.types import Message
 from gateway.app import create_app
 from gateway.asgi.frames import binary_frame, frame_writer, outlet_of
 from gateway.asgi.outlets import Outlet, write_to_all
-from gateway.files.documents import Documents
-from gateway.files.store import Files
-from gateway.presence.presence import Presence
 from gateway.rooms.close_codes import TRY_LATER
 from gateway.rooms.connection import Connection
-from gateway.rooms.rooms import Rooms
 from gateway.server.outlets import outlet_of as transport_outlet
 from gateway.settings import Settings
-from gateway.shared_turn import SharedTurn
-from gateway.watch.hub import Hub
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
 from tests.support.in_process import serve
+from tests.support.rooms import open_rooms
 
 _LIMIT = 2**16
 
@@ -53,19 +48,7 @@ class _Client:
 def test_a_version_is_one_frame_for_all_and_takes_neither_a_coroutine_nor_a_task(tmp_path: Path) -> None:
     async def work() -> None:
         storage = await SQLiteStorage.open(tmp_path / "gateway.db")
-        documents = Documents(storage, memory_limit=2**20)
-        hub = Hub(storage)
-        rooms = Rooms(
-            storage,
-            Files(storage, documents, hub),
-            documents,
-            Presence(storage, hub),
-            window=0.0,
-            queue_limit=_LIMIT,
-            inbox_limit=_LIMIT,
-            connection_limit=10,
-            turn=SharedTurn(),
-        )
+        rooms = open_rooms(storage, queue_limit=_LIMIT, inbox_limit=_LIMIT, connection_limit=10)
         clients = [_Client() for _ in range(3)]
         other = _Client(frames=False)  # of another server
         for each in (*clients, other):
