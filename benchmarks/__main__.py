@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,7 +66,7 @@ def main() -> None:
         module = importlib.import_module(f"benchmarks.{name}")
         started = time.monotonic()
         run: Callable[[Plan], Iterator[Row]] = module.run
-        results[name] = list(run(plan))
+        results[name] = list(_reported(run(plan)))
         title = (module.__doc__ or name).partition("\n")[0]
         print(f"\n{title}  [{name}, {time.monotonic() - started:.0f} s]\n{table(results[name])}", flush=True)
         if given.plots is not None:
@@ -73,6 +74,13 @@ def main() -> None:
             (given.plots / f"{name}.svg").write_text(plot(title, results[name]), encoding="utf-8")
     path = write_json(results, plan, about, to=given.output)
     print(f"\nWritten to {path}")
+
+
+def _reported(rows: Iterator[Row]) -> Iterator[Row]:
+    """Tell of each row when it is measured: some questions take minutes, and may end with an error."""
+    for row in rows:
+        print(f"{row.what.strip()}: {row.ours:.3g} {row.unit}", file=sys.stderr, flush=True)
+        yield row
 
 
 if __name__ == "__main__":

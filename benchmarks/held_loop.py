@@ -8,15 +8,17 @@ no other thread has a part in. At a SIGUSR1 the process prints both since the on
 """
 
 import asyncio
+import faulthandler
 import gc
 import json
 import os
+import re
 import signal
-import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -63,6 +65,7 @@ class Watch:
         self._loop = loop
         self._thread = threading.get_ident()
         self._delays = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        self._dump = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._clear()
         gc.callbacks.append(self._collect)
         loop.add_signal_handler(signal.SIGUSR1, self._tell)
@@ -111,20 +114,26 @@ class Watch:
                 self._seen = self._threads()
 
     def _threads(self) -> list[str]:
-        """Return where the loop is, then where the other threads are: one of them may keep the interpreter from it."""
-        frames = sys._current_frames()
-        places = _places(frames.pop(self._thread, None))
-        frames.pop(threading.get_ident(), None)
-        return places + [place for frame in frames.values() for place in ["beside it:", *_places(frame)[:4]]]
+        """Return where the loop is, then where the other threads are: one of them may keep the interpreter from it.
+
+        `faulthandler` reads the frames of all threads in one call. `sys._current_frames` would give frame objects, and
+        to follow them while their threads run has ended Python 3.11 with a segmentation fault.
+        """
+        self._dump.seek(0)
+        self._dump.truncate()
+        faulthandler.dump_traceback(self._dump)
+        self._dump.seek(0)
+        stacks = dict(_stacks_in(self._dump.read().decode()))
+        places = stacks.pop(self._thread, [])[:_DEEPEST]
+        stacks.pop(threading.get_ident(), None)
+        return places + [place for stack in stacks.values() for place in ["beside it:", *stack[:4]]]
 
 
-def _places(frame: FrameType | None) -> list[str]:
-    """Where a thread is, the innermost place first."""
-    found: list[str] = []
-    while frame is not None and len(found) < _DEEPEST:
-        found.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
-        frame = frame.f_back
-    return found
+def _stacks_in(dump: str) -> Iterator[tuple[int, list[str]]]:
+    """The threads of a dump of `faulthandler`, and where each of them is, the innermost place first."""
+    for thread in re.split(r"^(?:Current t|T)hread ", dump, flags=re.MULTILINE)[1:]:
+        head, *lines = thread.splitlines()
+        yield int(head.split()[0], 16), [line.strip() for line in lines if line.strip()]
 
 
 def _watch_servers() -> None:
