@@ -1,7 +1,7 @@
 """Whether another program has written over the files of an open database, which their names and inodes do not show."""
 
 import os
-import sys
+import struct
 import threading
 import zlib
 
@@ -14,6 +14,9 @@ _LOG_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 _SALTS = 16
 """Where the salts are in the header of the log."""
 _SALTS_BYTES = 8
+_FIELDS = struct.Struct("=14xHI12x8s56x4s28x4s")
+"""The fields of `_Index` in the wal-index."""
+_LARGEST_PAGE_BYTES = 0x10000
 _BLOCK_BYTES = 4096
 _SAMPLED_BLOCKS = 64
 
@@ -21,9 +24,10 @@ _SAMPLED_BLOCKS = 64
 class _Index(Struct, frozen=True):
     """What the wal-index says of the log and of what was copied from it into the database file."""
 
+    page: int
+    """The size of a page in bytes; 1: 65,536."""
     frames: int
     """How many frames of the log are valid."""
-    page_bytes: int
     salts: bytes
     copied: bytes
     begun: bytes
@@ -68,6 +72,27 @@ class Contents:
         self._noting = threading.Lock()
         """Held while a thread compares the files with what was noted, which no other one may change meanwhile."""
         self._note(self._look())
+
+    def are_as_noted(self, database: tuple[int, int], log_bytes: int) -> bool:
+        """Return whether nothing but commits has changed the files since the last checkpoint that was noted: two file
+        system calls. False: the other methods have to tell what has changed.
+
+        Args:
+            database: the size and the modification time of the database file now.
+            log_bytes: the size of the log now.
+        """
+        noted = self._noted
+        if database != noted.seen or self.overwritten:
+            return False
+        read = os.pread(self._index, _INDEX_BYTES, 0)
+        if len(read) < _INDEX_BYTES or read[:_HEADER_BYTES] != read[_HEADER_BYTES : 2 * _HEADER_BYTES]:
+            return False
+        page, frames, salts, copied, begun = _FIELDS.unpack_from(read)
+        if copied != begun or (salts, copied) != noted.checkpoint:
+            return False
+        return not frames or (
+            log_bytes >= _log_bytes(frames, page) and os.pread(self._log, _SALTS_BYTES, _SALTS) == salts
+        )
 
     def is_database_overwritten(self) -> bool:
         """Return whether the database file was overwritten: one file system call unless it has changed."""
@@ -117,9 +142,9 @@ class Contents:
         self._note_new_log(index)
         if not index.frames:
             return False
-        needed = _LOG_HEADER_BYTES + index.frames * (index.page_bytes + _FRAME_HEADER_BYTES)
         if (
-            os.fstat(self._log).st_size >= needed and os.pread(self._log, _SALTS_BYTES, _SALTS) == index.salts
+            os.fstat(self._log).st_size >= _log_bytes(index.frames, index.page)
+            and os.pread(self._log, _SALTS_BYTES, _SALTS) == index.salts
         ) or self._read_index() != index:  # another process has emptied the log meanwhile
             return False
         self.overwritten = True
@@ -140,16 +165,14 @@ class Contents:
         read = os.pread(self._index, _INDEX_BYTES, 0)
         if len(read) < _INDEX_BYTES or read[:_HEADER_BYTES] != read[_HEADER_BYTES : 2 * _HEADER_BYTES]:
             return None
-        page = int.from_bytes(read[14:16], sys.byteorder)
-        return _Index(
-            frames=int.from_bytes(read[16:20], sys.byteorder),
-            page_bytes=0x10000 if page == 1 else page,
-            salts=read[32:40],
-            copied=read[96:100],
-            begun=read[128:132],
-        )
+        return _Index(*_FIELDS.unpack_from(read))
 
     def close(self) -> None:
         """Close the log and the wal-index, after SQLite has closed the database."""
         os.close(self._log)
         os.close(self._index)
+
+
+def _log_bytes(frames: int, page: int) -> int:
+    """Return the size of a log of so many frames."""
+    return _LOG_HEADER_BYTES + frames * ((_LARGEST_PAGE_BYTES if page == 1 else page) + _FRAME_HEADER_BYTES)

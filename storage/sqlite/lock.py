@@ -56,6 +56,8 @@ class DatabaseLock:
     def __init__(self, database: Path) -> None:
         self.path = database.resolve()
         self.log_path = self.path.with_name(self.path.name + "-wal")
+        self._names = str(self.path), str(self.log_path)
+        """The paths as `os.stat` takes them: it would call a method of each path."""
         self._log: int | None = None
         self.log_bytes: int | None = None
         """The size of the log when `require_in_place` looked last; None: it has not looked yet."""
@@ -121,25 +123,30 @@ class DatabaseLock:
 
     def is_in_place(self) -> bool:
         """Return whether the path still names the locked file."""
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
+        status = _status(self._names[0])
+        return status is not None and (status.st_dev, status.st_ino) == self._identity
 
     def require_in_place(self) -> None:
-        """Check that the database and its log are in place, and were not overwritten: a few microseconds.
+        """Check that the database and its log are in place, and were not overwritten: four file system calls.
 
         Raises:
             DatabaseMoved: the database, or its log, was removed or replaced.
             DatabaseOverwritten: another program wrote into one of them.
         """
-        if not self.is_in_place():
-            raise DatabaseMoved(str(self.path))
-        if self._log is not None and not self._has_own_log():
-            raise DatabaseMoved(str(self.log_path))
+        name, log_name = self._names
+        database, log = _status(name), _status(log_name)
+        if database is None or (database.st_dev, database.st_ino) != self._identity:
+            raise DatabaseMoved(name)
+        contents = self._contents
+        if contents is None:
+            return
+        if log is None or log.st_ino != self._log:
+            raise DatabaseMoved(log_name)
+        self.log_bytes = log.st_size
+        if contents.are_as_noted((database.st_size, database.st_mtime_ns), log.st_size):
+            return
         if self.is_overwritten():
-            raise DatabaseOverwritten(str(self.path))
+            raise DatabaseOverwritten(name)
 
     def require_contents(self) -> None:
         """Check that the database file was not overwritten: one file system call.
@@ -167,12 +174,8 @@ class DatabaseLock:
                 os.pwrite(self._named, _OVERWRITTEN.encode(), os.fstat(self._named).st_size)
 
     def _has_own_log(self) -> bool:
-        try:
-            status = os.stat(self.log_path)
-        except OSError:
-            return False
-        self.log_bytes = status.st_size
-        return status.st_ino == self._log
+        status = _status(self._names[1])
+        return status is not None and status.st_ino == self._log
 
     def part_log(self, *, rescued: bool) -> None:
         """Move the log of the database, which SQLite has closed, away from another database that took its place. The
@@ -191,6 +194,14 @@ class DatabaseLock:
             self._contents.close()
         os.close(self._file)
         os.close(self._named)
+
+
+def _status(name: str) -> os.stat_result | None:
+    """Return the status of a file; None: it cannot be found."""
+    try:
+        return os.stat(name)
+    except OSError:
+        return None
 
 
 def _opened_note(noted: re.Match[str], overwritten: bool) -> OpenedNote:
