@@ -11,6 +11,8 @@ import contextlib
 import gc
 import io
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -75,29 +77,35 @@ class LaneMetrics:
 class _Process:
     """One worker process, which runs one job at a time."""
 
-    def __init__(self, process: asyncio.subprocess.Process, lifeline: int) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        lifeline: int,
+        answers: asyncio.StreamReader,
+        requests: asyncio.StreamWriter,
+    ) -> None:
         self._process = process
         self._lifeline = lifeline
+        self._answers = answers
+        self._requests = requests
 
     @classmethod
     async def start(cls, lane: Lane) -> Self:
-        given, kept = os.pipe()  # the gateway keeps the write end, which the kernel closes when the gateway ends
+        """Start a process.
+
+        Raises:
+            OSError: there are not enough processes, descriptors or memory.
+        """
+        process, lifeline, ours = _spawn(lane)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "gateway.workers.process", str(given), lane),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                pass_fds=(given,),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-                limit=_PIPE_BYTES,
-            )
+            answers, requests = await asyncio.open_connection(sock=ours, limit=_PIPE_BYTES)
         except BaseException:
-            os.close(kept)
+            ours.close()
+            os.close(lifeline)
+            process.kill()
+            process.wait()
             raise
-        finally:
-            os.close(given)
-        return cls(process, kept)
+        return cls(process, lifeline, answers, requests)
 
     @property
     def pid(self) -> int:
@@ -105,7 +113,7 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None
+        return self._process.poll() is None
 
     async def run(self, request: Sequence[bytes]) -> list[bytes]:
         """Send the parts of a request and wait for those of its answer.
@@ -113,23 +121,45 @@ class _Process:
         Raises:
             EOFError, OSError: the process died.
         """
-        requests, answers = self._process.stdin, self._process.stdout
-        assert requests is not None
-        assert answers is not None
-        requests.write(head_of(request))
+        self._requests.write(head_of(request))
         for part in request:
-            requests.write(part)
-        await requests.drain()
-        return await receive(answers)
+            self._requests.write(part)
+        await self._requests.drain()
+        return await receive(self._answers)
 
     async def end(self) -> None:
         """Kill the process, whatever it is doing."""
         os.close(self._lifeline)
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        await self._process.wait()
+        self._process.kill()
+        self._requests.close()
+        await asyncio.to_thread(self._process.wait)
+
+
+def _spawn(lane: Lane) -> tuple[subprocess.Popen[bytes], int, socket.socket]:
+    """Start a process, and return it with the kept end of its lifeline and the gateway's end of its connection.
+
+    `subprocess` does not copy the gateway's page tables (vfork(2)). An event loop's own way of starting processes may:
+    it stops the gateway for a time that grows with its memory.
+    """
+    given, kept = os.pipe()  # the gateway keeps the write end, which the kernel closes when the gateway ends
+    ours, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "gateway.workers.process", str(given), lane.value],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.DEVNULL,
+            pass_fds=(given,),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+        )
+    except BaseException:
+        os.close(kept)
+        ours.close()
+        raise
+    finally:
+        os.close(given)
+        theirs.close()
+    return process, kept, ours
 
 
 async def receive(answers: asyncio.StreamReader) -> list[bytes]:

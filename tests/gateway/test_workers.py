@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -156,6 +157,32 @@ def test_a_cancelled_job_ends_with_its_process(tmp_path: Path) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await job
             assert process.has_ended()
+            assert await workers.run(Lane.DOCUMENTS, heavy.process_id)
+
+    asyncio.run(work())
+
+
+def has_children() -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("at", ["gateway.workers.pool.subprocess.Popen", "asyncio.open_connection"])
+def test_a_process_that_could_not_be_started_leaves_nothing_behind(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def work() -> None:
+        async with worker_processes(processes=1, queue=1, seconds=60) as workers:
+            with monkeypatch.context() as failing:
+                failing.setattr(at, fail)
+                before = len(os.listdir("/proc/self/fd"))
+                with pytest.raises(Overloaded, match="Too many open files"):
+                    await workers.run(Lane.DOCUMENTS, heavy.process_id)
+                assert len(os.listdir("/proc/self/fd")) == before
+                assert not has_children()
             assert await workers.run(Lane.DOCUMENTS, heavy.process_id)
 
     asyncio.run(work())
