@@ -71,6 +71,7 @@ from gateway.rooms.hocuspocus import HocuspocusEndpoint
 from gateway.rooms.rooms import Rooms
 from gateway.settings import Settings
 from gateway.shared_turn import SharedTurn
+from gateway.trusted_clock import TrustedClock
 from gateway.turns.store import Turns
 from gateway.watch.hub import Hub
 from gateway.watch.waiters import Waiters
@@ -155,7 +156,8 @@ class Gateway:
             sessions = ApplicationSessions(settings.authorize_url) if settings.authorize_url else None
             turn = self.connections.turn
             guard = await _open_guard(self.settings, storage, sessions, turn)
-            audit = Audit(storage, self.settings.audit_days)
+            trusted = TrustedClock(storage)
+            audit = Audit(storage, self.settings.audit_days, trusted)
             hub = Hub(
                 storage,
                 Waiters(
@@ -192,6 +194,7 @@ class Gateway:
                 push_hosts=settings.push_hosts,
                 hook_hosts=settings.hook_hosts,
                 limit=settings.readers,
+                trusted=trusted,
             )
             jobs = {
                 silent.job: silent.run,
@@ -199,10 +202,11 @@ class Gateway:
                 Job("awareness"): presence.expire,
                 memory.job: memory.run,
                 readers.deliveries.job: readers.deliveries.run,
+                Job("clock"): trusted.run,
             }
             if not self.settings.retention.keeps_all:
                 retainer = Retainer(storage, self.settings.retention)
-                jobs[retainer.job] = lambda: retainer.run(self.settings.retention_interval)
+                jobs[retainer.job] = lambda: retainer.run(self.settings.retention_interval, trusted)
             if self.settings.asks_for_credentials:
                 jobs |= {Job("tokens"): guard.keep_uses, Job("audit"): audit.keep}
                 if settings.authorize_url:

@@ -503,6 +503,9 @@ class ReaderRecords(Protocol):
         Of the readers in stage "pause", only those whose project has changed since they were last checked.
         """
 
+    async def bring_forward(self, latest: Milliseconds) -> int:
+        """Let no reader wait beyond a time; return how many would have waited longer."""
+
     async def note_steps(self, steps: Collection[ReaderStep]) -> None:
         """Store the new states of readers, all of them or none, except of readers replaced or deleted meanwhile."""
 
@@ -511,6 +514,9 @@ class ReaderRecords(Protocol):
 
     async def keep(self, name: str, value: str) -> str:
         """Keep a value for good, unless one is stored under this name already; return the stored value."""
+
+    async def keep_newest(self, name: str, value: str) -> None:
+        """Keep a value in place of the one that is stored under this name."""
 
 
 class Storage(FileLog, Following, Turns, Housekeeping, Copies, AccessRecords, ReaderRecords, Protocol):

@@ -56,7 +56,7 @@ Request = tuple[Change | TurnChange, ...]
 """The changes of one `append`: stored together or not at all."""
 Result = tuple[Commit, ...] | StorageError
 
-DONE_KEPT_MS = 24 * 3600 * 1000
+_DONE_KEPT_MS = 24 * 3600 * 1000
 """How long the result of a change with an idempotency key is kept."""
 _FILE_CHANGES = (AppendUpdate, DeleteFile)
 """The classes that distinguish changes of files from changes of turns, the most frequent first: an `isinstance` check
@@ -67,6 +67,21 @@ _KNOWN_LENGTHS = 64
 
 def wall_clock() -> int:
     return time.time_ns() // 1_000_000
+
+
+_STARTED = wall_clock(), time.monotonic()
+
+
+def results_since(now: int) -> int:
+    """Return from when on the results of changes with idempotency keys are still kept.
+
+    A clock that leaps while the process runs forgets none that a client may still ask for.
+
+    Args:
+        now: what the clock says.
+    """
+    wall, monotonic = _STARTED
+    return min(now, wall + int((time.monotonic() - monotonic) * 1000)) - _DONE_KEPT_MS
 
 
 def new_epoch() -> Epoch:
@@ -382,7 +397,7 @@ class Plan:
     def _turn_conflict(self, project: str, change: TurnChange) -> StorageError | None:
         if change.once is not None:
             done = self.done.get(change.once.key) or self.known.done.get(change.once.key)
-            if done is not None and done.done_at > self._now - DONE_KEPT_MS:
+            if done is not None and done.done_at > results_since(self._now):
                 return AlreadyDone(project, change.once.key, done)
         session = change.session_id in self.new_sessions or change.session_id in self.known.sessions
         if isinstance(change, CreateSession):

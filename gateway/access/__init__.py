@@ -2,6 +2,6 @@
 
 Knows neither HTTP nor Yjs.
 
-May import: shared_turn, wire, storage.
+May import: shared_turn, trusted_clock, wire, storage.
 Names for others: `guard.Access`, `guard.Guard`, `grants.View`.
 """

@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from gateway.access.guard import Access
+from gateway.trusted_clock import TrustedClock
 from storage import AuditEntry, Milliseconds, StorageError
 
 _log = structlog.get_logger("gateway.access")
@@ -32,10 +33,12 @@ class Audit:
 
     Args:
         days: for how long entries are kept; 0: for ever.
+        trusted: decides how old they are.
     """
 
-    def __init__(self, records: AuditRecords, days: float) -> None:
+    def __init__(self, records: AuditRecords, days: float, trusted: TrustedClock) -> None:
         self._records = records
+        self._trusted = trusted
         self._days = days
         self._waiting: list[AuditEntry] = []
         self._writing = asyncio.Lock()
@@ -107,7 +110,7 @@ class Audit:
             await self.flush()
 
     async def _forget(self) -> None:
-        before = Milliseconds(int(time.time_ns() // 1_000_000 - self._days * _DAY_MS))
+        before = Milliseconds(int(await self._trusted.now() - self._days * _DAY_MS))
         forgotten = 1
         while forgotten:
             forgotten = await self._records.forget_audit(before)

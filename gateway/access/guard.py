@@ -293,6 +293,8 @@ class Guard:
         self._refused: dict[_Session, tuple[float, Problem]] = {}
         """Refusals of the application, and until when they count."""
         self._clock = clock
+        self._looked = 0.0
+        """When the answers of the application were last looked at."""
         self._limit = limit
         self._known: dict[bytes | _Session, Access] = {}
         self._alive: weakref.WeakSet[Access] = weakref.WeakSet()
@@ -458,14 +460,28 @@ class Guard:
         """Run for ever: ask the application again about the sessions of connected clients before its last answer
         expires. A session that the application no longer knows, or that now grants something else, ends."""
         while True:
+            await self.renew_sessions()
             await asyncio.sleep(_KEEP_SESSIONS_S)
-            now = self._clock()
-            due = [
-                (access, asked)
-                for access, asked in list(self._asked.items())
-                if access.is_watched and access.counts and (access.expires or now) - now < _ASK_BEFORE_S
-            ]
-            await asyncio.gather(*(self._ask_again(access, asked) for access, asked in due))
+
+    async def renew_sessions(self) -> None:
+        """Ask the application about the sessions of connected clients for which its last answer expires soon."""
+        now = self._clock()
+        if now < self._looked:
+            self._set_back(self._looked - now)
+        self._looked = now
+        due = [
+            (access, asked)
+            for access, asked in list(self._asked.items())
+            if access.is_watched and access.counts and (access.expires or now) - now < _ASK_BEFORE_S
+        ]
+        await asyncio.gather(*(self._ask_again(access, asked) for access, asked in due))
+
+    def _set_back(self, seconds: float) -> None:
+        """The clock was set back: what the application answered before counts no longer for that."""
+        for access in list(self._asked):
+            if access.expires is not None:
+                access.extend(access.expires - seconds)
+        self._refused = {key: (until - seconds, problem) for key, (until, problem) in self._refused.items()}
 
     async def _ask_again(self, access: Access, asked: _Session) -> None:
         """Ask what was asked before; the credential ends by itself unless the application confirms it in time."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 LIFE_S = 30
 """For how many seconds a ticket is valid."""
+_SKEW_S = 60
+"""By how much the clocks of gateways on one database may differ. A ticket from before the clock was set back by more is
+not valid: it would be for too long."""
 _NONCE = bytes(12)
 """Each ticket is a key of its own, used once."""
 
@@ -73,7 +76,8 @@ class Tickets:
         from cryptography.exceptions import InvalidTag
 
         stored = await self._records.take_ticket(_digest(ticket))
-        if stored is None or stored.project != project or stored.expires <= self._clock() * 1000:
+        left = 0.0 if stored is None else stored.expires / 1000 - self._clock()
+        if stored is None or stored.project != project or not 0 < left <= LIFE_S + _SKEW_S:
             return None
         try:
             sealed = _cipher(ticket).decrypt(_NONCE, stored.sealed, project.encode())

@@ -11,6 +11,7 @@ from gateway.files.documents import stored_rows
 from gateway.maintenance.jobs import Job
 from gateway.pace import next_slice
 from gateway.settings import _DAY_MS, RetentionPolicy
+from gateway.trusted_clock import TrustedClock
 from gateway.workers.pool import LIGHT_UNITS, Lane, in_worker
 from gateway.yjs.updates import prove_snapshot
 from storage import SquashPoint, Storage
@@ -45,21 +46,25 @@ class Retainer:
         self._clock = clock
         self.job = Job("retention")
 
-    async def run(self, interval: float) -> None:
-        """Look at all files every `interval` seconds until cancelled."""
+    async def run(self, interval: float, trusted: TrustedClock) -> None:
+        """Look at all files every `interval` seconds until cancelled. No version is old by a clock that has leapt."""
         while True:
             if not await self._storage.hold(self.job.name, 2 * interval):
                 await asyncio.sleep(min(interval, _LOOK_S))
                 continue
-            squashed = await self.squash_all(worth=_WORTH_SQUASHING)
+            squashed = await self.squash_all(worth=_WORTH_SQUASHING, now=await trusted.now())
             if squashed != Squashed():
                 _log.info("squashed", files=squashed.files, versions=squashed.versions, tombstones=squashed.tombstones)
             await asyncio.sleep(interval)
 
-    async def squash_all(self, *, worth: int = 1) -> Squashed:
-        """Squash every file with at least `worth` versions beyond the policy; purge what was squashed before."""
+    async def squash_all(self, *, worth: int = 1, now: int | None = None) -> Squashed:
+        """Squash every file with at least `worth` versions beyond the policy; purge what was squashed before.
+
+        Args:
+            now: milliseconds since 1970; None: what the clock says.
+        """
         squashed = Squashed()
-        now = self._clock()
+        now = self._clock() if now is None else now
         if self._policy.tombstone_days:
             await self._forget_tombstones(int(now - self._policy.tombstone_days * _DAY_MS), squashed)
         async for point in self._storage.squash_points(self._policy.rule(now), worth=worth):

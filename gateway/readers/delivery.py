@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import structlog
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -22,18 +23,22 @@ from gateway.readers.door import Door, Sent
 from gateway.readers.reader import (
     ReaderSettings,
     ReaderState,
+    by_clock,
     encoded,
     newest_time,
     send_time,
     settings_of,
     state_of,
 )
+from gateway.trusted_clock import TrustedClock
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.wire.problems import InvalidCursor
 from gateway.wire.readers import LastAnswer
 from gateway.wire.values import rfc3339
 from storage import FINISHED, Commit, CommittedTurn, Milliseconds, Reader, ReaderFigures, ReaderStep, Storage
+
+_log = structlog.get_logger("gateway.readers")
 
 RETRIES_S = (5, 300, 1800, 7200, 18_000, 36_000, 86_400, 86_400, 86_400)
 """The pauses, in seconds, after failed attempts; an attempt that fails after the last pause ends the reader."""
@@ -46,6 +51,9 @@ _LEASE_MS = 10 * 60 * 1000
 """How long a message in flight is left alone if nothing is heard of it."""
 _BUSY_MS = 1000
 _FAILED_MS = 60_000
+_DOUBTED_MS = 60_000
+_SET_BACK_MS = 1000
+"""Clocks are adjusted by less all the time."""
 _CONNECTED_MS = 20_000
 """How long after a change a connected client has either been told of it, or its connection is known to be dead."""
 _HELD_S, _LOOK_MS = 5.0, 1000
@@ -97,6 +105,7 @@ class Deliveries:
     Args:
         doors: by kind of reader.
         connected: whether a client of a project has an event stream or a room open.
+        trusted: decides whether a credential has expired, which ends readers for good.
     """
 
     def __init__(
@@ -106,7 +115,8 @@ class Deliveries:
         feed: Feed,
         doors: Mapping[str, Door],
         connected: Callable[[str, str], bool],
-        clock: Clock | None = None,
+        clock: Clock,
+        trusted: TrustedClock,
     ) -> None:
         self.job = Job("readers")
         self.delivered: dict[str, int] = dict.fromkeys(doors, 0)
@@ -121,7 +131,10 @@ class Deliveries:
         self._feed = feed
         self._doors = doors
         self._connected = connected
-        self._clock = clock or WallClock()
+        self._clock = clock
+        self._trusted = trusted
+        self._latest = 0
+        """The latest time that the clock has shown."""
         self._projects: set[str] = set()
         """Projects that have readers."""
         self._moved: set[str] = set()
@@ -169,9 +182,10 @@ class Deliveries:
         try:
             while True:
                 self._news.clear()
-                if self._storage.shared and self._clock.now() - asked >= _LOOK_MS:
+                await self._look_at_clock()
+                if self._storage.shared and not 0 <= self._now() - asked < _LOOK_MS:
                     # Commits of other gateways are not announced: the gateway that holds the job looks every second.
-                    asked = self._clock.now()
+                    asked = self._now()
                     if not await self._storage.hold(self.job.name, _HELD_S):
                         held, asked = False, 0
                         await asyncio.sleep(_LOOK_MS / 1000)
@@ -180,12 +194,12 @@ class Deliveries:
                     await self._storage.hasten("pause", None, Milliseconds(asked))  # a turn may have ended elsewhere
                 if not held:
                     held, self._look_at_all = True, True
-                    await self._storage.hasten("sending", None, Milliseconds(self._clock.now()))
+                    await self._storage.hasten("sending", None, Milliseconds(self._now()))
                     self._projects |= set(await self._storage.reader_projects())
                 await self._round()
                 due = await self._storage.next_due()
                 if self._storage.shared:
-                    due = Milliseconds(min(due or 2**62, self._clock.now() + _LOOK_MS))
+                    due = Milliseconds(min(due or 2**62, self._now() + _LOOK_MS))
                 await self._clock.wait(self._news, due)
         finally:
             for task in self._tasks:
@@ -195,18 +209,36 @@ class Deliveries:
             self._waiting.clear()
             self._busy.clear()  # tasks that had not started did not decrement the count
 
+    def _now(self) -> int:
+        now = self._clock.now()
+        self._latest = max(self._latest, now)
+        return now
+
+    async def _look_at_clock(self) -> None:
+        """If the clock was set back, let no reader wait for a time by the clock as it was before."""
+        now = self._clock.now()
+        if self._latest:
+            set_back = now < self._latest - _SET_BACK_MS
+        else:
+            await self._trusted.now()
+            set_back = self._trusted.was_set_back
+        if set_back:
+            _log.warning("the clock was set back: what waits for a time is looked at now")
+            await self._storage.bring_forward(Milliseconds(now))
+            self._latest = now
+
     async def _round(self) -> None:
         """Look at all readers for which there may be something to do by now."""
         moved, self._moved = self._moved, set()
         urgent, self._urgent = self._urgent, set()
         everything, self._look_at_all = self._look_at_all, False
         for finished in urgent:
-            await self._storage.hasten("pause", finished, Milliseconds(self._clock.now()))
+            await self._storage.hasten("pause", finished, Milliseconds(self._now()))
         places: list[str | None] = [None] if everything else [*sorted(moved)]
         for project in places:
             while readers := await self._storage.idle_readers(project, limit=_PAGE):
                 await self._look(readers)
-        while readers := await self._storage.due_readers(Milliseconds(self._clock.now()), limit=_PAGE):
+        while readers := await self._storage.due_readers(Milliseconds(self._now()), limit=_PAGE):
             await self._look(readers)
         self._batches.clear()
         self._scans.clear()
@@ -229,10 +261,10 @@ class Deliveries:
                 planned = await self._plan(reader, ended)
             except Exception as error:
                 self.job.failed(error, project=reader.project, reader=f"{reader.kind} {reader.name}")
-                planned = _step(reader, due=self._clock.now() + _FAILED_MS)
+                planned = _step(reader, due=self._now() + _FAILED_MS)
             if isinstance(planned, _Message):
                 messages.append(planned)
-                due = Milliseconds(self._clock.now() + _LEASE_MS)
+                due = Milliseconds(self._now() + _LEASE_MS)
                 state, looked = encoded(planned.state), planned.batch.sequence
                 steps.append(ReaderStep(reader, reader.cursor, looked, state, due, "sending"))
             else:
@@ -257,10 +289,13 @@ class Deliveries:
                 self._waiting[host] = waiting
 
     async def _plan(self, reader: Reader, ended: dict[str, str | None]) -> ReaderStep | _Message:
-        now = self._clock.now()
+        now = self._now()
         if not reader.intact:
             return _step(reader, state=ReaderState(ended="its row in the database is damaged"), stage="ended")
-        settings, state = settings_of(reader), state_of(reader)
+        settings, state = settings_of(reader), by_clock(state_of(reader), now)
+        expires = settings.owner.expires
+        if expires is not None and await self._trusted.now() < expires * 1000 <= now:
+            return _step(reader, due=now + _DOUBTED_MS)  # it ends for good, which a wrong clock must not decide
         why = await self._ended(settings, now, ended)
         if why is not None:
             return _step(reader, state=replace(state, ended=why), stage="ended")
@@ -280,7 +315,7 @@ class Deliveries:
         if until is None and not batch.since.reset:
             at = send_time(batch.changes, state, settings.quiet_seconds, door.spacing_seconds, now)
             if reader.kind == "push" and self._connected(reader.project, reader.name):
-                at = newest_time(batch.changes, now) + _CONNECTED_MS
+                at = newest_time(batch.changes, state, now) + _CONNECTED_MS
                 if at <= now:
                     state = replace(state, news_at=None)
                     return _step(reader, cursor=batch.cursor, looked=batch.sequence, state=state)
@@ -324,7 +359,7 @@ class Deliveries:
         try:
             try:
                 door = self._doors[message.reader.kind]
-                sent = await door.send(message.reader, message.settings, message.batch, self._clock.now())
+                sent = await door.send(message.reader, message.settings, message.batch, self._now())
             except Exception as error:
                 reader = message.reader
                 self.job.failed(error, project=reader.project, reader=f"{reader.kind} {reader.name}")
@@ -338,7 +373,7 @@ class Deliveries:
 
     def _outcome(self, message: _Message, sent: Sent) -> ReaderStep:
         """Return the step to store after an attempt."""
-        reader, state, batch, now = message.reader, message.state, message.batch, self._clock.now()
+        reader, state, batch, now = message.reader, message.state, message.batch, self._now()
         answer = LastAnswer(rfc3339(now), UNSET if sent.status is None else sent.status, sent.error or UNSET)
         if sent.delivered:
             self.delivered[reader.kind] += 1

@@ -16,6 +16,7 @@ from gateway.readers.registry import HOOK, PUSH, Registry
 from gateway.readers.vapid import OwnKey
 from gateway.readers.web_push import WebPush
 from gateway.readers.webhooks import Webhooks
+from gateway.trusted_clock import TrustedClock
 from gateway.watch.hub import Hub
 from storage import Storage
 
@@ -89,6 +90,7 @@ async def open_readers(
     hook_hosts: tuple[str, ...],
     limit: int,
     clock: Clock | None = None,
+    trusted: TrustedClock | None = None,
 ) -> Readers:
     """Open everything that sends. A key for push services that is not given is made when it is first needed, and kept.
 
@@ -100,11 +102,12 @@ async def open_readers(
     if vapid_key:
         await key.open()
     clock = clock or WallClock()
+    trusted = trusted or TrustedClock(storage, clock.now)
     hooks = Outside(Hosts(hook_hosts))
     push_hosts = push_hosts or _PUSH_HOSTS
     named = Hosts(tuple(filter(is_local, push_hosts)))
     push = Outside(named, only=Hosts(push_hosts))
     doors: dict[str, Door] = {HOOK: Webhooks(storage, versions, files, hooks), PUSH: WebPush(push, key)}
-    deliveries = Deliveries(storage, hub, feed, doors, hub.waiters.connected, clock)
+    deliveries = Deliveries(storage, hub, feed, doors, hub.waiters.connected, clock, trusted)
     registry = Registry(storage, hub, hooks, push, limit=limit, wake=deliveries.wake, now=clock.now)
     return Readers(deliveries, registry, key, (hooks, push))

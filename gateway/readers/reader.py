@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.access.grants import Paths, View
 from gateway.access.guard import Access
@@ -116,14 +117,34 @@ def send_time(
         return now
     quiet = int(quiet_seconds * 1000)
     paused = min(
-        newest_time(changes, now) + quiet, (now if state.news_at is None else state.news_at) + _MOST_PAUSES * quiet
+        newest_time(changes, state, now) + quiet,
+        (now if state.news_at is None else state.news_at) + _MOST_PAUSES * quiet,
     )
     return max(paused, 0 if state.sent_at is None else state.sent_at + int(spacing_seconds * 1000))
 
 
-def newest_time(changes: Iterable[FeedEntry], now: int) -> int:
-    """Return the time of the newest of some changes, in milliseconds since 1970."""
-    return max((parse_rfc3339(_time(entry)) for entry in changes), default=now)
+def newest_time(changes: Iterable[FeedEntry], state: ReaderState, now: int) -> int:
+    """Return the time of the newest of some changes, in milliseconds since 1970.
+
+    The times of a project never go back. Where they are ahead of the clock, because it was set back, what counts is
+    when the reader first had something to be sent.
+    """
+    newest = max((parse_rfc3339(_time(entry)) for entry in changes), default=now)
+    if newest <= now:
+        return newest
+    return now if state.news_at is None else state.news_at
+
+
+def by_clock(state: ReaderState, now: int) -> ReaderState:
+    """Return the state without times that the clock has not reached, because it was set back meanwhile."""
+    news_at, sent_at = state.news_at, state.sent_at
+    if (news_at is None or news_at <= now) and (sent_at is None or sent_at <= now):
+        return state
+    return replace(
+        state,
+        news_at=None if news_at is None else min(news_at, now),
+        sent_at=None if sent_at is None else min(sent_at, now),
+    )
 
 
 def _time(entry: FeedEntry) -> str:

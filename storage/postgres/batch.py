@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.checksums import DAMAGED, checksum, credential_checksum, is_intact
 from storage.errors import DataDamaged
-from storage.log import DONE_KEPT_MS, KnownFile, KnownProject, KnownTurn, Needs, Plan
+from storage.log import KnownFile, KnownProject, KnownTurn, Needs, Plan, results_since
 from storage.postgres.database import Connection, Row, project_id
 from storage.postgres.files import HEAD, head_from_row, project_check
 from storage.postgres.generations import DRAWN_EPOCH, GENERATION, drawn_name, stored_name
@@ -341,7 +341,7 @@ async def load(connection: Connection, known: KnownProject, missing: Needs, now:
             f"SELECT {DONE} FROM done WHERE project = $1 AND key = ANY($2::text[]) AND done_at > $3",
             project,
             list(map(to_text, missing.keys)),
-            now - DONE_KEPT_MS,
+            results_since(now),
         )
         known.done.update({from_text(row[0]): done_from_row(row) for row in rows})
     if missing.sessions:

@@ -115,6 +115,10 @@ async def hasten(connection: Connection, stage: str, project: str | None, now: i
     return len(rows)
 
 
+async def bring_forward(connection: Connection, latest: int) -> int:
+    return len(await connection.fetch("UPDATE reader SET due = $1 WHERE due > $1 RETURNING 1", latest))
+
+
 async def reader_figures(database: Database) -> list[ReaderFigures]:
     rows = await database.fetch(
         "SELECT r.kind, count(*), count(*) FILTER (WHERE stage = 'ended'),"
@@ -128,6 +132,14 @@ async def reader_figures(database: Database) -> list[ReaderFigures]:
 async def keep(connection: Connection, name: str, value: str) -> str:
     await connection.execute("INSERT INTO kept (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", name, value)
     return str(await connection.fetchval("SELECT value FROM kept WHERE name = $1", name))
+
+
+async def keep_newest(connection: Connection, name: str, value: str) -> None:
+    await connection.execute(
+        "INSERT INTO kept (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
+        name,
+        value,
+    )
 
 
 async def note_steps(connection: Connection, steps: Iterable[ReaderStep]) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from storage.contract import CommitListener, MessageListener
 from storage.errors import BackupElsewhere, StorageClosed, StorageError, StorageUnavailable
-from storage.log import DONE_KEPT_MS, Clock, wall_clock
+from storage.log import Clock, results_since, wall_clock
 from storage.portable import Record
 from storage.postgres import access, erasing, files, readers, retention, transfer, turns, upkeep
 from storage.postgres.batch import DONE, done_from_row
@@ -217,7 +217,7 @@ class PostgresStorage:
         due = await self._database.write(lambda connection: upkeep.due_turns(connection, lease, grace))
         if time.monotonic() - self._tidied_at > _TIDY_S:
             self._tidied_at = time.monotonic()
-            before = self._clock() - DONE_KEPT_MS
+            before = results_since(self._clock())
             await self._database.write(lambda connection: upkeep.tidy(connection, before))
         return due
 
@@ -351,7 +351,7 @@ class PostgresStorage:
             f"SELECT {DONE} FROM done WHERE project = $1 AND key = $2 AND done_at > $3",
             project_id(project),
             to_text(key),
-            self._clock() - DONE_KEPT_MS,
+            results_since(self._clock()),
         )
         return None if row is None else done_from_row(row)
 
@@ -584,6 +584,9 @@ class PostgresStorage:
     async def hasten(self, stage: ReaderStage, project: str | None, now: Milliseconds) -> int:
         return await self._database.write(lambda connection: readers.hasten(connection, stage, project, now))
 
+    async def bring_forward(self, latest: Milliseconds) -> int:
+        return await self._database.write(lambda connection: readers.bring_forward(connection, latest))
+
     async def note_steps(self, steps: Collection[ReaderStep]) -> None:
         await self._database.write(lambda connection: readers.note_steps(connection, steps))
 
@@ -592,6 +595,9 @@ class PostgresStorage:
 
     async def keep(self, name: str, value: str) -> str:
         return await self._database.write(lambda connection: readers.keep(connection, name, value))
+
+    async def keep_newest(self, name: str, value: str) -> None:
+        await self._database.write(lambda connection: readers.keep_newest(connection, name, value))
 
     async def reclaim(self) -> int:
         return 0  # the database's own vacuum does this regularly

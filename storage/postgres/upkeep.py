@@ -15,7 +15,9 @@ async def hold(connection: Connection, node: str, job: str, seconds: float) -> b
     row = await connection.fetchrow(
         "INSERT INTO upkeep (job, holder, until) VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))"
         " ON CONFLICT (job) DO UPDATE SET holder = EXCLUDED.holder, until = EXCLUDED.until"
-        " WHERE upkeep.holder = EXCLUDED.holder OR upkeep.until < clock_timestamp() RETURNING 1",
+        # A lease from before the clock of the database was set back does not hold for longer than it was taken for.
+        " WHERE upkeep.holder = EXCLUDED.holder"
+        " OR upkeep.until NOT BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => $3) RETURNING 1",
         job,
         node,
         seconds,

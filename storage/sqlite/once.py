@@ -4,7 +4,7 @@ import sqlite3
 
 from storage.checksums import is_intact, row_checksum
 from storage.errors import DataDamaged
-from storage.log import DONE_KEPT_MS
+from storage.log import results_since
 from storage.records import Done
 
 _DONE = "project, key, digest, session, turn, block_count, done_at"
@@ -18,7 +18,7 @@ def find_done(connection: sqlite3.Connection, project: str, key: str, now: int) 
     row = connection.execute(
         f"SELECT {_DONE}, row_check FROM done WHERE project = (SELECT id FROM project WHERE name = ?)"
         " AND key = ? AND done_at > ?",
-        (project, key, now - DONE_KEPT_MS),
+        (project, key, results_since(now)),
     ).fetchone()
     if row is None:
         return None
@@ -37,5 +37,5 @@ def note_done(connection: sqlite3.Connection, project: int, key: str, done: Done
     assert cursor.lastrowid is not None
     connection.execute(
         "DELETE FROM done WHERE id IN (SELECT id FROM done ORDER BY id LIMIT ?) AND (done_at <= ? OR id <= ?)",
-        (_SWEPT_TOGETHER, done.done_at - DONE_KEPT_MS, cursor.lastrowid - _MOST_KEPT),
+        (_SWEPT_TOGETHER, results_since(done.done_at), cursor.lastrowid - _MOST_KEPT),
     )

@@ -106,6 +106,10 @@ def hasten(connection: sqlite3.Connection, stage: str, project: str | None, now:
     ).rowcount
 
 
+def bring_forward(connection: sqlite3.Connection, latest: int) -> int:
+    return connection.execute("UPDATE reader SET due = ? WHERE due > ?", (latest, latest)).rowcount
+
+
 def reader_figures(connection: sqlite3.Connection) -> list[ReaderFigures]:
     rows = connection.execute(
         "SELECT kind, count(*), sum(stage = 'ended'), sum(stage <> 'ended' AND looked <> project.sequence),"
@@ -123,6 +127,10 @@ def keep(connection: sqlite3.Connection, name: str, value: str) -> str:
     if not is_intact((name, *row)):
         raise DataDamaged(None, DAMAGED, what=f"what is kept as {name!r}")
     return str(row[0])
+
+
+def keep_newest(connection: sqlite3.Connection, name: str, value: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (name, value, row_checksum(name, value)))
 
 
 def note_steps(connection: sqlite3.Connection, steps: Iterable[ReaderStep]) -> None:

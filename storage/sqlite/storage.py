@@ -606,6 +606,9 @@ class SQLiteStorage:
     async def hasten(self, stage: ReaderStage, project: str | None, now: Milliseconds) -> int:
         return await self._database.write(lambda connection: readers.hasten(connection, stage, project, now))
 
+    async def bring_forward(self, latest: Milliseconds) -> int:
+        return await self._database.write(lambda connection: readers.bring_forward(connection, latest))
+
     async def note_steps(self, steps: Collection[ReaderStep]) -> None:
         await self._database.write(lambda connection: readers.note_steps(connection, steps))
 
@@ -614,6 +617,9 @@ class SQLiteStorage:
 
     async def keep(self, name: str, value: str) -> str:
         return await self._database.write(lambda connection: readers.keep(connection, name, value))
+
+    async def keep_newest(self, name: str, value: str) -> None:
+        await self._database.write(lambda connection: readers.keep_newest(connection, name, value))
 
     async def reclaim(self) -> int:
         before = self._database_bytes()

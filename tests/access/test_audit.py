@@ -8,8 +8,18 @@ import pytest
 from gateway.access.audit import Audit
 from gateway.access.grants import parse_grant
 from gateway.access.guard import Access
+from gateway.trusted_clock import TrustedClock
 from storage import AuditEntry, Milliseconds, StorageUnavailable
 
+
+class _Values:
+    async def keep(self, name: str, value: str) -> str:
+        return value
+
+    async def keep_newest(self, name: str, value: str) -> None: ...
+
+
+_TRUSTED = TrustedClock(_Values())
 _ANN = Access("ann", parse_grant({}), credential="1")
 
 
@@ -34,7 +44,7 @@ class _Records:
 def test_many_entries_are_stored_together() -> None:
     async def work() -> None:
         records = _Records()
-        audit = Audit(records, 0)
+        audit = Audit(records, 0, _TRUSTED)
         job = asyncio.create_task(audit.keep())
         for number in range(1000):
             audit.note("write", _ANN, path=str(number))
@@ -49,7 +59,7 @@ def test_many_entries_are_stored_together() -> None:
 def test_what_cannot_be_stored_waits_on() -> None:
     async def work() -> None:
         records = _Records()
-        audit = Audit(records, 0)
+        audit = Audit(records, 0, _TRUSTED)
         records.broken = True
         audit.note("write", _ANN, path="1")
         with pytest.raises(StorageUnavailable):
@@ -64,7 +74,7 @@ def test_what_cannot_be_stored_waits_on() -> None:
 
 def test_the_job_ends_also_where_something_is_noted_as_it_is_told_to() -> None:
     async def work() -> None:
-        audit = Audit(_Records(), 0)
+        audit = Audit(_Records(), 0, _TRUSTED)
         job = asyncio.create_task(audit.keep())
         await asyncio.sleep(0)
         audit.note("write", _ANN)
@@ -79,7 +89,7 @@ def test_the_job_ends_also_where_something_is_noted_as_it_is_told_to() -> None:
 def test_refusals_have_a_bound() -> None:
     async def work() -> None:
         records = _Records()
-        audit = Audit(records, 0)
+        audit = Audit(records, 0, _TRUSTED)
         for _ in range(10_000):
             audit.note_refusal(None, "demo", "no")
         await audit.flush()

@@ -2,15 +2,16 @@
 
 import asyncio
 import gc
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 import msgspec
 import pytest
 
-from gateway.access.grants import parse_grant
+from gateway.access.grants import Claims, parse_grant
 from gateway.access.guard import OPEN, Access, Guard
 from gateway.access.jwt import FixedKey, JsonWebTokens
+from gateway.access.sessions import Answer
 from gateway.access.tokens import new_token
 from gateway.wire.problems import Forbidden, ProjectNotFound, Unauthenticated
 from storage import AccessToken, Milliseconds
@@ -241,3 +242,41 @@ def test_a_project_that_is_not_granted_does_not_exist() -> None:
         access.require_admin()
     OPEN.require_admin()
     assert OPEN.require("any", "admin").may("turns")
+
+
+class _Application:
+    """Answers about sessions: each answer counts for a minute."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.asked = 0
+        self.knows = True
+
+    async def ask(self, *_: object) -> Answer:
+        self.asked += 1
+        until = self._clock() + 60
+        if not self.knows:
+            return Answer(None, whole=False, until=until, unknown=True)
+        return Answer(Claims("ann", None, parse_grant({}), until, None), whole=True, until=until)
+
+
+def test_a_clock_that_is_set_back_makes_no_answer_of_the_application_count_longer() -> None:
+    async def work() -> None:
+        now = [NOW]
+        application = _Application(lambda: now[0])
+        guard = Guard(_Tokens(), sessions=application, clock=lambda: now[0])
+        access = await guard.check(b"session")
+        application.knows = False
+        with pytest.raises(Unauthenticated):
+            await guard.check(b"unknown")
+        await guard.renew_sessions()
+        now[0] -= 86_400
+        await guard.renew_sessions()
+        assert await guard.check(b"session") is access
+        now[0] += 61
+        for credential in (b"session", b"unknown"):
+            with pytest.raises(Unauthenticated):
+                await guard.check(credential)
+        assert application.asked == 4
+
+    _run(work())

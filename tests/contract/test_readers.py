@@ -102,6 +102,9 @@ def test_readers_that_are_due_come_in_the_order_of_their_times(open_storage: Ope
             ]
             assert await storage.idle_readers(None, limit=10) == []
             assert await storage.reader_figures() == [ReaderFigures("hook", 4, 1, 3, 1)]
+            assert await storage.bring_forward(Milliseconds(20)) == 2
+            assert await storage.next_due() == 10
+            assert [each.due for each in await storage.due_readers(Milliseconds(20), limit=10)] == [10, 20, 20]
 
     run(main())
 
@@ -126,6 +129,9 @@ def test_what_is_kept_is_the_first_that_came(open_storage: Open, run: Run) -> No
             assert await storage.keep("key", "two") == "one"
         async with open_storage() as storage:
             assert await storage.keep("key", "three") == "one"
+            await storage.keep_newest("key", "four")
+            await storage.keep_newest("other", "five")
+            assert [await storage.keep(name, "six") for name in ("key", "other")] == ["four", "five"]
 
     run(main())
 

@@ -131,6 +131,7 @@ def test_readiness_tells_of_a_job_that_is_stopped(tmp_path: Path, monkeypatch: p
             assert answer.json()["checks"] == {
                 "database": "ok",
                 "readers": "ok",
+                "clock": "ok",
                 "silent_turns": "ok",
                 "snapshots": "ok",
                 "memory": "ok",

@@ -99,13 +99,17 @@ class Place:
         """Returns once the subscription is where the cursor is."""
         await self.until(lambda reader: reader.cursor == cursor)
 
-    async def until(self, holds: Callable[[Reader], bool]) -> None:
-        """Returns once something holds of the subscription."""
+    async def until(self, holds: Callable[[Reader], bool], kind: str = "push", name: str = "client") -> None:
+        """Returns once something holds of a reader, by default of the subscription."""
         async with asyncio.timeout(60):
             while True:
-                if holds(await self.stored("push", "client")):
+                if holds(await self.stored(kind, name)):
                     return
                 await asyncio.sleep(0.01)
+
+    async def until_stage(self, name: str, stage: str) -> None:
+        """Returns once a hook is in a stage."""
+        await self.until(lambda reader: reader.stage == stage, "hook", name)
 
     async def settled(self, name: str, **expected: Any) -> Hook:
         """The hook, once it is as expected."""

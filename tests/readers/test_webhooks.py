@@ -16,7 +16,7 @@ from gateway.readers.hosts import Hosts, Refused, Unreachable, is_public
 from gateway.readers.outside import Outside
 from gateway.wire.problems import Forbidden, HookNotFound, InvalidParameter, QuotaExceeded
 from storage import AccessToken, Milliseconds
-from tests.readers.conftest import place
+from tests.readers.conftest import VirtualClock, place
 from tests.support.receiver import Received, receiver
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -436,5 +436,68 @@ def test_ten_thousand_readers_take_no_memory_and_no_statement_while_nothing_happ
             await here.clock.resting.wait()
             assert await here.storage.idle_readers(None, limit=1) == []
             assert there.requests == []
+
+    run(work)
+
+
+def test_a_clock_that_is_set_back_delays_nothing(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with place(tmp_path) as here, receiver() as there:
+            there.status = 503
+            await here.put("a.md", "0")
+            for name, quiet in (("retry", 0.0), ("pause", 30.0)):
+                await here.hook(name, there.url, quiet_seconds=quiet)
+            await here.put("a.md", "1")
+            await there.wait_for(1)
+            await here.until_stage("retry", "retry")
+            await here.until_stage("pause", "pause")
+            there.status = 204
+            here.clock.advance(-86_400)
+            await here.put("b.md", "2")  # later than the clock, as times of a project never go back
+            await here.settled("retry", lag=0)
+            await here.clock.resting.wait()
+            due = (await here.stored("hook", "pause")).due
+            assert due is not None
+            assert due <= here.clock.now() + 30_000
+            here.clock.advance(30)
+            await here.settled("pause", lag=0)
+
+    run(work)
+
+
+def test_a_clock_that_was_set_back_while_no_gateway_ran_delays_nothing(tmp_path: Path) -> None:
+    async def work() -> None:
+        clock = VirtualClock()
+        async with receiver() as there:
+            there.status = 503
+            async with place(tmp_path, clock) as here:
+                await here.put("a.md", "0")
+                await here.hook("retry", there.url)
+                await here.put("a.md", "1")
+                await there.wait_for(1)
+                await here.until_stage("retry", "retry")
+            there.status = 204
+            clock.advance(-86_400)
+            async with place(tmp_path, clock) as here:
+                await here.settled("retry", lag=0)
+
+    run(work)
+
+
+def test_a_clock_that_leaps_forward_ends_no_hook_for_good(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with place(tmp_path) as here, receiver() as there:
+            await here.put("a.md", "0")
+            expires = here.clock.now() / 1000 + 3600
+            clock = lambda: here.clock.now() / 1000  # noqa: E731
+            await here.hook("jwt", there.url, access=Access("ann", ALL, credential="jwt", expires=expires, clock=clock))
+            here.clock.advance(365 * 86_400)
+            await here.put("a.md", "1")
+            await here.until_stage("jwt", "retry")
+            assert there.requests == []
+            here.clock.advance(-365 * 86_400)
+            await here.put("b.md", "2")
+            await here.settled("jwt", lag=0)
+            assert there.requests
 
     run(work)
