@@ -10,8 +10,9 @@ documents as bytes in a database: load, diff against the client's state vector, 
 a snapshot of the newest version, the best that can be there for them. All but the first of these requests are answered
 from memory, as for the clients that follow a file together: they are at the same version and ask for the same.
 
-As functions, without HTTP: `Files.read_since` of the gateway, for the first time and again, against reading the stored
-document, building it with pycrdt and encoding the difference.
+As functions, without HTTP: `Files.read_since` of the gateway, for the first time, again, and after each write, as a
+client asks that follows the file, against reading the stored document, building it with pycrdt and encoding the
+difference.
 
 Bytes: the increment against the ten updates as they were sent, and against the state-vector difference.
 """
@@ -33,6 +34,7 @@ from benchmarks.harness import Aim, Plan, Row, compare, folder, take_turns
 from benchmarks.load import Load, compare_times, fetch, put_under_load, request
 from benchmarks.servers import SERVER_CORE, Server, baseline, gateway, on_core
 from gateway.files.documents import Documents, stored_rows
+from gateway.files.preconditions import UNCONDITIONAL
 from gateway.files.store import Files
 from gateway.watch.hub import Hub
 from gateway.yjs.surrogates import updates_of
@@ -43,6 +45,8 @@ _BEHIND = 10
 _CONNECTIONS = 8
 _TYPED = 100
 """Keystrokes at the end of every document."""
+_FOLLOWED = "1-MB-followed"
+"""A copy of the document of 1 MB, to which somebody writes."""
 
 
 _TIME_AIMS = {"1-MB": Aim("<=", 1.15)}
@@ -88,7 +92,8 @@ def run(plan: Plan) -> Iterator[Row]:
     ]
     with folder() as data:
         database = data / "gateway.db"
-        fill(database, {document.path: document.updates for document in documents}, snapshots_behind=0)
+        updates = {document.path: document.updates for document in documents}
+        fill(database, updates | {_FOLLOWED: updates["1-MB"]}, snapshots_behind=0)
         with gateway(database) as ours, baseline("load_and_diff", database=str(database)) as loading:
             for document in documents:
                 yield from _bytes(ours, document)
@@ -163,6 +168,18 @@ def _functions_compared(
         assert stored is not None
         build_document(updates_of(await stored_rows(stored))).get_update(document.state_vector)
 
+    typed = iter(keystrokes(plan.size(2_000, 100), seed=1))
+
+    async def followed() -> float:
+        """The median time of an increment after each of some writes, in microseconds."""
+        taken = []
+        for update in itertools.islice(typed, plan.size(100, 10)):
+            written = await files.append(PROJECT, _FOLLOWED, update, UNCONDITIONAL)
+            started = time.perf_counter()
+            await files.read_since(PROJECT, _FOLLOWED, written.head.version - _BEHIND)
+            taken.append(time.perf_counter() - started)
+        return statistics.median(taken) * 1e6
+
     def timed(work: Callable[[_Document], Awaitable[None]], document: _Document, times: int) -> float:
         return loop.run(_median_time(work, document, times))
 
@@ -171,6 +188,7 @@ def _functions_compared(
         candidates["increment", document.path] = partial(timed, increment, document, plan.size(500, 50))
         candidates["again", document.path] = partial(timed, increment_again, document, plan.size(500, 50))
         candidates["load", document.path] = partial(timed, load, document, plan.size(5, 2))
+    candidates["followed", _FOLLOWED] = lambda: loop.run(followed())
     taken = take_turns(plan, candidates)
     for document in documents:
         path, times = document.path, taken["increment", document.path]
@@ -180,6 +198,10 @@ def _functions_compared(
         )
         again = taken["again", path]
         yield compare("  asked for again", "µs", again, "load, diff, encode", taken["load", path], inverse=True)
+    after_writes, load_times = taken["followed", _FOLLOWED], taken["load", "1-MB"]
+    yield compare(
+        "1-MB, after each write", "µs", after_writes, "load, diff, encode", load_times, inverse=True, aim=Aim(">=", 300)
+    )
 
 
 async def _median_time(work: Callable[[_Document], Awaitable[None]], document: _Document, times: int) -> float:

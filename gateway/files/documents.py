@@ -430,7 +430,7 @@ class Documents:
                 continue
             key = (committed.project.name, committed.head.path)
             if self.sent.size:
-                self.sent.forget(*key)
+                self.sent.advance(*key, committed.head, committed.update)
             document = self._open.get(key)
             if document is not None and document.usable and committed.head.version > document.version:
                 self._take_over(key, document, committed)

@@ -32,7 +32,7 @@ from gateway.yjs.scan import MARK
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import InvalidUpdate, build_update, diff_update, merge, merge_groups
-from storage import FileHead, Storage, StoredDocument
+from storage import FileHead, Increment, Storage, StoredDocument, Version
 
 _INCREMENT_BYTES = 128 * 1024
 """An increment of at most this many bytes is served without comparing it with the size of the whole document."""
@@ -148,7 +148,7 @@ class FileReader:
         kept = sent.get(project, path, head, version) if version else None
         if kept is not None:
             return _content(head, kept.update, version)
-        increment = await self._storage.read_increment(project, path, version, most_bytes=_INCREMENT_BYTES, known=head)
+        increment = await self._increment(project, path, head, version)
         if increment is not None:
             content = _content(increment.head, await _merge_in_turns(updates_of(increment.updates)), version)
         else:
@@ -159,8 +159,16 @@ class FileReader:
             content = _content(increment.head, await in_worker(merge, updates_of(increment.updates)), version)
         content = await self._sendable(content)
         if 0 < version < head.version and (content.incarnation, content.version) == (head.incarnation, head.version):
-            sent.keep(project, path, head, content.update, version)
+            sent.keep(project, path, head, content.update, version, increment.updates)
         return content
+
+    async def _increment(self, project: str, path: str, head: FileHead, version: int) -> Increment | None:
+        """Return the updates after a version: from memory if they are there, else from the log, unless they are
+        large."""
+        rows = self._documents.sent.rows_since(project, path, head, version)
+        if rows is not None:
+            return Increment(head, Version(version), tuple(rows))
+        return await self._storage.read_increment(project, path, version, most_bytes=_INCREMENT_BYTES, known=head)
 
     async def _sendable(self, content: Content) -> Content:
         """Return a content whose update has the form that is sent to clients."""

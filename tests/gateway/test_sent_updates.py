@@ -6,6 +6,7 @@ from typing import Any
 
 import pycrdt
 import pytest
+from msgspec.structs import replace
 
 from gateway.app import create_app
 from gateway.files.sent_updates import SentUpdates
@@ -136,6 +137,72 @@ def test_an_increment_that_is_asked_for_again_has_what_was_written_meanwhile(tmp
             assert str(replica["content"]) == "ords"  # the last update deletes the first letter
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("first", ["?from_version=1", "?from_version=2", ""])
+def test_an_increment_is_made_of_what_was_written_since_another_one_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    async def work() -> None:
+        app = create_app(Settings(database=f"sqlite:///{tmp_path / 'g.db'}"))
+        updates = _document(stand_in=True) + typed(" some \U0001f389 words", 2)
+        async with app.running() as storage:
+            assert isinstance(storage, SQLiteStorage)
+            for update in updates[:3]:
+                await ask(app, ("PATCH", f"{_P}/a.md", update, {}))
+            await ask(app, ("GET", f"{_P}/a.md{first}", b"", {}))
+
+            async def increments() -> list[Any]:
+                since = [2, 3, len(updates) - 1, len(updates)] if first == "?from_version=2" else [3, len(updates)]
+                return [await ask(app, ("GET", f"{_P}/a.md?from_version={version}", b"", {})) for version in since]
+
+            def fail(*arguments: Any, **named: Any) -> Any:
+                raise AssertionError("the log is read")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(storage, "read_increment", fail)
+                for update in updates[3:]:
+                    await ask(app, ("PATCH", f"{_P}/a.md", update, {}))
+                    from_memory = await increments()
+            monkeypatch.setattr(SentUpdates, "get", lambda *arguments: None)
+            monkeypatch.setattr(SentUpdates, "rows_since", lambda *arguments: None)
+            assert from_memory == await increments()
+
+    asyncio.run(work())
+
+
+def test_rows_are_kept_while_each_follows_the_one_before() -> None:
+    sent = SentUpdates(2**20, lambda: 0)
+    sent.keep("p", "a.md", _head(5), b"cde", 2, [b"c", b"d", b"e"])
+    assert sent.rows_since("p", "a.md", _head(5), 3) == [b"d", b"e"]
+    assert sent.rows_since("p", "a.md", _head(5), 1) is None
+    sent.advance("p", "a.md", _head(6), b"f")
+    assert sent.rows_since("p", "a.md", _head(5), 3) is None
+    assert sent.rows_since("p", "a.md", _head(6), 2) == [b"c", b"d", b"e", b"f"]
+    assert sent.rows_since("p", "a.md", _head(6), 6) == []
+    assert sent.rows_since("p", "a.md", _head(6), 7) is None
+    assert sent.get("p", "a.md", _head(6), 2) is None  # it leads to version 5
+    sent.keep("p", "a.md", _head(6), b"f", 5, [b"f"])  # these are fewer
+    assert sent.rows_since("p", "a.md", _head(6), 2) == [b"c", b"d", b"e", b"f"]
+
+    for other in (_head(8), replace(_head(7), incarnation=Incarnation("j")), _head(6)):
+        sent.advance("p", "a.md", other, b"g")
+        assert sent.size == 0
+        sent.keep("p", "a.md", _head(6), b"whole")
+        assert sent.rows_since("p", "a.md", _head(6), 5) is None
+    sent.advance("p", "a.md", replace(_head(7), deleted=True), None)
+    assert sent.size == 0
+
+
+def test_a_file_that_is_written_and_not_followed_is_forgotten() -> None:
+    sent = SentUpdates(2**20, lambda: 0)
+    sent.keep("p", "a.md", _head(1), b"whole")
+    for version in range(2, 3000):
+        sent.advance("p", "a.md", _head(version), b"some words")
+        assert sent.size < 70_000
+    assert sent.size == 0
+    sent.keep("p", "a.md", _head(2), b"whole", 1, [bytes(50_000)])
+    assert sent.rows_since("p", "a.md", _head(2), 1) is None
 
 
 def test_a_few_increments_of_a_file_are_kept_and_all_forgotten_with_it() -> None:
