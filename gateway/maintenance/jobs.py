@@ -12,6 +12,9 @@ from storage import StorageError
 
 _log = structlog.get_logger("gateway.jobs")
 
+Work = Callable[[], Coroutine[Any, Any, None]]
+"""What a job does until it is cancelled."""
+
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 
@@ -40,7 +43,7 @@ class Job:
             exc_info=None if expected else error,
         )
 
-    async def supervise(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def supervise(self, work: Work) -> None:
         """Run the job until cancelled; if it fails, note the failure, and restart the job after a pause."""
         pause = _FIRST_PAUSE_S
         while True:
@@ -60,7 +63,7 @@ class Job:
 
 
 @contextlib.asynccontextmanager
-async def running(jobs: dict[Job, Callable[[], Coroutine[Any, Any, None]]]) -> AsyncIterator[None]:
+async def running(jobs: dict[Job, Work]) -> AsyncIterator[None]:
     """Run the jobs in the background; they are ended on leaving the context."""
     tasks = [asyncio.create_task(job.supervise(work), name=job.name) for job, work in jobs.items()]
     try:
