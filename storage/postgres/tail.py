@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import asyncpg
 
 from storage.contract import MessageListener
-from storage.postgres.database import LOST, Connection, Database, Row
+from storage.postgres.database import FAILURES, LOST, Connection, Database, Row
 from storage.postgres.generations import DRAWN_EPOCH, drawn_name
 from storage.postgres.projects import Projects, TrackedProject
 from storage.records import ProjectHead
@@ -138,6 +138,7 @@ class Tail:
 
     async def _say_all(self) -> None:
         connection: Connection | None = None
+        refused = False
         pace = Pace(_PACE_S, _AT_ONCE)
         try:
             while True:
@@ -152,7 +153,11 @@ class Tail:
                     await connection.execute(
                         "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t (c, p)", channels, payloads
                     )
-                except LOST:  # only a hint: the heartbeats of the others find the changes
+                    refused = False
+                except FAILURES as error:  # only a hint: the heartbeats of the others find the changes
+                    if not (refused or isinstance(error, LOST)):  # its queue is full, for example
+                        refused = True
+                        _log.warning("the database does not tell other gateways what is new: %s", error)
                     if connection is not None:
                         connection.terminate()
                     await asyncio.sleep(_BEAT_S)

@@ -108,3 +108,44 @@ def test_a_busy_gateway_notifies_rarely_and_is_heard_of_nevertheless(
             await other.close()
 
     asyncio.run(asyncio.wait_for(work(), 120))
+
+
+def test_a_message_that_the_database_refuses_is_not_the_last_one(
+    postgres: PostgresServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its queue of notifications may be full, for example."""
+    schema = database.rpartition("search_path=")[2]
+    role = f"teller_{schema}"
+
+    async def statement(text: str) -> None:
+        await asyncio.to_thread(postgres.execute, text)
+
+    async def work() -> None:
+        refused = asyncio.Event()
+        monkeypatch.setattr(tail._log, "warning", lambda *_: refused.set())
+        other = await PostgresStorage.open(database, patience=PATIENCE_S)
+        await statement(f"CREATE ROLE {role} LOGIN")
+        await statement(f"GRANT ALL ON SCHEMA {schema} TO {role}")
+        await statement(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}")
+        await statement("REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC")
+        one = await PostgresStorage.open(database.replace("//postgres@", f"//{role}@"), patience=PATIENCE_S)
+        heard: asyncio.Queue[tuple[str, str, bytes]] = asyncio.Queue()
+        try:
+            other.hear(lambda gateway, topic, message: heard.put_nowait((gateway, topic, message)))
+            await other.follow("demo")
+            assert await heard.get() == ("", "", b"")
+            one.tell("demo/a.md", b"refused")
+            await refused.wait()
+            await statement(f"GRANT EXECUTE ON FUNCTION pg_notify(text, text) TO {role}")
+            message = None
+            while message is None:
+                one.tell("demo/a.md", b"x")
+                with contextlib.suppress(TimeoutError):
+                    message = await asyncio.wait_for(heard.get(), 5)
+            assert message == (one.node, "demo/a.md", b"x")
+        finally:
+            await one.close()
+            await other.close()
+            await statement("GRANT EXECUTE ON FUNCTION pg_notify(text, text) TO PUBLIC")
+
+    asyncio.run(asyncio.wait_for(work(), 120))
