@@ -68,6 +68,7 @@ _READERS, _WRITERS = 8, 4
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # its state is not what the server's answers say, after a statement was cancelled
     asyncpg.exceptions.OperatorInterventionError,  # shutting down, crashed, or not up yet
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # a primary that was demoted
     asyncpg.exceptions.TooManyConnectionsError,

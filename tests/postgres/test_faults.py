@@ -25,8 +25,9 @@ from storage import (
 )
 from storage.migrations import migrations
 from storage.postgres import PostgresStorage, writer
+from storage.postgres import batch as batches
 from storage.postgres import database as database_module
-from storage.postgres.database import project_id
+from storage.postgres.database import Connection, project_id
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.postgres import PATIENCE_S, PostgresServer
 
@@ -104,6 +105,40 @@ def test_a_batch_whose_answer_was_lost_is_found_and_not_stored_twice(
                 assert (await storing).head.version == version + 1
             assert [update.version async for update in other.updates("p", "a")] == list(range(1, 12))
             assert [commit.project.sequence for commit in heard] == list(range(1, 12))
+
+    run(work())
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "not-stored"])
+def test_a_connection_whose_client_has_lost_its_place_is_given_up(
+    database: str, run: Run, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    """asyncpg raises this where a backend ends or cancels a statement at the wrong moment."""
+    store, lost = batches.store, ["write", "read"]
+
+    def fail(what: str) -> None:
+        if what in lost:
+            lost.remove(what)
+            raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    async def store_and_fail(*values: Any) -> bool:
+        if not stored:
+            fail("write")
+        done = await store(*values)
+        fail("write")
+        return done
+
+    async def read(connection: Connection) -> Any:
+        fail("read")
+        return await connection.fetchval("SELECT 1")
+
+    async def work() -> None:
+        async with _opened(database) as storage:
+            monkeypatch.setattr(batches, "store", store_and_fail)
+            assert (await _append(storage, "a", 0)).head.version == 1
+            assert [update.version async for update in storage.updates("p", "a")] == [1]
+            assert await storage._database.read(read) == 1
+            assert lost == []
 
     run(work())
 
