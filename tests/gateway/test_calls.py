@@ -93,7 +93,8 @@ def test_a_keystroke_goes_through_few_functions(tmp_path: Path) -> None:
                 assert calls["Audit.note"] == 0
                 counts.append(calls)
             fewest = min(counts, key=Counter.total)  # a background job may have its turn among the others
-            assert fewest.total() <= 92, fewest.most_common()
+            of_the_clock = fewest["_times"] + fewest["rfc3339"]  # once for all writes of a millisecond
+            assert fewest.total() - of_the_clock <= 91, fewest.most_common()
 
     asyncio.run(work())
 
