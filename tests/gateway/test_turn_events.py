@@ -562,3 +562,22 @@ def test_the_output_of_a_tool_that_grows() -> None:
 
     assert [each["output"] for each in seen(AiSdkEvents("S", "T"), "tool-output")] == ["one", "one two"]
     assert [each["content"] for each in seen(AgUiEvents("S", "T"), "TOOL_CALL_RESULT")] == ["one two"]
+
+
+def test_a_long_value_is_sent_in_parts() -> None:
+    long = "é" * 100_000
+    contents: list[tuple[str, Any]] = [
+        ("tool_use", {"id": "t", "name": "sh", "input": {"command": long}}),
+        ("tool_result", {"tool_use_id": "t", "content": [{"type": "image", "data": long}]}),
+        ("tool_result", [long]),
+    ]
+    for events in (BlockEvents("S", "T"), AiSdkEvents("S", "T"), AgUiEvents("S", "T")):
+        sender = Sender(events)
+        for kind, content in contents:
+            sender.add(kind, content, grows=False)
+        blocks = [StoredBlock(n, k, json.dumps(c, ensure_ascii=False).encode(), 0) for n, (k, c) in enumerate(contents)]
+        sent = list(events.blocks(sender.head("completed"), blocks, len(blocks)))
+        longest = 64 * 1024 if not isinstance(events, AgUiEvents) else 4 * 64 * 1024  # it has texts in events of 64 KiB
+        assert max(map(len, sent)) <= longest
+        data = str([each.data for each in events_in(b"".join(sent).decode().split("\n"))])
+        assert data.count(long[:60_000]) >= 3

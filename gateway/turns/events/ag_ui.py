@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from gateway.turns.events.base import Ending, TurnEvents, event, pieces
+from gateway.turns.events.base import Ending, TurnEvents, event, event_with_value, pieces
 from gateway.turns.events.tools import text_of_result, tool_result, tool_use
 from storage import BlockType, StoredBlock, TurnHead
 
@@ -61,16 +61,12 @@ class AgUiEvents(TurnEvents):
         elif result is not None and result.tool_use_id in self._tools:
             content = text_of_result(result)
             told: dict[str, Any] = {"messageId": id, "toolCallId": result.tool_use_id, "content": content}
-            yield self._bounded({"type": "TOOL_CALL_RESULT", **told, "role": "tool"}, block)
+            encoded = event({"type": "TOOL_CALL_RESULT", **told, "role": "tool"})
+            yield encoded if len(encoded) <= _LARGEST_EVENT else _too_large(block)
+        elif len(block.content) <= _LARGEST_EVENT:
+            yield from event_with_value({"type": "CUSTOM", "name": block.type, "value": Raw(block.content)}, "value")
         else:
-            yield self._bounded({"type": "CUSTOM", "name": block.type, "value": Raw(block.content)}, block)
-
-    def _bounded(self, data: dict[str, Any], block: StoredBlock) -> bytes:
-        encoded = event(data)
-        if len(encoded) <= _LARGEST_EVENT:
-            return encoded
-        value = {"index": block.index, "type": block.type}
-        return event({"type": "CUSTOM", "name": "block_too_large", "value": value})
+            yield _too_large(block)
 
     def text_begins(self, block: StoredBlock, part: str, text: str, stable: int) -> Iterator[bytes]:
         if block.type == "text":
@@ -103,3 +99,7 @@ class AgUiEvents(TurnEvents):
         if reason == "restart":
             return b""
         return event({"type": "RUN_ERROR", "message": f"the credential is no longer valid: {reason}", "code": reason})
+
+
+def _too_large(block: StoredBlock) -> bytes:
+    return event({"type": "CUSTOM", "name": "block_too_large", "value": {"index": block.index, "type": block.type}})

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from msgspec import Raw
 
-from gateway.turns.events.base import Ending, TurnEvents, event, pieces
+from gateway.turns.events.base import Ending, TurnEvents, event, event_with_value, pieces
 from gateway.turns.events.tools import ToolResult, text_of_result, tool_result, tool_use
 from storage import BlockType, StoredBlock, TurnHead
 
@@ -33,20 +33,13 @@ class AiSdkEvents(TurnEvents):
         use, result = tool_use(block), tool_result(block)
         if use is not None:
             self._tools.add(use.id)
-            yield event(
-                {
-                    "type": "tool-input-available",
-                    "toolCallId": use.id,
-                    "toolName": use.name,
-                    "input": use.input,
-                    **_OF_AGENT,
-                }
-            )
+            call = {"type": "tool-input-available", "toolCallId": use.id, "toolName": use.name, "input": use.input}
+            yield from event_with_value({**call, **_OF_AGENT}, "input")
         elif result is not None and result.tool_use_id in self._tools:
-            yield event(_output(result))
+            yield from _output(result)
         else:
             id = f"{self.turn_id}.{block.index}"
-            yield event({"type": f"data-{block.type}", "id": id, "data": Raw(block.content)})
+            yield from event_with_value({"type": f"data-{block.type}", "id": id, "data": Raw(block.content)}, "data")
 
     def text_begins(self, block: StoredBlock, part: str, text: str, stable: int) -> Iterator[bytes]:
         yield event({"type": f"{_PART[block.type]}-start", "id": part})
@@ -79,12 +72,9 @@ _OF_AGENT: dict[str, Any] = {"providerExecuted": True, "dynamic": True}
 """The agent has executed the tool, which the page need not know."""
 
 
-def _output(result: ToolResult) -> dict[str, Any]:
+def _output(result: ToolResult) -> Iterator[bytes]:
+    told = {"toolCallId": result.tool_use_id, **_OF_AGENT}
     if result.is_error:
-        return {
-            "type": "tool-output-error",
-            "toolCallId": result.tool_use_id,
-            "errorText": text_of_result(result),
-            **_OF_AGENT,
-        }
-    return {"type": "tool-output-available", "toolCallId": result.tool_use_id, "output": result.content, **_OF_AGENT}
+        yield event({"type": "tool-output-error", "errorText": text_of_result(result), **told})
+    else:
+        yield from event_with_value({"type": "tool-output-available", "output": result.content, **told}, "output")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from storage import BlockType, StoredBlock, TurnHead
 
@@ -14,6 +14,10 @@ Ending = Literal["restart", "expired", "revoked"]
 
 PIECE_LENGTH = 64 * 1024
 """The longest text in one event, in characters."""
+PIECE_BYTES = 64 * 1024
+"""How many bytes of a value are copied at once."""
+PLACE = Raw(b"\0")
+"""Stands for a value in an encoded event. No JSON contains this byte."""
 PROSE = frozenset[BlockType]({"text", "thinking"})
 
 
@@ -33,7 +37,7 @@ class _Sent(Struct):
 class TurnEvents(ABC):
     """Encodes one stream of the events of a turn. The stream keeps no content, only what tells whether it has grown.
 
-    Every method returns complete server-sent events as bytes, or yields them.
+    Every method returns complete server-sent events as bytes, or yields them: a long one in parts, which may be empty.
     """
 
     headers: ClassVar[list[tuple[bytes, bytes]]] = []
@@ -80,7 +84,7 @@ class TurnEvents(ABC):
         text = _text_of(block)
         sent = self._sent.get(block.index)
         if text is None or (sent is not None and not sent.part):
-            digest = hash(block.content)
+            digest = hash(block.content) if block.index >= stable or sent is not None else 0
             if sent is None or sent.digest != digest:
                 self._sent[block.index] = _Sent(block.type, "", 0, digest)
                 yield from self.value(block, growing=block.index >= stable, stable=stable)
@@ -143,6 +147,24 @@ class TurnEvents(ABC):
 def event(data: Any) -> bytes:
     """Return an event that consists of data only."""
     return b"data: %b\n\n" % msgspec.json.encode(data)
+
+
+def event_with_value(data: dict[str, Any], name: str) -> Iterator[bytes]:
+    """Yield an event in which the member `name` is encoded JSON: in parts, if that is long."""
+    yield from in_parts(event({**data, name: PLACE}), data[name])
+
+
+def in_parts(encoded: bytes, value: Raw) -> Iterator[bytes]:
+    """Yield what was encoded with a `PLACE` for a value: each copy of a value of 10 MB takes some ms."""
+    before, after = encoded.split(b"\0")
+    view = memoryview(value)
+    if len(view) <= PIECE_BYTES:
+        yield b"".join((before, view, after))
+        return
+    yield before
+    for start in range(0, len(view), PIECE_BYTES):
+        yield bytes(view[start : start + PIECE_BYTES])
+    yield after
 
 
 def pieces(text: str) -> Iterator[str]:

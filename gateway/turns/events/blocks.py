@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from gateway.turns.events.base import Ending, TurnEvents
+from gateway.turns.events.base import PLACE, Ending, TurnEvents, in_parts
 from gateway.wire.turns import Block, BlockDelta, TurnProgress
 from gateway.wire.values import rfc3339
 from storage import FINISHED, StoredBlock, TurnHead
@@ -61,10 +61,10 @@ class BlockEvents(TurnEvents):
             f"{self.turn_id}.{block.index}",
             block.index,
             block.type,
-            msgspec.Raw(block.content),
+            PLACE,
             rfc3339(block.created_at),
         )
-        yield self._event("block", shown, block, stable)
+        yield from in_parts(self._event("block", shown, block, stable), msgspec.Raw(block.content))
 
     def text_begins(self, block: StoredBlock, part: str, text: str, stable: int) -> Iterator[bytes]:
         yield from self.value(block, growing=False, stable=stable)
