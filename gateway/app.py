@@ -30,6 +30,7 @@ from gateway.maintenance.retention import Retainer
 from gateway.maintenance.silent_turns import SilentTurns
 from gateway.maintenance.snapshots import Maintenance
 from gateway.metrics import Metrics
+from gateway.pace import share_turns
 from gateway.presence.presence import Presence
 from gateway.readers.opening import Readers, open_readers
 from gateway.rooms.rooms import Rooms
@@ -111,6 +112,7 @@ class Gateway:
         opening = self._open_storage(settings.database, settings.serving_limits)
         async with opening as storage, _workers(settings) as workers:
             sessions = ApplicationSessions(settings.authorize_url) if settings.authorize_url else None
+            share_turns(self.connections.turn)
             parts, jobs = await self._open_parts(storage, workers, sessions)
             mcp = parts.mcp
             self._draining = [parts.hub.drain, parts.rooms.drain, *([] if mcp is None else [mcp.drain])]

@@ -1,56 +1,30 @@
 """Long work in the event loop, in slices: of all such work, one slice is done per iteration of the loop.
 
-Everybody else is served between two slices, however many requests have work to do.
+Everybody else is served between two slices, however many requests have work to do, and what is done for them at once
+shares the iteration with the slice (`gateway.shared_turn`).
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from gateway.shared_turn import SharedTurn
+
 T = TypeVar("T")
 
 _STEPS = 512
-"""How many items are processed in one slice: at a few µs each, a millisecond or two."""
-_SLICE_S = 0.003
+"""How many items are processed in one slice: at a few µs each, about a millisecond."""
+_SLICE_S = 0.0015
 """After how many seconds a slice ends before it has processed so many."""
 
-
-class _Line:
-    """Those who wait for their next slice, in one event loop."""
-
-    __slots__ = ("_begun", "_loop", "_waiting")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._begun = False
-        """Whether somebody has the next iteration of the loop."""
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    def join(self) -> asyncio.Future[None] | None:
-        """Return what to wait for; None: the caller has the next iteration."""
-        if not self._begun:
-            self._begun = True
-            self._loop.call_soon(self._admit)
-            return None
-        place = self._loop.create_future()
-        self._waiting.append(place)
-        return place
-
-    def _admit(self) -> None:
-        """Give the next iteration of the loop to the first who still waits."""
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():  # it was not cancelled
-                place.set_result(None)
-                self._loop.call_soon(self._admit)
-                return
-        self._begun = False
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, SharedTurn] = WeakKeyDictionary()
 
 
-_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+def share_turns(turn: SharedTurn) -> None:
+    """Have long work in the running event loop share the turns of other work."""
+    _turns[asyncio.get_running_loop()] = turn
 
 
 async def next_slice() -> None:
@@ -59,14 +33,10 @@ async def next_slice() -> None:
     A slice should take no more than a few milliseconds.
     """
     loop = asyncio.get_running_loop()
-    line = _lines.get(loop)
-    if line is None:
-        line = _lines[loop] = _Line(loop)
-    place = line.join()
-    if place is None:
-        await asyncio.sleep(0)
-    else:
-        await place
+    turn = _turns.get(loop)
+    if turn is None:
+        turn = _turns[loop] = SharedTurn()
+    await turn.next_slice()
 
 
 class with_turns(AsyncIterator[T]):  # noqa: N801 (it is called like a function)

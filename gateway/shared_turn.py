@@ -1,4 +1,5 @@
-"""Short work for very many clients at once, which shares the turns of the event loop."""
+"""The turns of the event loop, which everybody's work shares: short work for very many clients at once, and long work
+in slices."""
 
 import asyncio
 import time
@@ -9,14 +10,18 @@ import structlog
 
 _log = structlog.get_logger("gateway.shared_turn")
 
-_TURN_S = 0.004
+_TURN_S = 0.002
 """How long the work for all clients may take in one turn of the loop."""
-_UNNOTICED_S = 0.001
+_UNNOTICED_S = 0.0005
 """Work that takes less is not worth a look at when the turn ends."""
 _PAUSE_S = 0.002
 """After such a pause, work is taken to be of another turn."""
 _TASK_S = 0.0001
 """What a task is assumed to take that is resumed by `SharedTurn.take`."""
+_SLICE_S = 0.0015
+"""What a slice of long work is assumed to take."""
+_MOST_BRIEF = 32
+"""How many times brief work is done in a turn that is over: about a millisecond."""
 
 Pieces = Generator[float, None, float | None]
 """Work in pieces, each of which takes a millisecond or two at most. A piece yields how many seconds of work it leaves
@@ -30,6 +35,8 @@ class SharedTurn:
     Work that does not fit into a turn is queued, and is done piece by piece, each work in turn. Work that is done at
     once costs no more than a look at the clock.
 
+    Of all long work, one slice is done in a turn (`next_slice`), and only what it leaves of the turn is for the others.
+
     Args:
         clock: seconds.
     """
@@ -41,6 +48,10 @@ class SharedTurn:
         """When the work began that has been going on without a pause, and when its last piece was seen."""
         self._until: float | None = None
         """When this turn is over; None: nobody watches for its end, since little has been done."""
+        self._has_slice = False
+        """Whether a slice of long work is done in the next turn."""
+        self._brief_done = 0
+        """How many times brief work was done in this turn after its end."""
 
     def is_over(self) -> bool:
         """Whether no more is to be done in this turn: the work is to be given to `run`, which will queue it."""
@@ -54,6 +65,14 @@ class SharedTurn:
                 self._watch()
         self._ended = now
         return self._until is not None and now >= self._until
+
+    def admits_brief(self) -> bool:
+        """Whether brief work, of some 50 µs, is to be done in a turn that is over: that of the first who ask.
+
+        Who polls for changes does not wait for a thousand others then.
+        """
+        self._brief_done += 1
+        return self._brief_done <= _MOST_BRIEF
 
     def note(self, left: float = 0.0) -> None:
         """Note the end of work that was done at once, since `is_over` was False.
@@ -78,6 +97,27 @@ class SharedTurn:
             self._waiting.append(_resume(taken))
             await taken
 
+    async def next_slice(self) -> None:
+        """Wait for the turn in which the caller may do the next slice of its work."""
+        if self._waiting or self._has_slice:
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(self._admit(place))
+            await place
+        else:
+            self._has_slice = True
+            self.is_over()  # when this turn began is looked up, unless it is known
+            if self._until is None:
+                self._watch()
+            await asyncio.sleep(0)
+
+    def _admit(self, place: asyncio.Future[None]) -> Pieces:
+        """Give the next turn to a slice of long work."""
+        yield from ()
+        if not place.done():  # it was not cancelled
+            place.set_result(None)
+            self._has_slice = True
+        return 0.0
+
     def _do_piece(self, work: Pieces) -> bool:
         """Do a piece of work; return whether it was the last one."""
         left, is_last = 0.0, True
@@ -100,14 +140,17 @@ class SharedTurn:
         """Begin a turn: do what waits for it, at least one piece."""
         self._began = self._ended = self._clock()
         self._until = None
+        self._brief_done = 0
+        has_slice, self._has_slice = self._has_slice, False
+        if has_slice or self._waiting:
+            self._watch()  # before any task is resumed: the next turn begins before the slice that is done in it
+        time_left = _TURN_S - _SLICE_S if has_slice else _TURN_S
         while self._waiting:
             work = self._waiting.popleft()
             if not self._do_piece(work):
                 self._waiting.append(work)
-            if self._ended - self._began >= _TURN_S:
+            if self._has_slice or self._ended - self._began >= time_left:
                 break
-        if self._waiting and self._until is None:
-            self._watch()
 
 
 def _resume(task: asyncio.Future[None]) -> Pieces:

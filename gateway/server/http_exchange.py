@@ -89,6 +89,7 @@ class Exchange(DirectAnswers):
         "_scope",
         "_waiter",
         "_wire",
+        "answered_bytes",
         "body",
         "complete",
         "keep_alive",
@@ -128,6 +129,8 @@ class Exchange(DirectAnswers):
         self._outlet: Outlet | None = None
         self.complete = False
         """Whether the answer has been sent completely."""
+        self.answered_bytes = 0
+        """The size of the last part of the answer, once it is complete."""
 
     # Called by the connection
 
@@ -387,6 +390,7 @@ class Exchange(DirectAnswers):
         if data:
             self._wire.write(data)
         self.complete = True
+        self.answered_bytes = len(data)
         self._tell()
         self._wire.answered()
         self._end()

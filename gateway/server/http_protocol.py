@@ -41,6 +41,8 @@ _HANDSHAKE_HEADERS, _HANDSHAKE_LINE = 100, 8000
 """The limits on a WebSocket handshake: beyond them, `websockets` sends no answer at all."""
 _TASK_S = 0.0003
 """What the first step of a request takes that is answered by a task, in seconds."""
+_BRIEF_BYTES = 16 * 2**10
+"""The size of question and answer up to which a request is brief."""
 _BEHIND_S = 5.0
 """How long pipelined bytes over the limit may wait: while the socket is not read, a disconnect goes unnoticed."""
 _LINGER_S = 2.0
@@ -61,6 +63,7 @@ class HttpProtocol(asyncio.Protocol):
         "_behind",
         "_beside_body",
         "_body_left",
+        "_brief",
         "_client",
         "_config",
         "_connections",
@@ -122,6 +125,8 @@ class HttpProtocol(asyncio.Protocol):
         """Whether the application was not called for that request yet."""
         self._unread = b""
         """What was received in a turn of the event loop that had no time left for it."""
+        self._brief = False
+        """Whether the last request was answered from memory, and the next one is expected to be, too."""
         self._behind = bytearray()
         """Pipelined bytes that came after that request."""
         # State of the request that is being read:
@@ -196,15 +201,17 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         turn = self._connections.turn
-        if self._unread or turn.is_over():
+        if not self._unread and not turn.is_over():
+            self._receive(data)
+            turn.note()
+        elif self._brief and not self._unread and len(data) <= _BRIEF_BYTES and turn.admits_brief():
+            self._receive(data, at_once=True)
+        else:
             if not self._unread:
                 turn.run(self._receive_later())
             self._unread += data
             if len(self._unread) > BODY_HELD:
                 self._regulate()
-        else:
-            self._receive(data)
-            turn.note()
 
     def _receive_later(self) -> Pieces:
         yield from ()
@@ -216,14 +223,14 @@ class HttpProtocol(asyncio.Protocol):
         if data:
             self._receive(data)
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes, *, at_once: bool = False) -> None:
         if self._refused:
             return
         exchange = self._exchange
         if exchange is not None and not exchange.more_body:
             self._keep(data)
         else:
-            self._read(data)
+            self._read(data, at_once=at_once)
         self._regulate()
 
     def shutdown(self) -> None:
@@ -243,8 +250,12 @@ class HttpProtocol(asyncio.Protocol):
         if end >= 0 and _ASKS_FOR_WEBSOCKET.search(self._behind, 0, end):
             self._refuse(MalformedRequest())  # it is undefined which of the two owns the connection
 
-    def _read(self, data: bytes) -> None:
-        """Read one request, or a part of it, and buffer what comes after it."""
+    def _read(self, data: bytes, *, at_once: bool = False) -> None:
+        """Read one request, or a part of it, and buffer what comes after it.
+
+        Args:
+            at_once: whether to answer it in this turn of the event loop.
+        """
         start = 0
         while start < len(data) and not self._refused:
             exchange = self._exchange
@@ -284,16 +295,20 @@ class HttpProtocol(asyncio.Protocol):
             self._unanswered = False
             if self._exchange.more_body:
                 self._exchange.call(self._app)
+            elif at_once:
+                self._answer_now(self._exchange)
             else:  # all that can be read now is read first: answers that are written together wake the client once
                 self._loop.call_soon(self._answer, self._exchange)
 
     def _answer(self, exchange: Exchange) -> None:
         """Answer a request that has been read completely, in this turn of the event loop or in a later one."""
         turn = self._connections.turn
-        if turn.is_over():
-            turn.run(self._answer_later(exchange))
-        else:
+        if not turn.is_over():
             turn.note(self._answer_now(exchange))
+        elif self._brief and len(exchange.body) <= _BRIEF_BYTES and turn.admits_brief():
+            self._answer_now(exchange)
+        else:
+            turn.run(self._answer_later(exchange))
 
     def _answer_later(self, exchange: Exchange) -> Pieces:
         yield from ()
@@ -302,7 +317,9 @@ class HttpProtocol(asyncio.Protocol):
     def _answer_now(self, exchange: Exchange) -> float:
         """Answer a request, or have a task answer it; return what is left to the task, in seconds."""
         if not exchange.left and exchange.run_directly(self._answer_directly):
+            self._brief = exchange.answered_bytes <= _BRIEF_BYTES and exchange.method != "PATCH"
             return 0.0
+        self._brief = False
         exchange.call(self._app)
         return _TASK_S
 

@@ -10,37 +10,9 @@ from uvicorn.server import ServerState
 
 from gateway.server.http_exchange import BODY_HELD
 from gateway.server.http_protocol import HttpProtocol
+from tests.support.transports import Transport
 
 _SIZE = 6 * BODY_HELD
-
-
-class _Transport(asyncio.Transport):
-    """Notes whether the socket is read, and what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reading = True
-        self.written = b""
-        self.answered = asyncio.Event()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("127.0.0.1", 1) if name in ("sockname", "peername") else default
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def is_closing(self) -> bool:
-        return False
-
-    def write(self, data: Any) -> None:
-        self.written += data
-        self.answered.set()
-
-    def can_write_eof(self) -> bool:
-        return False
 
 
 class _Timers(asyncio.SelectorEventLoop):
@@ -75,7 +47,7 @@ def test_the_connection_is_read_and_has_no_deadline_while_a_large_body_is_worked
 
         config = Config(app, lifespan="off", proxy_headers=False, log_config=None)
         config.load()
-        transport = _Transport()
+        transport = Transport()
         protocol = HttpProtocol(config, ServerState(), {})
         protocol.connection_made(transport)
         body = b"x" * _SIZE

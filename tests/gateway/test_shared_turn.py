@@ -1,9 +1,11 @@
 """Work for many clients shares the turns of the event loop."""
 
 import asyncio
+from collections import Counter
 
 from gateway.shared_turn import Pieces, SharedTurn
 from tests.support.clocks import TickingClock
+from tests.support.iterations import Iterations
 from tests.support.turns import until
 
 
@@ -130,5 +132,48 @@ def test_others_have_a_turn_while_much_is_done() -> None:
             await asyncio.sleep(0)
             others += 1
         assert others >= 100 / 6
+
+    asyncio.run(work())
+
+
+def test_long_work_and_short_work_share_each_turn() -> None:
+    async def work() -> None:
+        iterations = Iterations()
+        turn = SharedTurn(TickingClock(0.0005))
+        slices, pieces = Counter[int](), Counter[int]()
+
+        async def long_work() -> None:
+            for _ in range(20):
+                await turn.next_slice()
+                slices[iterations.count] += 1
+
+        def short_work() -> Pieces:
+            for _ in range(100):
+                pieces[iterations.count] += 1
+                yield 0.0
+            return 0.0
+
+        tasks = [asyncio.create_task(long_work()) for _ in range(2)]
+        for _ in range(2):
+            turn.run(short_work())
+        await asyncio.gather(*tasks)
+        assert max(slices.values()) == 1
+        assert all(pieces[iteration] <= 2 for iteration in slices)  # the slice is assumed to take 3 ms of 4
+        assert max(pieces.values()) <= 8
+        assert pieces.total() > 40  # neither keeps the other one waiting
+        await until(lambda: pieces.total() == 200)
+        iterations.stop()
+
+    asyncio.run(work())
+
+
+def test_brief_work_is_done_in_a_turn_that_is_over_but_not_without_end() -> None:
+    async def work() -> None:
+        turn = SharedTurn(TickingClock(0.001))
+        while not turn.is_over():
+            pass
+        assert [turn.admits_brief() for _ in range(40)] == [*[True] * 32, *[False] * 8]
+        await asyncio.sleep(0)
+        assert turn.admits_brief()
 
     asyncio.run(work())
