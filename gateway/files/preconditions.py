@@ -7,6 +7,9 @@ from gateway.wire.problems import FileDeleted, PreconditionFailed
 from gateway.wire.tags import EntityTags, entity_tag
 from storage import FileHead
 
+_SKEW_MS = 1000
+"""By how much the clocks of gateways on one database usually differ at most."""
+
 
 class Preconditions(Struct, frozen=True):
     """The conditions on the state of a file under which a write is made."""
@@ -15,6 +18,8 @@ class Preconditions(Struct, frozen=True):
     if_none_match: EntityTags | None = None
     if_unmodified_since: int | None = None
     """In seconds since 1970. Evaluated only if `if_match` is None (RFC 9110 §13.2.2)."""
+    asked_at: int = 0
+    """When the request came, in milliseconds since 1970."""
     incarnation: str | None = None
     tombstone: int | None = None
     """The version of the tombstone on which a new incarnation of the file may begin; 0: on no tombstone."""
@@ -52,7 +57,20 @@ class Preconditions(Struct, frozen=True):
         if self.if_match is not None:
             return not self.if_match.match_state(state)
         since = self.if_unmodified_since
-        return since is not None and live is not None and live.last_modified // 1000 > since
+        return since is not None and live is not None and changed_since(live.last_modified, since, self.asked_at)
+
+
+def changed_since(last_modified: int, since: int, now: int) -> bool:
+    """Return whether a file may have changed since a date.
+
+    The times of a project never go back. After the clock was set back, all changes have the newest time until the clock
+    has reached it, so that this time says nothing of whether there was another change.
+
+    Args:
+        last_modified, now: milliseconds since 1970.
+        since: seconds since 1970.
+    """
+    return last_modified // 1000 > since or last_modified > now + _SKEW_MS
 
 
 UNCONDITIONAL = Preconditions()

@@ -4,6 +4,7 @@ import base64
 import binascii
 import functools
 import io
+import time
 from hashlib import sha256
 from typing import TypeVar
 
@@ -138,6 +139,7 @@ def preconditions(request: Request) -> Preconditions:
         if_match=None if if_match is None else EntityTags.parse(if_match, "If-Match"),
         if_none_match=if_none_match(request),
         if_unmodified_since=None if unmodified is None else parse_http_date(unmodified),
+        asked_at=0 if unmodified is None else time.time_ns() // 1_000_000,
         incarnation=header(request, b"x-incarnation"),
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import asyncpg
 
 from storage.contract import MessageListener
-from storage.postgres.database import FAILURES, LOST, Connection, Database, Row
+from storage.postgres.database import CONTENTION, FAILURES, LOST, Connection, Database, Row
 from storage.postgres.generations import DRAWN_EPOCH, drawn_name
 from storage.postgres.projects import Projects, TrackedProject
 from storage.records import ProjectHead
@@ -326,7 +326,7 @@ class Tail:
                             await self._projects.catch_up(tracked, connection)
                 if tracked.told == told:
                     break
-        except LOST as error:  # the next heartbeat retries
+        except (*LOST, *CONTENTION) as error:  # the next heartbeat retries
             _log.info("what was stored in %r could not be read: %s", tracked.name, error)
         except Exception:
             _log.exception("what was stored in %r could not be heard of", tracked.name)

@@ -1,6 +1,7 @@
 """Routes of a single file: read, write, edit, delete and move."""
 
 import contextlib
+import time
 from typing import Literal
 
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.api.receipts import FILE_PATH, receipt_answer
+from gateway.files.preconditions import changed_since
 from gateway.files.reader import Content
 from gateway.files.revisions import NewText, replacements
 from gateway.files.store import Files, Written
@@ -415,7 +417,7 @@ def _is_known(request: Request, head: FileHead, form: Form) -> bool:
     if tags is not None:
         return tags.match(version_tag(head.incarnation, head.version, form))
     since = if_modified_since(request)
-    return since is not None and head.last_modified // 1000 <= since
+    return since is not None and not changed_since(head.last_modified, since, time.time_ns() // 1_000_000)
 
 
 def _wanted_format(request: Request) -> Form:
