@@ -114,6 +114,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._flow.outlet.end()
         self._forget_unread()
+        if self._turn.is_over():
+            self._turn.run(self._end_later(exc))
+        else:
+            self._end(exc)
+            self._turn.note()
+
+    def _end_later(self, exc: Exception | None) -> Pieces:
+        yield from ()
+        self._end(exc)
+        return 0.0
+
+    def _end(self, exc: Exception | None) -> None:
+        """Tell the application that the connection is lost, and let go of what was received."""
         self._take_all()
         self._flow.lost()
         super().connection_lost(exc)

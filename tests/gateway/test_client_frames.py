@@ -17,6 +17,8 @@ from uvicorn.server import ServerState
 from gateway.asgi.frames import TakeMessage, take_at_once
 from gateway.server.client_frames import FrameBoundaries, LargeMessage, whole_message
 from gateway.server.websocket_protocol import WebSocketProtocol
+from gateway.shared_turn import SharedTurn
+from tests.support.clocks import TickingClock
 
 _TEXT, _BINARY, _CONTINUATION, _CLOSE, _PING, _PONG = 1, 2, 0, 8, 9, 10
 _HEAD = (
@@ -139,7 +141,7 @@ class _Transport(asyncio.Transport):
 class _Connection:
     """A WebSocket of which all messages are noted as they arrive, at once or through `receive`."""
 
-    def __init__(self, take: TakeMessage | None) -> None:
+    def __init__(self, take: TakeMessage | None, turn: SharedTurn | None = None) -> None:
         self.came: list[bytes | str | int] = []
         """Messages, and the code of the disconnection."""
         self.received: list[bytes | str] = []
@@ -160,7 +162,7 @@ class _Connection:
             interface="asgi3",
         )
         config.load()
-        self.protocol = WebSocketProtocol(config=config, server_state=ServerState(), app_state={})
+        self.protocol = WebSocketProtocol(config=config, server_state=ServerState(), app_state={}, turn=turn)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -516,5 +518,30 @@ def test_a_long_head_ends_where_it_ends() -> None:
         connection.transport.closed = True
         connection.protocol.connection_lost(None)
         await settled()
+
+    asyncio.run(run())
+
+
+def test_many_who_leave_at_once_are_let_go_in_several_turns() -> None:
+    async def run() -> None:
+        turn = SharedTurn(TickingClock(0.0005))
+        connections = [_Connection(None, turn) for _ in range(40)]
+        for each in connections:
+            await each.open()
+        while not turn.is_over():
+            pass
+        for each in connections:
+            each.transport.closed = True
+            each.protocol.connection_lost(None)
+
+        def left() -> int:
+            return sum(each.protocol.disconnected for each in connections)
+
+        assert left() == 0
+        while (before := left()) < 40:
+            await asyncio.sleep(0)
+            assert left() - before <= 5
+        await settled()
+        assert [each.came for each in connections] == [[1005]] * 40
 
     asyncio.run(run())
