@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from gateway.turns.given_blocks import blocks_of, given_blocks, given_slices
 from gateway.workers import pool
 from gateway.workers.pool import Lane
 
@@ -56,3 +58,12 @@ def test_a_large_batch_is_read_by_a_worker(tmp_path: Path) -> None:
             assert _jobs() == jobs + 3
 
     asyncio.run(work())
+
+
+def test_the_blocks_of_a_large_batch_come_from_the_worker_in_slices() -> None:
+    contents = [*range(5_000), "x" * 200_000, "y" * 200_000, "z" * 600_000, "end"]
+    body = msgspec.json.encode({"blocks": [{"type": "text", "content": each} for each in contents], "first_index": 3})
+    first_index, slices = given_slices(body)
+    decoded = [blocks_of(each) for each in slices]
+    assert (first_index, tuple(block for each in decoded for block in each)) == given_blocks(body)
+    assert [len(each) for each in decoded] == [2048, 2048, 905, 1, 1, 1]

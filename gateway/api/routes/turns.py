@@ -26,7 +26,7 @@ from gateway.http.waits import SECONDS_LEFT, OpenTurnStream, empty_after_wait, p
 from gateway.pace import with_turns
 from gateway.turns.dialects import DialectName
 from gateway.turns.events import AgUiEvents, AiSdkEvents, BlockEvents, EventFormat, end_cursor, position_of
-from gateway.turns.given_blocks import given_blocks
+from gateway.turns.given_blocks import blocks_of, given_blocks, given_slices
 from gateway.turns.output import OutputOptions
 from gateway.turns.store import Turns
 from gateway.watch.filter import ChangeFilter
@@ -310,7 +310,8 @@ class TurnRoutes:
         if len(body) <= _LIGHT_BATCH:
             first_index, blocks = given_blocks(body)
         else:
-            first_index, blocks = await run_in_worker(given_blocks, body)
+            first_index, slices = await run_in_worker(given_slices, body)
+            blocks = tuple([block async for each in with_turns(slices, 1) for block in blocks_of(each)])
         added = await self._turns.append_blocks(project, session, turn, blocks, first_index, once(request, body))
         return _json(BlocksReceipt(added.first_index, "running", added.block_count, rfc3339(added.last_updated)))
 
