@@ -10,7 +10,7 @@ Then all stop, and every client must have what the gateway has; when they have l
 the run with the first: what grows without a bound is higher in it.
 
 Open documents are kept up to `GATEWAY_HOT_DOCUMENT_BYTES`, also when all have left, and a soak that is not long enough
-to fill the 256 MiB of the default would show nothing else. So the gateway has 32 MiB for them here. Beside them up to
+to fill the 192 MiB of the default would show nothing else. So the gateway has 32 MiB for them here. Beside them up to
 64 MiB that the C library has free stay with the process.
 
 It draws `docs/soak.svg`, unless it is a smoke test. The machine is shared with the clients, all of them in one process.

@@ -189,7 +189,7 @@ class Settings(BaseSettings):
         32 * MEBIBYTE, ge=1024, description="Maximum size of one document, encoded as a single Yjs update."
     )
     hot_document_bytes: int = Field(
-        256 * MEBIBYTE,
+        192 * MEBIBYTE,
         ge=MEBIBYTE,
         description="Estimated memory that open documents, and whole ones to be sent again, may use.",
     )

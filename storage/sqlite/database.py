@@ -45,10 +45,8 @@ class _WorkerConnection(aiosqlite.Connection):
     """An aiosqlite connection that runs a whole function in its thread: one thread hop instead of one per statement."""
 
     def run(self, function: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        if not self._running:
-            raise ValueError("the connection is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((future, functools.partial(function, self._conn)))
+        self.run_and_call(function, functools.partial(_set, future))
         return future
 
     def run_and_call(
@@ -72,7 +70,8 @@ class _WorkerConnection(aiosqlite.Connection):
 class _Call(Generic[T]):
     """Calls a function in the thread of a connection, and another one in the event loop with the outcome.
 
-    It forgets the function, which may hold many bodies, since aiosqlite keeps what it called last.
+    It forgets the function and the outcome, which may hold many bodies, since aiosqlite keeps what it called last, and
+    what that returned, until it is called again.
     """
 
     __slots__ = ("_done", "_function", "_loop")
@@ -83,14 +82,23 @@ class _Call(Generic[T]):
         self._loop = asyncio.get_running_loop()
 
     def __call__(self) -> None:
-        function = self._function
-        del self._function
+        function, done = self._function, self._done
+        del self._function, self._done
         try:
             result = function()
         except BaseException as error:
-            self._loop.call_soon_threadsafe(self._done, error)
+            self._loop.call_soon_threadsafe(done, error)
         else:
-            self._loop.call_soon_threadsafe(self._done, result)
+            self._loop.call_soon_threadsafe(done, result)
+
+
+def _set(future: asyncio.Future[T], outcome: T | BaseException) -> None:
+    if future.done():  # it was cancelled
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 class Database:

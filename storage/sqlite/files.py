@@ -31,6 +31,7 @@ from storage.records import (
     Version,
     VersionRecord,
 )
+from storage.sqlite.large_values import execute_and_forget
 
 _HEAD = (
     "path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence, project,"
@@ -420,12 +421,13 @@ def read_version(connection: sqlite3.Connection, project: str, path: str, versio
 def put_snapshot(
     connection: sqlite3.Connection, project: str, path: str, snapshot: Snapshot, epoch: Epoch | None
 ) -> None:
-    connection.execute(
+    execute_and_forget(
+        connection,
         "INSERT OR IGNORE INTO snapshot (file, version, size, checksum, body)"
         " SELECT file, version, size, ?, ? FROM file_update WHERE version = ? AND body IS NOT NULL AND file ="
         " (SELECT id FROM file WHERE project ="
         " (SELECT id FROM project WHERE name = ? AND epoch = coalesce(?, epoch)) AND path = ? AND base_version < ?)",
-        (checksum(snapshot.body), snapshot.body, snapshot.version, project, epoch, path, snapshot.version),
+        [(checksum(snapshot.body), snapshot.body, snapshot.version, project, epoch, path, snapshot.version)],
     )
 
 

@@ -20,6 +20,7 @@ from storage.log import (
 )
 from storage.records import ErasedProject
 from storage.sqlite.files import head_checksum, load_head, project_head
+from storage.sqlite.large_values import LARGE_BYTES, execute_and_forget, insert_statement
 from storage.sqlite.projects import erase_project
 from storage.sqlite.turn_log import load_turns, store_turns
 
@@ -30,9 +31,9 @@ _REMEMBERED_ROWS = 16_384
 _UPDATE_COLUMNS = "file, version, last_modified, size, checksum, row_check, body, sequence, sequence_check"
 _AUTHOR_COLUMNS = "author, credential, credential_check"
 _INSERT_UPDATE = f"INSERT INTO file_update ({_UPDATE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_UPDATE_BY = (
-    f"INSERT INTO file_update ({_UPDATE_COLUMNS}, {_AUTHOR_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_ALL_COLUMNS = f"{_UPDATE_COLUMNS}, {_AUTHOR_COLUMNS}"
+_INSERT_UPDATE_BY = f"INSERT INTO file_update ({_ALL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_LARGE_UPDATE = insert_statement("file_update", _ALL_COLUMNS)
 _SHORT_BODY = 1024
 """Up to so many bytes, a body is copied to be bound faster."""
 
@@ -170,10 +171,19 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
             " VALUES (?, ?, ?, ?, ?, ?)",
             (*values, row_checksum(*values)),
         )
-    anonymous = [_update_values(row) for row in plan.rows if row.author is None and row.credential is None]
-    others = [row for row in plan.rows if row.author is not None or row.credential is not None]
+    anonymous, others, large = [], [], []
+    for row in plan.rows:
+        columns = _update_values(row)
+        if row.body is not None and len(row.body) >= LARGE_BYTES:
+            large.append((*columns, *_author_values(row)))
+        elif row.author is None and row.credential is None:
+            anonymous.append(columns)
+        else:
+            others.append((*columns, *_author_values(row)))
     connection.executemany(_INSERT_UPDATE, anonymous)
-    connection.executemany(_INSERT_UPDATE_BY, [(*_update_values(row), *_author_values(row)) for row in others])
+    connection.executemany(_INSERT_UPDATE_BY, others)
+    if large:
+        execute_and_forget(connection, _INSERT_LARGE_UPDATE, large)
     changed = [(path, file.id, file.head) for path, file in plan.files.items() if path not in plan.new_files]
     connection.executemany(
         "UPDATE file SET version = ?, sequence = ?, last_modified = ?, size = ?, row_check = ? WHERE id = ?",

@@ -4,8 +4,15 @@ import sqlite3
 
 from storage.checksums import checksum, row_checksum
 from storage.log import KnownProject, KnownTurn, Needs, Plan, PlannedTurn
+from storage.sqlite.large_values import execute_and_forget, insert_statement
 from storage.sqlite.once import find_done, note_done
 from storage.sqlite.turns import find_session, find_turn, turn_checksum
+
+_INSERT_BLOCK = insert_statement(
+    "block", "turn, position, type, created_at, told_from, checksum, row_check, size, content"
+)
+_INSERT_PROMPT = insert_statement("prompt", "turn, body, row_check")
+_SET_STATE = insert_statement("output_state", "turn, body, row_check", replacing=True)
 
 
 def load_turns(connection: sqlite3.Connection, known: KnownProject, missing: Needs, now: int) -> None:
@@ -81,9 +88,7 @@ def _store_turn(connection: sqlite3.Connection, plan: Plan, planned: PlannedTurn
         assert cursor.lastrowid is not None
         planned.id = cursor.lastrowid
         values = (planned.id, planned.prompt)
-        connection.execute(
-            "INSERT INTO prompt (turn, body, row_check) VALUES (?, ?, ?)", (*values, row_checksum(*values))
-        )
+        execute_and_forget(connection, _INSERT_PROMPT, [(*values, row_checksum(*values))])
     else:
         connection.execute(
             "UPDATE turn SET status = ?, block_count = ?, sequence = ?, last_updated = ?, started_at = ?,"
@@ -94,10 +99,7 @@ def _store_turn(connection: sqlite3.Connection, plan: Plan, planned: PlannedTurn
     _store_blocks(connection, planned)
     if planned.output_state:
         state = (planned.id, planned.output_state)
-        connection.execute(
-            "INSERT OR REPLACE INTO output_state (turn, body, row_check) VALUES (?, ?, ?)",
-            (*state, row_checksum(*state)),
-        )
+        execute_and_forget(connection, _SET_STATE, [(*state, row_checksum(*state))])
     elif planned.output_state is not None:
         connection.execute("DELETE FROM output_state WHERE turn = ?", (planned.id,))
 
@@ -110,11 +112,12 @@ def _store_blocks(connection: sqlite3.Connection, planned: PlannedTurn) -> None:
             "SELECT length(content) FROM block WHERE turn = ? AND position = ?", (turn, index)
         ).fetchone()
         check = checksum(content)
-        connection.execute(  # rows that were damaged before stay damaged
+        execute_and_forget(  # rows that were damaged before stay damaged
+            connection,
             "UPDATE block SET content = ?, checksum = ?, row_check = CASE row_check"
             " WHEN row_checksum(turn, position, type, created_at, told_from, checksum)"
             " THEN row_checksum(turn, position, type, created_at, told_from, ?) END WHERE turn = ? AND position = ?",
-            (content, check, check, turn, index),
+            [(content, check, check, turn, index)],
         )
         connection.execute(
             "UPDATE block SET size = size + ? WHERE turn = ? AND position >= ?",
@@ -126,8 +129,5 @@ def _store_blocks(connection: sqlite3.Connection, planned: PlannedTurn) -> None:
         size += len(block.content)
         told = (turn, index, block.type, block.created_at, block.told_from, checksum(block.content))
         rows.append((*told, row_checksum(*told), size, block.content))
-    connection.executemany(
-        "INSERT INTO block (turn, position, type, created_at, told_from, checksum, row_check, size, content)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
+    if rows:
+        execute_and_forget(connection, _INSERT_BLOCK, rows)
