@@ -30,7 +30,7 @@ from gateway.yjs.nesting import DEEPEST
 from gateway.yjs.preparation import Prepared
 from gateway.yjs.revisions import Revision
 from gateway.yjs.scan import TooMuch
-from gateway.yjs.slices import SliceWork
+from gateway.yjs.slices import MOST_WHOLE, SliceWork
 from gateway.yjs.surrogates import names_pairs
 from gateway.yjs.type_sizes import MOST_HELD, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, merge, run_yrs
@@ -240,8 +240,16 @@ class OpenDocument:
             InvalidUpdate, Gap
             TooMuch: the update is too large for one step. The document is unchanged.
         """
+        if self._may_join_long_texts(prepared):
+            raise TooMuch
         few = self.size <= _LIGHT_WALKED and self._document.most_structs <= LIGHT_UNITS
         return self._document.take_in(prepared, walk=few)
+
+    def _may_join_long_texts(self, prepared: Prepared) -> bool:
+        """Whether a client of an update has written so much that yrs may join a text of over `MOST_WHOLE` bytes."""
+        if not any(end > MOST_WHOLE for _, _, end in prepared.runs):
+            return False
+        return self.size + sum(map(len, prepared.slices)) > MOST_WHOLE
 
     def take_in_keystroke(self, update: bytes) -> bytes | None:
         """Take in the most frequent kind of update; return the row. None: it is of another kind, or adds nothing.
@@ -285,7 +293,7 @@ class OpenDocument:
         """
         document = self._document
         document.require_bounds(prepared)
-        outgrown = document.outgrows(prepared)
+        outgrown = document.outgrows(prepared) or self._may_join_long_texts(prepared)
         if not outgrown and not document.knows_types:
             types, held = await run_in_worker(count_types, await self.present(), prepared.update)
             document.note_types(types)

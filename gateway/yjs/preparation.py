@@ -69,7 +69,7 @@ class Prepared(NamedTuple):
     """An upper bound on how many structs are deleted together with the shared types that hold them, as far as the
     sizes of these types are known."""
     whole: int = 0
-    """The size in bytes of the largest content that cannot be split, if the update is so large that it matters."""
+    """The size in bytes of the largest content that yrs handles as a whole, if the update is large enough to matter."""
 
 
 def prepare(

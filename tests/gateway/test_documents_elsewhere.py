@@ -138,10 +138,9 @@ def test_many_new_clients_or_roots_are_too_large_at_once(
 def test_a_document_of_one_very_large_value_is_elsewhere_while_it_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """yrs takes in, and emits, binary data or JSON in one step. A text it takes in in parts."""
+    """yrs takes in, and emits, binary data or JSON in one step. A smaller text it takes in in parts."""
     size = MOST_WHOLE + 1
     binary = b"\1\1\1\0\3\1\1a" + var_uint(size) + b"x" * size + b"\0"
-    text = b"\1\1\2\0\4\1\1t" + var_uint(size) + b"x" * size + b"\0"
 
     async def work(scene: _Scene) -> None:
         await scene.append(binary)
@@ -153,10 +152,49 @@ def test_a_document_of_one_very_large_value_is_elsewhere_while_it_has_it(
             scene.documents.close()
         await scene.append(b"\0\1\1\1\0\1")
         scene.documents.close()
-        await scene.append(text)
-        assert len(await scene.held()) > size
+        await scene.append(_text(2, 0, size // 2))
+        assert len(await scene.held()) > size // 2
         scene.documents.close()
-        assert len(await scene.held()) > size
+        assert len(await scene.held()) > size // 2
+
+    _served(tmp_path, monkeypatch, work)
+
+
+def _text(client: int, clock: int, size: int) -> bytes:
+    """What a client appends to the text `t`."""
+    place = b"\4\1\1t" if clock == 0 else b"\x84" + var_uint(client) + var_uint(clock - 1)
+    return b"\1\1" + var_uint(client) + var_uint(clock) + place + var_uint(size) + b"x" * size + b"\0"
+
+
+def test_a_very_long_text_is_elsewhere_also_where_it_grew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """yrs joins what a client appends to one struct, and walks through all of it with each addition."""
+    part = MOST_WHOLE // 3 + 1
+    parts = [_text(2, number * part, part) for number in range(3)]
+
+    async def work(scene: _Scene) -> None:
+        for each in parts[:2]:
+            await scene.append(each)
+            assert len(await scene.held()) > part
+        await scene.append(parts[2])
+        assert await scene.held() == EMPTY_UPDATE
+        whole = build_update(parts)
+        assert _same(await scene.whole(), whole)
+        scene.documents.close()  # it is opened as it is stored
+        assert await scene.held() == EMPTY_UPDATE
+        await scene.append(_backwards(1).get_update())
+        assert _same(await scene.whole(), build_update([whole, _backwards(1).get_update()]))
+
+    _served(tmp_path, monkeypatch, work)
+
+
+def test_long_texts_of_several_clients_stay_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """yrs joins no structs of different clients, so none is long."""
+    part = MOST_WHOLE // 2
+
+    async def work(scene: _Scene) -> None:
+        for client in (2, 3, 4):
+            await scene.append(_text(client, 0, part))
+        assert len(await scene.held()) > 3 * part
 
     _served(tmp_path, monkeypatch, work)
 
