@@ -1,10 +1,11 @@
-"""Messages between the gateway and its worker processes: pickles, and large bytes beside them.
+"""Messages between the gateway and its worker processes: pickles, and large bytes and texts beside them.
 
 A pickle copies the bytes that are in it when it is made, and again when it is read. Each copy of 15 MB takes the event
 loop 10 to 25 ms, as all of its memory is new; so large bytes are parts of their own, which are sent as they are, and
-received a piece at a time.
+received a piece at a time. Long texts are too: each is copied once on either side, where it is encoded and decoded.
 """
 
+import io
 import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,34 +13,67 @@ from typing import Any
 LENGTH_BYTES = 8
 """A message begins with the number of its parts and the length of each, big-endian integers of this many bytes."""
 _APART = 64 * 1024
-"""Bytes of at least this length are a part of their own."""
-_DEEPEST = 6
-_MOST_ITEMS = 4096
-"""How deep within lists and tuples, and within how long ones, bytes are found that are to be parts of their own."""
+"""Bytes of at least this length, and texts of as many characters, are a part of their own."""
+_CODING = ("utf-8", "surrogatepass")
+"""Texts may hold lone surrogates."""
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out large bytes and long texts, which are collected."""
+
+    def __init__(self, pickled: io.BytesIO) -> None:
+        super().__init__(pickled, 5)
+        self.apart: list[bytes | str] = []
+        self._places: dict[int, int] = {}
+
+    def persistent_id(self, value: Any) -> tuple[int, bool] | None:
+        kind = type(value)
+        if (kind is not bytes and kind is not str) or len(value) < _APART:
+            return None
+        place = self._places.setdefault(id(value), len(self.apart))
+        if place == len(self.apart):
+            self.apart.append(value)
+        return place, kind is str
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts in what was left out."""
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        super().__init__(io.BytesIO(parts[0]))
+        self._apart = parts[1:]
+        self._texts: dict[int, str] = {}
+
+    def persistent_load(self, found: tuple[int, bool]) -> bytes | str:
+        place, is_text = found
+        if not is_text:
+            return self._apart[place]
+        if place not in self._texts:
+            self._texts[place] = str(self._apart[place], *_CODING)
+        return self._texts[place]
+
+
+def unencoded_parts_of(value: object) -> list[bytes | str]:
+    """Return a value as the parts of a message: a pickle, and what is not in it. Texts are yet to be encoded."""
+    pickled = io.BytesIO()
+    pickler = _Pickler(pickled)
+    pickler.dump(value)
+    return [pickled.getvalue(), *pickler.apart]
+
+
+def encoded(part: bytes | str) -> bytes:
+    """Return a part of a message as it is sent."""
+    return part.encode(*_CODING) if isinstance(part, str) else part
 
 
 def parts_of(value: object) -> list[bytes]:
-    """Return a value as the parts of a message: a pickle, and the bytes that are not in it."""
-    apart: list[bytes] = []
-    order: list[int] = []
-    places: dict[int, int] = {}
-
-    def set_apart(buffer: pickle.PickleBuffer) -> None:
-        whole = buffer.raw().obj
-        assert isinstance(whole, bytes)
-        place = places.setdefault(id(whole), len(apart))
-        if place == len(apart):
-            apart.append(whole)
-        order.append(place)
-
-    pickled = pickle.dumps(_with_buffers(value, _DEEPEST), 5, buffer_callback=set_apart)
-    return [pickle.dumps((order, pickled), 5), *apart]
+    """Return a value as the parts of a message: a pickle, and what is not in it."""
+    return [encoded(part) for part in unencoded_parts_of(value)]
 
 
 def value_of(parts: Sequence[bytes]) -> Any:
     """Return the value that a message holds."""
-    order, pickled = pickle.loads(parts[0])
-    return pickle.loads(pickled, buffers=[parts[1 + place] for place in order])
+    return _Unpickler(parts).load()
 
 
 def head_of(parts: Sequence[bytes]) -> bytes:
@@ -51,21 +85,3 @@ def lengths_in(lengths: bytes) -> Iterator[int]:
     """Yield the lengths of the parts, from the bytes behind their number."""
     for start in range(0, len(lengths), LENGTH_BYTES):
         yield int.from_bytes(lengths[start : start + LENGTH_BYTES])
-
-
-def _with_buffers(value: object, depth: int) -> object:
-    """Return a value with its large bytes marked to be parts of their own."""
-    kind = type(value)
-    if kind is bytes:
-        return pickle.PickleBuffer(value) if len(value) >= _APART else value  # type: ignore[arg-type]
-    if not depth or not isinstance(value, list | tuple) or len(value) > _MOST_ITEMS:
-        return value
-    items = [_with_buffers(each, depth - 1) for each in value]
-    if all(map(_is, items, value)):
-        return value
-    make: Any = getattr(kind, "_make", kind)  # a NamedTuple takes its members one by one
-    return make(items)
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other

@@ -24,9 +24,9 @@ from anyio.lowlevel import RunVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from gateway.pace import next_slice
+from gateway.pace import next_slice, with_turns
 from gateway.wire.problems import Overloaded, TooComplex
-from gateway.workers.messages import LENGTH_BYTES, head_of, lengths_in, parts_of, value_of
+from gateway.workers.messages import LENGTH_BYTES, encoded, head_of, lengths_in, unencoded_parts_of, value_of
 from gateway.yjs.lib0 import MalformedUpdate
 from gateway.yjs.scan import TooMuch, scan
 
@@ -209,7 +209,7 @@ class _Pool:
             self.metrics.waiting -= 1
         try:
             self.metrics.jobs += 1
-            answer = await self._attempt(parts_of((work, arguments)))
+            answer = await self._attempt(await _request((work, arguments)))
         finally:
             self._places.release()
         large = sum(map(len, answer)) > _LARGE_ANSWER
@@ -294,6 +294,18 @@ class _Pool:
         while self._idle:
             self._end(self._idle.pop())
         await asyncio.gather(*self._ending)
+
+
+async def _request(value: object) -> list[bytes]:
+    """Return the parts of a message; a long text is encoded in slices."""
+    return [part if isinstance(part, bytes) else await _encoded(part) for part in unencoded_parts_of(value)]
+
+
+async def _encoded(text: str) -> bytes:
+    whole = io.BytesIO()  # gives the bytes over without a copy
+    async for start in with_turns(range(0, len(text), _PIECE_BYTES), 1):
+        whole.write(encoded(text[start : start + _PIECE_BYTES]))
+    return whole.getvalue()
 
 
 @contextlib.contextmanager

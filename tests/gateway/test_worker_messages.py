@@ -8,9 +8,12 @@ import pytest
 
 from gateway.workers import pool
 from gateway.workers.messages import head_of, parts_of, value_of
+from gateway.yjs.revisions import NewText
 
 _LARGE = bytes(range(256)) * 2**12
 """1 MiB."""
+_LONG = "é" * 2**19
+"""1 MiB when encoded."""
 
 
 class Found(NamedTuple):
@@ -33,6 +36,9 @@ class Found(NamedTuple):
         (True, ([(Found(b"", [_LARGE], (1, "a")), None)], {"a": _LARGE})),
         [[[[[[[[_LARGE]]]]]]]],
         [b"x"] * 10_000 + [_LARGE],
+        (True, _LONG),
+        (True, [_LONG, {"text": _LONG[1:]}, "short", _LARGE]),
+        (True, NewText("a\ud800\U0001f600" * 2**16)),
     ],
 )
 def test_a_value_comes_out_as_it_went_in(value: object) -> None:
@@ -56,6 +62,27 @@ def test_large_bytes_are_parts_of_their_own_once_and_are_not_copied() -> None:
     assert type(found) is Found
     assert found.whole is found.slices[0] is _LARGE
     assert found.slices[1] is value[1].slices[1]
+
+
+def test_long_texts_are_parts_of_their_own_once_wherever_they_are() -> None:
+    parts = parts_of((NewText(_LONG), [_LONG], {"a": _LONG}))
+    assert parts[1:] == [_LONG.encode()]
+    assert len(parts[0]) < 1_000
+    first, (second,), third = value_of(parts)
+    assert first.text is second is third["a"]
+
+
+def test_a_long_text_is_encoded_in_slices() -> None:
+    async def work() -> None:
+        request = asyncio.create_task(pool._request((len, (_LONG * 8, "short"))))
+        turns = 0
+        while not request.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert value_of(request.result()) == (len, (_LONG * 8, "short"))
+        assert turns >= 8
+
+    asyncio.run(work())
 
 
 def test_large_bytes_are_received_in_pieces() -> None:
