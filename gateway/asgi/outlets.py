@@ -17,14 +17,14 @@ class Outlet:
     it when the client does not take all that it is sent, and the room when it queues other messages for the client.
 
     Args:
-        finish: sends the rest of a frame that was written in part.
+        finish: sends the rest of a frame that was written in part; all clients share the memory of the frame.
         is_empty: whether nothing is buffered for the client.
         socket: the number of the socket; -1: there is no way past the transport.
     """
 
     __slots__ = ("_is_empty", "_socket", "fd", "finish")
 
-    def __init__(self, finish: Callable[[bytes], None], is_empty: Callable[[], bool], socket: int) -> None:
+    def __init__(self, finish: Callable[[bytes | memoryview], None], is_empty: Callable[[], bool], socket: int) -> None:
         self.fd = -1
         """The number of the socket while the way is open, else -1."""
         self.finish = finish
@@ -43,7 +43,7 @@ class Outlet:
             return True
         self.fd = -1
         if sent:
-            self.finish(frame[sent:])
+            self.finish(memoryview(frame)[sent:])
         return sent > 0
 
     def open(self) -> None:
@@ -74,7 +74,7 @@ def write_to_all(outlets: dict[Outlet, T], frame: bytes) -> list[T]:
                 continue
             outlet.fd = -1
             if sent:
-                outlet.finish(frame[sent:])
+                outlet.finish(memoryview(frame)[sent:])
                 continue
         others.append(outlets[outlet])
     return others

@@ -42,7 +42,7 @@ _WORK_PER_UPDATE = 512
 """The overhead of each update beyond its size, in bytes."""
 _TOLD_TOGETHER = 64 * 1024
 """How many bytes of versions are written to a client at once."""
-_COPIED_TOGETHER = 4 * 2**20
+_COPIED_TOGETHER = 2**20
 """How many bytes are copied to clients before others have a turn."""
 _WORK_PER_FRAME = 4 * 2**10
 """The overhead of each frame to a client, in bytes."""
@@ -313,8 +313,12 @@ class Room:
             version, row = self._untold.popleft()
             self._keeper.untold.add(-len(row))
             message = sync_update(to_wire(read_row(row)[0]))
+            if len(row) > _COPIED_TOGETHER:  # each of these copies is a step of the event loop
+                yield 0.0
             frames.append((version, message, binary_frame(message)))
             size += len(row)
+        if size > _COPIED_TOGETHER:
+            yield 0.0
         together = frames[0][2] if len(frames) == 1 else b"".join([frame for _, _, frame in frames])
         for others in self._write_to_all(together):
             for connection in others:

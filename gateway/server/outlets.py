@@ -7,7 +7,9 @@ from collections.abc import Callable
 from gateway.asgi.outlets import Outlet
 
 
-def outlet_of(transport: asyncio.Transport, finish: Callable[[bytes], None], is_empty: Callable[[], bool]) -> Outlet:
+def outlet_of(
+    transport: asyncio.Transport, finish: Callable[[bytes | memoryview], None], is_empty: Callable[[], bool]
+) -> Outlet:
     """Return an outlet to the socket of a transport, whose protocol is from now on told of all that is buffered.
 
     Where the socket does not take what is written to the transport, as with TLS, the outlet never opens, and the

@@ -131,6 +131,7 @@ def test_a_frame_is_written_to_all_outlets_that_are_open_and_whole() -> None:
         closed.close()
         assert write_to_all({slow: "slow", closed: "closed"}, frame) == ["closed"]
         assert slow.fd == -1  # until all is sent
+        assert all(isinstance(each, memoryview) for each in finished)  # of the frame that all clients are sent
         rest = b"".join(finished)
         assert 0 < len(rest) < len(frame)
         begun = its_client.recv(len(frame) - len(rest), socket.MSG_WAITALL)
