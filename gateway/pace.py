@@ -5,8 +5,9 @@ shares the iteration with the slice (`gateway.shared_turn`).
 """
 
 import asyncio
+import io
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 _STEPS = 512
 """How many items are processed in one slice: at a few µs each, about a millisecond."""
+_PIECE_BYTES = 2**19
+"""How many bytes are copied in one slice: to memory that is new in 0.6 ms."""
 _SLICE_S = 0.0015
 """After how many seconds a slice ends before it has processed so many."""
 
@@ -37,6 +40,23 @@ async def next_slice() -> None:
     if turn is None:
         turn = _turns[loop] = SharedTurn()
     await turn.next_slice()
+
+
+async def join_in_slices(parts: Sequence[bytes]) -> bytes:
+    """Return parts joined; much is copied a piece at a time."""
+    if sum(map(len, parts)) <= _PIECE_BYTES:
+        return b"".join(parts)
+    whole = io.BytesIO()  # gives the bytes over without a copy
+    async for piece in with_turns(_pieces_of(parts), 1):
+        whole.write(piece)
+    return whole.getvalue()
+
+
+def _pieces_of(parts: Iterable[bytes]) -> Iterator[memoryview]:
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), _PIECE_BYTES):
+            yield view[start : start + _PIECE_BYTES]
 
 
 class with_turns(AsyncIterator[T]):  # noqa: N801 (it is called like a function)

@@ -36,7 +36,7 @@ class EncodedText(str):
         return text
 
 
-def _encoded(answer: object) -> bytes:
+def _encoded(answer: object) -> list[bytes]:
     mark, long = new_mark(), list[bytes]()
 
     def as_it_is(value: object) -> msgspec.Raw:
@@ -61,6 +61,11 @@ def _decoded(value: Any) -> Any:
 
 def result_bytes(result: ExecutionResult) -> bytes:
     """Encode a result; `data` is omitted if nothing was executed."""
+    return b"".join(result_parts(result))
+
+
+def result_parts(result: ExecutionResult) -> list[bytes]:
+    """Encode a result in parts, of which long texts are some; `data` is omitted if nothing was executed."""
     answer: dict[str, Any] = {}
     if result.errors:
         answer["errors"] = [formatted(error) for error in result.errors]
@@ -69,7 +74,7 @@ def result_bytes(result: ExecutionResult) -> bytes:
     try:
         return _encoded(answer)
     except UnicodeEncodeError:  # another text holds a lone surrogate
-        return json_bytes(_decoded(answer))
+        return [json_bytes(_decoded(answer))]
 
 
 def is_request_error(result: ExecutionResult) -> bool:

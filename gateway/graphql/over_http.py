@@ -13,7 +13,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from gateway.access.guard import Access
-from gateway.graphql.answers import is_request_error, problem_result, result_bytes
+from gateway.graphql.answers import is_request_error, problem_result, result_parts
 from gateway.graphql.caller import Caller
 from gateway.graphql.door import PATH
 from gateway.graphql.execution import Asker, Executions, Member, Payload
@@ -28,6 +28,7 @@ from gateway.http.requests import (
     read_json,
     require_media_type,
 )
+from gateway.pace import join_in_slices
 from gateway.wire.headers import SAFETY_HEADERS
 from gateway.wire.media_types import EVENTS, JSON
 from gateway.wire.problems import InvalidBody, InvalidParameter, MethodNotAllowed, Unauthenticated
@@ -109,7 +110,7 @@ class OverHttp:
                 raise MethodNotAllowed("GET", ["POST"]) from None
             raise InvalidBody("subscriptions are answered with `Accept: text/event-stream`, or by WebSocket") from None
         status = _refused(media_type) if is_request_error(result) else 200
-        return Response(result_bytes(result), status, media_type=media_type)
+        return Response(await join_in_slices(result_parts(result)), status, media_type=media_type)
 
 
 def _refused(media_type: str) -> int:

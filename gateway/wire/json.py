@@ -71,7 +71,7 @@ def encode_long_texts(value: Any) -> bytes:
         OverflowError, UnicodeEncodeError
     """
     mark, texts = new_mark(), list[bytes]()
-    return put_in(msgspec.json.encode(_with_marks(value, mark, texts)), mark, texts)
+    return b"".join(put_in(msgspec.json.encode(_with_marks(value, mark, texts)), mark, texts))
 
 
 def _with_marks(value: Any, mark: str, texts: list[bytes]) -> Any:
@@ -91,13 +91,13 @@ def new_mark() -> str:
     return secrets.token_hex(16)
 
 
-def put_in(body: bytes, mark: str, values: Sequence[bytes]) -> bytes:
-    """Return a JSON text with encoded values in place of the marks in it. The encoder would copy them several times, as
-    it makes room again and again."""
+def put_in(body: bytes, mark: str, values: Sequence[bytes]) -> list[bytes]:
+    """Return the parts of a JSON text with encoded values in place of the marks in it. The encoder would copy them
+    several times, as it makes room again and again."""
     if not values:
-        return body
+        return [body]
     first, *rest = body.split(b'"%b"' % mark.encode())
-    return b"".join([first, *chain.from_iterable(zip(values, rest, strict=True))])
+    return [first, *chain.from_iterable(zip(values, rest, strict=True))]
 
 
 def json_bytes(value: Any) -> bytes:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.pace import next_slice, with_turns
+from gateway.pace import join_in_slices, next_slice, with_turns
 from tests.support.iterations import Iterations
 
 
@@ -86,3 +86,20 @@ def test_a_slice_ends_after_some_time_however_few_items_it_has(monkeypatch: pyte
         assert Counter(Counter(slices).values()) == {4: 8}
 
     asyncio.run(main())
+
+
+def test_much_is_joined_in_slices() -> None:
+    parts = [b"first", b"a" * 2**22, b"", b"b" * 2**22, b"last"]
+
+    async def work() -> None:
+        joining = asyncio.create_task(join_in_slices(parts))
+        turns = 0
+        while not joining.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert joining.result() == b"".join(parts)
+        assert turns >= 16
+        assert await join_in_slices([b"a", b"b"]) == b"ab"
+        assert await join_in_slices([]) == b""
+
+    asyncio.run(work())
