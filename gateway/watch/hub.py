@@ -4,6 +4,8 @@ All of this state follows from the commits of storage (`Storage.listen`), is bou
 waiting requests hold positions, not messages, and read the log when they are woken.
 """
 
+import asyncio
+
 import structlog
 
 from gateway.shared_turn import Pieces
@@ -21,6 +23,8 @@ _MATCHED_AT_ONCE = 1000
 """How many filters are asked about changes at once."""
 _UNMATCHED = 16_384
 """How many changes of a project may wait to be matched; beyond, all who wait there are woken."""
+_FREED_TOGETHER = 512
+"""What is known of so many files is freed in one step."""
 _ANSWER_BYTES, _ANSWER_BYTES_PER_PROJECT = 256 * 2**20, 4 * 2**20
 
 
@@ -158,6 +162,9 @@ class Hub:
         if watched is not None and watched.followed:
             watched.followed = False
             self._storage.unfollow(name)
+        if watched is not None and len(watched.files) > _FREED_TOGETHER:
+            freed: list[object] = list(watched.files.values())
+            asyncio.get_running_loop().call_soon(self.waiters.turn.run, _free(freed))  # once the project itself is gone
         return watched
 
     async def require_as_of(self, name: str, tags: EntityTags | None) -> WatchedProject:
@@ -240,3 +247,11 @@ class Hub:
     async def _read_files(self, name: str, paths: list[str]) -> dict[str, FileHead]:
         answer = await self._storage.file_heads(name, paths)
         return {} if answer is None else {head.path: head for head in answer[1]}
+
+
+def _free(files: list[object]) -> Pieces:
+    """Let go of what was known of very many files, some at a time."""
+    while files:
+        del files[-_FREED_TOGETHER:]
+        yield 0.0
+    return 0.0

@@ -1,6 +1,7 @@
 """Waiters, event streams and connections in great number hold nobody up: they are found, told and ended in turns."""
 
 import asyncio
+import weakref
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gateway.shared_turn import SharedTurn
 from gateway.watch import hub as hub_module
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
+from gateway.watch.project import KnownFile
 from gateway.watch.waiters import Waiters
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
@@ -79,6 +81,38 @@ def test_all_are_woken_where_very_many_changes_have_yet_to_be_matched(
         await storage.append("p", tuple(AppendUpdate(f"{number}.md", Version(0), b"\0\0") for number in range(20)))
         assert not project.unmatched
         await until(lambda: bool(woken))
+        await storage.close()
+
+    asyncio.run(work())
+
+
+class _Known(KnownFile):
+    __slots__ = ("__weakref__",)
+
+
+def test_what_is_known_of_the_files_of_an_erased_project_is_freed_in_several_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "_FREED_TOGETHER", 3)
+
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        hub = Hub(storage, Waiters(turn=SharedTurn(TickingClock(0.0005))))
+        await storage.append("p", tuple(AppendUpdate(f"{number}.md", Version(0), b"\0\0") for number in range(60)))
+        project = await hub.require("p")
+        for number in range(60):
+            head = await hub.file(project, "p", f"{number}.md")
+            assert head is not None
+            project.files[head.path] = _Known(head)
+        kept = weakref.WeakSet(project.files.values())
+        del project
+        assert await storage.erase_project("p")
+        left = [len(kept)]
+        while left[-1]:
+            await asyncio.sleep(0)
+            left.append(len(kept))
+        assert all(before - after <= 18 for before, after in pairwise(left))
+        assert len(left) > 3
         await storage.close()
 
     asyncio.run(work())
