@@ -168,8 +168,8 @@ class Settings(BaseSettings):
     bodies_bytes: int = Field(
         256 * MEBIBYTE,
         ge=1024,
-        description="Maximum bytes of all request bodies in progress, in total; also of the unfinished lines of all "
-        "output of agents, and of all WebSocket messages that are not complete.",
+        description="Maximum bytes of all request bodies in progress, and of what is decoded of them, in total; also "
+        "of the unfinished lines of all output of agents, and of all WebSocket messages that are not complete.",
     )
     body_seconds: float = Field(
         30.0,

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.asgi.outlets import Outlet
 
 BODY_IS_HERE = "gateway.body_is_here"
-"""The scope key that marks a request whose whole body was received before the application was called."""
+"""The scope key of the body of a request that was received as a whole before the application was called; empty once it
+was read."""
 UNSENT = "gateway.unsent"
 """The scope key of how many bytes of its answer an application holds while it waits to send them: what a client does
 not read takes memory there, too."""

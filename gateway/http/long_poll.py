@@ -18,6 +18,7 @@ from gateway.access.guard import OPEN, Access
 from gateway.asgi.answers import DirectAnswers, PreparedAnswer, holder_of, send_whole, server_of
 from gateway.asgi.requests import NAMED_HEADERS
 from gateway.changes.feed import Feed
+from gateway.http.bodies import WAITS
 from gateway.http.event_stream import EventStream, EventStreams, describe_stream, refuse_stream
 from gateway.http.request_metrics import RequestMetrics
 from gateway.http.responses import JSON_HEADERS, send_problem
@@ -73,6 +74,8 @@ class LongPolls:
         pending = await self._ask(scope, receive, send)
         if pending is None:
             return
+        if (waits := scope.get(WAITS)) is not None:
+            waits()
         name, client = scope.pop(_FOLLOWER, ("", None))
         try:
             with self.waiters.connected.held(name, client):

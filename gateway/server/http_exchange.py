@@ -212,7 +212,7 @@ class Exchange(DirectAnswers):
     async def run(self, app: ASGIApp) -> None:
         """Run the application. If it fails, the connection is closed."""
         if not self.more_body:
-            self._scope[BODY_IS_HERE] = True
+            self._scope[BODY_IS_HERE] = self.body
         try:
             await app(self._scope, self.receive, self.send)
             if not self.complete and not self.left and self._ended is None:
@@ -281,7 +281,7 @@ class Exchange(DirectAnswers):
         self._arrived = False
         body = bytes(self.body)
         if body:
-            self.body = bytearray()
+            self.body.clear()  # the scope may have it
             if len(body) > BODY_HELD:  # reading is paused, and would stay so if this was the end of the body
                 self._wire.wants_body()
         return {"type": "http.request", "body": body, "more_body": self.more_body}

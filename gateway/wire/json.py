@@ -40,7 +40,7 @@ def is_short(body: bytes) -> bool:
     return len(body) <= _SHORTEST_VALUE * MOST_VALUES
 
 
-def marks_within(body: bytes, start: int, end: int) -> int:
+def marks_within(body: bytes | bytearray, start: int, end: int) -> int:
     """Return how many bytes of a JSON body, from `start` to before `end`, may precede a value."""
     return sum(body.count(mark, start, end) for mark in _MARKS)
 
