@@ -35,7 +35,8 @@ class SharedTurn:
     Work that does not fit into a turn is queued, and is done piece by piece, each work in turn. Work that is done at
     once costs no more than a look at the clock.
 
-    Of all long work, one slice is done in a turn (`next_slice`), and only what it leaves of the turn is for the others.
+    Of all long work, one slice is done in a turn (`next_slice`), and only what it leaves of the turn is for the others;
+    where others wait, the turns between have no slice.
 
     Args:
         clock: seconds.
@@ -48,6 +49,8 @@ class SharedTurn:
         """When the work began that has been going on without a pause, and when its last piece was seen."""
         self._until: float | None = None
         """When this turn is over; None: nobody watches for its end, since little has been done."""
+        self._slices: deque[asyncio.Future[None]] = deque()
+        """Those who wait to do a slice of long work."""
         self._has_slice = False
         """Whether a slice of long work is done in the next turn."""
         self._brief_done = 0
@@ -99,9 +102,9 @@ class SharedTurn:
 
     async def next_slice(self) -> None:
         """Wait for the turn in which the caller may do the next slice of its work."""
-        if self._waiting or self._has_slice:
+        if self._waiting or self._slices or self._has_slice:
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(self._admit(place))
+            self._slices.append(place)
             await place
         else:
             self._has_slice = True
@@ -110,13 +113,13 @@ class SharedTurn:
                 self._watch()
             await asyncio.sleep(0)
 
-    def _admit(self, place: asyncio.Future[None]) -> Pieces:
-        """Give the next turn to a slice of long work."""
-        yield from ()
-        if not place.done():  # it was not cancelled
-            place.set_result(None)
-            self._has_slice = True
-        return 0.0
+    def _admit_slice(self) -> None:
+        """Give the next turn to the first slice of long work that still waits."""
+        while self._slices and not self._has_slice:
+            place = self._slices.popleft()
+            if not place.done():  # it was not cancelled
+                place.set_result(None)
+                self._has_slice = True
 
     def _do_piece(self, work: Pieces) -> bool:
         """Do a piece of work; return whether it was the last one."""
@@ -142,15 +145,17 @@ class SharedTurn:
         self._until = None
         self._brief_done = 0
         has_slice, self._has_slice = self._has_slice, False
-        if has_slice or self._waiting:
+        if has_slice or self._waiting or self._slices:
             self._watch()  # before any task is resumed: the next turn begins before the slice that is done in it
         time_left = _TURN_S - _SLICE_S if has_slice else _TURN_S
         while self._waiting:
             work = self._waiting.popleft()
             if not self._do_piece(work):
                 self._waiting.append(work)
-            if self._has_slice or self._ended - self._began >= time_left:
+            if self._ended - self._began >= time_left:
                 break
+        if not (has_slice and self._waiting):
+            self._admit_slice()
 
 
 def _resume(task: asyncio.Future[None]) -> Pieces:

@@ -167,6 +167,21 @@ def test_long_work_and_short_work_share_each_turn() -> None:
     asyncio.run(work())
 
 
+def test_long_work_goes_on_however_much_short_work_waits() -> None:
+    async def work() -> None:
+        iterations = Iterations()
+        turn = SharedTurn(TickingClock(0.0005))
+        for _ in range(1000):
+            turn.run(_pieces("a", 2, []))
+        began = iterations.count
+        for _ in range(20):
+            await turn.next_slice()
+        assert iterations.count - began <= 2 * 20 + 2  # in every other turn
+        iterations.stop()
+
+    asyncio.run(work())
+
+
 def test_brief_work_is_done_in_a_turn_that_is_over_but_not_without_end() -> None:
     async def work() -> None:
         turn = SharedTurn(TickingClock(0.001))
