@@ -181,7 +181,8 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
         else:
             others.append((*columns, *_author_values(row)))
     connection.executemany(_INSERT_UPDATE, anonymous)
-    connection.executemany(_INSERT_UPDATE_BY, others)
+    if others:
+        connection.executemany(_INSERT_UPDATE_BY, others)
     if large:
         execute_and_forget(connection, _INSERT_LARGE_UPDATE, large)
     changed = [(path, file.id, file.head) for path, file in plan.files.items() if path not in plan.new_files]
