@@ -1,5 +1,6 @@
 """The requests on one project: files, changes, history and sessions."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -56,6 +57,7 @@ _UPDATE = {"Content-Type": "application/octet-stream"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 _MARKDOWN = {"Content-Type": "text/markdown; charset=utf-8"}
 
+_LONG_TEXT = 2**20
 _EDIT_ATTEMPTS = 5
 
 
@@ -230,6 +232,8 @@ class Project(SessionRequests, HookRequests):
     async def _read_as(self, form: str, path: str, root: str | None, at_version: int | None) -> WithETag[str]:
         params = {"format": form, "root": root, "at_version": at_version}
         answer = await self._sender.send("GET", self._file(path), params=params)
+        if len(answer.content) > _LONG_TEXT:
+            await asyncio.sleep(0)  # it was just put together
         try:
             return WithETag(answer.content.decode(), tag_of(answer), seconds(answer, "Backoff"))
         except UnicodeDecodeError as error:

@@ -344,7 +344,7 @@ class Files(FileReader):
         self,
         project: str,
         path: str,
-        text: str,
+        text: str | bytes,
         root: str,
         preconditions: Preconditions,
         author: Author = NOBODY,
@@ -354,6 +354,7 @@ class Files(FileReader):
         """Set the text of a root to `text` by the smallest edit of the present text, creating the file if necessary.
 
         Args:
+            text: as `NewText` has it.
             make: whether to create the root if it is missing while the document has other roots.
         """
 

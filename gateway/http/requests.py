@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import codecs
 import functools
 import io
 import time
@@ -27,6 +28,7 @@ from gateway.wire.problems import (
     InvalidPath,
     InvalidProject,
     InvalidStateVector,
+    InvalidText,
     UnsupportedMediaType,
 )
 from gateway.wire.tags import EntityTags, Form
@@ -37,6 +39,9 @@ from gateway.yjs.state_vectors import check_state_vector
 from storage import Once
 
 T = TypeVar("T")
+
+_DECODED_AT_ONCE = 2**19
+"""How many bytes of text are decoded in one step: in less than 1 ms."""
 
 
 def project_id(request: Request) -> str:
@@ -238,6 +243,28 @@ async def read_body(request: Request, limit: int) -> bytes:
         body.write(chunk)
         more, message = message.get("more_body", False), {}
     return body.getvalue()
+
+
+async def text_of(body: bytes) -> str | bytes:
+    """Return a body as text, and a very long one as it is once it is known to be UTF-8: to decode it makes a copy.
+
+    Raises:
+        InvalidText
+    """
+    try:
+        if len(body) <= _DECODED_AT_ONCE:
+            return body.decode()
+        check = codecs.getincrementaldecoder("utf-8")()
+        async for start in with_turns(range(0, len(body), _DECODED_AT_ONCE), 1):
+            end = start + _DECODED_AT_ONCE
+            piece = memoryview(body)[start:end]
+            try:
+                check.decode(piece, final=end >= len(body))
+            except UnicodeDecodeError:
+                return body.decode()  # whose error tells the place
+    except UnicodeDecodeError as error:
+        raise InvalidText(str(error)) from None
+    return body
 
 
 async def require_few_values(body: bytes) -> None:

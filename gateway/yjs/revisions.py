@@ -30,19 +30,24 @@ class Revision(Protocol):
 class NewText(Struct, frozen=True):
     """The complete new text."""
 
-    text: str
+    text: str | bytes
+    """A very long text may be in UTF-8; it is decoded where it is compared."""
 
     @property
     def size(self) -> int:
         return len(self.text)
 
     def work(self, present: str) -> int:
-        start = common_prefix(present, self.text)
-        end = start + common_suffix(present, self.text, start)
-        return (len(present) - end) * (len(self.text) - end)
+        text = self._decoded()
+        start = common_prefix(present, text)
+        end = start + common_suffix(present, text, start)
+        return (len(present) - end) * (len(text) - end)
 
     def edits(self, present: str, most: int) -> list[Edit]:
-        return smallest_edits(present, self.text, most)
+        return smallest_edits(present, self._decoded(), most)
+
+    def _decoded(self) -> str:
+        return self.text if isinstance(self.text, str) else self.text.decode()
 
 
 class Replacements(Struct, frozen=True):

@@ -1,5 +1,6 @@
 """`PUT text/plain`: the smallest edit, merged with what others do."""
 
+import asyncio
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.http.requests import text_of
+from gateway.wire.problems import InvalidText
 from gateway.yjs.text_edits import apply_edits, smallest_edits
 
 _PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
@@ -106,6 +109,38 @@ def test_what_is_not_utf_8_is_refused(shared_project: httpx.Client, body: bytes)
     refused = shared_project.put("/files/a.md", content=body, headers=_PLAIN)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_text")
     assert shared_project.get("/files/a.md").status_code == 404
+
+
+def test_a_very_long_text_is_checked_in_slices_and_not_decoded() -> None:
+    body = ("é🎉x" * 2**19).encode()  # characters lie across the ends of slices
+    wrong = body[:-1] + b"\xff" + body
+
+    async def work() -> None:
+        reading = asyncio.create_task(text_of(body))
+        turns = 0
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert reading.result() is body
+        assert turns >= len(body) // 2**19
+        assert await text_of(b"short") == "short"
+        for bad in (wrong, body[:-2]):
+            with pytest.raises(InvalidText, match=f"position {len(body) - 1 if bad is wrong else len(body) - 5}"):
+                await text_of(bad)
+
+    asyncio.run(work())
+
+
+def test_a_very_long_text_replaces_another_one(shared_project: httpx.Client) -> None:
+    long = "line é\n" * 100_000
+    assert _put(shared_project, long).json()["changed"]
+    assert not _put(shared_project, long).json()["changed"]
+    assert _put(shared_project, "🎉" + long).json()["changed"]
+    assert _text(shared_project) == "🎉" + long
+    url = "/files/a.md?base_version=2"
+    revised = shared_project.put(url, content=("🎉" + long + "end").encode(), headers=_PLAIN)
+    assert revised.json()["changed"]
+    assert _text(shared_project) == "🎉" + long + "end"
 
 
 def test_a_retry_makes_no_version(shared_project: httpx.Client) -> None:

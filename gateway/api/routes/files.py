@@ -29,6 +29,7 @@ from gateway.http.requests import (
     require_media_type,
     state_vector,
     states_media_type,
+    text_of,
     whole_number,
 )
 from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change
@@ -274,10 +275,7 @@ class FileRoutes:
         schema = _schema(request, markdown)
         conditions = preconditions(request)
         body = await read_body(request, self._body_limit)
-        try:
-            text = body.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidText(str(error)) from None
+        text = await text_of(body)
         root, author, make = root_of(request), author_of(request), "root" in request.query_params
         base = whole_number(request, "base_version", least=0)
         if markdown:
