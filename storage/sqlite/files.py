@@ -61,6 +61,26 @@ def project_head(connection: sqlite3.Connection, name: str) -> tuple[int, Projec
     return row[0], ProjectHead(name, Epoch(row[2]), Sequence(row[3]), Milliseconds(row[4]))
 
 
+def require_no_project(connection: sqlite3.Connection, name: str) -> None:
+    """Raise DataDamaged if there is a project that its index does not name: another one must not take its place."""
+    if connection.execute("SELECT 1 FROM project NOT INDEXED WHERE name = ?", (name,)).fetchone():
+        raise DataDamaged(None, "it is missing in an index", what=f"project {name!r}")
+
+
+def _require_no_file(connection: sqlite3.Connection, project: int, path: str) -> None:
+    """Raise DataDamaged if there is a file that one index does not name, and another one does."""
+    place = {"project": project, "path": path}
+    if connection.execute(_OTHER_INDEXES, place).fetchone():
+        raise DataDamaged(path, "it is missing in an index")
+
+
+_OTHER_INDEXES = (
+    "SELECT 1 FROM file INDEXED BY live_file_by_path WHERE project = :project AND path = :path AND deleted = 0"
+    " UNION ALL SELECT 1 FROM file INDEXED BY tombstone_by_path"
+    " WHERE project = :project AND path = :path AND deleted = 1 AND base_version < version"
+)
+
+
 def _file(connection: sqlite3.Connection, project: str, path: str) -> tuple[int, int, FileHead] | None:
     """Return the file's row id, its oldest available version (0: the first), and its head."""
     # The path is read from the row, not from its index: the code checks that they are the same.
@@ -71,6 +91,9 @@ def _file(connection: sqlite3.Connection, project: str, path: str) -> tuple[int,
         (project, path),
     ).fetchone()
     if row is None:
+        found = project_head(connection, project)
+        if found is not None:
+            _require_no_file(connection, found[0], path)
         return None
     if row[3] != path:
         raise DataDamaged(path, "the index of the files does not fit the file")
@@ -91,9 +114,8 @@ def file_heads(
     if found is None:
         return None
     id, head = found
-    statement = f"SELECT {_HEAD} FROM file WHERE project = ? AND path = ?"
-    rows = (connection.execute(statement, (id, path)).fetchone() for path in paths)
-    return head, [head_from_row(row) for row in rows if row is not None]
+    heads = (load_head(connection, id, path) for path in paths)
+    return head, [each[1] for each in heads if each is not None]
 
 
 def list_files(
@@ -511,9 +533,12 @@ def _head(row: tuple[Any, ...]) -> FileHead:
 
 
 def load_head(connection: sqlite3.Connection, project: int, path: str) -> tuple[int, FileHead] | None:
-    """Return a file's row id and head, for the writer."""
+    """Return a file's row id and head."""
     row = connection.execute(f"SELECT id, {_HEAD} FROM file WHERE project = ? AND path = ?", (project, path)).fetchone()
-    return None if row is None else (row[0], head_from_row(row[1:]))
+    if row is None:
+        _require_no_file(connection, project, path)
+        return None
+    return row[0], head_from_row(row[1:])
 
 
 def head_checksum(project: int, head: FileHead) -> int:

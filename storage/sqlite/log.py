@@ -19,7 +19,7 @@ from storage.log import (
     new_project,
 )
 from storage.records import ErasedProject
-from storage.sqlite.files import head_checksum, load_head, project_head
+from storage.sqlite.files import head_checksum, load_head, project_head, require_no_project
 from storage.sqlite.large_values import LARGE_BYTES, execute_and_forget, insert_statement
 from storage.sqlite.projects import erase_project
 from storage.sqlite.turn_log import load_turns, store_turns
@@ -102,7 +102,10 @@ class Log:
 
 def _load_project(connection: sqlite3.Connection, name: str) -> KnownProject | None:
     found = project_head(connection, name)
-    return None if found is None else KnownProject(*found)
+    if found is None:
+        require_no_project(connection, name)
+        return None
+    return KnownProject(*found)
 
 
 def _load(connection: sqlite3.Connection, known: KnownProject, missing: Needs, now: int) -> None:

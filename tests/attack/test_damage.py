@@ -248,3 +248,58 @@ def test_what_lies_below_a_version_that_is_no_whole_document_is_not_swept(tmp_pa
             assert (await _ask(client, "b.md", format="text")).text == texts["b.md", _VERSIONS]
 
     asyncio.run(work())
+
+
+def _flip_in_index(database: Path, index: str, entry: bytes) -> None:
+    """Flip the lowest bit of the first byte of an entry in the only page of an index."""
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (index,)).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    content = bytearray(database.read_bytes())
+    place = content.index(entry, (page - 1) * size, page * size)
+    content[place] ^= 1
+    database.write_bytes(content)
+
+
+@pytest.mark.usefixtures("_quiet")
+@pytest.mark.parametrize("index", ["file_by_path", "live_file_by_path"])
+def test_a_file_that_an_index_does_not_name_is_not_missing_and_none_takes_its_place(tmp_path: Path, index: str) -> None:
+    async def work() -> None:
+        database = tmp_path / "gateway.db"
+        async with _Served(database) as client:
+            for path in ("deleted.md", "lost.md", "other.md"):
+                answer = await client.put(f"/files/{path}", content=path, headers={"Content-Type": "text/plain"})
+                assert answer.status_code == 201
+            await client.delete("/files/deleted.md")
+        flipped = ["lost.md"] if index.startswith("live") else ["lost.md", "deleted.md"]
+        for path in flipped:
+            _flip_in_index(database, index, path.encode())
+        async with _Served(database) as client:
+            for path in flipped if index == "file_by_path" else ():
+                assert (await _ask(client, path)).json()["code"] == "data_damaged"
+                for answer in (
+                    await client.put(f"/files/{path}", content="new", headers={"Content-Type": "text/plain"}),
+                    await client.delete(f"/files/{path}"),
+                ):
+                    assert answer.json().get("code") == "data_damaged", answer.text
+            assert (await _ask(client, "other.md", format="text")).text == "other.md"
+            answer = await client.put("/files/new.md", content="new", headers={"Content-Type": "text/plain"})
+            assert answer.status_code == 201
+
+    asyncio.run(work())
+
+
+@pytest.mark.usefixtures("_quiet")
+def test_no_project_takes_the_place_of_one_that_the_index_does_not_name(tmp_path: Path) -> None:
+    async def work() -> None:
+        database = tmp_path / "gateway.db"
+        async with _Served(database) as client:
+            await client.put("/files/a.md", content="old", headers={"Content-Type": "text/plain"})
+        _flip_in_index(database, "sqlite_autoindex_project_1", b"demo")
+        async with _Served(database) as client:
+            answer = await client.put("/files/a.md", content="new", headers={"Content-Type": "text/plain"})
+            assert answer.json()["code"] == "data_damaged"
+
+    asyncio.run(work())
