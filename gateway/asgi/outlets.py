@@ -58,6 +58,11 @@ class Outlet:
     def end(self) -> None:
         """Close the way for good: the number of the socket may soon be that of another one."""
         self.fd = self._socket = -1
+        self._is_empty = _never  # a cycle, with what holds the outlet
+
+
+def _never() -> bool:
+    return False
 
 
 def write_to_all(outlets: dict[Outlet, T], frame: bytes) -> list[T]:

@@ -172,6 +172,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.leave()
         self.resume_writing()
+        self._parser = cast(Any, None)  # a cycle, which would be left to the garbage collector
 
     def eof_received(self) -> None:
         """No more input: asyncio closes the connection."""
@@ -507,6 +508,7 @@ class HttpProtocol(asyncio.Protocol):
         protocol.data_received(head)
         if rest:
             protocol.data_received(rest)
+        self._parser = cast(Any, None)  # a cycle
 
     # Called by the exchange
 

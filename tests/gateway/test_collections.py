@@ -1,0 +1,101 @@
+"""Garbage collections look at few objects at a time, however many come to live, and connections leave them nothing."""
+
+import asyncio
+import gc
+import subprocess
+import sys
+import weakref
+
+import httptools
+from starlette.types import Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from gateway.asgi.outlets import Outlet
+from gateway.server.http_protocol import HttpProtocol
+from tests.support.transports import Transport
+from tests.support.turns import until
+
+_MANY = """
+import gc
+from gateway.server.process import collect_in_small_parts
+
+gc.collect()
+gc.freeze()
+gc.disable()
+looked_at, full = [], [0]
+
+def note(phase, info):
+    if phase == "start":
+        looked_at.append(sum(len(gc.get_objects(generation)) for generation in range(info["generation"] + 1)))
+        full[0] += info["generation"] == 2
+
+gc.callbacks.append(note)
+collect_in_small_parts()
+gc.enable()
+kept = [[] for _ in range(300_000)]
+gc.disable()
+print(max(looked_at), full[0], len(looked_at))
+"""
+
+
+def test_no_collection_looks_at_very_many_objects_while_many_come_to_live() -> None:
+    printed = subprocess.run([sys.executable, "-c", _MANY], check=True, capture_output=True, text=True, timeout=120)
+    most, full, count = map(int, printed.stdout.split())
+    assert most <= 25_000
+    assert full == 0
+    assert count >= 30
+
+
+def test_a_connection_that_is_closed_leaves_no_cycle() -> None:
+    async def work() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        config = Config(app, lifespan="off", proxy_headers=False, log_config=None)
+        config.load()
+        transport = Transport()
+        protocol = HttpProtocol(config, ServerState(), {})
+        protocol.connection_made(transport)
+        protocol.data_received(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await transport.answered.wait()
+        assert _parsers() == 1
+        protocol.connection_lost(None)
+        del protocol
+        await until(lambda: _parsers() == 0)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(asyncio.wait_for(work(), 60))
+    finally:
+        gc.enable()
+
+
+def _parsers() -> int:
+    return sum(isinstance(each, httptools.HttpRequestParser) for each in gc.get_objects())
+
+
+class _Connection:
+    """What has an outlet, and is asked by it whether anything is buffered."""
+
+    def __init__(self) -> None:
+        self.outlet = Outlet(lambda data: None, self.is_empty, 0)
+
+    def is_empty(self) -> bool:
+        return True
+
+
+def test_an_outlet_that_has_ended_leaves_no_cycle() -> None:
+    gc.disable()
+    try:
+        connection = _Connection()
+        connection.outlet.end()
+        connection.outlet.open()
+        assert connection.outlet.fd == -1
+        left = weakref.ref(connection)
+        del connection
+        assert left() is None
+    finally:
+        gc.enable()
