@@ -24,6 +24,9 @@ from gateway.wire.problems import Overloaded, Problem, RequestTimeout
 
 WAITS = "gateway.waits"
 """Key of the scope: what to call once the request waits, without its body."""
+_SMALL_BYTES = 2048
+"""A body that has arrived as a whole and has no more than this is not counted: connections are, and what is decoded
+of it is little."""
 _VALUE_BYTES = 100
 """About what a decoded value takes, beyond the bytes of its text."""
 
@@ -42,10 +45,12 @@ class BoundedBodies(Collector):
         self._refused = {Overloaded.code: 0, RequestTimeout.code: 0}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "http" or not _is_bounded(scope):
+        here = scope.get(BODY_IS_HERE)
+        is_small = here is not None and len(here) <= _SMALL_BYTES
+        if is_small or scope["type"] != "http" or not _is_bounded(scope):
             return self._app(scope, receive, send)
         body = _Body(self, _bytes_of_values(scope), receive, send)
-        if BODY_IS_HERE in scope:  # the server can hold the request, if nothing is put between the two
+        if here is not None:  # the server can hold the request, if nothing is put between the two
             return self._answer(body, scope, receive, send)
         return self._answer(body, scope, body.receive, body.send)
 
@@ -111,7 +116,7 @@ class BoundedBodies(Collector):
 def _is_bounded(scope: Scope) -> bool:
     method: str = scope["method"]
     if method == "PATCH":
-        return BODY_IS_HERE not in scope  # such an update is short, and most are taken in at once
+        return BODY_IS_HERE not in scope  # most updates are taken in at once
     if method == "POST" and not scope["path"].endswith("/output"):
         # A stream of GraphQL lasts long after its short query.
         return not (BODY_IS_HERE in scope and b"text/event-stream" in named_headers(scope).get(b"accept", b""))

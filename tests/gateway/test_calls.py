@@ -63,7 +63,7 @@ async def _ask(app: Any, method: str, path: str, body: bytes, *headers: tuple[by
         "server": ("127.0.0.1", 8000),
         "client": ("127.0.0.1", 1),
         "headers": [(b"host", b"127.0.0.1:8000"), (b"content-length", b"%d" % len(body)), *headers],
-        BODY_IS_HERE: True,
+        BODY_IS_HERE: body,
     }
 
     async def receive() -> Message:

@@ -106,8 +106,9 @@ def _corpus() -> list[_Request]:
 class _Server(DirectAnswers):
     """The server's side of a request that is answered without a task, or by an application that is called later."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, reads: bool) -> None:
+    def __init__(self, scope: Scope, body: bytes, receive: Receive, send: Send, *, reads: bool) -> None:
         self._scope = scope
+        self._body = body
         self._receive = receive
         self.send = send
         self._reads = reads
@@ -127,7 +128,7 @@ class _Server(DirectAnswers):
         return self._reads
 
     def call(self, app: ASGIApp) -> None:
-        self._scope[BODY_IS_HERE] = True
+        self._scope[BODY_IS_HERE] = self._body
         self._calls.append(asyncio.ensure_future(app(self._scope, self._receive, self.send)))
         self._answered.set()
 
@@ -170,11 +171,11 @@ async def ask(app: Any, asked: _Request, *, directly: bool = False, reads: bool 
     async def send(message: Message) -> None:
         answers.append(message)
 
-    server = _Server(scope, receive, send, reads=reads)
+    server = _Server(scope, body, receive, send, reads=reads)
     if directly and app.answer_directly(scope, body, server):
         await server.wait()
     else:
-        scope[BODY_IS_HERE] = True
+        scope[BODY_IS_HERE] = body
         await app(scope, receive, send)
     start, *parts = server.answers or answers
     named = [(name, _RANDOM.sub(b"~", value)) for name, value in start["headers"]]
