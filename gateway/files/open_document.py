@@ -51,9 +51,9 @@ _BYTES_PER_STRUCT = 6
 _LIGHT_BYTES = 128 * 1024
 """The most bytes of a document and a new text together for which the text is edited in one step."""
 _SMALL_BYTES = _BYTES_PER_STRUCT * _MOVES // _LIGHT_WORK - _BYTES_PER_STRUCT
-_LIGHT_ENCODED = 100_000
-"""The most structs of a document that is encoded in the event loop: about 15 ms. A larger one is built elsewhere from
-its log. A client that has written takes as long as two structs."""
+_LIGHT_ENCODED = 30_000
+"""The most structs of a document that is encoded in the event loop: about 5 ms, 15 ms if they are XML elements. A
+larger one is built elsewhere from its log. A client that has written takes as long as two structs."""
 _BYTES_LIKE_STRUCT = 64
 """How many bytes of a document are encoded in the time of one struct."""
 _LIGHT_LACKING = 100_000
@@ -341,7 +341,8 @@ class OpenDocument:
         document = self._document
         structs = document.most_structs + prepared.footprint // STRUCT
         before, after = (f"{self._name}.{step}" for step in (self._taken_in, self._taken_in + 1))
-        update = Update(prepared.slices, prepared.parted, structs, after)
+        size = self.size + sum(map(len, prepared.slices))
+        update = Update(prepared.slices, prepared.parted, structs, size, after)
         taken = await run_in_worker(take_in_kept, before, update) if document.is_elsewhere else None
         if taken is None:
             taken = await run_in_worker(take_in_stored, await self.present(), update)

@@ -1,52 +1,12 @@
 """Returns free memory to the operating system: the C library would keep it for the next peak."""
 
 import asyncio
-import ctypes
-import functools
-import sys
 from collections.abc import Callable
-from typing import Any
 
+from gateway.heap import WORTH_TRIMMING, free_bytes, trim
 from gateway.maintenance.jobs import Job
 
 _LOOK_EVERY_S = 1.0
-_WORTH_TRIMMING = 64 * 2**20
-"""Bytes that must have become free since the last trim before the next one: a trim walks over all free memory."""
-_MAPPED_FROM = 2**20
-"""A buffer of at least this many bytes gets its own pages, which are returned as soon as it is freed."""
-_M_MMAP_THRESHOLD = -3
-
-
-def map_large_buffers() -> None:
-    """Give every large buffer its own pages, for the rest of this process. Otherwise glibc raises its threshold to up
-    to 32 MB once such a buffer is freed, and keeps the memory between two smaller buffers in use."""
-    if (mallopt := _of_c_library("mallopt")) is not None:
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
-
-
-class _Mallinfo2(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
-            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
-        )
-    ]
-
-
-def free_bytes() -> int:
-    """Return the free bytes that the C library holds, returned to the system or not; 0 if it does not report them."""
-    mallinfo2 = _of_c_library("mallinfo2")
-    if mallinfo2 is None:
-        return 0
-    mallinfo2.restype = _Mallinfo2
-    return int(mallinfo2().fordblks)
-
-
-def trim() -> None:
-    """Return the C library's free memory to the system."""
-    if (malloc_trim := _of_c_library("malloc_trim")) is not None:
-        malloc_trim(0)
 
 
 class FreeMemory:
@@ -67,14 +27,8 @@ class FreeMemory:
     def look(self) -> None:
         """Trim if it is time to."""
         now = self._measure()
-        if self._given_back + _WORTH_TRIMMING <= now <= self._before:
+        if self._given_back + WORTH_TRIMMING <= now <= self._before:
             self._trim()
             self._given_back = now
         self._given_back = min(self._given_back, now)
         self._before = now
-
-
-@functools.cache
-def _of_c_library(name: str) -> Any:
-    """Return a function of glibc; None with another C library."""
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -21,7 +21,7 @@ import uvicorn
 from msgspec import Struct
 
 from gateway.app import Gateway, create_app
-from gateway.maintenance.memory import map_large_buffers
+from gateway.heap import map_large_buffers
 from gateway.pace import with_turns
 from gateway.server.http_protocol import HttpProtocol
 from gateway.server.siblings import Siblings

@@ -12,8 +12,10 @@ from gateway.yjs.elsewhere import TakenIn, TimeAllowed, Update
 from gateway.yjs.surrogates import part_pairs, updates_of
 from gateway.yjs.updates import Document, build_document, run_yrs
 
-_KEPT_STRUCTS = 640_000
-"""The most structs of all documents that a process keeps, about 128 MB; the last one is kept whatever its size."""
+_KEPT_BYTES = 128 * 2**20
+"""About the most memory of all documents that a process keeps; the last one is kept whatever its size."""
+_STRUCT_BYTES = 200
+"""About what a struct takes, beyond its content."""
 _KEPT_S = 60.0
 """For how long documents are kept of which no update comes."""
 
@@ -52,7 +54,7 @@ def _take_in(document: Document, update: Update) -> TakenIn:
         emitted.append(events[0] if events else None)
     document.unobserve(subscription)
     if any(emitted) or not update.parted:  # else the log has these pairs unsplit
-        _kept.keep(update.state, document, update.structs)
+        _kept.keep(update.state, document, update.structs * _STRUCT_BYTES + update.size)
     return TakenIn(emitted, document.get_state())
 
 
@@ -68,10 +70,10 @@ class _Kept:
         document, _ = self._documents.pop(state, (None, 0))
         return document
 
-    def keep(self, state: str, document: Document, structs: int) -> None:
+    def keep(self, state: str, document: Document, size: int) -> None:
         """Keep a document, and forget those used least recently that there is no room for."""
-        self._documents[state] = document, structs
-        while sum(size for _, size in self._documents.values()) > _KEPT_STRUCTS and len(self._documents) > 1:
+        self._documents[state] = document, size
+        while sum(each for _, each in self._documents.values()) > _KEPT_BYTES and len(self._documents) > 1:
             del self._documents[next(iter(self._documents))]
         if self._timer is not None:
             self._timer.cancel()

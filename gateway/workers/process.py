@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
+from gateway.heap import Heap, map_large_buffers
 from gateway.workers.messages import LENGTH_BYTES, head_of, lengths_in, parts_of, value_of
 
 _LESS_URGENT = 5
@@ -32,11 +33,15 @@ def main() -> None:
     _end_with_gateway(int(sys.argv[1]))
     _yield_to_gateway()
     requests, answers = _claim_pipes()
+    map_large_buffers()
+    heap = Heap()
     gc.disable()  # the objects read from a document have no cycles, and would be scanned for them repeatedly
     while (request := _read(requests)) is not None:
         _send(answers, _answer(request))
+        del request
         gc.collect()
         gc.freeze()
+        heap.trim()
 
 
 def _end_with_gateway(lifeline: int) -> None:

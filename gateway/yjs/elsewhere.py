@@ -31,6 +31,8 @@ class Update(NamedTuple):
     """The surrogate pairs of the document that the update splits."""
     structs: int
     """An upper bound on the number of structs in the document afterwards."""
+    size: int
+    """About how many bytes the encoded document has afterwards."""
     state: str
     """A name of the document with this update, under which it is kept."""
 

@@ -395,11 +395,11 @@ def _mixed(chance: random.Random) -> list[bytes]:
 def test_a_process_keeps_few_documents_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = kept_documents._Kept()
     monkeypatch.setattr(kept_documents, "_kept", kept)
-    monkeypatch.setattr(kept_documents, "_KEPT_STRUCTS", 10)
+    monkeypatch.setattr(kept_documents, "_KEPT_BYTES", 10 * kept_documents._STRUCT_BYTES)
 
-    def update(state: str, structs: int) -> Update:
+    def update(state: str, structs: int, size: int = 0) -> Update:
         made = pycrdt.Doc[Any]({"content": pycrdt.Text("x")})
-        return Update([made.get_update()], (), structs, state)
+        return Update([made.get_update()], (), structs, size, state)
 
     take_in_stored([], update("a", 4))
     take_in_stored([], update("b", 4))
@@ -411,8 +411,11 @@ def test_a_process_keeps_few_documents_and_none_twice(monkeypatch: pytest.Monkey
     assert kept.states == ["e"]
     take_in_stored([], update("f", 1000))
     assert kept.states == ["f"]
+    take_in_stored([], update("h", 1, size=kept_documents._KEPT_BYTES))
+    assert kept.states == ["h"]
+    take_in_stored([], update("f", 1000))
     with pytest.raises(InvalidUpdate):
-        take_in_kept("f", Update([b"\1\1"], (), 1, "g"))
+        take_in_kept("f", Update([b"\1\1"], (), 1, 0, "g"))
     assert kept.states == []
 
 

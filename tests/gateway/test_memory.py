@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.maintenance.memory import FreeMemory, free_bytes, map_large_buffers
+from gateway.heap import free_bytes, map_large_buffers
+from gateway.maintenance.memory import FreeMemory
 from tests.support.server import GatewayProcess
 
 _MB = 2**20

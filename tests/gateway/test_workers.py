@@ -162,6 +162,16 @@ def test_a_cancelled_job_ends_with_its_process(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+def test_a_process_gives_back_what_a_job_has_freed() -> None:
+    async def work() -> None:
+        async with worker_processes(processes=1, queue=1, seconds=60) as workers:
+            before = await workers.run(Lane.DOCUMENTS, heavy.memory, 0)
+            assert await workers.run(Lane.DOCUMENTS, heavy.memory, 300 * 2**20) > before
+            assert await workers.run(Lane.DOCUMENTS, heavy.memory, 0) < before + 50 * 2**20
+
+    asyncio.run(work())
+
+
 def children() -> set[str]:
     """The processes that were started here and have not been waited for."""
     lists = Path("/proc/self/task").glob("*/children")
