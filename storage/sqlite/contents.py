@@ -84,15 +84,16 @@ class Contents:
         noted = self._noted
         if database != noted.seen or self.overwritten:
             return False
-        read = os.pread(self._index, _INDEX_BYTES, 0)
-        if len(read) < _INDEX_BYTES or read[:_HEADER_BYTES] != read[_HEADER_BYTES : 2 * _HEADER_BYTES]:
+        index = self._read_index()
+        if index is None or index.copied != index.begun or (index.salts, index.copied) != noted.checkpoint:
             return False
-        page, frames, salts, copied, begun = _FIELDS.unpack_from(read)
-        if copied != begun or (salts, copied) != noted.checkpoint:
-            return False
-        return not frames or (
-            log_bytes >= _log_bytes(frames, page) and os.pread(self._log, _SALTS_BYTES, _SALTS) == salts
-        )
+        return self._has_all_of(index, log_bytes)
+
+    def _has_all_of(self, index: _Index, log_bytes: int) -> bool:
+        """Return whether a log of so many bytes has all frames that the wal-index says, and its salts."""
+        page = _LARGEST_PAGE_BYTES if index.page == 1 else index.page
+        needed = _LOG_HEADER_BYTES + index.frames * (page + _FRAME_HEADER_BYTES)
+        return not index.frames or (log_bytes >= needed and os.pread(self._log, _SALTS_BYTES, _SALTS) == index.salts)
 
     def is_database_overwritten(self) -> bool:
         """Return whether the database file was overwritten: one file system call unless it has changed."""
@@ -140,12 +141,9 @@ class Contents:
         if index is None or self.overwritten:
             return self.overwritten
         self._note_new_log(index)
-        if not index.frames:
+        if self._has_all_of(index, os.fstat(self._log).st_size):
             return False
-        if (
-            os.fstat(self._log).st_size >= _log_bytes(index.frames, index.page)
-            and os.pread(self._log, _SALTS_BYTES, _SALTS) == index.salts
-        ) or self._read_index() != index:  # another process has emptied the log meanwhile
+        if self._read_index() != index:  # another process has emptied the log meanwhile
             return False
         self.overwritten = True
         return True
@@ -171,8 +169,3 @@ class Contents:
         """Close the log and the wal-index, after SQLite has closed the database."""
         os.close(self._log)
         os.close(self._index)
-
-
-def _log_bytes(frames: int, page: int) -> int:
-    """Return the size of a log of so many frames."""
-    return _LOG_HEADER_BYTES + frames * ((_LARGEST_PAGE_BYTES if page == 1 else page) + _FRAME_HEADER_BYTES)
