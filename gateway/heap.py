@@ -3,9 +3,10 @@
 import ctypes
 import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
-WORTH_TRIMMING = 64 * 2**20
+_WORTH_TRIMMING = 64 * 2**20
 """Bytes that must have become free since the last trim before the next one: a trim walks over all free memory."""
 _MAPPED_FROM = 2**20
 """A buffer of at least this many bytes gets its own pages, which are returned as soon as it is freed."""
@@ -51,15 +52,24 @@ def _of_c_library(name: str) -> Any:
 
 
 class Heap:
-    """Returns what a job has freed to the system, as soon as the job is done."""
+    """Returns free memory to the system once much of it has become free.
 
-    def __init__(self) -> None:
-        self._given_back = free_bytes()
+    Args:
+        free: the free bytes at first.
+        trim: returns them.
+    """
 
-    def trim(self) -> None:
-        """Trim if much has become free since the last time."""
-        now = free_bytes()
-        if now >= self._given_back + WORTH_TRIMMING:
-            trim()
-            self._given_back = now
-        self._given_back = min(self._given_back, now)
+    def __init__(self, free: int, trim: Callable[[], None] = trim) -> None:
+        self._given_back = free
+        self._trim = trim
+
+    def look(self, free: int) -> None:
+        """Trim if much has become free since the last trim.
+
+        Args:
+            free: the free bytes now.
+        """
+        if free >= self._given_back + _WORTH_TRIMMING:
+            self._trim()
+            self._given_back = free
+        self._given_back = min(self._given_back, free)

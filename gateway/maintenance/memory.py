@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from gateway.heap import WORTH_TRIMMING, free_bytes, trim
+from gateway.heap import Heap, free_bytes, trim
 from gateway.maintenance.jobs import Job
 
 _LOOK_EVERY_S = 1.0
@@ -14,8 +14,8 @@ class FreeMemory:
 
     def __init__(self, measure: Callable[[], int] = free_bytes, trim: Callable[[], None] = trim) -> None:
         self._measure = measure
-        self._trim = trim
-        self._given_back = self._before = measure()
+        self._before = measure()
+        self._heap = Heap(self._before, trim)
         self.job = Job("memory")
 
     async def run(self) -> None:
@@ -27,8 +27,6 @@ class FreeMemory:
     def look(self) -> None:
         """Trim if it is time to."""
         now = self._measure()
-        if self._given_back + WORTH_TRIMMING <= now <= self._before:
-            self._trim()
-            self._given_back = now
-        self._given_back = min(self._given_back, now)
+        if now <= self._before:
+            self._heap.look(now)
         self._before = now

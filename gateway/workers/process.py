@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from gateway.heap import Heap, map_large_buffers
+from gateway.heap import Heap, free_bytes, map_large_buffers
 from gateway.workers.messages import LENGTH_BYTES, head_of, lengths_in, parts_of, value_of
 
 _LESS_URGENT = 5
@@ -34,14 +34,14 @@ def main() -> None:
     _yield_to_gateway()
     requests, answers = _claim_pipes()
     map_large_buffers()
-    heap = Heap()
+    heap = Heap(free_bytes())
     gc.disable()  # the objects read from a document have no cycles, and would be scanned for them repeatedly
     while (request := _read(requests)) is not None:
         _send(answers, _answer(request))
         del request
         gc.collect()
         gc.freeze()
-        heap.trim()
+        heap.look(free_bytes())
 
 
 def _end_with_gateway(lifeline: int) -> None:
