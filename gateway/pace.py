@@ -46,8 +46,13 @@ async def join_in_slices(parts: Sequence[bytes]) -> bytes:
     """Return parts joined; much is copied a piece at a time."""
     if sum(map(len, parts)) <= _PIECE_BYTES:
         return b"".join(parts)
+    return await put_together(_pieces_of(parts))
+
+
+async def put_together(pieces: Iterable[bytes | memoryview]) -> bytes:
+    """Return pieces joined, of which one is made and copied in each slice."""
     whole = io.BytesIO()  # gives the bytes over without a copy
-    async for piece in with_turns(_pieces_of(parts), 1):
+    async for piece in with_turns(pieces, 1):
         whole.write(piece)
     return whole.getvalue()
 

@@ -24,7 +24,7 @@ from anyio.lowlevel import RunVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from gateway.pace import next_slice, with_turns
+from gateway.pace import next_slice, put_together
 from gateway.wire.problems import Overloaded, TooComplex
 from gateway.workers.messages import LENGTH_BYTES, encoded, head_of, lengths_in, unencoded_parts_of, value_of
 from gateway.yjs.lib0 import MalformedUpdate
@@ -302,10 +302,8 @@ async def _request(value: object) -> list[bytes]:
 
 
 async def _encoded(text: str) -> bytes:
-    whole = io.BytesIO()  # gives the bytes over without a copy
-    async for start in with_turns(range(0, len(text), _PIECE_BYTES), 1):
-        whole.write(encoded(text[start : start + _PIECE_BYTES]))
-    return whole.getvalue()
+    starts = range(0, len(text), _PIECE_BYTES)
+    return await put_together(encoded(text[start : start + _PIECE_BYTES]) for start in starts)
 
 
 @contextlib.contextmanager
