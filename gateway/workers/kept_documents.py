@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from gateway.yjs.elsewhere import TakenIn, TimeAllowed, Update
+from gateway.yjs.footprint import STRUCT
 from gateway.yjs.surrogates import part_pairs, updates_of
 from gateway.yjs.updates import Document, build_document, run_yrs
 
 _KEPT_BYTES = 128 * 2**20
 """About the most memory of all documents that a process keeps; the last one is kept whatever its size."""
-_STRUCT_BYTES = 200
-"""About what a struct takes, beyond its content."""
 _KEPT_S = 60.0
 """For how long documents are kept of which no update comes."""
 
@@ -54,7 +53,7 @@ def _take_in(document: Document, update: Update) -> TakenIn:
         emitted.append(events[0] if events else None)
     document.unobserve(subscription)
     if any(emitted) or not update.parted:  # else the log has these pairs unsplit
-        _kept.keep(update.state, document, update.structs * _STRUCT_BYTES + update.size)
+        _kept.keep(update.state, document, update.structs * STRUCT + update.size)
     return TakenIn(emitted, document.get_state())
 
 

@@ -23,6 +23,7 @@ from gateway.workers.kept_documents import take_in_kept, take_in_stored
 from gateway.workers.pool import Lane, Workers, worker_processes
 from gateway.yjs import document, elsewhere
 from gateway.yjs.elsewhere import PER_CLIENT, PER_ROOT, TimeAllowed, Update
+from gateway.yjs.footprint import STRUCT
 from gateway.yjs.lib0 import var_uint
 from gateway.yjs.slices import MOST_WHOLE
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, build_document, build_update
@@ -395,7 +396,7 @@ def _mixed(chance: random.Random) -> list[bytes]:
 def test_a_process_keeps_few_documents_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = kept_documents._Kept()
     monkeypatch.setattr(kept_documents, "_kept", kept)
-    monkeypatch.setattr(kept_documents, "_KEPT_BYTES", 10 * kept_documents._STRUCT_BYTES)
+    monkeypatch.setattr(kept_documents, "_KEPT_BYTES", 10 * STRUCT)
 
     def update(state: str, structs: int, size: int = 0) -> Update:
         made = pycrdt.Doc[Any]({"content": pycrdt.Text("x")})
