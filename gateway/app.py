@@ -113,13 +113,13 @@ class Gateway:
         async with opening as storage, _workers(settings) as workers:
             sessions = ApplicationSessions(settings.authorize_url) if settings.authorize_url else None
             share_turns(self.connections.turn)
-            parts, jobs = await self._open_parts(storage, workers, sessions)
+            parts = await self._open_parts(storage, workers, sessions)
             mcp = parts.mcp
             self._draining = [parts.hub.drain, parts.rooms.drain, *([] if mcp is None else [mcp.drain])]
             self.own_metrics = parts.metrics.exposition
             self._serve(assemble(parts))
             try:
-                async with running(jobs), contextlib.nullcontext() if mcp is None else mcp.running():
+                async with running(parts.jobs), contextlib.nullcontext() if mcp is None else mcp.running():
                     yield storage
             finally:
                 self._serve(_unavailable)
@@ -130,10 +130,8 @@ class Gateway:
                 if sessions is not None:
                     await sessions.close()
 
-    async def _open_parts(
-        self, storage: Storage, workers: Workers, sessions: ApplicationSessions | None
-    ) -> tuple[Parts, dict[Job, Work]]:
-        """Make what the gateway consists of, and its background jobs."""
+    async def _open_parts(self, storage: Storage, workers: Workers, sessions: ApplicationSessions | None) -> Parts:
+        """Make what the gateway consists of."""
         settings, turn = self.settings, self.connections.turn
         guard = await _open_guard(settings, storage, sessions, turn)
         trusted = TrustedClock(storage)
@@ -174,7 +172,7 @@ class Gateway:
         jobs = _jobs(settings, storage, guard, audit, documents, presence, readers, trusted)
         metrics = Metrics(storage, documents, hub.waiters, rooms, workers, tuple(jobs), settings.bounds)
         metrics.add(self.half_messages)
-        parts = Parts(
+        return Parts(
             settings=settings,
             connections=self.connections,
             storage=storage,
@@ -189,11 +187,10 @@ class Gateway:
             readers=readers,
             rooms=rooms,
             mcp=_open_mcp(settings),
-            jobs=tuple(jobs),
+            jobs=jobs,
             metrics=metrics,
             exposition=self._metrics,
         )
-        return parts, jobs
 
 
 def create_app(settings: Settings | None = None) -> Gateway:

@@ -1,6 +1,6 @@
 """Makes one ASGI application of the parts of the gateway: its operations, and what each request passes through."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -49,7 +49,7 @@ from gateway.http.proxies import BehindProxies
 from gateway.http.rate_limits import RateLimiter
 from gateway.http.requests import json_bytes
 from gateway.http.turn_stream import TurnStreams
-from gateway.maintenance.jobs import Job
+from gateway.maintenance.jobs import Job, Work
 from gateway.metrics import Metrics
 from gateway.presence.presence import Presence
 from gateway.presence.writers import Writers
@@ -90,7 +90,8 @@ class Parts:
     readers: Readers
     rooms: Rooms
     mcp: "McpEndpoint | None"
-    jobs: Sequence[Job]
+    jobs: Mapping[Job, Work]
+    """What runs in the background."""
     metrics: Metrics
     exposition: Callable[[], Awaitable[bytes]]
     """Returns the metrics of all processes on the port."""
@@ -143,7 +144,7 @@ def _operations(parts: Parts, questions: Changes, turns: Turns, tickets: Tickets
         AccessRoutes(storage, parts.guard, tickets, parts.audit, body_limit=body_limit),
         ProjectRoutes(storage),
         ReaderRoutes(readers.registry, readers.key, body_limit=body_limit),
-        SystemRoutes(storage.ready, lambda: storage.warning, parts.jobs, parts.exposition, openapi),
+        SystemRoutes(storage.ready, lambda: storage.warning, tuple(parts.jobs), parts.exposition, openapi),
     ):
         operations += operations_of(routes)
     return operations

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -63,7 +63,7 @@ class Job:
 
 
 @contextlib.asynccontextmanager
-async def running(jobs: dict[Job, Work]) -> AsyncIterator[None]:
+async def running(jobs: Mapping[Job, Work]) -> AsyncIterator[None]:
     """Run the jobs in the background; they are ended on leaving the context."""
     tasks = [asyncio.create_task(job.supervise(work), name=job.name) for job, work in jobs.items()]
     try:
