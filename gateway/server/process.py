@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from msgspec import Struct
 from gateway.app import Gateway, create_app
 from gateway.heap import map_large_buffers
 from gateway.pace import with_turns
+from gateway.server.garbage import FullCollections, collect_in_small_parts
 from gateway.server.http_protocol import HttpProtocol
 from gateway.server.siblings import Siblings
 from gateway.server.supervisor import Supervisor
@@ -32,13 +34,6 @@ from storage.opening import place_of
 
 _log = structlog.get_logger("gateway.server")
 
-_COLLECT_EVERY = 5_000
-"""The allocation threshold of the youngest garbage-collector generation. Little here is cyclic; with Python's default
-of 700, a busy gateway spends a twentieth of its time in the collector."""
-_YOUNG, _OLD = 2, 120
-"""The thresholds of the other two generations. A collection of the middle one looks at 20,000 objects, which takes
-12 ms; with a threshold of 20 it would look at 100,000 at once when 700 rooms are opened. A full collection, of all
-objects, comes after 2 million new ones and growth by a quarter."""
 _SWITCH_S = 0.0005
 """How long another thread may keep the interpreter from the event loop, which waits so long each time that it was
 without work or wrote to a socket. With Python's default of 5 ms, a thread that reads 1,000 rows triples the time of
@@ -46,7 +41,7 @@ every answer meanwhile."""
 _CLOSED_TOGETHER = 50
 """How many connections are closed in one turn of the event loop when the server stops."""
 _TICK_S = 1.0
-"""How often the date in the headers is renewed."""
+"""How often the date in the headers is renewed, and the garbage is looked at."""
 
 
 class Membership(Struct, frozen=True):
@@ -113,11 +108,6 @@ def _serve(settings: Settings, membership: Membership | None) -> bool:
     return server.started
 
 
-def collect_in_small_parts() -> None:
-    """Have the garbage collector look at few objects at a time."""
-    gc.set_threshold(_COLLECT_EVERY, _YOUNG, _OLD)
-
-
 def _print_place(settings: Settings, sockets: Iterable[socket.socket]) -> None:
     for listener in sockets:
         host, port = listener.getsockname()[:2]
@@ -169,12 +159,14 @@ class _Server(uvicorn.Server):
         gateway.all_metrics = siblings.exposition
 
     async def main_loop(self) -> None:
-        """Wake once a second, for the date in the headers, and when the server is to stop.
+        """Wake once a second, for the date in the headers and the garbage, and when the server is to stop.
 
         The loop of uvicorn wakes ten times a second: that would be most of the CPU time of an idle gateway.
         """
         self._loop = asyncio.get_running_loop()
+        collections = FullCollections(time.monotonic(), time.thread_time())
         while not await self.on_tick(0):
+            collections.look(time.monotonic(), time.thread_time())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._exit.wait(), _TICK_S)
 

@@ -18,7 +18,7 @@ from tests.support.turns import until
 
 _MANY = """
 import gc
-from gateway.server.process import collect_in_small_parts
+from gateway.server.garbage import collect_in_small_parts
 
 gc.collect()
 gc.freeze()
@@ -42,9 +42,40 @@ print(max(looked_at), full[0], len(looked_at))
 def test_no_collection_looks_at_very_many_objects_while_many_come_to_live() -> None:
     printed = subprocess.run([sys.executable, "-c", _MANY], check=True, capture_output=True, text=True, timeout=120)
     most, full, count = map(int, printed.stdout.split())
-    assert most <= 25_000
+    assert most <= 5_000
     assert full == 0
-    assert count >= 30
+    assert count >= 100
+
+
+_RESTS = """
+import gc
+from gateway.server.garbage import FullCollections, collect_in_small_parts
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+def living():
+    return sum(type(each) is Cycle for each in gc.get_objects())
+
+collect_in_small_parts()
+kept = [Cycle() for _ in range(100_000)]
+collections = FullCollections(now=100.0, used=10.0)
+del kept[:]
+print(collections.look(now=101.0, used=10.5), living())
+print(collections.look(now=102.0, used=10.501), living())
+print(collections.look(now=103.0, used=10.501), living())
+"""
+
+
+def test_all_objects_are_looked_at_in_a_moment_of_rest_after_many_have_come_to_live() -> None:
+    printed = subprocess.run([sys.executable, "-c", _RESTS], check=True, capture_output=True, text=True, timeout=120)
+    busy, at_rest, again = printed.stdout.splitlines()
+    collected, living = busy.split()
+    assert collected == "False"
+    assert int(living) > 90_000
+    assert at_rest == "True 0"
+    assert again == "False 0"
 
 
 def test_a_connection_that_is_closed_leaves_no_cycle() -> None:

@@ -1,0 +1,41 @@
+"""When garbage is collected: few objects at a time while clients are served, and all of them in a moment of rest."""
+
+import gc
+
+_COLLECT_EVERY = 1_000
+"""After how many new objects the youngest ones are looked at, which takes 1 to 2 ms. Python's default is 700."""
+_YOUNG, _OLD = 2, 600
+"""The thresholds of the other two generations. A collection of the middle one looks at about 5,000 objects, which takes
+3 ms. A full collection, of all objects, takes 40 ms with 500 rooms. It comes by itself only after 2 million new objects
+and growth by a quarter."""
+_WORTH_A_LOOK = 20
+"""After how many collections of the middle generation all objects are looked at as soon as there is rest: it has been
+emptied into the oldest one so often, with up to 60,000 objects together."""
+_AT_REST = 0.005
+"""The share of a core below which the event loop is at rest: a few requests a second."""
+
+
+def collect_in_small_parts() -> None:
+    """Have the garbage collector look at few objects at a time."""
+    gc.set_threshold(_COLLECT_EVERY, _YOUNG, _OLD)
+
+
+class FullCollections:
+    """Looks at all objects in a moment of rest, so that this is hardly ever due while clients are served.
+
+    Args:
+        now, used: the time, and the CPU time that the event loop has taken, in seconds.
+    """
+
+    def __init__(self, now: float, used: float) -> None:
+        self._now, self._used = now, used
+
+    def look(self, now: float, used: float) -> bool:
+        """Collect if the loop has been at rest since the last look, and many objects have come to live since the last
+        full collection. Returns whether all objects were looked at."""
+        at_rest = used - self._used <= _AT_REST * (now - self._now)
+        due = at_rest and gc.get_count()[2] >= _WORTH_A_LOOK
+        self._now, self._used = now, used
+        if due:
+            gc.collect()
+        return due
