@@ -3,7 +3,8 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from storage.errors import StorageError
@@ -27,6 +28,63 @@ def _resolve(future: asyncio.Future[tuple[Any, ...]], result: tuple[Any, ...] | 
         future.set_exception(result)
     else:
         future.set_result(result)
+
+
+_HANDED_OUT_TOGETHER = 32
+"""How many results are handed out in one iteration of the event loop: a receipt is answered in about 30 µs."""
+
+
+class HandingOut:
+    """Hands out the results of batches in their order, few of them in one iteration of the event loop.
+
+    Args:
+        done: called whenever everything is handed out.
+    """
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._done = done
+        self._waiting: deque[tuple[AppendDone, tuple[Any, ...] | StorageError]] = deque()
+
+    def add(self, results: Sequence[tuple[Any, ...] | StorageError], waiting: Sequence[AppendDone]) -> None:
+        """Call each of `waiting` with its result: the first ones now, unless others are before them.
+
+        Where one of them is an error, all are called now: who is ahead of what is stored must hear of that at once.
+        """
+        if not self._waiting and len(results) <= _HANDED_OUT_TOGETHER:
+            hand_out(results, waiting)
+            self._done()
+            return
+        begins = not self._waiting
+        self._waiting.extend(zip(waiting, results, strict=True))
+        if _has_error(results):
+            self._hand_out(len(self._waiting))
+        elif begins:
+            self._hand_out_some()
+
+    def _hand_out_some(self) -> None:
+        self._hand_out(min(len(self._waiting), _HANDED_OUT_TOGETHER))
+        if self._waiting:
+            self._loop.call_soon(self._hand_out_some)
+
+    def _hand_out(self, count: int) -> None:
+        some = [self._waiting.popleft() for _ in range(count)]
+        hand_out([result for _, result in some], [done for done, _ in some])
+        if not self._waiting:
+            self._done()
+
+
+async def hand_out_in_turns(results: Sequence[tuple[Any, ...] | StorageError], waiting: Sequence[AppendDone]) -> None:
+    """Call each of `waiting` with its result, as `HandingOut` does."""
+    together = len(results) if _has_error(results) else _HANDED_OUT_TOGETHER
+    for start in range(0, len(results), together):
+        if start:
+            await asyncio.sleep(0)
+        hand_out(results[start : start + together], waiting[start : start + together])
+
+
+def _has_error(results: Iterable[tuple[Any, ...] | StorageError]) -> bool:
+    return any(isinstance(result, StorageError) for result in results)
 
 
 def hand_out(results: Iterable[tuple[Any, ...] | StorageError], waiting: Iterable[AppendDone]) -> None:

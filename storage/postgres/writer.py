@@ -20,7 +20,7 @@ from storage.postgres.database import CONTENTION, FAILURES, LOST, Connection, Da
 from storage.postgres.generations import GENERATION
 from storage.postgres.projects import Projects, TrackedProject, WriteRequest
 from storage.records import Change, TurnChange
-from storage.results import AppendDone, hand_out, resolving
+from storage.results import AppendDone, hand_out_in_turns, resolving
 from storage.times import Times
 
 _log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class Writer:
                     requests, began = list[WriteRequest](), loop.time()
                     _fill(requests, tracked)
                     results = await self._commit(tracked, requests)
-                    self._settle(tracked, requests, results)
+                    await self._settle(tracked, requests, results)
                 tracked.last_batch, now = len(requests), loop.time()
                 tracked.batches_since_other += 1
                 tracked.batch_seconds = now - began
@@ -165,7 +165,7 @@ class Writer:
             timer.cancel()
             tracked.gathered = None
 
-    def _settle(self, tracked: TrackedProject, requests: list[WriteRequest], results: Sequence[Result]) -> None:
+    async def _settle(self, tracked: TrackedProject, requests: list[WriteRequest], results: Sequence[Result]) -> None:
         for request in requests:
             self._waiting -= len(request.changes)
             self._waiting_bytes -= request.bytes
@@ -175,7 +175,7 @@ class Writer:
             self.changes += len(commits)
             self._projects.tell(commits)
             self._tell(tracked)
-        hand_out(results, [request.done for request in requests])
+        await hand_out_in_turns(results, [request.done for request in requests])
 
     async def _commit(
         self, tracked: TrackedProject, requests: list[WriteRequest], *, alone: bool = False

@@ -14,14 +14,15 @@ from storage.errors import StorageClosed, StorageError, StorageOverloaded, Stora
 from storage.log import Clock, break_lines, size_of_change
 from storage.log import Result as _Result
 from storage.records import Change, Commit, TurnChange
-from storage.results import AppendDone, hand_out, resolving
+from storage.results import AppendDone, HandingOut, resolving
 from storage.sqlite.database import Database
 from storage.sqlite.log import Log
 from storage.times import Times
 
 _log = logging.getLogger(__name__)
 
-_BATCH_CHANGES = 1024
+_BATCH_CHANGES = 512
+"""How many changes are stored, and told to the listeners, together: the latter takes them about 5 µs for each."""
 _BATCH_BYTES = 8 * 2**20
 
 
@@ -65,6 +66,7 @@ class GroupCommitWriter:
         """Whether a batch is being written, or one begins in this turn of the loop."""
         self._idle = asyncio.Event()
         self._idle.set()
+        self._handing_out = HandingOut(self._rest)
         self._closing = False
         self._stopped = False
         """Whether a failure has stopped the writer for good."""
@@ -164,8 +166,12 @@ class GroupCommitWriter:
             self._begin()
         else:
             self._under_way = False
+        self._handing_out.add(results, [request.done for request in batch])
+
+    def _rest(self) -> None:
+        """Note that everything was handed out."""
+        if not self._under_way:
             self._idle.set()
-        hand_out(results, [request.done for request in batch])
 
     def _stop(self, batch: list[_Request], error: Exception) -> None:
         """Refuse everything from now on: what the writer knows of the database may be wrong."""
@@ -176,7 +182,7 @@ class GroupCommitWriter:
         waiting = [request.done for request in (*batch, *self._queue)]
         self._queue.clear()
         self._idle.set()
-        hand_out([failure] * len(batch) + [never] * (len(waiting) - len(batch)), waiting)
+        self._handing_out.add([failure] * len(batch) + [never] * (len(waiting) - len(batch)), waiting)
 
     def _next_batch(self) -> list[_Request]:
         batch = [self._queue.popleft()]
