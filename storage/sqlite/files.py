@@ -237,15 +237,13 @@ def read_increment(
     id, base, head = file
     if head.deleted or not max(head.born_version, base) <= after <= head.version:
         return None
-    rows = connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (id, after))
-    # The row of the version that the client has, for the size of the log up to it.
-    first = next(map(stored_row, rows), None)
-    chain = Chain(path, id, after, None if first is None else first.size)
-    if first is None or (first.file, first.version) != (id, after):
+    size = _size_at(connection, id, after)
+    chain = Chain(path, id, after, size)
+    if size is None:
         raise chain.damage(DAMAGED)
-    if head.size - first.size > most_bytes:
+    if head.size - size > most_bytes:
         return None
-    bodies = _take_all(chain, rows)
+    bodies = _take_all(chain, _rows_after(connection, id, after))
     chain.require_end(head.version)
     return Increment(head, Version(after), bodies)
 
@@ -261,17 +259,43 @@ def increment_up_to(
     """Return the increment of a file whose newest state is `head`; None also if its newest state is another."""
     if head.deleted or not head.born_version <= after <= head.version:
         return None
-    rows = connection.execute(f"{_LOG} AND entry.version >= ? ORDER BY entry.version", (file, after))
-    first = next(map(stored_row, rows), None)
-    if first is None or (first.file, first.version) != (file, after) or head.size - first.size > most_bytes:
+    size = _size_at(connection, file, after)
+    if size is None or head.size - size > most_bytes:
         return None
-    chain = Chain(head.path, file, after, first.size)
+    chain = Chain(head.path, file, after, size)
     try:
-        bodies = _take_all(chain, rows)
+        bodies = _take_all(chain, _rows_after(connection, file, after))
         chain.require_end(head.version)
     except DataDamaged:  # or it was squashed meanwhile: a caller that also reads the file's row can tell
         return None
     return Increment(head, Version(after), bodies)
+
+
+def _size_at(connection: sqlite3.Connection, file: int, version: int) -> int | None:
+    """Return the size of the log up to a version. Its body, which may be long, is not read."""
+    row = connection.execute(
+        "SELECT row.file, row.version, row.size FROM file_update AS entry JOIN file_update AS row ON row.id = entry.id"
+        " WHERE entry.file = ? AND entry.version = ?",
+        (file, version),
+    ).fetchone()
+    return row[2] if row is not None and row[:2] == (file, version) else None
+
+
+def _rows_after(connection: sqlite3.Connection, file: int, version: int) -> Iterable[tuple[Any, ...]]:
+    return connection.execute(f"{_LOG} AND entry.version > ? ORDER BY entry.version", (file, version))
+
+
+def longest_row(connection: sqlite3.Connection, project: str, path: str, before: int, limit: int) -> int:
+    """Return the length of the longest of up to `limit` updates of a file before a version, without reading them."""
+    file = _file(connection, project, path)
+    if file is None:
+        return 0
+    (longest,) = connection.execute(
+        "SELECT max(length) FROM (SELECT length(body) AS length FROM file_update WHERE file = ? AND version < ?"
+        " ORDER BY version DESC LIMIT ?)",
+        (file[0], before, limit),
+    ).fetchone()
+    return longest or 0
 
 
 def read_document(
