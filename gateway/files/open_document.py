@@ -352,21 +352,22 @@ class OpenDocument:
         document.levels_left = left
         return admitted
 
-    async def _apply_in_turns(self, prepared: Prepared) -> Sequence[bytes | None]:
-        """Apply an update in slices; return what the document emits for each.
+    async def _apply_in_turns(self, prepared: Prepared) -> Sequence[bytes | None] | None:
+        """Apply an update in slices; return what the document emits for each; None if these are the slices themselves.
 
         Raises:
             InvalidUpdate: the update takes very long, as its structs compete for places with very many others.
         """
-        emitted: list[bytes | None] = []
+        emitted, as_given = list[bytes | None](), True
         allowed = TimeAllowed(prepared.slices)
         for each in prepared.slices:
             started = time.thread_time()
             emitted.append(self._document.apply(each))
+            as_given = as_given and emitted[-1] == each
             spent = time.thread_time() - started
             allowed.spend(spent)
             await asyncio.sleep(spent if spent > _LONG_STEP_S else 0)  # after a long step others have as long
-        return emitted
+        return None if as_given else emitted
 
     def edit_text(self, root: str, revision: Revision, *, make: bool = True) -> bytes | None:
         """Revise the text of a root and return the update, or None if nothing changes.
@@ -491,9 +492,13 @@ class OpenDocument:
         self._document.close()
 
 
-async def _row_of(prepared: Prepared, emitted: Sequence[bytes | None]) -> bytes | None:
-    """Return the row of the log for an update, of whose slices the document emitted this."""
-    if list(emitted) == list(prepared.slices):
+async def _row_of(prepared: Prepared, emitted: Sequence[bytes | None] | None) -> bytes | None:
+    """Return the row of the log for an update.
+
+    Args:
+        emitted: what the document emitted for each of its slices; None: the slices themselves.
+    """
+    if emitted is None:
         return prepared.update
     rows = [each for each in emitted if each is not None]
     return None if not rows else rows[0] if len(rows) == 1 else await run_in_worker(merge, rows)

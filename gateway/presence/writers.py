@@ -10,6 +10,8 @@ from gateway.wire.problems import Overloaded
 from gateway.yjs.places import Place, written_range
 
 _SECONDS = 30
+_LARGE_BYTES = 2**18
+"""A larger update is shown without a place, which takes long to find."""
 
 
 class Writers:
@@ -23,7 +25,8 @@ class Writers:
         if author is None:
             return
         state = writer_state(author)
-        place = None if written.update is None else written_range(written.update)
+        update = written.update
+        place = None if update is None or len(update) > _LARGE_BYTES else written_range(update)
         if place is not None:
             first, last = place
             state["cursor"] = {"anchor": _position(root, first, 0), "head": _position(root, last, -1)}

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from gateway.yjs.elsewhere import TakenIn, TimeAllowed, Update
+from gateway.yjs.elsewhere import TakenIn, TimeAllowed, Update, emitted_for
 from gateway.yjs.footprint import STRUCT
 from gateway.yjs.surrogates import part_pairs, updates_of
 from gateway.yjs.updates import Document, build_document, run_yrs
@@ -54,7 +54,7 @@ def _take_in(document: Document, update: Update) -> TakenIn:
     document.unobserve(subscription)
     if any(emitted) or not update.parted:  # else the log has these pairs unsplit
         _kept.keep(update.state, document, update.structs * STRUCT + update.size)
-    return TakenIn(emitted, document.get_state())
+    return TakenIn(emitted_for(update.slices, emitted), document.get_state())
 
 
 class _Kept:

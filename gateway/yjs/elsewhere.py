@@ -40,10 +40,16 @@ class Update(NamedTuple):
 class TakenIn(NamedTuple):
     """What came of an update."""
 
-    emitted: Sequence[bytes | None]
-    """What the document emitted for each slice of the update."""
+    emitted: Sequence[bytes | None] | None
+    """See `emitted_for`."""
     state_vector: bytes
     """The state vector of the document after it."""
+
+
+def emitted_for(slices: Sequence[bytes], emitted: Sequence[bytes | None]) -> Sequence[bytes | None] | None:
+    """Return what a document emitted for each slice of an update; None if these are the slices themselves, which would
+    be long to send and to compare again."""
+    return None if list(emitted) == list(slices) else emitted
 
 
 class TimeAllowed:

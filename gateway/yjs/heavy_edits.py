@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pycrdt
 
 from gateway.yjs.document import levels_left
-from gateway.yjs.elsewhere import MOST_STRUCTS, PER_CLIENT, PER_ROOT
+from gateway.yjs.elsewhere import MOST_STRUCTS, PER_CLIENT, PER_ROOT, emitted_for
 from gateway.yjs.footprint import STRUCT, of_update
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, depth
@@ -61,8 +61,8 @@ class Rebuilt(NamedTuple):
     """A document that has taken in an update elsewhere."""
 
     opened: Opened
-    emitted: Sequence[bytes | None]
-    """What the document emitted for each slice of the update."""
+    emitted: Sequence[bytes | None] | None
+    """See `emitted_for`."""
 
 
 class Counted(NamedTuple):
@@ -136,7 +136,7 @@ def take_in_elsewhere(rows: Sequence[bytes], parted: Collection[Place], slices: 
         run_yrs(document.apply_update, each)
         emitted.append(events[0] if events else None)
     document.unobserve(subscription)
-    return Rebuilt(open_stored([document.get_update()], sys.maxsize), emitted)
+    return Rebuilt(open_stored([document.get_update()], sys.maxsize), emitted_for(slices, emitted))
 
 
 def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:

@@ -405,7 +405,9 @@ def test_a_process_keeps_few_documents_and_none_twice(monkeypatch: pytest.Monkey
     take_in_stored([], update("a", 4))
     take_in_stored([], update("b", 4))
     assert kept.states == ["a", "b"]
-    assert take_in_kept("a", update("c", 5)) is not None
+    taken = take_in_kept("a", update("c", 5))
+    assert taken is not None
+    assert taken.emitted is None  # exactly what was given is not sent back
     assert kept.states == ["b", "c"]
     assert take_in_kept("a", update("d", 5)) is None
     take_in_stored([], update("e", 9))

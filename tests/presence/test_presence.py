@@ -192,6 +192,17 @@ def test_who_writes_without_an_editor_is_shown_at_the_place(
     assert ann.cursors() == [["agent-7", "and "]]
 
 
+@pytest.mark.parametrize(("size", "has_place"), [(1_000, True), (2**18 + 1, False)])
+def test_the_place_of_a_very_long_write_is_not_looked_for(
+    shared_project: httpx.Client, size: int, has_place: bool
+) -> None:
+    agent = {"X-Author": "agent-7", "Content-Type": "text/plain"}
+    shared_project.put("/files/a.md", content="x" * size, headers=agent).raise_for_status()
+    (client,) = shared_project.get("/presence/a.md").json()["clients"]
+    assert client["state"]["user"]["name"] == "agent-7"
+    assert ("cursor" in client["state"]) == has_place
+
+
 def test_a_subject_sees_who_is_in_its_files_only_and_speaks_for_itself_only(guarded: GatewayProcess) -> None:
     name = f"project-{uuid.uuid4().hex[:12]}"
     ann = Subject(guarded, name, bearer("ann", projects={name: "write"}))
