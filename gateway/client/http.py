@@ -1,5 +1,6 @@
 """The HTTP client: connections, credentials and timeouts; problem responses become exceptions."""
 
+import io
 import os
 import ssl
 from collections.abc import Mapping
@@ -194,11 +195,10 @@ class GatewayClient:
             coding = answer.headers.get("Content-Encoding", "identity").strip().lower()
             if coding not in _CODINGS:
                 raise UnexpectedAnswer(answer.status_code, f"it is encoded as {coding[:100]!r}")
-            parts, size = [], 0
+            body = io.BytesIO()  # gives the bytes over without a copy
             async for part in answer.aiter_bytes():
-                parts.append(part)
-                size += len(part)
-                if size > _MOST_BYTES:
+                body.write(part)
+                if body.tell() > _MOST_BYTES:
                     raise UnexpectedAnswer(answer.status_code, f"it has more than {_MOST_BYTES} bytes")
         finally:
             await answer.aclose()
@@ -206,7 +206,7 @@ class GatewayClient:
         return httpx.Response(
             answer.status_code,
             headers=headers,
-            content=b"".join(parts),
+            content=body.getvalue(),
             request=answer.request,
             extensions=answer.extensions,
         )

@@ -1,6 +1,5 @@
 """The requests on one project: files, changes, history and sessions."""
 
-import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -57,8 +56,9 @@ _UPDATE = {"Content-Type": "application/octet-stream"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 _MARKDOWN = {"Content-Type": "text/markdown; charset=utf-8"}
 
-_LONG_TEXT = 2**20
 _EDIT_ATTEMPTS = 5
+
+TextForm = Literal["text", "markdown", "html"]
 
 
 class Project(SessionRequests, HookRequests):
@@ -229,15 +229,25 @@ class Project(SessionRequests, HookRequests):
         """Read the text of a root of a file; the default root is `content`."""
         return await self._read_as("text", path, root, at_version)
 
-    async def _read_as(self, form: str, path: str, root: str | None, at_version: int | None) -> WithETag[str]:
+    async def _read_as(self, form: TextForm, path: str, root: str | None, at_version: int | None) -> WithETag[str]:
+        read = await self.read_encoded(path, form, root=root, at_version=at_version)
+        try:
+            return WithETag(read.value.decode(), read.tag, read.backoff_s)
+        except UnicodeDecodeError as error:
+            raise UnexpectedAnswer(200, str(error)) from error
+
+    async def read_encoded(
+        self,
+        path: str,
+        form: Literal["text", "markdown", "html"] = "text",
+        *,
+        root: str | None = None,
+        at_version: int | None = None,
+    ) -> WithETag[bytes]:
+        """Read what `read_text`, `read_markdown` or `read_html` returns, in UTF-8 as it is sent."""
         params = {"format": form, "root": root, "at_version": at_version}
         answer = await self._sender.send("GET", self._file(path), params=params)
-        if len(answer.content) > _LONG_TEXT:
-            await asyncio.sleep(0)  # it was just put together
-        try:
-            return WithETag(answer.content.decode(), tag_of(answer), seconds(answer, "Backoff"))
-        except UnicodeDecodeError as error:
-            raise UnexpectedAnswer(answer.status_code, str(error)) from error
+        return WithETag(answer.content, tag_of(answer), seconds(answer, "Backoff"))
 
     async def read_markdown(
         self, path: str, *, root: str | None = None, at_version: int | None = None
@@ -274,7 +284,7 @@ class Project(SessionRequests, HookRequests):
     async def put_text(
         self,
         path: str,
-        text: str,
+        text: str | bytes,
         *,
         root: str | None = None,
         base_version: int | None = None,
@@ -286,18 +296,19 @@ class Project(SessionRequests, HookRequests):
         Without `base_version` or `if_match` this removes what others have written since the text was read.
 
         Args:
+            text: bytes are taken to be UTF-8.
             base_version: the version that `text` is based on; later edits of others are kept. 0: only if the file does
                 not exist.
             if_match: the tag of that version; raises PreconditionFailed if the file has changed since.
         """
         headers = {**_TEXT, **_conditions(if_match, create, None)}
         params = {"root": root, "base_version": base_version}
-        return await self._write("PUT", self._file(path), headers, text.encode(), params)
+        return await self._write("PUT", self._file(path), headers, _encoded(text), params)
 
     async def put_markdown(
         self,
         path: str,
-        markdown: str,
+        markdown: str | bytes,
         *,
         root: str | None = None,
         schema: Literal["tiptap", "prosemirror", "blocknote"] | None = None,
@@ -315,7 +326,7 @@ class Project(SessionRequests, HookRequests):
         """
         headers = {**_MARKDOWN, **_conditions(if_match, create, None)}
         params = {"root": root, "schema": schema, "base_version": base_version}
-        return await self._write("PUT", self._file(path), headers, markdown.encode(), params)
+        return await self._write("PUT", self._file(path), headers, _encoded(markdown), params)
 
     async def edit_text(
         self,
@@ -485,6 +496,10 @@ class Project(SessionRequests, HookRequests):
             method, path, headers=headers, params=params, content=body, repeatable=repeatable and not conditional
         )
         return decoded_with_etag(answer, Receipt)
+
+
+def _encoded(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 def _conditions(if_match: str | None, create: bool, incarnation: str | None) -> dict[str, str | None]:

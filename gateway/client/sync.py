@@ -275,6 +275,17 @@ class SyncProject:
         """Read the text of a root of a file; the default root is `content`."""
         return self._loop.run(self._project.read_text(path, root=root, at_version=at_version))
 
+    def read_encoded(
+        self,
+        path: str,
+        form: Literal["text", "markdown", "html"] = "text",
+        *,
+        root: str | None = None,
+        at_version: int | None = None,
+    ) -> WithETag[bytes]:
+        """Read what `read_text`, `read_markdown` or `read_html` returns, in UTF-8 as it is sent."""
+        return self._loop.run(self._project.read_encoded(path, form, root=root, at_version=at_version))
+
     def read_markdown(self, path: str, *, root: str | None = None, at_version: int | None = None) -> WithETag[str]:
         """Read the rich text of a file as Markdown; without `root` that of the only root that has any.
 
@@ -308,7 +319,7 @@ class SyncProject:
     def put_text(
         self,
         path: str,
-        text: str,
+        text: str | bytes,
         *,
         root: str | None = None,
         base_version: int | None = None,
@@ -320,6 +331,7 @@ class SyncProject:
         Without `base_version` or `if_match` this removes what others have written since the text was read.
 
         Args:
+            text: bytes are taken to be UTF-8.
             base_version: the version that `text` is based on; later edits of others are kept. 0: only if the file does
                 not exist.
             if_match: the tag of that version; raises PreconditionFailed if the file has changed since.
@@ -331,7 +343,7 @@ class SyncProject:
     def put_markdown(
         self,
         path: str,
-        markdown: str,
+        markdown: str | bytes,
         *,
         root: str | None = None,
         schema: Literal["tiptap", "prosemirror", "blocknote"] | None = None,

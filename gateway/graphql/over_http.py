@@ -19,13 +19,13 @@ from gateway.graphql.door import PATH
 from gateway.graphql.execution import Asker, Executions, Member, Payload
 from gateway.graphql.question import Question
 from gateway.graphql.schema import schema
+from gateway.http.json_bodies import read_json
 from gateway.http.permission import access_of
 from gateway.http.requests import (
     decode_json,
     header,
     header_bytes,
     prefers,
-    read_json,
     require_media_type,
 )
 from gateway.pace import join_in_slices

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -12,7 +12,7 @@ from gateway.access.guard import OPEN, Access, Check
 from gateway.graphql.answers import problem_errors
 from gateway.graphql.execution import Asker, Executions, Member, Payload
 from gateway.graphql.question import Question
-from gateway.http.requests import require_few_values
+from gateway.http.json_bodies import long_json_of
 from gateway.wire.problems import InvalidBody, Problem, Unauthenticated
 
 SUBPROTOCOL = "graphql-transport-ws"
@@ -46,6 +46,14 @@ class _Message(Struct):
     payload: msgspec.Raw | UnsetType = UNSET
 
 
+class _LongMessage(Struct):
+    type: Literal["subscribe"]
+    id: str
+    payload: _Payload
+
+
+_LONG = 2**17
+"""A message of more characters is decoded in a worker process."""
 _decoder = msgspec.json.Decoder(_Message)
 _payloads = msgspec.json.Decoder(_Payload)
 
@@ -105,16 +113,14 @@ class _Socket:
     async def _take(self, received: Message) -> None:
         if self._closed:
             return
+        text = received.get("text") or ""
         try:
-            text = received.get("text")
-            message = _decoder.decode("" if text is None else text)
+            if len(text) > _LONG:
+                await self._take_long(text)
+                return
+            message = _decoder.decode(text)
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise _Close(_BAD_REQUEST, f"Invalid message: {error}") from None
-        if message.payload is not UNSET:
-            try:
-                await require_few_values(bytes(message.payload))
-            except InvalidBody as problem:
-                raise _Close(_BAD_REQUEST, f"Invalid message: {problem.detail}") from None
         match message.type:
             case "connection_init":
                 await self._initialise(message)
@@ -131,6 +137,15 @@ class _Socket:
                     self._executions.leave(member)
             case _:
                 raise _Close(_BAD_REQUEST, "Invalid message")
+
+    async def _take_long(self, text: str) -> None:
+        """Take a long message, which is decoded in a worker process. None but an operation is long."""
+        asker = self._require_asker()
+        try:
+            message = await long_json_of(text, _LongMessage)
+        except InvalidBody as problem:
+            raise _Close(_BAD_REQUEST, f"Invalid message: {problem.detail}") from None
+        await self._start(asker, message.id, message.payload)
 
     async def _initialise(self, message: _Message) -> None:
         if self._asker is not None:
@@ -165,14 +180,20 @@ class _Socket:
             raise Unauthenticated
         return await check(credential.encode("utf-8", "replace"), None)
 
-    async def _subscribe(self, message: _Message) -> None:
+    def _require_asker(self) -> Asker:
         if self._asker is None:
             raise _Close(_UNAUTHORIZED, "Unauthorized")
-        identifier = message.id
+        return self._asker
+
+    async def _subscribe(self, message: _Message) -> None:
+        asker = self._require_asker()
         try:
             payload = _payloads.decode(message.payload if message.payload is not UNSET else b"")
         except (msgspec.DecodeError, RecursionError) as error:
             raise _Close(_BAD_REQUEST, f"Invalid message: {error}") from None
+        await self._start(asker, message.id, payload)
+
+    async def _start(self, asker: Asker, identifier: str | UnsetType, payload: _Payload) -> None:
         if not isinstance(identifier, str) or not identifier:
             raise _Close(_BAD_REQUEST, "Invalid message")
         if identifier in self._operations:
@@ -185,7 +206,7 @@ class _Socket:
         except Problem as problem:
             await operation.send_errors(problem_errors(problem))
         else:
-            self._operations[identifier] = self._executions.start(question, self._asker, operation)
+            self._operations[identifier] = self._executions.start(question, asker, operation)
 
     def forget(self, identifier: str) -> None:
         """Note that an operation has ended."""

@@ -1,5 +1,6 @@
 """Parsing of requests: path, parameters, conditions and body, or the problem that tells what is wrong."""
 
+import asyncio
 import base64
 import binascii
 import codecs
@@ -9,21 +10,18 @@ import time
 from hashlib import sha256
 from typing import TypeVar
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.asgi.requests import encoding_fault, named_headers
 from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.http.permission import access_of, visible_path
-from gateway.pace import next_slice, with_turns
+from gateway.pace import with_turns
 from gateway.wire.headers import parse_http_date
-from gateway.wire.json import MOST_VALUES, announced_values, holds_many_values, is_short, marks_within
 from gateway.wire.json import decode_json as decode_json
 from gateway.wire.json import json_bytes as json_bytes
 from gateway.wire.media_types import MARKDOWN, OCTETS, TEXT
 from gateway.wire.problems import (
     BodyTooLarge,
-    InvalidBody,
     InvalidParameter,
     InvalidPath,
     InvalidProject,
@@ -33,13 +31,14 @@ from gateway.wire.problems import (
 )
 from gateway.wire.tags import EntityTags, Form
 from gateway.wire.values import path_fault, valid_project_id
-from gateway.workers.pool import run_in_worker
 from gateway.yjs.lib0 import MalformedUpdate
 from gateway.yjs.state_vectors import check_state_vector
 from storage import Once
 
 T = TypeVar("T")
 
+_HASHED_AT_ONCE = 2**19
+"""How many bytes are hashed in the event loop: in 1 ms."""
 _DECODED_AT_ONCE = 2**19
 """How many bytes of text are decoded in one step: in less than 1 ms."""
 
@@ -163,7 +162,7 @@ def header_bytes(request: Request, name: bytes) -> bytes | None:
     return named_headers(request.scope).get(name)
 
 
-def once(request: Request, body: bytes) -> Once | None:
+async def once(request: Request, body: bytes) -> Once | None:
     """Return the idempotency key (draft-ietf-httpapi-idempotency-key-header), which may be quoted or not.
 
     Raises:
@@ -178,7 +177,12 @@ def once(request: Request, body: bytes) -> Once | None:
     subject = access_of(request.scope).subject
     if subject is not None:  # keys are scoped to a subject: no subject gets the answer of another
         key = sha256(f"{subject}\0{key}".encode()).hexdigest()
-    return Once(key, sha256(request.scope["path"].encode() + b"\0" + body).digest())
+    digest = sha256(request.scope["path"].encode() + b"\0")
+    if len(body) <= _HASHED_AT_ONCE:
+        digest.update(body)
+    else:  # without the GIL
+        await asyncio.to_thread(digest.update, body)
+    return Once(key, digest.digest())
 
 
 def states_media_type(request: Request, media_type: str) -> bool:
@@ -265,55 +269,6 @@ async def text_of(body: bytes) -> str | bytes:
     except UnicodeDecodeError as error:
         raise InvalidText(str(error)) from None
     return body
-
-
-async def require_few_values(body: bytes) -> None:
-    """Require that a JSON body is decoded in a short time.
-
-    Raises:
-        InvalidBody
-    """
-    if is_short(body):
-        return
-    marks = 0
-    async for start in with_turns(range(0, len(body), _COUNTED_BYTES), 1):
-        marks += marks_within(body, start, start + _COUNTED_BYTES)
-    if marks >= MOST_VALUES and await run_in_worker(holds_many_values, body):
-        raise InvalidBody(f"it holds more than {MOST_VALUES} values")
-
-
-_COUNTED_BYTES = 2**20
-"""How much of a body is searched for values in one turn of the event loop: about 2 ms."""
-
-
-async def read_json(request: Request, limit: int, shape: type[T]) -> T:
-    """Read a JSON body of the type `shape`.
-
-    Raises:
-        BodyTooLarge, InvalidBody
-    """
-    body = await read_body(request, limit)
-    await require_few_values(body)
-    decoded = decode_json(body, shape)
-    if not is_short(body):  # a long text takes as long to decode as to use
-        await next_slice()
-    return decoded
-
-
-def decode_msgpack(body: bytes, shape: type[T]) -> T:
-    """Decode a msgpack body into the type `shape`.
-
-    Raises:
-        InvalidBody
-    """
-    try:
-        if len(body) > MOST_VALUES:
-            members = msgspec.msgpack.decode(body, type=dict[str, msgspec.Raw])
-            if sum(announced_values(bytes(memoryview(each)[:5])) for each in members.values()) > MOST_VALUES:
-                raise InvalidBody(f"it holds more than {MOST_VALUES} values")
-        return msgspec.msgpack.decode(body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise InvalidBody(str(error)) from None
 
 
 def prefers(accept: str | None, offers: tuple[str, ...]) -> str:

@@ -42,11 +42,11 @@ class Desk:
     Args:
         agent: identifies the agent among those whose reads are remembered.
         author: the name under which the agent writes.
-        texts: the long texts of the agent's message, by the names that stand for them in it.
+        texts: the long texts of the agent's message in UTF-8, by the names that stand for them in it.
     """
 
     def __init__(
-        self, project: Project, reads: Reads, agent: str, author: str, texts: Mapping[str, str] | None = None
+        self, project: Project, reads: Reads, agent: str, author: str, texts: Mapping[str, bytes] | None = None
     ) -> None:
         self.project = project
         self.author = author

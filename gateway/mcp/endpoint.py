@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import anyio
-import httpx
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CLIENT_INFO_META_KEY
 from starlette.requests import Request
@@ -21,10 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.access.grants import is_name
 from gateway.access.guard import Access
 from gateway.client import GatewayClient
+from gateway.http.json_bodies import examined
 from gateway.http.permission import access_of
-from gateway.http.requests import read_body, require_few_values
+from gateway.http.requests import read_body
 from gateway.mcp.desk import Desk, Reads
-from gateway.mcp.long_texts import take_out_long_texts
+from gateway.mcp.in_process import InProcess
+from gateway.mcp.long_texts import LIGHT_BYTES, take_out_long_texts
 from gateway.mcp.server import make_server
 from gateway.wire.problems import InvalidParameter, InvalidProject, MethodNotAllowed, ShuttingDown
 from gateway.wire.values import valid_project_id
@@ -77,10 +78,9 @@ class McpEndpoint:
         project = _project(scope)
         access.require(project, "read")
         body = await read_body(Request(scope, receive), self._body_limit)
-        await require_few_values(body)
-        body, texts = take_out_long_texts(body)
-        if texts:  # a long text takes as long to decode as to use
-            await asyncio.sleep(0)
+        texts: Mapping[str, bytes] = {}
+        if len(body) > LIGHT_BYTES:
+            body, texts = await examined(body, take_out_long_texts)
         whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         started = ended = False
 
@@ -115,7 +115,7 @@ class McpEndpoint:
                 raise ShuttingDown(certain=False)
             await send({"type": "http.response.body", "body": b""})
 
-    def _open_desk(self, scope: Scope, access: Access, project: str, texts: Mapping[str, str], program: str) -> Desk:
+    def _open_desk(self, scope: Scope, access: Access, project: str, texts: Mapping[str, bytes], program: str) -> Desk:
         """Open the desk of the caller; `program` is the name that its program reports."""
         api = self._api
         assert api is not None
@@ -127,7 +127,7 @@ class McpEndpoint:
 
         named = _header(scope, b"x-author") or (program if access.subject is None else None)
         headers = {"Accept-Encoding": "identity"}
-        client = GatewayClient(_BASE, author=named, headers=headers, transport=httpx.ASGITransport(ask))
+        client = GatewayClient(_BASE, author=named, headers=headers, transport=InProcess(ask))
         author = access.subject or named or program
         return Desk(client.project(project), self._reads, author, author, texts)
 

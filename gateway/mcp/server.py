@@ -16,7 +16,6 @@ from mcp.shared.exceptions import MCPError
 from gateway.client import GatewayError, Project
 from gateway.client.errors import ProjectNotFound
 from gateway.mcp.desk import Desk
-from gateway.mcp.long_texts import put_back_long_texts
 from gateway.mcp.tools import BY_NAME, TOOLS, Refused, read_as_text
 from gateway.wire.changes import FileFeedEntry
 from gateway.wire.values import path_fault
@@ -28,7 +27,7 @@ Desks = Callable[[Context], Awaitable[Desk]]
 
 _PAGE = 1000
 _LONGEST_RESOURCE = 2**20
-"""Characters of a file that is read as a resource."""
+"""Bytes of a file that is read as a resource."""
 _ABSENT_S = 1
 """How often a project that does not exist yet is looked for."""
 _NAME = "yjs-gateway"
@@ -53,8 +52,7 @@ def make_server(desks: Desks, **more: Any) -> Server[Any]:
         if tool is None:
             raise MCPError(types.INVALID_PARAMS, f"there is no tool {params.name!r}")
         try:
-            desk = await desks(context)
-            text, failed = await tool.call(desk, put_back_long_texts(params.arguments or {}, desk.texts)), False
+            text, failed = await tool.call(await desks(context), params.arguments or {}), False
         except Refused as refusal:
             text, failed = str(refusal), True
         return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=failed)
@@ -99,11 +97,11 @@ def make_server(desks: Desks, **more: Any) -> Server[Any]:
         except GatewayError as error:
             raise _error(error, uri=uri) from None
         if len(text.value) > _LONGEST_RESOURCE:  # the package encodes it in one step
-            reason = f"it has more than {_LONGEST_RESOURCE} characters: the tool read_file reads it in parts"
+            reason = f"it has more than {_LONGEST_RESOURCE} bytes: the tool read_file reads it in parts"
             raise MCPError(types.INVALID_PARAMS, f"{uri} is too long: {reason}", {"uri": uri})
         media_type = "text/markdown" if rich else _media_type(path)
         return types.ReadResourceResult(
-            contents=[types.TextResourceContents(uri=uri, mime_type=media_type, text=text.value)]
+            contents=[types.TextResourceContents(uri=uri, mime_type=media_type, text=text.value.decode())]
         )
 
     async def listen(context: Context, params: types.SubscriptionsListenRequestParams) -> Any:

@@ -1,6 +1,7 @@
 """The tools of an agent: their parameters, and the text that they answer. They know a project, and no protocol."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import codecs
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -9,14 +10,20 @@ from msgspec import Meta, Struct
 from gateway.client import GatewayError, Project, RequestedEdit, WithETag
 from gateway.client.errors import EditNotApplicable, NotAText, PreconditionFailed, ProjectNotFound
 from gateway.mcp.desk import Desk
+from gateway.mcp.long_texts import put_back_long_texts
+from gateway.pace import with_turns
 from gateway.wire.changes import FeedEntry, FileFeedEntry
 from gateway.wire.files import Receipt
 
 _LINES = 2000
 _LONGEST_ANSWER = 256 * 1024
 """Approximate characters of the lines that one read answers."""
-_COUNTED = 2**14
-"""Characters in which lines are counted at once to find the one to begin at."""
+_COUNTED = 2**18
+"""Bytes in which lines or characters are counted at once."""
+_SEARCHED = 2**14
+"""Bytes in which each line is looked for."""
+_LONGEST_CHARACTER = 4
+"""Bytes."""
 _MOST_FILES = 1000
 
 _LONGEST_NAME = 1024
@@ -115,30 +122,21 @@ async def list_files(desk: Desk, asked: ListFiles) -> str:
     return "\n".join(lines) or "There are no files."
 
 
-async def read_as_text(project: Project, path: str) -> tuple[WithETag[str], bool]:
-    """Read a file as the text that agents work on, and whether that is the Markdown of rich text."""
+async def read_as_text(project: Project, path: str) -> tuple[WithETag[bytes], bool]:
+    """Read a file as the text that agents work on, in UTF-8, and whether that is the Markdown of rich text."""
     try:
-        return await project.read_text(path), False
+        return await project.read_encoded(path), False
     except NotAText as error:
         _require_rich_text(error)
-        return await project.read_markdown(path), True
+        return await project.read_encoded(path, "markdown"), True
 
 
 async def read_file(desk: Desk, asked: ReadFile) -> str:
     answer, _ = await read_as_text(desk.project, asked.path)
     version = answer.version
     assert version is not None
-    count = _count_lines(answer.value)
-    shown: list[str] = []
-    size = 0
-    for number, line in enumerate(_lines(answer.value, asked.offset - 1, asked.limit), asked.offset):
-        numbered = f"{number:6}\t{line}"
-        size += len(numbered) + 1
-        if size > _LONGEST_ANSWER:
-            if not shown:
-                shown.append(f"{numbered[:_LONGEST_ANSWER]} [cut: the line has {len(line)} characters]")
-            break
-        shown.append(numbered)
+    count, start = await survey(answer.value, asked.offset - 1)
+    shown = await _shown(answer.value, start, asked.offset, asked.limit)
     desk.note_seen(asked.path, version)
     await desk.show(asked.path)
     last = asked.offset + len(shown) - 1
@@ -168,11 +166,12 @@ async def edit_file(desk: Desk, asked: EditFile) -> str:
 
 async def write_file(desk: Desk, asked: WriteFile) -> str:
     try:
+        text = desk.texts.get(asked.text, asked.text)
         try:
-            written = await desk.project.put_text(asked.path, asked.text, base_version=asked.base_version)
+            written = await desk.project.put_text(asked.path, text, base_version=asked.base_version)
         except NotAText as error:
             _require_rich_text(error)
-            written = await desk.project.put_markdown(asked.path, asked.text, base_version=asked.base_version)
+            written = await desk.project.put_markdown(asked.path, text, base_version=asked.base_version)
     except PreconditionFailed:
         if asked.base_version == 0:
             advice = "read it, and name the version that you read as base_version"
@@ -231,24 +230,56 @@ def _require_rich_text(error: NotAText) -> None:
         raise error
 
 
-def _count_lines(text: str) -> int:
-    return text.count("\n") + (not text.endswith("\n") and text != "")
+async def survey(text: bytes, skipped: int) -> tuple[int, int]:
+    """Return how many lines a text in UTF-8 has, and where the line after the first `skipped` begins. The lines are
+    counted in slices, and not made."""
+    count, start = 0, len(text) if skipped else 0
+    async for at in with_turns(range(0, len(text), _COUNTED), 1):
+        counted = text.count(b"\n", at, at + _COUNTED)
+        if count < skipped <= count + counted:
+            start = _behind(text, at, skipped - count)
+        count += counted
+    return count + (not text.endswith(b"\n") and text != b""), start
 
 
-def _lines(text: str, skipped: int, most: int) -> Iterator[str]:
-    """Yield up to `most` lines after the first `skipped`. The lines before them are counted, not made."""
-    start = 0
-    while start < len(text) and (counted := text.count("\n", start, start + _COUNTED)) < skipped:
-        skipped -= counted
-        start += _COUNTED
-    for number in range(skipped + most):
+def _behind(text: bytes, start: int, lines: int) -> int:
+    """Return the place behind so many lines, of which there are as many after `start`."""
+    while (counted := text.count(b"\n", start, start + _SEARCHED)) < lines:
+        lines -= counted
+        start += _SEARCHED
+    for _ in range(lines):
+        start = text.index(b"\n", start) + 1
+    return start
+
+
+async def _shown(text: bytes, start: int, first: int, most: int) -> list[str]:
+    """Return up to `most` lines with their numbers, from a place and a number on, that fit into one answer."""
+    shown: list[str] = []
+    size = 0
+    async for number in with_turns(range(first, first + most)):
         if start >= len(text):
-            return
-        end = text.find("\n", start)
+            break
+        end = text.find(b"\n", start)
         end = len(text) if end < 0 else end
-        if number >= skipped:
-            yield text[start:end]
+        line = text[start : min(end, start + _LONGEST_CHARACTER * _LONGEST_ANSWER)].decode(errors="ignore")
+        numbered = f"{number:6}\t{line}"
+        size += len(numbered) + 1
+        if size > _LONGEST_ANSWER:
+            if not shown:
+                length = await _characters(memoryview(text)[start:end])
+                shown.append(f"{numbered[:_LONGEST_ANSWER]} [cut: the line has {length} characters]")
+            break
+        shown.append(numbered)
         start = end + 1
+    return shown
+
+
+async def _characters(text: memoryview) -> int:
+    """Return the length of a text in UTF-8, which is decoded in slices."""
+    decoder, count = codecs.getincrementaldecoder("utf-8")(), 0
+    async for at in with_turns(range(0, len(text), _COUNTED), 1):
+        count += len(decoder.decode(text[at : at + _COUNTED]))
+    return count
 
 
 def _change(entry: FeedEntry) -> str:
@@ -299,6 +330,8 @@ class Tool(Struct, frozen=True):
     """The tool may remove what somebody has written."""
     repeats: bool = False
     """The tool is idempotent."""
+    unlimited: str | None = None
+    """The parameter that may be a text of any length: its name in the desk's texts."""
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the tool's parameters."""
@@ -314,7 +347,7 @@ class Tool(Struct, frozen=True):
             Refused: nothing was done.
         """
         try:
-            asked = msgspec.convert(arguments, self.takes)
+            asked = msgspec.convert(put_back_long_texts(arguments, desk.texts, self.unlimited), self.takes)
         except msgspec.ValidationError as error:
             raise Refused(f"{self.name}: {error}") from None
         try:
@@ -362,6 +395,7 @@ TOOLS: tuple[Tool, ...] = (
         write_file,
         destroys=True,
         repeats=True,
+        unlimited="text",
     ),
     Tool(
         "what_changed",

@@ -52,7 +52,7 @@ def may_hold_many_values(body: bytes) -> bool:
 
 def holds_many_values(body: bytes) -> bool:
     """Return whether a JSON body holds more than `MOST_VALUES` values. Slow: for a worker process."""
-    return may_hold_many_values(_STRING.sub(b"", body))
+    return may_hold_many_values(body) and may_hold_many_values(_STRING.sub(b"", body))
 
 
 def announced_values(packed: bytes) -> int:

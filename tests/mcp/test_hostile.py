@@ -184,8 +184,11 @@ def test_a_long_text_is_not_decoded_by_the_package_and_is_written_as_it_is(
     for body in (json.dumps(message).encode(), json.dumps(message, ensure_ascii=False).encode()):
         short, texts = take_out_long_texts(body)
         assert len(short) < 1000
-        assert list(texts.values()) == [text]
-        assert put_back_long_texts(json.loads(short)["params"]["arguments"], texts) == arguments
+        assert list(texts.values()) == [text.encode()]
+        given = json.loads(short)["params"]["arguments"]
+        assert put_back_long_texts(given, texts) == arguments
+        assert put_back_long_texts(given, texts, "text") == given
+        assert given["text"] in texts
     answer = post(gateway, name, message)
     assert "written (version 1)" in answer.text
     assert project.get("/files/a.md", params={"format": "text"}).text == text

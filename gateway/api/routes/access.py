@@ -13,11 +13,11 @@ from gateway.access.records import audit_record, made_token, token_of, token_pag
 from gateway.access.tickets import LIFE_S, Tickets
 from gateway.api.operation import Parameter, operation
 from gateway.http.authentication import credential_of
+from gateway.http.json_bodies import read_json
 from gateway.http.permission import note
 from gateway.http.requests import (
     json_bytes,
     project_id,
-    read_json,
     require_media_type,
     whole_number,
 )

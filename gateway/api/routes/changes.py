@@ -8,18 +8,17 @@ from gateway.api.routes.files import root_of
 from gateway.changes.cursors import parse_cursor
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
+from gateway.http.json_bodies import json_of
 from gateway.http.long_answers import json_response, json_with_list
 from gateway.http.permission import access_of, view_of
 from gateway.http.requests import (
     checked_path,
-    decode_json,
     header,
     if_none_match,
     json_bytes,
     prefers,
     project_id,
     read_body,
-    require_few_values,
     require_media_type,
     whole_number,
 )
@@ -125,8 +124,7 @@ class ChangeRoutes:
         project = project_id(request)
         require_media_type(request, JSON)
         body = await read_body(request, self._body_limit)
-        await require_few_values(body)
-        question = decode_json(body or b"{}", StatusQuestion)
+        question = await json_of(body or b"{}", StatusQuestion)
         wait = check_wait(question.wait)
         watched = await self._hub.require(project)
         as_of = watched.head

@@ -13,6 +13,7 @@ from gateway.files.preconditions import changed_since
 from gateway.files.reader import Content
 from gateway.files.revisions import NewText, replacements
 from gateway.files.store import Files, Written
+from gateway.http.json_bodies import read_json
 from gateway.http.permission import access_of, note, view_of, visible_path
 from gateway.http.requests import (
     accepted_form,
@@ -25,7 +26,6 @@ from gateway.http.requests import (
     preconditions,
     project_id,
     read_body,
-    read_json,
     require_media_type,
     state_vector,
     states_media_type,

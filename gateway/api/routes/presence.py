@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
+from gateway.http.json_bodies import read_json
 from gateway.http.permission import access_of, view_of
 from gateway.http.requests import (
     checked_path,
@@ -16,7 +17,6 @@ from gateway.http.requests import (
     if_none_match,
     json_bytes,
     project_id,
-    read_json,
     require_media_type,
 )
 from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change

@@ -6,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.operation import Parameter, operation
+from gateway.http.json_bodies import read_json
 from gateway.http.long_answers import json_response, json_with_list
 from gateway.http.permission import access_of, note, view_of
 from gateway.http.requests import (
     json_bytes,
     project_id,
-    read_json,
     require_media_type,
     whole_number,
 )

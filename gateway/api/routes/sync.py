@@ -8,16 +8,14 @@ from gateway.api.operation import operation
 from gateway.api.routes.files import AUTHOR, author_of
 from gateway.api.routes.presence import check_presence, say_presence
 from gateway.changes.sync import Sync
+from gateway.http.json_bodies import json_of, msgpack_of
 from gateway.http.long_answers import json_response, json_with_list
 from gateway.http.permission import note, require, view_of
 from gateway.http.requests import (
-    decode_json,
-    decode_msgpack,
     header,
     prefers,
     project_id,
     read_body,
-    require_few_values,
     require_media_type,
 )
 from gateway.pace import with_turns
@@ -80,9 +78,7 @@ class SyncRoutes:
         packed = (header(request, b"content-type") or JSON).startswith(MSGPACK)
         require_media_type(request, MSGPACK if packed else JSON)
         body = await read_body(request, self._body_limit)
-        if not packed:
-            await require_few_values(body)
-        asked = decode_msgpack(body, SyncRequest) if packed else decode_json(body, SyncRequest)
+        asked = await (msgpack_of(body, SyncRequest) if packed else json_of(body, SyncRequest))
         if asked.updates:
             require(request, "write")
         said = check_presence(request, asked.presence)

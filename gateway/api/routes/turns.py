@@ -7,18 +7,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
+from gateway.http.json_bodies import json_of, read_json
 from gateway.http.long_answers import json_response, json_with_list
 from gateway.http.permission import access_of
 from gateway.http.requests import (
-    decode_json,
     header,
     if_none_match,
     json_bytes,
     once,
     project_id,
     read_body,
-    read_json,
-    require_few_values,
     require_media_type,
     whole_number,
 )
@@ -136,9 +134,8 @@ class TurnRoutes:
         project = project_id(request)
         require_media_type(request, JSON)
         body = await read_body(request, self._body_limit)
-        await require_few_values(body)
-        given = decode_json(body or b"{}", NewSession)
-        return _json(_session(await self._turns.create_session(project, given.title, once(request, body))), 201)
+        given = await json_of(body or b"{}", NewSession)
+        return _json(_session(await self._turns.create_session(project, given.title, await once(request, body))), 201)
 
     @operation(
         "GET",
@@ -190,11 +187,12 @@ class TurnRoutes:
         project = project_id(request)
         require_media_type(request, JSON)
         body = await read_body(request, self._body_limit)
-        await require_few_values(body)
-        given = decode_json(body, NewTurn)
-        if len(given.prompt.encode()) > self._prompt_limit:
+        given = await json_of(body, NewTurn)
+        if len(given.prompt) > self._prompt_limit or len(given.prompt.encode()) > self._prompt_limit:
             raise PromptTooLarge(self._prompt_limit)
-        head = await self._turns.create(project, request.path_params["session"], given.prompt, once(request, body))
+        head = await self._turns.create(
+            project, request.path_params["session"], given.prompt, await once(request, body)
+        )
         return _json(await _turn(StoredTurn(head, given.prompt)), 201)
 
     @operation(
@@ -312,7 +310,7 @@ class TurnRoutes:
         else:
             first_index, slices = await run_in_worker(given_slices, body)
             blocks = tuple([block async for each in with_turns(slices, 1) for block in blocks_of(each)])
-        added = await self._turns.append_blocks(project, session, turn, blocks, first_index, once(request, body))
+        added = await self._turns.append_blocks(project, session, turn, blocks, first_index, await once(request, body))
         return _json(BlocksReceipt(added.first_index, "running", added.block_count, rfc3339(added.last_updated)))
 
     @operation(
