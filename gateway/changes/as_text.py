@@ -60,12 +60,11 @@ class AsText:
 
     async def _compare(self, project: str, entry: FileFeedEntry, known: int) -> str | None:
         try:
-            diff = await self._versions.news_of(project, entry.path, known, entry.version, self._root)
+            diff = await self._versions.news_of(project, entry.path, known, entry.version, self._root, self._left)
         except _NO_TEXT:
             return None
-        size = len(diff.encode("utf-8", "surrogatepass"))
-        if size > self._left:
+        if diff is None:
             self._full = True
             return None
-        self._left -= size
-        return diff
+        self._left -= len(diff)
+        return diff.decode()

@@ -11,6 +11,7 @@ from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files, Written
 from gateway.pace import with_turns
 from gateway.wire.files import History, TextDifference, TextEdit, VersionEntry
+from gateway.wire.json import json_bytes
 from gateway.wire.problems import FileDeleted, FileNotFound, NotAText, ProjectNotFound
 from gateway.wire.values import rfc3339
 from gateway.workers.pool import LIGHT_UNITS, compare_in_worker, in_worker
@@ -31,8 +32,8 @@ _CELLS = 2**28
 _CONTEXT = 3
 _NOTHING = "/dev/null"
 """The name that `diff -u` and `git diff` give to the side without a file."""
-_HEAVY_CHARACTERS = 20_000
-"""Texts of at most this many characters are compared in the event loop, longer ones in a worker process."""
+_HEAVY_BYTES = 20_000
+"""Texts of at most this many bytes are compared in the event loop, longer ones in a worker process."""
 
 
 class Versions:
@@ -83,21 +84,24 @@ class Versions:
             raise ProjectNotFound(project)
         raise FileNotFound(path)
 
-    async def unified_diff(self, project: str, path: str, older: int, newer: int, root: str) -> str:
-        """Return the difference of the text of a root between two versions, in the format of `diff -u`."""
+    async def unified_diff(self, project: str, path: str, older: int, newer: int, root: str) -> bytes:
+        """Return the difference of the text of a root between two versions, in the format of `diff -u` and in UTF-8."""
         texts = await self._texts(project, path, older, newer, root)
-        return await _compare(_unified, texts, (_name(path, older), _name(path, newer)))
+        return await _compare(functools.partial(_unified, names=(_name(path, older), _name(path, newer))), texts)
 
-    async def news_of(self, project: str, path: str, older: int, newer: int, root: str) -> str:
-        """Return the unified diff for a client that has the older version. At a version where the file does not exist,
-        its text is empty and its name is `/dev/null`.
+    async def news_of(
+        self, project: str, path: str, older: int, newer: int, root: str, most_bytes: int
+    ) -> bytes | None:
+        """Return the unified diff for a client that has the older version; None if it has more than `most_bytes`. At a
+        version where the file does not exist, its text is empty and its name is `/dev/null`.
 
         Raises:
             NotAText: the newer version has other roots, but not this one.
         """
         old, old_name = await self._text_or_nothing(project, path, older, root, absent=True)
         new, new_name = await self._text_or_nothing(project, path, newer, root, absent=False)
-        return await _compare(_unified, (old, new), (old_name, new_name))
+        unified = functools.partial(_unified_within, names=(old_name, new_name), most_bytes=most_bytes)
+        return await _compare(unified, (old, new))
 
     async def authors(self, project: str, path: str, older: int, newer: int) -> list[str]:
         """Return the authors of the versions after `older` up to `newer`, ordered by their first version. At most the
@@ -108,31 +112,31 @@ class Versions:
 
     async def _text_or_nothing(
         self, project: str, path: str, version: int, root: str, *, absent: bool
-    ) -> tuple[str, str]:
-        """Return the text of a version and its name in a diff."""
+    ) -> tuple[bytes, str]:
+        """Return the text of a version in UTF-8, and its name in a diff."""
         if version == 0:
-            return "", _NOTHING
+            return b"", _NOTHING
         try:
             return await self._text(project, path, version, root, absent=absent), _name(path, version)
         except FileDeleted:
-            return "", _NOTHING
+            return b"", _NOTHING
 
-    async def text_difference(self, project: str, path: str, older: int, newer: int, root: str) -> TextDifference:
-        """Return the difference of the text of a root between two versions as a list of edits of ranges."""
+    async def text_difference(self, project: str, path: str, older: int, newer: int, root: str) -> bytes:
+        """Return the difference of the text of a root between two versions as a list of edits of ranges: a
+        `TextDifference` in JSON, which is written where the texts are compared."""
         texts = await self._texts(project, path, older, newer, root)
-        edits = await _compare(_ranges, texts, ("", ""))
-        return TextDifference(older, newer, edits)
+        return await _compare(functools.partial(_ranges, versions=(older, newer)), texts)
 
-    async def _texts(self, project: str, path: str, older: int, newer: int, root: str) -> tuple[str, str]:
+    async def _texts(self, project: str, path: str, older: int, newer: int, root: str) -> tuple[bytes, bytes]:
         return (
             await self._text(project, path, older, root, absent=True),
             await self._text(project, path, newer, root, absent=True),
         )
 
-    async def _text(self, project: str, path: str, version: int, root: str, *, absent: bool) -> str:
+    async def _text(self, project: str, path: str, version: int, root: str, *, absent: bool) -> bytes:
         content = await self._files.read_at(project, path, version)
         try:
-            read = functools.partial(read_text, root=root, absent=absent)
+            read = functools.partial(_read_text, root=root, absent=absent)
             return await in_worker(read, [content.update], units=LIGHT_UNITS)
         except RootIsNotText as error:
             raise NotAText(str(error), error.roots) from None
@@ -181,18 +185,28 @@ def _entry(newest: VersionRecord, oldest: VersionRecord, credential: str | None)
     )
 
 
-async def _compare(compare: Callable[[str, str, str, str], T], texts: tuple[str, str], names: tuple[str, str]) -> T:
-    if max(map(len, texts)) <= _HEAVY_CHARACTERS:
-        return compare(*texts, *names)
-    return await compare_in_worker(compare, *texts, *names)
+async def _compare(compare: Callable[[bytes, bytes], T], texts: tuple[bytes, bytes]) -> T:
+    """Compare texts in UTF-8. Long ones come from a worker process and go to one, and are decoded there only."""
+    if max(map(len, texts)) <= _HEAVY_BYTES:
+        return compare(*texts)
+    return await compare_in_worker(compare, *texts)
 
 
-def _unified(older: str, newer: str, older_name: str, newer_name: str) -> str:
-    old, new = _lines(older), _lines(newer)
+def _read_text(parts: Sequence[bytes], root: str, absent: bool) -> bytes:
+    return read_text(parts, root, absent=absent).encode()
+
+
+def _unified_within(older: bytes, newer: bytes, names: tuple[str, str], most_bytes: int) -> bytes | None:
+    unified = _unified(older, newer, names)
+    return unified if len(unified) <= most_bytes else None
+
+
+def _unified(older: bytes, newer: bytes, names: tuple[str, str]) -> bytes:
+    old, new = _lines(older.decode()), _lines(newer.decode())
     found = differences(old, new, Work(_CELLS))
     if not found:
-        return ""
-    lines = [f"--- {older_name}\n", f"+++ {newer_name}\n"]
+        return b""
+    lines = [f"--- {names[0]}\n", f"+++ {names[1]}\n"]
     for hunk in _hunks(found):
         old_start, new_start = max(hunk[0].old_start - _CONTEXT, 0), max(hunk[0].new_start - _CONTEXT, 0)
         old_end, new_end = min(hunk[-1].old_end + _CONTEXT, len(old)), min(hunk[-1].new_end + _CONTEXT, len(new))
@@ -204,7 +218,8 @@ def _unified(older: str, newer: str, older_name: str, newer_name: str) -> str:
             lines += [f"+{line}" for line in new[each.new_start : each.new_end]]
             position = each.old_end
         lines += [f" {line}" for line in old[position:old_end]]
-    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
+    joined = "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
+    return joined.encode()
 
 
 def _hunks(found: Sequence[Difference]) -> Iterator[list[Difference]]:
@@ -231,5 +246,6 @@ def _lines(text: str) -> list[str]:
     return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
-def _ranges(older: str, newer: str, older_name: str, newer_name: str) -> list[TextEdit]:
-    return [TextEdit(edit.start, edit.end, edit.text) for edit in smallest_edits(older, newer)]
+def _ranges(older: bytes, newer: bytes, versions: tuple[int, int]) -> bytes:
+    edits = smallest_edits(older.decode(), newer.decode())
+    return json_bytes(TextDifference(*versions, [TextEdit(edit.start, edit.end, edit.text) for edit in edits]))

@@ -415,7 +415,7 @@ async def run_in_worker(work: Callable[..., T], *arguments: Any) -> T:
     return work(*arguments) if workers is None else await workers.run(Lane.DOCUMENTS, work, *arguments)
 
 
-async def compare_in_worker(compare: Callable[..., T], *texts: str) -> T:
+async def compare_in_worker(compare: Callable[..., T], *texts: bytes) -> T:
     """Run a comparison of texts in a worker process, or here if there are no workers.
 
     Raises:

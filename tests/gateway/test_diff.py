@@ -129,7 +129,7 @@ def test_patch_makes_the_newer_version_by_a_unified_diff(
     for place, count, text in edits:
         lines[place : place + count] = [text] if text else []
     newer = "".join(lines) + ends[1]
-    unified = _unified(older, newer, "a", "b")
+    unified = _unified(older.encode(), newer.encode(), ("a", "b")).decode()
     assert bool(unified) == (older != newer)
     if unified:
         folder: Path = tmp_path_factory.getbasetemp()

@@ -7,13 +7,13 @@ from gateway.api.operation import Parameter, operation
 from gateway.api.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, receipt, root_of
 from gateway.files.history import Versions
 from gateway.files.store import Written
+from gateway.http.json_bodies import read_json
 from gateway.http.long_answers import json_response, json_with_list
 from gateway.http.permission import note
 from gateway.http.requests import (
     file_path,
     preconditions,
     project_id,
-    read_json,
     require_media_type,
     whole_number,
 )
@@ -105,7 +105,7 @@ class HistoryRoutes:
         wanted = request.query_params.get("format", "text")
         if wanted == "json":
             ranges = await self._versions.text_difference(project, path, older, newer, root_of(request))
-            return json_response(await json_with_list(ranges, "edits"))
+            return Response(ranges, media_type=JSON)
         if wanted != "text":
             raise InvalidParameter("format", "it is text or json")
         unified = await self._versions.unified_diff(project, path, older, newer, root_of(request))
