@@ -1,5 +1,8 @@
 """Text diffs for entries of the change feed, for an agent or a person who was away."""
 
+from typing import cast
+
+from msgspec import Raw
 from msgspec.structs import replace
 
 from gateway.changes.cursors import Position
@@ -66,5 +69,6 @@ class AsText:
         if diff is None:
             self._full = True
             return None
-        self._left -= len(diff)
-        return diff.decode()
+        encoded, length = diff
+        self._left -= length
+        return cast(str, Raw(encoded))  # a struct encodes both in the same way

@@ -91,9 +91,10 @@ class Versions:
 
     async def news_of(
         self, project: str, path: str, older: int, newer: int, root: str, most_bytes: int
-    ) -> bytes | None:
-        """Return the unified diff for a client that has the older version; None if it has more than `most_bytes`. At a
-        version where the file does not exist, its text is empty and its name is `/dev/null`.
+    ) -> tuple[bytes, int] | None:
+        """Return the unified diff for a client that has the older version, as a JSON string, and its length in UTF-8;
+        None if that is more than `most_bytes`. At a version where the file does not exist, its text is empty and its
+        name is `/dev/null`.
 
         Raises:
             NotAText: the newer version has other roots, but not this one.
@@ -196,9 +197,9 @@ def _read_text(parts: Sequence[bytes], root: str, absent: bool) -> bytes:
     return read_text(parts, root, absent=absent).encode()
 
 
-def _unified_within(older: bytes, newer: bytes, names: tuple[str, str], most_bytes: int) -> bytes | None:
+def _unified_within(older: bytes, newer: bytes, names: tuple[str, str], most_bytes: int) -> tuple[bytes, int] | None:
     unified = _unified(older, newer, names)
-    return unified if len(unified) <= most_bytes else None
+    return (json_bytes(unified.decode()), len(unified)) if len(unified) <= most_bytes else None
 
 
 def _unified(older: bytes, newer: bytes, names: tuple[str, str]) -> bytes:

@@ -8,7 +8,8 @@ import httpx
 import msgspec
 import pytest
 
-from gateway.http.long_answers import json_response, json_with_list
+from gateway.http.long_answers import json_with_list, msgpack_with_list, response_of
+from gateway.wire.changes import SyncAnswer, SyncChange
 from gateway.wire.files import FileEntry, FileListing, History, VersionEntry
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
@@ -26,6 +27,54 @@ def _listing(count: int, length: int) -> FileListing:
 def test_an_answer_is_what_it_would_be_if_it_were_encoded_at_once(count: int) -> None:
     listing = _listing(count, 3)
     assert asyncio.run(json_with_list(listing, "files")) == msgspec.json.encode(listing)
+
+
+_LONG = bytes(range(256)) * 2**11 + b"odd"
+
+
+def _sync(*updates: bytes | msgspec.UnsetType) -> SyncAnswer:
+    changes = [
+        SyncChange(f"{number}", "2025-01-06T10:00:00.000Z", 1, "created", update=update, from_version=0)
+        for number, update in enumerate(updates)
+    ]
+    return SyncAnswer({"a": 1}, changes, "a.1", False)
+
+
+_SYNCS = [
+    _sync(),
+    _sync(b"x", msgspec.UNSET),
+    _sync(_LONG),
+    _sync(b"x", _LONG, msgspec.UNSET, _LONG[1:], _LONG[2:], b""),
+    _sync(*[b"x"] * 100, _LONG),
+    _sync(*[_LONG[:1000]] * 70_000),
+]
+
+
+@pytest.mark.parametrize("answer", _SYNCS, ids=["nothing", "short", "long", "some", "many", "very many"])
+def test_long_updates_are_encoded_in_slices_and_never_copied_for_msgpack(answer: SyncAnswer) -> None:
+    async def main() -> None:
+        iterations = Iterations()
+        for encode, decoder in (
+            (json_with_list, msgspec.json.Decoder(SyncAnswer)),
+            (msgpack_with_list, msgspec.msgpack.Decoder(SyncAnswer)),
+        ):
+            began = iterations.count
+            encoded = await encode(answer, "changes")
+            body = encoded if isinstance(encoded, bytes) else b"".join(encoded)
+            assert decoder.decode(body) == answer
+            size = sum(len(each.update) for each in answer.changes if isinstance(each.update, bytes))
+            if encode is json_with_list and size > 2**20:
+                assert iterations.count - began >= size // 2**20
+            if size > 2**20:
+                assert isinstance(encoded, list)
+                longest = max(map(len, encoded))
+                assert longest <= (2**19 if encode is json_with_list else max(2**17, len(_LONG)))
+            for each in answer.changes:
+                if encode is msgpack_with_list and isinstance(encoded, list) and len(each.update or b"") > 2**17:
+                    assert any(part is each.update for part in encoded)
+        iterations.stop()
+
+    asyncio.run(main())
 
 
 def test_fields_around_the_list_may_hold_anything() -> None:
@@ -48,7 +97,7 @@ def test_a_long_list_is_encoded_and_sent_a_slice_per_iteration() -> None:
         encoded = await json_with_list(listing, "files")
         assert isinstance(encoded, list)
         assert iterations.count - began >= len(listing.files) // 512
-        response = json_response(encoded, {"ETag": '"x"'})
+        response = response_of(encoded, {"ETag": '"x"'})
         await response({"type": "http", "method": "GET"}, None, send)  # type: ignore[arg-type]
         iterations.stop()
 

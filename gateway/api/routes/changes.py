@@ -9,7 +9,7 @@ from gateway.changes.cursors import parse_cursor
 from gateway.changes.feed import Feed
 from gateway.changes.status import Changes
 from gateway.http.json_bodies import json_of
-from gateway.http.long_answers import json_response, json_with_list
+from gateway.http.long_answers import json_with_list, response_of
 from gateway.http.permission import access_of, view_of
 from gateway.http.requests import (
     checked_path,
@@ -98,7 +98,7 @@ class ChangeRoutes:
         else:
             listing = await self._changes.list_files(project, prefix, after, limit, view_of(request).paths)
         headers = {"ETag": f'"{listing.cursor}"', "X-View": access_of(request.scope).identity(project)}
-        return json_response(await json_with_list(listing, "files"), headers)
+        return response_of(await json_with_list(listing, "files"), headers)
 
     @operation(
         "POST",
@@ -131,7 +131,7 @@ class ChangeRoutes:
         view = view_of(request)
         answer = await self._changes.status(project, question, view.paths)
         if answer.changes or answer.reset:
-            return json_response(await json_with_list(answer, "changes"))
+            return response_of(await json_with_list(answer, "changes"))
         paths = None if question.paths is None else frozenset(question.paths)
         wait_for_change(request, wait, watched, as_of, ChangeFilter(turns=False, paths=paths).seen_by(view), question)
         encoded = json_bytes(answer)
@@ -200,7 +200,7 @@ class ChangeRoutes:
         if news and not answer.more and isinstance(encoded, bytes):
             watched.answers.keep_poll(Poll(request.scope["query_string"], view.sight), encoded, answer.cursor)
         headers = {"ETag": f'"{answer.cursor}"', **({} if news else empty_after_wait(request))}
-        return json_response(encoded, headers)
+        return response_of(encoded, headers)
 
 
 _OF_NO_EPOCH = "0.0"

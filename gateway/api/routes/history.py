@@ -8,7 +8,7 @@ from gateway.api.routes.files import CONDITIONS, FILE_HEADERS, ROOT, author_of, 
 from gateway.files.history import Versions
 from gateway.files.store import Written
 from gateway.http.json_bodies import read_json
-from gateway.http.long_answers import json_response, json_with_list
+from gateway.http.long_answers import json_with_list, response_of
 from gateway.http.permission import note
 from gateway.http.requests import (
     file_path,
@@ -98,7 +98,7 @@ class HistoryRoutes:
             history = await self._versions.list_versions(project, path, before, limit)
         else:
             history = await self._versions.list_groups(project, path, before, limit, seconds)
-        return json_response(await json_with_list(history, "versions"))
+        return response_of(await json_with_list(history, "versions"))
 
     async def _difference(self, request: Request, project: str, path: str) -> Response:
         older, newer = _versions_of(request.query_params["diff"])

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from gateway.api.operation import Parameter, operation
 from gateway.http.json_bodies import read_json
-from gateway.http.long_answers import json_response, json_with_list
+from gateway.http.long_answers import json_with_list, response_of
 from gateway.http.permission import access_of, note, view_of
 from gateway.http.requests import (
     json_bytes,
@@ -109,7 +109,7 @@ class ReaderRoutes:
         """`GET P/hooks`."""
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
         listing = await self._registry.list_hooks(project_id(request), request.query_params.get("after", ""), limit)
-        return json_response(await json_with_list(listing, "hooks"), {"Cache-Control": "no-store"})
+        return response_of(await json_with_list(listing, "hooks"), {"Cache-Control": "no-store"})
 
     @operation(
         "POST",

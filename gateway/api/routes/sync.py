@@ -9,7 +9,7 @@ from gateway.api.routes.files import AUTHOR, author_of
 from gateway.api.routes.presence import check_presence, say_presence
 from gateway.changes.sync import Sync
 from gateway.http.json_bodies import json_of, msgpack_of
-from gateway.http.long_answers import json_response, json_with_list
+from gateway.http.long_answers import json_with_list, msgpack_with_list, response_of
 from gateway.http.permission import note, require, view_of
 from gateway.http.requests import (
     header,
@@ -90,5 +90,5 @@ class SyncRoutes:
             answer = msgspec.structs.replace(answer, presence=await say_presence(request, self._presence, said))
         offers = (MSGPACK, JSON) if packed else (JSON, MSGPACK)
         if prefers(header(request, b"accept"), offers) == MSGPACK:
-            return Response(msgspec.msgpack.encode(answer), media_type=MSGPACK)
-        return json_response(await json_with_list(answer, "changes"))
+            return response_of(await msgpack_with_list(answer, "changes"), media_type=MSGPACK)
+        return response_of(await json_with_list(answer, "changes"))

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.http.json_bodies import json_of, read_json
-from gateway.http.long_answers import json_response, json_with_list
+from gateway.http.long_answers import json_with_list, response_of
 from gateway.http.permission import access_of
 from gateway.http.requests import (
     header,
@@ -153,7 +153,7 @@ class TurnRoutes:
         found = await self._turns.sessions(project, after, limit + 1)
         sessions = [_session(session) async for session in with_turns(found[:limit])]
         listing = SessionListing(sessions, sessions[-1].id if len(found) > limit else None)
-        return json_response(await json_with_list(listing, "sessions"))
+        return response_of(await json_with_list(listing, "sessions"))
 
     @operation(
         "GET",
@@ -211,7 +211,7 @@ class TurnRoutes:
         found = await self._turns.turns(project, request.path_params["session"], after, limit + 1)
         turns = [_summary(turn) async for turn in with_turns(_within(found[:limit], _PAGE_LENGTH))]
         listing = TurnListing(turns, turns[-1].id if len(found) > len(turns) else None)
-        return json_response(await json_with_list(listing, "turns"))
+        return response_of(await json_with_list(listing, "turns"))
 
     @operation(
         "GET",
@@ -244,7 +244,7 @@ class TurnRoutes:
         tag: str | None = _tag(watched, stored.head)
         if stored.blocks and stored.blocks[-1].index + 1 < stored.head.block_count:
             answer, tag = msgspec.structs.replace(answer, more=True), None  # no tag: the answer is incomplete
-        return json_response(await json_with_list(answer, "blocks"), _headers(tag))
+        return response_of(await json_with_list(answer, "blocks"), _headers(tag))
 
     @operation(
         "GET",
