@@ -28,7 +28,7 @@ from gateway.http.requests import (
     prefers,
     require_media_type,
 )
-from gateway.pace import join_in_slices
+from gateway.pace import join_parts
 from gateway.wire.headers import SAFETY_HEADERS
 from gateway.wire.media_types import EVENTS, JSON
 from gateway.wire.problems import InvalidBody, InvalidParameter, MethodNotAllowed, Unauthenticated
@@ -110,7 +110,7 @@ class OverHttp:
                 raise MethodNotAllowed("GET", ["POST"]) from None
             raise InvalidBody("subscriptions are answered with `Accept: text/event-stream`, or by WebSocket") from None
         status = _refused(media_type) if is_request_error(result) else 200
-        return Response(await join_in_slices(result_parts(result)), status, media_type=media_type)
+        return Response(await join_parts(result_parts(result)), status, media_type=media_type)
 
 
 def _refused(media_type: str) -> int:

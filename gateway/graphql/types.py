@@ -14,7 +14,7 @@ from gateway.files.store import Written
 from gateway.graphql.answers import EncodedText
 from gateway.graphql.caller import Caller, checked_path
 from gateway.http.long_answers import base64_parts
-from gateway.pace import join_in_slices, with_turns
+from gateway.pace import join_parts, with_turns
 from gateway.wire.changes import ChangeType, FileFeedEntry, TurnFeedEntry
 from gateway.wire.files import FileEntry, RequestedEdit, VersionEntry
 from gateway.wire.problems import (
@@ -67,7 +67,7 @@ BASE64 = strawberry.scalar(
 async def _as_base64(data: bytes) -> Base64:
     """Return bytes as they are in a result."""
     parts = [part async for part in base64_parts(data)]
-    return cast(Base64, EncodedText.of(await join_in_slices([b'"', *parts, b'"'])))
+    return cast(Base64, EncodedText.of(await join_parts([b'"', *parts, b'"'])))
 
 
 _MOST_ENTRIES = 1000

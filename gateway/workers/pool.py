@@ -9,7 +9,6 @@ limits, and its processes outlive a gateway that is killed.)
 import asyncio
 import contextlib
 import gc
-import io
 import os
 import socket
 import subprocess
@@ -24,7 +23,7 @@ from anyio.lowlevel import RunVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from gateway.pace import next_slice, put_together
+from gateway.pace import join_parts, next_slice, put_together
 from gateway.wire.problems import Overloaded, TooComplex
 from gateway.workers.messages import LENGTH_BYTES, encoded, head_of, lengths_in, unencoded_parts_of, value_of
 from gateway.yjs.lib0 import MalformedUpdate
@@ -123,8 +122,11 @@ class _Process:
         """
         self._requests.write(head_of(request))
         for part in request:
-            self._requests.write(part)
-        await self._requests.drain()
+            # The kernel would take as much in one step as the process reads meanwhile.
+            for start in range(0, len(part), _PIECE_BYTES):
+                piece = part if len(part) <= _PIECE_BYTES else memoryview(part)[start : start + _PIECE_BYTES]
+                self._requests.write(piece)
+                await self._requests.drain()
         return await receive(self._answers)
 
     async def end(self) -> None:
@@ -176,15 +178,15 @@ async def receive(answers: asyncio.StreamReader) -> list[bytes]:
 async def _receive_part(answers: asyncio.StreamReader, length: int) -> bytes:
     if length <= _PIECE_BYTES:
         return await answers.readexactly(length)
-    whole = io.BytesIO()  # gives the bytes over without a copy
+    pieces = list[bytes]()
     while length:
         piece = await answers.read(min(length, _PIECE_BYTES))
         if not piece:
             raise EOFError
-        whole.write(piece)
+        pieces.append(piece)
         length -= len(piece)
         await asyncio.sleep(0)
-    return whole.getvalue()
+    return await join_parts(pieces)
 
 
 class _Pool:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from gateway.pace import join_in_slices, next_slice, with_turns
+from gateway.pace import join_parts, next_slice, with_turns
 from tests.support.iterations import Iterations
 
 
@@ -88,18 +90,26 @@ def test_a_slice_ends_after_some_time_however_few_items_it_has(monkeypatch: pyte
     asyncio.run(main())
 
 
-def test_much_is_joined_in_slices() -> None:
+class _Counting(ThreadPoolExecutor):
+    """Counts what it is given to do."""
+
+    jobs = 0
+
+    def submit(self, *given: Any, **named: Any) -> Any:
+        self.jobs += 1
+        return super().submit(*given, **named)
+
+
+def test_much_is_joined_in_another_thread() -> None:
     parts = [b"first", b"a" * 2**22, b"", b"b" * 2**22, b"last"]
 
     async def work() -> None:
-        joining = asyncio.create_task(join_in_slices(parts))
-        turns = 0
-        while not joining.done():
-            await asyncio.sleep(0)
-            turns += 1
-        assert joining.result() == b"".join(parts)
-        assert turns >= 16
-        assert await join_in_slices([b"a", b"b"]) == b"ab"
-        assert await join_in_slices([]) == b""
+        executor = _Counting(1)
+        asyncio.get_running_loop().set_default_executor(executor)
+        assert await join_parts(parts) == b"".join(parts)
+        assert executor.jobs == 1
+        assert await join_parts([b"a", b"b"]) == b"ab"
+        assert await join_parts([]) == b""
+        assert executor.jobs == 1
 
     asyncio.run(work())
