@@ -44,6 +44,15 @@ def row_checksum(*values: int | float | str | bytes | None) -> int:
     return zlib.crc32(_encode(values))
 
 
+def body_row_checksum(row: int, body: bytes) -> int:
+    """Return `row_checksum(row, body)`, without copies of a long body."""
+    if len(body) < 2**16:
+        return row_checksum(row, body)
+    # In msgpack, bytes whose length follows in four bytes, in the place of those without any (two bytes).
+    head = _encode((row, b""))[:-2] + b"\xc6" + len(body).to_bytes(4)
+    return zlib.crc32(body, zlib.crc32(head))
+
+
 def is_intact(row: Sequence[int | float | str | bytes | None]) -> bool:
     """Return whether the last value of a row is the checksum of the others."""
     return row[-1] == row_checksum(*row[:-1])

@@ -403,7 +403,9 @@ class SQLiteStorage:
 
         after_block = min(after_block, _HIGHEST)
         blocks, size = self._database.read(
-            lambda connection: turns.extent_after(connection, project, session_id, turn_id, after_block)
+            lambda connection: turns.extent_after(
+                connection, project, session_id, turn_id, after_block, _NEAR_READ_BYTES
+            )
         )
         if blocks <= _NEAR_READ_ROWS and size <= _NEAR_READ_BYTES:
             return self._database.read(query)

@@ -2,9 +2,9 @@
 
 import sqlite3
 
-from storage.checksums import checksum, row_checksum
+from storage.checksums import body_row_checksum, checksum, row_checksum
 from storage.log import KnownProject, KnownTurn, Needs, Plan, PlannedTurn
-from storage.sqlite.large_values import execute_and_forget, insert_statement
+from storage.sqlite.large_values import execute_and_forget, insert_statement, is_very_large, write_value
 from storage.sqlite.once import find_done, note_done
 from storage.sqlite.turns import find_session, find_turn, turn_checksum
 
@@ -13,6 +13,16 @@ _INSERT_BLOCK = insert_statement(
 )
 _INSERT_PROMPT = insert_statement("prompt", "turn, body, row_check")
 _SET_STATE = insert_statement("output_state", "turn, body, row_check", replacing=True)
+_SET_LARGE_STATE = "INSERT OR REPLACE INTO output_state (turn, body, row_check) VALUES (?, zeroblob(?), ?)"
+_INSERT_LARGE_BLOCK = (
+    "INSERT INTO block (turn, position, type, created_at, told_from, checksum, row_check, size, content)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, zeroblob(?))"
+)
+_GROW_BLOCK = (  # rows that were damaged before stay damaged
+    "UPDATE block SET content = {}, checksum = ?, row_check = CASE row_check"
+    " WHEN row_checksum(turn, position, type, created_at, told_from, checksum)"
+    " THEN row_checksum(turn, position, type, created_at, told_from, ?) END WHERE turn = ? AND position = ?"
+)
 
 
 def load_turns(connection: sqlite3.Connection, known: KnownProject, missing: Needs, now: int) -> None:
@@ -98,27 +108,33 @@ def _store_turn(connection: sqlite3.Connection, plan: Plan, planned: PlannedTurn
         )
     _store_blocks(connection, planned)
     if planned.output_state:
-        state = (planned.id, planned.output_state)
-        execute_and_forget(connection, _SET_STATE, [(*state, row_checksum(*state))])
+        _store_state(connection, planned.id, planned.output_state)
     elif planned.output_state is not None:
         connection.execute("DELETE FROM output_state WHERE turn = ?", (planned.id,))
+
+
+def _store_state(connection: sqlite3.Connection, turn: int, state: bytes) -> None:
+    check = body_row_checksum(turn, state)
+    if is_very_large(state):
+        connection.execute(_SET_LARGE_STATE, (turn, len(state), check))
+        write_value(connection, "output_state", "body", turn, state)
+    else:
+        execute_and_forget(connection, _SET_STATE, [(turn, state, check)])
 
 
 def _store_blocks(connection: sqlite3.Connection, planned: PlannedTurn) -> None:
     """Store blocks. Each has the total size of the blocks up to it, so blocks after a grown one are updated too."""
     turn, size = planned.id, 0 if planned.is_new else planned.old.size
     for index, content in planned.grown.items():
-        (before,) = connection.execute(
-            "SELECT length(content) FROM block WHERE turn = ? AND position = ?", (turn, index)
+        row, before = connection.execute(
+            "SELECT id, length(content) FROM block WHERE turn = ? AND position = ?", (turn, index)
         ).fetchone()
         check = checksum(content)
-        execute_and_forget(  # rows that were damaged before stay damaged
-            connection,
-            "UPDATE block SET content = ?, checksum = ?, row_check = CASE row_check"
-            " WHEN row_checksum(turn, position, type, created_at, told_from, checksum)"
-            " THEN row_checksum(turn, position, type, created_at, told_from, ?) END WHERE turn = ? AND position = ?",
-            [(content, check, check, turn, index)],
-        )
+        if is_very_large(content):
+            connection.execute(_GROW_BLOCK.format("zeroblob(?)"), (len(content), check, check, turn, index))
+            write_value(connection, "block", "content", row, content)
+        else:
+            execute_and_forget(connection, _GROW_BLOCK.format("?"), [(content, check, check, turn, index)])
         connection.execute(
             "UPDATE block SET size = size + ? WHERE turn = ? AND position >= ?",
             (len(content) - before, turn, index),
@@ -128,6 +144,12 @@ def _store_blocks(connection: sqlite3.Connection, planned: PlannedTurn) -> None:
     for index, block in planned.blocks.items():
         size += len(block.content)
         told = (turn, index, block.type, block.created_at, block.told_from, checksum(block.content))
-        rows.append((*told, row_checksum(*told), size, block.content))
+        values = *told, row_checksum(*told), size
+        if is_very_large(block.content):
+            row = connection.execute(_INSERT_LARGE_BLOCK, (*values, len(block.content))).lastrowid
+            assert row is not None
+            write_value(connection, "block", "content", row, block.content)
+        else:
+            rows.append((*values, block.content))
     if rows:
         execute_and_forget(connection, _INSERT_BLOCK, rows)

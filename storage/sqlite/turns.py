@@ -5,10 +5,11 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from storage.checksums import checksum, is_intact, row_checksum
+from storage.checksums import body_row_checksum, checksum, is_intact, row_checksum
 from storage.errors import DataDamaged
 from storage.records import BlockRow, FileHead, ProjectHead, SessionHead, StoredBlock, StoredTurn, TurnHead, TurnRows
 from storage.sqlite.files import DAMAGED_STATE, files_changed_since
+from storage.sqlite.large_values import read_value, unless_very_large
 
 _HEAD = (
     "session.name, turn.name, status, block_count, turn.sequence, last_updated, turn.created_at, started_at,"
@@ -166,6 +167,8 @@ def read_blocks(
 
 def _told_from(connection: sqlite3.Connection, turn: int, head: TurnHead, after_block: int) -> int:
     """Return the position of the first block that may have changed since a reader received `after_block` blocks."""
+    if after_block == 0:
+        return 0
     row = connection.execute(
         f"SELECT {_BLOCK} FROM block WHERE turn = ? AND position = ?", (turn, after_block - 1)
     ).fetchone()
@@ -193,11 +196,14 @@ def _blocks(
     most_size = _size_before(connection, turn, start) + most_bytes
     blocks: list[StoredBlock] = []
     index = start
-    for size, content, *row in connection.execute(
-        f"SELECT size, content, {_BLOCK} FROM block WHERE turn = ? AND position >= ? ORDER BY position LIMIT ?",
+    for id, size, content, *row in connection.execute(
+        f"SELECT id, size, {unless_very_large('content')}, {_BLOCK} FROM block WHERE turn = ? AND position >= ?"
+        " ORDER BY position LIMIT ?",
         (turn, start, limit),
     ):
         _, position, type, created_at, _, check, _ = row
+        if content is None:
+            content = read_value(connection, "block", "content", id)
         if position != index or not is_intact(row) or check != checksum(content):
             raise _damaged_block(head, index)
         if size > most_size and index > known:
@@ -210,13 +216,22 @@ def _blocks(
 
 
 def extent_after(
-    connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int
+    connection: sqlite3.Connection, project: str, session: str, name: str, after_block: int, most_bytes: int
 ) -> tuple[int, int]:
-    """Return how many blocks a reader of the first `after_block` is sent, and their bytes of content; 0: no turn."""
+    """Return how many blocks a reader of the first `after_block` is sent, and their bytes of content; 0: no turn.
+
+    If the block before them is longer than `most_bytes`, its size is returned: what is stored behind a long content
+    takes SQLite as long to read as the content.
+    """
     found = find_turn(connection, project, session, name)
     if found is None or after_block > found[1].block_count:
         return 0, 0
     id, head = found
+    row = connection.execute(
+        "SELECT length(content) FROM block WHERE turn = ? AND position = ?", (id, after_block - 1)
+    ).fetchone()
+    if row is not None and row[0] > most_bytes:
+        return 1, int(row[0])
     start = _told_from(connection, id, head, after_block)
     return head.block_count - start, head.size - _size_before(connection, id, start)
 
@@ -226,18 +241,23 @@ def output_state(
 ) -> bytes | None:
     """Return the state; None if it has more than `most_bytes`."""
     row = connection.execute(
-        "SELECT output_state.turn, iif(length(output_state.body) <= ?, output_state.body, NULL), output_state.row_check"
-        " FROM session JOIN turn ON turn.session = session.id"
+        "SELECT output_state.turn, length(output_state.body) FROM session JOIN turn ON turn.session = session.id"
         f" JOIN output_state ON output_state.turn = turn.id WHERE {_TURN}",
-        (2**31 if most_bytes is None else most_bytes, project, session, name),
+        (project, session, name),
     ).fetchone()
     if row is None:
         return b""
-    if row[1] is None:
+    turn, size = row
+    if most_bytes is not None and size > most_bytes:  # it takes as long to read what is stored behind it
         return None
-    if not is_intact(row):
+    body, check = connection.execute(
+        f"SELECT {unless_very_large('body')}, row_check FROM output_state WHERE turn = ?", (turn,)
+    ).fetchone()
+    if body is None:
+        body = read_value(connection, "output_state", "body", turn)
+    if check != body_row_checksum(turn, body):
         raise DataDamaged(None, f"what is known of its output {DAMAGED_STATE}", what=_turn_in_words(session, name))
-    return bytes(row[1])
+    return bytes(body)
 
 
 def running_turns_after(connection: sqlite3.Connection, id: int, limit: int) -> list[tuple[int, str, TurnHead | None]]:
