@@ -21,8 +21,9 @@ _SHORT_LIST = 32
 _PART_BYTES = 64 * 2**10
 _WHOLE_BYTES = 2**20
 """Answers of at most so many bytes are joined: a long one would have to be copied, and others wait meanwhile."""
-_PLACE = b"\0"
-"""Stands for the list, or an update. No JSON contains this byte."""
+PLACE = b"\0"
+"""Stands for the list, or for a long value. No JSON contains this byte."""
+_NONE: Mapping[int, bytes] = {}
 _LONG_UPDATE = 2**17
 """An update of more bytes is encoded in slices."""
 _BYTES_IN_BASE64 = 3 * 2**17
@@ -32,12 +33,16 @@ Encoded = bytes | list[bytes]
 """An encoded answer, or the parts of a long one."""
 
 
-async def json_with_list(answer: Struct, field: str) -> Encoded:
-    """Encode an answer of which one field holds a list, a slice of the list at a time."""
+async def json_with_list(answer: Struct, field: str, apart: Mapping[int, bytes] = _NONE) -> Encoded:
+    """Encode an answer of which one field holds a list, a slice of the list at a time.
+
+    Args:
+        apart: by the place of an entry in the list, a long encoded value that is not in it: it has `PLACE` there.
+    """
     entries = getattr(answer, field)
-    if len(entries) <= _SHORT_LIST and not _any_is_long(entries):
+    if len(entries) <= _SHORT_LIST and not apart and not _any_is_long(entries):
         return json_bytes(answer)
-    head, tail = json_bytes(replace(answer, **{field: Raw(_PLACE)})).split(_PLACE)
+    head, tail = json_bytes(replace(answer, **{field: Raw(PLACE)})).split(PLACE)
     parts = _Parts()
     parts.add(head, b"[")
     async for number, entry in with_turns(enumerate(entries)):
@@ -45,11 +50,14 @@ async def json_with_list(answer: Struct, field: str) -> Encoded:
             parts.add(b",")
         update = getattr(entry, "update", None)
         if _is_long(update):
-            before, behind = json_bytes(replace(entry, update=Raw(_PLACE))).split(_PLACE)
+            before, behind = json_bytes(replace(entry, update=Raw(PLACE))).split(PLACE)
             parts.add(before, b'"')
             async for part in base64_parts(update):
                 parts.add(part)
             parts.add(b'"', behind)
+        elif number in apart:
+            before, behind = json_bytes(entry).split(PLACE)
+            parts.add(before, apart[number], behind)
         else:
             parts.add(json_bytes(entry))
     parts.add(b"]", tail)

@@ -6,14 +6,26 @@ becomes a `text` block whose content is the line as an object (prose is a string
 """
 
 import codecs
-from collections.abc import Generator
-from typing import TypeAlias
+from collections.abc import Generator, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from gateway.turns.agent_lines import Prepared, encoded, has_few_values, is_short, prepare, read_light
-from gateway.turns.dialects import DIALECTS, Change, Close, Grow, Line, Memory, Outcome, Put, Reading, dialect_of
+from gateway.turns.agent_lines import (
+    LONGEST_LIGHT,
+    LineRead,
+    LongLine,
+    effects_in,
+    encoded,
+    encoded_text,
+    is_short,
+    is_very_short,
+    read_light,
+    read_line,
+    read_object,
+)
+from gateway.turns.dialects import Change, Close, Grow, Line, Memory, Outcome, Put
 from storage import BlockType, GrownBlock, NewBlock, OutputPosition
 
 _SHOWN = 2000
@@ -22,13 +34,21 @@ _WINDOW = 16
 """How many blocks may follow a block that still grows."""
 _TEXT_BLOCK = 256 * 1024
 """The approximate number of characters of plain text per block."""
-_LINES_AT_ONCE = 200
+_STEP = 200
+"""How much is read in one step: lines and changes count, each of which takes some 10 µs, and so do long lines."""
+_BYTES_OF_AN_OBJECT, _BYTES_OF_AN_ODD_LINE = 512, 8
+"""How many bytes of an object, and of a line that is none, count as one line."""
+_LEAST_PIECE, _PIECE_BYTES = 2**16, 2**19
+"""How many bytes a piece of a long line has at least, unless it is the last, and how many are copied in one step."""
+_MOST_UNSTORED = 1000
+"""How many blocks are kept for the next store at most, apart from those of one line."""
 _CHANGES_A_SECOND = 10
 _GROWTH_A_SECOND = 2 * 2**20
 """The approximate number of bytes of growing blocks that are stored per second."""
 
-Steps: TypeAlias = Generator[bytes | None, Prepared | None, None]
-"""Work in steps: yields a line, and expects its `Prepared` to be sent back, or yields None to let other tasks run."""
+Steps: TypeAlias = Generator[LongLine | None, LineRead | None, None]
+"""Work in steps: yields a line, and expects what `read_line` returns to be sent back, or yields None to let other tasks
+run."""
 
 
 class _Slot:
@@ -41,16 +61,16 @@ class _Slot:
         self.position: int | None = None
         """The position of the block; None until it is stored."""
         self.content = b""
-        self.text: list[str] | None = None
-        """The pieces of a growing text."""
+        self.text: list[bytes] | None = None
+        """The pieces of a growing text, encoded without the quotes."""
         self.size = 0
         self.dirty = True
         self.since: _Slot | None = None
         """The oldest block that was growing when this block was added."""
 
-    def grow(self, text: str) -> None:
+    def grow(self, text: str | bytes) -> None:
         self.text = self.text or []
-        self.text.append(text)
+        self.text.append(encoded_text(text) if isinstance(text, str) else text)
         self.size += len(text)
         self.dirty = True
 
@@ -60,23 +80,30 @@ class _Slot:
 
     def settle(self) -> bytes:
         """Return the current content."""
-        if self.text is not None:
-            self.text = ["".join(self.text)]
-            self.content = encoded(self.text[0])
+        if self.text is not None and (self.dirty or not self.content):
+            self.text = [b"".join(self.text)]
+            self.content = b'"%b"' % self.text[0]
         return self.content
+
+
+_NOTHING = memoryview(b"")
+_FIVE, _BYTES = b"\x95", b"\xc6"
+"""What an array of five elements begins with in msgpack, and bytes whose length follows in four bytes."""
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class _State(Struct, array_like=True):
     """The state that the reader keeps between two requests."""
 
     dialect: str | None = None
-    rest: bytes = b""
-    """The beginning of an incomplete line."""
+    rest: memoryview = _NOTHING
+    """The beginning of an incomplete line, which is decoded without a copy."""
     skipping: bool = False
     """Whether the stream is inside a line that is being dropped."""
     memory: Memory = {}
-    open: list[tuple[str, BlockType, int, str | None]] = []
-    """The blocks that may grow: key, type, position, and the text if the block grows piece by piece."""
+    open: list[tuple[str, BlockType, int, Any]] = []
+    """The blocks that may grow: key, type, position, and the text if the block grows piece by piece: encoded, without
+    the quotes, unless it is a `str`; else None."""
 
 
 class AgentOutput:
@@ -102,7 +129,9 @@ class AgentOutput:
         state = msgspec.msgpack.decode(position.state, type=_State) if position.state else _State()
         self._dialect = dialect or state.dialect
         self._memory = state.memory
-        self._pieces = [state.rest] if state.rest else []
+        self._rest = state.rest
+        """The beginning of a line that is not yet among the pieces."""
+        self._pieces = list[bytes]()
         self._size = len(state.rest)
         self._offset = position.offset - len(state.rest)
         self._skipping = state.skipping
@@ -112,7 +141,7 @@ class AgentOutput:
         for key, kind, place, text in state.open:
             slot = self._open[key] = _Slot(kind, place)
             slot.position, slot.dirty = place, False
-            slot.text = None if text is None else [text]
+            slot.text = None if text is None else [encoded_text(text) if isinstance(text, str) else text]
             slot.size = len(text or "")
         self._slots: list[_Slot] = list(self._open.values())
         """The open blocks and those whose current content is not stored, in order."""
@@ -123,8 +152,9 @@ class AgentOutput:
         """Whether nothing since the last result shows that the run goes on."""
         self.urgent = False
         """Whether there is more to store than grown blocks."""
-        self._long = False
-        """Whether the line that is being read is long."""
+        self._done = 0
+        """How much was read in this step."""
+        self._is_between_lines = False
 
     @property
     def is_text(self) -> bool:
@@ -147,39 +177,68 @@ class AgentOutput:
         dirty = sum(slot.size for slot in self._slots if slot.dirty)
         return max(1 / _CHANGES_A_SECOND, dirty / _GROWTH_A_SECOND)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether what was read is to be stored before more is read; only between two lines."""
+        return self._is_between_lines and len(self._slots) >= _MOST_UNSTORED
+
     # Reading
 
     def feed(self, data: bytes) -> Steps:
         """Read the next bytes of the stream."""
+        yield from self._take_rest()
         if self.is_text:
             self._take_text(data)
             return
-        start = lines = 0
+        start = 0
         while (end := data.find(b"\n", start)) >= 0:
             yield from self._end_line(data[start:end], 1)
             start = end + 1
-            lines += 1
-            if lines % _LINES_AT_ONCE == 0:
-                yield None
+            self._done += 1
+            if self._done >= _STEP:
+                self._is_between_lines = True
+                yield from self._pause_step()
+                self._is_between_lines = False
         self._keep(data[start:])
+
+    def _pause_step(self) -> Steps:
+        self._done = 0
+        yield None
 
     def pause(self, *, final: bool = False) -> Steps:
         """Read a last line without a line break if it is complete, or if the stream has ended.
 
         A proper prefix of a JSON object is never valid JSON, so a line that parses as an object is complete.
         """
+        yield from self._take_rest()
         if self.is_text:
             if final and self._pieces:
                 self._offset += self._size
                 self._grow(Grow("text", "text", self._drain().decode("utf-8", "replace")))
-        elif self._pieces and (final or (yield from self._is_whole(b"".join(self._pieces).strip()))):
+        elif self._pieces and final:
             yield from self._end_line(b"", 0)
+        elif self._pieces and self._may_be_whole():
+            pieces, size = self._pieces, self._size
+            if (yield from self._take_line(pieces, size, whole=False)):
+                self._offset += size
+                self._pieces, self._size = [], 0
 
-    def _is_whole(self, line: bytes) -> Generator[bytes | None, Prepared | None, bool]:
-        if not line.endswith(b"}"):
-            return not line
-        # A long line with very many values waits for its line break.
-        return (yield from self._read(line)) is not None or (is_short(line) and prepare([line]).fault is None)
+    def _take_rest(self) -> Steps:
+        """Take in the beginning of a line that an earlier reader left, a piece in each step."""
+        rest, self._rest = self._rest, _NOTHING
+        for start in range(0, len(rest), _PIECE_BYTES):
+            self._pieces.append(bytes(rest[start : start + _PIECE_BYTES]))
+            if len(rest) > _PIECE_BYTES:
+                yield from self._pause_step()
+
+    def _may_be_whole(self) -> bool:
+        """Whether an unfinished line is blank, or ends as an object does."""
+        for piece in reversed(self._pieces):
+            if end := bytes(piece[-_SHOWN:]).rstrip():
+                return end.endswith(b"}")
+            if len(piece) > _SHOWN:
+                return False
+        return True
 
     def _take_text(self, data: bytes) -> None:
         data = self._drain() + data
@@ -209,24 +268,24 @@ class AgentOutput:
         """Read the line that ends with `piece`."""
         size = self._size + len(piece)
         skipped, self._skipping = self._skipping, False
-        self._pieces.append(piece)
-        line = self._drain()
-        if not is_short(line):  # to copy it takes as long as to read it
-            yield None
+        pieces, self._pieces, self._size = [*self._pieces, piece], [], 0
         if not skipped:
             if size > self._line_limit:
                 self._apply(self._too_long())
             else:
-                yield from self._take_line(line.strip())
+                yield from self._take_line(pieces, size)
         self._offset += size + line_break
 
     def _keep(self, rest: bytes) -> None:
         """Buffer the beginning of a line."""
+        size = len(rest)
         if self._skipping:
             self._offset += len(rest)
         elif rest:
+            if self._pieces and len(self._pieces[-1]) < _LEAST_PIECE:
+                rest = self._pieces.pop() + rest
             self._pieces.append(rest)
-            self._size += len(rest)
+            self._size += size
             if self._size > self._line_limit:
                 self._offset += self._size
                 self._pieces, self._size, self._skipping = [], 0, True
@@ -235,42 +294,57 @@ class AgentOutput:
     def _too_long(self) -> Put:
         return Put("error", {"message": f"a line of more than {self._line_limit} bytes was dropped", "line": None})
 
-    def _take_line(self, line: bytes) -> Steps:
-        if not line:
-            return
-        self._long = not is_short(line)
-        values: list[Line] | None = yield from self._read(line)
-        if values is None:
-            prepared = prepare([line]) if is_short(line) else (yield line)
-            assert prepared is not None
-            if prepared.fault is not None:
-                self._apply(_malformed(line, prepared.fault))
-            values = [msgspec.json.decode(each) for each in prepared.objects]
-        if self._long and values:  # a long text takes as long to decode as to encode
-            yield None
-        for value in values:
-            self._take(value)
+    def _take_line(
+        self, pieces: list[bytes], size: int, *, whole: bool = True
+    ) -> Generator[LongLine | None, LineRead | None, bool]:
+        """Apply what a line does; False, and nothing is applied, if it is not known to be whole and cannot be read."""
+        read: LineRead | None = None
+        asked = LongLine(pieces, self._dialect, self._memory)
+        if size <= LONGEST_LIGHT:
+            line = b"".join(pieces)
+            if is_short(line):
+                if not line.strip():
+                    return True
+            else:
+                yield from self._pause_step()
+            self._done += size // _BYTES_OF_AN_OBJECT
+            value = read_light(line)
+            if value is not None:
+                yield from self._take(value)
+                return True
+            if is_very_short(line):
+                self._done += size // _BYTES_OF_AN_ODD_LINE
+                read = read_line(asked)
+        if read is None:
+            read = yield asked
+            assert read is not None
+        if read.fault is not None:
+            if whole:
+                self._apply(_malformed(pieces, read.fault))
+            return whole
+        self._dialect, self._memory = read.dialect, read.memory
+        for part in read.slices:
+            for effect in effects_in(part):
+                if effect.change is not None:
+                    self._apply(effect.change)
+                self._note(effect.outcome, works=effect.works)
+            if len(read.slices) > 1:
+                yield from self._pause_step()
+        return True
 
-    def _read(self, line: bytes) -> Generator[bytes | None, Prepared | None, list[Line] | None]:
-        """Parse a line; None if it must go through `prepare`. A long one is examined and parsed in a step each."""
-        if not is_short(line):
-            yield None
-            if not has_few_values(line):
-                return None
-            yield None
-        return read_light(line)
-
-    def _take(self, line: Line) -> None:
-        """Apply a line's reading. A line that its dialect does not know is kept as it is."""
-        if self._dialect is None and (found := dialect_of(line)) is not None:
-            self._dialect = found.name
-        known = DIALECTS.get(self._dialect or "")
-        reading = (known and known.read(line, self._memory)) or Reading([Put("text", line)])
+    def _take(self, line: Line) -> Steps:
+        self._dialect, reading = read_object(line, self._dialect, self._memory)
         for change in reading.changes:
             self._apply(change)
-        if reading.outcome is not None:
-            self.outcome, self.settles, self.urgent = reading.outcome, True, True
-        elif reading.works:
+            self._done += 1
+            if self._done >= _STEP:
+                yield from self._pause_step()
+        self._note(reading.outcome, works=reading.works)
+
+    def _note(self, outcome: Outcome | None, *, works: bool) -> None:
+        if outcome is not None:
+            self.outcome, self.settles, self.urgent = outcome, True, True
+        elif works:
             self.settles = False
 
     # Blocks
@@ -282,7 +356,7 @@ class AgentOutput:
             case Close():
                 self._open.clear()
             case Put(key=None):
-                self._add(change.type).put(encoded(change.content, long=self._long))
+                self._add(change.type).put(_content(change))
                 self.urgent = True
             case Put(key=str(key)):
                 slot = self._open.pop(key, None)
@@ -290,7 +364,7 @@ class AgentOutput:
                     slot = self._add(change.type, key if change.open else None)
                 elif change.open:
                     self._open[key] = slot
-                slot.put(encoded(change.content, long=self._long))
+                slot.put(_content(change))
 
     def _grow(self, change: Grow) -> None:
         slot = self._open.get(change.key)
@@ -332,23 +406,36 @@ class AgentOutput:
     def position(self, block_count: int, *, paused: bool = False) -> OutputPosition:
         """Return where the next reader continues once `to_store` is stored: after the last complete line, or within a
         line if `paused`."""
+        state = b"".join(self.state_parts(block_count, paused=paused))
+        return OutputPosition(self.end if paused else self._offset, state)
+
+    @property
+    def offset(self) -> int:
+        """Up to where complete lines were read."""
+        return self._offset
+
+    @property
+    def end(self) -> int:
+        """Up to where the output was read, within a line or not."""
+        return self._offset + self._size
+
+    def state_parts(self, block_count: int, *, paused: bool) -> list[bytes]:
+        """Return the state of `position`, yet to be joined: it may hold the beginning of a long line."""
         place, opened = block_count, {}
         for slot in self._slots:
             opened[id(slot)] = place if slot.position is None else slot.position
             place += slot.position is None
-        state = _State(
-            self._dialect,
-            b"".join(self._pieces) if paused else b"",
-            self._skipping,
-            self._memory,
-            [
-                (key, slot.type, opened[id(slot)], None if slot.text is None else "".join(slot.text))
-                for key, slot in self._open.items()
-            ],
-        )
-        return OutputPosition(
-            self._offset + len(state.rest), b"" if state == _State() else msgspec.msgpack.encode(state)
-        )
+        rest = self._pieces if paused else []
+        size = self._size if paused else 0
+        grown = [
+            (key, slot.type, opened[id(slot)], None if slot.text is None else b"".join(slot.text))
+            for key, slot in self._open.items()
+        ]
+        if not (self._dialect or size or self._skipping or self._memory or grown):
+            return []
+        # The array that `_State` is: its elements are encoded one by one.
+        head = _FIVE + _encode(self._dialect) + _BYTES + size.to_bytes(4)
+        return [head, *rest, _encode(self._skipping) + _encode(self._memory) + _encode(grown)]
 
     def stored(self, block_count: int) -> None:
         """Note that the result of `to_store(block_count)` has been stored."""
@@ -378,6 +465,17 @@ def state_fault(position: OutputPosition, block_count: int) -> str | None:
     return None
 
 
-def _malformed(line: bytes, fault: str) -> Put:
+def _content(change: Put) -> bytes:
+    return change.content if isinstance(change.content, bytes) else encoded(change.content)
+
+
+def _malformed(pieces: Sequence[bytes], fault: str) -> Put:
+    """Return the block of a line that cannot be read."""
+    line = b""
+    for piece in pieces:
+        line += piece[: 4 * _SHOWN - len(line)]
+        if len(line) == 4 * _SHOWN:
+            break
     message = f"a line of the agent's output could not be read: {fault}"
-    return Put("error", {"message": message, "line": line[: 4 * _SHOWN].decode(errors="replace")[:_SHOWN]})
+    beginning = line.strip().decode(errors="replace")[:_SHOWN]
+    return Put("error", {"message": message, "line": beginning})

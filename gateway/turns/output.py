@@ -10,14 +10,14 @@ from msgspec import Struct
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.pace import next_slice
-from gateway.turns.agent_lines import Prepared, prepare
+from gateway.pace import join_parts, next_slice
+from gateway.turns.agent_lines import LineRead, read_line
 from gateway.turns.agent_output import AgentOutput, Steps
 from gateway.turns.dialects import DialectName
 from gateway.turns.lifecycle import Output, end_output, renew, take_output
 from gateway.wire.problems import OutputConflict, Overloaded, TooComplex, TurnFinished, after_a_write
-from gateway.workers.pool import in_worker
-from storage import FINISHED, TurnHead, UpdateTurn
+from gateway.workers.pool import run_in_worker
+from storage import FINISHED, OutputPosition, TurnHead, UpdateTurn
 
 
 class UnfinishedLines(Collector):
@@ -127,7 +127,7 @@ class OutputRequest:
         if self._later is not None and self._later.done():
             await self._later  # raises the error that kept it from storing
         async with self._lock:
-            await _do(self._reader.feed(new))
+            await self._do(self._reader.feed(new))
             self._count_line()
             silent = time.monotonic() - self._written_at > self._turns.lease / 4
             if self._reader.advanced and (self._reader.urgent or silent):
@@ -154,11 +154,10 @@ class OutputRequest:
             if self._empty:
                 raise TurnFinished(self._head.status)
             return self._head
-        await _do(self._reader.pause(final=self._final is True))
-        position = self._reader.position(self._head.block_count, paused=True)
+        await self._do(self._reader.pause(final=self._final is True))
         if self._final:
             await self._store(ends=True)
-        elif position.offset > self._head.output_offset:
+        elif self._reader.end > self._head.output_offset:
             if self._reader.only_grows:
                 await asyncio.sleep(self._written_at + self._reader.pace - time.monotonic())
             await self._store(paused=True, settling=self._final is None and self._reader.settles)
@@ -186,6 +185,8 @@ class OutputRequest:
     async def _store(self, *, paused: bool = False, settling: bool = False, ends: bool = False) -> None:
         """Store the output that the reader has read."""
         before, reader = self._head, self._reader
+        state = await join_parts(reader.state_parts(before.block_count, paused=paused))
+        position = OutputPosition(reader.end if paused else reader.offset, state)
         added = 0
 
         def change_of(head: TurnHead) -> UpdateTurn:
@@ -194,7 +195,10 @@ class OutputRequest:
                 raise OutputConflict(head.output_offset)
             blocks, grown = reader.to_store(head.block_count)
             added = len(blocks)
-            output = Output(reader.position(head.block_count, paused=paused), blocks, grown, reader.outcome)
+            place = position
+            if head.block_count != before.block_count:  # another client has added blocks
+                place = reader.position(head.block_count, paused=paused)
+            output = Output(place, blocks, grown, reader.outcome)
             if ends:
                 return end_output(head, output, needs_result=not reader.is_text)
             return take_output(head, output, settling=settling)
@@ -209,20 +213,21 @@ class OutputRequest:
         self._has_written = True
         self._written_at = time.monotonic()
 
-
-async def _do(steps: Steps) -> None:
-    """Run the steps, the heavy ones in a worker process, and let other tasks run in between."""
-    answer = None
-    while True:
-        try:
-            line = steps.send(answer)
-        except StopIteration:
-            return
+    async def _do(self, steps: Steps) -> None:
+        """Run the steps, read long lines in a worker process, and let other tasks run in between."""
         answer = None
-        if line is None:
-            await next_slice()
-        else:
+        while True:
             try:
-                answer = await in_worker(prepare, [line])
-            except TooComplex as problem:
-                answer = Prepared(fault=problem.detail)
+                line = steps.send(answer)
+            except StopIteration:
+                return
+            answer = None
+            if line is None:
+                if self._reader.is_full:
+                    await self._store()
+                await next_slice()
+            else:
+                try:
+                    answer = await run_in_worker(read_line, line)
+                except TooComplex as problem:
+                    answer = LineRead(fault=problem.detail)

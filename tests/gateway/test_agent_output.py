@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.turns.agent_lines import prepare
+from gateway.turns.agent_lines import Effect, LongLine, effects_in, read_line
 from gateway.turns.agent_output import AgentOutput
-from gateway.turns.dialects import Outcome
+from gateway.turns.dialects import Outcome, Put
 from storage import NewBlock, OutputPosition
 from tests.support.agent_stream import (
     BLOCKS,
@@ -261,32 +261,128 @@ def test_lines_as_they_really_come_are_read(stream: bytes, blocks: list[tuple[st
     assert take([stream])[0] == blocks
 
 
-def test_a_line_of_very_many_values_is_prepared_elsewhere_and_refused_by_its_number() -> None:
+def test_a_line_of_very_many_values_is_read_elsewhere_and_refused_by_its_number() -> None:
     part = {"type": "text", "text": "x"}
     heavy = line(assistant(*[part] * 300_000))
     output = AgentOutput(OutputPosition(0), line_limit=1 << 24)
     steps = output.feed(line(assistant(text("before"))) + heavy + line(assistant(text("after"))))
-    assert next(steps) is None  # others have a turn after the line was copied
-    assert [next(steps), next(steps)] == [None, heavy.strip()]  # it is counted in a step of its own
+    asked = next(steps)
+    assert asked is not None
+    assert b"".join(asked.pieces) == heavy.rstrip(b"\n")
     with pytest.raises(StopIteration):
-        steps.send(prepare([heavy.strip()]))
+        steps.send(read_line(asked))
     blocks = [(block.type, json.loads(block.content)) for block in output.to_store(0)[0]]
     assert [kind for kind, _ in blocks] == ["text", "error", "text"]
     assert "more than 50000 values" in blocks[1][1]["message"]
 
 
-def test_a_long_line_of_few_values_is_read_here_and_decoded_and_encoded_in_turns_of_their_own() -> None:
-    result = {"type": "tool_result", "tool_use_id": "t", "content": "A, [{\n" * 2_000_000, "is_error": False}
-    long = line(user(result))
-    blocks, _ = take([long], limit=1 << 24)
-    assert blocks[0][1]["content"] == result["content"]
-    long = line(user({**result, "content": "A\n" * 1_000_000}))
-    assert list(AgentOutput(OutputPosition(0), line_limit=1 << 24).feed(long)) == [None] * 4
+@pytest.mark.parametrize("content", ["A, [{\n" * 2_000_000, "A\n" * 1_000_000, "é" * 400_000])
+def test_a_long_line_is_neither_joined_nor_read_here_and_its_contents_come_encoded(content: str) -> None:
+    stream = line(user({"type": "tool_result", "tool_use_id": "t", "content": content, "is_error": False}))
+    blocks, _ = take([stream], limit=1 << 24)
+    assert blocks[0][1]["content"] == content
+    output = AgentOutput(OutputPosition(0), line_limit=1 << 24)
+    for start in range(0, len(stream), 100_000):
+        steps = [*output.feed(stream[start : start + 100_000])] if start + 100_000 < len(stream) else None
+        assert steps in ([], None)
+    steps_of_the_end = output.feed(stream[len(stream) // 100_000 * 100_000 :])
+    asked = next(steps_of_the_end)
+    assert asked is not None
+    assert max(map(len, asked.pieces)) <= 200_000
+    read = read_line(asked)
+    first, *others = read.slices
+    assert isinstance(first, Effect)  # it goes through no other encoding
+    assert isinstance(first.change, Put)
+    assert [effect.change for part in others for effect in effects_in(part)] == [None]
+    assert steps_of_the_end.send(read) is None
+    assert [*steps_of_the_end] == [None] * (len(read.slices) - 1)
+    assert output.to_store(0)[0][0].content is first.change.content
+
+
+def test_bytes_that_arrive_one_by_one_are_kept_in_pieces_that_are_not_small() -> None:
+    output = AgentOutput(OutputPosition(0), line_limit=1 << 24)
+    stream = line(assistant(text("x" * 300_000)))
+    for start in range(0, len(stream) - 1, 100):
+        assert not [*output.feed(stream[start : min(start + 100, len(stream) - 1)])]
+    asked = next(output.feed(b"\n"))
+    assert asked is not None
+    assert len(asked.pieces) <= 6
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        line(assistant(*[text("x")] * 1_900)),  # of less than 64 KB, read here
+        line(assistant(*[text("x")] * 16_000)),
+        line([assistant(text("x"))] * 2_000),
+        line(assistant(text("x"))).strip() * 2_000 + b"\n",
+    ],
+)
+def test_very_many_blocks_of_one_line_are_made_in_steps(stream: bytes) -> None:
+    output = AgentOutput(OutputPosition(0), line_limit=1 << 24)
+    steps, made, most = output.feed(stream), 0, 0
+    answer: Any = None
+    while True:
+        try:
+            asked = steps.send(answer)
+        except StopIteration:
+            break
+        answer = None if asked is None else read_line(asked)
+        now = len(output.to_store(0)[0])
+        made, most = now, max(most, now - made)
+    assert made >= 1_600
+    assert most <= 200
+    count = stream.count(b'"text":"x"')
+    assert len(output.to_store(0)[0]) == count
+
+
+def test_what_many_lines_make_is_stored_before_more_is_read() -> None:
+    turn = Turn()
+    unstored = []
+    for step in turn.reader.feed(b'{"a":1}\n' * 5_000):
+        assert step is None
+        if turn.reader.is_full:
+            unstored.append(len(turn.reader.to_store(0)[0]))
+            turn.store()
+    turn.store()
+    assert len(turn.blocks) == 5_000
+    assert len(unstored) >= 4
+    assert max(unstored) <= 1_200
+
+
+@pytest.mark.parametrize(
+    ("rest", "whole"),
+    [(line(assistant(text("x" * 300_000)))[:-1], True), (b'{"a":"' + b"x" * 300_000, False), (b" " * 300, True)],
+)
+def test_an_unfinished_long_line_is_looked_at_only_if_it_may_be_whole(rest: bytes, whole: bool) -> None:
+    turn = Turn().feed(rest)
+    steps = turn.reader.pause()
+    asked = [step for step in steps if step is not None] if len(rest) < 1_000 or not whole else [next(steps)]
+    assert [isinstance(each, LongLine) for each in asked] == [True] * (whole and len(rest) > 1_000)
+    turn = Turn().feed(rest)
+    turn.next_request()
+    assert turn.position.offset == len(rest)
+    assert (turn.position.state[-len(rest) :].count(b"x") < 1_000) == whole
+    turn.feed(b'"}\n' if not whole else b"\n").store()
+    assert len(turn.blocks) == (len(rest) > 1_000)
+
+
+def test_a_growing_text_is_encoded_once() -> None:
+    deltas = ["a\n", "“é”", "\\", '"', "🎈", "\0"] * 3
+    events = [
+        {"type": "stream_event", "event": {"type": "content_block_delta", "index": 0, "delta": delta}}
+        for delta in ({"type": "text_delta", "text": each} for each in deltas)
+    ]
+    turn = Turn()
+    for each in events:
+        turn.feed(line(each))
+        turn.next_request()
+    assert turn.read == [("text", "".join(deltas))]
 
 
 def test_many_lines_at_once_give_others_their_turn() -> None:
     steps = AgentOutput(OutputPosition(0), line_limit=1000).feed(b"{}\n" * 1000)
-    assert [step for step in steps] == [None] * 5  # noqa: C416 - all steps are taken
+    assert [step for step in steps] == [None] * 10  # noqa: C416 - all steps are taken; lines and blocks count
 
 
 @settings(max_examples=300, deadline=None)

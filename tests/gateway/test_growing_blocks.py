@@ -1,7 +1,7 @@
 """Blocks that grow: few changes for many deltas, and followers that miss nothing of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -109,3 +109,27 @@ def test_the_poller_tells_growth_and_has_it_all_in_the_end(
     asyncio.run(work())
     assert whole == [known[index] for index in range(4)]
     assert whole[1] == "".join(WORDS[300:])
+
+
+def test_what_follows_a_line_that_is_read_elsewhere_is_not_lost(shared_project: httpx.Client) -> None:
+    """The rest of the body arrives while the line is with a worker process."""
+    api = shared_project
+    session, turn = new_turn(api)
+    path = f"/sessions/{session}/turns/{turn}"
+    heavy = line(assistant(*[text("x")] * 60_000))
+    small = line(assistant(text("word " * 2_000)))
+    long = line(assistant(text("y" * 1_000_000)))
+
+    def pieces() -> Iterator[bytes]:
+        yield heavy
+        for _ in range(100):
+            yield small
+        yield long
+        yield small
+
+    receipt = api.post(f"{path}/output", content=pieces(), headers=NDJSON).json()
+    assert receipt["offset"] == len(heavy) + 101 * len(small) + len(long)
+    assert receipt["block_count"] == 103
+    blocks = api.get(path).json()["blocks"]
+    assert [block["type"] for block in blocks] == ["error", *["text"] * 102]
+    assert blocks[101]["content"] == "y" * 1_000_000

@@ -8,9 +8,10 @@ import httpx
 import msgspec
 import pytest
 
-from gateway.http.long_answers import json_with_list, msgpack_with_list, response_of
+from gateway.http.long_answers import PLACE, json_with_list, msgpack_with_list, response_of
 from gateway.wire.changes import SyncAnswer, SyncChange
 from gateway.wire.files import FileEntry, FileListing, History, VersionEntry
+from gateway.wire.turns import Block, Turn
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
 from tests.support.iterations import Iterations
@@ -81,6 +82,35 @@ def test_fields_around_the_list_may_hold_anything() -> None:
     entries = [VersionEntry(number, "\0[]", number, '"versions":[]') for number in range(100)]
     history = History(entries, 7)
     assert asyncio.run(json_with_list(history, "versions")) == msgspec.json.encode(history)
+
+
+@pytest.mark.parametrize("places", [(0,), (2,), (0, 1, 2), (40, 99)])
+def test_a_long_value_of_an_entry_is_put_in_without_a_copy(places: tuple[int, ...]) -> None:
+    value = b'"' + b"v" * 3_000_000 + b'"'
+    count = 3 if max(places) < 3 else 100
+    whole, parted = (
+        Turn(
+            id="t",
+            session_id="s",
+            prompt="p",
+            status="running",
+            block_count=count,
+            error=None,
+            created_at="c",
+            started_at=None,
+            completed_at=None,
+            last_updated="l",
+            blocks=[
+                Block(f"t.{place}", place, "text", msgspec.Raw(long if place in places else b"1"), "c")
+                for place in range(count)
+            ],
+        )
+        for long in (value, PLACE)
+    )
+    encoded = asyncio.run(json_with_list(parted, "blocks", dict.fromkeys(places, value)))
+    assert isinstance(encoded, list)
+    assert b"".join(encoded) == msgspec.json.encode(whole)
+    assert [part is value for part in encoded].count(True) == len(places)
 
 
 def test_a_long_list_is_encoded_and_sent_a_slice_per_iteration() -> None:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from gateway.turns.agent_lines import prepare
+from gateway.turns.agent_lines import read_line
 from gateway.turns.agent_output import Steps
 
 SESSION = "8f14e45f-ceea-467a-9575-d6e5e4a1b0c2"
@@ -130,4 +130,4 @@ def run_here(steps: Steps) -> None:
             line = steps.send(answer)
         except StopIteration:
             return
-        answer = None if line is None else prepare([line])
+        answer = None if line is None else read_line(line)

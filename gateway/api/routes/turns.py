@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from gateway.api.operation import WAIT_SCHEMA, Parameter, operation
 from gateway.http.json_bodies import json_of, read_json
-from gateway.http.long_answers import json_with_list, response_of
+from gateway.http.long_answers import PLACE, json_with_list, response_of
 from gateway.http.permission import access_of
 from gateway.http.requests import (
     header,
@@ -67,7 +67,7 @@ from gateway.wire.turns import (
     TurnSummary,
 )
 from gateway.wire.values import rfc3339
-from gateway.workers.pool import run_in_worker
+from gateway.workers.pool import client_of_request, run_in_worker
 from storage import FINISHED, SessionHead, StoredBlock, StoredTurn, TurnHead
 
 _SESSIONS = "/api/projects/{project}/sessions"
@@ -82,6 +82,8 @@ _FORMATS = get_args(EventFormat)
 _STRING = {"type": "string"}
 _LIGHT_BATCH = 128 * 1024
 """Batches up to this many bytes are parsed in the event loop: a few milliseconds, even for nothing but empty lists."""
+_LONG_CONTENT = 64 * 1024
+"""The content of a block of more than so many bytes is not copied into the answer."""
 _LATENESS = 5.0
 """How many seconds the end of a grace period may be late before a reader is answered without it."""
 
@@ -193,7 +195,8 @@ class TurnRoutes:
         head = await self._turns.create(
             project, request.path_params["session"], given.prompt, await once(request, body)
         )
-        return _json(await _turn(StoredTurn(head, given.prompt)), 201)
+        answer, _ = await _turn(StoredTurn(head, given.prompt))
+        return _json(answer, 201)
 
     @operation(
         "GET",
@@ -240,11 +243,11 @@ class TurnRoutes:
             # A client that reads the turn only once, after its result, learns how the turn has ended.
             wait_for_change(request, self._turns.grace + _LATENESS, watched, as_of, _filter_of(head))
         stored = await self._turns.read(project, session, turn, after_block or 0, self._answer_limit)
-        answer = await _turn(stored)
+        answer, apart = await _turn(stored)
         tag: str | None = _tag(watched, stored.head)
         if stored.blocks and stored.blocks[-1].index + 1 < stored.head.block_count:
             answer, tag = msgspec.structs.replace(answer, more=True), None  # no tag: the answer is incomplete
-        return response_of(await json_with_list(answer, "blocks"), _headers(tag))
+        return response_of(await json_with_list(answer, "blocks", apart), _headers(tag))
 
     @operation(
         "GET",
@@ -351,6 +354,7 @@ class TurnRoutes:
         require_media_type(request, NDJSON)
         offset = whole_number(request, "offset", least=0)
         options = OutputOptions(_dialect(request), _truth(request, "final"))
+        client_of_request.set(None)  # a worker's job would take the rest of the body for a sign of the client's life
         piece = await self._turns.open_output(project, session, turn, offset, options)
         try:
             try:
@@ -517,15 +521,20 @@ def _summary(turn: StoredTurn) -> TurnSummary:
     )
 
 
-async def _turn(turn: StoredTurn) -> Turn:
+async def _turn(turn: StoredTurn) -> tuple[Turn, dict[int, bytes]]:
+    """Return a turn, and for `json_with_list` the long contents of its blocks, which are not in it."""
     blocks = [_block(turn.head.turn_id, block) async for block in with_turns(turn.blocks)]
-    return Turn(blocks=blocks, **msgspec.structs.asdict(_summary(turn)))
+    apart = {place: block.content for place, block in enumerate(turn.blocks) if _is_long(block)}
+    return Turn(blocks=blocks, **msgspec.structs.asdict(_summary(turn))), apart
+
+
+def _is_long(block: StoredBlock) -> bool:
+    return len(block.content) > _LONG_CONTENT
 
 
 def _block(turn_id: str, block: StoredBlock) -> Block:
-    return Block(
-        f"{turn_id}.{block.index}", block.index, block.type, msgspec.Raw(block.content), rfc3339(block.created_at)
-    )
+    content = msgspec.Raw(PLACE if _is_long(block) else block.content)
+    return Block(f"{turn_id}.{block.index}", block.index, block.type, content, rfc3339(block.created_at))
 
 
 def _time(milliseconds: int | None) -> str | None:

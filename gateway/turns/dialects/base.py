@@ -1,5 +1,6 @@
 """The common base of the dialects of agents' output: a line goes in, changes of blocks come out; pure."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -17,32 +18,34 @@ MOST_USED = 255
 """How many unfinished tool uses a dialect remembers."""
 
 
-class Put(Struct, frozen=True):
+class Put(Struct, frozen=True, array_like=True, tag_field="change", tag="put"):
     """A block. With a key it replaces the block that was put or grown under that key."""
 
     type: BlockType
     content: Any
+    """A value of JSON; `bytes`: the value is encoded."""
     key: str | None = None
     open: bool = False
     """Whether more content may follow under the key."""
 
 
-class Grow(Struct, frozen=True):
+class Grow(Struct, frozen=True, array_like=True, tag_field="change", tag="grow"):
     """Text to append to the block with this key; the first piece creates the block."""
 
     type: BlockType
     key: str
-    text: str
+    text: Any
+    """A `str`; `bytes`: what stands between the quotes of the encoded text."""
 
 
-class Close(Struct, frozen=True):
+class Close(Struct, frozen=True, array_like=True, tag_field="change", tag="close"):
     """The end of all open blocks, which then no longer grow."""
 
 
 Change: TypeAlias = Put | Grow | Close
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, array_like=True):
     """The outcome of a run according to a result."""
 
     status: TurnStatus = "completed"
@@ -52,7 +55,8 @@ class Outcome(Struct, frozen=True):
 class Reading(Struct, frozen=True):
     """The effect of one line."""
 
-    changes: list[Change] = []
+    changes: Iterable[Change] = []
+    """They are made as they are iterated over, once: a line may have very many."""
     outcome: Outcome | None = None
     """The outcome if the line is the run's own result; None for any other line."""
     works: bool = False

@@ -5,6 +5,7 @@ A message arrives part by part in `assistant` lines. With partial messages each 
 model. Background work may wake the model again, and the run then goes on after the result.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from gateway.turns.dialects.base import Change, Close, Grow, Line, Memory, Outcome, Put, Reading, failed, message_of
@@ -61,14 +62,15 @@ def _result(line: Line, memory: Memory) -> Reading:
 def _message(role: str, parts: list[Any], line: Line, memory: Memory) -> Reading:
     """Return a block for each part of a message. `parent_tool_use_id` names the tool use that started a subagent."""
     parent = line.get("parent_tool_use_id")
-    above = {} if parent is None else {"parent_tool_use_id": parent}
-    changes: list[Change] = []
+    return Reading(_blocks(role, parts, {} if parent is None else {"parent_tool_use_id": parent}, memory), works=True)
+
+
+def _blocks(role: str, parts: list[Any], above: dict[str, Any], memory: Memory) -> Iterator[Change]:
     for part in parts:
         block = _part(role, part, above)
         if role == "assistant" and not above:
             block = _in_place(block, memory)
-        changes.append(block)
-    return Reading(changes, works=True)
+        yield block
 
 
 def _in_place(block: Put, memory: Memory) -> Put:
