@@ -1,24 +1,10 @@
 """The schema: queries, mutations and subscriptions."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated
 
 import strawberry
-from graphql import (
-    ASTValidationRule,
-    GraphQLError,
-    OverlappingFieldsCanBeMergedRule,
-    ValidationContext,
-)
-from graphql.validation.validate import ValidationAbortedError
-from strawberry.extensions import (
-    MaxAliasesLimiter,
-    MaxTokensLimiter,
-    ParserCache,
-    QueryDepthLimiter,
-    SchemaExtension,
-    ValidationCache,
-)
+from graphql import GraphQLError
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
@@ -28,6 +14,7 @@ from gateway.files.preconditions import Preconditions
 from gateway.files.revisions import NewText, replacements
 from gateway.files.store import Written
 from gateway.graphql.caller import Caller, checked_path
+from gateway.graphql.checking import Checking
 from gateway.graphql.selection import fields_of, selected
 from gateway.graphql.sources import FeedEvent, FeedSource, FileEvent, FileSource, TurnEvent, TurnSource, filter_of
 from gateway.graphql.types import (
@@ -53,14 +40,6 @@ from gateway.graphql.types import (
 from gateway.wire.changes import FileFeedEntry
 from gateway.wire.problems import FileNotFound, InvalidParameter, ProjectNotFound, PromptTooLarge
 from storage import FINISHED, TurnStatus
-
-MOST_DEPTH = 10
-MOST_ALIASES = 50
-MOST_TOKENS = 1000
-MOST_COMPARISONS = 20_000
-"""The check whether fields with the same name can be merged compares each with each. In units of graphql-core, which
-counts two for a pair of fields: at most about 20 ms."""
-MOST_ERRORS = 10
 
 _KINDS = frozenset(("file", "turn"))
 _STATUSES: tuple[TurnStatus, ...] = ("running", *sorted(FINISHED))
@@ -297,48 +276,6 @@ async def _turns(events: AsyncIterator[TurnEvent], project: str) -> AsyncGenerat
         yield Turn(project, event.head, event.stored, told=True)
 
 
-class _FewErrors(ASTValidationRule):
-    """Ends the validation after some errors: to suggest what was meant takes a millisecond or two for each."""
-
-    def __init__(self, context: ValidationContext) -> None:
-        super().__init__(context)
-        self._errors = 0
-        self._report = context.report_error
-        context.report_error = self._count  # type: ignore[method-assign]
-
-    def _count(self, error: GraphQLError) -> None:
-        self._report(error)
-        self._errors += 1
-        if self._errors >= MOST_ERRORS:
-            raise ValidationAbortedError(f"only the first {MOST_ERRORS} errors are told")
-
-
-class _FewComparisons(OverlappingFieldsCanBeMergedRule):
-    """Ends the validation where it compares too many fields with each other."""
-
-    def __init__(self, context: ValidationContext) -> None:
-        super().__init__(context)
-        self.rule_context.remaining_complexity_budget = MOST_COMPARISONS
-
-    def enter_selection_set(self, *arguments: Any) -> None:
-        try:
-            super().enter_selection_set(*arguments)
-        except ValidationAbortedError:
-            message = "the query names the same fields too often to check whether they can be merged"
-            raise ValidationAbortedError(message) from None
-
-
-class _BoundedValidation(SchemaExtension):
-    """Validates by rules of bounded cost."""
-
-    def on_operation(self) -> Iterator[None]:
-        rules = self.execution_context.validation_rules
-        costly = OverlappingFieldsCanBeMergedRule
-        bounded = tuple(_FewComparisons if rule is costly else rule for rule in rules)
-        self.execution_context.validation_rules = (*bounded, _FewErrors)
-        yield
-
-
 class _Schema(strawberry.Schema):
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Do nothing: `answers` logs internal errors."""
@@ -349,14 +286,7 @@ schema = _Schema(
     Mutation,
     Subscription,
     config=StrawberryConfig(scalar_map={Long: LONG, Base64: BASE64}),
-    extensions=[
-        lambda: MaxTokensLimiter(MOST_TOKENS),
-        lambda: QueryDepthLimiter(MOST_DEPTH),
-        lambda: MaxAliasesLimiter(MOST_ALIASES),
-        _BoundedValidation,
-        ParserCache,
-        ValidationCache,
-    ],
+    extensions=[Checking],
 )
 
 __all__ = ["Change", "schema"]

@@ -105,7 +105,7 @@ class InvalidPath(Problem):
     status, code, title = 400, "invalid_path", "Invalid file path"
 
     def __init__(self, path: str, fault: str) -> None:
-        shown = path.encode("utf-8", "backslashreplace").decode()
+        shown = path[:200].encode("utf-8", "backslashreplace").decode()
         super().__init__(f"{shown[:200]!r} is not a valid file path: {fault}")
 
 

@@ -85,6 +85,8 @@ def has_unseen(text: str) -> bool:
 
 def path_fault(path: str) -> str | None:
     """Return why a text is not a valid file path; None if it is one."""
+    if len(path) > _PATH_BYTES:  # a text of several MB takes long to hash and to encode
+        return f"it has more than {_PATH_BYTES} bytes"
     if path in _known_paths:
         return None
     fault = _fault(path)
@@ -108,7 +110,7 @@ def _fault(path: str) -> str | None:
     except UnicodeEncodeError:
         return "it is not valid Unicode"
     if size > _PATH_BYTES:
-        return f"it has {size} bytes, more than {_PATH_BYTES}"
+        return f"it has more than {_PATH_BYTES} bytes"
     for segment in path.split("/"):
         if segment in ("", ".", ".."):
             return f"it has the segment {segment!r}"

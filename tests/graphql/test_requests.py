@@ -18,8 +18,9 @@ from gateway.files.reader import Content
 from gateway.graphql import types
 from gateway.graphql.answers import EncodedText, result_bytes
 from gateway.graphql.caller import Caller
-from gateway.graphql.schema import MOST_ERRORS
+from gateway.graphql.checking import MOST_ERRORS
 from gateway.graphql.types import _Documents
+from gateway.http import long_answers
 from gateway.wire.json import json_bytes
 from gateway.wire.problems import TooComplex
 from tests.access.conftest import Subject, bearer
@@ -171,7 +172,7 @@ def test_a_text_is_in_the_answer_as_it_was_encoded_where_it_was_read() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 10, 11, 12])
 def test_bytes_are_encoded_in_pieces_as_they_are_at_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(types, "_BYTES_AT_ONCE", 3)
+    monkeypatch.setattr(long_answers, "_BYTES_IN_BASE64", 3)
     data = bytes(range(200, 200 + size))
     encoded = asyncio.run(types._as_base64(data))
     result = ExecutionResult(data={"update": types.BASE64.serialize(encoded)}, errors=None)
