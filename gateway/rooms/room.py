@@ -140,6 +140,8 @@ class Room:
         """The answers to sync step 1 that are being read, by the state vector of those who wait for them."""
         self.over = False
         """Whether the file was deleted: later updates are not written, even if a new file has this path."""
+        self.forgotten = False
+        """Whether the next client of the file gets a new room."""
         self._inbox: deque[_Received] = deque()
         self._inbox_bytes = 0
         self._room_in_inbox = asyncio.Event()

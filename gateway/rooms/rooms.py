@@ -6,6 +6,7 @@ lives in `documents`. Commits come back from storage, through whichever door the
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 
 import structlog
 
@@ -17,7 +18,7 @@ from gateway.rooms.close_codes import RESTART, TRY_LATER
 from gateway.rooms.file import RoomFile
 from gateway.rooms.member import Member
 from gateway.rooms.room import Room, Untold
-from gateway.shared_turn import SharedTurn
+from gateway.shared_turn import Pieces, SharedTurn
 from storage import Commit, Committed, ErasedProject, ProjectHead, Storage
 
 _log = structlog.get_logger("gateway.rooms")
@@ -87,7 +88,7 @@ class Rooms:
             connection.close(RESTART if self.draining else TRY_LATER)
             return None
         room = self._rooms.get((project, path))
-        if room is None:
+        if room is None or room.over:
             room = self._rooms[project, path] = Room(self, RoomFile(self._files, project, path), self._presence)
             _log.debug("room opened", project=project, path=path)
             if self._storage.shared:
@@ -136,10 +137,12 @@ class Rooms:
     def forget(self, room: Room) -> bool:
         """Forget a room, so that the next client of the file gets a new one; False if the room was forgotten before."""
         self.answers.forget(room)
-        key = (room.project, room.path)
-        if self._rooms.get(key) is not room:
+        if room.forgotten:
             return False
-        del self._rooms[key]
+        room.forgotten = True
+        key = (room.project, room.path)
+        if self._rooms.get(key) is room:
+            del self._rooms[key]
         _log.debug("room closed", project=room.project, path=room.path)
         self._presence.part(room.presence, room.tell_awareness)
         if room.followed is not None:
@@ -155,17 +158,19 @@ class Rooms:
         news: dict[Room, None] = {}
         for committed in batch:
             if isinstance(committed, ErasedProject):
-                for over in [room for room in self._rooms.values() if room.project == committed.project.name]:
-                    over.end()
+                erased = [room for room in self._rooms.values() if room.project == committed.project.name]
+                for room in erased:
+                    room.over = True
+                self.turn.run(_end(erased))
             elif isinstance(committed, Committed):
-                room = self._rooms.get((committed.project.name, committed.head.path))
-                if room is None:
+                concerned = self._rooms.get((committed.project.name, committed.head.path))
+                if concerned is None or concerned.over:
                     continue
                 if committed.update is None and not committed.head.deleted:  # too much was stored to announce it all
                     self._missed((committed,))
                 else:
-                    room.committed(committed.head, committed.update)
-                    news[room] = None
+                    concerned.committed(committed.head, committed.update)
+                    news[concerned] = None
         for room in news:
             room.tell()
 
@@ -189,3 +194,11 @@ class Rooms:
         self.drain()
         for room in list(self._rooms.values()):
             await room.finish()
+
+
+def _end(rooms: Iterable[Room]) -> Pieces:
+    """End rooms whose project was deleted."""
+    for room in rooms:
+        room.end()
+        yield 0.0
+    return 0.0

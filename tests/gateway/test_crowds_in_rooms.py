@@ -59,16 +59,23 @@ class _Site:
     def __init__(self, storage: SQLiteStorage, turn: SharedTurn) -> None:
         self.storage = storage
         self.turn = turn
+        self.clients: list[_Client] = []
+        """Those who have not left: they are closed at the end."""
         self.rooms = open_rooms(storage, queue_limit=_LIMIT, inbox_limit=_LIMIT, connection_limit=1000, turn=turn)
 
     async def join(self, path: str) -> tuple[_Client, Room]:
         client = _Client()
+        self.clients.append(client)
         room = await self.rooms.join("p", path, client.connection)
         assert room is not None
         await room.answer_step_1(client.connection, b"\0")
         client.messages.clear()
         client.writes = 0
         return client, room
+
+    def leave(self, client: _Client, room: Room) -> None:
+        self.clients.remove(client)
+        self.rooms.leave(room, client.connection)
 
     def use_up_turn(self) -> None:
         """Let nothing more be done in this turn of the loop."""
@@ -84,6 +91,7 @@ async def _site(folder: Path, tick: float = 0.001) -> AsyncIterator[_Site]:
         yield site
     finally:
         await site.rooms.close()
+        await until(lambda: all(client.closed for client in site.clients))
         await storage.close()
 
 
@@ -165,11 +173,11 @@ def test_those_who_stay_are_told_together_of_many_who_leave_at_once(tmp_path: Pa
             stays.messages.clear()
             site.use_up_turn()
             for client in leaving:
-                site.rooms.leave(room, client.connection)
+                site.leave(client, room)
             await until(lambda: bool(stays.states))
             (states,) = stays.states
             assert {(state.client, state.state) for state in states} == {(number, "null") for number in range(1, 31)}
-            site.rooms.leave(room, stays.connection)
+            site.leave(stays, room)
 
     asyncio.run(work())
 
@@ -212,6 +220,36 @@ def test_the_connections_of_many_rooms_are_closed_in_several_turns(tmp_path: Pat
             assert all(after - before <= 6 for before, after in pairwise(closing))
             await until(lambda: all(client.closed for client in clients))
             assert {client.closed for client in clients} == {FILE_DELETED if deleted else RESTART}
+
+    asyncio.run(work())
+
+
+def test_many_rooms_end_in_several_turns_and_take_nobody_in_meanwhile(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            (update,) = _updates(1)
+            left = []
+            for number in range(40):
+                await site.storage.append("p", (AppendUpdate(f"{number}.md", Version(0), update),))
+                left.append(await site.join(f"{number}.md"))
+            erasing = asyncio.ensure_future(site.storage.erase_project("p"))
+            await until(lambda: left[0][1].over)
+            assert all(room.over for _, room in left)
+            ended = [sum(room.forgotten for _, room in left)]
+            assert ended[0] < 10
+            newcomer, new = await site.join("39.md")
+            assert all(new is not room for _, room in left)
+            while ended[-1] < 40:
+                await asyncio.sleep(0)
+                ended.append(sum(room.forgotten for _, room in left))
+            await erasing
+            await site.storage.append("p", (AppendUpdate("39.md", Version(0), update),))
+            await until(lambda: bool(newcomer.updates))
+            await until(lambda: all(client.closed == FILE_DELETED for client, _ in left))
+            assert newcomer.updates == [update]
+            assert not newcomer.closed
+            assert not any(client.updates for client, _ in left)
+            assert len(site.rooms) == 1
 
     asyncio.run(work())
 
