@@ -1,5 +1,6 @@
 """The presence of one file: one awareness for the clients of its room and for those that report it over HTTP."""
 
+import re
 import time
 from collections.abc import Callable, Hashable
 from typing import Protocol
@@ -13,6 +14,9 @@ from gateway.yjs.messages import AwarenessState
 
 _ENCODED_TOGETHER = 32 * 1024
 """Characters of states that are encoded in one turn of the event loop."""
+
+_MAY_BE_OUT_OF_RANGE = re.compile(rb"\d(?:[eE]\+?\d{3}|\d{300})")
+"""What is in each JSON text with a number that is too large for a float."""
 
 News = Callable[[tuple[AwarenessState, ...]], None]
 
@@ -141,8 +145,14 @@ class FilePresence:
 
 
 def _as_json(state: str) -> msgspec.Raw | None:
-    """Return a state as it stands in an answer, on one line; None if it is not valid JSON."""
+    """Return a state as it stands in an answer, on one line; None if it is not valid JSON.
+
+    Its values are not decoded, which takes 15 ms for a state of 256 KB.
+    """
     try:
-        return msgspec.Raw(msgspec.json.encode(msgspec.json.decode(state)))
+        text = state.encode()
+        if _MAY_BE_OUT_OF_RANGE.search(text) is not None:
+            msgspec.json.decode(text)
+        return msgspec.Raw(msgspec.json.format(text, indent=-1))
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError):
         return None

@@ -308,6 +308,40 @@ def test_states_are_read_once_for_many_answers(monkeypatch: pytest.MonkeyPatch) 
     assert read == ['{"a":0}', '{"a":1}', '{"a":2}', '{"a":7}']
 
 
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ('{"a": 1,\n "b":\t[]}', '{"a":1,"b":[]}'),
+        ('{"a":"\u2028\\u00e9 "}', '{"a":"\u2028\\u00e9 "}'),
+        ('{"a":1e308}', '{"a":1e308}'),
+        ("1" * 308, "1" * 308),
+        ('{"a":1e309}', None),
+        ("1" * 400 + ".5", None),
+        ('{"a":NaN}', None),
+        ('"\\ud800"', None),
+        ('"\ud800"', None),
+        ('"a\nb"', None),
+        ("[1,]", None),
+        ("[" * 5_000 + "]" * 5_000, None),
+        ("", None),
+    ],
+)
+def test_a_state_is_shown_as_it_is_on_one_line_unless_it_is_not_json(state: str, shown: str | None) -> None:
+    file = FilePresence(_Clock(), "demo", "a.md")
+    file.receive((AwarenessState(7, 1, state),), 7)
+    clients = asyncio.run(file.answer()).clients
+    assert [bytes(client.state).decode() for client in clients] == ([] if shown is None else [shown])
+    assert len(asyncio.run(file.answer(of_json=False)).clients) == len(clients)
+
+
+def test_the_values_of_a_large_state_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(msgspec.json, "decode", None)
+    file = FilePresence(_Clock(), "demo", "a.md")
+    file.receive((AwarenessState(7, 1, '{"a":[' + "[1e5]," * 30_000 + "1]}"),), 7)
+    (client,) = asyncio.run(file.answer()).clients
+    assert len(client.state) == 180_009
+
+
 class _Clock:
     """Keeps one file, in a time that stands until the test moves it on."""
 
