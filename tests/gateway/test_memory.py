@@ -1,7 +1,9 @@
 """Memory that is free goes back to the system."""
 
+import asyncio
 import random
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,10 +20,32 @@ def test_memory_is_trimmed_once_much_is_free_and_no_more_becomes_free() -> None:
     free = [0]
     trims: list[int] = []
     memory = FreeMemory(lambda: free[-1] * _MB, lambda: trims.append(free[-1]))
-    for size in (50, 300, 500, 500, 500, 400, 120, 170, 190, 190, 190):
-        free.append(size)
-        memory.look()
+
+    async def work() -> None:
+        for size in (50, 300, 500, 500, 500, 400, 120, 170, 190, 190, 190):
+            free.append(size)
+            await memory.look()
+
+    asyncio.run(work())
     assert trims == [500, 190]
+
+
+def test_free_memory_is_looked_for_and_given_back_in_another_thread() -> None:
+    threads: list[int] = []
+
+    def measure() -> int:
+        threads.append(threading.get_ident())
+        return 100 * _MB if len(threads) > 1 else 0
+
+    memory = FreeMemory(measure, lambda: threads.append(threading.get_ident()))
+
+    async def work() -> None:
+        await memory.look()
+        await memory.look()
+
+    asyncio.run(work())
+    assert len(threads) == 4
+    assert threading.get_ident() not in threads[1:]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks glibc")
