@@ -32,6 +32,7 @@ from storage.records import (
     VersionRecord,
 )
 from storage.sqlite.large_values import execute_and_forget
+from storage.sqlite.update_rows import from_both
 
 _HEAD = (
     "path, version, incarnation, sequence, last_modified, size, deleted, born_version, born_sequence, project,"
@@ -41,11 +42,54 @@ _HEAD = (
 _LIFE = "file, born_version, incarnation, born_sequence, died_sequence, row_check"
 DAMAGED_STATE = "is not what was written"
 _FILE_HEAD = ", ".join(f"file.{name}" for name in _HEAD.split(", "))
-# Every column is read from the row itself; the index only gives the order. So a mismatch between the two is noticed.
-_LOG = (
-    "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum, row.body, row.credential,"
-    " row.credential_check, row.row_check"
-    " FROM file_update AS entry JOIN file_update AS row ON row.id = entry.id WHERE entry.file = ?"
+
+
+def _log_rows(condition: str) -> str:
+    """Return a statement for rows of a log, oldest first, as `_stored_row` takes them.
+
+    Every column but the last is read from the row itself; the index only gives the order. So a mismatch between the two
+    is noticed.
+
+    Args:
+        condition: on the `entry` in the index; `?1` is the file.
+    """
+    rows = from_both(
+        "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum, row.body, row.credential,"
+        " row.credential_check, row.row_check, entry.version"
+        f" FROM {{log}} AS entry JOIN {{log}} AS row ON row.id = entry.id WHERE entry.file = ?1 AND {condition}"
+    )
+    return f"{rows} ORDER BY 11"
+
+
+_ROWS_FROM = _log_rows("entry.version >= ?2")
+_ROWS_AFTER = _log_rows("entry.version > ?2")
+_ROWS_AFTER_UP_TO = _log_rows("entry.version > ?2 AND entry.version <= ?3")
+_ROW_OF_VERSION = _log_rows("entry.version = ?2")
+_SIZE_AT_VERSION = from_both(
+    "SELECT row.file, row.version, row.size FROM {log} AS entry JOIN {log} AS row ON row.id = entry.id"
+    " WHERE entry.file = ?1 AND entry.version = ?2"
+)
+_LENGTHS = from_both("SELECT length(body) AS length, version FROM {log} WHERE file = ?1 AND version < ?2")
+_LONGEST = f"SELECT max(length) FROM ({_LENGTHS} ORDER BY version DESC LIMIT ?3)"
+_SEQUENCE_OF_VERSION = from_both(
+    "SELECT file, version, sequence, sequence_check FROM {log} WHERE file = ?1 AND version = ?2"
+)
+_NEWEST_VERSION = f"SELECT max(version) FROM ({from_both('SELECT max(version) AS version FROM {log} WHERE file = ?1')})"
+_SIZE_AT_SNAPSHOT = from_both("SELECT size FROM {log} WHERE file = snapshot.file AND version = snapshot.version")
+_SNAPSHOTS = (
+    f"SELECT version, body, size, checksum, ({_SIZE_AT_SNAPSHOT}), rowid"
+    " FROM snapshot WHERE file = ? AND version BETWEEN ? AND ? ORDER BY version DESC"
+)
+_HISTORY_COLUMNS = "credential, credential_check, file, version, last_modified, size, author, checksum, row_check"
+_HISTORY = from_both(f"SELECT {_HISTORY_COLUMNS} FROM {{log}} WHERE file = ?1 AND version < ?2 AND version >= ?3")
+_VERSION_WITH_BODY = from_both(
+    "SELECT file, version, size FROM {log} WHERE version = ?3 AND body IS NOT NULL AND file ="
+    " (SELECT id FROM file WHERE project ="
+    " (SELECT id FROM project WHERE name = ?4 AND epoch = coalesce(?5, epoch)) AND path = ?6 AND base_version < ?3)"
+)
+_INSERT_SNAPSHOT = (
+    "INSERT OR IGNORE INTO snapshot (file, version, size, checksum, body)"
+    f" SELECT file, version, size, ?1, ?2 FROM ({_VERSION_WITH_BODY})"
 )
 
 
@@ -150,7 +194,7 @@ def list_tombstones(
 
 
 def _tombstone(connection: sqlite3.Connection, file: int, head: FileHead) -> Tombstone:
-    row = next(_rows(connection, file, "entry.version = ?", head.version), None)
+    row = _row_of_version(connection, file, head.version)
     if row is not None and not check_row(row, squashed=False):
         raise DataDamaged(head.path, DAMAGED, head.version)
     return Tombstone(head, None if row is None else row.author)
@@ -217,10 +261,7 @@ def version_at(connection: sqlite3.Connection, project: str, path: str, sequence
 
 def _sequence_of(connection: sqlite3.Connection, path: str, file: int, version: int) -> int | None:
     """Return the sequence of a row of the log; None if it is not known."""
-    row = connection.execute(
-        "SELECT file, version, sequence, sequence_check FROM file_update WHERE file = ? AND version = ?",
-        (file, version),
-    ).fetchone()
+    row = connection.execute(_SEQUENCE_OF_VERSION, (file, version)).fetchone()
     if row is None or row[2] is None:
         return None
     if not is_intact(row):
@@ -243,7 +284,7 @@ def read_increment(
         raise chain.damage(DAMAGED)
     if head.size - size > most_bytes:
         return None
-    bodies = _take_all(chain, _rows_after(connection, id, after))
+    bodies = _take_all(chain, connection.execute(_ROWS_AFTER, (id, after)))
     chain.require_end(head.version)
     return Increment(head, Version(after), bodies)
 
@@ -264,7 +305,7 @@ def increment_up_to(
         return None
     chain = Chain(head.path, file, after, size)
     try:
-        bodies = _take_all(chain, _rows_after(connection, file, after))
+        bodies = _take_all(chain, connection.execute(_ROWS_AFTER, (file, after)))
         chain.require_end(head.version)
     except DataDamaged:  # or it was squashed meanwhile: a caller that also reads the file's row can tell
         return None
@@ -273,16 +314,8 @@ def increment_up_to(
 
 def _size_at(connection: sqlite3.Connection, file: int, version: int) -> int | None:
     """Return the size of the log up to a version. Its body, which may be long, is not read."""
-    row = connection.execute(
-        "SELECT row.file, row.version, row.size FROM file_update AS entry JOIN file_update AS row ON row.id = entry.id"
-        " WHERE entry.file = ? AND entry.version = ?",
-        (file, version),
-    ).fetchone()
+    row = connection.execute(_SIZE_AT_VERSION, (file, version)).fetchone()
     return row[2] if row is not None and row[:2] == (file, version) else None
-
-
-def _rows_after(connection: sqlite3.Connection, file: int, version: int) -> Iterable[tuple[Any, ...]]:
-    return connection.execute(f"{_LOG} AND entry.version > ? ORDER BY entry.version", (file, version))
 
 
 def longest_row(connection: sqlite3.Connection, project: str, path: str, before: int, limit: int) -> int:
@@ -290,11 +323,7 @@ def longest_row(connection: sqlite3.Connection, project: str, path: str, before:
     file = _file(connection, project, path)
     if file is None:
         return 0
-    (longest,) = connection.execute(
-        "SELECT max(length) FROM (SELECT length(body) AS length FROM file_update WHERE file = ? AND version < ?"
-        " ORDER BY version DESC LIMIT ?)",
-        (file[0], before, limit),
-    ).fetchone()
+    (longest,) = connection.execute(_LONGEST, (file[0], before, limit)).fetchone()
     return longest or 0
 
 
@@ -314,7 +343,7 @@ def read_document(
         raise DataDamaged(path, "it is missing", version)
     if row.body is None:
         return None, []
-    (newest,) = connection.execute("SELECT max(version) FROM file_update WHERE file = ?", (id,)).fetchone()
+    (newest,) = connection.execute(_NEWEST_VERSION, (id,)).fetchone()
     if newest != head.version:
         raise DataDamaged(path, f"its log ends at version {newest}, and it is to be at version {head.version}")
     born, incarnation = head.born_version, head.incarnation
@@ -324,8 +353,7 @@ def read_document(
     chain = Chain(path, id, max(born, oldest) - 1, None if oldest >= born else 0, squashed=oldest)
     if snapshot is not None:
         chain = Chain(path, id, snapshot.version, snapshot.log_size)
-    statement = f"{_LOG} AND entry.version > ? AND entry.version <= ? ORDER BY entry.version"
-    updates = _take_all(chain, connection.execute(statement, (id, chain.version, version)))
+    updates = _take_all(chain, connection.execute(_ROWS_AFTER_UP_TO, (id, chain.version, version)))
     chain.require_end(version)
     document = StoredDocument(
         head=head,
@@ -339,20 +367,17 @@ def read_document(
     return document, damaged
 
 
-def stored_row(row: tuple[Any, ...]) -> StoredRow:
-    """Return a row of the log from its columns in the order of `StoredRow`, followed by the row checksum."""
-    file, version, last_modified, size, author, check, body, credential, credential_check, row_check = row
+def _stored_row(row: tuple[Any, ...]) -> StoredRow:
+    """Return a row of the log from a row that a statement of `_log_rows` gives."""
+    file, version, last_modified, size, author, check, body, credential, credential_check, row_check, _ = row
     intact = row_check == row_checksum(file, version, last_modified, size, author, check)
     intact = intact and credential_check == credential_checksum(file, version, credential)
     return StoredRow(file, version, last_modified, size, author, check, body, intact, credential)
 
 
-def _rows(
-    connection: sqlite3.Connection, file: int, condition: str, *values: int, limit: int = -1
-) -> Iterator[StoredRow]:
-    """Yield rows of a log, oldest first."""
-    statement = f"{_LOG} AND {condition} ORDER BY entry.version LIMIT {limit:d}"
-    return map(stored_row, connection.execute(statement, (file, *values)))
+def log_from(connection: sqlite3.Connection, file: int, version: int) -> Iterator[StoredRow]:
+    """Yield the rows of a log from a version on, oldest first."""
+    return map(_stored_row, connection.execute(_ROWS_FROM, (file, version)))
 
 
 def _take_all(chain: Chain, rows: Iterable[tuple[Any, ...]]) -> tuple[bytes, ...]:
@@ -361,12 +386,18 @@ def _take_all(chain: Chain, rows: Iterable[tuple[Any, ...]]) -> tuple[bytes, ...
     Raises:
         DataDamaged
     """
-    return tuple([chain.take_columns(row) or chain.take(stored_row(row)) for row in rows])
+    return tuple([chain.take_columns(row[:-1]) or chain.take(_stored_row(row)) for row in rows])
+
+
+def _row_of_version(connection: sqlite3.Connection, file: int, version: int) -> StoredRow | None:
+    """Return one row of a log, unchecked."""
+    row = connection.execute(_ROW_OF_VERSION, (file, version)).fetchone()
+    return None if row is None else _stored_row(row)
 
 
 def _row(connection: sqlite3.Connection, path: str, file: int, version: int, oldest: int) -> StoredRow | None:
     """Return one row of a log, checked."""
-    row = next(_rows(connection, file, "entry.version = ?", version), None)
+    row = _row_of_version(connection, file, version)
     if row is None:
         return None
     if (row.file, row.version) != (file, version) or not check_row(row, squashed=version == oldest):
@@ -392,14 +423,7 @@ def _snapshot(
 ) -> tuple[Snapshot | None, list[tuple[int, int]]]:
     """Find the newest intact snapshot of an incarnation at or before a row of its log, and damaged ones after it."""
     damaged: list[tuple[int, int]] = []
-    found = connection.execute(
-        "SELECT snapshot.version, snapshot.body, snapshot.size, snapshot.checksum, file_update.size, snapshot.rowid"
-        " FROM snapshot LEFT JOIN file_update ON file_update.file = snapshot.file"
-        " AND file_update.version = snapshot.version"
-        " WHERE snapshot.file = ? AND snapshot.version BETWEEN ? AND ? ORDER BY snapshot.version DESC",
-        (file, born, row.version),
-    )
-    for version, body, log_size, check, size, rowid in found:
+    for version, body, log_size, check, size, rowid in connection.execute(_SNAPSHOTS, (file, born, row.version)):
         if check == checksum(body) and log_size == size:
             return Snapshot(Version(version), body, log_size), damaged
         damaged.append((rowid, version))
@@ -436,10 +460,7 @@ def read_history(
         return None
     id, oldest, head = file
     rows = connection.execute(
-        "SELECT credential, credential_check, file, version, last_modified, size, author, checksum, row_check"
-        " FROM file_update"
-        " WHERE file = ? AND version < ?"
-        " AND version >= ? ORDER BY version DESC LIMIT ?",
+        f"{_HISTORY} ORDER BY version DESC LIMIT ?4",
         (id, head.version + 1 if before is None else before, oldest, limit),
     )
     return head, [_version_record(path, row) for row in rows]
@@ -467,14 +488,8 @@ def read_version(connection: sqlite3.Connection, project: str, path: str, versio
 def put_snapshot(
     connection: sqlite3.Connection, project: str, path: str, snapshot: Snapshot, epoch: Epoch | None
 ) -> None:
-    execute_and_forget(
-        connection,
-        "INSERT OR IGNORE INTO snapshot (file, version, size, checksum, body)"
-        " SELECT file, version, size, ?, ? FROM file_update WHERE version = ? AND body IS NOT NULL AND file ="
-        " (SELECT id FROM file WHERE project ="
-        " (SELECT id FROM project WHERE name = ? AND epoch = coalesce(?, epoch)) AND path = ? AND base_version < ?)",
-        [(checksum(snapshot.body), snapshot.body, snapshot.version, project, epoch, path, snapshot.version)],
-    )
+    values = checksum(snapshot.body), snapshot.body, snapshot.version, project, epoch, path
+    execute_and_forget(connection, _INSERT_SNAPSHOT, [values])
 
 
 def drop_snapshots(connection: sqlite3.Connection) -> int:
@@ -504,7 +519,7 @@ def updates_after(
     if file is None:
         return []
     id, oldest, _ = file
-    rows = _rows(connection, id, "entry.version > ?", max(version, oldest - 1), limit=limit)
+    rows = map(_stored_row, connection.execute(f"{_ROWS_AFTER} LIMIT ?3", (id, max(version, oldest - 1), limit)))
     return [
         StoredUpdate(
             row.version,

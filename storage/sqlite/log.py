@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from storage.checksums import credential_checksum, row_checksum
+from storage.checksums import row_checksum
 from storage.errors import DataDamaged
 from storage.log import (
     Clock,
@@ -13,29 +13,17 @@ from storage.log import (
     Plan,
     Request,
     Result,
-    VersionRow,
     break_lines,
     needs,
     new_project,
 )
 from storage.records import ErasedProject
 from storage.sqlite.files import head_checksum, load_head, project_head, require_no_project
-from storage.sqlite.large_values import LARGE_BYTES, execute_and_forget, insert_statement
 from storage.sqlite.projects import erase_project
 from storage.sqlite.turn_log import load_turns, store_turns
+from storage.sqlite.update_rows import UpdateRows
 
 _REMEMBERED_ROWS = 16_384
-
-# sqlite3 asks each value that is not an int, float, str or bytearray whether it adapts itself: None and bytes take
-# several times as long as others. Most rows have no author, and a short body.
-_UPDATE_COLUMNS = "file, version, last_modified, size, checksum, row_check, body, sequence, sequence_check"
-_AUTHOR_COLUMNS = "author, credential, credential_check"
-_INSERT_UPDATE = f"INSERT INTO file_update ({_UPDATE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ALL_COLUMNS = f"{_UPDATE_COLUMNS}, {_AUTHOR_COLUMNS}"
-_INSERT_UPDATE_BY = f"INSERT INTO file_update ({_ALL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_LARGE_UPDATE = insert_statement("file_update", _ALL_COLUMNS)
-_SHORT_BODY = 1024
-"""Up to so many bytes, a body is copied to be bound faster."""
 
 
 class Log:
@@ -48,11 +36,13 @@ class Log:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._projects: dict[str, KnownProject] = {}
+        self._updates = UpdateRows()
         self.remembered = 0
         """How many rows are cached, without those of the projects themselves."""
 
     def forget(self) -> None:
         self._projects.clear()
+        self._updates.forget()
         self.remembered = 0
 
     def erase(self, connection: sqlite3.Connection, name: str) -> list[Result]:
@@ -88,7 +78,7 @@ class Log:
             plan.add(request)
         for name, plan in plans.items():
             if plan.stores:
-                _store(connection, plan)
+                _store(connection, plan, self._updates)
             plan.settle()
             if plan.known.id:
                 self._projects[name] = plan.known
@@ -119,7 +109,7 @@ def _load(connection: sqlite3.Connection, known: KnownProject, missing: Needs, n
     load_turns(connection, known, missing, now)
 
 
-def _store(connection: sqlite3.Connection, plan: Plan) -> None:
+def _store(connection: sqlite3.Connection, plan: Plan, updates: UpdateRows) -> None:
     project, head = plan.known, plan.head
     check = row_checksum(head.name, head.epoch, head.sequence, head.last_modified)
     if project.id:
@@ -135,11 +125,11 @@ def _store(connection: sqlite3.Connection, plan: Plan) -> None:
             (head.name, head.epoch, head.sequence, head.last_modified, check, row_checksum(0)),
         )
     if plan.rows:
-        _store_files(connection, project.id, plan)
+        _store_files(connection, project.id, plan, updates)
     store_turns(connection, plan)
 
 
-def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> None:
+def _store_files(connection: sqlite3.Connection, project: int, plan: Plan, updates: UpdateRows) -> None:
     for file in plan.new_files.values():
         head = file.head
         file.id = _insert(
@@ -174,20 +164,7 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
             " VALUES (?, ?, ?, ?, ?, ?)",
             (*values, row_checksum(*values)),
         )
-    anonymous, others, large = [], [], []
-    for row in plan.rows:
-        columns = _update_values(row)
-        if row.body is not None and len(row.body) >= LARGE_BYTES:
-            large.append((*columns, *_author_values(row)))
-        elif row.author is None and row.credential is None:
-            anonymous.append(columns)
-        else:
-            others.append((*columns, *_author_values(row)))
-    connection.executemany(_INSERT_UPDATE, anonymous)
-    if others:
-        connection.executemany(_INSERT_UPDATE_BY, others)
-    if large:
-        execute_and_forget(connection, _INSERT_LARGE_UPDATE, large)
+    updates.insert(connection, plan.rows, files=len(plan.files))
     changed = [(path, file.id, file.head) for path, file in plan.files.items() if path not in plan.new_files]
     connection.executemany(
         "UPDATE file SET version = ?, sequence = ?, last_modified = ?, size = ?, row_check = ? WHERE id = ?",
@@ -207,22 +184,6 @@ def _store_files(connection: sqlite3.Connection, project: int, plan: Plan) -> No
             "UPDATE file SET incarnation = ?, deleted = ?, born_version = ?, born_sequence = ? WHERE id = ?",
             began_or_ended,
         )
-
-
-def _update_values(row: VersionRow) -> tuple[int | bytes | bytearray | None, ...]:
-    """Return the values of the columns `_UPDATE_COLUMNS` of a row of the log."""
-    file, version, last_modified, size, checksum = row.file.id, row.version, row.last_modified, row.size, row.checksum
-    check = row_checksum(file, version, last_modified, size, row.author, checksum)
-    body: bytes | bytearray | None = row.body
-    if body is not None and len(body) <= _SHORT_BODY:
-        body = bytearray(body)
-    sequence_check = row_checksum(file, version, row.sequence)
-    return file, version, last_modified, size, checksum, check, body, row.sequence, sequence_check
-
-
-def _author_values(row: VersionRow) -> tuple[int | str | None, ...]:
-    """Return the values of the columns `_AUTHOR_COLUMNS` of a row of the log."""
-    return row.author, row.credential, credential_checksum(row.file.id, row.version, row.credential)
 
 
 def _insert(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> int:

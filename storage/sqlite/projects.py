@@ -14,6 +14,7 @@ _FILES = "(SELECT id FROM file WHERE project = ?)"
 _TURNS = "(SELECT id FROM turn WHERE project = ?)"
 _ROWS = {
     "file_update": f"file IN {_FILES}",
+    "recent_update": f"file IN {_FILES}",
     "past_life": f"file IN {_FILES}",
     "snapshot": f"file IN {_FILES}",
     "file": "project = ?",

@@ -7,10 +7,14 @@ from storage.checksums import DAMAGED, row_checksum, squashed_checksum
 from storage.errors import DataDamaged
 from storage.records import Epoch, Milliseconds, Retention, SquashPoint, Version
 from storage.sqlite.row_checks import intact
+from storage.sqlite.update_rows import from_both, move_recent
 
 _PAGE_FILES = 500
 _SWEPT_TOGETHER = 1000
 _FORGOTTEN_TOGETHER = 500
+
+_OLDEST_ROW = f"SELECT min(version) FROM ({from_both('SELECT min(version) AS version FROM {log} WHERE file = ?1')})"
+_TIME_OF_VERSION = from_both("SELECT last_modified FROM {log} WHERE file = ?1 AND version = ?2")
 
 
 def squash_points(
@@ -27,7 +31,7 @@ def squash_points(
     for id, project, path, version, base, is_intact in rows:
         if not is_intact:  # nothing of a damaged file is thrown away
             continue
-        (first,) = connection.execute("SELECT min(version) FROM file_update WHERE file = ?", (id,)).fetchone()
+        (first,) = connection.execute(_OLDEST_ROW, (id,)).fetchone()
         oldest = max(base, 1)
         kept = _oldest_kept(connection, id, oldest, version, rule)
         if kept - oldest >= worth:
@@ -47,9 +51,7 @@ def _oldest_kept(connection: sqlite3.Connection, file: int, oldest: int, newest:
     if rule.since is not None and kept > oldest:
 
         def modified(version: int) -> Milliseconds:
-            row = connection.execute(
-                "SELECT last_modified FROM file_update WHERE file = ? AND version = ?", (file, version)
-            ).fetchone()
+            row = connection.execute(_TIME_OF_VERSION, (file, version)).fetchone()
             return Milliseconds(row[0])
 
         if modified(oldest) >= rule.since:
@@ -63,6 +65,7 @@ def squash(
 ) -> bool:
     """Make a version the oldest one. Return False if there is no such version in the epoch, or if it is not above the
     oldest."""
+    move_recent(connection)
     row = connection.execute(
         f"SELECT file.id, file_update.id, body IS NULL, {intact('file')} AND {intact('file_update')}"
         " FROM file JOIN file_update ON file_update.file = file.id"
@@ -94,6 +97,7 @@ def _set_base(connection: sqlite3.Connection, file: int, version: int) -> None:
 
 def purge(connection: sqlite3.Connection, project: str, path: str) -> int:
     """Delete some of the rows below a file's oldest version and return how many there were."""
+    move_recent(connection)
     row = connection.execute(
         f"SELECT {intact('file')}, id, base_version,"
         " (SELECT min(version) FROM file_update WHERE file = file.id) FROM file"

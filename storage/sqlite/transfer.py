@@ -23,7 +23,7 @@ from storage.portable import (
     VersionRow,
 )
 from storage.records import Milliseconds, ProjectHead, Sequence, new_incarnation
-from storage.sqlite.files import stored_row
+from storage.sqlite.files import log_from
 from storage.sqlite.row_checks import checksum_of_values, intact
 
 
@@ -82,13 +82,7 @@ def _files(connection: sqlite3.Connection, project: int) -> Iterator[Record]:
             base,
             tuple(LifeRecord(*life[1:]) for life in lives),
         )
-        rows = connection.execute(
-            "SELECT file, version, last_modified, size, author, checksum, body, credential,"
-            " credential_check, row_check FROM file_update"
-            " WHERE file = ? AND version >= ? ORDER BY version",
-            (id, base),
-        )
-        for row in map(stored_row, rows):
+        for row in log_from(connection, id, base):
             if not check_row(row, squashed=row.version == base):
                 raise DataDamaged(path, DAMAGED, row.version)
             yield VersionRow(row.version, row.last_modified, row.size, row.author, row.body, row.credential)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from storage import Storage
-from storage.sqlite import SQLiteStorage
+from storage.sqlite import SQLiteStorage, update_rows
 from tests.support.nodes import TwoNodes
 from tests.support.postgres import PATIENCE_S, PostgresServer
 
@@ -59,12 +59,16 @@ async def _two_nodes(url: str, **options: Any) -> AsyncIterator[Storage]:
             await nodes.close()
 
 
-BACKENDS = ("sqlite", "postgres", "two nodes")
+BACKENDS = ("sqlite", "sqlite, recent updates", "postgres", "two nodes")
 
 
 @pytest.fixture(params=BACKENDS)
 def open_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    if request.param == "sqlite":
+    if request.param == "sqlite, recent updates":  # those of every batch, however few, and moved often
+        patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+        patch.setattr(update_rows, "MANY_FILES", 0)
+        patch.setattr(update_rows, "MOVED_TOGETHER", 5)
+    if request.param.startswith("sqlite"):
         return lambda **options: _sqlite(tmp_path, **options)
     server: PostgresServer = request.getfixturevalue("postgres")
     backend = _postgres if request.param == "postgres" else _two_nodes
