@@ -1,5 +1,6 @@
 """Makes one ASGI application of the parts of the gateway: its operations, and what each request passes through."""
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -124,6 +125,7 @@ def _operations(parts: Parts, questions: Changes, turns: Turns, tickets: Tickets
     body_limit = settings.body_limit
     operations: list[Operation] = []
 
+    @functools.cache
     def openapi() -> bytes:
         return json_bytes(describe(operations, version("yjs-gateway"), asks=settings.asks_for_credentials))
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from gateway.access.grants import Grant, View
+from gateway.pace import with_turns
 from gateway.wire.projects import ProjectEntry, ProjectListing
 from gateway.wire.values import rfc3339
 from storage import Storage, StoredProject
@@ -25,7 +26,7 @@ class ProjectList:
 
     async def _readable(self, grant: Grant, after: str, limit: int) -> AsyncIterator[StoredProject]:
         while page := await self._together(grant, after, limit):
-            for project in page:
+            async for project in with_turns(page):
                 if (view := grant.view(project.head.name)) is not None and "read" in view.scopes:
                     yield project
             after = page[-1].head.name

@@ -14,6 +14,7 @@ from gateway.access.tickets import LIFE_S, Tickets
 from gateway.api.operation import Parameter, operation
 from gateway.http.authentication import credential_of
 from gateway.http.json_bodies import read_json
+from gateway.http.long_answers import json_with_list, response_of
 from gateway.http.permission import note
 from gateway.http.requests import (
     json_bytes,
@@ -21,6 +22,7 @@ from gateway.http.requests import (
     require_media_type,
     whole_number,
 )
+from gateway.pace import with_turns
 from gateway.wire.access import (
     AuditListing,
     MadeToken,
@@ -40,6 +42,7 @@ from gateway.wire.values import parse_rfc3339
 from storage import Milliseconds, Storage
 
 _LIMIT, _MOST = 100, 1000
+_NOT_STORED = {"Cache-Control": "no-store"}
 _STRING = {"type": "string"}
 _NUMBER = {"type": "integer", "minimum": 1}
 
@@ -90,7 +93,8 @@ class AccessRoutes:
         """`GET /api/tokens`."""
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
         await self._guard.store_uses()
-        return _json(await token_page(self._storage, request.query_params.get("after"), limit))
+        page = await token_page(self._storage, request.query_params.get("after"), limit)
+        return response_of(await json_with_list(page, "tokens"), _NOT_STORED)
 
     @operation(
         "DELETE",
@@ -124,7 +128,7 @@ class AccessRoutes:
         project, credential = project_id(request), credential_of(request.scope)
         given = secrets.token_urlsafe() if credential is None else await self._tickets.give(credential, project)
         ticket = Ticket(given, LIFE_S)
-        return Response(json_bytes(ticket), 201, {"Cache-Control": "no-store"}, JSON)
+        return Response(json_bytes(ticket), 201, _NOT_STORED, JSON)
 
     @operation(
         "GET",
@@ -154,9 +158,10 @@ class AccessRoutes:
         await self._audit.flush()
         project, subject = request.query_params.get("project"), request.query_params.get("subject")
         found = await self._storage.audit(since=start, project=project, subject=subject, before=before, limit=limit + 1)
-        entries = [audit_record(entry) for entry in found[:limit]]
-        return _json(AuditListing(entries, entries[-1].number if len(found) > limit else None))
+        entries = [audit_record(entry) async for entry in with_turns(found[:limit])]
+        listing = AuditListing(entries, entries[-1].number if len(found) > limit else None)
+        return response_of(await json_with_list(listing, "entries"), _NOT_STORED)
 
 
 def _json(answer: msgspec.Struct, status: int = 200) -> Response:
-    return Response(json_bytes(answer), status, {"Cache-Control": "no-store"}, JSON)
+    return Response(json_bytes(answer), status, _NOT_STORED, JSON)

@@ -5,8 +5,9 @@ from starlette.responses import Response
 
 from gateway.api.operation import Parameter, operation
 from gateway.changes.projects import ProjectList
+from gateway.http.long_answers import json_with_list, response_of
 from gateway.http.permission import access_of, note
-from gateway.http.requests import json_bytes, project_id, whole_number
+from gateway.http.requests import project_id, whole_number
 from gateway.wire.media_types import JSON
 from gateway.wire.problems import InvalidParameter, InvalidProject, ProjectNotFound
 from gateway.wire.projects import ProjectListing
@@ -44,7 +45,7 @@ class ProjectRoutes:
         limit = whole_number(request, "limit", least=1, most=_MOST) or _LIMIT
         after = request.query_params.get("after", "")
         page = await self._projects.page(access_of(request.scope).grant, after, limit)
-        return Response(json_bytes(page), 200, {"Cache-Control": "no-store"}, JSON)
+        return response_of(await json_with_list(page, "projects"), {"Cache-Control": "no-store"})
 
     @operation(
         "DELETE",
