@@ -4,12 +4,12 @@ import asyncio
 import functools
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from gateway.files.open_document import SNAPSHOT_TAIL, OpenDocument, build_in_turns
+from gateway.files.open_document import SNAPSHOT_TAIL, OpenDocument, ProjectDocuments, build_in_turns
 from gateway.files.quotas import Quotas
 from gateway.files.sent_updates import SentUpdates
-from gateway.pace import next_slice
+from gateway.pace import next_slice, with_turns
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
 from gateway.yjs import elsewhere
@@ -63,7 +63,7 @@ class Documents:
         self._large_from = memory_limit // _LARGE_SHARE
         self._open: dict[tuple[str, str], OpenDocument] = {}
         """Least recently used first. Those of erased projects are not usable, and are closed one after another."""
-        self._of_project: dict[str, dict[str, OpenDocument]] = {}
+        self._of_project: dict[str, ProjectDocuments] = {}
         """The usable ones, by project and path."""
         self._erased_count = 0
         """How many of the open documents are of erased projects."""
@@ -155,7 +155,8 @@ class Documents:
             self._unfollow(project)
             raise
         self._open[key] = document
-        self._of_project.setdefault(project, {})[path] = document
+        document.siblings = self._of_project.setdefault(project, document.siblings)
+        document.siblings[path] = document
         self._memory += document.memory
         self.sent.make_room()
         self._note_due(document)
@@ -439,15 +440,13 @@ class Documents:
 
     def _erased(self, project: str) -> None:
         """Let nobody use the documents of a project any more, and close them one after another."""
-        erased = self._of_project.pop(project, {})
-        for document in erased.values():
-            document.usable = False
+        erased = self._of_project.pop(project, None) or ProjectDocuments()
+        erased.erased = True
         self._erased_count += len(erased)
-        if erased:
-            self._freeing.add(freeing := asyncio.create_task(self._close_in_turns(project, erased)))
-            freeing.add_done_callback(self._freeing.discard)
+        freeing = asyncio.create_task(self._free_in_turns(project, erased, self.sent.forget_project(project)))
+        self._freeing.add(freeing)
+        freeing.add_done_callback(self._freeing.discard)
         self._outdated.update(key for key in self._opening if key[0] == project)
-        self.sent.forget_project(project)
         for key in [key for key in self.due if key[0] == project]:
             del self.due[key]
 
@@ -486,22 +485,23 @@ class Documents:
 
     def _remove(self, key: tuple[str, str], document: OpenDocument) -> None:
         """Let nobody use a document any more."""
-        document.usable = False
         del self._open[key]
-        siblings = self._of_project.get(key[0], {})
-        if siblings.get(key[1]) is document:
+        siblings = document.siblings
+        if siblings.erased:
+            self._erased_count -= 1
+        else:
             del siblings[key[1]]
             if not siblings:
                 del self._of_project[key[0]]
-        else:
-            self._erased_count -= 1
         self._unfollow(key[0])
         self._large.discard(key)
         self._memory -= document.memory
         if document.pending:
             self._in_flight[key] = document
 
-    async def _close_in_turns(self, project: str, documents: dict[str, OpenDocument]) -> None:
+    async def _free_in_turns(self, project: str, documents: dict[str, OpenDocument], sent: Iterator[None]) -> None:
+        async for _ in with_turns(sent):
+            pass
         while documents:
             path, document = documents.popitem()
             if self._open.get((project, path)) is document:  # it was not closed to make room

@@ -83,6 +83,13 @@ class Outdated(Exception):
     """What is stored of a file is not what its document holds, which must be discarded."""
 
 
+class ProjectDocuments(dict[str, "OpenDocument"]):
+    """The open documents of a project, by path: all become unusable at once, however many they are."""
+
+    erased = False
+    """Whether the project was erased."""
+
+
 class OpenDocument:
     """One file in memory, ahead of the log by the updates that are queued.
 
@@ -117,7 +124,9 @@ class OpenDocument:
         self.snapshot_size = 0
         self.size = size
         """The approximate size of the encoded document in bytes."""
-        self.usable = True
+        self.siblings = ProjectDocuments()
+        """The open documents of the project, this one among them unless it is being opened."""
+        self._is_closed = False
         self.turn = asyncio.Lock()
         """Held during a write: writes are made in the order in which they arrive."""
         self.changing = False
@@ -485,8 +494,13 @@ class OpenDocument:
             self._drains.append((self._queued, drained))
             await drained
 
+    @property
+    def usable(self) -> bool:
+        """Whether the document is open, and its project was not erased."""
+        return not (self._is_closed or self.siblings.erased)
+
     def close(self) -> None:
-        self.usable = False
+        self._is_closed = True
         if self._counting is not None:
             self._counting.cancel()
         self._document.close()

@@ -4,7 +4,7 @@ Beside them it keeps the rows of the log that were read for an increment, and th
 that follows a file asks for them after each write, and then no query is needed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -60,6 +60,8 @@ class SentUpdates:
         self._limit = limit
         self._open_bytes = open_bytes
         self._files: dict[tuple[str, str], _File] = {}
+        self._of_project: dict[str, dict[str, _File]] = {}
+        """The same, by project and path."""
         self.size = 0
         """The bytes that the cache takes."""
 
@@ -107,6 +109,7 @@ class SentUpdates:
             return
         if file is None:
             file = self._files[key] = _File(head, {}, head.version, [])
+            self._of_project.setdefault(project, {})[path] = file
         if rows and since < file.after:
             rows_size = sum(map(len, rows)) + _ROW_OVERHEAD * len(rows)
             if rows_size <= _ROWS_BYTES // 2:
@@ -142,13 +145,26 @@ class SentUpdates:
     def forget(self, project: str, path: str) -> None:
         """Forget what was sent of a file."""
         file = self._files.pop((project, path), None)
-        if file is not None:
-            self.size -= file.size
+        if file is None:
+            return
+        self.size -= file.size
+        siblings = self._of_project.get(project)
+        if siblings is not None and siblings.get(path) is file:
+            del siblings[path]
+            if not siblings:
+                del self._of_project[project]
 
-    def forget_project(self, project: str) -> None:
-        """Forget what was sent of a project that was erased."""
-        for key in [key for key in self._files if key[0] == project]:
-            self.forget(*key)
+    def forget_project(self, project: str) -> Iterator[None]:
+        """Forget what was sent of a project that was erased, a file with each step: nobody is given it meanwhile, since
+        files that are made anew have other states."""
+        return self._forget_all(project, self._of_project.pop(project, {}))
+
+    def _forget_all(self, project: str, files: dict[str, _File]) -> Iterator[None]:
+        while files:
+            path, file = files.popitem()
+            if self._files.get((project, path)) is file:
+                self.forget(project, path)
+            yield
 
     def make_room(self) -> None:
         """Forget files, least recently used first, until the others fit beside the open documents."""

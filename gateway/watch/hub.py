@@ -5,6 +5,7 @@ waiting requests hold positions, not messages, and read the log when they are wo
 """
 
 import asyncio
+from typing import Any
 
 import structlog
 
@@ -163,8 +164,8 @@ class Hub:
             watched.followed = False
             self._storage.unfollow(name)
         if watched is not None and len(watched.files) > _FREED_TOGETHER:
-            freed: list[object] = list(watched.files.values())
-            asyncio.get_running_loop().call_soon(self.waiters.turn.run, _free(freed))  # once the project itself is gone
+            freed = _free(*watched.forget_files())
+            asyncio.get_running_loop().call_soon(self.waiters.turn.run, freed)
         return watched
 
     async def require_as_of(self, name: str, tags: EntityTags | None) -> WatchedProject:
@@ -249,9 +250,11 @@ class Hub:
         return {} if answer is None else {head.path: head for head in answer[1]}
 
 
-def _free(files: list[object]) -> Pieces:
+def _free(*known: dict[str, Any]) -> Pieces:
     """Let go of what was known of very many files, some at a time."""
-    while files:
-        del files[-_FREED_TOGETHER:]
-        yield 0.0
+    for files in known:
+        while files:
+            for _ in range(min(_FREED_TOGETHER, len(files))):
+                files.popitem()
+            yield 0.0
     return 0.0

@@ -5,6 +5,7 @@ The state is bounded and can be dropped at any time.
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from gateway.watch.answers import AnswerBudget, RememberedAnswers
 from gateway.watch.filter import ChangeFilter, file_topic, presence_topic, turn_topic
@@ -109,6 +110,12 @@ class WatchedProject:
         """Note that changes of the project are no longer received."""
         self.forgotten = True
         self.answers.close()
+
+    def forget_files(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Forget what is known of all files, and return it: to free it may take long."""
+        known = self.files, self.versions
+        self.files, self.versions, self.complete = {}, {}, False
+        return known
 
     def update_file(self, head: FileHead) -> None:
         known = self.files.get(head.path)

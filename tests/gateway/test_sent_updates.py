@@ -1,6 +1,7 @@
 """A whole document or an increment that is asked for again comes from memory, as the application would answer."""
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,33 @@ def test_documents_are_kept_in_the_memory_that_open_ones_leave_free() -> None:
     sent.keep("p", "3.md", _head(2), b"y" * 2500)  # too large to be kept, and another version than what was
     assert sent.get("p", "3.md", _head(1)) is None
     assert sent.size == 0
+
+
+def test_what_was_sent_of_an_erased_project_is_forgotten_a_file_with_each_step() -> None:
+    sent = SentUpdates(10**6, lambda: 0)
+    old = [_state(f"f{number}", "old") for number in range(100)]
+    for head in old:
+        sent.keep("p", head.path, head, b"update")
+        sent.keep("q", head.path, head, b"update")
+    before = sent.size
+    steps = sent.forget_project("p")
+    assert sent.size == before  # nothing is done at once
+    new = [_state(f"f{number}", "new") for number in range(50)]
+    for head in new:  # files of the same names, made meanwhile
+        assert sent.get("p", head.path, head) is None
+        sent.keep("p", head.path, head, b"another")
+    sizes = [sent.size for _ in steps]
+    assert len(sizes) == 100
+    assert max(one - other for one, other in pairwise(sizes)) <= before // 200
+    assert all(sent.get("p", head.path, head) is None for head in old)
+    assert all(sent.get("q", head.path, head) is not None for head in old)
+    assert [kept.update for head in new if (kept := sent.get("p", head.path, head))] == [b"another"] * 50
+    assert [*sent.forget_project("p")] == [None] * 50
+    assert [*sent.forget_project("q")] == [None] * 100
+    assert sent.size == 0
+    assert [*sent.forget_project("p")] == []
+
+
+def _state(path: str, incarnation: str) -> FileHead:
+    one = Version(1)
+    return FileHead(path, one, Incarnation(incarnation), Sequence(1), Milliseconds(0), 6, False, one, Sequence(1))

@@ -14,13 +14,14 @@ import pytest
 from gateway.changes.status import Changes
 from gateway.changes.sync import Sync
 from gateway.files.documents import Documents
-from gateway.files.open_document import OpenDocument
+from gateway.files.open_document import OpenDocument, ProjectDocuments
 from gateway.files.store import Files
-from gateway.watch.hub import Hub
+from gateway.watch.hub import Hub, _free
 from gateway.wire.changes import StatusQuestion, SyncRequest
 from gateway.wire.files import Receipt
+from gateway.yjs.document import Document
 from gateway.yjs.messages import QUERY_AWARENESS, AwarenessMessage, sync_step_1, sync_update
-from storage import NOBODY, AppendUpdate, Version
+from storage import NOBODY, AppendUpdate, Incarnation, Version
 from storage.sqlite import SQLiteStorage
 from tests.live.clients import name_of
 from tests.live.editors import Typewriter, client_frame, raw_client
@@ -132,6 +133,29 @@ def test_the_documents_of_a_deleted_project_are_freed_one_after_another(
         await storage.close()
 
     asyncio.run(work())
+
+
+def test_all_documents_of_a_deleted_project_are_unusable_without_a_look_at_each() -> None:
+    together, other = ProjectDocuments(), ProjectDocuments()
+    documents = [_document_of(together), _document_of(together), _document_of(other)]
+    assert [each.usable for each in documents] == [True] * 3
+    together.erased = True
+    assert [each.usable for each in documents] == [False, False, True]
+
+
+def _document_of(siblings: ProjectDocuments) -> OpenDocument:
+    document = OpenDocument("p", "a.md", None, Incarnation("i"), Document(client_id=1))
+    document.siblings = siblings
+    return document
+
+
+@pytest.mark.parametrize("count", [3, 5_000])
+def test_what_is_known_of_a_forgotten_project_is_freed_in_steps(count: int) -> None:
+    files, versions = ({str(number): number for number in range(count)} for _ in range(2))
+    sizes = [(len(files), len(versions)) for _ in _free(files, versions)]
+    assert (files, versions) == ({}, {})
+    totals = [2 * count, *map(sum, sizes)]
+    assert max(before - after for before, after in pairwise(totals)) <= 512
 
 
 def test_a_file_of_a_new_project_is_not_what_has_yet_to_be_freed_of_the_erased_one_of_its_name(tmp_path: Path) -> None:
