@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from storage import DataDamaged
+from storage import DataDamaged, wall_clock
 
 _log = structlog.get_logger("gateway.clock")
 
@@ -71,7 +71,7 @@ class TrustedClock:
     def __init__(
         self,
         values: KeptValues,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = wall_clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._values = values

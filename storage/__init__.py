@@ -26,6 +26,7 @@ from storage.errors import (
     TurnConflict,
     VersionConflict,
 )
+from storage.log import wall_clock
 from storage.records import (
     FINISHED,
     NOBODY,
@@ -168,4 +169,5 @@ __all__ = [
     "VersionRecord",
     "new_incarnation",
     "resolving",
+    "wall_clock",
 ]

@@ -65,8 +65,9 @@ _KNOWN_LENGTHS = 64
 """The number of newest blocks of a turn whose lengths are remembered: only the newest blocks grow."""
 
 
-def wall_clock() -> int:
-    return time.time_ns() // 1_000_000
+def wall_clock() -> Milliseconds:
+    """Return the time of the system clock."""
+    return Milliseconds(time.time_ns() // 1_000_000)
 
 
 _STARTED = wall_clock(), time.monotonic()

@@ -9,7 +9,7 @@ import structlog
 
 from gateway.access.guard import Access
 from gateway.trusted_clock import TrustedClock
-from storage import AuditEntry, Milliseconds, StorageError
+from storage import AuditEntry, Milliseconds, StorageError, wall_clock
 
 _log = structlog.get_logger("gateway.access")
 
@@ -61,7 +61,7 @@ class Audit:
         if len(self._waiting) >= _MOST_WAITING:
             self.lost += 1
             return
-        now = Milliseconds(time.time_ns() // 1_000_000)
+        now = wall_clock()
         subject, credential = (None, None) if access is None else (access.subject, access.credential)
         self._waiting.append(AuditEntry(now, action, subject, credential, project, path, version, detail))
         self._noted.set()

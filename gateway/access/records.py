@@ -12,7 +12,7 @@ from gateway.access.tokens import new_token
 from gateway.wire.access import AuditRecord, MadeToken, NewToken, TokenEntry, TokenListing
 from gateway.wire.problems import InvalidBody
 from gateway.wire.values import rfc3339
-from storage import AccessToken, AuditEntry, Milliseconds, Storage
+from storage import AccessToken, AuditEntry, Milliseconds, Storage, wall_clock
 
 _LONGEST_LIFE_S = 100 * 366 * 24 * 3600
 _READ_AT_ONCE = 16
@@ -34,7 +34,7 @@ def make_token(name: str, subject: str, grant: Grant, expires: float | None) -> 
         name,
         subject,
         msgspec.json.encode(grant_json(grant)).decode(),
-        Milliseconds(time.time_ns() // 1_000_000),
+        wall_clock(),
         None if expires is None else Milliseconds(int(expires * 1000)),
     )
     return stored, text

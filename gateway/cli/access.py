@@ -5,7 +5,6 @@ They ask a gateway that runs (`--url`, with a token of scope `admin`), or work o
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -128,9 +127,9 @@ def revoke(
         await client.revoke_token(identifier)
 
     async def work(storage: "Storage") -> None:
-        from storage import Milliseconds
+        from storage import wall_clock
 
-        if await storage.revoke_token(identifier, Milliseconds(time.time_ns() // 1_000_000)) is None:
+        if await storage.revoke_token(identifier, wall_clock()) is None:
             typer.echo(f"error: there is no token {identifier}", err=True)
             raise typer.Exit(1)
 

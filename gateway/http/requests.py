@@ -6,7 +6,6 @@ import binascii
 import codecs
 import functools
 import io
-import time
 from hashlib import sha256
 from typing import TypeVar
 
@@ -33,7 +32,7 @@ from gateway.wire.tags import EntityTags, Form
 from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.lib0 import MalformedUpdate
 from gateway.yjs.state_vectors import check_state_vector
-from storage import Once
+from storage import Once, wall_clock
 
 T = TypeVar("T")
 
@@ -143,7 +142,7 @@ def preconditions(request: Request) -> Preconditions:
         if_match=None if if_match is None else EntityTags.parse(if_match, "If-Match"),
         if_none_match=if_none_match(request),
         if_unmodified_since=None if unmodified is None else parse_http_date(unmodified),
-        asked_at=0 if unmodified is None else time.time_ns() // 1_000_000,
+        asked_at=0 if unmodified is None else wall_clock(),
         incarnation=header(request, b"x-incarnation"),
     )
 

@@ -1,7 +1,6 @@
 """Retention, where settings ask for it: the oldest versions are squashed, old tombstones purged."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import structlog
@@ -14,7 +13,7 @@ from gateway.settings import _DAY_MS, RetentionPolicy
 from gateway.trusted_clock import TrustedClock
 from gateway.workers.pool import LIGHT_UNITS, Lane, in_worker
 from gateway.yjs.updates import prove_snapshot
-from storage import SquashPoint, Storage
+from storage import SquashPoint, Storage, wall_clock
 
 _log = structlog.get_logger("gateway.retention")
 
@@ -38,9 +37,7 @@ class Squashed(Struct):
 class Retainer:
     """Squashes what a policy releases. Each step is short, blocks nobody, and may be the last one for now."""
 
-    def __init__(
-        self, storage: Storage, policy: RetentionPolicy, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    ) -> None:
+    def __init__(self, storage: Storage, policy: RetentionPolicy, clock: Callable[[], int] = wall_clock) -> None:
         self._storage = storage
         self._policy = policy
         self._clock = clock

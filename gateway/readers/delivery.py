@@ -36,7 +36,17 @@ from gateway.watch.hub import Hub
 from gateway.wire.problems import InvalidCursor
 from gateway.wire.readers import LastAnswer
 from gateway.wire.values import rfc3339
-from storage import FINISHED, Commit, CommittedTurn, Milliseconds, Reader, ReaderFigures, ReaderStep, Storage
+from storage import (
+    FINISHED,
+    Commit,
+    CommittedTurn,
+    Milliseconds,
+    Reader,
+    ReaderFigures,
+    ReaderStep,
+    Storage,
+    wall_clock,
+)
 
 _log = structlog.get_logger("gateway.readers")
 
@@ -74,7 +84,7 @@ class WallClock:
     """The system clock."""
 
     def now(self) -> int:
-        return time.time_ns() // 1_000_000
+        return wall_clock()
 
     async def wait(self, news: asyncio.Event, until: int | None) -> None:
         with contextlib.suppress(TimeoutError):

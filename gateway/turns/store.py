@@ -1,7 +1,6 @@
 """The only way to read and write sessions and turns: applies the rules of `lifecycle` to the storage."""
 
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -41,6 +40,7 @@ from storage import (
     TurnHead,
     TurnStatus,
     UpdateTurn,
+    wall_clock,
 )
 
 MOST_BLOCKS_READ = 10_000
@@ -280,4 +280,4 @@ class Turns:
 
 
 def _fresh_id() -> str:
-    return new_id(time.time_ns() // 1_000_000, secrets.randbits(80))
+    return new_id(wall_clock(), secrets.randbits(80))

@@ -1,7 +1,6 @@
 """Export and import of projects."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
@@ -9,7 +8,7 @@ import asyncpg
 
 from storage.checksums import DAMAGED, check_row, checksum, credential_checksum, squashed_checksum
 from storage.errors import DataDamaged, NotAnExport, ProjectExists
-from storage.log import new_epoch
+from storage.log import new_epoch, wall_clock
 from storage.portable import (
     BlockRecord,
     FileRecord,
@@ -45,7 +44,7 @@ async def export_project(connection: Connection, project: str, take: Callable[[R
     for damaged in await damaged_rows(connection, project_id(project)):
         raise DataDamaged(None, DAMAGED, what=damaged.removesuffix(f" {DAMAGED_ROW}"))
     sequence, last_modified, floor = row
-    told = ProjectRecord(project, sequence, last_modified, floor, exported_at=time.time_ns() // 1_000_000)
+    told = ProjectRecord(project, sequence, last_modified, floor, exported_at=wall_clock())
     together: list[Record] = [told]
     size = 0
     async for record in _records(connection, project_id(project)):

@@ -1,7 +1,6 @@
 """Backup, export and import of projects."""
 
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from msgspec.structs import asdict
 
 from storage.checksums import DAMAGED, check_row, checksum, credential_checksum, row_checksum, squashed_checksum
 from storage.errors import DataDamaged, NotAnExport, ProjectExists
-from storage.log import new_epoch
+from storage.log import new_epoch, wall_clock
 from storage.portable import (
     BlockRecord,
     FileRecord,
@@ -32,7 +31,7 @@ def back_up(connection: sqlite3.Connection, target: Path) -> None:
     connection.execute("VACUUM INTO ?", (str(target),))
     with sqlite3.connect(target, isolation_level=None) as copy:
         copy.execute("DELETE FROM identity")
-        copy.execute("INSERT INTO backup (made_at) VALUES (?)", (time.time_ns() // 1_000_000,))
+        copy.execute("INSERT INTO backup (made_at) VALUES (?)", (wall_clock(),))
     copy.close()
 
 
@@ -46,7 +45,7 @@ def export_project(connection: sqlite3.Connection, project: str) -> Iterator[Rec
         return
     _require(row[0], f"project {project!r}")
     sequence, last_modified, floor = row[2:]
-    yield ProjectRecord(project, sequence, last_modified, floor, exported_at=time.time_ns() // 1_000_000)
+    yield ProjectRecord(project, sequence, last_modified, floor, exported_at=wall_clock())
     yield from _files(connection, row[1])
     yield from _sessions(connection, row[1])
 

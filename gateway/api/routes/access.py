@@ -1,7 +1,6 @@
 """Routes of tokens, tickets and the audit log."""
 
 import secrets
-import time
 
 import msgspec
 from starlette.requests import Request
@@ -39,7 +38,7 @@ from gateway.wire.problems import (
     UnsupportedMediaType,
 )
 from gateway.wire.values import parse_rfc3339
-from storage import Milliseconds, Storage
+from storage import Storage, wall_clock
 
 _LIMIT, _MOST = 100, 1000
 _NOT_STORED = {"Cache-Control": "no-store"}
@@ -108,7 +107,7 @@ class AccessRoutes:
     async def revoke_token(self, request: Request) -> Response:
         """`DELETE /api/tokens/{id}`."""
         identifier = request.path_params["token"]
-        token = await self._storage.revoke_token(identifier, Milliseconds(time.time_ns() // 1_000_000))
+        token = await self._storage.revoke_token(identifier, wall_clock())
         if token is None:
             raise TokenNotFound
         self._guard.revoke(identifier)

@@ -1,7 +1,6 @@
 """Routes of a single file: read, write, edit, delete and move."""
 
 import contextlib
-import time
 from typing import Literal
 
 from starlette.requests import Request
@@ -69,7 +68,7 @@ from gateway.wire.problems import (
 )
 from gateway.wire.tags import Form, version_tag
 from gateway.wire.values import has_unseen
-from storage import Author, FileHead
+from storage import Author, FileHead, wall_clock
 
 _LONGEST_ROOT = 200
 """The maximum length of the name of a root, in bytes."""
@@ -415,7 +414,7 @@ def _is_known(request: Request, head: FileHead, form: Form) -> bool:
     if tags is not None:
         return tags.match(version_tag(head.incarnation, head.version, form))
     since = if_modified_since(request)
-    return since is not None and not changed_since(head.last_modified, since, time.time_ns() // 1_000_000)
+    return since is not None and not changed_since(head.last_modified, since, wall_clock())
 
 
 def _wanted_format(request: Request) -> Form:
