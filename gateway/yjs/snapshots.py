@@ -4,8 +4,9 @@ A compressed body is a prefix with which no update begins, the length of the upd
 Every other body is the update itself, as all snapshots were stored before there were compressed ones.
 """
 
+import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gateway.yjs.lib0 import MalformedUpdate, uint, var_uint
 from gateway.yjs.updates import prove_snapshot
@@ -16,6 +17,8 @@ _LEAST_BYTES = 1024
 """An update of at most this many bytes is not worth compressing."""
 _LEAST_SAVED = 10
 """A body is stored compressed if at least one byte in this many is saved."""
+_COMPRESSED_PIECE, _PIECE = 2**16, 2**18
+"""How many bytes are decompressed at once, and the most bytes that these make at once."""
 _LEVEL = 6
 """Level 9 of zlib takes several times as long and saves 2 % more."""
 
@@ -65,13 +68,31 @@ def decompress(body: bytes) -> bytes:
         return body
     size, start = _read_size(body)
     stream = zlib.decompressobj()
+    update = io.BytesIO()  # gives the bytes over without a copy
     try:
-        update = stream.decompress(memoryview(body)[start:], size + 1)  # with one byte more it reads its checksum, too
+        for piece in _pieces_in(memoryview(body)[start:], stream):
+            update.write(piece)
+            if update.tell() > size:
+                break
     except zlib.error as error:
         raise SnapshotDamaged(f"the snapshot cannot be decompressed ({error})") from None
-    if len(update) != size or not stream.eof or stream.unused_data:
+    if update.tell() != size or not stream.eof or stream.unused_data:
         raise SnapshotDamaged(f"the snapshot does not hold {size} bytes")
-    return update
+    return update.getvalue()
+
+
+def _pieces_in(compressed: memoryview, stream: "zlib._Decompress") -> Iterator[bytes]:
+    """Yield what a stream decompresses, in pieces: at its end, zlib copies all that it has made in one call, and holds
+    the GIL for it."""
+    for start in range(0, len(compressed), _COMPRESSED_PIECE):
+        if stream.eof:
+            raise zlib.error("more follows its end")
+        given: memoryview | bytes = compressed[start : start + _COMPRESSED_PIECE]
+        made = b""
+        while not stream.eof and (given or len(made) == _PIECE):
+            made = stream.decompress(given, _PIECE)
+            yield made
+            given = stream.unconsumed_tail
 
 
 def _read_size(body: bytes) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from gateway.maintenance.retention import Retainer
 from gateway.maintenance.snapshots import Maintenance
 from gateway.maintenance.verify import verify_storage
 from gateway.settings import RetentionPolicy, Settings
+from gateway.yjs import snapshots
 from gateway.yjs.lib0 import var_uint
 from gateway.yjs.snapshots import SnapshotDamaged, compress, decompress, is_compressed, update_size
 from gateway.yjs.updates import build_document, build_update, merge
@@ -219,3 +220,18 @@ def test_no_more_is_decompressed_than_the_snapshot_says() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [2**18 - 1, 2**18, 2**18 + 1, 3 * 2**18, 1_000_003])
+def test_a_long_update_is_decompressed_in_pieces(size: int) -> None:
+    for update in (b"a" * size, bytes(random.Random(size).choices(b"abcdefgh", k=size))):
+        body = compress(update)
+        assert is_compressed(body)
+        assert decompress(body) == update
+        start = snapshots._read_size(body)[1]
+        pieces = [*snapshots._pieces_in(memoryview(body)[start:], zlib.decompressobj())]
+        assert b"".join(pieces) == update
+        assert max(map(len, pieces)) <= snapshots._PIECE
+        for wrong in (body[:-1], body + b"x", body + b"x" * 2**17):
+            with pytest.raises(SnapshotDamaged):
+                decompress(wrong)
