@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _STEPS = 512
 """How many items are processed in one slice: at a few µs each, about a millisecond."""
+_LEAST_PIECE_BYTES = 2**16
 _AT_ONCE_BYTES = 2**20
 """How many bytes are joined at once: to memory that is new in a millisecond."""
 _SLICE_S = 0.0015
@@ -49,6 +50,13 @@ async def join_parts(parts: Sequence[bytes]) -> bytes:
     if sum(map(len, parts)) <= _AT_ONCE_BYTES:
         return b"".join(parts)
     return await asyncio.get_running_loop().run_in_executor(None, b"".join, parts)
+
+
+def add_piece(pieces: list[bytes], piece: bytes) -> None:
+    """Add to pieces that are to be joined: to the last one if that is short. Very many bytes may arrive one by one."""
+    if pieces and len(pieces[-1]) < _LEAST_PIECE_BYTES:
+        piece = pieces.pop() + piece
+    pieces.append(piece)
 
 
 async def put_together(pieces: Iterable[bytes]) -> bytes:

@@ -5,7 +5,6 @@ import base64
 import binascii
 import codecs
 import functools
-import io
 from hashlib import sha256
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from gateway.asgi.requests import encoding_fault, named_headers
 from gateway.files.preconditions import UNCONDITIONAL, Preconditions
 from gateway.http.permission import access_of, visible_path
-from gateway.pace import with_turns
+from gateway.pace import add_piece, join_parts, with_turns
 from gateway.wire.headers import parse_http_date
 from gateway.wire.json import decode_json as decode_json
 from gateway.wire.json import json_bytes as json_bytes
@@ -234,18 +233,18 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(whole) > limit:
             raise BodyTooLarge(limit)
         return whole
-    body = io.BytesIO()  # gives the bytes over without a copy, which takes 20 ms for 15 MB
-    more = True
+    pieces, size, more = list[bytes](), 0, True
     while more:
         message = message or await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
-        if body.tell() + len(chunk) > limit:
+        size += len(chunk)
+        if size > limit:
             raise BodyTooLarge(limit)
-        body.write(chunk)
+        add_piece(pieces, chunk)
         more, message = message.get("more_body", False), {}
-    return body.getvalue()
+    return await join_parts(pieces)
 
 
 async def text_of(body: bytes) -> str | bytes:

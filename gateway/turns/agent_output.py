@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from gateway.pace import add_piece
 from gateway.turns.agent_lines import (
     LONGEST_LIGHT,
     LineRead,
@@ -38,8 +39,8 @@ _STEP = 200
 """How much is read in one step: lines and changes count, each of which takes some 10 µs, and so do long lines."""
 _BYTES_OF_AN_OBJECT, _BYTES_OF_AN_ODD_LINE = 512, 8
 """How many bytes of an object, and of a line that is none, count as one line."""
-_LEAST_PIECE, _PIECE_BYTES = 2**16, 2**19
-"""How many bytes a piece of a long line has at least, unless it is the last, and how many are copied in one step."""
+_PIECE_BYTES = 2**19
+"""How many bytes of a long line are copied in one step."""
 _MOST_UNSTORED = 1000
 """How many blocks are kept for the next store at most, apart from those of one line."""
 _CHANGES_A_SECOND = 10
@@ -278,14 +279,11 @@ class AgentOutput:
 
     def _keep(self, rest: bytes) -> None:
         """Buffer the beginning of a line."""
-        size = len(rest)
         if self._skipping:
             self._offset += len(rest)
         elif rest:
-            if self._pieces and len(self._pieces[-1]) < _LEAST_PIECE:
-                rest = self._pieces.pop() + rest
-            self._pieces.append(rest)
-            self._size += size
+            add_piece(self._pieces, rest)
+            self._size += len(rest)
             if self._size > self._line_limit:
                 self._offset += self._size
                 self._pieces, self._size, self._skipping = [], 0, True

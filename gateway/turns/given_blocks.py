@@ -1,6 +1,7 @@
 """Decoding of the blocks that a client appends. Pure: a large batch is decoded in a worker process."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -10,6 +11,8 @@ from storage import NewBlock
 
 _SLICE_BLOCKS, _SLICE_BYTES = 2048, 2**18
 """How many blocks, of how many bytes, are decoded in a slice: about a millisecond. A longer block is one alone."""
+Slice: TypeAlias = bytes | NewBlock
+"""Some blocks, encoded for `blocks_of`, or one with a long content."""
 _decoder = msgspec.msgpack.Decoder(list[NewBlock])
 
 
@@ -23,20 +26,26 @@ def given_blocks(body: bytes) -> tuple[int | None, tuple[NewBlock, ...]]:
     return batch.first_index, tuple(NewBlock(block.type, json_bytes(block.content)) for block in batch.blocks)
 
 
-def given_slices(body: bytes) -> tuple[int | None, list[bytes]]:
+def given_slices(body: bytes) -> tuple[int | None, list[Slice]]:
     """Return what `given_blocks` does, with the blocks in slices for `blocks_of`: 100,000 blocks are not read in one
-    step of the event loop.
+    step of the event loop, and a long content is not copied in one.
 
     Raises:
         InvalidBody
     """
     first_index, blocks = given_blocks(body)
-    return first_index, [msgspec.msgpack.encode(each) for each in _slices(blocks)]
+    return first_index, [
+        each[0] if _is_long(each[0]) else msgspec.msgpack.encode(each) for each in _slices(blocks) if each
+    ]
 
 
-def blocks_of(encoded: bytes) -> list[NewBlock]:
+def blocks_of(part: Slice) -> list[NewBlock]:
     """Return the blocks of a slice."""
-    return _decoder.decode(encoded)
+    return _decoder.decode(part) if isinstance(part, bytes) else [part]
+
+
+def _is_long(block: NewBlock) -> bool:
+    return len(block.content) > _SLICE_BYTES
 
 
 def _slices(blocks: Sequence[NewBlock]) -> Iterator[list[NewBlock]]:

@@ -67,3 +67,12 @@ def test_the_blocks_of_a_large_batch_come_from_the_worker_in_slices() -> None:
     decoded = [blocks_of(each) for each in slices]
     assert (first_index, tuple(block for each in decoded for block in each)) == given_blocks(body)
     assert [len(each) for each in decoded] == [2048, 2048, 905, 1, 1, 1]
+
+
+def test_a_long_content_is_a_slice_of_its_own_and_is_not_encoded_again() -> None:
+    long = "x" * 1_000_000
+    blocks = [{"type": "text", "content": each} for each in ("a", long, "b", "c", long)]
+    body = msgspec.json.encode({"blocks": blocks})
+    _, slices = given_slices(body)
+    assert [isinstance(each, bytes) for each in slices] == [True, False, True, False]
+    assert tuple(block for each in slices for block in blocks_of(each)) == given_blocks(body)[1]
