@@ -28,7 +28,7 @@ from gateway.http.requests import (
     prefers,
     require_media_type,
 )
-from gateway.pace import join_parts
+from gateway.pace import join_parts, next_slice
 from gateway.wire.headers import SAFETY_HEADERS
 from gateway.wire.media_types import EVENTS, JSON
 from gateway.wire.problems import InvalidBody, InvalidParameter, MethodNotAllowed, Unauthenticated
@@ -109,6 +109,7 @@ class OverHttp:
             if error.operation_type is OperationType.MUTATION:
                 raise MethodNotAllowed("GET", ["POST"]) from None
             raise InvalidBody("subscriptions are answered with `Accept: text/event-stream`, or by WebSocket") from None
+        await next_slice()  # to encode what 10,000 objects have takes long, and so does their end
         status = _refused(media_type) if is_request_error(result) else 200
         return Response(await join_parts(result_parts(result)), status, media_type=media_type)
 

@@ -11,7 +11,7 @@ from strawberry.scalars import JSON
 from gateway.access.grants import View
 from gateway.files.reader import Content
 from gateway.files.store import Written
-from gateway.graphql.answers import EncodedText
+from gateway.graphql.answers import EncodedText, encoded_value
 from gateway.graphql.caller import Caller, checked_path
 from gateway.http.long_answers import base64_parts
 from gateway.pace import join_parts, with_turns
@@ -322,7 +322,7 @@ class Block:
 
     @strawberry.field
     def content(self) -> JSON:
-        return cast(JSON, EncodedText.of(self._block.content))
+        return cast(JSON, encoded_value(self._block.content))
 
     @strawberry.field
     def created_at(self) -> str:

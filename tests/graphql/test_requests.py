@@ -16,7 +16,7 @@ from strawberry.types import ExecutionResult
 from gateway.access.guard import OPEN
 from gateway.files.reader import Content
 from gateway.graphql import types
-from gateway.graphql.answers import EncodedText, result_bytes
+from gateway.graphql.answers import EncodedText, encoded_value, result_bytes
 from gateway.graphql.caller import Caller
 from gateway.graphql.checking import MOST_ERRORS
 from gateway.graphql.types import _Documents
@@ -168,6 +168,16 @@ def test_a_text_is_in_the_answer_as_it_was_encoded_where_it_was_read() -> None:
     data["file"]["other"] = "\ud800"  # a path, as JavaScript may have it
     lone = json.loads(result_bytes(ExecutionResult(data=data, errors=None)))
     assert lone == {"data": {"file": {"text": "as it is", "all": texts, "other": "\ud800"}}}
+
+
+def test_a_short_value_of_any_type_is_put_in_by_the_encoder_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EncodedText, "of", None)  # which would be asked for each of 10,000 values
+    values: list[Any] = [encoded_value(json_bytes({"a": [1, None, "é"]})), encoded_value(b'"x"')]
+    assert result_bytes(ExecutionResult(data={"all": values}, errors=None)) == (
+        b'{"data":{"all":[{"a":[1,null,"\xc3\xa9"]},"x"]}}'
+    )
+    with_surrogate = ExecutionResult(data={"all": values, "path": "\ud800"}, errors=None)
+    assert json.loads(result_bytes(with_surrogate))["data"]["all"] == [{"a": [1, None, "é"]}, "x"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 10, 11, 12])
