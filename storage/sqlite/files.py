@@ -31,7 +31,7 @@ from storage.records import (
     Version,
     VersionRecord,
 )
-from storage.sqlite.large_values import execute_and_forget
+from storage.sqlite.large_values import execute_and_forget, is_very_large, read_value, unless_very_large, write_value
 from storage.sqlite.update_rows import from_both
 
 _HEAD = (
@@ -48,14 +48,14 @@ def _log_rows(condition: str) -> str:
     """Return a statement for rows of a log, oldest first, as `_stored_row` takes them.
 
     Every column but the last is read from the row itself; the index only gives the order. So a mismatch between the two
-    is noticed.
+    is noticed. A very large body is left to `_with_body`.
 
     Args:
         condition: on the `entry` in the index; `?1` is the file.
     """
     rows = from_both(
-        "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum, row.body, row.credential,"
-        " row.credential_check, row.row_check, entry.version"
+        "SELECT row.file, row.version, row.last_modified, row.size, row.author, row.checksum,"
+        f" {unless_very_large('row.body')}, row.credential, row.credential_check, row.row_check, entry.version"
         f" FROM {{log}} AS entry JOIN {{log}} AS row ON row.id = entry.id WHERE entry.file = ?1 AND {condition}"
     )
     return f"{rows} ORDER BY 11"
@@ -77,7 +77,7 @@ _SEQUENCE_OF_VERSION = from_both(
 _NEWEST_VERSION = f"SELECT max(version) FROM ({from_both('SELECT max(version) AS version FROM {log} WHERE file = ?1')})"
 _SIZE_AT_SNAPSHOT = from_both("SELECT size FROM {log} WHERE file = snapshot.file AND version = snapshot.version")
 _SNAPSHOTS = (
-    f"SELECT version, body, size, checksum, ({_SIZE_AT_SNAPSHOT}), rowid"
+    f"SELECT version, {unless_very_large('body')}, size, checksum, ({_SIZE_AT_SNAPSHOT}), rowid"
     " FROM snapshot WHERE file = ? AND version BETWEEN ? AND ? ORDER BY version DESC"
 )
 _HISTORY_COLUMNS = "credential, credential_check, file, version, last_modified, size, author, checksum, row_check"
@@ -89,7 +89,7 @@ _VERSION_WITH_BODY = from_both(
 )
 _INSERT_SNAPSHOT = (
     "INSERT OR IGNORE INTO snapshot (file, version, size, checksum, body)"
-    f" SELECT file, version, size, ?1, ?2 FROM ({_VERSION_WITH_BODY})"
+    f" SELECT file, version, size, ?1, {{}} FROM ({_VERSION_WITH_BODY})"
 )
 
 
@@ -284,7 +284,7 @@ def read_increment(
         raise chain.damage(DAMAGED)
     if head.size - size > most_bytes:
         return None
-    bodies = _take_all(chain, connection.execute(_ROWS_AFTER, (id, after)))
+    bodies = _take_all(connection, chain, connection.execute(_ROWS_AFTER, (id, after)))
     chain.require_end(head.version)
     return Increment(head, Version(after), bodies)
 
@@ -305,7 +305,7 @@ def increment_up_to(
         return None
     chain = Chain(head.path, file, after, size)
     try:
-        bodies = _take_all(chain, connection.execute(_ROWS_AFTER, (file, after)))
+        bodies = _take_all(connection, chain, connection.execute(_ROWS_AFTER, (file, after)))
         chain.require_end(head.version)
     except DataDamaged:  # or it was squashed meanwhile: a caller that also reads the file's row can tell
         return None
@@ -353,7 +353,7 @@ def read_document(
     chain = Chain(path, id, max(born, oldest) - 1, None if oldest >= born else 0, squashed=oldest)
     if snapshot is not None:
         chain = Chain(path, id, snapshot.version, snapshot.log_size)
-    updates = _take_all(chain, connection.execute(_ROWS_AFTER_UP_TO, (id, chain.version, version)))
+    updates = _take_all(connection, chain, connection.execute(_ROWS_AFTER_UP_TO, (id, chain.version, version)))
     chain.require_end(version)
     document = StoredDocument(
         head=head,
@@ -377,22 +377,32 @@ def _stored_row(row: tuple[Any, ...]) -> StoredRow:
 
 def log_from(connection: sqlite3.Connection, file: int, version: int) -> Iterator[StoredRow]:
     """Yield the rows of a log from a version on, oldest first."""
-    return map(_stored_row, connection.execute(_ROWS_FROM, (file, version)))
+    return (_stored_row(_with_body(connection, row)) for row in connection.execute(_ROWS_FROM, (file, version)))
 
 
-def _take_all(chain: Chain, rows: Iterable[tuple[Any, ...]]) -> tuple[bytes, ...]:
+def _with_body(connection: sqlite3.Connection, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row that a statement of `_log_rows` gives with its body, if that is very large."""
+    file, version, *others, check, body = row[:7]
+    if body is not None or check is None:  # the row of a deletion has neither
+        return row
+    found = connection.execute("SELECT id FROM file_update WHERE file = ? AND version = ?", (file, version)).fetchone()
+    body = b"" if found is None else read_value(connection, "file_update", "body", found[0])
+    return file, version, *others, check, body, *row[7:]
+
+
+def _take_all(connection: sqlite3.Connection, chain: Chain, rows: Iterable[tuple[Any, ...]]) -> tuple[bytes, ...]:
     """Return the updates of rows of a log, oldest first, each checked.
 
     Raises:
         DataDamaged
     """
-    return tuple([chain.take_columns(row[:-1]) or chain.take(_stored_row(row)) for row in rows])
+    return tuple([chain.take_columns(row[:-1]) or chain.take(_stored_row(_with_body(connection, row))) for row in rows])
 
 
 def _row_of_version(connection: sqlite3.Connection, file: int, version: int) -> StoredRow | None:
     """Return one row of a log, unchecked."""
     row = connection.execute(_ROW_OF_VERSION, (file, version)).fetchone()
-    return None if row is None else _stored_row(row)
+    return None if row is None else _stored_row(_with_body(connection, row))
 
 
 def _row(connection: sqlite3.Connection, path: str, file: int, version: int, oldest: int) -> StoredRow | None:
@@ -424,6 +434,8 @@ def _snapshot(
     """Find the newest intact snapshot of an incarnation at or before a row of its log, and damaged ones after it."""
     damaged: list[tuple[int, int]] = []
     for version, body, log_size, check, size, rowid in connection.execute(_SNAPSHOTS, (file, born, row.version)):
+        if body is None:
+            body = read_value(connection, "snapshot", "body", rowid)
         if check == checksum(body) and log_size == size:
             return Snapshot(Version(version), body, log_size), damaged
         damaged.append((rowid, version))
@@ -488,8 +500,14 @@ def read_version(connection: sqlite3.Connection, project: str, path: str, versio
 def put_snapshot(
     connection: sqlite3.Connection, project: str, path: str, snapshot: Snapshot, epoch: Epoch | None
 ) -> None:
-    values = checksum(snapshot.body), snapshot.body, snapshot.version, project, epoch, path
-    execute_and_forget(connection, _INSERT_SNAPSHOT, [values])
+    body, about = snapshot.body, (snapshot.version, project, epoch, path)
+    if not is_very_large(body):
+        execute_and_forget(connection, _INSERT_SNAPSHOT.format("?2"), [(checksum(body), body, *about)])
+        return
+    inserted = connection.execute(_INSERT_SNAPSHOT.format("zeroblob(?2)"), (checksum(body), len(body), *about))
+    if inserted.rowcount == 1:
+        assert inserted.lastrowid is not None
+        write_value(connection, "snapshot", "body", inserted.lastrowid, body)
 
 
 def drop_snapshots(connection: sqlite3.Connection) -> int:
@@ -519,7 +537,8 @@ def updates_after(
     if file is None:
         return []
     id, oldest, _ = file
-    rows = map(_stored_row, connection.execute(f"{_ROWS_AFTER} LIMIT ?3", (id, max(version, oldest - 1), limit)))
+    found = connection.execute(f"{_ROWS_AFTER} LIMIT ?3", (id, max(version, oldest - 1), limit))
+    rows = (_stored_row(_with_body(connection, row)) for row in found)
     return [
         StoredUpdate(
             row.version,

@@ -11,10 +11,11 @@ Whoever reads the log reads both tables (`from_both`). Whoever changes or delete
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from storage.checksums import credential_checksum, row_checksum
 from storage.log import VersionRow
-from storage.sqlite.large_values import LARGE_BYTES, execute_and_forget, insert_statement
+from storage.sqlite.large_values import LARGE_BYTES, execute_and_forget, insert_statement, is_very_large, write_value
 
 MANY_FILES = 8
 """The updates of a batch that changes more files than this are stored in `recent_update`; for fewer, it costs more."""
@@ -30,6 +31,10 @@ _ALL_COLUMNS = f"{_COLUMNS}, author, credential, credential_check"
 _INSERT = f"INSERT INTO {{log}} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_BY = f"INSERT INTO {{log}} ({_ALL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_LARGE = insert_statement("file_update", _ALL_COLUMNS)
+_BODY = _COLUMNS.split(", ").index("body")
+_INSERT_VERY_LARGE = (
+    f"INSERT INTO file_update ({_ALL_COLUMNS}) VALUES ({'?, ' * _BODY}zeroblob(?){', ?' * (11 - _BODY)})"
+)
 _MOVE = f"INSERT INTO file_update ({_ALL_COLUMNS}) SELECT {_ALL_COLUMNS} FROM recent_update ORDER BY file, version"
 
 
@@ -70,10 +75,13 @@ class UpdateRows:
         by_somebody: list[tuple[object, ...]] = []
         long: list[tuple[object, ...]] = []
         large: list[tuple[object, ...]] = []
+        very_large: list[tuple[object, ...]] = []
         for row in rows:
             body = row.body
             values = _values(row)
-            if body is not None and len(body) > _SHORT_BODY:
+            if is_very_large(body):
+                very_large.append((*values, *_author_values(row)))
+            elif body is not None and len(body) > _SHORT_BODY:
                 (long if len(body) < LARGE_BYTES else large).append((*values, *_author_values(row)))
             elif row.author is None and row.credential is None:
                 short.append(values)
@@ -91,6 +99,8 @@ class UpdateRows:
             connection.executemany(_INSERT_BY.format(log="file_update"), long)
         if large:
             execute_and_forget(connection, _INSERT_LARGE, large)
+        for each in very_large:
+            _insert_very_large(connection, each)
 
     def _make_room(self, connection: sqlite3.Connection, count: int) -> None:
         """Move the recent updates if with `count` more they would be too many."""
@@ -100,6 +110,13 @@ class UpdateRows:
             move_recent(connection)
             self._recent = 0
         self._recent += count
+
+
+def _insert_very_large(connection: sqlite3.Connection, values: tuple[Any, ...]) -> None:
+    body: bytes = values[_BODY]
+    inserted = connection.execute(_INSERT_VERY_LARGE, (*values[:_BODY], len(body), *values[_BODY + 1 :])).lastrowid
+    assert inserted is not None
+    write_value(connection, "file_update", "body", inserted, body)
 
 
 def _values(row: VersionRow) -> tuple[int | bytes | bytearray | None, ...]:

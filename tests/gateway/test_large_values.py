@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import weakref
 from collections.abc import Callable
+from contextlib import closing
 from ctypes.util import find_library
 from pathlib import Path
 from sqlite3 import Connection, connect
@@ -14,6 +15,7 @@ from storage import (
     AppendUpdate,
     CreateSession,
     CreateTurn,
+    DataDamaged,
     GrownBlock,
     NewBlock,
     OutputPosition,
@@ -22,7 +24,7 @@ from storage import (
     Version,
 )
 from storage.checksums import body_row_checksum, row_checksum
-from storage.sqlite import SQLiteStorage
+from storage.sqlite import SQLiteStorage, files, update_rows
 from storage.sqlite.database import Database
 from storage.sqlite.large_values import VERY_LARGE_BYTES, read_value, unless_very_large, write_value
 from tests.support.turns import until
@@ -144,5 +146,71 @@ def test_what_was_read_or_written_is_forgotten_once_it_was_handed_over(tmp_path:
         assert isinstance(await database.read_alone(make), _Result)
         await until(lambda: all(each() is None for each in kept))
         await database.close()
+
+    asyncio.run(work())
+
+
+def test_very_large_updates_and_snapshots_are_neither_bound_nor_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sqlite3` copies what is bound or fetched while it holds the GIL."""
+    written, read = list[tuple[str, int]](), list[tuple[str, int]]()
+
+    def note_written(connection: Connection, table: str, column: str, row: int, value: bytes) -> None:
+        written.append((table, len(value)))
+        write_value(connection, table, column, row, value)
+
+    def note_read(connection: Connection, table: str, column: str, row: int) -> bytes:
+        value = read_value(connection, table, column, row)
+        read.append((table, len(value)))
+        return value
+
+    for module in (files, update_rows):
+        monkeypatch.setattr(module, "write_value", note_written)
+    monkeypatch.setattr(files, "read_value", note_read)
+    bodies = [bytes([65 + number]) * (VERY_LARGE_BYTES - 1 + number) for number in range(3)] + [b"small"]
+    large = [("file_update", len(body)) for body in bodies[1:3]]
+
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        for version, body in enumerate(bodies):
+            await storage.append("p", (AppendUpdate("a", Version(version), body, "ann", credential="c"),))
+        assert written == large
+        document = await storage.read_document("p", "a")
+        assert document is not None
+        assert [*document.updates] == bodies
+        assert read == large
+        increment = await storage.read_increment("p", "a", 1, most_bytes=2**30)
+        assert increment is not None
+        assert [*increment.updates] == bodies[1:]
+        second = await storage.read_version("p", "a", 2)
+        assert second is not None
+        assert (second.body, second.author, second.credential) == (bodies[1], "ann", "c")
+        assert [each.body async for each in storage.updates("p", "a")] == bodies
+        snapshot = Snapshot(Version(4), b"".join(bodies), sum(map(len, bodies)))
+        await storage.put_snapshot("p", "a", snapshot)
+        await storage.put_snapshot("p", "a", snapshot)  # there is one already
+        assert written == [*large, ("snapshot", len(snapshot.body))]
+        document = await storage.read_document("p", "a")
+        assert document is not None
+        assert document.snapshot == snapshot
+        await storage.close()
+
+    asyncio.run(work())
+
+
+def test_damage_within_a_very_large_update_is_told(tmp_path: Path) -> None:
+    async def work() -> None:
+        body = b"x" * (2 * VERY_LARGE_BYTES)
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        await storage.append("p", (AppendUpdate("a", Version(0), body),))
+        await storage.close()
+        for damage in ("body = zeroblob(length(body))", "body = NULL", "body = x'00'"):
+            with closing(connect(tmp_path / "gateway.db")) as connection, connection:
+                connection.execute(f"UPDATE file_update SET {damage}")
+            storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+            with pytest.raises(DataDamaged):
+                await storage.read_document("p", "a")
+            await storage.close()
 
     asyncio.run(work())
