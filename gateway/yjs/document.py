@@ -26,6 +26,7 @@ from gateway.yjs.preparation import (
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
+from gateway.yjs.runs import least_clients, note_ends
 from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.slices import MOST_WHOLE
 from gateway.yjs.state_vectors import check_state_vector, read_state_vector
@@ -222,7 +223,8 @@ class LiveDocument:
             return True
         new = PER_CLIENT * len(prepared.runs) + PER_ROOT * len(prepared.roots)
         weight = self._weight + prepared.footprint // footprint.STRUCT
-        if weight + new > MOST_STRUCTS:
+        surely = PER_CLIENT * max(0, least_clients(prepared.runs) - len(self._clocks))
+        if weight + new > MOST_STRUCTS >= weight + surely:
             new = PER_CLIENT * sum(client not in self._clocks for client, _, _ in prepared.runs)
             new += PER_ROOT * len(prepared.roots - self._roots)
         return weight + new > MOST_STRUCTS
@@ -288,8 +290,7 @@ class LiveDocument:
             elsewhere: the new state vector if the update was taken in elsewhere, where the document is from now on.
         """
         if row is prepared.update:
-            for client, _, end in prepared.runs:
-                self._clocks[client] = end
+            note_ends(prepared.runs, self._clocks)
         else:
             self._clocks = read_state_vector(self._document.get_state() if elsewhere is None else elsewhere)
             if not is_complete(prepared.runs, prepared.needs, self._clocks) or any(

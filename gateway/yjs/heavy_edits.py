@@ -19,6 +19,7 @@ from gateway.yjs.preparation import Prepared, prepare, prepare_together
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
+from gateway.yjs.runs import packed
 from gateway.yjs.scan import Place, Scan, scan
 from gateway.yjs.slices import MOST_WHOLE, SliceWork, largest_whole, slices_of
 from gateway.yjs.state_vectors import read_state_vector
@@ -142,7 +143,7 @@ def take_in_elsewhere(rows: Sequence[bytes], parted: Collection[Place], slices: 
 def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:
     """Call `prepare` with slices."""
     clocks = read_state_vector(basis.state_vector)
-    return prepare(update, clocks, basis.halves, stored=stored, slice_work=basis.slice_work, types=basis.types)
+    return _packed(prepare(update, clocks, basis.halves, stored=stored, slice_work=basis.slice_work, types=basis.types))
 
 
 def prepare_own(update: bytes, basis: Basis, *, stored: bool) -> Prepared:
@@ -153,7 +154,11 @@ def prepare_own(update: bytes, basis: Basis, *, stored: bool) -> Prepared:
 def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
     """Call `prepare_together` with slices."""
     clocks = read_state_vector(basis.state_vector)
-    return prepare_together(updates, clocks, basis.halves, slice_work=basis.slice_work, types=basis.types)
+    return _packed(prepare_together(updates, clocks, basis.halves, slice_work=basis.slice_work, types=basis.types))
+
+
+def _packed(prepared: Prepared) -> Prepared:
+    return prepared._replace(runs=packed(prepared.runs))
 
 
 def whole_of(rows: Sequence[bytes]) -> bytes:
