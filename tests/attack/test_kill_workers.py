@@ -95,9 +95,13 @@ class Load:
         assert not self.faults
 
 
-def _snapshots(database: Path) -> int:
+def _newest_snapshot(database: Path, typist: Typist) -> int:
+    """The newest version of a typist's file of which there is a snapshot."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
-        (version,) = connection.execute("SELECT ifnull(max(version), 0) FROM snapshot").fetchone()
+        (version,) = connection.execute(
+            "SELECT ifnull(max(version), 0) FROM snapshot WHERE file = (SELECT id FROM file WHERE path = ?)",
+            (typist.path,),
+        ).fetchone()
         return int(version)
 
 
@@ -138,7 +142,7 @@ def test_workers_and_gateway_stopped_and_killed_lose_nothing(tmp_path: Path) -> 
         gateway.kill()
         load.end()
     gateway.start()
-    before = _snapshots(gateway.database)
+    before = _newest_snapshot(gateway.database, large)
     with gateway.client() as client:
         for typist in typists:
             _check(client, typist)
@@ -147,7 +151,7 @@ def test_workers_and_gateway_stopped_and_killed_lose_nothing(tmp_path: Path) -> 
             while not done():
                 large.work(client)
 
-        write_until(lambda: _snapshots(gateway.database) > before)
+        write_until(lambda: _newest_snapshot(gateway.database, large) > before)
         checks = client.get(f"{gateway.url}/readyz").json()
         assert checks["status"] == "ok"
     assert gateway.stop() == 0
