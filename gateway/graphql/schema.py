@@ -34,6 +34,7 @@ from gateway.graphql.types import (
     Session,
     Turn,
     TurnChange,
+    bytes_of,
     checked_count,
     checked_root,
 )
@@ -140,7 +141,7 @@ class Mutation:
         view = _require(caller, project, "write")
         conditions = Preconditions(incarnation=incarnation)
         written = await caller.services.files.append(
-            project, _visible(view, path), update, conditions, caller.author(view)
+            project, _visible(view, path), await bytes_of(update), conditions, caller.author(view)
         )
         return _receipt(caller, project, written)
 

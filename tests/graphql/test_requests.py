@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from graphql import GraphQLError
 from pycrdt import Doc, Text
 from strawberry.types import ExecutionResult
 
@@ -188,6 +189,30 @@ def test_bytes_are_encoded_in_pieces_as_they_are_at_once(monkeypatch: pytest.Mon
     result = ExecutionResult(data={"update": types.BASE64.serialize(encoded)}, errors=None)
     assert json.loads(result_bytes(result)) == {"data": {"update": base64.b64encode(data).decode()}}
     assert types.BASE64.serialize(data) == base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize("size", [0, 1, 11, 12, 13, 14, 15, 16, 17, 100])
+def test_a_long_argument_in_base64_is_decoded_in_slices(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(types, "_DECODED_AT_ONCE", 16)
+    decoded: list[int] = []
+    decode = types._decoded
+    monkeypatch.setattr(types, "_decoded", lambda text: decoded.append(len(text)) or decode(text))  # type: ignore[func-returns-value]
+
+    async def given(text: str) -> bytes:
+        return await types.bytes_of(types.BASE64.parse_value(text))
+
+    data = bytes(range(size))
+    text = base64.b64encode(data).decode()
+    assert asyncio.run(given(text)) == data
+    assert max(decoded, default=0) <= 16
+    for wrong in (text + "!", "!" + text, text + "A", "AA==" + text, text[:20] + "A=" + text[22:] + "AAAA"):
+        try:
+            expected = base64.b64decode(wrong, validate=True)
+        except ValueError:
+            with pytest.raises(GraphQLError, match="Base64 cannot represent"):
+                asyncio.run(given(wrong))
+        else:
+            assert asyncio.run(given(wrong)) == expected
 
 
 def test_texts_with_characters_that_json_escapes_are_read_as_they_are(
