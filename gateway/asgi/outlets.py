@@ -6,6 +6,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PART_BYTES = 128 * 2**10
+"""How many bytes are written to a socket at once, of a message to many clients: the kernel copies them in 0.1 ms."""
+
 
 class Outlet:
     """The way to the socket of a WebSocket for whole frames, or of a stream for whole chunks, past the transport.
@@ -36,7 +39,7 @@ class Outlet:
         if self.fd < 0:
             return False
         try:
-            sent = os.write(self.fd, frame)
+            sent = os.write(self.fd, _first_part(frame))
         except OSError:  # the client is not reading, or has left: the transport will notice as well
             sent = 0
         if sent == len(frame):
@@ -61,18 +64,22 @@ class Outlet:
         self._is_empty = _never  # a cycle, with what holds the outlet
 
 
+def _first_part(frame: bytes) -> bytes | memoryview:
+    return frame if len(frame) <= PART_BYTES else memoryview(frame)[:PART_BYTES]
+
+
 def _never() -> bool:
     return False
 
 
 def write_to_all(outlets: dict[Outlet, T], frame: bytes) -> list[T]:
     """Write a frame to all outlets that are open; return what belongs to the others, which have not got it."""
-    write, size = os.write, len(frame)
+    write, size, part = os.write, len(frame), _first_part(frame)
     others: list[T] = []
     for outlet in outlets:
         if outlet.fd >= 0:
             try:  # as `Outlet.write`, without a call for each
-                sent = write(outlet.fd, frame)
+                sent = write(outlet.fd, part)
             except OSError:
                 sent = 0
             if sent == size:

@@ -56,7 +56,7 @@ _LIGHT_ENCODED = 30_000
 larger one is built elsewhere from its log. A client that has written takes as long as two structs."""
 _BYTES_LIKE_STRUCT = 64
 """How many bytes of a document are encoded in the time of one struct."""
-_LIGHT_LACKING = 100_000
+_LIGHT_LACKING = 30_000
 """By how many clocks a replica of a large document may lag behind for its difference to be encoded in the event loop:
 each is one struct at most."""
 _LIGHT_WALKED = 16 * 1024

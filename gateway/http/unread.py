@@ -14,6 +14,9 @@ class _Buffer(Protocol):
     def get_write_buffer_size(self) -> int:
         """Return how many bytes wait to be sent."""
 
+    def kept_bytes(self) -> int:
+        """Return how much memory is kept for them; what is sent to many clients is kept once for all of them."""
+
     def abort(self) -> None:
         """Close the connection and drop what waits."""
 
@@ -21,11 +24,13 @@ class _Buffer(Protocol):
 class _Stalled:
     """A connection whose client does not keep up."""
 
-    __slots__ = ("looks", "size")
+    __slots__ = ("kept", "looks", "size")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, kept: int) -> None:
         self.size = size
         """How many bytes were waiting at the last look."""
+        self.kept = kept
+        """How much memory was kept for them."""
         self.looks = 0
         """How many looks ago the client last took any."""
 
@@ -47,15 +52,15 @@ class Unread:
         self._stalled: dict[_Buffer, _Stalled] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.bytes = 0
-        """How many bytes wait on all connections, as of the last look at each."""
+        """How many bytes are kept for all connections, as of the last look at each."""
         self.closed = 0
         """The number of connections that were closed."""
 
     def add(self, transport: _Buffer) -> None:
         """Note that something waits on a connection."""
         self.remove(transport)
-        self._stalled[transport] = stalled = _Stalled(transport.get_write_buffer_size())
-        self.bytes += stalled.size
+        self._stalled[transport] = stalled = _Stalled(transport.get_write_buffer_size(), transport.kept_bytes())
+        self.bytes += stalled.kept
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._pause, self._on_time)
         if self.bytes > self._limit:
@@ -66,7 +71,7 @@ class Unread:
         """Note that nothing waits on a connection any more."""
         stalled = self._stalled.pop(transport, None)
         if stalled is not None:
-            self.bytes -= stalled.size
+            self.bytes -= stalled.kept
 
     def _on_time(self) -> None:
         self._timer = None
@@ -88,8 +93,9 @@ class Unread:
             size = transport.get_write_buffer_size()
             if size < stalled.size:
                 stalled.looks = 0
-            self.bytes += size - stalled.size
-            stalled.size = size
+            kept = transport.kept_bytes()
+            self.bytes += kept - stalled.kept
+            stalled.size, stalled.kept = size, kept
 
     def _make_room(self, newest: _Buffer) -> None:
         """Close connections until what waits on the others is within the limit; one alone may exceed it."""

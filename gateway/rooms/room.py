@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import structlog
 
 from gateway.asgi.frames import binary_frame
-from gateway.asgi.outlets import Outlet, write_to_all
+from gateway.asgi.outlets import PART_BYTES, Outlet, write_to_all
 from gateway.files.past_incarnations import has_past
 from gateway.files.preconditions import Preconditions
 from gateway.presence.presence import Presence
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 _log = structlog.get_logger("gateway.rooms")
 
-_WORK_TOGETHER = 256 * 1024
-"""Upper bound in bytes for what is merged into one version; that much occupies the event loop only for a moment."""
+_WORK_TOGETHER = 128 * 1024
+"""Upper bound in bytes for what is merged into one version: that much occupies the event loop for 4 ms."""
 _READ_ONLY = "this file may be read only"
 _LONGEST_AUTHOR = 200
-_WORK_PER_UPDATE = 512
+_WORK_PER_UPDATE = 256
 """The overhead of each update beyond its size, in bytes."""
 _TOLD_TOGETHER = 64 * 1024
 """How many bytes of versions are written to a client at once."""
@@ -341,7 +341,7 @@ class Room:
     def _write_to_all(self, frame: bytes) -> Iterator[list[Member]]:
         """Write a frame to the clients to which it can be written at once; yield the others, some at a time."""
         others: list[Member] = []
-        most = max(1, _COPIED_TOGETHER // (_WORK_PER_FRAME + len(frame)))
+        most = max(1, _COPIED_TOGETHER // (_WORK_PER_FRAME + min(len(frame), PART_BYTES)))
         if len(self._outlets) <= most:
             others += write_to_all(self._outlets, frame)
             yield []

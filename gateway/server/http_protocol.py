@@ -189,6 +189,10 @@ class HttpProtocol(asyncio.Protocol):
         unsent = 0 if self._exchange is None else self._exchange.unsent
         return self._transport.get_write_buffer_size() + unsent
 
+    def kept_bytes(self) -> int:
+        """Return how much memory is kept for that."""
+        return self.get_write_buffer_size()
+
     def abort(self) -> None:
         """Close the connection and drop what waits."""
         self._transport.abort()

@@ -6,6 +6,7 @@ It uses nothing private of uvicorn, only methods that asyncio and ASGI call.
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from struct import pack
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from gateway.http.unread import Unread
 from gateway.rooms.close_codes import TOO_LARGE
 from gateway.server.client_frames import FrameBoundaries, LargeMessage, large_message, whole_message
 from gateway.server.outlets import outlet_of
+from gateway.server.parted_writes import Blocked, PartedWrites
 from gateway.settings import ConnectionLimits
 from gateway.shared_turn import Pieces, SharedTurn
 
@@ -93,23 +95,35 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """The least size of a large frame that the parser keeps."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._flow = _Flow(cast(asyncio.Transport, transport), self._pong_bytes)
+        self._flow = _Flow(cast(asyncio.Transport, transport), self._pong_bytes, self._turn, self)
         super().connection_made(cast(asyncio.Transport, self._flow))
 
     def pause_writing(self) -> None:
-        self._flow.block()
-        if self._unread_messages is not None:
-            self._unread_messages.add(self._flow.transport)
-        super().pause_writing()
+        self._flow.parts.hold()
+        self.block_writing()
 
     def resume_writing(self) -> None:
+        if not self._flow.parts.go_on():
+            self.unblock_writing()
+
+    def block_writing(self) -> None:
+        """Let nothing be written until what waits is sent."""
+        if self._flow.blocked:
+            return
+        self._flow.block()
+        if self._unread_messages is not None:
+            self._unread_messages.add(self._flow)
+        super().pause_writing()
+
+    def unblock_writing(self) -> None:
+        """Let more be written: nothing waits."""
         self._flow.unblock()
         self._forget_unread()
         super().resume_writing()
 
     def _forget_unread(self) -> None:
         if self._unread_messages is not None:
-            self._unread_messages.remove(self._flow.transport)
+            self._unread_messages.remove(self._flow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flow.outlet.end()
@@ -305,7 +319,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         flow = self._flow
         if not self._accepted or flow.blocked or flow.refused or flow.transport.is_closing():
             return False
-        flow.transport.write(frame)
+        flow.parts.write(frame)
         return True
 
     async def send(self, message: Message) -> None:  # type: ignore[override]
@@ -314,12 +328,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         The general path through the state machine of `websockets` takes three times as long.
         """
         data, text = message.get("bytes"), message.get("text")
+        # A frame is made, which is a copy of the message, only for a client that can be written to.
+        if self._accepted and self._flow.blocked and not self._flow.is_closing():
+            await self.writable.wait()
+        if self._flow.is_closing():
+            raise ClientDisconnected
         if data is not None and self.write_frame(binary_frame(data)):
             return
         if text is not None and self.write_frame(text_frame(text)):
             return
-        if self._flow.is_closing():
-            raise ClientDisconnected
         if message["type"] == "websocket.close":
             self._accepted = False
             self._flow.outlet.end()
@@ -348,8 +365,11 @@ class _Flow:
     A message over the limit is refused here: the close frame gets our code, and the client may finish sending.
     """
 
-    def __init__(self, transport: asyncio.Transport, pong_bytes: int) -> None:
+    def __init__(self, transport: asyncio.Transport, pong_bytes: int, turn: SharedTurn, protocol: Blocked) -> None:
         self.transport = transport
+        self.parts = PartedWrites(transport, turn, protocol)
+        self._then: Callable[[], None] | None = None
+        """What is to be done once everything is written."""
         self._pong_bytes = pong_bytes
         self._reading = True
         self._paused = False
@@ -363,7 +383,7 @@ class _Flow:
         self.refused = False
         """Whether a message was refused: nothing more is sent, and further input is dropped."""
         self._ending: asyncio.TimerHandle | None = None
-        self.outlet = outlet_of(transport, transport.write, self._is_empty)
+        self.outlet = outlet_of(transport, self.parts.write, self._is_empty)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
@@ -373,16 +393,16 @@ class _Flow:
             return
         refusal = _CLOSE_1009.search(data) if self.answering else None
         if refusal is None:
-            self.transport.write(data)
+            self.parts.write(data)
         else:
             self._refuse(data[: refusal.start()])
 
     def _refuse(self, before: bytes) -> None:
         reason = b"the message is too large"
         frame = pack("!BBH", _FINAL_CLOSE, 2 + len(reason), TOO_LARGE) + reason
-        self.transport.write(before + frame)
+        self.parts.write(before + frame)
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            self._finally(self.transport.write_eof)
         self.refused, self._paused, self._owed = True, False, 0
         self.outlet.end()
         self._regulate()
@@ -391,17 +411,34 @@ class _Flow:
     def close(self) -> None:
         self.outlet.end()
         if not self.refused:
-            self.transport.close()
+            self._finally(self.transport.close)
+
+    def _finally(self, then: Callable[[], None]) -> None:
+        """Do something once everything is written."""
+        if len(self.parts):
+            self._then = then
+        else:
+            then()
 
     def is_closing(self) -> bool:
-        return self.refused or self.transport.is_closing()
+        return self.refused or self._then is not None or self.transport.is_closing()
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes wait to be sent."""
+        return self.transport.get_write_buffer_size() + len(self.parts)
+
+    def kept_bytes(self) -> int:
+        """How much memory is kept for what waits."""
+        return self.transport.get_write_buffer_size() + self.parts.kept_bytes
 
     def lost(self) -> None:
+        self.parts.end()
+        self._then = None
         if self._ending is not None:
             self._ending.cancel()
 
     def _is_empty(self) -> bool:
-        return not self.blocked and not self.transport.is_closing() and self.transport.get_write_buffer_size() == 0
+        return not self.blocked and not self.is_closing() and self.get_write_buffer_size() == 0
 
     def block(self) -> None:
         self.blocked = True
@@ -414,6 +451,9 @@ class _Flow:
 
     def unblock(self) -> None:
         self.blocked, self._owed = False, 0
+        then, self._then = self._then, None
+        if then is not None:
+            then()
         self._regulate()
 
     def take_turns(self, whether: bool) -> None:

@@ -85,6 +85,12 @@ class Reader:
     def at_end(self) -> bool:
         return self._position == len(self._bytes)
 
+    def ahead(self) -> "Reader":
+        """Return a reader of what comes next, by which this one does not move."""
+        reader = Reader(self._bytes)
+        reader._position = self._position
+        return reader
+
     def byte(self) -> int:
         if self._position >= len(self._bytes):
             raise MalformedUpdate("the bytes end too early")

@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from gateway.yjs.lib0 import MalformedUpdate, Reader, var_uint
-from gateway.yjs.state_vectors import check_state_vector
+from gateway.yjs.state_vectors import check_state_vector, require_few_named
 
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
 STEP_1, STEP_2, UPDATE = range(3)
@@ -13,6 +13,7 @@ PERMISSION_DENIED = 0
 _UPDATE = bytes((SYNC, UPDATE))
 _ONE_BYTE = 0x80
 """Shorter lengths are encoded in one byte."""
+_LARGE = 64 * 1024
 MOST_STATES = 5_000
 """How many awareness states one message may have: about 20 ms. A client tells its own, and that others have left."""
 
@@ -80,6 +81,13 @@ def parse_message(message: bytes) -> SyncMessage | AwarenessMessage | QueryAware
 def _parse_sync(reader: Reader) -> SyncMessage:
     match reader.unsigned():
         case 0:
+            ahead = reader.ahead()
+            large = ahead.unsigned() > _LARGE
+            try:
+                if large:
+                    require_few_named(ahead.unsigned())  # before it is copied
+            except MalformedUpdate as error:
+                raise MalformedStateVector(str(error)) from None
             state_vector = reader.buffer()
             try:
                 check_state_vector(state_vector)
@@ -107,11 +115,11 @@ def sync_step_1(state_vector: bytes) -> bytes:
 
 
 def sync_step_2(update: bytes) -> bytes:
-    return var_uint(SYNC) + var_uint(STEP_2) + _buffer(update)
+    return b"".join((bytes((SYNC, STEP_2)), var_uint(len(update)), update))  # with one copy: it may be large
 
 
 def sync_update(update: bytes) -> bytes:
-    return var_uint(SYNC) + var_uint(UPDATE) + _buffer(update)
+    return b"".join((_UPDATE, var_uint(len(update)), update))
 
 
 def permission_denied(reason: str) -> bytes:

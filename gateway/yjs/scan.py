@@ -43,7 +43,7 @@ _UNBOUNDED = 2**62
 _BYTES_PER_UNIT = 16
 """How many bytes of plain values and JSON, which are read byte by byte, are about as much work as one struct."""
 _PAIRS_PER_UNIT = 4
-_COPIED_PER_UNIT = 1024
+_COPIED_PER_UNIT = 256
 """How many bytes that are only copied, such as those of a text, are as much work as one struct."""
 _VALUES_HELD = 1024
 """How many values one plain value may consist of for yrs to hold it: yrs reads a value in one step, however large."""

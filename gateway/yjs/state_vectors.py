@@ -35,8 +35,7 @@ def check_state_vector(data: bytes) -> int:
         MalformedUpdate: the bytes, to the last one, are not a state vector.
     """
     entries = Reader(data).unsigned()
-    if entries > _MOST_NAMED:
-        raise MalformedUpdate(f"it names more than {_MOST_NAMED} clients")
+    require_few_named(entries)
     ends = data.translate(_ENDS_OF_INTEGERS)
     if not ends[-1] or ends.count(1) != 1 + 2 * entries:
         raise MalformedUpdate("it does not hold as many clients as it says")
@@ -45,6 +44,12 @@ def check_state_vector(data: bytes) -> int:
             raise MalformedUpdate("its integers are too long for so many clients")
         read_state_vector(data)
     return entries
+
+
+def require_few_named(entries: int) -> None:
+    """Raise MalformedUpdate if a state vector names too many clients."""
+    if entries > _MOST_NAMED:
+        raise MalformedUpdate(f"it names more than {_MOST_NAMED} clients")
 
 
 def read_delete_set(reader: Reader) -> list[tuple[int, int, int]]:

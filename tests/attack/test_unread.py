@@ -32,6 +32,9 @@ class _Transport:
     def get_write_buffer_size(self) -> int:
         return self.size
 
+    def kept_bytes(self) -> int:
+        return self.size
+
     def abort(self) -> None:
         self.aborted = True
 
