@@ -11,7 +11,7 @@ from gateway.http.requests import read_body
 from gateway.pace import with_turns
 from gateway.wire.json import MOST_VALUES, announced_values, decode_json, holds_many_values, is_short, marks_within
 from gateway.wire.problems import InvalidBody
-from gateway.wire.slices import Sliced, emptied, put_back, sliced
+from gateway.wire.slices import Sliced, assembled, sliced
 from gateway.workers.pool import run_in_worker
 
 T = TypeVar("T")
@@ -77,9 +77,9 @@ def is_light(body: bytes) -> bool:
 
 
 async def _put_together(whole: Sliced) -> Any:
-    value = emptied(whole)
-    async for part in with_turns(whole.slices, 1):
-        put_back(value, part)
+    value: Any = None
+    async for value in with_turns(assembled(whole), 1):  # noqa: B007 (the last one is whole)
+        pass
     return value
 
 

@@ -17,7 +17,7 @@ from gateway.wire.changes import SyncRequest
 from gateway.wire.files import EditRequest, MoveRequest, RequestedEdit
 from gateway.wire.json import MOST_VALUES, _with_marks, encode_long_texts
 from gateway.wire.problems import InvalidBody
-from gateway.wire.slices import _SLICE_BYTES, emptied, put_back, sliced
+from gateway.wire.slices import _SLICE_BYTES, _SLICE_CHARACTERS, Sliced, assembled, sliced
 from gateway.workers.pool import Lane, worker_processes
 
 _MIB = 2**20
@@ -103,6 +103,13 @@ def test_values_are_counted_wherever_a_body_is_examined() -> None:
     assert asyncio.run(_jobs_of(lambda: json_of(commas, list[str])))[0] == ["," * 2 * _MIB]
 
 
+def _assembled(whole: Sliced) -> Any:
+    """Put a value together; each slice has a step of its own."""
+    steps = [*assembled(whole)]
+    assert len(steps) > len(whole.slices)
+    return steps[-1]
+
+
 def _some(choice: random.Random, depth: int) -> Any:
     if depth == 0 or choice.random() < 0.3:
         return choice.choice([None, True, 1, 1.5, "text", "\u00e9" * 500])
@@ -116,19 +123,28 @@ def _some(choice: random.Random, depth: int) -> Any:
 def test_any_value_comes_back_from_its_slices_and_each_is_short(seed: int) -> None:
     value = _some(random.Random(seed), 3)
     whole = sliced(value)
-    found = emptied(whole)
+    assert _assembled(whole) == value
     for part in whole.slices:
-        put_back(found, part)
-    assert found == value
-    for part in whole.slices:
-        assert len(part.entries) <= _SLICE_BYTES or len(pickle.loads(part.entries)) == 1
+        is_short = len(part.held) <= _SLICE_BYTES
+        assert is_short or part.is_text or len(pickle.loads(part.held)) == 1
+
+
+@pytest.mark.parametrize("text", ["a" * 2**20, "\u00e9\U0001f389" * 2**19, "\ud800" * 2**19])
+def test_a_long_text_is_decoded_in_slices_wherever_it_is(text: str) -> None:
+    edits = EditRequest([RequestedEdit(old="a", new=text), RequestedEdit(old=text[:-1], new="b")])
+    anything = {"variables": {"edits": [{"old": text, "new": "x"}], "text": text, "more": [text, [text]]}}
+    for value in (edits, anything):
+        whole = sliced(value)
+        assert len(whole.emptied) < 1_000
+        assert _assembled(whole) == value
+        assert all(part.is_text and len(part.held) <= 4 * _SLICE_CHARACTERS for part in whole.slices)
 
 
 def test_what_is_received_in_one_step_of_a_long_list_is_a_slice() -> None:
     whole = sliced(SyncRequest(versions=_PATHS))
     assert len(whole.emptied) < 1_000
     assert len(whole.slices) >= len(_PATHS) // 1024
-    assert all(len(part.entries) <= _SLICE_BYTES for part in whole.slices)
+    assert all(len(part.held) <= _SLICE_BYTES for part in whole.slices)
 
 
 @pytest.mark.parametrize("text", ['\n"\\\x00\x1f\x7f/a' * 50_000, "é\n🎉" * 100_000, "short\n"])
