@@ -704,7 +704,7 @@ async def _admit_together(document: OpenDocument, updates: Sequence[bytes]) -> t
         InvalidUpdate, Refused
     """
     try:
-        prepared = document.prepare_together(updates)
+        prepared = await document.prepare_together(updates)
     except TooMuch:
         prepared = await run_in_worker(prepare_updates, updates, document.basis)
     try:

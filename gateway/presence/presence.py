@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.pace import next_slice
+from gateway.pace import next_slice, with_turns
 from gateway.presence.file_presence import FilePresence, News
 from gateway.shared_turn import Pieces
 from gateway.watch.filter import ChangeFilter
@@ -31,8 +31,8 @@ _ENCODED_TOGETHER = 32 * 1024
 """How many characters of events are made in one turn of the event loop."""
 _FILE_CHARACTERS = 512
 """The overhead of each file beside its states, in characters."""
-_CLIENTS_TOGETHER = 2000
-"""How many clients are looked at in one turn of the event loop."""
+_FILES_TOGETHER = 128
+"""How many files are looked at in one turn of the event loop, unless their clients take longer."""
 _CHECK_S = 5.0
 _TOLD_EVERY_S = 0.05
 _REMEMBERED_S = 60.0
@@ -212,12 +212,7 @@ class Presence:
             await asyncio.sleep(_CHECK_S)
             since = self.now() - _REMEMBERED_S
             self._asked = {project: asked for project, asked in self._asked.items() if asked > since}
-            looked_at = 0
-            for file in list(self._files.values()):
-                if looked_at > _CLIENTS_TOGETHER:
-                    await next_slice()
-                    looked_at = 0
-                looked_at += 1 + len(file.awareness)
+            async for file in with_turns(list(self._files.values()), _FILES_TOGETHER):
                 file.expire()
                 if not len(file.awareness) and not file.listeners and self.now() - file.changed > _REMEMBERED_S:
                     self._forget(file)

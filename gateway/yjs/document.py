@@ -17,6 +17,7 @@ from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
 from gateway.yjs.preparation import (
     MOST_CLIENTS,
     Prepared,
+    Received,
     light_keystroke,
     prepare,
     prepare_together,
@@ -114,14 +115,14 @@ class LiveDocument:
             update, self._clocks, self.halves, stored=stored, most=most, present=self.most_structs, types=self.types
         )
 
-    def prepare_together(self, updates: Sequence[bytes], *, most: int) -> Prepared:
+    def prepare_together(self, received: Received, *, most: int) -> Prepared:
         """Prepare several updates as one.
 
         Raises:
-            Refused, InvalidUpdate, TooMuch
+            InvalidUpdate, TooMuch
         """
         return prepare_together(
-            updates, self._clocks, self.halves, most=most, present=self.most_structs, types=self.types
+            received, self._clocks, self.halves, most=most, present=self.most_structs, types=self.types
         )
 
     def take_in(self, prepared: Prepared, *, walk: bool) -> Admitted:

@@ -15,7 +15,7 @@ from gateway.yjs.elsewhere import MOST_STRUCTS, PER_CLIENT, PER_ROOT, emitted_fo
 from gateway.yjs.footprint import STRUCT, of_update
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, depth
-from gateway.yjs.preparation import Prepared, prepare, prepare_together
+from gateway.yjs.preparation import Prepared, prepare, prepare_together, receive
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
@@ -154,7 +154,8 @@ def prepare_own(update: bytes, basis: Basis, *, stored: bool) -> Prepared:
 def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
     """Call `prepare_together` with slices."""
     clocks = read_state_vector(basis.state_vector)
-    return _packed(prepare_together(updates, clocks, basis.halves, slice_work=basis.slice_work, types=basis.types))
+    received = receive(updates)
+    return _packed(prepare_together(received, clocks, basis.halves, slice_work=basis.slice_work, types=basis.types))
 
 
 def _packed(prepared: Prepared) -> Prepared:

@@ -201,31 +201,55 @@ class Received(NamedTuple):
         return tuple(index for index, each in enumerate(self.scans) if not is_complete(each.runs, each.needs, clocks))
 
 
-def receive(updates: Sequence[bytes], most: int | None = None) -> Received:
-    """Scan several updates from clients and convert them to the stored form.
+class Receiving:
+    """Scans several updates from clients, one after another, and converts them to the stored form.
 
-    Raises:
-        Refused, scan.TooMuch
+    Args:
+        most: the maximum work of all together, as `scan` counts it.
     """
-    stored: list[bytes] = []
-    scans: list[Scan] = []
-    for index, update in enumerate(updates):
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._stored: list[bytes] = []
+        self._scans: list[Scan] = []
+
+    def add(self, update: bytes) -> None:
+        """Scan the next update.
+
+        Raises:
+            Refused, scan.TooMuch
+        """
         try:
-            scanned = read_update(update, most)
+            scanned = read_update(update, self._most)
         except InvalidUpdate as error:
-            raise Refused(index, str(error)) from None
-        if most is not None:
-            most -= len(scanned.structs) + len(scanned.deletes) + 1
+            raise Refused(len(self._stored), str(error)) from None
+        if self._most is not None:
+            self._most -= len(scanned.structs) + len(scanned.deletes) + 1
         if scanned.odd:
             update = to_stored(update, scanned)
             scanned = read_update(update)
-        stored.append(update)
-        scans.append(scanned)
-    return Received(stored, scans)
+        self._stored.append(update)
+        self._scans.append(scanned)
+
+    @property
+    def received(self) -> Received:
+        return Received(self._stored, self._scans)
+
+
+def receive(updates: Sequence[bytes]) -> Received:
+    """Scan several updates from clients in one step.
+
+    Raises:
+        Refused
+    """
+    receiving = Receiving()
+    for update in updates:
+        receiving.add(update)
+    return receiving.received
 
 
 def prepare_together(
-    updates: Sequence[bytes],
+    received: Received,
     clocks: Mapping[int, int],
     halves: Halves,
     *,
@@ -237,11 +261,9 @@ def prepare_together(
     """Prepare several updates as one.
 
     Raises:
-        Refused: one of the updates is invalid.
         InvalidUpdate: the merged update is invalid.
         scan.TooMuch
     """
-    received = receive(updates, most)
     together = run_yrs(lambda: merge(part_pairs_together(*received)))
     prepared = prepare(
         together, clocks, halves, stored=True, most=most, present=present, slice_work=slice_work, types=types

@@ -11,33 +11,17 @@ import pytest
 from storage import AppendUpdate, StorageError, Version, VersionConflict
 from storage.results import HandingOut, hand_out_in_turns
 from tests.contract.conftest import Open, Run
-from tests.support.turns import until
+from tests.support.turns import Turns, until
 
 _MOST_TOGETHER = 32
 _Result = tuple[Any, ...] | StorageError
-
-
-class _Turns:
-    """Counts the turns of the event loop."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self._loop = asyncio.get_running_loop()
-        self._count()
-
-    def _count(self) -> None:
-        self.now += 1
-        self._next = self._loop.call_soon(self._count)
-
-    def end(self) -> None:
-        self._next.cancel()
 
 
 def test_a_large_batch_is_answered_in_turns(open_storage: Open, run: Run) -> None:
     async def work() -> None:
         async with open_storage() as storage:
             told: list[tuple[int, int]] = []
-            turns = _Turns()
+            turns = Turns()
 
             def note(number: int, result: _Result) -> None:
                 assert not isinstance(result, StorageError)
@@ -78,7 +62,7 @@ def test_with_an_error_all_hear_at_once(
 ) -> None:
     async def work() -> None:
         told: list[tuple[int, int]] = []
-        turns = _Turns()
+        turns = Turns()
         results: list[_Result] = [(number,) for number in range(99)]
         results.append(VersionConflict("p", "a", 0, 1))
         waiting = [partial(lambda number, result: told.append((number, turns.now)), number) for number in range(100)]

@@ -3,20 +3,25 @@
 import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
 import pytest
 
 from gateway.presence import file_presence
+from gateway.presence import presence as presence_module
 from gateway.presence.file_presence import FilePresence
+from gateway.presence.presence import Presence
 from gateway.yjs.messages import AwarenessState
 from tests.access.conftest import Subject, bearer
 from tests.live.clients import Waiting, event_stream, put
 from tests.live.editors import Editor
 from tests.support.server import PATIENCE_S, GatewayProcess
+from tests.support.turns import Turns
+from tests.support.turns import until as until_turn
 
 Edit = Callable[..., Editor]
 _BOB = {"name": "bob"}
@@ -356,6 +361,31 @@ class _Clock:
 
     def version(self, file: FilePresence) -> str:
         return "1"
+
+
+class _Nowhere:
+    """Storage of one gateway."""
+
+    shared = False
+
+    def hear(self, listener: object) -> None: ...
+
+
+def test_the_clients_of_very_many_files_expire_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        turns, looked_at = Turns(), list[int]()
+        monkeypatch.setattr(presence_module, "_CHECK_S", 0)
+        monkeypatch.setattr(FilePresence, "expire", lambda file: looked_at.append(turns.now))
+        presence = Presence(cast(Any, _Nowhere()), cast(Any, None))
+        for number in range(1_000):
+            presence.join("demo", f"{number}.md", print)
+        expiring = asyncio.create_task(presence.expire())
+        await until_turn(lambda: len(looked_at) >= 1_000)
+        expiring.cancel()
+        turns.end()
+        assert max(Counter(looked_at[:1_000]).values()) <= 2 * 128  # two slices may come between two counts of a turn
+
+    asyncio.run(work())
 
 
 def test_a_client_is_shown_for_as_long_as_it_said() -> None:

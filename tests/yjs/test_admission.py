@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import random
+from collections import Counter
 
 import pycrdt
 import pytest
@@ -13,11 +14,13 @@ from gateway.files.store import _admit_in_turn
 from gateway.yjs.admission import complete_part, is_complete
 from gateway.yjs.document import Admitted, Gap
 from gateway.yjs.lib0 import var_bytes, var_uint
+from gateway.yjs.preparation import Receiving
 from gateway.yjs.scan import scan
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import InvalidUpdate, apply_row, build_document, merge, merge_rows
 from storage import Incarnation
 from tests.support.oracle import Oracle
+from tests.support.turns import Turns
 
 
 def _document() -> OpenDocument:
@@ -132,9 +135,33 @@ def test_what_two_updates_hold_of_a_parted_pair_is_merged_whole(oracle: Oracle, 
     begun = _update(_structs(1, 0, _first("ab\ufffd")))
     pair = _update(_structs(1, 2, _after(1, 1, "\U0001f600cd")))
     document = _document()
-    document.take_in_now(document.prepare_together([begun, pair][::parted]))
+    document.take_in_now(asyncio.run(document.prepare_together([begun, pair][::parted])))
     assert document.state_vector() == oracle.state_vector([begun, pair]) == b"\x01\x01\x06"
     assert oracle.text([document.encode()]) == oracle.text([begun, pair]) == "ab\ufffd\ufffdcd"
+
+
+def test_many_updates_are_examined_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    updates = [_update(_structs(1, 0, _first("a")))]
+    updates += [_update(_structs(1, clock, _after(1, clock - 1, "b"))) for clock in range(1, 500)]
+
+    async def work() -> None:
+        examined: list[int] = []
+        document, turns = _document(), Turns()
+        add = Receiving.add
+
+        def noted(receiving: Receiving, update: bytes) -> None:
+            examined.append(turns.now)
+            add(receiving, update)
+
+        monkeypatch.setattr(Receiving, "add", noted)
+        document.take_in_now(await document.prepare_together(updates))
+        turns.end()
+        assert _text(document) == "a" + "b" * 499
+        assert len(examined) == 500
+        # Two slices may come between two counts of a turn.
+        assert max(Counter(examined).values()) <= 2 * 64
+
+    asyncio.run(work())
 
 
 def test_one_by_one_none_is_lost_that_builds_on_a_later_one() -> None:
