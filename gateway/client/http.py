@@ -69,7 +69,7 @@ class GatewayClient:
             headers=_headers(author, headers or {}),
             limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_KEPT_S),
             transport=transport,
-            verify=_trusted(self.url, auth),
+            verify=transport is None and _trusted(self.url, auth),  # a given transport checks them itself
         )
 
     async def __aenter__(self) -> Self:

@@ -27,6 +27,7 @@ from gateway.mcp.desk import Desk, Reads
 from gateway.mcp.in_process import InProcess
 from gateway.mcp.long_texts import LIGHT_BYTES, take_out_long_texts
 from gateway.mcp.server import make_server
+from gateway.pace import next_slice
 from gateway.wire.problems import InvalidParameter, InvalidProject, MethodNotAllowed, ShuttingDown
 from gateway.wire.values import valid_project_id
 
@@ -155,4 +156,5 @@ async def _desk_of(context: Any) -> Desk:
     if not isinstance(name, str):
         name = (_header(scope, b"user-agent") or "").partition("/")[0]
     desk: Desk = scope[_OPEN_DESK](name if is_name(name) else _NAMELESS)
+    await next_slice()  # the package's decoding of the message, and this, take as long as a slice
     return desk
