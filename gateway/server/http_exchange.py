@@ -157,7 +157,7 @@ class Exchange(DirectAnswers):
     def leave(self) -> None:
         """The client has disconnected, or must not be answered."""
         self.left = True
-        self._close_outlet()
+        self.close_outlet()
         self._tell()
         self._end()
 
@@ -177,7 +177,8 @@ class Exchange(DirectAnswers):
         if self._outlet is not None:
             self._outlet.close()
 
-    def _close_outlet(self) -> None:
+    def close_outlet(self) -> None:
+        """Write nothing more past the transport."""
         if self._outlet is not None:
             self._outlet.end()
 
@@ -386,7 +387,7 @@ class Exchange(DirectAnswers):
 
     def _complete(self, data: bytes) -> None:
         """Send the last bytes of the answer."""
-        self._close_outlet()
+        self.close_outlet()
         if data:
             self._wire.write(data)
         self.complete = True

@@ -41,6 +41,8 @@ _HANDSHAKE_HEADERS, _HANDSHAKE_LINE = 100, 8000
 """The limits on a WebSocket handshake: beyond them, `websockets` sends no answer at all."""
 _TASK_S = 0.0003
 """What the first step of a request takes that is answered by a task, in seconds."""
+_LEAVE_S = 0.00005
+"""What a request takes to end whose client has left, in seconds."""
 _BRIEF_BYTES = 16 * 2**10
 """The size of question and answer up to which a request is brief."""
 _BEHIND_S = 5.0
@@ -163,16 +165,33 @@ class HttpProtocol(asyncio.Protocol):
         self._expect_within(self._connections.limits.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._exchange is not None:
+            self._exchange.close_outlet()  # another connection may soon have the number of the socket
+        turn = self._connections.turn
+        if turn.is_over():
+            turn.run(self._end_later())
+        else:
+            turn.note(self._end())
+
+    def _end_later(self) -> Pieces:
+        yield from ()
+        return self._end()
+
+    def _end(self) -> float:
+        """Let go of the connection, which is lost; return what is left to the task of its request, in seconds."""
         self._receive_unread()
         self._state.connections.discard(cast(Any, self))
         self._connections.lingering -= self._lingers
         self._refused = True
         self._behind.clear()
         self._stop_timer()
+        left = 0.0
         if self._exchange is not None:
             self._exchange.leave()
+            left = _LEAVE_S
         self.resume_writing()
         self._parser = cast(Any, None)  # a cycle, which would be left to the garbage collector
+        return left
 
     def eof_received(self) -> None:
         """No more input: asyncio closes the connection."""

@@ -1,6 +1,7 @@
 """Who polls for changes is answered in a turn of the event loop that others have used up, as that is soon done."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -21,11 +22,19 @@ _LONG = 100_000
 class _App:
     """Answers at once: a long answer where the path says so."""
 
+    def __init__(self) -> None:
+        self.left: list[str] = []
+
     def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
         answer = b"x" * (_LONG if scope["path"] == "/long" else 2)
-        return scope["path"] != "/task" and server.answer_encoded(200, b"", answer)
+        return scope["path"] not in ("/task", "/wait") and server.answer_encoded(200, b"", answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/wait":
+            await receive()  # the request, which has no body
+            assert (await receive())["type"] == "http.disconnect"
+            self.left.append(scope["path"])
+            return
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 
@@ -34,7 +43,8 @@ class _Server:
     """Connections whose turns of the loop end when the test says so."""
 
     def __init__(self) -> None:
-        self.config = Config(_App(), lifespan="off", proxy_headers=False, log_config=None, interface="asgi3")
+        self.app = _App()
+        self.config = Config(self.app, lifespan="off", proxy_headers=False, log_config=None, interface="asgi3")
         self.config.load()
         self.turn = SharedTurn(TickingClock(0.001))
         self.connections = Connections(turn=self.turn)
@@ -63,6 +73,12 @@ class _Client:
 
     def ask(self, request: str) -> None:
         self._protocol.data_received(f"{request} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+
+    @property
+    def waits(self) -> bool:
+        """Whether the application waits for the client to leave."""
+        exchange = self._protocol._exchange
+        return exchange is not None and exchange._waiter is not None
 
     @property
     def answers(self) -> int:
@@ -135,3 +151,22 @@ def test_a_request_that_is_read_in_time_is_answered_before_those_that_wait() -> 
             each.leave()
 
     asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_requests_whose_clients_leave_together_end_in_several_turns() -> None:
+    async def work() -> None:
+        server = _Server()
+        clients = [server.connect() for _ in range(60)]
+        for each in clients:
+            each.ask("GET /wait")
+            await until(lambda each=each: each.waits)
+        server.use_up_turn()
+        for each in clients:
+            each.leave()
+        left = [len(server.app.left)]
+        while left[-1] < 60:
+            await asyncio.sleep(0)
+            left.append(len(server.app.left))
+        assert max(after - before for before, after in pairwise(left)) <= 6
+
+    asyncio.run(work())
