@@ -1,9 +1,9 @@
 """Large messages to many clients: written to the sockets in parts, few of them in one turn of the event loop."""
 
 import asyncio
+import contextlib
 import socket
 from collections import Counter
-from collections.abc import Iterable
 from typing import Protocol
 
 from gateway.asgi.outlets import PART_BYTES
@@ -13,16 +13,17 @@ _sharers: Counter[int] = Counter()
 """How many connections wait to write a message, by the `id` of its bytes."""
 
 
-def bound_unsent(listeners: Iterable[socket.socket]) -> None:
+def bound_unsent(transport: asyncio.Transport) -> None:
     """Let the kernel take no more for a client than it can send, and a part beyond that (Linux, macOS).
 
-    Without this bound it takes up to 4 MB for each client, in 12 ms, whether the client reads or not. Sockets that are
-    accepted have the options of the socket that listens.
+    Without this bound it takes up to 4 MB for each client, in 12 ms, whether the client reads or not. It is for those
+    alone who are sent what others are sent, too: what the kernel does not take waits here.
     """
     option: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    for listener in listeners:
-        if option is not None and listener.family in (socket.AF_INET, socket.AF_INET6):
-            listener.setsockopt(socket.IPPROTO_TCP, option, PART_BYTES)
+    connected = transport.get_extra_info("socket")
+    if option is not None and connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # the client has left
+            connected.setsockopt(socket.IPPROTO_TCP, option, PART_BYTES)
 
 
 class Blocked(Protocol):

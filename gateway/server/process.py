@@ -26,7 +26,6 @@ from gateway.heap import map_large_buffers
 from gateway.pace import with_turns
 from gateway.server.garbage import FullCollections, collect_in_small_parts
 from gateway.server.http_protocol import HttpProtocol
-from gateway.server.parted_writes import bound_unsent
 from gateway.server.siblings import Siblings
 from gateway.server.supervisor import Supervisor
 from gateway.server.websocket_protocol import WebSocketProtocol
@@ -143,8 +142,6 @@ class _Server(uvicorn.Server):
         collect_in_small_parts()
         if not self.started:
             return
-        for server in self.servers:
-            bound_unsent(cast(Sequence[socket.socket], server.sockets))
         settings = self._gateway.settings
         _log.info("started", version=version("yjs-gateway"), pid=os.getpid(), database=place_of(settings.database))
         if self._membership is not None:

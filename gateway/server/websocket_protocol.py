@@ -23,7 +23,7 @@ from gateway.http.unread import Unread
 from gateway.rooms.close_codes import TOO_LARGE
 from gateway.server.client_frames import FrameBoundaries, LargeMessage, large_message, whole_message
 from gateway.server.outlets import outlet_of
-from gateway.server.parted_writes import Blocked, PartedWrites
+from gateway.server.parted_writes import Blocked, PartedWrites, bound_unsent
 from gateway.settings import ConnectionLimits
 from gateway.shared_turn import Pieces, SharedTurn
 
@@ -95,6 +95,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """The least size of a large frame that the parser keeps."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        bound_unsent(cast(asyncio.Transport, transport))
         self._flow = _Flow(cast(asyncio.Transport, transport), self._pong_bytes, self._turn, self)
         super().connection_made(cast(asyncio.Transport, self._flow))
 

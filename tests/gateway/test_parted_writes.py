@@ -163,12 +163,14 @@ def test_no_more_than_a_part_is_written_at_once_to_each_of_many_clients() -> Non
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the kernel has no such bound")
 def test_the_kernel_keeps_little_for_a_client_that_does_not_read() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        bound_unsent([listener])
-        with socket.create_connection(listener.getsockname()):
-            accepted, _ = listener.accept()
-            with accepted:
-                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == PART_BYTES
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            transport = asyncio.Transport({"socket": accepted})
+            bound_unsent(transport)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == PART_BYTES
+        bound_unsent(transport)  # it has left
+    bound_unsent(asyncio.Transport())
 
 
 class _Sender:
