@@ -26,7 +26,7 @@ _LONG_TEXT = "a\n\u00e9\U0001f389" * 2**18
 
 async def _jobs_of(work: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[Any, int]:
     """Do some work beside worker processes; return what came of it, and how many jobs these had."""
-    async with worker_processes(processes=1, queue=10, seconds=60) as workers:
+    async with worker_processes(processes=1, queue=10, seconds=600) as workers:
         return await work(), workers.metrics[Lane.DOCUMENTS].jobs
 
 
