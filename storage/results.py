@@ -38,7 +38,7 @@ class HandingOut:
     """Hands out the results of batches in their order, few of them in one iteration of the event loop.
 
     Args:
-        done: called whenever everything is handed out.
+        done: called when everything is handed out of which `add` said that it was not.
     """
 
     def __init__(self, done: Callable[[], None]) -> None:
@@ -46,32 +46,34 @@ class HandingOut:
         self._done = done
         self._waiting: deque[tuple[AppendDone, tuple[Any, ...] | StorageError]] = deque()
 
-    def add(self, results: Sequence[tuple[Any, ...] | StorageError], waiting: Sequence[AppendDone]) -> None:
+    def add(self, results: Sequence[tuple[Any, ...] | StorageError], waiting: Sequence[AppendDone]) -> bool:
         """Call each of `waiting` with its result: the first ones now, unless others are before them.
 
         Where one of them is an error, all are called now: who is ahead of what is stored must hear of that at once.
+        Returns whether everything is handed out.
         """
         if not self._waiting and len(results) <= _HANDED_OUT_TOGETHER:
             hand_out(results, waiting)
-            self._done()
-            return
+            return True
         begins = not self._waiting
         self._waiting.extend(zip(waiting, results, strict=True))
         if _has_error(results):
             self._hand_out(len(self._waiting))
-        elif begins:
+            return True
+        if begins:
             self._hand_out_some()
+        return False
 
     def _hand_out_some(self) -> None:
         self._hand_out(min(len(self._waiting), _HANDED_OUT_TOGETHER))
         if self._waiting:
             self._loop.call_soon(self._hand_out_some)
+        else:
+            self._done()
 
     def _hand_out(self, count: int) -> None:
         some = [self._waiting.popleft() for _ in range(count)]
         hand_out([result for _, result in some], [done for done, _ in some])
-        if not self._waiting:
-            self._done()
 
 
 async def hand_out_in_turns(results: Sequence[tuple[Any, ...] | StorageError], waiting: Sequence[AppendDone]) -> None:

@@ -107,7 +107,7 @@ class Documents:
         if document is None:
             return None
         self._open[key] = document  # most recently used last
-        return document if document.usable else None
+        return None if document.siblings.erased else document
 
     async def open(self, project: str, path: str) -> OpenDocument:
         """Return the file's document, opening it if necessary; an empty document if the file does not exist.
@@ -279,7 +279,7 @@ class Documents:
 
     def _weigh(self, document: OpenDocument) -> None:
         """Count what an open document takes now."""
-        if not document.usable:
+        if document.closed or document.siblings.erased:  # `usable` would be a call, with each write
             return
         self._memory += document.weigh()
         if document.memory > self._large_from:
@@ -384,7 +384,8 @@ class Documents:
                 self.discard(document)
             else:
                 document.settled(result[place].head)
-                self._note_due(document)
+                if document.snapshot_due:
+                    self._note_due(document)
             if self._in_flight and not document.pending:
                 key = (document.project, document.path)
                 if self._in_flight.get(key) is document:
@@ -433,7 +434,7 @@ class Documents:
             if self.sent.size:
                 self.sent.advance(*key, committed.head, committed.update)
             document = self._open.get(key)
-            if document is not None and document.usable and committed.head.version > document.version:
+            if document is not None and committed.head.version > document.version and document.usable:
                 self._take_over(key, document, committed)
             elif key in self._opening:
                 self._outdated.add(key)

@@ -128,7 +128,7 @@ class OpenDocument:
         """The approximate size of the encoded document in bytes."""
         self.siblings = ProjectDocuments()
         """The open documents of the project, this one among them unless it is being opened."""
-        self._is_closed = False
+        self.closed = False
         self.turn = asyncio.Lock()
         """Held during a write: writes are made in the order in which they arrive."""
         self.changing = False
@@ -504,10 +504,10 @@ class OpenDocument:
     @property
     def usable(self) -> bool:
         """Whether the document is open, and its project was not erased."""
-        return not (self._is_closed or self.siblings.erased)
+        return not (self.closed or self.siblings.erased)
 
     def close(self) -> None:
-        self._is_closed = True
+        self.closed = True
         if self._counting is not None:
             self._counting.cancel()
         self._document.close()

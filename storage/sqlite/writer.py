@@ -166,7 +166,8 @@ class GroupCommitWriter:
             self._begin()
         else:
             self._under_way = False
-        self._handing_out.add(results, [request.done for request in batch])
+        if self._handing_out.add(results, [request.done for request in batch]) and not self._under_way:
+            self._idle.set()
 
     def _rest(self) -> None:
         """Note that everything was handed out."""

@@ -52,8 +52,8 @@ def test_a_storage_that_closes_hands_out_everything_first(open_storage: Open, ru
 
 async def _by_calls(results: list[_Result], waiting: list[Callable[[_Result], None]]) -> None:
     done = asyncio.Event()
-    HandingOut(done.set).add(results, waiting)
-    await done.wait()
+    if not HandingOut(done.set).add(results, waiting):
+        await done.wait()
 
 
 @pytest.mark.parametrize("hand_out", [_by_calls, hand_out_in_turns])
