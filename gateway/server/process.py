@@ -164,9 +164,9 @@ class _Server(uvicorn.Server):
         The loop of uvicorn wakes ten times a second: that would be most of the CPU time of an idle gateway.
         """
         self._loop = asyncio.get_running_loop()
-        collections = FullCollections(time.monotonic(), time.thread_time())
+        collections = FullCollections(time.monotonic(), time.thread_time(), self.server_state.total_requests)
         while not await self.on_tick(0):
-            collections.look(time.monotonic(), time.thread_time())
+            collections.look(time.monotonic(), time.thread_time(), self.server_state.total_requests)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._exit.wait(), _TICK_S)
 

@@ -13,7 +13,7 @@ from storage.results import HandingOut, hand_out_in_turns
 from tests.contract.conftest import Open, Run
 from tests.support.turns import Turns, until
 
-_MOST_TOGETHER = 32
+_MOST_TOGETHER = 128
 _Result = tuple[Any, ...] | StorageError
 
 
@@ -27,12 +27,12 @@ def test_a_large_batch_is_answered_in_turns(open_storage: Open, run: Run) -> Non
                 assert not isinstance(result, StorageError)
                 told.append((number, turns.now))
 
-            for number in range(300):
+            for number in range(600):
                 change = AppendUpdate(f"{number}", Version(0), b"x")
                 storage.append_and_call("p", (change,), partial(note, number))
-            await until(lambda: len(told) == 300)
+            await until(lambda: len(told) == 600)
             turns.end()
-            assert [number for number, _ in told] == list(range(300))
+            assert [number for number, _ in told] == list(range(600))
             # Two portions may come between two counts of a turn.
             assert max(Counter(turn for _, turn in told).values()) <= 2 * _MOST_TOGETHER
 
@@ -63,12 +63,12 @@ def test_with_an_error_all_hear_at_once(
     async def work() -> None:
         told: list[tuple[int, int]] = []
         turns = Turns()
-        results: list[_Result] = [(number,) for number in range(99)]
+        results: list[_Result] = [(number,) for number in range(299)]
         results.append(VersionConflict("p", "a", 0, 1))
-        waiting = [partial(lambda number, result: told.append((number, turns.now)), number) for number in range(100)]
+        waiting = [partial(lambda number, result: told.append((number, turns.now)), number) for number in range(300)]
         await hand_out(results, list(waiting))
         turns.end()
-        assert [number for number, _ in told] == list(range(100))
+        assert [number for number, _ in told] == list(range(300))
         assert len({turn for _, turn in told}) == 1
 
     asyncio.run(work())
@@ -79,12 +79,12 @@ def test_batches_are_handed_out_one_after_another() -> None:
         told: list[int] = []
         done: list[int] = []
         out = HandingOut(lambda: done.append(len(told)))
-        for start in (0, 100, 200):
-            waiting = [partial(lambda number, result: told.append(number), start + each) for each in range(100)]
-            out.add([()] * 100, list(waiting))
+        for start in (0, 300, 600):
+            waiting = [partial(lambda number, result: told.append(number), start + each) for each in range(300)]
+            out.add([()] * 300, list(waiting))
         assert len(told) == _MOST_TOGETHER
         await until(lambda: bool(done))
-        assert told == list(range(300))
-        assert done == [300]
+        assert told == list(range(900))
+        assert done == [900]
 
     asyncio.run(work())
