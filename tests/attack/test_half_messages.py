@@ -11,12 +11,12 @@ from typing import Any, cast
 import pytest
 from websockets.frames import Frame
 
-from gateway.http.connections import Connections
 from gateway.http.half_messages import HalfMessages
 from gateway.server.websocket_protocol import WebSocketProtocol
 from tests.live.clients import figure, wait_for_figure
 from tests.support.in_process import serve
 from tests.support.server import GatewayProcess
+from tests.support.websocket_app import WebSocketApp
 
 _HANDSHAKE = (
     b"GET /api/projects/demo/ws/a.md HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -58,23 +58,14 @@ def test_half_messages_do_not_fill_the_memory(tmp_path: Path, half: Callable[[],
         wait_for_figure(gateway, "gateway_half_message_bytes", 0)
 
 
-class _Rooms:
-    """Accepts WebSockets, and reads messages until they end."""
+class _Rooms(WebSocketApp):
+    """Reads messages until they end."""
 
     def __init__(self) -> None:
-        self.connections = Connections()
+        super().__init__()
         self.received = asyncio.Event()
 
-    def drain(self) -> None: ...
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        if scope["type"] == "lifespan":
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        await send({"type": "websocket.accept"})
+    async def talk(self, receive: Any, send: Any) -> None:
         while (await receive())["type"] != "websocket.disconnect":
             self.received.set()
 

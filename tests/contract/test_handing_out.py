@@ -11,7 +11,8 @@ import pytest
 from storage import AppendUpdate, StorageError, Version, VersionConflict
 from storage.results import HandingOut, hand_out_in_turns
 from tests.contract.conftest import Open, Run
-from tests.support.turns import Turns, until
+from tests.support.iterations import Iterations
+from tests.support.turns import until
 
 _MOST_TOGETHER = 128
 _Result = tuple[Any, ...] | StorageError
@@ -21,17 +22,17 @@ def test_a_large_batch_is_answered_in_turns(open_storage: Open, run: Run) -> Non
     async def work() -> None:
         async with open_storage() as storage:
             told: list[tuple[int, int]] = []
-            turns = Turns()
+            iterations = Iterations()
 
             def note(number: int, result: _Result) -> None:
                 assert not isinstance(result, StorageError)
-                told.append((number, turns.now))
+                told.append((number, iterations.count))
 
             for number in range(600):
                 change = AppendUpdate(f"{number}", Version(0), b"x")
                 storage.append_and_call("p", (change,), partial(note, number))
             await until(lambda: len(told) == 600)
-            turns.end()
+            iterations.stop()
             assert [number for number, _ in told] == list(range(600))
             # Two portions may come between two counts of a turn.
             assert max(Counter(turn for _, turn in told).values()) <= 2 * _MOST_TOGETHER
@@ -62,12 +63,14 @@ def test_with_an_error_all_hear_at_once(
 ) -> None:
     async def work() -> None:
         told: list[tuple[int, int]] = []
-        turns = Turns()
+        iterations = Iterations()
         results: list[_Result] = [(number,) for number in range(299)]
         results.append(VersionConflict("p", "a", 0, 1))
-        waiting = [partial(lambda number, result: told.append((number, turns.now)), number) for number in range(300)]
+        waiting = [
+            partial(lambda number, result: told.append((number, iterations.count)), number) for number in range(300)
+        ]
         await hand_out(results, list(waiting))
-        turns.end()
+        iterations.stop()
         assert [number for number, _ in told] == list(range(300))
         assert len({turn for _, turn in told}) == 1
 

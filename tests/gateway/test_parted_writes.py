@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 
 from gateway.asgi.outlets import PART_BYTES, Outlet, write_to_all
-from gateway.http.connections import Connections
 from gateway.server import parted_writes
 from gateway.server.parted_writes import PartedWrites, bound_unsent
 from gateway.server.websocket_protocol import WebSocketProtocol
@@ -18,6 +17,7 @@ from gateway.shared_turn import SharedTurn
 from tests.support.clocks import TickingClock
 from tests.support.in_process import serve
 from tests.support.turns import until
+from tests.support.websocket_app import WebSocketApp
 
 _LARGE = bytes(range(256)) * 4096
 """1 MiB."""
@@ -173,22 +173,10 @@ def test_the_kernel_keeps_little_for_a_client_that_does_not_read() -> None:
     bound_unsent(asyncio.Transport())
 
 
-class _Sender:
+class _Sender(WebSocketApp):
     """Sends a large message to each WebSocket, and closes it."""
 
-    def __init__(self) -> None:
-        self.connections = Connections()
-
-    def drain(self) -> None: ...
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        if scope["type"] == "lifespan":
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        await send({"type": "websocket.accept"})
+    async def talk(self, receive: Any, send: Any) -> None:
         for _ in range(3):
             await send({"type": "websocket.send", "bytes": 8 * _LARGE})
         await send({"type": "websocket.close", "code": 4000})

@@ -19,8 +19,8 @@ from gateway.yjs.messages import AwarenessState
 from tests.access.conftest import Subject, bearer
 from tests.live.clients import Waiting, event_stream, put
 from tests.live.editors import Editor
+from tests.support.iterations import Iterations
 from tests.support.server import PATIENCE_S, GatewayProcess
-from tests.support.turns import Turns
 from tests.support.turns import until as until_turn
 
 Edit = Callable[..., Editor]
@@ -373,16 +373,16 @@ class _Nowhere:
 
 def test_the_clients_of_very_many_files_expire_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
-        turns, looked_at = Turns(), list[int]()
+        iterations, looked_at = Iterations(), list[int]()
         monkeypatch.setattr(presence_module, "_CHECK_S", 0)
-        monkeypatch.setattr(FilePresence, "expire", lambda file: looked_at.append(turns.now))
+        monkeypatch.setattr(FilePresence, "expire", lambda file: looked_at.append(iterations.count))
         presence = Presence(cast(Any, _Nowhere()), cast(Any, None))
         for number in range(1_000):
             presence.join("demo", f"{number}.md", print)
         expiring = asyncio.create_task(presence.expire())
         await until_turn(lambda: len(looked_at) >= 1_000)
         expiring.cancel()
-        turns.end()
+        iterations.stop()
         assert max(Counter(looked_at[:1_000]).values()) <= 2 * 128  # two slices may come between two counts of a turn
 
     asyncio.run(work())

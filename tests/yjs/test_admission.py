@@ -19,8 +19,8 @@ from gateway.yjs.scan import scan
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import InvalidUpdate, apply_row, build_document, merge, merge_rows
 from storage import Incarnation
+from tests.support.iterations import Iterations
 from tests.support.oracle import Oracle
-from tests.support.turns import Turns
 
 
 def _document() -> OpenDocument:
@@ -146,16 +146,16 @@ def test_many_updates_are_examined_in_several_turns(monkeypatch: pytest.MonkeyPa
 
     async def work() -> None:
         examined: list[int] = []
-        document, turns = _document(), Turns()
+        document, iterations = _document(), Iterations()
         add = Receiving.add
 
         def noted(receiving: Receiving, update: bytes) -> None:
-            examined.append(turns.now)
+            examined.append(iterations.count)
             add(receiving, update)
 
         monkeypatch.setattr(Receiving, "add", noted)
         document.take_in_now(await document.prepare_together(updates))
-        turns.end()
+        iterations.stop()
         assert _text(document) == "a" + "b" * 499
         assert len(examined) == 500
         # Two slices may come between two counts of a turn.
