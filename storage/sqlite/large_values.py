@@ -8,8 +8,6 @@ values are written and read by SQLite's incremental I/O (`sqlite3.Blob`), which 
 import sqlite3
 from collections.abc import Sequence
 
-LARGE_BYTES = 64 * 2**10
-"""From so many bytes on, a value is not left in the memory of its statement."""
 VERY_LARGE_BYTES = 2**20
 """From so many bytes on, a value is neither bound nor fetched."""
 

@@ -1,12 +1,12 @@
-"""The rows of the log, in two tables: `file_update`, and `recent_update` for those that are still to be moved there.
+"""The rows of the log, in two tables: `file_update`, and `recent_update` for rows that are still to be moved there.
 
 The index of `file_update` is in the order of files, so a batch of updates of 64 files changes 64 of its pages. Each of
 them is written to the write-ahead log, with a checksum, and later to the database. Such a batch is stored in
 `recent_update`, whose index has a few pages. Once that table has `MOVED_TOGETHER` rows, all of them are moved in the
 order of files: a page of the large index then changes once for all updates of its files.
 
-Whoever reads the log reads both tables (`from_both`). Whoever changes or deletes rows of it has all of them moved first
-(`move_recent`).
+A query of the log reads both tables (`from_both`). A function that changes or squashes rows of the log first moves all
+recent updates (`move_recent`).
 """
 
 import sqlite3
@@ -15,7 +15,7 @@ from typing import Any
 
 from storage.checksums import credential_checksum, row_checksum
 from storage.log import VersionRow
-from storage.sqlite.large_values import LARGE_BYTES, execute_and_forget, insert_statement, is_very_large, write_value
+from storage.sqlite.large_values import execute_and_forget, insert_statement, is_very_large, write_value
 
 MANY_FILES = 8
 """The updates of a batch that changes more files than this are stored in `recent_update`; for fewer, it costs more."""
@@ -30,11 +30,10 @@ _COLUMNS = "file, version, last_modified, size, checksum, row_check, body, seque
 _ALL_COLUMNS = f"{_COLUMNS}, author, credential, credential_check"
 _INSERT = f"INSERT INTO {{log}} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_BY = f"INSERT INTO {{log}} ({_ALL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_LARGE = insert_statement("file_update", _ALL_COLUMNS)
+_INSERT_LONG = insert_statement("file_update", _ALL_COLUMNS)
 _BODY = _COLUMNS.split(", ").index("body")
-_INSERT_VERY_LARGE = (
-    f"INSERT INTO file_update ({_ALL_COLUMNS}) VALUES ({'?, ' * _BODY}zeroblob(?){', ?' * (11 - _BODY)})"
-)
+_PLACES = ", ".join("zeroblob(?)" if column == "body" else "?" for column in _ALL_COLUMNS.split(", "))
+_INSERT_VERY_LARGE = f"INSERT INTO file_update ({_ALL_COLUMNS}) VALUES ({_PLACES})"
 _MOVE = f"INSERT INTO file_update ({_ALL_COLUMNS}) SELECT {_ALL_COLUMNS} FROM recent_update ORDER BY file, version"
 
 
@@ -74,7 +73,6 @@ class UpdateRows:
         short: list[tuple[object, ...]] = []
         by_somebody: list[tuple[object, ...]] = []
         long: list[tuple[object, ...]] = []
-        large: list[tuple[object, ...]] = []
         very_large: list[tuple[object, ...]] = []
         for row in rows:
             body = row.body
@@ -82,7 +80,7 @@ class UpdateRows:
             if is_very_large(body):
                 very_large.append((*values, *_author_values(row)))
             elif body is not None and len(body) > _SHORT_BODY:
-                (long if len(body) < LARGE_BYTES else large).append((*values, *_author_values(row)))
+                long.append((*values, *_author_values(row)))
             elif row.author is None and row.credential is None:
                 short.append(values)
             else:
@@ -96,9 +94,7 @@ class UpdateRows:
         if by_somebody:
             connection.executemany(_INSERT_BY.format(log=table), by_somebody)
         if long:
-            connection.executemany(_INSERT_BY.format(log="file_update"), long)
-        if large:
-            execute_and_forget(connection, _INSERT_LARGE, large)
+            execute_and_forget(connection, _INSERT_LONG, long)
         for each in very_large:
             _insert_very_large(connection, each)
 
