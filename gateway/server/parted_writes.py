@@ -16,8 +16,9 @@ _sharers: Counter[int] = Counter()
 def bound_unsent(transport: asyncio.Transport) -> None:
     """Let the kernel take no more for a client than it can send, and a part beyond that (Linux, macOS).
 
-    Without this bound it takes up to 4 MB for each client, in 12 ms, whether the client reads or not. It is for those
-    alone who are sent what others are sent, too: what the kernel does not take waits here.
+    Without this bound the kernel takes up to 4 MB for each client, in 12 ms, whether the client reads or not. The bound
+    is for clients that are sent the same messages as others: the bytes that the kernel does not take wait here, once
+    for all of these clients.
     """
     option: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     connected = transport.get_extra_info("socket")
