@@ -16,7 +16,14 @@ import pycrdt
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.yjs.messages import SyncMessage, parse_message, sync_step_1, sync_step_2, sync_update
+from gateway.yjs.messages import (
+    AwarenessMessage,
+    SyncMessage,
+    parse_message,
+    sync_step_1,
+    sync_step_2,
+    sync_update,
+)
 from tests.support.oracle import FOLDER
 from tests.support.server import PATIENCE_S, GatewayProcess
 
@@ -199,6 +206,12 @@ class RawClient:
             message = self.receive()
             if isinstance(message, SyncMessage) and message.step == step:
                 return message.body
+
+    def receive_awareness(self) -> AwarenessMessage:
+        """The next awareness message. A sync message may come before it at any moment: once the file has been read."""
+        while not isinstance(message := self.receive(), AwarenessMessage):
+            pass
+        return message
 
     def join(self, document: "pycrdt.Doc[Any]") -> None:
         """Do as a provider does when it connects."""

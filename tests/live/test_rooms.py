@@ -243,14 +243,14 @@ def test_a_late_echo_shows_nobody_who_has_left(shared_gateway: GatewayProcess, s
     left = AwarenessState(111, 5, '{"name":"Ada"}')
     name = name_of(shared_project)
     with raw_client(shared_gateway, name, "a.md") as present:
+        present.receive_sync("step_1")  # with it a client is told who is there, and from then on of each change
         with raw_client(shared_gateway, name, "a.md") as leaving:
             leaving.send(awareness_message((left,)))
-            while present.receive() != AwarenessMessage((left,)):
-                pass
-        assert present.receive() == AwarenessMessage((AwarenessState(111, 5, "null"),))
+            assert present.receive_awareness() == AwarenessMessage((left,))
+        assert present.receive_awareness() == AwarenessMessage((AwarenessState(111, 5, "null"),))
         present.send(awareness_message((left,)))
         present.send(awareness_message((AwarenessState(222, 1, "{}"),)))
-        assert present.receive() == AwarenessMessage((AwarenessState(222, 1, "{}"),))
+        assert present.receive_awareness() == AwarenessMessage((AwarenessState(222, 1, "{}"),))
 
 
 def test_awareness_expires_unless_it_is_renewed() -> None:
@@ -284,7 +284,7 @@ def test_a_client_says_of_itself_only_so_much(
         client.join(writer.document)
         client.send(awareness_message(tuple(AwarenessState(number, 1, state) for number in range(clients))))
         client.send(awareness_message((AwarenessState(7, 1, "{}"),)))
-        assert client.receive() == AwarenessMessage((AwarenessState(7, 1, "{}"),))
+        assert client.receive_awareness() == AwarenessMessage((AwarenessState(7, 1, "{}"),))
         client.send_update(writer.type("and goes on editing"))
         until_text(shared_project, "and goes on editing")
 
@@ -615,7 +615,7 @@ def test_an_edit_that_waits_when_its_file_is_deleted_is_not_written_into_the_nex
                 # Builds on nothing: it would fit in any file.
                 client.send_update(Typewriter().type("waits for the window "))
                 client.send(awareness_message((AwarenessState(1, 1, "{}"),)))
-                assert client.receive()  # comes back once all before it was received
+                assert client.receive_awareness()  # comes back once all before it was received
                 project.delete(f"/files/{path}").raise_for_status()
                 version = put(project, path, "new")["version"]
                 waited = version == 3
