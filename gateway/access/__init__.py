@@ -3,5 +3,5 @@
 Knows neither HTTP nor Yjs.
 
 May import: shared_turn, trusted_clock, wire, storage.
-Names for others: `guard.Access`, `guard.Guard`, `grants.View`.
+Names for others: `access.Access`, `guard.Guard`, `grants.View`.
 """

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from gateway.access.guard import Access
+from gateway.access.access import Access
 from gateway.trusted_clock import TrustedClock
 from storage import AuditEntry, Milliseconds, StorageError, wall_clock
 

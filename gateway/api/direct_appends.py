@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.access import OPEN, Access
 from gateway.access.audit import Audit
-from gateway.access.guard import OPEN, Access
 from gateway.api.receipts import FILE_PATH, encoded_receipt, receipt_answer
 from gateway.asgi.answers import BODY_IS_HERE, DirectAnswers, directly
 from gateway.asgi.requests import Replay, named_headers

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.access import OPEN
 from gateway.access.audit import Audit
 from gateway.access.grants import EVERYTHING, Need
-from gateway.access.guard import OPEN
 from gateway.asgi.requests import named_headers
 from gateway.http.permission import access_of
 from gateway.wire.problems import Forbidden, InvalidParameter, MethodNotAllowed, Problem

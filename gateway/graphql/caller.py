@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Protocol, TypeVar
 
+from gateway.access.access import Access
 from gateway.access.audit import Audit
 from gateway.access.grants import Need, View, is_name
-from gateway.access.guard import Access
 from gateway.graphql.services import Services
 from gateway.graphql.sources import Source
 from gateway.wire.problems import Forbidden, InvalidPath, InvalidProject, TooComplex

@@ -18,8 +18,8 @@ from starlette.requests import ClientDisconnect
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from gateway.access.access import Access
 from gateway.access.audit import Audit
-from gateway.access.guard import Access
 from gateway.asgi.coroutines import run_at_once
 from gateway.graphql.answers import errors_bytes, result_bytes
 from gateway.graphql.caller import Caller

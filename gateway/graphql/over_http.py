@@ -12,7 +12,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
-from gateway.access.guard import Access
+from gateway.access.access import Access
 from gateway.graphql.answers import is_request_error, problem_result, result_parts
 from gateway.graphql.caller import Caller
 from gateway.graphql.door import PATH

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.access.guard import OPEN, Access, Check
+from gateway.access.access import OPEN, Access, Check
 from gateway.graphql.answers import problem_errors
 from gateway.graphql.execution import Asker, Executions, Member, Payload
 from gateway.graphql.question import Question

@@ -2,7 +2,7 @@
 
 The result is in the scope: `gateway.access` is the `Access`, or None if there was no credential. A request with an
 invalid credential is answered here; for a WebSocket, `gateway.refusal` holds the problem, and the endpoint closes the
-connection. `gateway.check` is a `gateway.access.guard.Check`, for WebSocket protocols whose messages hold credentials.
+connection. `gateway.check` is a `gateway.access.access.Check`, for WebSocket protocols whose messages hold credentials.
 """
 
 import contextlib
@@ -12,8 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.access.access import Access
 from gateway.access.audit import Audit
-from gateway.access.guard import Access, Guard
+from gateway.access.guard import Guard
 from gateway.access.rates import Rate
 from gateway.access.sessions import Question
 from gateway.access.tickets import Credential, Tickets

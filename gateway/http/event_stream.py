@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Sequence
 import structlog
 from starlette.types import Message, Send
 
-from gateway.access.guard import Access
+from gateway.access.access import Access
 from gateway.asgi.answers import chunk, server_of
 from gateway.asgi.coroutines import run_at_once
 from gateway.asgi.outlets import Outlet

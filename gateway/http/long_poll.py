@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access.access import OPEN, Access
 from gateway.access.grants import View
-from gateway.access.guard import OPEN, Access
 from gateway.asgi.answers import DirectAnswers, PreparedAnswer, holder_of, send_whole, server_of
 from gateway.asgi.requests import NAMED_HEADERS
 from gateway.changes.feed import Feed

@@ -3,9 +3,9 @@
 from starlette.requests import Request
 from starlette.types import Scope
 
+from gateway.access.access import OPEN, Access
 from gateway.access.audit import Audit
 from gateway.access.grants import Need, View
-from gateway.access.guard import OPEN, Access
 from gateway.wire.problems import FileNotFound, Forbidden, Unauthenticated
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import structlog
 from starlette.types import Send
 
-from gateway.access.guard import Access
+from gateway.access.access import Access
 from gateway.http.event_stream import STREAM_HEADERS, retry_line, stream_part
 from gateway.http.waits import OpenTurnStream
 from gateway.pace import with_turns

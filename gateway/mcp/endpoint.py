@@ -17,8 +17,8 @@ from mcp_types import CLIENT_INFO_META_KEY
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access.access import Access
 from gateway.access.grants import is_name
-from gateway.access.guard import Access
 from gateway.client import GatewayClient
 from gateway.http.json_bodies import examined
 from gateway.http.permission import access_of

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.access.access import Access
 from gateway.access.grants import Paths, View
-from gateway.access.guard import Access
 from gateway.watch.filter import ChangeFilter
 from gateway.wire.changes import FeedEntry, FileFeedEntry, TurnFeedEntry
 from gateway.wire.readers import Include, LastAnswer, PushKeys, ReaderFilter

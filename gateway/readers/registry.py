@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from gateway.access.access import Access
 from gateway.access.grants import View
-from gateway.access.guard import Access
 from gateway.changes.cursors import parse_cursor
 from gateway.pace import next_slice
 from gateway.readers.hosts import Refused

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
+from gateway.access.access import OPEN, Access
 from gateway.access.audit import Audit
 from gateway.access.grants import View, is_name
-from gateway.access.guard import OPEN, Access
 from gateway.asgi.frames import frame_writer, outlet_of, take_at_once
 from gateway.asgi.requests import encoding_fault
 from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INVALID_UPDATE, TRY_LATER, UNAUTHENTICATED

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
+from gateway.access.access import OPEN, Access, Check
 from gateway.access.audit import Audit
-from gateway.access.guard import OPEN, Access, Check
 from gateway.access.sessions import Question
 from gateway.asgi.frames import frame_writer, take_at_once
 from gateway.rooms.close_codes import (

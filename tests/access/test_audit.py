@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from gateway.access.access import Access
 from gateway.access.audit import Audit
 from gateway.access.grants import parse_grant
-from gateway.access.guard import Access
 from gateway.trusted_clock import TrustedClock
 from storage import AuditEntry, Milliseconds, StorageUnavailable
 

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.access.access import OPEN, Access
 from gateway.access.grants import Claims, parse_grant
-from gateway.access.guard import OPEN, Access, Guard
+from gateway.access.guard import Guard
 from gateway.access.jwt import FixedKey, JsonWebTokens
 from gateway.access.sessions import Answer
 from gateway.access.tokens import new_token

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.access import Access
 from gateway.access.grants import ALL
-from gateway.access.guard import Access
 from gateway.presence.presence import Presence
 from gateway.shared_turn import SharedTurn
 from gateway.watch import hub as hub_module

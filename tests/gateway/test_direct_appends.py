@@ -12,9 +12,9 @@ import pycrdt
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access.access import Access
 from gateway.access.audit import Audit
 from gateway.access.grants import parse_grant
-from gateway.access.guard import Access
 from gateway.access.records import make_token
 from gateway.api import direct_appends
 from gateway.app import create_app

@@ -10,8 +10,8 @@ from typing import Any
 import pycrdt
 import pytest
 
+from gateway.access.access import OPEN
 from gateway.access.audit import Audit
-from gateway.access.guard import OPEN
 from gateway.maintenance.retention import Retainer, Squashed
 from gateway.settings import RetentionPolicy
 from gateway.trusted_clock import DOUBT_MS, LEAP_MS, TrustedClock, TrustedTime, advance

@@ -14,7 +14,7 @@ from graphql import GraphQLError
 from pycrdt import Doc, Text
 from strawberry.types import ExecutionResult
 
-from gateway.access.guard import OPEN
+from gateway.access.access import OPEN
 from gateway.files.reader import Content
 from gateway.graphql import types
 from gateway.graphql.answers import EncodedText, encoded_value, result_bytes

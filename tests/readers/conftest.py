@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.access import OPEN, Access
 from gateway.access.grants import EVERYTHING, View
-from gateway.access.guard import OPEN, Access
 from gateway.changes.feed import Feed
 from gateway.files.documents import Documents
 from gateway.files.history import Versions

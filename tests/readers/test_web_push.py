@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway.access.access import OPEN, Access
 from gateway.access.grants import EVERYTHING, Paths, View
-from gateway.access.guard import OPEN, Access
 from gateway.changes.cursors import Position
 from gateway.changes.feed import Batch
 from gateway.readers.push_encryption import VapidKey, encrypt

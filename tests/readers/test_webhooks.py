@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from gateway.access.access import OPEN, Access
 from gateway.access.grants import ALL, Paths, View
-from gateway.access.guard import OPEN, Access
 from gateway.readers.delivery import RETRIES_S
 from gateway.readers.hosts import Hosts, Refused, Unreachable, is_public
 from gateway.readers.outside import Outside
