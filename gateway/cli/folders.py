@@ -16,7 +16,8 @@ from gateway.cli.target import GIVEN, Target
 
 if TYPE_CHECKING:
     from gateway.client import Project
-    from gateway.client.folder.files import Folder, FolderState
+    from gateway.client.folder.files import Folder
+    from gateway.client.folder.state import FolderState
     from gateway.client.folder.sync import Difference, FolderSync, Outcome, Progress
 
 T = TypeVar("T")
@@ -142,8 +143,8 @@ def _run_live(target: Target, arguments: dict[str, Any]) -> None:
         if not opened.target.url or not opened.target.project:
             opened.target.run(_nothing)  # says what is missing
         with _locked(opened.folder):
-            opened.folder.save_state(opened.state)
-            opened.folder.drop_leftovers()
+            opened.folder.state.save(opened.state)
+            opened.folder.state.drop_leftovers()
             opened.target.run(lambda files: _live(files, opened, directory))
 
 
@@ -203,11 +204,12 @@ def _opened(target: Target, directory: Path) -> Iterator[_Opened]:
     """A folder and what is known of it; where the folder belongs is known after the first time."""
     import msgspec
 
-    from gateway.client.folder.files import Folder, FolderState
+    from gateway.client.folder.files import Folder
+    from gateway.client.folder.state import FolderState
 
     folder = Folder(directory)
     try:
-        kept = folder.load_state()
+        kept = folder.state.load()
     except msgspec.DecodeError as fault:
         fail(f"{directory}/.yjs-gateway cannot be read ({fault}); without it, all files are compared again")
     url, project = target.url or (kept.url if kept else None), target.project or (kept.project if kept else None)
@@ -227,7 +229,7 @@ def _opened(target: Target, directory: Path) -> Iterator[_Opened]:
 def _locked(folder: "Folder") -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(folder.locked())
+            stack.enter_context(folder.state.locked())
         except BlockingIOError:
             fail(f"another process is at work on {folder.root}")
         yield
@@ -253,9 +255,9 @@ def _run_in_folder(
                     return await work(FolderSync(folder, files, state, progress))
                 finally:
                     if saved and msgspec.json.encode(state) != before:  # a first time that found nothing ties nothing
-                        folder.save_state(state)
+                        folder.state.save(state)
 
-        with _locked(folder) if saved and folder.has_state() else contextlib.nullcontext():
+        with _locked(folder) if saved and folder.state.exists() else contextlib.nullcontext():
             return opened.target.run(with_folder)
 
 

@@ -18,8 +18,9 @@ import pytest
 from gateway.client import GatewayClient
 from gateway.client.answers import WithETag
 from gateway.client.errors import NoAnswer
-from gateway.client.folder.files import Folder, FolderState
+from gateway.client.folder.files import Folder
 from gateway.client.folder.names import IgnoreRules
+from gateway.client.folder.state import FolderState
 from gateway.client.folder.sync import FolderSync, Outcome, Stopped
 from gateway.wire.files import Receipt
 from tests.support.server import GatewayProcess
@@ -222,7 +223,7 @@ def test_a_push_is_one_request_also_where_it_merges(commands: Commands, monkeypa
     commands.edit("a.md", "one\ntwo\nhere\n")
     commands.write("a.md", "there\none\ntwo\n")
     folder = Folder(commands.local(""))
-    state = folder.load_state()
+    state = folder.state.load()
     assert state is not None
     sent: list[tuple[str, dict[str, Any]]] = []
     send = GatewayClient.send
@@ -470,7 +471,7 @@ def test_unchanged_files_are_not_read(commands: Commands, monkeypatch: pytest.Mo
     read_file = Folder.read
     monkeypatch.setattr(Folder, "read", lambda folder, path: read.append(path) or read_file(folder, path))  # type: ignore[func-returns-value]
     folder = Folder(commands.local(""))
-    state = folder.load_state()
+    state = folder.state.load()
     assert state is not None
     sync = FolderSync(folder, None, state, lambda done, total: None)  # type: ignore[arg-type]
     read.clear()
@@ -496,7 +497,7 @@ def test_a_folder_that_cannot_be_looked_into_is_named_and_nothing_in_it_is_delet
 
     monkeypatch.setattr(os, "scandir", refuse)
     folder = Folder(commands.local(""))
-    state = folder.load_state()
+    state = folder.state.load()
     assert state is not None
     sync = FolderSync(folder, None, state, lambda done, total: None)  # type: ignore[arg-type]
     assert asyncio.run(sync.push()) == [Outcome("closed/", "left out", "Permission denied")]

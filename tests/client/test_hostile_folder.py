@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.client.folder.files import Folder, KnownFile, UnsafePath, sha256
+from gateway.client.folder.files import Folder, UnsafePath, sha256
 from gateway.client.folder.names import fault_on_windows
+from gateway.client.folder.state import KnownFile
 
 needs_links = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no links")
 
@@ -94,7 +95,7 @@ def test_a_state_folder_that_is_a_link_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / ".yjs-gateway").symlink_to(tmp_path / "outside")
-    with pytest.raises(NotADirectoryError), Folder(tmp_path / "work").locked():
+    with pytest.raises(NotADirectoryError), Folder(tmp_path / "work").state.locked():
         pass
     with pytest.raises(NotADirectoryError):
         Folder(tmp_path / "work").write("a.md", b"x")

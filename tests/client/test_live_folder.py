@@ -24,11 +24,12 @@ from gateway.client.answers import WithETag
 from gateway.client.folder import files, recent_texts
 from gateway.client.folder import live as live_module
 from gateway.client.folder.atomic_rename import exchange, rename_exclusively
-from gateway.client.folder.files import Folder, FolderState, KnownFile, UnmergedSave, sha256
+from gateway.client.folder.files import Folder, sha256
 from gateway.client.folder.live import LiveFolder
 from gateway.client.folder.merging import merged, united
 from gateway.client.folder.names import STATE_FOLDER
 from gateway.client.folder.replacing import Replacer
+from gateway.client.folder.state import FolderState, KnownFile, UnmergedSave
 from gateway.client.folder.sync import Outcome
 from tests.support.server import GatewayProcess
 
@@ -632,7 +633,7 @@ def test_what_was_saved_when_live_was_killed_is_merged_once_when_it_starts_again
     def be_killed(*_: object) -> None:
         raise Killed
 
-    replacing.folder.save_state(replacing.state)
+    replacing.folder.state.save(replacing.state)
     monkeypatch.setattr(files, "exchange", save_and_be_killed)
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # whoever is killed removes nothing
     monkeypatch.setattr(replacing.replacer, "_keep_replaced" if killed == "after merging" else "merge_save", be_killed)
@@ -641,12 +642,12 @@ def test_what_was_saved_when_live_was_killed_is_merged_once_when_it_starts_again
     monkeypatch.undo()
 
     folder = Folder(replacing.folder.root)
-    state = folder.load_state()
+    state = folder.state.load()
     assert state is not None
     assert state.unmerged == ({"a.md": UnmergedSave("one\n", "one\nsaved\n")} if killed == "after" else {})
-    folder.save_state(state)
-    assert folder.load_state() == state
-    folder.drop_leftovers()
+    folder.state.save(state)
+    assert folder.state.load() == state
+    folder.state.drop_leftovers()
     replacer = Replacer(folder, state, lambda _: None, lambda _: False)
     for path in state.unmerged.copy():
         asyncio.run(replacer.merge_save(path))
@@ -713,7 +714,7 @@ async def live_here(scene: Scene, root: Path) -> AsyncIterator[Callable[[Callabl
         folder, state = Folder(root), FolderState(scene.gateway.url, scene.project)
         project = client.project(scene.project)
         live = LiveFolder(folder, project, state, lambda _: told.set(), lambda _: running.set())
-        folder.save_state(state)
+        folder.state.save(state)
         task = asyncio.create_task(live.run())
         try:
             async with asyncio.timeout(_PATIENCE_S):

@@ -1,4 +1,4 @@
-"""A local folder and the last known state of its files: walking, reading, replacing."""
+"""The files of a local folder: walking, reading, replacing."""
 
 import contextlib
 import errno
@@ -10,19 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from gateway.client.folder.atomic_rename import exchange, rename_exclusively
 from gateway.client.folder.names import STATE_FOLDER, IgnoreRules, belongs_to_others, fault_on_windows
+from gateway.client.folder.state import REPLACED, JournalEntry, KnownFile, StateFolder
 from gateway.wire.values import path_fault
 
-if sys.platform != "win32":
-    import fcntl
-
-_STATE = "state.json"
-_JOURNAL = "journal.jsonl"
-_LOCK = "lock"
 _OPENS_FOLDERS = {os.open, os.mkdir, os.unlink, os.rmdir, os.stat, os.link, os.rename} <= os.supports_dir_fd
 """Whether folders can be opened, and files be reached from there: then no link that is put in the way meanwhile leads
 elsewhere."""
@@ -32,75 +26,6 @@ _READ_FLAGS = (
 )  # opening a FIFO does not wait for a writer
 
 _MOST_READS = 10
-_REPLACED = ".replaced"
-
-
-class KnownFile(Struct, frozen=True):
-    """The last state of a file in which both sides were equal."""
-
-    version: int
-    tag: str
-    sha256: str
-    size: int
-    mtime_ns: int
-    """If `mtime_ns` and `size` are unchanged, the file counts as untouched and is not read."""
-
-
-class SentText(Struct, frozen=True):
-    """A text that was sent to the gateway without an answer so far."""
-
-    base: int
-    """The version that the text is based on; 0 for none."""
-    text: str
-
-
-class UnmergedSave(Struct, frozen=True):
-    """A local save that was replaced by a text of the gateway, and is not merged into that text yet."""
-
-    base: str
-    """The text that the save was made from."""
-    text: str
-
-
-class FolderState(Struct):
-    """The content of `.yjs-gateway/state.json`."""
-
-    url: str
-    project: str
-    cursor: str | None = None
-    """The cursor up to which the gateway's changes were processed."""
-    files: dict[str, KnownFile] = {}
-    unresolved: dict[str, int] = {}
-    """Files whose change at the gateway could not be applied: the last known version of each, 0 for none."""
-    unanswered: dict[str, SentText] = {}
-    """The text sent last for each file whose answer is unknown. Resending exactly that text is harmless; sending a
-    different text with the same base would insert twice what both texts contain."""
-    unmerged: dict[str, UnmergedSave] = {}
-
-    def know(self, path: str, known: KnownFile | None) -> None:
-        """Set the known state of a file, or with None forget it. A text that was sent is answered by that."""
-        self.unanswered.pop(path, None)
-        if known is None:
-            self.files.pop(path, None)
-        else:
-            self.files[path] = known
-
-
-class _Entry(Struct, frozen=True, omit_defaults=True):
-    """A line of the journal: a change of a file's known state since `state.json` was written."""
-
-    path: str
-    known: KnownFile | None = None
-    """The known state; None without `sent`: the file is no longer known."""
-    sent: SentText | None = None
-    """The text that is about to be sent."""
-    renamed: str | None = None
-    """A file in `.yjs-gateway` that is about to be renamed to the path. If it still exists, the rename did not happen,
-    and `known` does not hold."""
-    inode: int | None = None
-    """The inode of that file: if another one has its name, they were exchanged, and it is what was replaced."""
-    replaced: str | None = None
-    """The text that the rename is to replace. If another one was replaced, that is a save."""
 
 
 class Placed(Struct, frozen=True):
@@ -124,110 +49,7 @@ class Folder:
         self.unreadable: dict[str, str] = {}
         """Subfolders that could not be listed in the last walk, each with the reason."""
         self.rules = IgnoreRules(root)
-
-    # The known state
-
-    def load_state(self) -> FolderState | None:
-        """Load the state; None if the folder was never pulled or pushed.
-
-        Raises:
-            msgspec.DecodeError
-        """
-        try:
-            state = msgspec.json.decode((self.root / STATE_FOLDER / _STATE).read_bytes(), type=FolderState)
-        except FileNotFoundError:
-            return None
-        for entry in self._journal():
-            if entry.sent is not None:
-                state.unanswered[entry.path] = entry.sent
-            elif entry.renamed is None or self._was_renamed(entry.renamed, entry.inode):
-                state.unanswered.pop(entry.path, None)
-                state.unmerged.pop(entry.path, None)
-                if entry.known is None:
-                    state.files.pop(entry.path, None)
-                else:
-                    state.files[entry.path] = entry.known
-                if entry.renamed is not None and entry.replaced is not None:
-                    save = self._replaced_save(entry.renamed, entry.replaced)
-                    if save is not None:
-                        state.unmerged[entry.path] = save
-        return state
-
-    def _was_renamed(self, prepared: str, inode: int | None) -> bool:
-        try:
-            found = (self.root / STATE_FOLDER / prepared).lstat().st_ino
-            return inode is not None and found != inode
-        except FileNotFoundError:
-            return True
-
-    def _replaced_save(self, prepared: str, expected: str) -> UnmergedSave | None:
-        """Return the save that a process replaced just before it was killed, if there was one."""
-        for name in (prepared, prepared + _REPLACED):
-            place = self.root / STATE_FOLDER / name
-            with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
-                content = place.read_bytes() if stat.S_ISREG(place.lstat().st_mode) else b""
-                if content and content != expected.encode():
-                    return UnmergedSave(expected, content.decode())
-        return None
-
-    def _journal(self) -> Iterator[_Entry]:
-        try:
-            lines = (self.root / STATE_FOLDER / _JOURNAL).read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return
-        for line in lines[:-1]:  # after the last line feed there may be a truncated line
-            yield msgspec.json.decode(line, type=_Entry)
-
-    def save_state(self, state: FolderState) -> None:
-        """Save the state, and delete the journal."""
-        self._replace(self.root / STATE_FOLDER / _STATE, msgspec.json.format(msgspec.json.encode(state)))
-        (self.root / STATE_FOLDER / _JOURNAL).unlink(missing_ok=True)  # if this fails, its lines only repeat the state
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock the state against other processes (on systems with `flock`).
-
-        Raises:
-            BlockingIOError: another process holds the lock.
-        """
-        self._make_state_folder()
-        with open(self.root / STATE_FOLDER / _LOCK, "a") as file:
-            if sys.platform != "win32":
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-
-    def _make_state_folder(self) -> None:
-        place = self.root / STATE_FOLDER
-        if place.is_symlink():
-            raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(place))
-        place.mkdir(parents=True, exist_ok=True)
-
-    def drop_leftovers(self) -> None:
-        """Delete the temporary files of a killed process. The state must have been loaded and saved before."""
-        for file in (self.root / STATE_FOLDER).glob(f"{tempfile.gettempprefix()}*"):
-            file.unlink(missing_ok=True)
-
-    # The journal: the changes of the known state since the state was last saved
-
-    def note_sent(self, path: str, sent: SentText) -> None:
-        """Record that a text is about to be sent."""
-        self._note(_Entry(path, sent=sent))
-
-    def note(self, path: str, known: KnownFile | None) -> None:
-        """Record the known state of a file."""
-        self._note(_Entry(path, known))
-
-    def has_state(self) -> bool:
-        """Whether the folder was ever pulled, pushed or kept live."""
-        return (self.root / STATE_FOLDER).is_dir()
-
-    def has_journal(self) -> bool:
-        """Whether anything was recorded since the state was saved."""
-        return (self.root / STATE_FOLDER / _JOURNAL).exists()
-
-    def _note(self, entry: _Entry) -> None:
-        with open(self.root / STATE_FOLDER / _JOURNAL, "ab", buffering=0) as file:
-            file.write(msgspec.json.encode(entry) + b"\n")
+        self.state = StateFolder(root / STATE_FOLDER)
 
     # Listing files
 
@@ -349,7 +171,7 @@ class Folder:
 
     def write(self, path: str, content: bytes) -> None:
         """Replace a file atomically."""
-        aside = self._aside(content, _mode(self.place(path)))
+        aside = self.state.write_aside(content, _mode(self.place(path)))
         try:
             with self._at(path, make=True) as (name, folder):
                 os.replace(aside, name, dst_dir_fd=folder)
@@ -359,7 +181,7 @@ class Folder:
 
     def prepare(self, path: str, content: bytes) -> Path:
         """Durably write new content to a temporary file in the state folder, for `put_in_place`."""
-        return self._aside(content, _mode(self.place(path)))
+        return self.state.write_aside(content, _mode(self.place(path)))
 
     def put_in_place(self, path: str, prepared: Path, known: KnownFile, expected: bytes | None) -> "Placed":
         """Replace a file by a prepared one and record its known state: both or neither, even after a crash.
@@ -376,9 +198,8 @@ class Folder:
         before = prepared.stat()
         replaced: Path | None = prepared
         with self._at(path, make=True) as (name, folder):
-            self._note(
-                _Entry(path, known, None, prepared.name, before.st_ino, None if expected is None else _text(expected))
-            )
+            text = None if expected is None else _text(expected)
+            self.state.note_entry(JournalEntry(path, known, None, prepared.name, before.st_ino, text))
             if expected is None:
                 replaced = None
                 if not rename_exclusively(prepared, name, folder):
@@ -403,7 +224,7 @@ class Folder:
         except FileNotFoundError:  # it was deleted just before
             os.replace(prepared, name, dst_dir_fd=folder)
             return None
-        replaced = prepared.with_name(prepared.name + _REPLACED)
+        replaced = prepared.with_name(prepared.name + REPLACED)
         with contextlib.suppress(OSError):  # there is no file, or the file system has no hard links
             os.link(name, replaced, src_dir_fd=folder, follow_symlinks=False)
         os.replace(prepared, name, dst_dir_fd=folder)
@@ -425,8 +246,8 @@ class Folder:
 
         What is saved at that moment is kept.
         """
-        self._make_state_folder()
-        descriptor, aside = tempfile.mkstemp(dir=self.root / STATE_FOLDER)
+        self.state.make()
+        descriptor, aside = tempfile.mkstemp(dir=self.state.place)
         os.close(descriptor)
         with self._at(path) as (name, folder):
             os.replace(name, aside, src_dir_fd=folder)
@@ -451,29 +272,6 @@ class Folder:
         """Return the known state of a file that now has this content."""
         found = self.place(path).stat()
         return KnownFile(version, tag, sha256(content), found.st_size, found.st_mtime_ns)
-
-    def _replace(self, place: Path, content: bytes, mode: int = 0o600) -> None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._aside(content, mode)
-        try:
-            os.replace(aside, place)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-
-    def _aside(self, content: bytes, mode: int) -> Path:
-        self._make_state_folder()
-        descriptor, name = tempfile.mkstemp(dir=self.root / STATE_FOLDER)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, mode)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        return Path(name)
 
 
 def read_regular(name: str | Path, folder: int | None = None) -> tuple[os.stat_result, bytes] | None:

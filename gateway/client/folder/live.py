@@ -28,17 +28,11 @@ from gateway.client.errors import (
     ProjectNotFound,
     VersionAhead,
 )
-from gateway.client.folder.files import (
-    Folder,
-    FolderState,
-    KnownFile,
-    SentText,
-    UnsafePath,
-    sha256,
-)
+from gateway.client.folder.files import Folder, UnsafePath, sha256
 from gateway.client.folder.merging import NoText, merged, text_of, united
 from gateway.client.folder.names import is_of_others
 from gateway.client.folder.replacing import Replacer, size_and_time_of, until_quiet_s
+from gateway.client.folder.state import FolderState, KnownFile, SentText
 from gateway.client.folder.sync import Action, Outcome, concerns_all
 from gateway.client.policy import is_retried, retry_delay_ms
 from gateway.wire.changes import FileFeedEntry
@@ -132,7 +126,7 @@ class LiveFolder:
             for timer in self._later.values():
                 timer.cancel()
             self._replacer.finish()
-            self._folder.save_state(self.state)
+            self._folder.state.save(self.state)
 
     # Finding changed paths
 
@@ -296,8 +290,8 @@ class LiveFolder:
             if self._ready is not None:
                 self._ready(len(self.state.files))
                 self._ready = None
-            if self._folder.has_journal():
-                self._folder.save_state(self.state)
+            if self._folder.state.has_journal():
+                self._folder.state.save(self.state)
             await asyncio.sleep(_KEEP_S)
 
     async def _attempt(self, path: str) -> None:
@@ -528,7 +522,7 @@ class LiveFolder:
 
     def _remember(self, path: str, known: KnownFile | None) -> None:
         if self.state.files.get(path) != known or path in self.state.unanswered:
-            self._folder.note(path, known)
+            self._folder.state.note(path, known)
         self.state.know(path, known)
 
     def _unanswered(self, path: str, sent: SentText | None) -> None:
@@ -536,7 +530,7 @@ class LiveFolder:
         if sent is None:
             self._remember(path, self.state.files.get(path))
         elif self.state.unanswered.get(path) != sent:
-            self._folder.note_sent(path, sent)
+            self._folder.state.note_sent(path, sent)
             self.state.unanswered[path] = sent
 
 

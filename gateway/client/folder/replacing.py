@@ -16,9 +16,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from gateway.client.folder.files import Folder, FolderState, KnownFile, Placed, UnmergedSave, read_regular, sha256
+from gateway.client.folder.files import Folder, Placed, read_regular, sha256
 from gateway.client.folder.merging import NoText, merged, text_of
 from gateway.client.folder.recent_texts import RecentTexts
+from gateway.client.folder.state import FolderState, KnownFile, UnmergedSave
 
 _QUIET_S = 0.02
 """A file written more recently than this may still be incomplete."""
@@ -107,10 +108,10 @@ class Replacer:
             try:
                 placed = self._folder.put_in_place(path, prepared, known, expected)
             except FileExistsError:
-                self._folder.note(path, self._state.files.get(path))
+                self._folder.state.note(path, self._state.files.get(path))
                 return False
             except OSError:
-                self._folder.note(path, self._state.files.get(path))
+                self._folder.state.note(path, self._state.files.get(path))
                 raise
         finally:
             if placed is None:
@@ -165,7 +166,7 @@ class Replacer:
             if both is None or known is None or now == both.encode():
                 if both is not None and known is None:
                     self._folder.write(path, both.encode())
-                self._folder.note(path, known)
+                self._folder.state.note(path, known)
                 del self._state.unmerged[path]
             else:
                 await self.replace(path, now, both.encode(), msgspec.structs.replace(known, size=-1, mtime_ns=0))

@@ -13,7 +13,8 @@ from msgspec import Struct
 from gateway.client import GatewayError, Project
 from gateway.client.answers import WithETag
 from gateway.client.errors import FileDeleted, FileNotFound, NotAText, PreconditionFailed, ProjectNotFound
-from gateway.client.folder.files import Folder, FolderState, KnownFile, UnsafePath
+from gateway.client.folder.files import Folder, UnsafePath
+from gateway.client.folder.state import FolderState, KnownFile
 from gateway.wire.changes import FileChange, StatusAnswer
 
 Action = Literal["pulled", "pushed", "merged", "deleted here", "deleted there", "conflict", "left out", "waiting"]
