@@ -10,7 +10,7 @@ from starlette.types import Message, Send
 from gateway.access.access import Access
 from gateway.asgi.answers import chunk, server_of
 from gateway.asgi.coroutines import run_at_once
-from gateway.asgi.outlets import Outlet
+from gateway.asgi.outlets import Outlet, write_to_all
 from gateway.changes.feed import Feed
 from gateway.http.waits import OpenStream
 from gateway.presence.presence import Presence
@@ -108,13 +108,13 @@ class EventStream:
         "_access",
         "_begun",
         "_ended",
-        "_outlet",
         "_pump",
         "_ready",
         "_send",
         "_streams",
         "filter",
         "group",
+        "outlet",
         "presence_since",
         "project",
         "project_name",
@@ -125,7 +125,8 @@ class EventStream:
         self._streams = streams
         self._access = access
         self._send = send
-        self._outlet: Outlet | None = None
+        self.outlet: Outlet | None = None
+        """The way past the transport, once the stream has caught up; None: there is none."""
         self._begun = self._ready = False
         self._pump: asyncio.Task[None] | None = None
         self._ended = False
@@ -155,6 +156,8 @@ class EventStream:
             is_up_to_date = False
         if is_up_to_date:
             self._pump = None
+            server = server_of(self._send)
+            self.outlet = None if server is None else server.outlet()
             self._streams.wait(_FanOutGroup(self._streams, self))
         else:
             await self._send({"type": "http.response.body", "body": retry_line(), "more_body": False})
@@ -215,13 +218,13 @@ class EventStream:
         Args:
             encoded: the events as a chunk, which is the same for all streams.
         """
-        if self._outlet is not None and self._outlet.write(encoded):
-            return None
+        outlet = self.outlet
+        if outlet is not None:
+            outlet.open()  # what was buffered for the client may have been sent meanwhile
+            if outlet.write(encoded):
+                return None
         server = server_of(self._send)
         if server is not None and server.write_chunk(encoded):
-            self._outlet = server.outlet()
-            if self._outlet is not None:
-                self._outlet.open()  # for the next events
             return None
         return run_at_once(self._send(stream_part(events)))
 
@@ -356,12 +359,25 @@ class _FanOutGroup:
         return self._streams.presence_position(self.project_name, self.filter) > self.presence_since
 
     async def _tell(self, events: bytes, cursor: str, position: int) -> None:
-        encoded = chunk(events)
-        for number, stream in enumerate(list(self.members)):
-            if number and number % _TOLD_TOGETHER == 0:
+        encoded, members = chunk(events), list(self.members)
+        for start in range(0, len(members), _TOLD_TOGETHER):
+            if start:
                 await asyncio.sleep(0)
-            if stream.group is self and (begun := stream.tell(events, encoded)) is not None:
-                self._part_with(stream, cursor, position, begun)
+            for stream in self._write_to_all(members[start : start + _TOLD_TOGETHER], encoded):
+                if (begun := stream.tell(events, encoded)) is not None:
+                    self._part_with(stream, cursor, position, begun)
+
+    def _write_to_all(self, streams: Sequence[EventStream], encoded: bytes) -> list[EventStream]:
+        """Write a chunk to the streams that are still members; return those to which it cannot be written at once."""
+        outlets: dict[Outlet, EventStream] = {}
+        others: list[EventStream] = []
+        for stream in streams:
+            if stream.group is self:
+                if stream.outlet is None:
+                    others.append(stream)
+                else:
+                    outlets[stream.outlet] = stream
+        return others + write_to_all(outlets, encoded)
 
     def _part_with(
         self, stream: EventStream, since: str | None, position: int, begun: Awaitable[None] | None = None

@@ -30,7 +30,10 @@ class FreeMemory:
         The C library walks over all pieces of free memory, which takes 10 ms after 2,000 connections were closed: so it
         is asked in another thread, without the interpreter.
         """
-        now = await asyncio.to_thread(self._measure)
+        await asyncio.to_thread(self._look)
+
+    def _look(self) -> None:
+        now = self._measure()
         if now <= self._before:
-            await asyncio.to_thread(self._heap.look, now)
+            self._heap.look(now)
         self._before = now

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pycrdt
+import pytest
+from httpx import AsyncClient
 from starlette.types import Message
 
 from gateway.app import create_app
@@ -14,6 +16,7 @@ from gateway.asgi.frames import binary_frame, frame_writer, outlet_of
 from gateway.asgi.outlets import Outlet, write_to_all
 from gateway.rooms.close_codes import TRY_LATER
 from gateway.rooms.connection import Connection
+from gateway.server.http_protocol import HttpProtocol
 from gateway.server.outlets import outlet_of as transport_outlet
 from gateway.settings import Settings
 from storage import AppendUpdate, Version
@@ -226,6 +229,46 @@ def test_a_reader_who_pauses_gets_every_version_whole_and_in_order(tmp_path: Pat
                 replica.apply_update(told[next(at for at in range(2, 12) if told[at] < 0x80) + 1 :])
                 assert len(read) == (number + 1) * 200_000  # nothing is left out
             assert str(read) == str(text)
+
+    asyncio.run(asyncio.wait_for(work(), 120))
+
+
+def test_events_for_streams_that_have_caught_up_are_written_past_their_transports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through: list[bytes] = []
+    write = HttpProtocol.write
+
+    def noted(protocol: HttpProtocol, data: bytes) -> None:
+        through.append(data)
+        write(protocol, data)
+
+    monkeypatch.setattr(HttpProtocol, "write", noted)
+
+    async def work() -> None:
+        app = create_app(Settings(database=f"sqlite:///{tmp_path / 'gateway.db'}"))
+        text = pycrdt.Text()
+        document = pycrdt.Doc({"content": text})
+        async with serve(app) as server, AsyncClient(base_url=server.project(), timeout=60) as client:
+            text += "a"
+            first = await client.patch("/files/a.md", content=document.get_update())
+            since = first.raise_for_status().json()["cursor"]
+            async with contextlib.AsyncExitStack() as stack:
+                streams = []
+                for _ in range(3):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+                    stack.callback(writer.close)
+                    head = f"GET /api/projects/demo/changes?since={since} HTTP/1.1\r\nHost: localhost\r\n"
+                    writer.write(f"{head}Accept: text/event-stream\r\n\r\n".encode())
+                    await reader.readuntil(b"event: ready")
+                    streams.append(reader)
+                for version in (2, 3):  # the first event as well
+                    text += "b"
+                    (await client.patch("/files/a.md", content=document.get_update())).raise_for_status()
+                    for reader in streams:
+                        assert b"event: change" in await reader.readuntil(b'"version":%d' % version)
+            assert any(b"event: ready" in each for each in through)
+            assert not any(b"event: change" in each for each in through)
 
     asyncio.run(asyncio.wait_for(work(), 120))
 
