@@ -8,12 +8,17 @@ from starlette.types import Send
 
 from gateway.asgi.coroutines import run_at_once
 from gateway.asgi.frames import WriteFrame, binary_frame
-from gateway.asgi.outlets import Outlet
+from gateway.asgi.outlets import PART_BYTES, Outlet
+from gateway.pace import next_slice
 from gateway.rooms.close_codes import FORBIDDEN, RESTART, TRY_LATER
 from gateway.rooms.member import Member
 from gateway.yjs.messages import permission_denied
 from storage import NOBODY, Author
 
+_SENT_TOGETHER = 256
+"""How many messages that wait for a client are sent in one step of the event loop."""
+_WORTH_JOINING = 8
+"""Fewer messages are sent one after another."""
 _CLOSE_S = 5.0
 """Seconds within which a client that does not read must take the close frame."""
 
@@ -147,9 +152,11 @@ class Connection(Member):
             if begun is not None:
                 await begun
             while self._queue and not self._closing:
-                message = self._queue.popleft()
-                self._bytes -= len(message)
-                await self._send({"type": "websocket.send", "bytes": message})
+                (first,) = self._take_from_queue(1)
+                await self._send({"type": "websocket.send", "bytes": first})
+                if len(self._queue) >= _WORTH_JOINING:
+                    await next_slice()
+                    await self._send_together()
             if self._closing:
                 if self._last:
                     await self._send({"type": "websocket.send", "bytes": self._last})
@@ -162,6 +169,25 @@ class Connection(Member):
             self._drop()
         finally:
             self._sender = None
+
+    async def _send_together(self) -> None:
+        """Send the first messages of the queue, few enough for one step of the event loop."""
+        some = self._take_from_queue(_SENT_TOGETHER)
+        if not some:  # the connection was closed meanwhile
+            return
+        if self._write_frame is None or not self._write_frame(b"".join(map(binary_frame, some))):
+            for message in some:
+                await self._send({"type": "websocket.send", "bytes": message})
+
+    def _take_from_queue(self, most: int) -> list[bytes]:
+        """Take messages from the queue: at least one, of no more bytes together than fit into one write."""
+        some: list[bytes] = []
+        size = 0
+        while self._queue and len(some) < most and (not some or size + len(self._queue[0]) <= PART_BYTES):
+            some.append(self._queue.popleft())
+            size += len(some[-1])
+        self._bytes -= size
+        return some
 
     async def end(self) -> None:
         """Stop sending: the task that receives is about to end."""

@@ -13,6 +13,7 @@ from gateway.access.audit import Audit
 from gateway.access.grants import View, is_name
 from gateway.asgi.frames import frame_writer, outlet_of, take_at_once
 from gateway.asgi.requests import encoding_fault
+from gateway.pace import with_turns
 from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INVALID_UPDATE, TRY_LATER, UNAUTHENTICATED
 from gateway.rooms.connection import Connection
 from gateway.rooms.member import Member
@@ -23,10 +24,14 @@ from gateway.wire.problems import FileDeleted, Forbidden, InvalidStateVector, Pr
 from gateway.wire.values import path_fault, valid_project_id
 from gateway.yjs.awareness import TooMuchAwareness
 from gateway.yjs.messages import (
+    STATES_BYTES,
+    STATES_TOGETHER,
     AwarenessMessage,
     MalformedMessage,
     MalformedStateVector,
+    ManyStates,
     QueryAwareness,
+    RoomMessage,
     SyncMessage,
     UnknownMessage,
     awareness_message,
@@ -219,7 +224,7 @@ async def _greet(room: Room, connection: Connection) -> None:
         await room.greet(connection)
 
 
-async def heed(room: Room, connection: Member, message: SyncMessage | AwarenessMessage | QueryAwareness) -> None:
+async def heed(room: Room, connection: Member, message: RoomMessage) -> None:
     """Handle a message that concerns the client's document."""
     if heed_at_once(room, connection, message):
         return
@@ -228,19 +233,27 @@ async def heed(room: Room, connection: Member, message: SyncMessage | AwarenessM
             await room.answer_step_1(connection, state_vector)
         case SyncMessage(step, update):
             await room.submit(connection, update, is_step_2=step == "step_2")
+        case ManyStates():
+            async for part in with_turns(message.parts(), 1):
+                room.presence.receive(part.states, connection, subject=connection.subject)
+        case QueryAwareness():
+            await room.introduce(connection)
 
 
-def heed_at_once(room: Room, connection: Member, message: SyncMessage | AwarenessMessage | QueryAwareness) -> bool:
+def heed_at_once(room: Room, connection: Member, message: RoomMessage) -> bool:
     """Handle a message if nothing has to be waited for; False: nothing was done, and `heed` must."""
     match message:
         case SyncMessage("update", update):
             return room.submit_at_once(connection, update)
-        case SyncMessage():
+        case SyncMessage() | ManyStates():
             return False
         case AwarenessMessage(states):
             room.presence.receive(states, connection, subject=connection.subject)
         case QueryAwareness():
-            connection.enqueue(awareness_message(room.presence.awareness.states()))
+            awareness = room.presence.awareness
+            if len(awareness) > STATES_TOGETHER or awareness.size > STATES_BYTES:
+                return False
+            connection.enqueue(awareness_message(awareness.states()))
     return True
 
 

@@ -47,10 +47,9 @@ from gateway.yjs.hocuspocus import (
 )
 from gateway.yjs.hocuspocus import close as close_message
 from gateway.yjs.messages import (
-    AwarenessMessage,
     MalformedMessage,
     MalformedStateVector,
-    QueryAwareness,
+    RoomMessage,
     SyncMessage,
     UnknownMessage,
 )
@@ -312,7 +311,7 @@ class _Client:
             if document is None or document.room is None or document.closing:
                 return False
             said = parse(message)
-            if not isinstance(said, SyncMessage | AwarenessMessage | QueryAwareness):
+            if not isinstance(said, RoomMessage):
                 return False
             return heed_at_once(document.room, document, said)
         except (UnknownMessage, MalformedMessage, MalformedStateVector, TooMuchAwareness):
@@ -341,7 +340,7 @@ class _Client:
         elif self._documents.get(name) is not document:  # its credential expired or was revoked meanwhile
             self._rooms.leave(document.room, document)
         else:
-            document.room.introduce(document)
+            await document.room.introduce(document)
 
     async def _heed(self, name: str, document: HocuspocusDocument, room: Room, message: bytes) -> None:
         match parse(message):

@@ -12,6 +12,7 @@ from gateway.asgi.frames import binary_frame
 from gateway.asgi.outlets import PART_BYTES, Outlet, write_to_all
 from gateway.files.past_incarnations import has_past
 from gateway.files.preconditions import Preconditions
+from gateway.pace import with_turns
 from gateway.presence.presence import Presence
 from gateway.rooms.answers import Answer, Answers, Turns
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, TOO_LARGE, TRY_LATER
@@ -21,7 +22,7 @@ from gateway.shared_turn import Pieces, SharedTurn
 from gateway.wire.problems import DocumentTooLarge, FileDeleted, Problem
 from gateway.yjs.messages import (
     AwarenessState,
-    awareness_message,
+    awareness_messages,
     sync_step_2,
     sync_update,
 )
@@ -44,9 +45,9 @@ _TOLD_TOGETHER = 64 * 1024
 """How many bytes of versions are written to a client at once."""
 _COPIED_TOGETHER = 2**20
 """How many bytes are copied to clients before others have a turn."""
-_WORK_PER_FRAME = 4 * 2**10
+_WORK_PER_FRAME = 16 * 2**10
 """The overhead of each frame to a client, in bytes."""
-_OTHERS_TOGETHER = 100
+_OTHERS_TOGETHER = 16
 """How many clients are told before others have a turn that do not simply take a frame."""
 _MOST_UNTOLD = 64 * 2**20
 """How many bytes may wait to be sent to the clients of all rooms."""
@@ -288,8 +289,9 @@ class Room:
                 while self._untold:
                     yield from self._tell_versions()
                 if self._unsaid:
-                    states, self._unsaid = tuple(self._unsaid.values()), {}
-                    yield from self._tell_states(states)
+                    states, self._unsaid = self._unsaid, {}
+                    for message in awareness_messages(states.values()):
+                        yield from self._tell_states(message)
                 while self._stateless:
                     payload = self._stateless.popleft()
                     self._keeper.untold.add(-len(payload))
@@ -329,8 +331,7 @@ class Room:
             yield 0.0
         return 0.0
 
-    def _tell_states(self, states: tuple[AwarenessState, ...]) -> Pieces:
-        message = awareness_message(states)
+    def _tell_states(self, message: bytes) -> Pieces:
         frame = binary_frame(message)
         for others in self._write_to_all(frame):
             for connection in others:
@@ -365,17 +366,16 @@ class Room:
     async def greet(self, connection: Member) -> None:
         """Ask a new client for what the gateway is missing, and tell it who is present."""
         await self.ask(connection)
-        self.introduce(connection)
+        await self.introduce(connection)
 
     async def ask(self, connection: Member) -> None:
         """Ask a client for what the gateway is missing."""
         connection.ask(await self._file.state_vector())
 
-    def introduce(self, connection: Member) -> None:
+    async def introduce(self, connection: Member) -> None:
         """Tell a new client who is present."""
-        states = self.presence.awareness.states()
-        if states:
-            connection.enqueue(awareness_message(states))
+        async for message in with_turns(awareness_messages(self.presence.awareness.states()), 1):
+            connection.enqueue(message)
 
     async def answer_step_1(self, connection: Member, state_vector: bytes) -> None:
         """Send a client what it is missing, and from then on every later version."""

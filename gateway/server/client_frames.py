@@ -5,6 +5,8 @@ import sys
 
 _FINAL_BINARY = 0x82
 _MASKED = 0x80
+_LONGEST_HEAD = 14
+"""Bytes of the head of a large masked frame."""
 _TWO_BYTES, _EIGHT_BYTES = 126, 127
 """What stands in the place of a length that has so many bytes of its own."""
 
@@ -25,6 +27,16 @@ def whole_message(data: bytes, at: int) -> tuple[bytes, int] | None:
     if len(data) < end:
         return None
     return _unmasked(data[start:end], data[start - 4 : start]), end
+
+
+def is_part_of_head(data: bytes, at: int) -> bool:
+    """Whether the head of a binary message in one masked frame begins at `at`, of which the end is not there.
+
+    Args:
+        at: no whole message begins there.
+    """
+    there = len(data) - at
+    return 0 < there < _LONGEST_HEAD and data[at] == _FINAL_BINARY and (there == 1 or data[at + 1] >= _MASKED)
 
 
 class LargeMessage:
@@ -64,7 +76,7 @@ def large_message(data: bytes, at: int, most: int) -> tuple[LargeMessage, int] |
 
     None: another frame begins there, or its head is not all there.
     """
-    start = at + 14
+    start = at + _LONGEST_HEAD
     if len(data) < start or data[at] != _FINAL_BINARY or data[at + 1] != _MASKED | _EIGHT_BYTES:
         return None
     size = int.from_bytes(data[at + 2 : at + 10])
@@ -95,6 +107,14 @@ class FrameBoundaries:
         """The beginning of a frame of which the length is not known yet."""
         self._left = before
         """How many bytes are missing of the frame that was begun."""
+
+    def end_in(self, data: bytes) -> int:
+        """Return where the frame ends that was begun; 0: none was begun, or the end is not in these bytes."""
+        end = self._left
+        if self._head:
+            size = _frame_size(self._head + data[:_LONGEST_HEAD], 0)
+            end = 0 if size is None else size - len(self._head)
+        return end if end <= len(data) else 0
 
     def follow(self, data: bytes) -> None:
         """Note the next bytes."""

@@ -21,7 +21,13 @@ from gateway.asgi.frames import FRAMES, TakeMessage, binary_frame, text_frame
 from gateway.http.half_messages import HalfMessages
 from gateway.http.unread import Unread
 from gateway.rooms.close_codes import TOO_LARGE
-from gateway.server.client_frames import FrameBoundaries, LargeMessage, large_message, whole_message
+from gateway.server.client_frames import (
+    FrameBoundaries,
+    LargeMessage,
+    is_part_of_head,
+    large_message,
+    whole_message,
+)
 from gateway.server.outlets import outlet_of
 from gateway.server.parted_writes import Blocked, PartedWrites, bound_unsent
 from gateway.settings import ConnectionLimits
@@ -59,11 +65,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _flow: "_Flow"
     _accepted = False
     _unread: bytes = b""
-    """The unprocessed rest of the last read. Reading pauses until it is processed."""
+    """What was read and is not processed yet. Reading pauses until it is if it is long."""
     _boundaries: FrameBoundaries | None = None
     """None until the first read, which is the head of the handshake."""
     _large: LargeMessage | None = None
     """The message of which the rest is next."""
+    _head: bytes = b""
+    """The beginning of a frame of which the head is not all there."""
     _taker: TakeMessage | None = None
     """Where messages are offered before they are queued."""
     _receiving = False
@@ -128,7 +136,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flow.outlet.end()
-        self._forget_unread()
+        if self._flow.blocked:
+            self._forget_unread()
         if self._turn.is_over():
             self._turn.run(self._end_later(exc))
         else:
@@ -162,15 +171,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         if self._boundaries is None:
             self._boundaries = FrameBoundaries(len(data))
-        if self._unread:
-            self._unread += data
-        elif len(data) > _PART_BYTES or self._turn.is_over():
-            self._unread = data
-            self._flow.take_turns(True)
-            self._turn.run(self._take_in_pieces())
-        else:
+        if not self._unread and len(data) <= _PART_BYTES and not self._turn.is_over():
             self._take(data, offer=True)
             self._turn.note()
+            return
+        waits, self._unread = bool(self._unread), self._unread + data
+        if len(self._unread) > _PART_BYTES:  # to pause for less takes longer than to read on, where hundreds speak
+            self._flow.take_turns(True)
+        if not waits:
+            self._turn.run(self._take_in_pieces())
 
     def _take_in_pieces(self) -> Pieces:
         """Process what was read, and then read on."""
@@ -179,8 +188,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             size = _PART_BYTES if self._large is None else _LARGE_PART_BYTES
             part, self._unread = self._unread[:size], self._unread[size:]
             self._take(part, offer=offer)
-            yield 0.0
-        self.loop.call_soon(self._read_on)  # not at once: libuv reads several times in one iteration of the loop
+            if self._unread:
+                yield 0.0
+        if self._flow.takes_turns:
+            self.loop.call_soon(self._read_on)  # not at once: libuv reads several times in one iteration of the loop
         return 0.0
 
     def _read_on(self) -> None:
@@ -202,14 +213,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._flow.refused:
             return
         assert self._boundaries is not None
+        if self._head:
+            data, self._head = self._head + data, b""
         if self._large is not None:
             data = self._take_large(self._large, data)
+        elif not self._boundaries.between and 0 < (end := self._boundaries.end_in(data)) < len(data):
+            self._parse(data[:end])  # the rest of a frame: those behind it are read here again
+            self._take(data[end:])
+            return
         if self._accepted and self._boundaries.between and not self.frames and self.conn.state is _OPEN:
             data = self._take_messages(data, offer=offer)
-        if not data:
-            if self._large is not None or self._noted:
-                self._count_half_message()
+        if data:
+            self._parse(data)
+        elif self._large is None and not self._noted:
             return
+        self._count_half_message()
+
+    def _parse(self, data: bytes) -> None:
+        """Have `websockets` process a part of a read."""
+        assert self._boundaries is not None
         self._boundaries.follow(data)
         missing = len(self.conn.reader.buffer)
         waiting = self._flow.get_write_buffer_size()
@@ -236,7 +258,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             _server_log.removeFilter(_log_at_debug)
         if not self._flow.is_closing():
             self._flow.owe(self._flow.get_write_buffer_size() - waiting)
-        self._count_half_message()
 
     def _count_half_message(self) -> None:
         """Count what has arrived of a message that is not complete."""
@@ -254,8 +275,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._half_messages.note(self._flow.transport, size)
 
     def _take_messages(self, data: bytes, *, offer: bool) -> bytes:
-        """Take in the messages that `data` begins with, each in a frame of its own; return what follows them."""
+        """Take in the messages that `data` begins with, each in a frame of its own; return what follows them.
+
+        The beginning of a head is kept until the rest is there: `websockets` would be given a large message then.
+        """
         at, most, size = 0, self.config.ws_max_size, len(data)
+        read = None
         while at < size and (read := whole_message(data, at)) is not None:
             message, end = read
             if len(message) > most:
@@ -267,6 +292,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             offer = False
             self.handle_bytes(Frame(Opcode.BINARY, message))
         if at == size:
+            return b""
+        if read is None and is_part_of_head(data, at):
+            self._head = data[at:]
             return b""
         begun = large_message(data, at, most)
         if begun is None:
@@ -374,7 +402,8 @@ class _Flow:
         self._pong_bytes = pong_bytes
         self._reading = True
         self._paused = False
-        self._taking_turns = False
+        self.takes_turns = False
+        """Whether reading pauses while the last read is processed in parts."""
         self.blocked = False
         """Whether something is buffered, as the client is not reading what it is sent."""
         self._owed = 0
@@ -458,8 +487,8 @@ class _Flow:
         self._regulate()
 
     def take_turns(self, whether: bool) -> None:
-        """Pause reading while the last read is processed in parts."""
-        self._taking_turns = whether
+        """Pause reading, or read on."""
+        self.takes_turns = whether
         self._regulate()
 
     def pause_reading(self) -> None:
@@ -473,7 +502,7 @@ class _Flow:
     def _regulate(self) -> None:
         if self.transport.is_closing():
             return
-        wanted = not self._paused and not self._taking_turns and self._owed <= self._pong_bytes
+        wanted = not self._paused and not self.takes_turns and self._owed <= self._pong_bytes
         if wanted != self._reading:
             self._reading = wanted
             (self.transport.resume_reading if wanted else self.transport.pause_reading)()

@@ -12,10 +12,8 @@ from msgspec import Struct
 from gateway.yjs.lib0 import MalformedUpdate, Reader, var_bytes, var_uint
 from gateway.yjs.messages import (
     SYNC,
-    AwarenessMessage,
     MalformedMessage,
-    QueryAwareness,
-    SyncMessage,
+    RoomMessage,
     UnknownMessage,
     parse_message,
 )
@@ -43,7 +41,7 @@ class CloseMessage(Struct, frozen=True):
     """The client leaves the document; the socket stays open."""
 
 
-Message = SyncMessage | AwarenessMessage | QueryAwareness | TokenMessage | StatelessMessage | CloseMessage
+Message = RoomMessage | TokenMessage | StatelessMessage | CloseMessage
 
 
 def split_frame(frame: bytes) -> tuple[str, bytes]:

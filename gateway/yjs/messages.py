@@ -1,21 +1,27 @@
 """Messages of the y-websocket protocol (y-protocols: `sync.js`, `awareness.js`) as bytes. Pure."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from msgspec import Struct
 
-from gateway.yjs.lib0 import MalformedUpdate, Reader, var_uint
+from gateway.yjs.lib0 import MalformedUpdate, Reader, block, uint, var_uint
 from gateway.yjs.state_vectors import check_state_vector, require_few_named
 
 SYNC, AWARENESS, AUTH, QUERY_AWARENESS = range(4)
 STEP_1, STEP_2, UPDATE = range(3)
 PERMISSION_DENIED = 0
 _UPDATE = bytes((SYNC, UPDATE))
+_AWARENESS = bytes((AWARENESS,))
 _ONE_BYTE = 0x80
 """Shorter lengths are encoded in one byte."""
 _LARGE = 64 * 1024
 MOST_STATES = 5_000
-"""How many awareness states one message may have: about 20 ms. A client tells its own, and that others have left."""
+"""How many awareness states one message may have. A client tells its own, and that others have left."""
+STATES_TOGETHER = 256
+"""How many awareness states are read or written in one step."""
+STATES_BYTES = 64 * 1024
+"""How many bytes of awareness states are written in one step; one state may be longer."""
 
 
 class MalformedMessage(ValueError):
@@ -49,11 +55,32 @@ class AwarenessMessage(Struct, frozen=True):
     states: tuple[AwarenessState, ...]
 
 
+class ManyStates(Struct, frozen=True):
+    """An awareness message with the states of very many clients."""
+
+    update: bytes
+
+    def parts(self) -> Iterator[AwarenessMessage]:
+        """Read the states, a part of them in each step.
+
+        Raises:
+            MalformedMessage: what comes next is malformed.
+        """
+        count, at = _count_of_states(self.update)
+        while count:
+            states, at = _read_states(self.update, at, min(count, STATES_TOGETHER))
+            count -= len(states)
+            yield AwarenessMessage(states)
+
+
 class QueryAwareness(Struct, frozen=True):
     """A query for the awareness states of all clients."""
 
 
-def parse_message(message: bytes) -> SyncMessage | AwarenessMessage | QueryAwareness:
+RoomMessage = SyncMessage | AwarenessMessage | ManyStates | QueryAwareness
+
+
+def parse_message(message: bytes) -> RoomMessage:
     """Parse a message from a client.
 
     Raises:
@@ -69,7 +96,7 @@ def parse_message(message: bytes) -> SyncMessage | AwarenessMessage | QueryAware
             case 0:
                 return _parse_sync(reader)
             case 1:
-                return AwarenessMessage(_parse_states(reader.buffer()))
+                return _parse_awareness(reader)
             case 3:
                 return QueryAwareness()
             case kind:
@@ -102,12 +129,36 @@ def _parse_sync(reader: Reader) -> SyncMessage:
             raise UnknownMessage(f"the sync message type {kind} is unknown")
 
 
-def _parse_states(update: bytes) -> tuple[AwarenessState, ...]:
-    reader = Reader(update)
-    count = reader.unsigned()
-    if count > MOST_STATES:
+def _parse_awareness(reader: Reader) -> AwarenessMessage | ManyStates:
+    ahead = reader.ahead()
+    ahead.unsigned()
+    if ahead.unsigned() > MOST_STATES:  # before they are copied
         raise MalformedMessage(f"it has the states of more than {MOST_STATES} clients")
-    return tuple(AwarenessState(reader.unsigned(), reader.unsigned(), reader.text()) for _ in range(count))
+    update = reader.buffer()
+    count, at = _count_of_states(update)
+    return ManyStates(update) if count > STATES_TOGETHER else AwarenessMessage(_read_states(update, at, count)[0])
+
+
+def _count_of_states(update: bytes) -> tuple[int, int]:
+    """Return how many states an awareness update has, and where the first begins."""
+    try:
+        return uint(update, 0)
+    except (IndexError, MalformedUpdate):
+        raise MalformedMessage("the bytes end too early") from None
+
+
+def _read_states(update: bytes, at: int, count: int) -> tuple[tuple[AwarenessState, ...], int]:
+    """Read states of an awareness update; return where the next one begins, too."""
+    states = []
+    try:
+        for _ in range(count):
+            client, at = uint(update, at)
+            clock, at = uint(update, at)
+            start, at = block(update, at)
+            states.append(AwarenessState(client, clock, update[start:at].decode()))
+    except (IndexError, MalformedUpdate, UnicodeDecodeError):
+        raise MalformedMessage("it does not hold the states that it says") from None
+    return tuple(states), at
 
 
 def sync_step_1(state_vector: bytes) -> bytes:
@@ -127,11 +178,26 @@ def permission_denied(reason: str) -> bytes:
     return var_uint(AUTH) + var_uint(PERMISSION_DENIED) + _buffer(reason.encode())
 
 
-def awareness_message(states: tuple[AwarenessState, ...]) -> bytes:
+def awareness_message(states: Sequence[AwarenessState]) -> bytes:
     parts = [var_uint(len(states))]
     for state in states:
-        parts += [var_uint(state.client), var_uint(state.clock), _buffer(state.state.encode())]
-    return var_uint(AWARENESS) + _buffer(b"".join(parts))
+        text = state.state.encode()
+        parts += [var_uint(state.client), var_uint(state.clock), var_uint(len(text)), text]
+    return b"".join([_AWARENESS, var_uint(sum(map(len, parts))), *parts])
+
+
+def awareness_messages(states: Iterable[AwarenessState]) -> Iterator[bytes]:
+    """Encode states as messages, each of which takes no longer than a step of the event loop should."""
+    some: list[AwarenessState] = []
+    size = 0
+    for state in states:
+        if some and (len(some) == STATES_TOGETHER or size + len(state.state) > STATES_BYTES):
+            yield awareness_message(some)
+            some, size = [], 0
+        some.append(state)
+        size += len(state.state)
+    if some:
+        yield awareness_message(some)
 
 
 def _buffer(data: bytes) -> bytes:

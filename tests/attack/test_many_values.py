@@ -8,7 +8,7 @@ import pytest
 
 from gateway.wire.json import MOST_VALUES, announced_values, holds_many_values, may_hold_many_values
 from gateway.yjs.lib0 import var_uint
-from gateway.yjs.messages import MOST_STATES, AwarenessMessage, MalformedMessage, parse_message
+from gateway.yjs.messages import MOST_STATES, MalformedMessage, ManyStates, parse_message
 
 _JSON = {"Content-Type": "application/json"}
 _PATHS = {f"f{number}": 1 for number in range(MOST_VALUES + 1)}
@@ -68,7 +68,7 @@ def test_an_awareness_message_has_a_bounded_number_of_states() -> None:
         return b"\1" + var_uint(len(states)) + states
 
     parsed = parse_message(message(MOST_STATES))
-    assert isinstance(parsed, AwarenessMessage)
-    assert len(parsed.states) == MOST_STATES
+    assert isinstance(parsed, ManyStates)
+    assert sum(len(part.states) for part in parsed.parts()) == MOST_STATES
     with pytest.raises(MalformedMessage, match="more than"):
         parse_message(message(MOST_STATES + 1))

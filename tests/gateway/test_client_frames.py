@@ -12,6 +12,7 @@ import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from gateway.asgi.frames import TakeMessage, take_at_once
@@ -162,6 +163,7 @@ class _Connection:
             interface="asgi3",
         )
         config.load()
+        turn = turn or SharedTurn(lambda: 0.0)  # a turn that no load of the machine ends
         self.protocol = WebSocketProtocol(config=config, server_state=ServerState(), app_state={}, turn=turn)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -296,6 +298,48 @@ def test_large_messages_arrive_in_order_however_they_are_cut(size: int, take: Ta
         assert connection.transport.reading
 
     served(work, take)
+
+
+@pytest.mark.parametrize("size", [100, 1000, 4096])
+def test_of_frames_that_are_cut_no_more_than_one_of_each_read_is_left_to_the_general_parser(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+    parse = WebSocketsSansIOProtocol.data_received
+
+    def note(self: WebSocketsSansIOProtocol, data: bytes) -> None:
+        left.append(len(data))
+        parse(self, data)
+
+    messages = [b"%019d" % number for number in range(1000)]
+    sent = b"".join(map(frame, messages))
+
+    async def work(connection: _Connection) -> None:
+        monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", note)
+        await connection.read(in_pieces(sent, size))
+        await settled()
+        assert connection.came == messages
+
+    served(work)
+    assert sum(left) <= len(frame(messages[0])) * len(in_pieces(sent, size))
+
+
+@pytest.mark.parametrize("begun", range(1, 14))
+def test_a_large_message_is_never_left_to_the_general_parser_wherever_its_head_is_cut(
+    begun: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: WebSocketsSansIOProtocol, data: bytes) -> None:
+        raise AssertionError(len(data))
+
+    async def work(connection: _Connection) -> None:
+        monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", refuse)
+        sent, message = frame(b"before"), bytes(range(256)) * 300
+        large = frame(message)
+        await connection.read([sent + large[:begun], large[begun:5000], large[5000:] + sent])
+        await connection.until(3)
+        assert connection.came == [b"before", message, b"before"]
+
+    served(work)
 
 
 def test_a_large_message_is_decoded_as_it_arrives_one_read_in_a_turn_of_the_loop(
@@ -517,6 +561,43 @@ def test_a_long_head_ends_where_it_ends() -> None:
         assert connection.came == [b"early", b"late"]
         connection.transport.closed = True
         connection.protocol.connection_lost(None)
+        await settled()
+
+    asyncio.run(run())
+
+
+def test_many_who_speak_at_once_wait_for_their_turn_and_are_read_from_meanwhile() -> None:
+    async def run() -> None:
+        turn = SharedTurn(TickingClock(0.0005))
+        connections = [_Connection(None, turn) for _ in range(40)]
+        for each in connections:
+            await each.open()
+        while not turn.is_over():
+            pass
+        for _ in range(2):
+            for each in connections:
+                each.protocol.data_received(frame(b"said"))
+        assert all(each.transport.pauses == 0 for each in connections)  # what is read is short
+
+        def heard() -> int:
+            return sum(map(len, (each.came for each in connections)))
+
+        assert heard() == 0
+        while (before := heard()) < 80:
+            await asyncio.sleep(0)
+            assert heard() - before <= 10
+        assert all(each.came == [b"said"] * 2 for each in connections)
+        while not turn.is_over():
+            pass
+        (first, *_) = connections
+        first.protocol.data_received(frame(bytes(5000)))
+        assert not first.transport.reading
+        await settled()
+        assert first.transport.reading
+        assert first.came[2:] == [bytes(5000)]
+        for each in connections:
+            each.transport.closed = True
+            each.protocol.connection_lost(None)
         await settled()
 
     asyncio.run(run())

@@ -14,12 +14,22 @@ from gateway.asgi.frames import binary_frame
 from gateway.rooms import room as room_module
 from gateway.rooms.close_codes import FILE_DELETED, RESTART, TRY_LATER
 from gateway.rooms.connection import Connection
+from gateway.rooms.endpoint import heed, heed_at_once
 from gateway.rooms.room import Room
 from gateway.shared_turn import SharedTurn
-from gateway.yjs.messages import AwarenessMessage, AwarenessState, SyncMessage, parse_message
+from gateway.yjs.messages import (
+    AwarenessMessage,
+    AwarenessState,
+    ManyStates,
+    QueryAwareness,
+    SyncMessage,
+    awareness_message,
+    parse_message,
+)
 from storage import AppendUpdate, DeleteFile, Version
 from storage.sqlite import SQLiteStorage
 from tests.support.clocks import TickingClock
+from tests.support.iterations import Iterations
 from tests.support.rooms import open_rooms
 from tests.support.turns import until
 
@@ -178,6 +188,101 @@ def test_those_who_stay_are_told_together_of_many_who_leave_at_once(tmp_path: Pa
             (states,) = stays.states
             assert {(state.client, state.state) for state in states} == {(number, "null") for number in range(1, 31)}
             site.leave(stays, room)
+
+    asyncio.run(work())
+
+
+def test_very_many_states_are_told_in_messages_of_few(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            stays, room = await site.join("a.md")
+            site.use_up_turn()
+            states = [AwarenessState(number, 1, "{}") for number in range(600)]
+            for start in range(0, 600, 100):
+                room.presence.receive(tuple(states[start : start + 100]), start)
+            await until(lambda: sum(map(len, stays.states)) == 600)
+            assert [len(some) for some in stays.states] == [256, 256, 88]
+            new, _ = await site.join("a.md")
+            stays.messages.clear()
+            iterations = Iterations()
+            await room.introduce(new.connection)
+            iterations.stop()
+            assert iterations.count >= 2  # others had a turn
+            assert not heed_at_once(room, stays.connection, QueryAwareness())
+            await heed(room, stays.connection, QueryAwareness())
+            for client in (new, stays):
+                assert [len(some) for some in client.states] == [256, 256, 88]
+                assert [state for some in client.states for state in some] == states
+
+    asyncio.run(work())
+
+
+def test_a_message_of_very_many_states_is_taken_in_in_several_turns(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _site(tmp_path, tick=0.0) as site:
+            client, room = await site.join("a.md")
+            room.presence.receive((AwarenessState(1999, 1, "{}"),), client.connection)
+            client.messages.clear()
+            message = parse_message(awareness_message([AwarenessState(number, 1, "null") for number in range(2000)]))
+            assert isinstance(message, ManyStates)
+            assert not heed_at_once(room, client.connection, message)
+            iterations = Iterations()
+            await heed(room, client.connection, message)
+            iterations.stop()
+            assert iterations.count >= 2000 // 256
+            assert not len(room.presence.awareness)
+            assert sum(map(len, client.states)) == 2000
+
+    asyncio.run(work())
+
+
+def test_clients_to_whom_nothing_can_be_written_at_once_are_told_a_few_at_a_time(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _site(tmp_path) as site:
+            clients = [(await site.join("a.md"))[0] for _ in range(100)]
+            (update,) = _updates(1)
+            site.use_up_turn()
+            await site.storage.append("p", (AppendUpdate("a.md", Version(0), update),))
+            told = [sum(len(client.updates) for client in clients)]
+            while told[-1] < 100:
+                await asyncio.sleep(0)
+                told.append(sum(len(client.updates) for client in clients))
+            assert all(after - before <= 48 for before, after in pairwise(told))
+
+    asyncio.run(work())
+
+
+def test_many_messages_that_waited_for_a_client_are_sent_in_several_turns_and_in_order() -> None:
+    async def work() -> None:
+        written: list[bytes] = []
+        reads = asyncio.Event()
+
+        def write(frame: bytes) -> bool:
+            if reads.is_set():
+                written.append(frame)
+            return reads.is_set()
+
+        async def send(message: Message) -> None:
+            await reads.wait()
+            written.append(binary_frame(message["bytes"]))
+
+        connection = Connection(send, _LIMIT, write_frame=write)
+        messages = [b"%d" % number for number in range(3000)]
+        for message in messages:
+            connection.enqueue(message)
+        await asyncio.sleep(0)
+        assert written == []
+        reads.set()
+        frames = b"".join(map(binary_frame, messages))
+        sizes = [0]
+        while sizes[-1] < len(frames):
+            await asyncio.sleep(0)
+            sizes.append(sum(map(len, written)))
+        assert b"".join(written) == frames
+        assert all(after - before <= 6 * 260 for before, after in pairwise(sizes))
+        connection.enqueue(b"later")  # nothing waits any more
+        assert written[-1] == binary_frame(b"later")
+        await connection.end()
 
     asyncio.run(work())
 

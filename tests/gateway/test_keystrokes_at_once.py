@@ -17,6 +17,7 @@ from gateway.rooms.connection import Connection
 from gateway.rooms.endpoint import heed_at_once
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
+from gateway.shared_turn import SharedTurn
 from gateway.yjs.messages import AwarenessMessage, AwarenessState, QueryAwareness, SyncMessage, parse_message
 from storage import AppendUpdate, DeleteFile, Storage, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
@@ -84,7 +85,13 @@ class _Served:
 async def _served(tmp_path: Path, *, window: float = 0.0, size_limit: int = 2**20) -> AsyncIterator[_Served]:
     storage = await SQLiteStorage.open(tmp_path / "gateway.db")
     rooms = open_rooms(
-        storage, window=window, queue_limit=_LIMIT, inbox_limit=_LIMIT, connection_limit=10, size_limit=size_limit
+        storage,
+        window=window,
+        queue_limit=_LIMIT,
+        inbox_limit=_LIMIT,
+        connection_limit=10,
+        size_limit=size_limit,
+        turn=SharedTurn(lambda: 0.0),  # no load of the machine ends a turn
     )
     clients = [_Client() for _ in range(2)]
     for each in clients:
