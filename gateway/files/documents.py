@@ -13,7 +13,7 @@ from gateway.pace import next_slice, with_turns
 from gateway.wire.problems import DocumentTooLarge
 from gateway.workers.pool import LIGHT_UNITS, client_of_request, in_worker
 from gateway.yjs import elsewhere
-from gateway.yjs.footprint import of_rows
+from gateway.yjs.footprint import STRUCT, of_rows
 from gateway.yjs.heavy_edits import open_stored
 from gateway.yjs.nesting import DEEPEST, most_types
 from gateway.yjs.scan import TooMuch
@@ -43,6 +43,9 @@ _LIGHT_DECOMPRESSED = 128 * 1024
 """A snapshot of at most this many bytes is decompressed in the event loop: in 0.3 ms."""
 _LARGE_SHARE = 8
 """A document is large if it takes more than one part in this many of the memory."""
+_SHARE_HERE = 4
+"""The structs of a document in the gateway's process take no more than one part in this many of the memory: a document
+of more is in a worker process."""
 _NO_STRUCTS = EMPTY_UPDATE[:1]
 
 
@@ -61,6 +64,7 @@ class Documents:
         self._size_limit = size_limit
         self._memory_limit = memory_limit
         self._large_from = memory_limit // _LARGE_SHARE
+        self._most_structs = min(elsewhere.MOST_STRUCTS, memory_limit // _SHARE_HERE // STRUCT)
         self._open: dict[tuple[str, str], OpenDocument] = {}
         """Least recently used first. Those of erased projects are not usable, and are closed one after another."""
         self._of_project: dict[str, ProjectDocuments] = {}
@@ -75,8 +79,8 @@ class Documents:
         self._memory = 0
         self.sent = SentUpdates(memory_limit, lambda: self._memory)
         self._freeing: set[asyncio.Task[None]] = set()
-        self._large: set[tuple[str, str]] = set()
-        """The open documents that are, or were, large."""
+        self._large: dict[tuple[str, str], None] = {}
+        """The open documents that are, or were, large; least recently used first."""
         self._run = secrets.token_bytes(16)
         """Random for each run of the gateway, as the database may be a copy with the same incarnation names."""
         storage.listen(self._committed, self._missed)
@@ -107,6 +111,9 @@ class Documents:
         if document is None:
             return None
         self._open[key] = document  # most recently used last
+        if self._large and key in self._large:
+            del self._large[key]
+            self._large[key] = None
         return None if document.siblings.erased else document
 
     async def open(self, project: str, path: str) -> OpenDocument:
@@ -185,7 +192,8 @@ class Documents:
                 return await self._read(project, path)
             incarnation = new_incarnation()
             empty = build_document([], self._client(incarnation))
-            return OpenDocument(project, path, head, incarnation, empty, read_rows=read_rows)
+            most = self._most_structs
+            return OpenDocument(project, path, head, incarnation, empty, read_rows=read_rows, most_structs=most)
         head, rows = stored.head, await stored_rows(stored)
         size, client = sum(map(len, rows)), self._client(head.incarnation)
         parts = updates_of(rows) if size <= _LIGHT_BYTES else ()
@@ -204,9 +212,10 @@ class Documents:
                 levels,
                 read_rows=read_rows,
                 footprint=footprint,
+                most_structs=self._most_structs,
             )
         else:
-            work = functools.partial(open_stored, most_structs=elsewhere.MOST_STRUCTS)
+            work = functools.partial(open_stored, most_structs=self._most_structs)
             opened = await in_worker(work, rows, units=LIGHT_UNITS)
             built = await build_in_turns(opened.slices, client)
             document = OpenDocument(
@@ -223,6 +232,7 @@ class Documents:
                 opened.footprint,
                 opened.types,
                 opened.elsewhere,
+                self._most_structs,
             )
         if stored.snapshot is not None:
             document.snapshot_log_size = stored.snapshot.log_size
@@ -252,10 +262,14 @@ class Documents:
         for other, document in closing:
             self._close(other, document)
         if large:
-            self._large.add(key)
+            self._large[key] = None
 
     def _make_room_after_growth(self) -> None:
-        """Close idle documents where others have grown over the budget; documents with writes in flight stay."""
+        """Close idle documents where others have grown over the budget.
+
+        Documents with writes in flight stay, and so does the large document that was used last: it may exceed the
+        budget on its own, and would be built again for each update if the writes to other documents closed it.
+        """
         if self.sent.size:
             self.sent.make_room()
         if self._memory > self._memory_limit // 2:
@@ -264,15 +278,22 @@ class Documents:
                     self._close(key, document)
 
     def _to_close(self, memory: int, *, large: bool) -> tuple[list[tuple[tuple[str, str], OpenDocument]], bool]:
-        """Return the documents to close for `memory` more bytes, and whether these fit then or no others are left."""
+        """Return the documents to close for `memory` more bytes, and whether these fit then or no others are left.
+
+        For no more bytes, the document that was used last is not closed.
+        """
         taken = sum(self._open[each].memory for each in self._large)
         half = self._memory_limit // 2
         budget, taken = (half, taken) if large else (self._memory_limit - min(taken, half), self._memory - taken)
-        closing = []
-        for other, document in self._open.items():
-            if taken + memory <= budget:
+        closing = list[tuple[tuple[str, str], OpenDocument]]()
+        if taken + memory <= budget:
+            return closing, True
+        last = next(reversed(self._large if large else self._open), None)
+        for other in self._large if large else self._open:
+            if taken + memory <= budget or (other == last and not memory):
                 break
-            if (other in self._large) == large and not document.engaged:
+            document = self._open[other]
+            if (large or other not in self._large) and not document.engaged:
                 closing.append((other, document))
                 taken -= document.memory
         return closing, not taken or taken + memory <= budget
@@ -283,7 +304,7 @@ class Documents:
             return
         self._memory += document.weigh()
         if document.memory > self._large_from:
-            self._large.add((document.project, document.path))
+            self._large.setdefault((document.project, document.path))
 
     def _require_small(self, edits: Sequence[tuple[OpenDocument, bytes]]) -> None:
         """Raise DocumentTooLarge if an update takes a document over the size limit. An update that only deletes is
@@ -495,7 +516,7 @@ class Documents:
             if not siblings:
                 del self._of_project[key[0]]
         self._unfollow(key[0])
-        self._large.discard(key)
+        self._large.pop(key, None)
         self._memory -= document.memory
         if document.pending:
             self._in_flight[key] = document

@@ -113,6 +113,7 @@ class OpenDocument:
         footprint: int = 0,
         types: TypeSizes | None = None,
         elsewhere: bytes | None = None,
+        most_structs: int | None = None,
     ) -> None:
         self.project = project
         self.path = path
@@ -138,7 +139,7 @@ class OpenDocument:
         self.measured = False
         """Whether `size` is exact."""
         self._read_rows = read_rows
-        self._document = LiveDocument(document, halves, levels, roots, footprint, elsewhere)
+        self._document = LiveDocument(document, halves, levels, roots, footprint, elsewhere, most_structs)
         if types is not None:
             self._document.note_types(types)
         self._queued = self._settled = 0
@@ -164,6 +165,11 @@ class OpenDocument:
     def engaged(self) -> bool:
         """Whether a write to the document is in progress or its updates are queued."""
         return self._queued != self._settled or self.turn.locked()
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether the document may hold a part of an update that was refused: it must be discarded then."""
+        return self.changing or self._document.spoiled
 
     @property
     def encodes_in_step(self) -> bool:
@@ -250,7 +256,7 @@ class OpenDocument:
     def take_in_now(self, prepared: Prepared) -> Admitted:
         """Apply a prepared update in one step.
 
-        After an InvalidUpdate the document must be discarded: it may hold a part of the update.
+        After an InvalidUpdate the document must be discarded if it is `spoiled`.
 
         Raises:
             InvalidUpdate, Gap
@@ -270,7 +276,7 @@ class OpenDocument:
     def take_in_keystroke(self, update: bytes) -> bytes | None:
         """Take in the most frequent kind of update; return the row. None: it is of another kind, or adds nothing.
 
-        After an InvalidUpdate the document must be discarded.
+        After an InvalidUpdate the document must be discarded if it is `spoiled`.
 
         Raises:
             InvalidUpdate
@@ -300,8 +306,8 @@ class OpenDocument:
     async def take_in(self, prepared: Prepared) -> Admitted:
         """Apply a prepared update in parts and yield to the event loop between them. No other write may run meanwhile.
 
-        The document must be unchanged since the update was prepared. After an InvalidUpdate, and whenever an error
-        leaves `changing` set, the document must be discarded.
+        The document must be unchanged since the update was prepared. After an error it must be discarded if it is
+        `spoiled`.
 
         Raises:
             InvalidUpdate, Gap

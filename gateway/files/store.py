@@ -140,7 +140,7 @@ class Files(FileReader):
             try:
                 admitted = await _admit(document, update)
             except InvalidUpdate as error:
-                self._documents.discard(document)
+                self._discard_spoiled(document)
                 raise InvalidUpdateBody(str(error)) from None
             state_vector = document.state_vector() if admitted.incomplete else None
             return admitted.row
@@ -186,7 +186,7 @@ class Files(FileReader):
         except (TooMuch, Gap):
             return False  # the document is unchanged
         except InvalidUpdate:
-            self._documents.discard(document)
+            self._discard_spoiled(document)
             return False
         if row is not None:
             self._documents.queue_update(document, row, author, done)
@@ -207,13 +207,14 @@ class Files(FileReader):
                 else:
                     (row, incomplete), lacking = await _admit_in_turn(document, updates)
             except InvalidUpdate as error:
-                self._documents.discard(document)
+                self._discard_spoiled(document)
                 if len(updates) == 1:
                     raise Refused(0, str(error)) from None
                 together = False
                 raise _Again from None
             except Refused:
-                self._documents.discard(document)
+                if not together:  # the document holds those before the one that is refused
+                    self._documents.discard(document)
                 raise
             if incomplete and row is None:
                 raise Gap
@@ -292,10 +293,11 @@ class Files(FileReader):
                     if not document.usable:
                         raise _Again
                     if incomplete:
+                        self._documents.discard(document)  # it holds the other part
                         raise Gap
                 except (InvalidUpdate, Gap) as error:
                     refusals[document.path] = error.with_traceback(None)  # whose frames would hold `refusals`
-                    self._documents.discard(document)
+                    self._discard_spoiled(document)
                     continue
                 if row is not None or document.head is None or document.head.deleted:
                     document.changing = True  # nobody may read what is not queued
@@ -306,6 +308,12 @@ class Files(FileReader):
         if refusals:
             self._discard_all(document for document, _ in edits)
         return refusals, edits
+
+    def _discard_spoiled(self, document: OpenDocument) -> None:
+        """Discard a document if it may hold a part of an update that was refused. Others are not built again for each
+        update that somebody has refused."""
+        if document.spoiled:
+            self._documents.discard(document)
 
     def _discard_all(self, documents: Iterable[OpenDocument]) -> None:
         for document in documents:

@@ -59,6 +59,7 @@ class LiveDocument:
 
     Args:
         elsewhere: the state vector of a document that is too large for this process; `document` is empty then.
+        most_structs: the most that this process holds of the document.
     """
 
     def __init__(
@@ -69,8 +70,12 @@ class LiveDocument:
         roots: AbstractSet[bytes] = frozenset(),
         memory: int = 0,
         elsewhere: bytes | None = None,
+        most_structs: int | None = None,
     ) -> None:
         self._document = document
+        self._most_structs = MOST_STRUCTS if most_structs is None else most_structs
+        self.spoiled = False
+        """Whether the document may hold a part of an update that was refused."""
         self._elsewhere = elsewhere
         """The state vector of a document that is too large for this process; None: the document is here."""
         self._clocks = read_state_vector(self.state_vector())
@@ -131,7 +136,7 @@ class LiveDocument:
         Args:
             walk: whether the method may walk through all structs of the document if necessary.
 
-        After InvalidUpdate the document must be discarded, as it may hold a part of the update.
+        After InvalidUpdate the document must be discarded if it is `spoiled`.
 
         Raises:
             InvalidUpdate, Gap
@@ -147,7 +152,9 @@ class LiveDocument:
             self.replace(build_document([part_pairs(former.get_update(), prepared.parted)], former.client_id))
         row = self.apply(prepared.update)
         if prepared.types > self.levels_left:
+            self.spoiled = True
             self.levels_left = levels_left([self._document.get_update()])
+            self.spoiled = False
         else:
             self.levels_left -= prepared.types
         return self.taken_in(prepared, prepared.update if row == prepared.update else row, former)
@@ -156,12 +163,12 @@ class LiveDocument:
         """Take in an update that is a keystroke, as `prepare` and `take_in` do in twice the time; return the row.
 
         It adds no root, no client and no shared type, so no bound is checked. None: it is no keystroke, or it adds
-        nothing; `prepare` must decide. After InvalidUpdate the document must be discarded.
+        nothing; `prepare` must decide. After InvalidUpdate the document must be discarded if it is `spoiled`.
 
         Raises:
             InvalidUpdate
         """
-        if self.types.total > MOST_HELD or not self.knows_types or self.most_structs >= MOST_STRUCTS:
+        if self.types.total > MOST_HELD or not self.knows_types or self.most_structs >= self._most_structs:
             return None  # it may delete a large type, or the document may be elsewhere
         keystroke = light_keystroke(update, self._clocks, self.halves, self.most_structs)
         if keystroke is None:
@@ -188,9 +195,9 @@ class LiveDocument:
         """Whether shared types and structs should be counted: before the types are no longer known, and before the
         document seems to be too large for this process, since `most_structs` counts those that yrs has joined."""
         grown = self.most_structs - self._counted
-        if self._elsewhere is not None or grown <= min(MOST_STRUCTS // 8, MOST_HELD // PER_KEY // 2):
+        if self._elsewhere is not None or grown <= min(self._most_structs // 8, MOST_HELD // PER_KEY // 2):
             return False
-        seems_large = self._weight > MOST_STRUCTS // 2 and grown > MOST_STRUCTS // 8
+        seems_large = self._weight > self._most_structs // 2 and grown > self._most_structs // 8
         return seems_large or (grown > MOST_HELD // PER_KEY // 2 and self.levels_left != DEEPEST)
 
     def note_types(self, types: TypeSizes) -> None:
@@ -225,10 +232,10 @@ class LiveDocument:
         new = PER_CLIENT * len(prepared.runs) + PER_ROOT * len(prepared.roots)
         weight = self._weight + prepared.footprint // footprint.STRUCT
         surely = PER_CLIENT * max(0, least_clients(prepared.runs) - len(self._clocks))
-        if weight + new > MOST_STRUCTS >= weight + surely:
+        if weight + new > self._most_structs >= weight + surely:
             new = PER_CLIENT * sum(client not in self._clocks for client, _, _ in prepared.runs)
             new += PER_ROOT * len(prepared.roots - self._roots)
-        return weight + new > MOST_STRUCTS
+        return weight + new > self._most_structs
 
     @property
     def _weight(self) -> int:
@@ -279,7 +286,11 @@ class LiveDocument:
     def apply(self, update: bytes) -> bytes | None:
         """Apply a part of an update; return what the document emits."""
         self._emitted.clear()
-        run_yrs(apply_update, self._document, update)
+        try:
+            run_yrs(apply_update, self._document, update)
+        except InvalidUpdate:
+            self.spoiled = True
+            raise
         return self._take_emitted()
 
     def taken_in(
@@ -297,6 +308,7 @@ class LiveDocument:
             if not is_complete(prepared.runs, prepared.needs, self._clocks) or any(
                 end > self._clocks.get(client, 0) for client, _, end in prepared.runs
             ):
+                self.spoiled = True
                 raise InvalidUpdate("its structs build on each other in a circle")
         if row is None:
             if prepared.parted and elsewhere is None:  # no row names these pairs, so the log has them unsplit
