@@ -29,6 +29,7 @@ from gateway.yjs.heavy_edits import (
 from gateway.yjs.nesting import DEEPEST
 from gateway.yjs.preparation import Prepared, Receiving
 from gateway.yjs.revisions import Revision
+from gateway.yjs.runs import furthest_end
 from gateway.yjs.scan import TooMuch
 from gateway.yjs.slices import MOST_WHOLE, SliceWork
 from gateway.yjs.surrogates import names_pairs
@@ -217,7 +218,8 @@ class OpenDocument:
     @property
     def basis(self) -> Basis:
         """The facts about the document that are needed to prepare an update elsewhere."""
-        return Basis(self._document.state_vector(), self._document.halves, self.slice_work, self._document.types)
+        document = self._document
+        return Basis(document.state_vector(), document.halves, self.slice_work, document.types, document.client_id)
 
     def prepare(self, update: bytes, *, stored: bool = False) -> Prepared:
         """Examine a client's update and find out which part of it the document can apply.
@@ -269,7 +271,7 @@ class OpenDocument:
 
     def _may_join_long_texts(self, prepared: Prepared) -> bool:
         """Whether a client of an update has written so much that yrs may join a text of over `MOST_WHOLE` bytes."""
-        if not any(end > MOST_WHOLE for _, _, end in prepared.runs):
+        if furthest_end(prepared.runs) <= MOST_WHOLE:
             return False
         return self.size + sum(map(len, prepared.slices)) > MOST_WHOLE
 
@@ -364,7 +366,7 @@ class OpenDocument:
         structs = document.most_structs + prepared.footprint // STRUCT
         before, after = (f"{self._name}.{step}" for step in (self._taken_in, self._taken_in + 1))
         size = self.size + sum(map(len, prepared.slices))
-        update = Update(prepared.slices, prepared.parted, structs, size, after)
+        update = Update(prepared.slices, prepared.parted, structs, size, after, prepared.runs, prepared.needs)
         taken = await run_in_worker(take_in_kept, before, update) if document.is_elsewhere else None
         if taken is None:
             taken = await run_in_worker(take_in_stored, await self.present(), update)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from gateway.yjs.elsewhere import TakenIn, TimeAllowed, Update, emitted_for
 from gateway.yjs.footprint import STRUCT
+from gateway.yjs.preparation import require_taken_in
+from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.surrogates import part_pairs, updates_of
 from gateway.yjs.updates import Document, build_document, run_yrs
 
@@ -52,9 +54,12 @@ def _take_in(document: Document, update: Update) -> TakenIn:
         allowed.spend(time.thread_time() - started)
         emitted.append(events[0] if events else None)
     document.unobserve(subscription)
+    state_vector, others = document.get_state(), emitted_for(update.slices, emitted)
+    if others is not None:
+        require_taken_in(update.runs, update.needs, read_state_vector(state_vector))
     if any(emitted) or not update.parted:  # else the log has these pairs unsplit
         _kept.keep(update.state, document, update.structs * STRUCT + update.size)
-    return TakenIn(emitted_for(update.slices, emitted), document.get_state())
+    return TakenIn(others, state_vector)
 
 
 class _Kept:

@@ -10,24 +10,25 @@ from typing import NamedTuple
 import pycrdt
 
 from gateway.yjs import footprint
-from gateway.yjs.admission import is_complete
 from gateway.yjs.elsewhere import MOST_STRUCTS, PER_CLIENT, PER_ROOT
 from gateway.yjs.halves import Halves
+from gateway.yjs.lib0 import Reader
 from gateway.yjs.nesting import DEEPEST, NestedTooDeeply, depth
 from gateway.yjs.preparation import (
-    MOST_CLIENTS,
     Prepared,
     Received,
     light_keystroke,
     prepare,
     prepare_together,
     prepared_keystroke,
+    require_few_clients,
     require_few_roots,
+    require_taken_in,
 )
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
-from gateway.yjs.runs import least_clients, note_ends
+from gateway.yjs.runs import PackedRuns, Run, least_clients, note_ends
 from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.slices import MOST_WHOLE
 from gateway.yjs.state_vectors import check_state_vector, read_state_vector
@@ -38,7 +39,7 @@ from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, PER_KEY, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_update, keep_pairs_whole, run_yrs
 
 _MOST_READ = 10_000
-"""The most clients of a state vector that is compared with that of the document."""
+"""The most clients of a state vector that is read in one step, which takes 3 ms then."""
 
 
 class Gap(Exception):
@@ -76,10 +77,16 @@ class LiveDocument:
         self._most_structs = MOST_STRUCTS if most_structs is None else most_structs
         self.spoiled = False
         """Whether the document may hold a part of an update that was refused."""
-        self._elsewhere = elsewhere
+        self._elsewhere: bytes | None = None
         """The state vector of a document that is too large for this process; None: the document is here."""
-        self._clocks = read_state_vector(self.state_vector())
-        """The state vector of the document."""
+        self._clocks: dict[int, int] = {}
+        """The state vector of the document; empty if it is elsewhere and has very many clients."""
+        self._clients = 0
+        """How many clients a document elsewhere has."""
+        if elsewhere is None:
+            self._clocks = read_state_vector(document.get_state())
+        else:
+            self._note_elsewhere(elsewhere)
         self.halves = Halves() if halves is None else halves
         """The places in the document's texts where the second half of a surrogate pair is, or was."""
         self.levels_left = levels
@@ -96,6 +103,28 @@ class LiveDocument:
         self._emitted: list[bytes] = []
         self._subscription: pycrdt.Subscription | None = observe(document, self._keep)
         """None once the document is closed."""
+
+    def _note_elsewhere(self, state_vector: bytes, runs: Sequence[Run] | None = None) -> None:
+        """Note that the document is elsewhere.
+
+        Args:
+            state_vector: of the document.
+            runs: those of the update that it has taken in since the last state vector; None: this is the first one, or
+                the update adds only a part of its runs.
+        """
+        self._elsewhere, self._clients = state_vector, Reader(state_vector).unsigned()
+        self._most_structs = 0  # no update is taken in here
+        if self._clients > _MOST_READ:
+            self._clocks = {}
+        elif runs is not None and self._clocks:
+            note_ends(runs, self._clocks)
+        else:
+            self._clocks = read_state_vector(state_vector)
+
+    @property
+    def _knows_clocks(self) -> bool:
+        """Whether `_clocks` is the state vector: that of very many clients takes too long to read."""
+        return self._elsewhere is None or self._clients <= _MOST_READ
 
     def _keep(self, event: pycrdt.TransactionEvent) -> None:
         self._emitted.append(event.update)
@@ -116,6 +145,8 @@ class LiveDocument:
             InvalidUpdate
             TooMuch: the update is too large to examine in one step.
         """
+        if not self._knows_clocks:
+            raise TooMuch
         return prepare(
             update, self._clocks, self.halves, stored=stored, most=most, present=self.most_structs, types=self.types
         )
@@ -126,6 +157,8 @@ class LiveDocument:
         Raises:
             InvalidUpdate, TooMuch
         """
+        if not self._knows_clocks:
+            raise TooMuch
         return prepare_together(
             received, self._clocks, self.halves, most=most, present=self.most_structs, types=self.types
         )
@@ -231,7 +264,7 @@ class LiveDocument:
             return True
         new = PER_CLIENT * len(prepared.runs) + PER_ROOT * len(prepared.roots)
         weight = self._weight + prepared.footprint // footprint.STRUCT
-        surely = PER_CLIENT * max(0, least_clients(prepared.runs) - len(self._clocks))
+        surely = PER_CLIENT * max(0, least_clients(prepared.runs) - self.clients)
         if weight + new > self._most_structs >= weight + surely:
             new = PER_CLIENT * sum(client not in self._clocks for client, _, _ in prepared.runs)
             new += PER_ROOT * len(prepared.roots - self._roots)
@@ -240,7 +273,7 @@ class LiveDocument:
     @property
     def _weight(self) -> int:
         """How long it takes to free the document, in structs."""
-        return self.most_structs + PER_ROOT * len(self._roots) + PER_CLIENT * len(self._clocks)
+        return self.most_structs + PER_ROOT * len(self._roots) + PER_CLIENT * self.clients
 
     def note_rebuilt(self, levels_left: int, memory: int, types: TypeSizes) -> None:
         """Note what a document holds that has just been built anew, and was taken in; the arguments are as of
@@ -253,15 +286,13 @@ class LiveDocument:
         """Raise InvalidUpdate if the document would have too many roots or clients after an update."""
         if not prepared.roots <= self._roots:
             require_few_roots(len(self._roots | prepared.roots))
-        if len(self._clocks) + len(prepared.runs) > MOST_CLIENTS:
-            new = {client for client, _, _ in prepared.runs if client not in self._clocks} - {self.client_id}
-            if new and len(self._clocks) + len(new) > MOST_CLIENTS:
-                raise InvalidUpdate(
-                    f"no more than {MOST_CLIENTS} clients may write to a document; those that have, still may"
-                )
+        if not isinstance(prepared.runs, PackedRuns) and self._knows_clocks:  # else its clients were counted elsewhere
+            require_few_clients(prepared.runs, self._clocks, self.client_id)
 
     def lacks(self, state_vector: bytes) -> int:
         """Return how many clocks a replica with a state vector lags behind; all of them if it names very many clients.
+
+        The document must be here.
 
         Raises:
             MalformedUpdate
@@ -275,13 +306,13 @@ class LiveDocument:
     @property
     def footprint(self) -> int:
         """The memory that the document takes here beyond its bytes; an estimate, on the high side."""
-        structs = self._footprint if self._elsewhere is None else 0
-        return structs + footprint.CLIENT * len(self._clocks) + footprint.ROOT * len(self._roots)
+        held = self._footprint if self._elsewhere is None else len(self._elsewhere)
+        return held + footprint.CLIENT * len(self._clocks) + footprint.ROOT * len(self._roots)
 
     @property
     def clients(self) -> int:
         """The number of clients that have written to the document."""
-        return len(self._clocks)
+        return len(self._clocks) if self._elsewhere is None else self._clients
 
     def apply(self, update: bytes) -> bytes | None:
         """Apply a part of an update; return what the document emits."""
@@ -299,17 +330,11 @@ class LiveDocument:
         """Record what the document holds after an update; return the outcome with the row of the log.
 
         Args:
-            elsewhere: the new state vector if the update was taken in elsewhere, where the document is from now on.
+            elsewhere: the new state vector if the update was taken in elsewhere, where the document is from now on, and
+                where it was checked that the document holds the update.
         """
-        if row is prepared.update:
-            note_ends(prepared.runs, self._clocks)
-        else:
-            self._clocks = read_state_vector(self._document.get_state() if elsewhere is None else elsewhere)
-            if not is_complete(prepared.runs, prepared.needs, self._clocks) or any(
-                end > self._clocks.get(client, 0) for client, _, end in prepared.runs
-            ):
-                self.spoiled = True
-                raise InvalidUpdate("its structs build on each other in a circle")
+        if elsewhere is None:
+            self._note_taken_in(prepared, row)
         if row is None:
             if prepared.parted and elsewhere is None:  # no row names these pairs, so the log has them unsplit
                 self.replace(former)
@@ -320,7 +345,7 @@ class LiveDocument:
             if not self.is_elsewhere:
                 self.replace(build_document([], self.client_id))
                 self.types = NO_TYPES
-            self._elsewhere = elsewhere
+            self._note_elsewhere(elsewhere, prepared.runs if row is prepared.update else None)
         self._roots |= prepared.roots
         self._footprint += prepared.footprint
         self.most_structs = self._footprint // footprint.STRUCT
@@ -329,6 +354,22 @@ class LiveDocument:
         if prepared.halves:
             self.halves.update(prepared.halves)
         return Admitted(name_pairs(row, prepared.parted), prepared.incomplete)
+
+    def _note_taken_in(self, prepared: Prepared, row: bytes | None) -> None:
+        """Note the clocks of the document here after an update.
+
+        Raises:
+            InvalidUpdate
+        """
+        if row is prepared.update:
+            note_ends(prepared.runs, self._clocks)
+            return
+        self._clocks = read_state_vector(self._document.get_state())
+        try:
+            require_taken_in(prepared.runs, prepared.needs, self._clocks)
+        except InvalidUpdate:
+            self.spoiled = True
+            raise
 
     def replace(self, document: Document) -> None:
         """Go on with another document; it emits nothing if this one was closed meanwhile, and nobody uses it then."""

@@ -5,7 +5,7 @@ in slices that the open document takes in one after another.
 """
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import pycrdt
@@ -15,11 +15,11 @@ from gateway.yjs.elsewhere import MOST_STRUCTS, PER_CLIENT, PER_ROOT, emitted_fo
 from gateway.yjs.footprint import STRUCT, of_update
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, depth
-from gateway.yjs.preparation import Prepared, prepare, prepare_together, receive
+from gateway.yjs.preparation import Prepared, prepare, prepare_together, receive, require_few_clients
 from gateway.yjs.put_text import edit_text
 from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
-from gateway.yjs.runs import packed
+from gateway.yjs.runs import packed, packed_needs
 from gateway.yjs.scan import Place, Scan, scan
 from gateway.yjs.slices import MOST_WHOLE, SliceWork, largest_whole, slices_of
 from gateway.yjs.state_vectors import read_state_vector
@@ -38,6 +38,8 @@ class Basis(NamedTuple):
     halves: Halves
     slice_work: SliceWork
     types: TypeSizes = NO_TYPES
+    client_id: int = 0
+    """The Yjs client of the gateway's own edits."""
 
 
 class Opened(NamedTuple):
@@ -141,9 +143,10 @@ def take_in_elsewhere(rows: Sequence[bytes], parted: Collection[Place], slices: 
 
 
 def prepare_update(update: bytes, basis: Basis, stored: bool) -> Prepared:
-    """Call `prepare` with slices."""
+    """Call `prepare` with slices, and require that the document does not come to have too many clients."""
     clocks = read_state_vector(basis.state_vector)
-    return _packed(prepare(update, clocks, basis.halves, stored=stored, slice_work=basis.slice_work, types=basis.types))
+    prepared = prepare(update, clocks, basis.halves, stored=stored, slice_work=basis.slice_work, types=basis.types)
+    return _packed(prepared, clocks, basis.client_id)
 
 
 def prepare_own(update: bytes, basis: Basis, *, stored: bool) -> Prepared:
@@ -155,11 +158,13 @@ def prepare_updates(updates: Sequence[bytes], basis: Basis) -> Prepared:
     """Call `prepare_together` with slices."""
     clocks = read_state_vector(basis.state_vector)
     received = receive(updates)
-    return _packed(prepare_together(received, clocks, basis.halves, slice_work=basis.slice_work, types=basis.types))
+    prepared = prepare_together(received, clocks, basis.halves, slice_work=basis.slice_work, types=basis.types)
+    return _packed(prepared, clocks, basis.client_id)
 
 
-def _packed(prepared: Prepared) -> Prepared:
-    return prepared._replace(runs=packed(prepared.runs))
+def _packed(prepared: Prepared, clocks: Mapping[int, int], own: int) -> Prepared:
+    require_few_clients(prepared.runs, clocks, own)
+    return prepared._replace(runs=packed(prepared.runs), needs=packed_needs(prepared.needs))
 
 
 def whole_of(rows: Sequence[bytes]) -> bytes:

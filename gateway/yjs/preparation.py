@@ -41,6 +41,26 @@ def require_few_roots(count: int) -> None:
         raise InvalidUpdate(f"a document has at most {MOST_ROOTS} roots")
 
 
+def require_few_clients(runs: Sequence[tuple[int, int, int]], clocks: Mapping[int, int], own: int) -> None:
+    """Raise InvalidUpdate if a document with the state vector `clocks` would have too many clients after an update.
+
+    Args:
+        own: the client of the gateway's own edits, which does not count.
+    """
+    if len(clocks) + len(runs) > MOST_CLIENTS:
+        new = {client for client, _, _ in runs if client not in clocks} - {own}
+        if new and len(clocks) + len(new) > MOST_CLIENTS:
+            raise InvalidUpdate(
+                f"no more than {MOST_CLIENTS} clients may write to a document; those that have, still may"
+            )
+
+
+def require_taken_in(runs: Sequence[tuple[int, int, int]], needs: Mapping[int, int], clocks: Mapping[int, int]) -> None:
+    """Raise InvalidUpdate if a document does not hold an update that it has taken in, by its state vector after it."""
+    if not is_complete(runs, needs, clocks) or any(end > clocks.get(client, 0) for client, _, end in runs):
+        raise InvalidUpdate("its structs build on each other in a circle")
+
+
 class Prepared(NamedTuple):
     """The part of an update that a document takes in, and how."""
 

@@ -13,11 +13,13 @@ from gateway.files.open_document import OpenDocument
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
 from gateway.watch.hub import Hub
-from gateway.wire.problems import InvalidUpdateBody
+from gateway.wire.problems import InvalidUpdateBody, MissingPredecessors
+from gateway.yjs.elsewhere import PER_CLIENT
 from gateway.yjs.footprint import CLIENT, STRUCT
 from gateway.yjs.lib0 import var_uint
 from gateway.yjs.preparation import MOST_CLIENTS
-from gateway.yjs.updates import EMPTY_UPDATE, build_update
+from gateway.yjs.state_vectors import read_state_vector
+from gateway.yjs.updates import EMPTY_UPDATE, build_document, build_update
 from storage import NOBODY
 from storage.sqlite import SQLiteStorage
 
@@ -141,7 +143,7 @@ def _clients(first: int, count: int) -> bytes:
 def test_a_refused_update_does_not_have_the_document_built_again(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.yjs.document.MOST_CLIENTS", 100)
+    monkeypatch.setattr("gateway.yjs.preparation.MOST_CLIENTS", 100)
     assert MOST_CLIENTS > 100
     malformed, too_many = b"\1\1\\9\0\5", _clients(50, 51)
 
@@ -185,3 +187,89 @@ def test_what_is_refused_after_a_part_was_taken_in_has_the_document_built_again(
         assert (await scene.files.read_whole("p", "a")).update == made.get_update()
 
     _served(tmp_path, 2**24, monkeypatch, work)
+
+
+def _served_with_limits(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[_Scene], Awaitable[None]]
+) -> list[int]:
+    """Documents of more than 20 clients are elsewhere; return the lengths of the state vectors that were read here."""
+    monkeypatch.setattr("gateway.yjs.elsewhere.MOST_STRUCTS", 20 * PER_CLIENT)
+    monkeypatch.setattr("gateway.yjs.document._MOST_READ", 30)
+    monkeypatch.setattr("gateway.files.documents._LIGHT_BYTES", 0)
+    read: list[int] = []
+
+    def counting(data: bytes) -> dict[int, int]:
+        clocks = read_state_vector(data)
+        read.append(len(clocks))
+        return clocks
+
+    monkeypatch.setattr("gateway.yjs.document.read_state_vector", counting)
+    _served(folder, 2**24, monkeypatch, work)
+    return read
+
+
+def test_the_clocks_of_very_many_clients_are_not_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = [_clients(0, 50), _clients(50, 1), _clients(51, 3), _typed(3, client=99).get_update()]
+
+    async def work(scene: _Scene) -> None:
+        await scene.append("a", everything[0])
+        assert await scene.held("a") == EMPTY_UPDATE
+        assert scene.documents.memory < 50 * CLIENT
+        assert not await scene.append("a", everything[0])
+        for update in everything[1:3]:
+            assert await scene.append("a", update)
+        scene.documents.close()
+        assert await scene.append("a", everything[3])
+        assert not await scene.append("a", everything[2])
+        assert scene.built == ["a", "a"]
+        whole = build_document([build_update(everything)])
+        assert (await scene.files.read_whole("p", "a")).update == whole.get_update()
+        assert await scene.files.state_vector("p", "a") == (await scene.documents.open("p", "a")).state_vector()
+        assert read_state_vector(await scene.files.state_vector("p", "a")) == read_state_vector(whole.get_state())
+        together = await scene.files.append_together("p", "a", [_clients(60, 2), _clients(62, 2)], _ANY, NOBODY)
+        assert together.version is not None
+        with pytest.raises(MissingPredecessors):
+            await scene.append("a", b"\1\1\7\5\4\1\7content\1x\0")
+
+    assert max(_served_with_limits(tmp_path, monkeypatch, work)) <= 30
+
+
+def test_a_keystroke_in_a_small_document_elsewhere_does_not_have_it_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has few structs, and is elsewhere because of its many clients, or of one large value."""
+    typed = _typed(1, client=99)
+    text = typed.get("content", type=pycrdt.Text)
+
+    async def work(scene: _Scene) -> None:
+        await scene.append("a", _clients(0, 25))
+        await scene.append("a", typed.get_update())
+        for letter in "hello":
+            behind = typed.get_state()
+            text.insert(len(text), letter)
+            done: list[object] = []
+            keystroke = typed.get_update(behind)
+            assert not scene.files.append_at_once("p", "a", keystroke, NOBODY, done.append)
+            assert await scene.append("a", keystroke)
+        assert scene.built == ["a"]
+        read = await scene.files.text_of(await scene.files.read_whole("p", "a"), "content")
+        assert read.decode() == str(text)
+
+    assert max(_served_with_limits(tmp_path, monkeypatch, work)) <= 26
+
+
+def test_structs_that_build_on_each_other_in_a_circle_are_refused_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    circle = b"\2\1\x6b\0\xc4\x6c\0\x6c\0\1x\1\x6c\0\xc4\x6b\0\x6b\0\1y\0"  # of the clients 107 and 108
+
+    async def work(scene: _Scene) -> None:
+        await scene.append("a", _clients(0, 50))
+        before = (await scene.files.read_whole("p", "a")).update
+        for _ in range(2):
+            with pytest.raises((InvalidUpdateBody, MissingPredecessors)):
+                await scene.append("a", circle)
+        assert (await scene.files.read_whole("p", "a")).update == before
+        assert await scene.append("a", _clients(60, 1))
+
+    _served_with_limits(tmp_path, monkeypatch, work)

@@ -401,7 +401,7 @@ def test_a_document_has_a_bounded_number_of_roots(tmp_path: Path) -> None:
 def test_who_has_written_may_still_write_to_a_document_of_the_most_clients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.yjs.document.MOST_CLIENTS", 3)
+    monkeypatch.setattr("gateway.yjs.preparation.MOST_CLIENTS", 3)
 
     def typed(client: int, clock: int) -> bytes:
         return b"\1\1" + bytes([client, clock]) + b"\4\1\7content\1x\0"
