@@ -31,7 +31,7 @@ from gateway.yjs.preparation import Prepared, Receiving
 from gateway.yjs.revisions import Revision
 from gateway.yjs.runs import furthest_end
 from gateway.yjs.scan import TooMuch
-from gateway.yjs.slices import MOST_WHOLE, SliceWork
+from gateway.yjs.slices import MOST_WHOLE, STEP_WORK, SliceWork
 from gateway.yjs.surrogates import names_pairs
 from gateway.yjs.type_sizes import MOST_HELD, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, merge, run_yrs
@@ -44,10 +44,10 @@ _MEMORY_PER_DOCUMENT = 4096
 _LIGHT_WORK = 4096
 """The most work for which an update is admitted in one step: about 5 ms, in a document that is not large."""
 _LEAST_WORK = 16
-_SLICE_WORK = 16 * 1024
-"""How much of a prepared update is applied in one step: about 5 ms."""
 _MOVES = 40_000_000
 """When yrs splits a struct, it moves all later structs of that client: this many moves take about 10 ms."""
+_SLICE_MOVES = _MOVES // 4
+"""The most moves in one slice of a prepared update."""
 _BYTES_PER_STRUCT = 6
 _LIGHT_BYTES = 128 * 1024
 """The most bytes of a document and a new text together for which the text is edited in one step."""
@@ -208,7 +208,7 @@ class OpenDocument:
     @property
     def slice_work(self) -> SliceWork:
         """How an update is split that is applied in several steps."""
-        return SliceWork(_SLICE_WORK, self._most_pieces * _SLICE_WORK // _MOVES, self._document.most_structs)
+        return SliceWork(STEP_WORK, self._most_pieces * STEP_WORK // _SLICE_MOVES, self._document.most_structs)
 
     @property
     def _most_pieces(self) -> int:
@@ -390,7 +390,9 @@ class OpenDocument:
             as_given = as_given and emitted[-1] == each
             spent = time.thread_time() - started
             allowed.spend(spent)
-            await asyncio.sleep(spent if spent > _LONG_STEP_S else 0)  # after a long step others have as long
+            if spent > _LONG_STEP_S:
+                await asyncio.sleep(spent)  # others have as long
+            await next_slice()
         return None if as_given else emitted
 
     def edit_text(self, root: str, revision: Revision, *, make: bool = True) -> bytes | None:

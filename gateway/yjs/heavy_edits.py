@@ -21,14 +21,14 @@ from gateway.yjs.reconcile import restoring_update
 from gateway.yjs.revisions import Revision
 from gateway.yjs.runs import packed, packed_needs
 from gateway.yjs.scan import Place, Scan, scan
-from gateway.yjs.slices import MOST_WHOLE, SliceWork, largest_whole, slices_of
+from gateway.yjs.slices import MOST_WHOLE, STEP_WORK, SliceWork, largest_whole, slices_of
 from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import part_pairs, second_halves, updates_of
 from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, PER_KEY, TypeSizes, type_sizes
 from gateway.yjs.updates import build_document, build_update, run_yrs
 
-_WHOLE_DOCUMENT = SliceWork(16 * 1024, 0, 0)
+_WHOLE_DOCUMENT = SliceWork(STEP_WORK, 0, 0)
 
 
 class Basis(NamedTuple):

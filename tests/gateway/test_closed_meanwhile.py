@@ -51,7 +51,7 @@ def test_an_update_is_stored_although_its_document_was_closed_meanwhile(
     for module in (document, heavy_edits, preparation, open_document):
         monkeypatch.setattr(module, "MOST_HELD", 100)
     monkeypatch.setattr(open_document, "_LIGHT_WORK", 16)
-    monkeypatch.setattr(open_document, "_SLICE_WORK", 16)
+    monkeypatch.setattr(open_document, "STEP_WORK", 16)
     whole, update = (_nested(), _DELETION) if kind == "in a worker" else _texts()
     closed = 0
 

@@ -28,10 +28,11 @@ from gateway.yjs.lib0 import var_uint
 from gateway.yjs.preparation import MOST_ROOTS, prepare
 from gateway.yjs.roots import read_roots
 from gateway.yjs.scan import TooMuch, scan
-from gateway.yjs.slices import SliceWork, slices_of
+from gateway.yjs.slices import STEP_WORK, SliceWork, slices_of
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.updates import build_document, build_update
 from storage.sqlite import SQLiteStorage
+from tests.support.iterations import Iterations
 from tests.support.processes import worker_pids
 
 T = TypeVar("T")
@@ -432,7 +433,7 @@ def _competing(count: int) -> bytes:
 def test_an_update_that_takes_very_long_is_refused_and_leaves_the_document_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_document, "_SLICE_WORK", 64)
+    monkeypatch.setattr(open_document, "STEP_WORK", 64)
     monkeypatch.setattr("gateway.yjs.preparation._LIGHT_WALKED", 10_000)
 
     async def work(files: Files, workers: Workers) -> None:
@@ -447,6 +448,29 @@ def test_an_update_that_takes_very_long_is_refused_and_leaves_the_document_as_it
         assert (await files.head("p", "a.md")).version == 2
 
     _served(tmp_path, work)
+
+
+def test_heavy_updates_that_are_taken_in_at_once_share_the_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, taken_in = LiveDocument.apply, list[tuple[int, int]]()
+
+    async def work(files: Files, workers: Workers) -> None:
+        iterations = Iterations()
+
+        def noted(document: LiveDocument, update: bytes) -> bytes | None:
+            taken_in.append((iterations.count, len(scan(update).structs)))
+            return apply(document, update)
+
+        monkeypatch.setattr(LiveDocument, "apply", noted)
+        await asyncio.gather(*(files.append("p", path, _typed_backwards(_HEAVY), _ANY) for path in ("a.md", "b.md")))
+        iterations.stop()
+
+    _served(tmp_path, work)
+    assert sum(structs for _, structs in taken_in) == 2 * _HEAVY
+    assert max(structs for _, structs in taken_in) <= STEP_WORK
+    slices = -(-_HEAVY // STEP_WORK)
+    assert len({iteration for iteration, _ in taken_in}) >= 2 * slices - 2  # the first of each waits for no other
 
 
 def test_a_small_document_of_many_structs_is_built_elsewhere(tmp_path: Path) -> None:
