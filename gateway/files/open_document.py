@@ -57,9 +57,9 @@ _LIGHT_ENCODED = 30_000
 larger one is built elsewhere from its log. A client that has written takes as long as two structs."""
 _BYTES_LIKE_STRUCT = 64
 """How many bytes of a document are encoded in the time of one struct."""
-_LIGHT_LACKING = 30_000
-"""By how many clocks a replica of a large document may lag behind for its difference to be encoded in the event loop:
-each is one struct at most."""
+_LIGHT_LACKING = 50_000
+"""How many structs a larger document may have, with the clocks by which a replica lags behind, for the difference to be
+encoded in the event loop: about 5 ms. Each clock is one struct at most; for the deletions yrs looks at all structs."""
 _RECEIVED_TOGETHER = 64
 """How many updates are examined before others have a turn: a keystroke takes 10 to 20 µs."""
 _LIGHT_WALKED = 16 * 1024
@@ -183,7 +183,10 @@ class OpenDocument:
         """Whether what a replica with a state vector is missing is encoded in a short time."""
         if self._document.is_elsewhere:
             return False
-        return self.encodes_in_step or self._document.lacks(state_vector) <= _LIGHT_LACKING
+        if self.encodes_in_step:
+            return True
+        structs = self._document.most_structs
+        return structs <= _LIGHT_LACKING and structs + self._document.lacks(state_vector) <= _LIGHT_LACKING
 
     def weigh(self) -> int:
         """Estimate the memory of the document anew, and return by how much it grew."""

@@ -1,5 +1,6 @@
 """The presence of one file: one awareness for the clients of its room and for those that report it over HTTP."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Hashable
@@ -9,11 +10,15 @@ import msgspec
 
 from gateway.pace import next_slice
 from gateway.wire.presence import PresenceAnswer, PresenceClient
+from gateway.workers.pool import run_in_worker
 from gateway.yjs.awareness import GONE, Awareness
 from gateway.yjs.messages import AwarenessState
 
 _ENCODED_TOGETHER = 32 * 1024
 """Characters of states that are encoded in one turn of the event loop."""
+
+_PACKED_AT_ONCE = 64 * 1024
+"""Bytes of a state that is decoded in the event loop, in 4 ms at most."""
 
 _MAY_BE_OUT_OF_RANGE = re.compile(rb"\d(?:[eE]\+?\d{3}|\d{300})")
 """What is in each JSON text with a number that is too large for a float."""
@@ -119,7 +124,8 @@ class FilePresence:
         out. Large states are encoded in several turns of the event loop.
 
         Args:
-            of_json: the answer will be encoded as JSON; its states are encoded already, and only once.
+            of_json: whether the answer will be encoded as JSON, or as msgpack. Its states are encoded already, as JSON
+                only once.
         """
         self.expire()
         now, version = self._keeper.now(), self._keeper.version(self)
@@ -129,19 +135,39 @@ class FilePresence:
         for present in everybody:
             client, text = present.state.client, present.state.state
             known = encoded.get(client)
-            if known is None or known[0] is not text:
+            is_new = known is None or known[0] is not text
+            if is_new or not of_json:
                 if size + len(text) > _ENCODED_TOGETHER:
                     await next_slice()
                     size = 0
                 size += len(text)
+            if known is None or is_new:
                 known = encoded[client] = (text, _as_json(text))
             if known[1] is not None:
                 left = round(present.expires - now, 1)
-                state = known[1] if of_json else msgspec.json.decode(known[1])
+                state = known[1] if of_json else await _as_msgpack(known[1])
                 clients.append(PresenceClient(client, present.state.clock, state, present.subject, left))
         if len(encoded) > len(everybody):
             self._encoded = {each: encoded[each] for each in (present.state.client for present in everybody)}
         return PresenceAnswer(clients, version)
+
+
+async def _as_msgpack(state: msgspec.Raw) -> msgspec.Raw:
+    """Return a state in JSON as it stands in an answer in msgpack. A worker process decodes a long one."""
+    text = bytes(state)
+    return msgspec.Raw(_packed(text) if len(text) <= _PACKED_AT_ONCE else await run_in_worker(_packed, text))
+
+
+def _packed(state: bytes) -> bytes:
+    try:
+        return msgspec.msgpack.encode(msgspec.json.decode(state))
+    except OverflowError:  # msgpack has no integers of more than 64 bits, nor has JavaScript
+        return msgspec.msgpack.encode(json.loads(state, parse_int=_number))
+
+
+def _number(digits: str) -> int | float:
+    number = float(digits)
+    return int(digits) if abs(number) < 2**63 else number
 
 
 def _as_json(state: str) -> msgspec.Raw | None:

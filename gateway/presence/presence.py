@@ -94,6 +94,14 @@ class Presence:
         file = self._files.get((project, path))
         return PresenceAnswer([], self._version_at(0)) if file is None else await file.answer(of_json=of_json)
 
+    def version_now(self, project: str, path: str) -> str:
+        """Return the version that an answer about a file has once the clients that are silent are withdrawn."""
+        self._ask_others(project)
+        file = self._files.get((project, path))
+        if file is not None:
+            file.expire()
+        return self.version_of(project, path)
+
     def version_of(self, project: str, path: str) -> str:
         """Return the version that an answer about a file has at present."""
         file = self._files.get((project, path))

@@ -9,7 +9,8 @@ import structlog
 from starlette.types import ASGIApp, Message, Scope
 
 from gateway.asgi.answers import BODY_IS_HERE, UNSENT, AnswerDirectly, DirectAnswers, chunk, encode_headers
-from gateway.asgi.outlets import Outlet
+from gateway.asgi.outlets import PART_BYTES, Outlet
+from gateway.pace import next_slice
 from gateway.wire.problems import Problem, ShuttingDown
 
 _log = structlog.get_logger("gateway.http")
@@ -84,6 +85,7 @@ class Exchange(DirectAnswers):
         "_ended",
         "_expects_continue",
         "_head",
+        "_in_hand",
         "_left",
         "_outlet",
         "_scope",
@@ -101,6 +103,8 @@ class Exchange(DirectAnswers):
     def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
         self._wire = wire
         self._scope = scope
+        self._in_hand = 0
+        """How many bytes are left of a part of the answer that is long."""
         self._expects_continue = expects_continue
         self.keep_alive = keep_alive
         """Whether the connection stays open for another request."""
@@ -147,7 +151,7 @@ class Exchange(DirectAnswers):
     @property
     def unsent(self) -> int:
         """How many bytes of the answer the application holds and has not sent yet."""
-        return cast(int, self._scope.get(UNSENT, 0))
+        return self._in_hand + cast(int, self._scope.get(UNSENT, 0))
 
     @property
     def method(self) -> str:
@@ -289,17 +293,39 @@ class Exchange(DirectAnswers):
 
     async def send(self, message: Message) -> None:
         """ASGI: the head of the answer, which is sent with the first part of the body, or a part of the body."""
-        while not self.left and (writable := self._wire.writable()) is not None:
-            await writable
+        await self._until_writable()
         if self.left:
             return
         if message["type"] == "http.response.start" and not self.started:
             self.started = True
             self._begin(message["status"], message.get("headers", []))
         elif message["type"] == "http.response.body" and self.started and not self.complete:
-            self._continue(message.get("body", b""), more=message.get("more_body", False))
+            body = message.get("body", b"")
+            if len(body) > PART_BYTES:
+                body = await self._send_first_parts(body)
+            if not self.left:
+                self._continue(body, more=message.get("more_body", False))
         else:
             raise RuntimeError(f"{message['type']!r} is not expected here")
+
+    async def _until_writable(self) -> None:
+        while not self.left and (writable := self._wire.writable()) is not None:
+            await writable
+
+    async def _send_first_parts(self, body: bytes) -> bytes:
+        """Send a long part of the answer but for the last bytes, which are returned: the kernel copies each part while
+        everybody else waits."""
+        at = 0
+        try:
+            while len(body) - at > PART_BYTES and not self.left:
+                self._continue(body[at : at + PART_BYTES], more=True)
+                at += PART_BYTES
+                self._in_hand = len(body) - at
+                await next_slice()
+                await self._until_writable()
+        finally:
+            self._in_hand = 0
+        return body[at:]
 
     def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """Send a whole answer at once. False, and nothing is sent, if it has begun or the client is not reading."""

@@ -5,6 +5,7 @@ import weakref
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.access.access import Access
@@ -16,9 +17,11 @@ from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
 from gateway.watch.project import KnownFile
 from gateway.watch.waiters import Waiters
+from gateway.yjs.messages import AwarenessState
 from storage import AppendUpdate, Version
 from storage.sqlite import SQLiteStorage
 from tests.support.clocks import TickingClock
+from tests.support.iterations import Iterations
 from tests.support.turns import until
 
 _FOREVER_S = 3600.0
@@ -188,6 +191,29 @@ def test_large_states_of_one_file_are_read_in_several_turns_and_as_of_one_versio
         assert (len(answer.clients), answer.version) == (12, version)
         again = await presence.answer("p", "a.md")
         assert (len(again.clients), again.version) == (11, presence.version_of("p", "a.md"))
+        await storage.close()
+
+    asyncio.run(work())
+
+
+def test_states_are_packed_in_several_turns_for_an_answer_in_msgpack(tmp_path: Path) -> None:
+    async def work() -> None:
+        storage = await SQLiteStorage.open(tmp_path / "gateway.db")
+        presence = Presence(storage, Hub(storage))
+        state = {"a": [[]] * 10_000}
+        for client in range(12):
+            presence.say("p", "a.md", client, state, seconds=60)
+        room = presence.join("p", "a.md", lambda news: None)
+        long = "[" + "[]," * 30_000 + "[]]"
+        room.receive((AwarenessState(12, 1, long),), "a client")
+        as_json = await presence.answer("p", "a.md")  # its states are encoded as JSON from now on
+        iterations = Iterations()
+        answer = await presence.answer("p", "a.md", of_json=False)
+        iterations.stop()
+        assert iterations.count >= 12 * 30_000 // 2**15
+        packed = msgspec.msgpack.decode(msgspec.msgpack.encode(answer))
+        assert packed == msgspec.json.decode(msgspec.json.encode(as_json)) | {"clients": packed["clients"]}
+        assert [each["state"] for each in packed["clients"]] == [state] * 12 + [msgspec.json.decode(long)]
         await storage.close()
 
     asyncio.run(work())

@@ -6,11 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from gateway.api.routes import presence as presence_routes
 from gateway.app import create_app
 from gateway.asgi.answers import DirectAnswers, encode_headers, holder_of
+from gateway.asgi.outlets import PART_BYTES
+from gateway.server.http_protocol import HttpProtocol
 from gateway.settings import Settings
 from tests.access.conftest import bearer
 from tests.access.keys import SECRET
@@ -182,6 +186,76 @@ def test_a_connection_is_closed_behind_a_direct_answer_if_the_client_asks(tmp_pa
         status, headers, _ = await connection.ask("GET", _FILE, If_None_Match=tag, Connection="close")
         assert (status, headers["connection"]) == (304, "close")
         assert await connection.ended()
+
+    _run(tmp_path, talk)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_long_part_of_an_answer_is_written_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    body = bytes(range(256)) * 4096
+    written: list[int] = []
+    write = HttpProtocol.write
+
+    def note(self: HttpProtocol, data: bytes | memoryview) -> None:
+        written.append(len(data))
+        write(self, data)
+
+    monkeypatch.setattr(HttpProtocol, "write", note)
+
+    class Answering:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            headers = [(b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+        def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+            return False
+
+    async def talk(_: _Connection, server: InProcess, _tasks: _Tasks) -> None:
+        server.config.loaded_app = Answering()  # type: ignore[assignment]
+        connection = await _Connection.open(server)
+        connection.write(_request(method, _FILE))
+        if method == "HEAD":
+            assert await connection.head() == (200, str(len(body)))
+            assert written == [sum(written)]
+        else:
+            status, _headers, got = await connection.answer()
+            assert (status, got == body) == (200, True)
+            assert len(written) == len(body) // PART_BYTES
+            assert max(written) <= PART_BYTES + 1000
+        connection.close()
+
+    _run(tmp_path, talk)
+
+
+def test_presence_that_is_too_much_for_one_exchange_comes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_routes, "_TOLD_BYTES", 10)
+
+    async def talk(connection: _Connection, _server: InProcess, _tasks: _Tasks) -> None:
+        async def exchange(asked: dict[str, Any], accept: str) -> dict[str, Any]:
+            body = msgspec.json.encode({"presence": asked})
+            headers = {"Content_Type": "application/json", "Accept": accept}
+            status, _, answer = await connection.ask("POST", "/api/projects/demo/sync", body, **headers)
+            assert status == 200
+            decode = msgspec.json.decode if accept == "application/json" else msgspec.msgpack.decode
+            told: dict[str, Any] = decode(answer)["presence"]
+            return told
+
+        await _write(connection)
+        for accept in ("application/json", "application/msgpack"):
+            asked: dict[str, Any] = {
+                f"{name}.md": {"client_id": 7, "state": {"a": "long" * 9}, "clock": len(accept)} for name in "abc"
+            }
+            for path in list(asked):
+                told = await exchange(asked, accept)
+                assert list(told) == [path]
+                assert told[path]["clients"][0]["state"] == asked[path]["state"]
+                asked[path] = {"version": told[path]["version"]}
+            assert await exchange(asked, accept) == {}
 
     _run(tmp_path, talk)
 

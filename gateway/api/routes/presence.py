@@ -1,6 +1,5 @@
 """Routes of presence: read who is in a file, wait for changes, announce or withdraw a client."""
 
-import asyncio
 import contextlib
 from collections.abc import Mapping
 
@@ -20,6 +19,7 @@ from gateway.http.requests import (
     require_media_type,
 )
 from gateway.http.waits import empty_after_wait, parse_wait, wait_for_change
+from gateway.pace import with_turns
 from gateway.presence.presence import LONGEST_STATE, Presence, encode_state
 from gateway.watch.filter import ChangeFilter
 from gateway.watch.hub import Hub
@@ -40,6 +40,9 @@ _FILE = "/api/projects/{project}/presence/{path:file}"
 _CLIENT = "/api/projects/{project}/presence/{path:file}/{client_id}"
 _STATES_LIMIT = 2 * LONGEST_STATE
 """The limit on a body, in bytes: escapes and spaces may make a state longer than its stored form."""
+
+_TOLD_BYTES = 4 * 2**20
+"""How many bytes of states an answer to an exchange has, and those of one more file."""
 
 
 class PresenceRoutes:
@@ -150,29 +153,34 @@ def _require_own(request: Request, presence: Presence, project: str, path: str, 
         raise InvalidParameter("client_id", f"another subject speaks for the client {client}")
 
 
-def check_presence(request: Request, asked: Mapping[str, PresenceQuestion]) -> dict[str, PresenceQuestion]:
+async def check_presence(request: Request, asked: Mapping[str, PresenceQuestion]) -> dict[str, PresenceQuestion]:
     """Return the presence questions of a request, without files that its credential may not see.
 
     Raises:
         InvalidPath, BodyTooLarge
     """
-    for question in asked.values():
+    async for question in with_turns(asked.values()):
         if question.state is not None:
             encode_state(question.state)
     return {path: question for path, question in asked.items() if view_of(request).sees(checked_path(path))}
 
 
 async def say_presence(
-    request: Request, presence: Presence, said: Mapping[str, PresenceQuestion]
+    request: Request, presence: Presence, said: Mapping[str, PresenceQuestion], *, of_json: bool
 ) -> dict[str, PresenceAnswer]:
     """Apply the presence that a request announces, if there is room and no other subject speaks for the client.
 
+    Args:
+        of_json: as of `Presence.answer`.
+
     Returns:
-        By file: who is there, except where the client already has the current state.
+        By file: who is there, except where the client already has the current state, and beyond 4 MiB of states, which
+        it is told the next time it asks.
     """
     project, subject = project_id(request), access_of(request.scope).subject
     answers = {}
-    for path, question in said.items():
+    size = 0
+    async for path, question in with_turns(said.items()):
         client = question.client_id
         if client is not UNSET and presence.speaker(project, path, client) in (None, subject):
             if question.state is None:
@@ -181,8 +189,8 @@ async def say_presence(
                 with contextlib.suppress(Overloaded):
                     ttl, clock = question.ttl, question.clock
                     presence.say(project, path, client, question.state, seconds=ttl, clock=clock, subject=subject)
-        answer = await presence.answer(project, path, of_json=False)
-        if answer.version != question.version:
+        if size <= _TOLD_BYTES and presence.version_now(project, path) != question.version:
+            answer = await presence.answer(project, path, of_json=of_json)
             answers[path] = answer
-            await asyncio.sleep(0)  # the first answer since a file has changed reads all its states
+            size += sum(memoryview(each.state).nbytes for each in answer.clients)
     return answers

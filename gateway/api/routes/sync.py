@@ -81,14 +81,16 @@ class SyncRoutes:
         asked = await (msgpack_of(body, SyncRequest) if packed else json_of(body, SyncRequest))
         if asked.updates:
             require(request, "write")
-        said = check_presence(request, asked.presence)
+        said = await check_presence(request, asked.presence)
         answer = await self._sync.exchange(project, asked, author_of(request), view_of(request).paths)
         async for path, result in with_turns(answer.results.items()):
             if isinstance(result, Receipt) and result.changed:
                 note(request, "write", path=path, version=result.version)
-        if asked.presence:
-            answer = msgspec.structs.replace(answer, presence=await say_presence(request, self._presence, said))
         offers = (MSGPACK, JSON) if packed else (JSON, MSGPACK)
-        if prefers(header(request, b"accept"), offers) == MSGPACK:
+        packs = prefers(header(request, b"accept"), offers) == MSGPACK
+        if asked.presence:
+            told = await say_presence(request, self._presence, said, of_json=not packs)
+            answer = msgspec.structs.replace(answer, presence=told)
+        if packs:
             return response_of(await msgpack_with_list(answer, "changes"), media_type=MSGPACK)
         return response_of(await json_with_list(answer, "changes"))
