@@ -42,6 +42,8 @@ _LEAST_BYTES_PER_UNIT = 4
 _PIPE_BYTES = 2**20
 _PIECE_BYTES = 2**19
 _LARGE_ANSWER = 2**20
+_MOST_KEPT = 256
+"""Of how many names it is known which process keeps something under them."""
 _UNHURRIED = 10
 """The factor by which the time limit of background jobs is longer, as no request waits for them."""
 
@@ -199,9 +201,11 @@ class _Pool:
         self._seconds = seconds
         self._idle: list[_Process] = []
         self._ending: set[asyncio.Task[None]] = set()
+        self._keepers: dict[str, _Process] = {}
+        """The processes that keep something for the next job with a name, by this name; least recently used first."""
         self.metrics = LaneMetrics()
 
-    async def run(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    async def run(self, work: Callable[..., T], arguments: tuple[Any, ...], kept: str | None = None) -> T:
         if self.metrics.waiting >= self._queue:
             raise Overloaded(f"{self.metrics.waiting} pieces of heavy work are waiting ({self._lane})")
         self.metrics.waiting += 1
@@ -211,7 +215,7 @@ class _Pool:
             self.metrics.waiting -= 1
         try:
             self.metrics.jobs += 1
-            answer = await self._attempt(await _request((work, arguments)))
+            answer = await self._attempt(await _request((work, arguments)), kept)
         finally:
             self._places.release()
         large = sum(map(len, answer)) > _LARGE_ANSWER
@@ -226,15 +230,17 @@ class _Pool:
             raise result
         return result  # type: ignore[no-any-return]
 
-    async def _attempt(self, request: Sequence[bytes]) -> list[bytes]:
+    async def _attempt(self, request: Sequence[bytes], kept: str | None) -> list[bytes]:
         """Return the answer to a request; if the process dies, retry once in a new process."""
         self._idle = [process for process in self._idle if process.alive or self._buried(process)]
-        process = self._idle.pop() if self._idle else await self._start()
+        process = self._take_idle(kept) if self._idle else await self._start()
+        self._note_keeper(kept, process)
         try:
             return await self._run(process, request)
         except (EOFError, OSError):
             self._bury(process)
         process = await self._start()
+        self._note_keeper(kept, process)
         try:
             return await self._run(process, request)
         except (EOFError, OSError):
@@ -243,6 +249,25 @@ class _Pool:
             raise Overloaded(
                 "the process that worked on this died, and so did the next one: the machine may be short of memory"
             ) from None
+
+    def _take_idle(self, kept: str | None) -> _Process:
+        """Take an idle process: the one that has what is kept under a name, else one that keeps nothing, if any.
+
+        What is kept is of no use in another process: a document would be built there again.
+        """
+        keeper = self._keepers.get(kept) if kept is not None else None
+        if keeper not in self._idle:
+            keepers = set(self._keepers.values())
+            keeper = next((process for process in reversed(self._idle) if process not in keepers), self._idle[-1])
+        self._idle.remove(keeper)
+        return keeper
+
+    def _note_keeper(self, kept: str | None, process: _Process) -> None:
+        if kept is not None:
+            self._keepers.pop(kept, None)
+            self._keepers[kept] = process
+            if len(self._keepers) > _MOST_KEPT:
+                del self._keepers[next(iter(self._keepers))]
 
     async def _start(self) -> _Process:
         try:
@@ -287,6 +312,8 @@ class _Pool:
 
     def _end(self, process: _Process) -> None:
         self.metrics.processes -= 1
+        for kept in [kept for kept, keeper in self._keepers.items() if keeper is process]:
+            del self._keepers[kept]
         task = asyncio.create_task(process.end())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -328,8 +355,12 @@ class Workers:
             Lane.UPKEEP: _Pool(Lane.UPKEEP, 1, queue=queue, seconds=seconds * _UNHURRIED),
         }
 
-    async def run(self, lane: Lane, work: Callable[..., T], *arguments: Any) -> T:
+    async def run(self, lane: Lane, work: Callable[..., T], *arguments: Any, kept: str | None = None) -> T:
         """Run a module-level function in the next free process of a lane.
+
+        Args:
+            kept: a name of what the function keeps in its process. The next job with the same name runs there if the
+                process is free then.
 
         Raises:
             Overloaded: the queue is full, the process died twice, or the work on a document took too long.
@@ -337,7 +368,7 @@ class Workers:
             ClientDisconnect: the client that requested the work disconnected.
             Any exception that the function raises.
         """
-        return await _unless_client_leaves(self._pools[lane].run(work, arguments))
+        return await _unless_client_leaves(self._pools[lane].run(work, arguments, kept))
 
     @property
     def metrics(self) -> Mapping[Lane, LaneMetrics]:
@@ -415,6 +446,16 @@ async def run_in_worker(work: Callable[..., T], *arguments: Any) -> T:
     """
     workers = _current.get()
     return work(*arguments) if workers is None else await workers.run(Lane.DOCUMENTS, work, *arguments)
+
+
+async def run_where_kept(kept: str, work: Callable[..., T], *arguments: Any) -> T:
+    """Do as `run_in_worker`, in the process that did the last job with the same name, if it is free.
+
+    Raises:
+        As `Workers.run`.
+    """
+    workers = _current.get()
+    return work(*arguments) if workers is None else await workers.run(Lane.DOCUMENTS, work, *arguments, kept=kept)
 
 
 async def compare_in_worker(compare: Callable[..., T], *texts: bytes) -> T:

@@ -20,7 +20,7 @@ from gateway.watch.hub import Hub
 from gateway.wire.problems import InvalidUpdateBody, MissingPredecessors
 from gateway.workers import kept_documents
 from gateway.workers.kept_documents import take_in_kept, take_in_stored
-from gateway.workers.pool import Lane, Workers, worker_processes
+from gateway.workers.pool import Lane, Workers, run_in_worker, worker_processes
 from gateway.yjs import document, elsewhere
 from gateway.yjs.elsewhere import PER_CLIENT, PER_ROOT, TimeAllowed, Update
 from gateway.yjs.footprint import STRUCT
@@ -59,13 +59,15 @@ class _Scene:
         return (await self.documents.open("p", "a"))._document.document.get_update()
 
 
-def _served(folder: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[_Scene], Awaitable[None]]) -> None:
+def _served(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[_Scene], Awaitable[None]], processes: int = 1
+) -> None:
     for module in (document, elsewhere):
         monkeypatch.setattr(module, "MOST_STRUCTS", _MOST)
 
     async def run() -> None:
         storage = await SQLiteStorage.open(folder / "gateway.db")
-        async with worker_processes(processes=1, queue=16, seconds=600) as workers:
+        async with worker_processes(processes=processes, queue=16, seconds=600) as workers:
             await work(_Scene(storage, workers))
         await storage.close()
 
@@ -246,6 +248,37 @@ def test_each_update_of_a_document_elsewhere_is_one_job(tmp_path: Path, monkeypa
         assert _same(await scene.whole(), made.get_update())
 
     _served(tmp_path, monkeypatch, work)
+
+
+def test_each_document_stays_in_its_process_whatever_else_the_processes_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another process the document would be built again."""
+
+    async def work(scene: _Scene) -> None:
+        both = {"a": _backwards(3 * _MOST), "b": _backwards(3 * _MOST)}
+        for path, made in both.items():
+            await scene.files.append("p", path, made.get_update(), _ANY)
+
+        async def write(path: str, letter: str) -> None:
+            made = both[path]
+            behind = made.get_state()
+            text = made.get("content", type=pycrdt.Text)
+            text += letter
+            assert (await scene.files.append("p", path, made.get_update(behind), _ANY)).changed
+
+        await asyncio.gather(write("a", "0"), write("b", "0"))  # at once: each in a process of its own
+        for number in range(6):
+            other = run_in_worker(build_update, [EMPTY_UPDATE])
+            await (asyncio.gather(other, run_in_worker(build_update, [EMPTY_UPDATE])) if number % 2 else other)
+            before = scene.jobs
+            await asyncio.gather(*(write(path, str(number)) for path in (("a", "b"), ("b", "a"))[number % 2]))
+            await write("ab"[number % 2], "z")
+            assert scene.jobs == before + 3
+        for path, made in both.items():
+            assert _same((await scene.files.read_whole("p", path)).update, made.get_update())
+
+    _served(tmp_path, monkeypatch, work, processes=2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
