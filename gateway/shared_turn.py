@@ -88,9 +88,10 @@ class SharedTurn:
 
     def run(self, work: Pieces) -> None:
         """Do work piece by piece: now, as far as it fits into this turn, and the rest in later turns."""
-        while not self.is_over():
-            if self._do_piece(work):
-                return
+        if not self._waiting:
+            while not self.is_over():
+                if self._do_piece(work):
+                    return
         self._waiting.append(work)
 
     async def take(self) -> None:
