@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import msgspec
 
@@ -61,15 +62,28 @@ def token_of(given: NewToken) -> tuple[AccessToken, str]:
     return make_token(given.name, subject, grant, None if life is None else time.time() + life)
 
 
+class _DecodedGrant(msgspec.Struct):
+    projects: dict[str, Any]
+    admin: bool
+
+
+class _EncodedGrant(msgspec.Struct):
+    projects: msgspec.Raw
+    admin: bool
+
+
 def token_entry(token: AccessToken) -> TokenEntry:
     """Return the wire form of a token, without its secret."""
-    grant = msgspec.json.decode(token.grant)
+    return _entry(token, msgspec.json.decode(token.grant, type=_DecodedGrant))
+
+
+def _entry(token: AccessToken, grant: _DecodedGrant | _EncodedGrant) -> TokenEntry:
     return TokenEntry(
         token.id,
         token.name,
         token.subject,
-        grant["projects"],
-        grant["admin"],
+        cast(dict[str, Any], grant.projects),
+        grant.admin,
         rfc3339(token.created),
         *(None if when is None else rfc3339(when) for when in (token.expires, token.last_used, token.revoked)),
     )
@@ -91,14 +105,15 @@ async def every_token(storage: Storage, after: str | None = None) -> AsyncIterat
 async def token_page(storage: Storage, after: str | None, limit: int) -> TokenListing:
     """Return a page of up to `limit` tokens, oldest first, that are newer than the token with the id `after`.
 
-    Large grants end a page early. Each token has a turn of the event loop, as its grant may be large.
+    Large grants end a page early. Each token has a turn of the event loop, as its grant may be large. The projects of
+    an entry stay the JSON that they are stored as: the page is freed in one step, and may name 100,000 projects.
     """
     entries: list[TokenEntry] = []
     size = 0
     async for token in every_token(storage, after):
         if len(entries) == limit or size > _LARGEST_PAGE:
             return TokenListing(entries, entries[-1].id)
-        entries.append(token_entry(token))
+        entries.append(_entry(token, msgspec.json.decode(token.grant, type=_EncodedGrant)))
         size += len(token.grant)
         await asyncio.sleep(0)
     return TokenListing(entries, None)

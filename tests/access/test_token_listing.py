@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.access.grants import parse_grant
+import msgspec
+
+from gateway.access.grants import grant_json, parse_grant
 from gateway.access.records import every_token, make_token, token_entry, token_page
+from gateway.wire.json import json_bytes
 from storage import AccessToken
 
 
@@ -35,11 +38,22 @@ def test_each_token_of_a_page_has_a_turn_of_the_event_loop() -> None:
         while not page.done():
             await asyncio.sleep(0)
             turns += 1
-        assert (await page).tokens == [token_entry(each) for each in tokens]
+        assert json_bytes((await page).tokens) == json_bytes([token_entry(each) for each in tokens])
         assert (await page).next is None
         return turns
 
     assert asyncio.run(main()) > len(tokens)
+
+
+def test_a_page_has_no_objects_for_the_projects_of_its_tokens() -> None:
+    """A page may name 100,000 projects, and all of it is freed in one step."""
+    grant = parse_grant({"projects": {f"p{number}": {"scope": "read"} for number in range(100)}})
+    tokens = [make_token(f"t{number}", f"s{number}", grant, None)[0] for number in range(10)]
+    stored: Any = _Stored(tokens)
+    page = asyncio.run(token_page(stored, None, 100))
+    projects: list[Any] = [each.projects for each in page.tokens]
+    assert all(isinstance(each, msgspec.Raw) for each in projects)
+    assert msgspec.json.decode(json_bytes(page))["tokens"][3]["projects"] == grant_json(grant)["projects"]
 
 
 def test_a_page_ends_where_its_limit_or_the_bytes_of_its_grants_are_reached() -> None:
