@@ -63,7 +63,7 @@ class Gateway:
         """The connections of the server, if it runs the gateway's own protocol classes."""
         self.half_messages = HalfMessages(settings.bodies_bytes)
         """What has arrived of its WebSocket messages."""
-        self.own_metrics: Callable[[], bytes] = bytes
+        self.own_metrics: Callable[[], Awaitable[bytes]] = _no_metrics
         """Returns the metrics of this process in the Prometheus text format; empty while the gateway does not run."""
         self.all_metrics: Callable[[], Awaitable[bytes]] | None = None
         """Returns those of all processes on the port, where there are several."""
@@ -103,7 +103,7 @@ class Gateway:
             drain()
 
     async def _metrics(self) -> bytes:
-        return self.own_metrics() if self.all_metrics is None else await self.all_metrics()
+        return await (self.own_metrics if self.all_metrics is None else self.all_metrics)()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Storage]:
@@ -274,6 +274,10 @@ def _jobs(
         if not settings.database.startswith("sqlite:"):  # an SQLite database is open in one gateway only
             jobs[Job("revocations")] = guard.hear_revocations
     return jobs
+
+
+async def _no_metrics() -> bytes:
+    return b""
 
 
 async def _unavailable(scope: Scope, receive: Receive, send: Send) -> None:
