@@ -52,9 +52,11 @@ _BYTES_PER_STRUCT = 6
 _LIGHT_BYTES = 128 * 1024
 """The most bytes of a document and a new text together for which the text is edited in one step."""
 _SMALL_BYTES = _BYTES_PER_STRUCT * _MOVES // _LIGHT_WORK - _BYTES_PER_STRUCT
-_LIGHT_ENCODED = 30_000
-"""The most structs of a document that is encoded in the event loop: about 5 ms, 15 ms if they are XML elements. A
+_LIGHT_ENCODED = 16_000
+"""The most structs of a document that is encoded in the event loop: about 3 ms, 8 ms if they are XML elements. A
 larger one is built elsewhere from its log. A client that has written takes as long as two structs."""
+_BRIEFLY_ENCODED = 2_000
+"""The most structs of a document that is encoded beside other work in one step."""
 _BYTES_LIKE_STRUCT = 64
 """How many bytes of a document are encoded in the time of one struct."""
 _LIGHT_LACKING = 50_000
@@ -175,9 +177,18 @@ class OpenDocument:
     @property
     def encodes_in_step(self) -> bool:
         """Whether the whole document is encoded in a short time."""
+        return self._encoding_work <= _LIGHT_ENCODED and not self._document.is_elsewhere
+
+    @property
+    def encodes_in_own_step(self) -> bool:
+        """Whether the whole document is encoded in the event loop, but in a step in which little else is done."""
+        return _BRIEFLY_ENCODED < self._encoding_work <= _LIGHT_ENCODED and not self._document.is_elsewhere
+
+    @property
+    def _encoding_work(self) -> int:
+        """How long it takes to encode the whole document, in structs."""
         document = self._document
-        work = document.most_structs + 2 * document.clients + self.size // _BYTES_LIKE_STRUCT
-        return work <= _LIGHT_ENCODED and not document.is_elsewhere
+        return document.most_structs + 2 * document.clients + self.size // _BYTES_LIKE_STRUCT
 
     def encodes_soon(self, state_vector: bytes) -> bool:
         """Whether what a replica with a state vector is missing is encoded in a short time."""

@@ -90,6 +90,7 @@ class FileReader:
 
     async def read_whole(self, project: str, path: str) -> Content:
         """Return the whole document."""
+        await self._own_step(project, path)
         head = await self.head(project, path)
         document = self._documents.peek(project, path)
         if document is not None and document.head == head and document.encodes_in_step:
@@ -99,6 +100,12 @@ class FileReader:
             await self._require_live(project, path, await self._storage.file_head(project, path))
             raise WriteContention(path)
         return await self._build(stored)
+
+    async def _own_step(self, project: str, path: str) -> None:
+        """Wait for a slice in which the open document of a file may be encoded, if that takes more than a moment."""
+        document = self._documents.peek(project, path)
+        if document is not None and document.encodes_in_own_step:
+            await next_slice()
 
     async def read_newest(self, project: str, path: str, head: FileHead) -> tuple[Content, bytes]:
         """Return the whole document, and its update in the form that is sent to clients.
@@ -187,6 +194,7 @@ class FileReader:
 
     async def read_lacking(self, project: str, path: str, state_vector: bytes) -> Content:
         """Return exactly what a replica with `state_vector` is missing."""
+        await self._own_step(project, path)
         head = await self.head(project, path)
         document = self._documents.peek(project, path)
         try:

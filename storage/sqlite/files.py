@@ -269,15 +269,26 @@ def _sequence_of(connection: sqlite3.Connection, path: str, file: int, version: 
     return int(row[2])
 
 
+class TooManyRows(Exception):
+    """More rows would be read than were allowed."""
+
+
 def read_increment(
-    connection: sqlite3.Connection, project: str, path: str, after: int, most_bytes: int
+    connection: sqlite3.Connection, project: str, path: str, after: int, most_bytes: int, most_rows: int | None = None
 ) -> Increment | None:
+    """Return the updates of a file after a version.
+
+    Raises:
+        TooManyRows: there are more than `most_rows`.
+    """
     file = _file(connection, project, path)
     if file is None:
         return None
     id, base, head = file
     if head.deleted or not max(head.born_version, base) <= after <= head.version:
         return None
+    if most_rows is not None and head.version - after > most_rows:
+        raise TooManyRows
     size = _size_at(connection, id, after)
     chain = Chain(path, id, after, size)
     if size is None:

@@ -1,6 +1,7 @@
 """`SQLiteStorage`: the storage contract in one SQLite file."""
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -251,17 +252,19 @@ class SQLiteStorage:
     async def read_increment(
         self, project: str, path: str, after: int, *, most_bytes: int, known: FileHead | None = None
     ) -> Increment | None:
-        if known is not None and most_bytes <= _NEAR_READ_BYTES:
+        near = most_bytes <= _NEAR_READ_BYTES
+        if near and known is not None and known.version - after <= _NEAR_READ_ROWS:
             file = self._file_id(project, path)
             found = self._database.read_one(lambda c: files.increment_up_to(c, file, known, after, most_bytes))
             if found is not None:
                 return found
 
-        def query(connection: sqlite3.Connection) -> Increment | None:
-            return files.read_increment(connection, project, path, min(after, _HIGHEST), most_bytes)
+        def query(connection: sqlite3.Connection, most_rows: int | None = None) -> Increment | None:
+            return files.read_increment(connection, project, path, min(after, _HIGHEST), most_bytes, most_rows)
 
-        if most_bytes <= _NEAR_READ_BYTES:
-            return self._database.read(query)
+        if near:
+            with contextlib.suppress(files.TooManyRows):
+                return self._database.read(lambda connection: query(connection, _NEAR_READ_ROWS))
         return await self._database.read_long(query)
 
     def _forget_erased(self, batch: tuple[Commit, ...]) -> None:

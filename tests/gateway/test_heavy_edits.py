@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pycrdt
 import pytest
 
-from gateway.files import open_document
+from gateway.files import open_document, reader
 from gateway.files.documents import Documents
 from gateway.files.preconditions import Preconditions
 from gateway.files.store import Files
@@ -343,6 +343,37 @@ def test_a_document_is_encoded_in_the_event_loop_by_its_structs_clients_and_byte
     _served(tmp_path, work)
 
 
+@pytest.mark.parametrize("by_vector", [False, True])
+def test_a_document_that_is_not_small_is_encoded_in_a_slice_of_its_own(
+    by_vector: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the request did before is in another step, and what another writer stored meanwhile is in the answer."""
+    structs = open_document._BRIEFLY_ENCODED + 1
+    longer = _typed_backwards(structs)
+
+    async def read(files: Files) -> bytes:
+        found = files.read_lacking("p", "a.md", b"\0") if by_vector else files.read_whole("p", "a.md")
+        return (await found).update
+
+    async def work(files: Files, workers: Workers) -> None:
+        slices = list[int]()
+
+        async def next_slice() -> None:
+            slices.append(1)
+            if len(slices) == 1:
+                await files.append("p", "a.md", longer, _ANY)
+
+        monkeypatch.setattr(reader, "next_slice", next_slice)
+        await files.append("p", "a.md", _typed_backwards(structs // 4), _ANY)
+        await read(files)
+        assert not slices  # a small one
+        await files.append("p", "a.md", _typed_backwards(structs - 1), _ANY)
+        assert await read(files) == longer
+        assert len(slices) == 1
+
+    _served(tmp_path, work)
+
+
 def test_the_json_of_a_large_document_is_written_by_a_worker(tmp_path: Path) -> None:
     """The event loop would be held as long by the values as by the document."""
 
@@ -350,7 +381,8 @@ def test_the_json_of_a_large_document_is_written_by_a_worker(tmp_path: Path) -> 
         await files.append("p", "a.md", _typed_backwards(_HEAVY), _ANY)
         whole = await files.read_whole("p", "a.md")
         before = _jobs(workers)
-        assert json.loads(await files.json_of(whole)) == {"content": await _text(files)}
+        text = await files.text_of(whole, "content")
+        assert json.loads(await files.json_of(whole)) == {"content": text.decode()}
         assert _jobs(workers) - before == 2
 
     _served(tmp_path, work)
