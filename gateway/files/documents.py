@@ -230,6 +230,7 @@ class Documents:
                 opened.roots,
                 read_rows,
                 opened.footprint,
+                opened.extra,
                 opened.types,
                 opened.elsewhere,
                 self._most_structs,

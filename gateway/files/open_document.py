@@ -114,6 +114,7 @@ class OpenDocument:
         roots: AbstractSet[bytes] = frozenset(),
         read_rows: Callable[[], Awaitable[tuple[Version, Sequence[bytes]] | None]] | None = None,
         footprint: int = 0,
+        extra: int = 0,
         types: TypeSizes | None = None,
         elsewhere: bytes | None = None,
         most_structs: int | None = None,
@@ -142,7 +143,7 @@ class OpenDocument:
         self.measured = False
         """Whether `size` is exact."""
         self._read_rows = read_rows
-        self._document = LiveDocument(document, halves, levels, roots, footprint, elsewhere, most_structs)
+        self._document = LiveDocument(document, halves, levels, roots, footprint, extra, elsewhere, most_structs)
         if types is not None:
             self._document.note_types(types)
         self._queued = self._settled = 0
@@ -367,7 +368,7 @@ class OpenDocument:
         document.replace(rebuilt)
         admitted = document.taken_in(prepared, row, former)
         if document.document is rebuilt:
-            document.note_rebuilt(opened.levels_left, opened.footprint, opened.types)
+            document.note_rebuilt(opened.levels_left, opened.footprint, opened.extra, opened.types)
         return admitted
 
     async def _take_in_outgrown(self, prepared: Prepared, former: Document, left: int) -> Admitted:
@@ -494,7 +495,7 @@ class OpenDocument:
     def _counted(self, done: asyncio.Task[None]) -> None:
         self._counting = None
 
-    async def _count(self, document: Document, version: Version, note: Callable[[TypeSizes, int], None]) -> None:
+    async def _count(self, document: Document, version: Version, note: Callable[[TypeSizes, int, int], None]) -> None:
         client_of_request.set(None)  # for this task only: it is not the request's work
         await self.drain()
         try:
@@ -507,7 +508,7 @@ class OpenDocument:
             _log.info("a document was not counted", project=self.project, path=self.path, reason=str(error))
             return
         if self._document.document is document:
-            note(found.types, found.footprint)
+            note(*found)
 
     def settled(self, head: FileHead | None) -> None:
         """Note that the oldest queued update has become durable as `head`, or has failed (None)."""

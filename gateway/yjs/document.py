@@ -70,6 +70,7 @@ class LiveDocument:
         levels: int = DEEPEST,
         roots: AbstractSet[bytes] = frozenset(),
         memory: int = 0,
+        extra: int = 0,
         elsewhere: bytes | None = None,
         most_structs: int | None = None,
     ) -> None:
@@ -94,6 +95,8 @@ class LiveDocument:
         self._roots = set(roots)
         """The names of the document's roots; those of a small document that was stored are not known."""
         self._footprint = memory
+        self._extra = extra
+        """See `elsewhere.extra_weight`."""
         self.most_structs = memory // footprint.STRUCT
         """An upper bound on the number of structs in the document."""
         self.types = NO_TYPES
@@ -237,12 +240,13 @@ class LiveDocument:
         """Note the sizes of the shared types of the document as it is now."""
         self.types, self._counted = types, self.most_structs
 
-    def beginning_count(self) -> Callable[[TypeSizes, int], None]:
-        """Return what to call when the document has been counted as it is now, with the sizes of its types and its
-        memory as `footprint.of_update` has it, unless the document is another one by then."""
-        counted, memory = self._counted, self._footprint
+    def beginning_count(self) -> Callable[[TypeSizes, int, int], None]:
+        """Return what to call when the document has been counted as it is now, unless the document is another one by
+        then; the arguments are as of `heavy_edits.Counted`."""
+        counted, memory, weighed = self._counted, self._footprint, self._extra
 
-        def note(types: TypeSizes, real: int) -> None:
+        def note(types: TypeSizes, real: int, extra: int) -> None:
+            self._extra -= max(0, weighed - extra)
             joined = max(0, memory - real)
             self._footprint -= joined
             self.most_structs = self._footprint // footprint.STRUCT
@@ -263,7 +267,7 @@ class LiveDocument:
         if self._elsewhere is not None or prepared.whole > MOST_WHOLE:
             return True
         new = PER_CLIENT * len(prepared.runs) + PER_ROOT * len(prepared.roots)
-        weight = self._weight + prepared.footprint // footprint.STRUCT
+        weight = self._weight + prepared.footprint // footprint.STRUCT + prepared.extra
         surely = PER_CLIENT * max(0, least_clients(prepared.runs) - self.clients)
         if weight + new > self._most_structs >= weight + surely:
             new = PER_CLIENT * sum(client not in self._clocks for client, _, _ in prepared.runs)
@@ -273,12 +277,12 @@ class LiveDocument:
     @property
     def _weight(self) -> int:
         """How long it takes to free the document, in structs."""
-        return self.most_structs + PER_ROOT * len(self._roots) + PER_CLIENT * self.clients
+        return self.most_structs + self._extra + PER_ROOT * len(self._roots) + PER_CLIENT * self.clients
 
-    def note_rebuilt(self, levels_left: int, memory: int, types: TypeSizes) -> None:
+    def note_rebuilt(self, levels_left: int, memory: int, extra: int, types: TypeSizes) -> None:
         """Note what a document holds that has just been built anew, and was taken in; the arguments are as of
         `heavy_edits.Opened`."""
-        self.levels_left, self._footprint = levels_left, memory
+        self.levels_left, self._footprint, self._extra = levels_left, memory, extra
         self.most_structs = memory // footprint.STRUCT
         self.note_types(types)
 
@@ -348,6 +352,7 @@ class LiveDocument:
             self._note_elsewhere(elsewhere, prepared.runs if row is prepared.update else None)
         self._roots |= prepared.roots
         self._footprint += prepared.footprint
+        self._extra += prepared.extra
         self.most_structs = self._footprint // footprint.STRUCT
         if prepared.parted:
             self.halves.remove(prepared.parted)

@@ -1,28 +1,36 @@
 """Which documents are too large for the gateway's process, and the update of such a document. Pure.
 
-yrs frees a document in one call, which holds the GIL: 25 to 60 ms for 400,000 structs. So a worker process takes in the
-updates of a large document, and keeps the document (`gateway.workers.kept_documents`).
+yrs frees a document in one call, which holds the GIL: 25 to 60 ms for 400,000 structs of a text, or 100,000 entries of
+a map. So a worker process takes in the updates of a large document, and keeps the document
+(`gateway.workers.kept_documents`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.yjs.runs import Run
-from gateway.yjs.scan import Place
+from gateway.yjs.scan import Place, Scan
 from gateway.yjs.updates import InvalidUpdate
 
-MOST_STRUCTS = 200_000
-"""The most structs of a document in the gateway's process: yrs frees them in 7 ms if they were made together, and in up
-to 30 ms if they lie scattered in memory."""
-PER_ROOT, PER_CLIENT = 8, 20
-"""A root of a document takes as long to free as so many structs. A client takes as long as 5 of them, but yrs looks at
-all clients in every transaction, and to read the state vector of 10,000 takes 3 ms."""
+MOST_STRUCTS = 60_000
+"""The most structs of a document in the gateway's process: yrs frees them in 2 ms if they were made together, and in up
+to 8 ms if they lie scattered in memory."""
+PER_ROOT, PER_CLIENT = 8, 6
+"""A root and a client of a document take as long to free as so many structs. yrs looks at all clients in every
+transaction, and to read the state vector of 10,000 takes 3 ms."""
+_PER_KEY, _PER_TYPE = 2, 1
+"""An entry of a map and a shared type take longer to free than structs of as much memory: by so many structs."""
 _MOST_SECONDS, _SLICE_SECONDS, _BYTE_SECONDS = 2.0, 1e-4, 2e-6
 """The most CPU time in which a document takes in an update in slices: so much, and for each slice and byte. An update
 that is not made to take long needs a tenth."""
 _STRUCT_SECONDS = 2e-5
 """How much more for each struct of a document in a worker process: a map of 300,000 keys takes 3 s to delete, and
 counts as 540,000 structs."""
+
+
+def extra_weight(scanned: Scan) -> int:
+    """Return how many structs take as long to free as what an update adds, beyond structs that take as much memory."""
+    return _PER_KEY * scanned.keys + _PER_TYPE * scanned.types
 
 
 class Update(NamedTuple):

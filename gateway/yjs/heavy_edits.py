@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pycrdt
 
 from gateway.yjs.document import levels_left
-from gateway.yjs.elsewhere import MOST_STRUCTS, PER_CLIENT, PER_ROOT, emitted_for
+from gateway.yjs.elsewhere import MOST_STRUCTS, PER_CLIENT, PER_ROOT, emitted_for, extra_weight
 from gateway.yjs.footprint import STRUCT, of_update
 from gateway.yjs.halves import Halves
 from gateway.yjs.nesting import DEEPEST, depth
@@ -54,6 +54,8 @@ class Opened(NamedTuple):
     """The names of the document's roots."""
     footprint: int
     """As `footprint.of_update` has it."""
+    extra: int
+    """See `elsewhere.extra_weight`."""
     types: TypeSizes
     """The sizes of the shared types, if the document is so large that they matter."""
     elsewhere: bytes | None = None
@@ -74,6 +76,8 @@ class Counted(NamedTuple):
     types: TypeSizes
     footprint: int
     """As `footprint.of_update` has it."""
+    extra: int
+    """See `elsewhere.extra_weight`."""
 
 
 def open_stored(rows: Sequence[bytes], most_structs: int = MOST_STRUCTS) -> Opened:
@@ -86,12 +90,13 @@ def open_stored(rows: Sequence[bytes], most_structs: int = MOST_STRUCTS) -> Open
     halves = second_halves(parts)
     whole, scanned, types = _collected(whole_of(parts))
     left = DEEPEST - (scanned.types if scanned.types < DEEPEST else depth(scanned))
-    roots, memory = frozenset(scanned.roots), of_update(whole, scanned)
+    roots, memory, extra = frozenset(scanned.roots), of_update(whole, scanned), extra_weight(scanned)
     clients = len({client for client, _, _ in scanned.runs})
-    too_many = memory // STRUCT + PER_ROOT * len(roots) + PER_CLIENT * clients > most_structs
+    too_many = memory // STRUCT + extra + PER_ROOT * len(roots) + PER_CLIENT * clients > most_structs
     if too_many or (len(whole) > MOST_WHOLE and largest_whole(scanned) > MOST_WHOLE):
-        return Opened([], len(whole), halves, left, roots, memory, NO_TYPES, pycrdt.get_state(whole))
-    return Opened(slices_of(whole, scanned, {}, _WHOLE_DOCUMENT), len(whole), halves, left, roots, memory, types)
+        return Opened([], len(whole), halves, left, roots, memory, extra, NO_TYPES, pycrdt.get_state(whole))
+    slices = slices_of(whole, scanned, {}, _WHOLE_DOCUMENT)
+    return Opened(slices, len(whole), halves, left, roots, memory, extra, types)
 
 
 def _collected(whole: bytes) -> tuple[bytes, Scan, TypeSizes]:
@@ -114,7 +119,7 @@ def counted(rows: Sequence[bytes]) -> Counted:
     """Return what the document of the rows holds."""
     whole = whole_of(rows)
     scanned = scan(whole)
-    return Counted(type_sizes(whole, scanned), of_update(whole, scanned))
+    return Counted(type_sizes(whole, scanned), of_update(whole, scanned), extra_weight(scanned))
 
 
 def count_types(rows: Sequence[bytes], update: bytes) -> tuple[TypeSizes, int]:

@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from gateway.yjs.admission import complete_part, is_complete
+from gateway.yjs.elsewhere import extra_weight
 from gateway.yjs.footprint import of_keystroke, of_update
 from gateway.yjs.halves import Halves
 from gateway.yjs.keystrokes import Keystroke, read_keystroke
@@ -77,6 +78,8 @@ class Prepared(NamedTuple):
     """The number of shared types that the update creates."""
     footprint: int
     """The memory by which a document grows at most, beyond its bytes, roots and clients."""
+    extra: int
+    """See `elsewhere.extra_weight`."""
     halves: Halves
     """The places of second halves of surrogate pairs in the texts of the update."""
     parted: frozenset[Place]
@@ -155,6 +158,7 @@ def prepare(
         scanned.needs,
         scanned.types,
         of_update(update, scanned, clocks),
+        extra_weight(scanned),
         new,
         parted,
         frozenset(scanned.roots),
@@ -177,7 +181,7 @@ def light_keystroke(update: bytes, clocks: Mapping[int, int], halves: Halves, pr
 def prepared_keystroke(update: bytes, keystroke: Keystroke) -> Prepared:
     """Return what `prepare` returns of a light keystroke."""
     runs, needs, structs = keystroke
-    return Prepared(update, [update], False, runs, needs, 0, of_keystroke(structs), _NO_HALVES, _NO_PLACES)
+    return Prepared(update, [update], False, runs, needs, 0, of_keystroke(structs), 0, _NO_HALVES, _NO_PLACES)
 
 
 def _held(update: bytes, scanned: Scan, types: TypeSizes) -> int:

@@ -23,8 +23,10 @@ from gateway.workers.kept_documents import take_in_kept, take_in_stored
 from gateway.workers.pool import Lane, Workers, run_in_worker, worker_processes
 from gateway.yjs import document, elsewhere
 from gateway.yjs.elsewhere import PER_CLIENT, PER_ROOT, TimeAllowed, Update
-from gateway.yjs.footprint import STRUCT
+from gateway.yjs.footprint import STRUCT, of_update
+from gateway.yjs.heavy_edits import open_stored
 from gateway.yjs.lib0 import var_uint
+from gateway.yjs.scan import scan
 from gateway.yjs.slices import MOST_WHOLE
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, build_document, build_update
 from storage import AppendDone, StorageUnavailable
@@ -133,6 +135,28 @@ def test_many_new_clients_or_roots_are_too_large_at_once(
     async def work(scene: _Scene) -> None:
         await scene.append(update)
         assert await scene.held() == EMPTY_UPDATE
+        assert _same(await scene.whole(), update)
+
+    _served(tmp_path, monkeypatch, work)
+
+
+@pytest.mark.parametrize("kind", ["entries", "types"])
+def test_entries_of_maps_and_types_weigh_more_than_their_memory(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """yrs takes longer to free them: a document that has many is elsewhere, as it is taken in and as it is stored."""
+    made = pycrdt.Doc[Any](client_id=5)
+    if kind == "entries":
+        made["map"] = pycrdt.Map({str(number): number for number in range(_MOST // 3)})
+    else:
+        made["xml"] = pycrdt.XmlFragment([pycrdt.XmlElement("p") for _ in range(_MOST // 3)])
+    update = made.get_update()
+    assert of_update(update, scan(update)) < _MOST * STRUCT
+
+    async def work(scene: _Scene) -> None:
+        await scene.append(update)
+        assert await scene.held() == EMPTY_UPDATE
+        assert open_stored([update], _MOST).elsewhere is not None
         assert _same(await scene.whole(), update)
 
     _served(tmp_path, monkeypatch, work)
