@@ -171,6 +171,11 @@ class OpenDocument:
         return self._queued != self._settled or self.turn.locked()
 
     @property
+    def clients(self) -> int:
+        """The number of clients that have written to the document."""
+        return self._document.clients
+
+    @property
     def spoiled(self) -> bool:
         """Whether the document may hold a part of an update that was refused: it must be discarded then."""
         return self.changing or self._document.spoiled

@@ -6,15 +6,15 @@ the Yjs clients and clocks of its incarnation, and the log still has the last cl
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.files.documents import stored_rows
 from gateway.files.open_document import OpenDocument
-from gateway.workers.pool import LIGHT_UNITS, in_worker
+from gateway.workers.pool import LIGHT_UNITS, in_worker, run_in_worker
 from gateway.yjs.lib0 import MalformedUpdate, Reader
 from gateway.yjs.scan import scan
-from gateway.yjs.state_vectors import read_state_vector
+from gateway.yjs.state_vectors import MOST_IN_STEP, highest_clocks, read_state_vector
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import build_document
 from storage import FileHead, Storage
@@ -24,7 +24,9 @@ _LIVES = 16
 _CLIENTS = 200_000
 """The most Yjs clients of past incarnations whose clocks are kept in memory."""
 _MOST_READ = 100_000
-"""Larger state vectors (by number of clients) are not checked, since reading one blocks the event loop."""
+"""Larger state vectors (by number of clients) are not checked."""
+_LIGHT_BYTES = 32 * 1024
+"""The most bytes of an update whose ranges come to the event loop one by one."""
 
 
 class Clocks(NamedTuple):
@@ -53,6 +55,8 @@ class PastIncarnations:
         """Return whether an update contains or deletes structs of a past incarnation that the present one lacks."""
         if not has_past(document.head):
             return False
+        if document.clients > MOST_IN_STEP or len(update) > _LIGHT_BYTES:
+            return await self._meet_elsewhere(document, _meet_update, update)
         try:
             ranges = await in_worker(_clocks_of_update, [update], units=LIGHT_UNITS)
         except MalformedUpdate:
@@ -61,8 +65,11 @@ class PastIncarnations:
 
     async def hold_any_of_vector(self, document: OpenDocument, state_vector: bytes) -> bool:
         """Return whether a replica with this state vector has past structs that the present incarnation lacks."""
-        if not has_past(document.head) or Reader(state_vector).unsigned() > _MOST_READ:
+        named = Reader(state_vector).unsigned()
+        if not has_past(document.head) or named > _MOST_READ:
             return False
+        if max(named, document.clients) > MOST_IN_STEP:
+            return await self._meet_elsewhere(document, _meet_vector, state_vector)
         return await self._meet(document, [Clocks(*each) for each in _from_zero(read_state_vector(state_vector))])
 
     async def _meet(self, document: OpenDocument, ranges: Sequence[Clocks]) -> bool:
@@ -77,10 +84,19 @@ class PastIncarnations:
         news = [each for each in ranges if each.end > present.get(each.client, 0)]
         if past is None and news:
             past = await self._read(document.project, document.path, head)
-        return any(
-            max(each.start, present.get(each.client, 0)) < min(each.end, (past or {}).get(each.client, 0))
-            for each in news
-        )
+        return _any_of(news, present, past or {})
+
+    async def _meet_elsewhere(
+        self, document: OpenDocument, meet: Callable[[bytes, bytes, Mapping[int, int]], bool], held: bytes
+    ) -> bool:
+        """Find out in a worker process whether an update or a state vector holds what only the past has: it is long, or
+        the document has very many clients."""
+        head = document.head
+        assert head is not None
+        past = self._find(document, head)
+        if past is None:
+            past = await self._read(document.project, document.path, head)
+        return await run_in_worker(meet, held, document.state_vector(), past)
 
     def _find(self, document: OpenDocument, head: FileHead) -> Mapping[int, int] | None:
         key = (document.project, document.path)
@@ -91,14 +107,16 @@ class PastIncarnations:
         return clocks
 
     async def _read(self, project: str, path: str, head: FileHead) -> Mapping[int, int]:
-        clocks: dict[int, int] = {}
+        state_vectors: list[bytes] = []
         for version in await self._storage.past_incarnations(project, path, limit=_LIVES):
             stored = await self._storage.read_document(project, path, at_version=version)
-            if stored is None:  # squashed
-                continue
-            state_vector = await in_worker(_state_vector, await stored_rows(stored), units=LIGHT_UNITS)
-            for client, clock in read_state_vector(state_vector).items():
-                clocks[client] = max(clock, clocks.get(client, 0))
+            if stored is not None:  # not squashed
+                rows = await stored_rows(stored)
+                state_vectors.append(await in_worker(_state_vector, rows, units=LIGHT_UNITS))
+        if sum(Reader(each).unsigned() for each in state_vectors) <= MOST_IN_STEP:
+            clocks = highest_clocks(state_vectors)
+        else:
+            clocks = await run_in_worker(highest_clocks, state_vectors)
         self._keep((project, path), _state(head), clocks)
         return clocks
 
@@ -122,6 +140,26 @@ def _size(clocks: Mapping[int, int]) -> int:
 
 def _from_zero(clocks: Mapping[int, int]) -> Iterable[tuple[int, int, int]]:
     return ((client, 0, clock) for client, clock in clocks.items())
+
+
+def _any_of(ranges: Iterable[Clocks], present: Mapping[int, int], past: Mapping[int, int]) -> bool:
+    """Return whether ranges hold what is of the past and not of the present, by the state vectors of both."""
+    return any(
+        max(each.start, present.get(each.client, 0)) < min(each.end, past.get(each.client, 0)) for each in ranges
+    )
+
+
+def _meet_update(update: bytes, present: bytes, past: Mapping[int, int]) -> bool:
+    try:
+        ranges = _clocks_of_update([update])
+    except MalformedUpdate:
+        return False  # admitting the update will report the error
+    return _any_of(ranges, read_state_vector(present), past)
+
+
+def _meet_vector(state_vector: bytes, present: bytes, past: Mapping[int, int]) -> bool:
+    ranges = (Clocks(*each) for each in _from_zero(read_state_vector(state_vector)))
+    return _any_of(ranges, read_state_vector(present), past)
 
 
 def _clocks_of_update(parts: Sequence[bytes]) -> list[Clocks]:

@@ -29,6 +29,7 @@ from gateway.yjs import roots
 from gateway.yjs.lib0 import MalformedUpdate, Reader
 from gateway.yjs.roots import RootIsNotText, read_roots, read_text
 from gateway.yjs.scan import MARK
+from gateway.yjs.state_vectors import MOST_IN_STEP
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import updates_of
 from gateway.yjs.updates import InvalidUpdate, build_update, diff_update, merge, merge_groups
@@ -38,8 +39,6 @@ _INCREMENT_BYTES = 128 * 1024
 """An increment of at most this many bytes is served without comparing it with the size of the whole document."""
 _SEARCHED_AT_ONCE = 2**20
 """How many bytes of an update are searched in one step: in 0.5 ms."""
-_FEW_CLIENTS = 10_000
-"""The most clients of a state vector that is read in one step, which takes 3 ms then."""
 _CLIENTS = 100_000
 """How many more clients a state vector may name than the document has."""
 
@@ -200,7 +199,7 @@ class FileReader:
         head = await self.head(project, path)
         document = self._documents.peek(project, path)
         try:
-            few = Reader(state_vector).unsigned() <= _FEW_CLIENTS
+            few = Reader(state_vector).unsigned() <= MOST_IN_STEP
             if few and document is not None and document.head == head and document.encodes_soon(state_vector):
                 _require_few(state_vector, document.state_vector)
                 return _content(head, document.encode(state_vector))

@@ -31,15 +31,12 @@ from gateway.yjs.revisions import Revision
 from gateway.yjs.runs import PackedRuns, Run, least_clients, note_ends
 from gateway.yjs.scan import TooMuch, scan
 from gateway.yjs.slices import MOST_WHOLE
-from gateway.yjs.state_vectors import check_state_vector, read_state_vector
+from gateway.yjs.state_vectors import MOST_IN_STEP, check_state_vector, read_state_vector
 from gateway.yjs.stored_form import to_wire
 from gateway.yjs.surrogates import name_pairs, part_pairs, second_halves
 from gateway.yjs.transactions import apply_update, observe
 from gateway.yjs.type_sizes import MOST_HELD, NO_TYPES, PER_KEY, TypeSizes
 from gateway.yjs.updates import Document, InvalidUpdate, build_document, build_update, keep_pairs_whole, run_yrs
-
-_MOST_READ = 10_000
-"""The most clients of a state vector that is read in one step, which takes 3 ms then."""
 
 
 class Gap(Exception):
@@ -117,7 +114,7 @@ class LiveDocument:
         """
         self._elsewhere, self._clients = state_vector, Reader(state_vector).unsigned()
         self._most_structs = 0  # no update is taken in here
-        if self._clients > _MOST_READ:
+        if self._clients > MOST_IN_STEP:
             self._clocks = {}
         elif runs is not None and self._clocks:
             note_ends(runs, self._clocks)
@@ -127,7 +124,7 @@ class LiveDocument:
     @property
     def _knows_clocks(self) -> bool:
         """Whether `_clocks` is the state vector: that of very many clients takes too long to read."""
-        return self._elsewhere is None or self._clients <= _MOST_READ
+        return self._elsewhere is None or self._clients <= MOST_IN_STEP
 
     def _keep(self, event: pycrdt.TransactionEvent) -> None:
         self._emitted.append(event.update)
@@ -302,7 +299,7 @@ class LiveDocument:
             MalformedUpdate
         """
         total = sum(self._clocks.values())
-        if check_state_vector(state_vector) > _MOST_READ:
+        if check_state_vector(state_vector) > MOST_IN_STEP:
             return total
         known = read_state_vector(state_vector)
         return total - sum(min(clock, self._clocks.get(client, 0)) for client, clock in known.items())

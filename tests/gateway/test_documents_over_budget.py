@@ -194,7 +194,7 @@ def _served_with_limits(
 ) -> list[int]:
     """Documents of more than 20 clients are elsewhere; return the lengths of the state vectors that were read here."""
     monkeypatch.setattr("gateway.yjs.elsewhere.MOST_STRUCTS", 20 * PER_CLIENT)
-    monkeypatch.setattr("gateway.yjs.document._MOST_READ", 30)
+    monkeypatch.setattr("gateway.yjs.document.MOST_IN_STEP", 30)
     monkeypatch.setattr("gateway.files.documents._LIGHT_BYTES", 0)
     read: list[int] = []
 

@@ -24,7 +24,7 @@ def _vector(count: int) -> bytes:
 def test_who_knows_very_many_clients_is_answered_by_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int, jobs: int
 ) -> None:
-    monkeypatch.setattr(reader, "_FEW_CLIENTS", 5)
+    monkeypatch.setattr(reader, "MOST_IN_STEP", 5)
 
     async def main() -> None:
         storage = await SQLiteStorage.open(tmp_path / "gateway.db")
