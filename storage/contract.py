@@ -84,8 +84,9 @@ class FileLog(Protocol):
             StorageOverloaded, StorageClosed: `done` is not called.
         """
 
-    def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
-        """Call `listener` with every later batch of this gateway and, in followed projects, of other gateways.
+    def listen(self, listener: CommitListener, missed: CommitListener | None = None, *, first: bool = False) -> None:
+        """Call `listener` with every later batch of this gateway and, in followed projects, of other gateways:
+        `first`, or after the listeners that are known.
 
         A listener that raises prevents neither other listeners from being called nor writes from being stored. The
         failure is logged, and `missed` is called with the batch: cached state of its projects may be stale.

@@ -359,8 +359,6 @@ class Documents:
             self.discard(document)
             raise
         document.queued(update)
-        self._weigh(document)
-        self._make_room_after_growth()
 
     def queue_updates(self, edits: Sequence[tuple[OpenDocument, bytes]], author: Author, done: AppendDone) -> None:
         """Queue updates of several documents of one project, to be stored atomically, as `queue_update` does."""
@@ -393,8 +391,6 @@ class Documents:
         for document, update in edits:
             document.queued(update)
             document.changing = False
-            self._weigh(document)
-        self._make_room_after_growth()
 
     def _settled(
         self, documents: Sequence[OpenDocument], done: AppendDone, result: tuple[Committed, ...] | StorageError
@@ -408,10 +404,12 @@ class Documents:
                 document.settled(result[place].head)
                 if document.snapshot_due:
                     self._note_due(document)
+                self._weigh(document)  # not when it was queued: a commit does not wait for that
             if self._in_flight and not document.pending:
                 key = (document.project, document.path)
                 if self._in_flight.get(key) is document:
                     del self._in_flight[key]
+        self._make_room_after_growth()
         done(result)
 
     def _note_due(self, document: OpenDocument) -> None:

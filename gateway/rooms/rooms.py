@@ -71,7 +71,7 @@ class Rooms:
         self.turn = turn
         self.untold = Untold()
         self.draining = False
-        storage.listen(self._committed, self._missed)
+        storage.listen(self._committed, self._missed, first=True)  # readers are told of a keystroke as soon as can be
         storage.hear(self._hear)
 
     @property

@@ -112,8 +112,8 @@ class Projects:
         self.catch_ups = 0
         """How often changes that another gateway had stored were read."""
 
-    def listen(self, listener: CommitListener, missed: CommitListener | None) -> None:
-        self._listeners.append((listener, missed))
+    def listen(self, listener: CommitListener, missed: CommitListener | None, *, first: bool) -> None:
+        self._listeners.insert(0 if first else len(self._listeners), (listener, missed))
 
     def get(self, name: str) -> TrackedProject | None:
         return self._tracked.get(name)

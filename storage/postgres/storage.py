@@ -152,8 +152,8 @@ class PostgresStorage:
     def append_and_call(self, project: str, changes: tuple[Change, ...], done: AppendDone) -> None:
         self._writer.append_and_call(project, changes, done)
 
-    def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
-        self._projects.listen(listener, missed)
+    def listen(self, listener: CommitListener, missed: CommitListener | None = None, *, first: bool = False) -> None:
+        self._projects.listen(listener, missed, first=first)
 
     async def follow(self, project: str) -> ProjectHead | None:
         tracked = self._projects.track(project)

@@ -58,17 +58,17 @@ class Log:
         now = self._clock()
         plans: dict[str, Plan] = {}
         sizes: dict[str, int] = {}
-        """How many rows of each project were cached before."""
+        """How many rows were cached of each project of which more may be cached now."""
         damaged: dict[int, DataDamaged] = {}
         for place, (name, request) in enumerate(requests):
             try:
                 plan = plans.get(name)
                 if plan is None:
                     known = self._projects.get(name) or _load_project(connection, name) or new_project(name, now)
-                    plan, sizes[name] = Plan(known, now), known.size
-                    plans[name] = plan
+                    plan = plans[name] = Plan(known, now)
                 if plan.add_next(request):
                     continue
+                sizes.setdefault(name, plan.known.size)
                 if missing := needs(plan.known, (request,)):
                     _load(connection, plan.known, missing, now)
             except DataDamaged as error:  # nothing is built on damaged data; other requests are not affected
@@ -82,7 +82,8 @@ class Log:
             plan.settle()
             if plan.known.id:
                 self._projects[name] = plan.known
-                self.remembered += plan.known.size - sizes[name]
+                if name in sizes:
+                    self.remembered += plan.known.size - sizes[name]
         if len(plans) == 1 and not damaged:
             (plan,) = plans.values()
             return plan.results
@@ -126,7 +127,8 @@ def _store(connection: sqlite3.Connection, plan: Plan, updates: UpdateRows) -> N
         )
     if plan.rows:
         _store_files(connection, project.id, plan, updates)
-    store_turns(connection, plan)
+    if plan.turns or plan.new_sessions:
+        store_turns(connection, plan)
 
 
 def _store_files(connection: sqlite3.Connection, project: int, plan: Plan, updates: UpdateRows) -> None:

@@ -132,7 +132,7 @@ class SQLiteStorage:
             raise
         writer = GroupCommitWriter(database, clock=clock, queued_changes=queued_changes, queued_bytes=queued_bytes)
         storage = cls(database, writer, lock, opening.new_incarnations, clock)
-        writer.listen(storage._forget_erased)  # the first of the listeners
+        writer.listen(storage._forget_erased, None, first=True)
         return storage
 
     @classmethod
@@ -160,8 +160,8 @@ class SQLiteStorage:
     def append_and_call(self, project: str, changes: tuple[Change, ...], done: AppendDone) -> None:
         self._writer.append_and_call(project, changes, done)
 
-    def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
-        self._writer.listen(listener, missed)
+    def listen(self, listener: CommitListener, missed: CommitListener | None = None, *, first: bool = False) -> None:
+        self._writer.listen(listener, missed, first=first)
 
     @property
     def shared(self) -> bool:

@@ -28,8 +28,9 @@ _SHORT_BODY = 1024
 # several times as long as others. Most rows have no author, and a short body.
 _COLUMNS = "file, version, last_modified, size, checksum, row_check, body, sequence, sequence_check"
 _ALL_COLUMNS = f"{_COLUMNS}, author, credential, credential_check"
-_INSERT = f"INSERT INTO {{log}} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_BY = f"INSERT INTO {{log}} ({_ALL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_TABLES = ("file_update", "recent_update")
+_INSERT = [f"INSERT INTO {table} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)" for table in _TABLES]
+_INSERT_BY = [f"INSERT INTO {table} ({_ALL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" for table in _TABLES]
 _INSERT_LONG = insert_statement("file_update", _ALL_COLUMNS)
 _BODY = _COLUMNS.split(", ").index("body")
 _PLACES = ", ".join("zeroblob(?)" if column == "body" else "?" for column in _ALL_COLUMNS.split(", "))
@@ -44,7 +45,7 @@ def from_both(statement: str) -> str:
         statement: a SELECT in which `{log}` stands for the table. Its parameters are numbered (`?1`), since the
             statement that is returned has each of them twice.
     """
-    return " UNION ALL ".join(statement.format(log=table) for table in ("file_update", "recent_update"))
+    return " UNION ALL ".join(statement.format(log=table) for table in _TABLES)
 
 
 def move_recent(connection: sqlite3.Connection) -> None:
@@ -85,14 +86,13 @@ class UpdateRows:
                 short.append(values)
             else:
                 by_somebody.append((*values, *_author_values(row)))
-        table = "file_update"
-        if files > MANY_FILES:
-            table = "recent_update"
+        is_recent = files > MANY_FILES
+        if is_recent:
             self._make_room(connection, len(short) + len(by_somebody))
         if short:
-            connection.executemany(_INSERT.format(log=table), short)
+            connection.executemany(_INSERT[is_recent], short)
         if by_somebody:
-            connection.executemany(_INSERT_BY.format(log=table), by_somebody)
+            connection.executemany(_INSERT_BY[is_recent], by_somebody)
         if long:
             execute_and_forget(connection, _INSERT_LONG, long)
         for each in very_large:

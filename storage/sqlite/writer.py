@@ -84,8 +84,8 @@ class GroupCommitWriter:
         """How full the queue is, from 0 to 1."""
         return max(self._waiting / self._queued_changes, self._waiting_bytes / self._queued_bytes)
 
-    def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
-        self._listeners.append((listener, missed))
+    def listen(self, listener: CommitListener, missed: CommitListener | None, *, first: bool) -> None:
+        self._listeners.insert(0 if first else len(self._listeners), (listener, missed))
 
     def require_running(self) -> None:
         """Raise StorageUnavailable if the writer has stopped."""
@@ -199,6 +199,7 @@ class GroupCommitWriter:
 
     def _finish(self, batch: list[_Request], written: list[_Result] | BaseException) -> Sequence[_Result]:
         """Tell the listeners what was stored of a batch, and return the result of each request."""
+        took = time.perf_counter() - self._began
         results: Sequence[_Result]
         if isinstance(written, BaseException):  # all is rolled back; the writer must survive any error
             self._log.forget()
@@ -208,19 +209,20 @@ class GroupCommitWriter:
                 written = StorageUnavailable(f"the write failed: {written!r}", certain=False)
             results = [written] * len(batch)
         else:
-            self.times.note(time.perf_counter() - self._began)
             results = written
-        for request in batch:
-            self._waiting -= len(request.changes)
-            self._waiting_bytes -= request.bytes
         done: list[Commit] = []
         for result in results:
             if type(result) is tuple:
                 done += result
-        if done:
+        if done:  # before all else: readers of a room wait for it
+            self._tell(tuple(done))
             self.commits += 1
             self.changes += len(done)
-            self._tell(tuple(done))
+        if results is written:
+            self.times.note(took)
+        for request in batch:
+            self._waiting -= len(request.changes)
+            self._waiting_bytes -= request.bytes
         return results
 
     def _tell(self, done: tuple[Commit, ...]) -> None:

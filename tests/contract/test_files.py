@@ -291,6 +291,19 @@ def test_listeners_hear_of_every_change_in_order_before_its_receipt(open_storage
     run(work())
 
 
+def test_a_listener_that_is_to_be_first_hears_before_those_that_listened_earlier(open_storage: Open, run: Run) -> None:
+    async def work() -> None:
+        async with open_storage() as storage:
+            heard: list[str] = []
+            storage.listen(lambda batch: heard.append("one"))
+            storage.listen(lambda batch: heard.append("two"))
+            storage.listen(lambda batch: heard.append("first"), first=True)
+            await _append(storage, "a.md")
+            assert heard == ["first", "one", "two"]
+
+    run(work())
+
+
 def test_of_one_batch_each_version_has_its_own_author_credential_and_body(open_storage: Open, run: Run) -> None:
     async def work() -> None:
         async with open_storage() as storage:

@@ -32,7 +32,7 @@ class Faults:
         """Names of the classes that listen."""
         listen = SQLiteStorage.listen
 
-        def listen_or_fail(storage: SQLiteStorage, listener: Any, missed: Any = None) -> None:
+        def listen_or_fail(storage: SQLiteStorage, listener: Any, missed: Any = None, **how: bool) -> None:
             name = type(listener.__self__).__name__
 
             def hear(batch: tuple[Commit, ...]) -> None:
@@ -41,7 +41,7 @@ class Faults:
                     raise RuntimeError("a fault")
                 listener(batch)
 
-            listen(storage, hear, missed)
+            listen(storage, hear, missed, **how)
 
         monkeypatch.setattr(SQLiteStorage, "listen", listen_or_fail)
 

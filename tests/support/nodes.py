@@ -77,8 +77,8 @@ class TwoNodes:
         node = self._next()
         return await self._heard(project, node, node.erase_project(project))  # type: ignore[no-any-return]
 
-    def listen(self, listener: CommitListener, missed: CommitListener | None = None) -> None:
-        self._nodes[0].listen(listener, missed)
+    def listen(self, listener: CommitListener, missed: CommitListener | None = None, *, first: bool = False) -> None:
+        self._nodes[0].listen(listener, missed, first=first)
 
     @property
     def load(self) -> float:
