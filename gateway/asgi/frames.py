@@ -47,9 +47,20 @@ def binary_frame(message: bytes) -> bytes:
     return _frame(_FINAL_BINARY, message)
 
 
+def binary_frame_parts(message: bytes) -> tuple[bytes, bytes]:
+    """Return the head of `binary_frame`, and the message."""
+    return _head(_FINAL_BINARY, len(message)), message
+
+
 def text_frame(message: str) -> bytes:
     """Return a server's frame of a text message."""
     return _frame(_FINAL_TEXT, message.encode())
+
+
+def _head(kind: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((kind, length))
+    return pack("!BBH", kind, 126, length) if length < 2**16 else pack("!BBQ", kind, 127, length)
 
 
 def _frame(kind: int, data: bytes) -> bytes:

@@ -5,6 +5,10 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, NamedTuple, TypeVar
 
+from gateway.asgi.frames import binary_frame, binary_frame_parts
+from gateway.pace import join_parts
+from gateway.yjs.messages import sync_step_2, sync_step_2_parts
+
 R = TypeVar("R", bound=Hashable)
 
 
@@ -24,6 +28,15 @@ class Answer(NamedTuple):
     def large(self) -> bool:
         """Whether it takes long to send, so that the clients who get it take turns."""
         return len(self.message) > _LARGE
+
+
+async def answer_with(update: bytes, version: int) -> Answer:
+    """Return the answer that holds an update. Each of the two copies of a large one is made in another thread."""
+    if len(update) <= _LARGE:
+        message = sync_step_2(update)
+        return Answer(message, binary_frame(message), version)
+    message = await join_parts(sync_step_2_parts(update))
+    return Answer(message, await join_parts(binary_frame_parts(message)), version)
 
 
 class _Kept(NamedTuple):

@@ -14,7 +14,7 @@ from gateway.files.past_incarnations import has_past
 from gateway.files.preconditions import Preconditions
 from gateway.pace import with_turns
 from gateway.presence.presence import Presence
-from gateway.rooms.answers import Answer, Answers, Turns
+from gateway.rooms.answers import Answer, Answers, Turns, answer_with
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, TOO_LARGE, TRY_LATER
 from gateway.rooms.file import RoomFile
 from gateway.rooms.member import CLOSE_S, Member
@@ -23,7 +23,6 @@ from gateway.wire.problems import DocumentTooLarge, FileDeleted, Problem
 from gateway.yjs.messages import (
     AwarenessState,
     awareness_messages,
-    sync_step_2,
     sync_update,
 )
 from gateway.yjs.stored_form import to_wire
@@ -404,8 +403,7 @@ class Room:
 
     async def _read_answer(self, state_vector: bytes) -> Answer:
         update, version = await self._file.read_lacking(state_vector)
-        message = sync_step_2(update)
-        answer = Answer(message, binary_frame(message), version)
+        answer = await answer_with(update, version)
         if version >= self._version:
             self._keeper.answers.keep(self, state_vector, answer)
         return answer

@@ -166,7 +166,12 @@ def sync_step_1(state_vector: bytes) -> bytes:
 
 
 def sync_step_2(update: bytes) -> bytes:
-    return b"".join((bytes((SYNC, STEP_2)), var_uint(len(update)), update))  # with one copy: it may be large
+    return b"".join(sync_step_2_parts(update))  # with one copy: it may be large
+
+
+def sync_step_2_parts(update: bytes) -> tuple[bytes, bytes]:
+    """Return what `sync_step_2` joins."""
+    return bytes((SYNC, STEP_2)) + var_uint(len(update)), update
 
 
 def sync_update(update: bytes) -> bytes:

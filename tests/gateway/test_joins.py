@@ -1,7 +1,7 @@
 """Clients who join a room at once share one answer to their sync step 1, and are sent it one after another."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pycrdt
@@ -11,6 +11,7 @@ from starlette.types import Message
 from gateway.asgi.frames import binary_frame
 from gateway.files.reader import Content
 from gateway.files.store import Files
+from gateway.rooms import answers
 from gateway.rooms.connection import Connection
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
@@ -165,3 +166,29 @@ def test_one_who_leaves_takes_the_answer_from_nobody_and_an_error_goes_to_all(
         assert room._reading == {}
 
     asyncio.run(_with_rooms(tmp_path, update, work))
+
+
+@pytest.mark.parametrize(("letters", "copies"), [(1_000, 0), (100_000, 2)])
+def test_a_large_answer_is_copied_in_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, letters: int, copies: int
+) -> None:
+    joined: list[int] = []
+    join = answers.join_parts
+
+    async def counted(parts: Sequence[bytes]) -> bytes:
+        whole = await join(parts)
+        joined.append(len(whole))
+        return whole
+
+    monkeypatch.setattr(answers, "join_parts", counted)
+
+    async def work(storage: SQLiteStorage, rooms: Rooms) -> None:
+        client = _Client()
+        room = await _join(rooms, client)
+        await room.answer_step_1(client.connection, _EMPTY)
+        update = (await room._file.read_lacking(_EMPTY))[0]
+        message = sync_step_2(update)
+        assert client.frames[0] == binary_frame(message)
+        assert joined == [len(message), len(binary_frame(message))][:copies]
+
+    asyncio.run(_with_rooms(tmp_path, _text(letters), work))
