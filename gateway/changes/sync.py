@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _AT_ONCE = 64
 """How many files are written concurrently, which are committed together."""
-_IN_A_SLICE = 16
+_IN_A_SLICE = 8
 """How many writes are begun, and how many files are read, in one slice: two or three milliseconds."""
 
 
