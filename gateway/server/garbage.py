@@ -13,6 +13,8 @@ by a quarter."""
 _WORTH_A_LOOK = 60
 """After how many collections of the middle generation all objects are looked at as soon as there is rest: it has been
 emptied into the oldest one so often, with up to 60,000 objects together."""
+_CLOSED_TOGETHER = 64
+"""After how many connections that the gateway closes the younger objects are looked at: about 700 of them are new."""
 _AT_REST = 0.005
 """The share of a core up to which the event loop is at rest."""
 _FEW_REQUESTS = 10
@@ -22,6 +24,25 @@ _FEW_REQUESTS = 10
 def collect_in_small_parts() -> None:
     """Have the garbage collector look at few objects at a time."""
     gc.set_threshold(_COLLECT_EVERY, _YOUNG, _OLD)
+
+
+class ClosedByGateway:
+    """Has the younger objects collected while the gateway closes very many connections.
+
+    The collector counts new objects less those that are freed. To close a connection makes 11 objects, which live
+    until the client has answered, and frees as many older ones: the collector does not come, and looks at 22,000 young
+    objects at once when 2,000 clients have answered, which takes 20 to 50 ms.
+    """
+
+    def __init__(self) -> None:
+        self._closed = 0
+
+    def note(self) -> None:
+        """Note that a connection is being closed."""
+        self._closed += 1
+        if self._closed == _CLOSED_TOGETHER:
+            self._closed = 0
+            gc.collect(1)
 
 
 class FullCollections:

@@ -23,6 +23,7 @@ from gateway.asgi.outlets import Outlet
 from gateway.asgi.requests import named_headers
 from gateway.http.connections import Connections
 from gateway.server.http_exchange import BODY_HELD, Exchange
+from gateway.server.leaving import is_closed_later
 from gateway.server.outlets import outlet_of
 from gateway.shared_turn import Pieces
 from gateway.wire.headers import COMMON_HEADERS
@@ -193,8 +194,9 @@ class HttpProtocol(asyncio.Protocol):
         self._parser = cast(Any, None)  # a cycle, which would be left to the garbage collector
         return left
 
-    def eof_received(self) -> None:
-        """No more input: asyncio closes the connection."""
+    def eof_received(self) -> bool:
+        """No more input: the connection is closed."""
+        return is_closed_later(self._transport, self._connections.turn)
 
     def pause_writing(self) -> None:
         if self._exchange is not None:

@@ -28,6 +28,8 @@ from gateway.server.client_frames import (
     large_message,
     whole_message,
 )
+from gateway.server.garbage import ClosedByGateway
+from gateway.server.leaving import is_closed_later
 from gateway.server.outlets import outlet_of
 from gateway.server.parted_writes import Blocked, PartedWrites, bound_unsent
 from gateway.settings import ConnectionLimits
@@ -36,6 +38,7 @@ from gateway.shared_turn import Pieces, SharedTurn
 _log = structlog.get_logger("gateway.http")
 _server_log = logging.getLogger("uvicorn.error")
 
+_closed_by_gateway = ClosedByGateway()
 _OPEN = State.OPEN
 _FINAL_CLOSE = 0x88
 _CLOSE_1009 = re.compile(rb"\x88[\x02-\x7d]\x03\xf1.*\Z", re.DOTALL)
@@ -133,6 +136,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _forget_unread(self) -> None:
         if self._unread_messages is not None:
             self._unread_messages.remove(self._flow)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        return is_closed_later(self._flow.transport, self._turn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._flow.outlet.end()
@@ -369,6 +375,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close":
             self._accepted = False
             self._flow.outlet.end()
+            _closed_by_gateway.note()
         try:
             await super().send(cast(Any, message))
         except (AssertionError, RuntimeError) as error:

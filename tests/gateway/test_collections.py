@@ -47,6 +47,39 @@ def test_no_collection_looks_at_very_many_objects_while_many_come_to_live() -> N
     assert count >= 100
 
 
+_CLOSES = """
+import gc
+from gateway.server.garbage import ClosedByGateway, collect_in_small_parts
+
+collect_in_small_parts()
+connections = [[[] for _ in range(12)] for _ in range(2_000)]
+gc.collect()
+gc.freeze()
+looked_at = []
+
+def note(phase, info):
+    if phase == "start":
+        looked_at.append(sum(len(gc.get_objects(generation)) for generation in range(info["generation"] + 1)))
+
+gc.callbacks.append(note)
+closed, new = ClosedByGateway(), []
+for _ in range(2_000):
+    new.append([[] for _ in range(11)])
+    connections.pop()
+    closed.note()
+kept = [[] for _ in range(2_000)]  # the collector comes
+print(max(looked_at), len(looked_at))
+"""
+
+
+def test_no_collection_looks_at_very_many_objects_after_the_gateway_has_closed_many_connections() -> None:
+    """They free as many objects as they make, so that the collector does not come by itself."""
+    printed = subprocess.run([sys.executable, "-c", _CLOSES], check=True, capture_output=True, text=True, timeout=120)
+    most, count = map(int, printed.stdout.split())
+    assert most <= 2_000
+    assert count >= 2_000 // 64
+
+
 _RESTS = """
 import gc
 from gateway.server.garbage import FullCollections, collect_in_small_parts
