@@ -13,7 +13,7 @@ from gateway.access.audit import Audit
 from gateway.access.grants import View, is_name
 from gateway.asgi.frames import frame_writer, outlet_of, take_at_once
 from gateway.asgi.requests import encoding_fault
-from gateway.pace import with_turns
+from gateway.pace import copied, with_turns
 from gateway.rooms.close_codes import FILE_DELETED, FORBIDDEN, INVALID_PATH, INVALID_UPDATE, TRY_LATER, UNAUTHENTICATED
 from gateway.rooms.connection import Connection
 from gateway.rooms.member import Member
@@ -27,6 +27,7 @@ from gateway.yjs.messages import (
     STATES_BYTES,
     STATES_TOGETHER,
     AwarenessMessage,
+    LongUpdate,
     MalformedMessage,
     MalformedStateVector,
     ManyStates,
@@ -233,6 +234,8 @@ async def heed(room: Room, connection: Member, message: RoomMessage) -> None:
             await room.answer_step_1(connection, state_vector)
         case SyncMessage(step, update):
             await room.submit(connection, update, is_step_2=step == "step_2")
+        case LongUpdate(step, body):
+            await room.submit(connection, await copied(body), is_step_2=step == "step_2")
         case ManyStates():
             async for part in with_turns(message.parts(), 1):
                 room.presence.receive(part.states, connection, subject=connection.subject)
@@ -245,7 +248,7 @@ def heed_at_once(room: Room, connection: Member, message: RoomMessage) -> bool:
     match message:
         case SyncMessage("update", update):
             return room.submit_at_once(connection, update)
-        case SyncMessage() | ManyStates():
+        case SyncMessage() | LongUpdate() | ManyStates():
             return False
         case AwarenessMessage(states):
             room.presence.receive(states, connection, subject=connection.subject)

@@ -317,7 +317,7 @@ class _Client:
         except (UnknownMessage, MalformedMessage, MalformedStateVector, TooMuchAwareness):
             return False
 
-    async def _begin(self, name: str, message: bytes) -> None:
+    async def _begin(self, name: str, message: bytes | memoryview) -> None:
         """Open a document with the credential of its first message."""
         token = parse(message)
         if not isinstance(token, TokenMessage):
@@ -342,7 +342,7 @@ class _Client:
         else:
             await document.room.introduce(document)
 
-    async def _heed(self, name: str, document: HocuspocusDocument, room: Room, message: bytes) -> None:
+    async def _heed(self, name: str, document: HocuspocusDocument, room: Room, message: bytes | memoryview) -> None:
         match parse(message):
             case TokenMessage(token):
                 await self._renew(name, document, token)

@@ -11,17 +11,21 @@ from msgspec import Struct
 
 from gateway.yjs.lib0 import MalformedUpdate, Reader, var_bytes, var_uint
 from gateway.yjs.messages import (
-    SYNC,
     MalformedMessage,
     RoomMessage,
     UnknownMessage,
     parse_message,
+    parse_sync,
 )
 
 AUTH, SYNC_REPLY, STATELESS, BROADCAST, CLOSE, SYNC_STATUS = 2, 4, 5, 6, 7, 8
 TOKEN, PERMISSION_DENIED, AUTHENTICATED = range(3)
 LONGEST_NAME = 4096
 """The maximum size in bytes, including the session id. A frame with a longer name is malformed and gets no refusal."""
+
+
+_LONG = 2**20
+"""A message of more bytes is not copied out of its frame."""
 
 
 class TokenMessage(Struct, frozen=True):
@@ -44,8 +48,8 @@ class CloseMessage(Struct, frozen=True):
 Message = RoomMessage | TokenMessage | StatelessMessage | CloseMessage
 
 
-def split_frame(frame: bytes) -> tuple[str, bytes]:
-    """Split a frame into the document name and the message.
+def split_frame(frame: bytes) -> tuple[str, bytes | memoryview]:
+    """Split a frame into the document name and the message, which is a view if it is long.
 
     Raises:
         UnknownMessage, MalformedMessage
@@ -59,7 +63,8 @@ def split_frame(frame: bytes) -> tuple[str, bytes]:
         raise MalformedMessage(str(error)) from None
     if reader.position > LONGEST_NAME:
         raise MalformedMessage("the name is too long")
-    return name, frame[reader.position :]
+    message = frame if len(frame) <= _LONG else memoryview(frame)
+    return name, message[reader.position :]
 
 
 def path_of(name: str) -> str:
@@ -67,7 +72,7 @@ def path_of(name: str) -> str:
     return name.partition("\0")[0]
 
 
-def parse(message: bytes) -> Message:
+def parse(message: bytes | memoryview) -> Message:
     """Parse a message from a client, without the name.
 
     Raises:
@@ -83,7 +88,7 @@ def parse(message: bytes) -> Message:
                     raise UnknownMessage("only a server says that")
                 return TokenMessage(reader.text())
             case 4:
-                return parse_message(var_uint(SYNC) + message[reader.position :])
+                return parse_sync(reader)
             case 5:
                 return StatelessMessage(reader.text(), "server")
             case 6:

@@ -72,7 +72,7 @@ class Reader:
 
     __slots__ = ("_bytes", "_position")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._bytes = data
         self._position = 0
 
@@ -116,6 +116,10 @@ class Reader:
 
     def buffer(self) -> bytes:
         """Read a length-prefixed buffer."""
+        return bytes(self.view())
+
+    def view(self) -> bytes | memoryview:
+        """Read a length-prefixed buffer; where the data is a view, this is one, too."""
         length = self.unsigned()
         start = self._position
         self.skip(length)

@@ -16,8 +16,12 @@ _AWARENESS = bytes((AWARENESS,))
 _ONE_BYTE = 0x80
 """Shorter lengths are encoded in one byte."""
 _LARGE = 64 * 1024
+_LONG = 2**20
+"""An update is not copied in one step out of a message of more bytes."""
 MOST_STATES = 5_000
 """How many awareness states one message may have. A client tells its own, and that others have left."""
+_MOST_STATES_BYTES = 5 * 2**20
+"""How many bytes these states may have together: more than all states of a room may have."""
 STATES_TOGETHER = 256
 """How many awareness states are read or written in one step."""
 STATES_BYTES = 64 * 1024
@@ -73,30 +77,39 @@ class ManyStates(Struct, frozen=True):
             yield AwarenessMessage(states)
 
 
+class LongUpdate(Struct, frozen=True):
+    """An update that is long, as a view of the message."""
+
+    step: Literal["step_2", "update"]
+    body: memoryview
+
+
 class QueryAwareness(Struct, frozen=True):
     """A query for the awareness states of all clients."""
 
 
-RoomMessage = SyncMessage | AwarenessMessage | ManyStates | QueryAwareness
+RoomMessage = SyncMessage | LongUpdate | AwarenessMessage | ManyStates | QueryAwareness
 
 
-def parse_message(message: bytes) -> RoomMessage:
-    """Parse a message from a client.
+def parse_message(message: bytes | memoryview) -> RoomMessage:
+    """Parse a message from a client. A long one may be a view.
 
     Raises:
         UnknownMessage, MalformedMessage, MalformedStateVector
     """
     if message[:2] == _UPDATE and len(message) > 2 and message[2] == len(message) - 3 < _ONE_BYTE:
-        return SyncMessage("update", message[3:])  # as nearly all are
+        return SyncMessage("update", message[3:])  # type: ignore[arg-type]  # as nearly all are, in bytes
     if not message:
         raise UnknownMessage("it is empty")
     try:
-        reader = Reader(message)
+        reader = Reader(message if len(message) <= _LONG else memoryview(message))
         match reader.unsigned():
             case 0:
-                return _parse_sync(reader)
+                return parse_sync(reader)
             case 1:
-                return _parse_awareness(reader)
+                if len(message) > _LARGE:
+                    _require_few_states(reader.ahead())
+                return _parse_states(reader.buffer())
             case 3:
                 return QueryAwareness()
             case kind:
@@ -105,7 +118,12 @@ def parse_message(message: bytes) -> RoomMessage:
         raise MalformedMessage(str(error)) from None
 
 
-def _parse_sync(reader: Reader) -> SyncMessage:
+def parse_sync(reader: Reader) -> SyncMessage | LongUpdate:
+    """Parse what follows the type of a message about the document.
+
+    Raises:
+        UnknownMessage, MalformedStateVector, MalformedUpdate
+    """
     match reader.unsigned():
         case 0:
             ahead = reader.ahead()
@@ -122,21 +140,36 @@ def _parse_sync(reader: Reader) -> SyncMessage:
                 raise MalformedStateVector(str(error)) from None
             return SyncMessage("step_1", state_vector)
         case 1:
-            return SyncMessage("step_2", reader.buffer())
+            return _update_in("step_2", reader)
         case 2:
-            return SyncMessage("update", reader.buffer())
+            return _update_in("update", reader)
         case kind:
             raise UnknownMessage(f"the sync message type {kind} is unknown")
 
 
-def _parse_awareness(reader: Reader) -> AwarenessMessage | ManyStates:
-    ahead = reader.ahead()
-    ahead.unsigned()
-    if ahead.unsigned() > MOST_STATES:  # before they are copied
-        raise MalformedMessage(f"it has the states of more than {MOST_STATES} clients")
-    update = reader.buffer()
+def _update_in(step: Literal["step_2", "update"], reader: Reader) -> SyncMessage | LongUpdate:
+    update = reader.view()
+    return SyncMessage(step, update) if isinstance(update, bytes) else LongUpdate(step, update)
+
+
+def _require_few_states(ahead: Reader) -> None:
+    """Check the size of a large awareness message before it is copied."""
+    if ahead.unsigned() > _MOST_STATES_BYTES:
+        raise MalformedMessage(f"its states have more than {_MOST_STATES_BYTES} bytes")
+    _check_count(ahead.unsigned())
+
+
+def _parse_states(update: bytes) -> AwarenessMessage | ManyStates:
     count, at = _count_of_states(update)
-    return ManyStates(update) if count > STATES_TOGETHER else AwarenessMessage(_read_states(update, at, count)[0])
+    if count <= STATES_TOGETHER:
+        return AwarenessMessage(_read_states(update, at, count)[0])
+    _check_count(count)
+    return ManyStates(update)
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_STATES:
+        raise MalformedMessage(f"it has the states of more than {MOST_STATES} clients")
 
 
 def _count_of_states(update: bytes) -> tuple[int, int]:

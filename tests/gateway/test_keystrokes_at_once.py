@@ -14,15 +14,23 @@ from gateway.asgi.outlets import Outlet
 from gateway.rooms import room as room_module
 from gateway.rooms.close_codes import FILE_DELETED, INVALID_UPDATE, TOO_LARGE, TRY_LATER
 from gateway.rooms.connection import Connection
-from gateway.rooms.endpoint import heed_at_once
+from gateway.rooms.endpoint import heed, heed_at_once
 from gateway.rooms.room import Room
 from gateway.rooms.rooms import Rooms
 from gateway.shared_turn import SharedTurn
-from gateway.yjs.messages import AwarenessMessage, AwarenessState, QueryAwareness, SyncMessage, parse_message
+from gateway.yjs.messages import (
+    AwarenessMessage,
+    AwarenessState,
+    QueryAwareness,
+    SyncMessage,
+    parse_message,
+    sync_update,
+)
 from storage import AppendUpdate, DeleteFile, Storage, StorageUnavailable, Version
 from storage.sqlite import SQLiteStorage
 from storage.sqlite.database import Database
 from tests.gateway.test_direct_appends import typed
+from tests.support.iterations import Iterations
 from tests.support.rooms import open_rooms
 
 _LIMIT = 2**16
@@ -176,6 +184,23 @@ def test_awareness_is_told_at_once_and_a_sync_step_waits_for_its_task(tmp_path: 
             served.room.has_past = False
             connection.read_only = True
             assert not served.type(_KEYS[1])
+
+    _run(work)
+
+
+def test_a_long_update_is_copied_out_of_its_message_in_slices(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with _served(tmp_path, size_limit=2**24) as served:
+            document = pycrdt.Doc({"content": pycrdt.Text("long " * 600_000)})
+            update = document.get_update()
+            said = parse_message(sync_update(update))
+            assert not heed_at_once(served.room, served.clients[0].connection, said)
+            iterations = Iterations()
+            await heed(served.room, served.clients[0].connection, said)
+            iterations.stop()
+            assert iterations.count >= 2  # the first slice is done at once
+            await served.room.finish()
+            assert (await served.stored())[-1] == update
 
     _run(work)
 

@@ -1,10 +1,13 @@
 """Messages of y-websocket's protocol are read as they are written, whatever their length is."""
 
+import asyncio
 import itertools
 from typing import Any
 
 import pytest
 
+from gateway.pace import copied
+from gateway.yjs.hocuspocus import addressed, parse, split_frame
 from gateway.yjs.lib0 import var_uint
 from gateway.yjs.messages import (
     MOST_STATES,
@@ -12,6 +15,7 @@ from gateway.yjs.messages import (
     STATES_TOGETHER,
     AwarenessMessage,
     AwarenessState,
+    LongUpdate,
     MalformedMessage,
     MalformedStateVector,
     ManyStates,
@@ -66,8 +70,40 @@ def _states(count: int, state: str = "{}") -> tuple[AwarenessState, ...]:
 
 def test_too_many_awareness_states_are_refused_before_they_are_copied() -> None:
     assert isinstance(parse_message(awareness_message(_states(MOST_STATES))), ManyStates)
+    for length in (2, 200):
+        with pytest.raises(MalformedMessage):
+            parse_message(awareness_message(_states(MOST_STATES + 1, "x" * length)))
     with pytest.raises(MalformedMessage):
-        parse_message(Bytes(awareness_message(_states(MOST_STATES + 1))))
+        parse_message(Bytes(awareness_message(_states(MOST_STATES + 1, "x" * 200))))
+    with pytest.raises(MalformedMessage):
+        parse_message(Bytes(awareness_message(_states(30, "x" * 2**18))))
+
+
+@pytest.mark.parametrize("step", ["step_2", "update"])
+def test_a_long_update_is_a_view_of_its_message(step: str) -> None:
+    encode = sync_step_2 if step == "step_2" else sync_update
+    body = bytes(range(256)) * 4095
+    assert parse_message(encode(body)) == SyncMessage(step, body)  # type: ignore[arg-type]
+    body += bytes(256)
+    message = encode(body)
+    name = addressed("a.md")
+    for said in (parse_message(memoryview(message)), parse(split_frame(name + message)[1])):
+        assert isinstance(said, LongUpdate)
+        assert said.step == step
+        assert said.body == body
+    assert asyncio.run(copied(said.body)) == body
+    with pytest.raises(MalformedMessage):
+        parse_message(message[:-1])
+
+
+def test_a_long_reply_of_hocuspocus_is_an_update() -> None:
+    body = bytes(2**20 + 1)
+    frame = addressed("a.md") + b"\4" + sync_step_2(body)[1:]
+    name, message = split_frame(frame)
+    said = parse(message)
+    assert name == "a.md"
+    assert isinstance(said, LongUpdate)
+    assert said.body == body
 
 
 @pytest.mark.parametrize("count", [0, 1, STATES_TOGETHER])
