@@ -20,6 +20,7 @@ class InProcess(uvicorn.Server):
         protocol = cast(Any, partial(HttpProtocol, connections=app.connections))
         options: dict[str, Any] = {"http": protocol, "ws": WebSocketProtocol, "timeout_graceful_shutdown": 60}
         options["proxy_headers"] = False
+        options["ws_ping_interval"] = None  # clients that are bare sockets answer no ping, however slow the machine is
         super().__init__(uvicorn.Config(app, port=0, log_config=None, **options))
         self._app = app
         self.listening = asyncio.Event()
