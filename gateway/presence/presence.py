@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.pace import next_slice, with_turns
+from gateway.pace import join_parts, next_slice, with_turns
 from gateway.presence.file_presence import FilePresence, News
 from gateway.shared_turn import Pieces
 from gateway.watch.filter import ChangeFilter
@@ -167,18 +167,21 @@ class Presence:
         before = since
         for position, file in news:
             if size > _EVENTS_AT_ONCE:
-                return b"".join(events), before
+                until = before
+                break
             before = position
             if (since or len(file.awareness)) and filter_.shows_presence(file.path):
                 if spent > _ENCODED_TOGETHER:
                     await next_slice()
                     spent = 0
                 answer = await file.answer()
-                event = PresenceEvent(file.path, answer.clients, answer.version)
-                events.append(b"event: presence\ndata: %b\n\n" % msgspec.json.encode(event))
-                size += len(events[-1])
-                spent += _FILE_CHARACTERS + len(events[-1])
-        return b"".join(events), until
+                event = msgspec.json.encode(PresenceEvent(file.path, answer.clients, answer.version))
+                events += (b"event: presence\ndata: ", event, b"\n\n")
+                size += len(event)
+                spent += _FILE_CHARACTERS + len(event)
+        if spent > _ENCODED_TOGETHER:
+            await next_slice()
+        return await join_parts(events), until
 
     # What happens in a file
 

@@ -128,4 +128,5 @@ class SyncAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
     """True if `max_bytes` was reached: continue from `cursor`."""
     reset: bool | UnsetType = UNSET
     presence: dict[str, PresenceAnswer] | UnsetType = UNSET
-    """Who is in each file that `presence` asked about, except where the client already has the current state."""
+    """Who is in each file that `presence` asked about, except where the client already has the current state. What is
+    more than 4 MiB comes with the next exchange."""
