@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.pace import with_turns
 
 _ANSWER_S = 2.0
-_WITH_LABELS = re.compile(rb"^([\w:]+)\{", re.MULTILINE)
+_WITH_LABELS = re.compile(rb"^([\w:]+\{.*)\} ", re.MULTILINE)
 _WITHOUT_LABELS = re.compile(rb"^([\w:]+) ", re.MULTILINE)
 
 
@@ -86,5 +86,5 @@ def merged(expositions: Mapping[str, bytes | None]) -> Iterator[bytes]:
     for key, head in heads.items():
         yield head
         for process, unlabelled in samples[key]:
-            labelled = _WITH_LABELS.sub(rb"\1{%b," % process, unlabelled)
+            labelled = _WITH_LABELS.sub(rb"\1,%b} " % process, unlabelled)
             yield _WITHOUT_LABELS.sub(rb"\1{%b} " % process, labelled)

@@ -18,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from gateway.yjs.messages import (
     AwarenessMessage,
+    LongUpdate,
     SyncMessage,
     parse_message,
     sync_step_1,
@@ -198,7 +199,8 @@ class RawClient:
         """The next message."""
         message = self.socket.recv(_PATIENCE_S)
         assert isinstance(message, bytes)
-        return parse_message(message)
+        parsed = parse_message(message)
+        return SyncMessage(parsed.step, bytes(parsed.body)) if isinstance(parsed, LongUpdate) else parsed
 
     def receive_sync(self, step: str) -> bytes:
         """What the next sync message of a step holds."""

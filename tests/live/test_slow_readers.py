@@ -12,6 +12,7 @@ from typing import Any
 from gateway.yjs.messages import sync_step_1
 from tests.live.clients import event_stream, put, wait_for_figure
 from tests.live.editors import Typewriter, client_frame, raw_client, resident_bytes
+from tests.support.chunked_body import ChunkedBody
 from tests.support.server import PATIENCE_S, GatewayProcess
 
 _SMALLEST_BUFFER = 4096
@@ -122,16 +123,24 @@ def test_a_stream_that_is_not_read_costs_a_position_and_goes_on_from_there(tmp_p
 def _picture(connection: socket.socket) -> dict[str, int]:
     """What a stream says that there is, read late."""
     seen: dict[str, int] = {}
-    with connection.makefile("r", encoding="utf-8") as lines:
-        event = ""
-        for line in lines:
-            name, _, value = line.strip().partition(": ")
-            if name == "event":
-                event = value
-            if name == "data" and event == "change":
-                change: dict[str, Any] = json.loads(value)
-                assert change["version"] > seen.get(change["path"], 0)
-                seen[change["path"]] = change["version"]
-                if seen.get("live.md") == _LIVE:
-                    return seen
+    event = ""
+    for line in _lines(connection):
+        name, _, value = line.partition(": ")
+        if name == "event":
+            event = value
+        if name == "data" and event == "change":
+            change: dict[str, Any] = json.loads(value)
+            assert change["version"] > seen.get(change["path"], 0)
+            seen[change["path"]] = change["version"]
+            if seen.get("live.md") == _LIVE:
+                return seen
     raise AssertionError("the stream ended too early")
+
+
+def _lines(connection: socket.socket) -> Iterator[str]:
+    """The lines of an answer."""
+    body, unread = ChunkedBody(), b""
+    while received := connection.recv(2**16):
+        *lines, unread = (unread + body.take(received)).split(b"\n")
+        for line in lines:
+            yield line.decode()
