@@ -14,6 +14,10 @@ LENGTH_BYTES = 8
 """A message begins with the number of its parts and the length of each, big-endian integers of this many bytes."""
 _APART = 64 * 1024
 """Bytes of at least this length, and texts of as many characters, are a part of their own."""
+_TOGETHER = 256 * 1024
+"""The pickle takes in so many bytes of shorter ones, which are copied in one step. Of more, each of at least
+`_WORTH_A_PART` is a part of its own: an update may come in a thousand slices of 32 KB."""
+_WORTH_A_PART = 1024
 _CODING = ("utf-8", "surrogatepass")
 """Texts may hold lone surrogates."""
 
@@ -24,11 +28,15 @@ class _Pickler(pickle.Pickler):
     def __init__(self, pickled: io.BytesIO) -> None:
         super().__init__(pickled, 5)
         self.apart: list[bytes | str] = []
+        self._together = 0
         self._places: dict[int, int] = {}
 
     def persistent_id(self, value: Any) -> tuple[int, bool] | None:
         kind = type(value)
-        if (kind is not bytes and kind is not str) or len(value) < _APART:
+        if (kind is not bytes and kind is not str) or (size := len(value)) < _WORTH_A_PART:
+            return None
+        if size < _APART and self._together < _TOGETHER:
+            self._together += size
             return None
         place = self._places.setdefault(id(value), len(self.apart))
         if place == len(self.apart):

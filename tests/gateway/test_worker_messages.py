@@ -117,3 +117,11 @@ def test_a_process_that_dies_within_an_answer_is_noticed(left: int) -> None:
             await pool.receive(answers)
 
     asyncio.run(work())
+
+
+def test_of_many_short_parts_few_are_copied_into_the_pickle() -> None:
+    """Else the slices of a large update are copied in one step."""
+    value = (["short"] * 1000, [bytes([number % 256]) * 32_768 for number in range(300)], "x" * 5000, b"y" * 1023)
+    parts = parts_of(value)
+    assert len(parts[0]) <= 2**19
+    assert value_of(parts) == value
