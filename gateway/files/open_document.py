@@ -12,7 +12,7 @@ import structlog
 from gateway.pace import next_slice, with_turns
 from gateway.wire.problems import Problem
 from gateway.workers.kept_documents import take_in_kept, take_in_stored
-from gateway.workers.pool import LIGHT_UNITS, Lane, client_of_request, in_worker, run_in_worker, run_where_kept
+from gateway.workers.pool import LIGHT_UNITS, Lane, client_of_request, in_worker, run_in_worker
 from gateway.yjs.document import Admitted, Gap, LiveDocument
 from gateway.yjs.elsewhere import TimeAllowed, Update
 from gateway.yjs.footprint import STRUCT
@@ -387,9 +387,9 @@ class OpenDocument:
         before, after = (f"{self._name}.{step}" for step in (self._taken_in, self._taken_in + 1))
         size = self.size + sum(map(len, prepared.slices))
         update = Update(prepared.slices, prepared.parted, structs, size, after, prepared.runs, prepared.needs)
-        taken = await run_where_kept(self._name, take_in_kept, before, update) if document.is_elsewhere else None
+        taken = await run_in_worker(take_in_kept, before, update, kept=self._name) if document.is_elsewhere else None
         if taken is None:
-            taken = await run_where_kept(self._name, take_in_stored, await self.present(), update)
+            taken = await run_in_worker(take_in_stored, await self.present(), update, kept=self._name)
         row = await _row_of(prepared, taken.emitted)
         self._taken_in += 1
         admitted = document.taken_in(prepared, row, former, taken.state_vector)

@@ -438,18 +438,11 @@ def is_heavy(parts: Sequence[bytes], units: int | None) -> bool:
     return False
 
 
-async def run_in_worker(work: Callable[..., T], *arguments: Any) -> T:
+async def run_in_worker(work: Callable[..., T], *arguments: Any, kept: str | None = None) -> T:
     """Run a pure function for a document in a worker process, or here if there are no workers.
 
-    Raises:
-        As `Workers.run`.
-    """
-    workers = _current.get()
-    return work(*arguments) if workers is None else await workers.run(Lane.DOCUMENTS, work, *arguments)
-
-
-async def run_where_kept(kept: str, work: Callable[..., T], *arguments: Any) -> T:
-    """Do as `run_in_worker`, in the process that did the last job with the same name, if it is free.
+    Args:
+        kept: as of `Workers.run`.
 
     Raises:
         As `Workers.run`.

@@ -16,16 +16,13 @@ from gateway.yjs.messages import (
     UnknownMessage,
     parse_message,
     parse_sync,
+    uncopied,
 )
 
 AUTH, SYNC_REPLY, STATELESS, BROADCAST, CLOSE, SYNC_STATUS = 2, 4, 5, 6, 7, 8
 TOKEN, PERMISSION_DENIED, AUTHENTICATED = range(3)
 LONGEST_NAME = 4096
 """The maximum size in bytes, including the session id. A frame with a longer name is malformed and gets no refusal."""
-
-
-_LONG = 2**20
-"""A message of more bytes is not copied out of its frame."""
 
 
 class TokenMessage(Struct, frozen=True):
@@ -63,8 +60,7 @@ def split_frame(frame: bytes) -> tuple[str, bytes | memoryview]:
         raise MalformedMessage(str(error)) from None
     if reader.position > LONGEST_NAME:
         raise MalformedMessage("the name is too long")
-    message = frame if len(frame) <= _LONG else memoryview(frame)
-    return name, message[reader.position :]
+    return name, uncopied(frame)[reader.position :]
 
 
 def path_of(name: str) -> str:

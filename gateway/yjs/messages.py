@@ -17,7 +17,7 @@ _ONE_BYTE = 0x80
 """Shorter lengths are encoded in one byte."""
 _LARGE = 64 * 1024
 _LONG = 2**20
-"""An update is not copied in one step out of a message of more bytes."""
+"""A longer message is parsed as a view: no part of it is copied in one step."""
 MOST_STATES = 5_000
 """How many awareness states one message may have. A client tells its own, and that others have left."""
 _MOST_STATES_BYTES = 5 * 2**20
@@ -91,6 +91,11 @@ class QueryAwareness(Struct, frozen=True):
 RoomMessage = SyncMessage | LongUpdate | AwarenessMessage | ManyStates | QueryAwareness
 
 
+def uncopied(message: bytes | memoryview) -> bytes | memoryview:
+    """Return a message, or a view of a long one, of which parts are views, too."""
+    return message if len(message) <= _LONG else memoryview(message)
+
+
 def parse_message(message: bytes | memoryview) -> RoomMessage:
     """Parse a message from a client. A long one may be a view.
 
@@ -102,7 +107,7 @@ def parse_message(message: bytes | memoryview) -> RoomMessage:
     if not message:
         raise UnknownMessage("it is empty")
     try:
-        reader = Reader(message if len(message) <= _LONG else memoryview(message))
+        reader = Reader(uncopied(message))
         match reader.unsigned():
             case 0:
                 return parse_sync(reader)

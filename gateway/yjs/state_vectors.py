@@ -1,10 +1,9 @@
 """Readers for state vectors and delete sets. Pure."""
 
-from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from gateway.yjs.lib0 import MalformedUpdate, Reader
+from gateway.yjs.runs import PackedClocks
 
 MOST_IN_STEP = 10_000
 """The most clients of a state vector that is read in one step of the event loop, which takes 3 ms then."""
@@ -26,28 +25,6 @@ def read_state_vector(data: bytes) -> dict[int, int]:
     return clocks
 
 
-class PackedStateVector(Mapping[int, int]):
-    """A state vector of very many clients as two arrays, which come from another process without an object for each."""
-
-    __slots__ = ("_clients", "_clocks")
-
-    def __init__(self, clocks: Mapping[int, int]) -> None:
-        self._clients = array("Q", sorted(clocks))
-        self._clocks = array("Q", map(clocks.__getitem__, self._clients))
-
-    def __len__(self) -> int:
-        return len(self._clients)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._clients)
-
-    def __getitem__(self, client: int) -> int:
-        place = bisect_left(self._clients, client)
-        if place == len(self._clients) or self._clients[place] != client:
-            raise KeyError(client)
-        return self._clocks[place]
-
-
 def highest_clocks(state_vectors: Iterable[bytes]) -> Mapping[int, int]:
     """Return the highest clock of each client in several state vectors.
 
@@ -58,7 +35,7 @@ def highest_clocks(state_vectors: Iterable[bytes]) -> Mapping[int, int]:
     for each in state_vectors:
         for client, clock in read_state_vector(each).items():
             clocks[client] = max(clock, clocks.get(client, 0))
-    return clocks if len(clocks) <= MOST_IN_STEP else PackedStateVector(clocks)
+    return clocks if len(clocks) <= MOST_IN_STEP else PackedClocks(clocks)
 
 
 _ENDS_OF_INTEGERS = b"\1" * 0x80 + b"\0" * 0x80

@@ -78,8 +78,8 @@ def test_an_update_is_stored_although_its_document_was_closed_meanwhile(
 
         run_in_worker = open_document.run_in_worker
 
-        async def run(job: Callable[..., Any], *arguments: Any) -> Any:
-            result = await run_in_worker(job, *arguments)
+        async def run(job: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+            result = await run_in_worker(job, *arguments, **options)
             if job is open_document.take_in_elsewhere:
                 close()
             return result

@@ -13,7 +13,8 @@ from gateway.watch.hub import Hub
 from gateway.workers.pool import worker_processes
 from gateway.yjs import state_vectors
 from gateway.yjs.lib0 import var_uint
-from gateway.yjs.state_vectors import PackedStateVector, highest_clocks, read_state_vector
+from gateway.yjs.runs import PackedClocks
+from gateway.yjs.state_vectors import highest_clocks, read_state_vector
 from storage.sqlite import SQLiteStorage
 
 _ANY = Preconditions()
@@ -80,7 +81,7 @@ def test_what_is_of_the_past_is_found_whatever_the_number_of_clients(
 
 def test_packed_state_vectors_are_the_same_mappings() -> None:
     clocks = {7: 3, 2**53 - 1: 9, 1: 2**32 - 1}
-    packed = PackedStateVector(clocks)
+    packed = PackedClocks(clocks)
     assert dict(packed) == clocks
     assert [packed.get(each, 0) for each in (1, 2, 7, 8, 2**53 - 1, 2**53)] == [2**32 - 1, 0, 3, 0, 9, 0]
     assert 7 in packed
