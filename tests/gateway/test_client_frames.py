@@ -566,14 +566,20 @@ def test_a_long_head_ends_where_it_ends() -> None:
     asyncio.run(run())
 
 
+async def _crowd(turn: SharedTurn) -> list[_Connection]:
+    """Open connections in a turn that is over then."""
+    connections = [_Connection(None, turn) for _ in range(40)]
+    for each in connections:
+        await each.open()
+    while not turn.is_over():
+        pass
+    return connections
+
+
 def test_many_who_speak_at_once_wait_for_their_turn_and_are_read_from_meanwhile() -> None:
     async def run() -> None:
         turn = SharedTurn(TickingClock(0.0005))
-        connections = [_Connection(None, turn) for _ in range(40)]
-        for each in connections:
-            await each.open()
-        while not turn.is_over():
-            pass
+        connections = await _crowd(turn)
         for _ in range(2):
             for each in connections:
                 each.protocol.data_received(frame(b"said"))
@@ -606,11 +612,7 @@ def test_many_who_speak_at_once_wait_for_their_turn_and_are_read_from_meanwhile(
 def test_many_who_leave_at_once_are_let_go_in_several_turns() -> None:
     async def run() -> None:
         turn = SharedTurn(TickingClock(0.0005))
-        connections = [_Connection(None, turn) for _ in range(40)]
-        for each in connections:
-            await each.open()
-        while not turn.is_over():
-            pass
+        connections = await _crowd(turn)
         for each in connections:
             each.transport.closed = True
             each.protocol.connection_lost(None)

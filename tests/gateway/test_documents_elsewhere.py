@@ -31,6 +31,7 @@ from gateway.yjs.slices import MOST_WHOLE
 from gateway.yjs.updates import EMPTY_UPDATE, InvalidUpdate, build_document, build_update
 from storage import AppendDone, StorageUnavailable
 from storage.sqlite import SQLiteStorage
+from tests.support.documents import typed_backwards
 from tests.support.processes import worker_pids
 
 _ANY = Preconditions()
@@ -76,16 +77,6 @@ def _served(
     asyncio.run(run())
 
 
-def _backwards(count: int, client: int = 5) -> pycrdt.Doc[Any]:
-    """A text of so many structs: none joins its neighbour."""
-    made = pycrdt.Doc[Any](client_id=client)
-    text = made.get("content", type=pycrdt.Text)
-    with made.transaction():
-        for number in range(count):
-            text.insert(0, "abcdefghij"[number % 10])
-    return made
-
-
 def _with_a_type_in_a_type() -> pycrdt.Doc[Any]:
     """A document whose shared types are counted."""
     made = pycrdt.Doc[Any](client_id=5)
@@ -100,7 +91,7 @@ def _same(left: bytes, right: bytes) -> bool:
 
 def test_a_document_that_becomes_too_large_leaves_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(scene: _Scene) -> None:
-        made = _backwards(_MOST // 2)
+        made = typed_backwards(_MOST // 2)
         await scene.append(made.get_update())
         assert _same(await scene.held(), made.get_update())
         behind = made.get_state()
@@ -174,7 +165,7 @@ def test_a_document_of_one_very_large_value_is_elsewhere_while_it_has_it(
         assert await scene.held() == EMPTY_UPDATE
         assert _same(await scene.whole(), binary)
         for _ in range(2):  # as it was taken in, and as it is stored
-            await scene.append(_backwards(1).get_update())
+            await scene.append(typed_backwards(1).get_update())
             assert await scene.held() == EMPTY_UPDATE
             scene.documents.close()
         await scene.append(b"\0\1\1\1\0\1")
@@ -208,8 +199,8 @@ def test_a_very_long_text_is_elsewhere_also_where_it_grew(tmp_path: Path, monkey
         assert _same(await scene.whole(), whole)
         scene.documents.close()  # it is opened as it is stored
         assert await scene.held() == EMPTY_UPDATE
-        await scene.append(_backwards(1).get_update())
-        assert _same(await scene.whole(), build_update([whole, _backwards(1).get_update()]))
+        await scene.append(typed_backwards(1).get_update())
+        assert _same(await scene.whole(), build_update([whole, typed_backwards(1).get_update()]))
 
     _served(tmp_path, monkeypatch, work)
 
@@ -248,7 +239,7 @@ def test_a_text_that_is_typed_stays_in_this_process(tmp_path: Path, monkeypatch:
 
 def test_a_stored_document_that_is_too_large_is_not_built_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(scene: _Scene) -> None:
-        made = _backwards(3 * _MOST)
+        made = typed_backwards(3 * _MOST)
         await scene.append(made.get_update())
         scene.documents.close()
         assert not await scene.append(made.get_update())
@@ -261,7 +252,7 @@ def test_a_stored_document_that_is_too_large_is_not_built_here(tmp_path: Path, m
 
 def test_each_update_of_a_document_elsewhere_is_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(scene: _Scene) -> None:
-        made = _backwards(3 * _MOST)
+        made = typed_backwards(3 * _MOST)
         await scene.append(made.get_update())
         text = made.get("content", type=pycrdt.Text)
         for letter in "hello":
@@ -280,7 +271,7 @@ def test_each_document_stays_in_its_process_whatever_else_the_processes_do(
     """In another process the document would be built again."""
 
     async def work(scene: _Scene) -> None:
-        both = {"a": _backwards(3 * _MOST), "b": _backwards(3 * _MOST)}
+        both = {"a": typed_backwards(3 * _MOST), "b": typed_backwards(3 * _MOST)}
         for path, made in both.items():
             await scene.files.append("p", path, made.get_update(), _ANY)
 
@@ -308,7 +299,7 @@ def test_each_document_stays_in_its_process_whatever_else_the_processes_do(
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
 def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(scene: _Scene) -> None:
-        made = _backwards(3 * _MOST)
+        made = typed_backwards(3 * _MOST)
         await scene.append(made.get_update())
         text = made.get("content", type=pycrdt.Text)
         for letter in "ab":
@@ -324,7 +315,7 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, monkeypatch: pyte
 
 def test_what_cannot_be_stored_is_in_no_later_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(scene: _Scene) -> None:
-        made = _backwards(3 * _MOST)
+        made = typed_backwards(3 * _MOST)
         await scene.append(made.get_update())
         lost, kept = (pycrdt.Doc[Any](client_id=client) for client in (8, 9))
         for each, words in ((lost, "lost"), (kept, "kept")):
@@ -348,7 +339,7 @@ def test_what_cannot_be_stored_is_in_no_later_version(tmp_path: Path, monkeypatc
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(scene: _Scene) -> None:
-        made = _backwards(3 * _MOST)
+        made = typed_backwards(3 * _MOST)
         await scene.append(made.get_update())
         other = pycrdt.Doc[Any](client_id=9)
         text = other.get("content", type=pycrdt.Text)
@@ -369,7 +360,7 @@ def test_writers_at_once_and_texts_and_restores_meet_in_one_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(scene: _Scene) -> None:
-        made = _backwards(3 * _MOST)
+        made = typed_backwards(3 * _MOST)
         await scene.append(made.get_update())
         others = []
         for client in range(10, 16):

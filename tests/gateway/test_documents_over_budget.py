@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pycrdt
 import pytest
@@ -22,6 +21,7 @@ from gateway.yjs.state_vectors import read_state_vector
 from gateway.yjs.updates import EMPTY_UPDATE, build_document, build_update
 from storage import NOBODY
 from storage.sqlite import SQLiteStorage
+from tests.support.documents import typed_backwards
 
 _ANY = Preconditions()
 
@@ -60,16 +60,6 @@ def _served(
     asyncio.run(run())
 
 
-def _typed(count: int, client: int = 5) -> pycrdt.Doc[Any]:
-    """A text of so many structs: none joins its neighbour."""
-    made = pycrdt.Doc[Any](client_id=client)
-    text = made.get("content", type=pycrdt.Text)
-    with made.transaction():
-        for number in range(count):
-            text.insert(0, "abcdefghij"[number % 10])
-    return made
-
-
 def _long(size: int) -> bytes:
     """A text of so many bytes in one struct."""
     return b"\1\1\5\0\4\1\7content" + var_uint(size) + b"x" * size + b"\0"
@@ -79,11 +69,11 @@ def test_a_document_over_the_budget_is_not_closed_by_the_writes_to_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(scene: _Scene) -> None:
-        large, small = _long(2**20), _typed(1, client=6)
+        large, small = _long(2**20), typed_backwards(1, client=6)
         await scene.append("large", large)
         for number in range(10):
-            await scene.append("small", _typed(1, client=10 + number).get_update())
-            assert await scene.append("large", _typed(1, client=30 + number).get_update())
+            await scene.append("small", typed_backwards(1, client=10 + number).get_update())
+            assert await scene.append("large", typed_backwards(1, client=30 + number).get_update())
         assert scene.built == ["large", "small"]
         assert scene.documents.memory > 2**20
         await scene.append("other", _long(2**19))  # another large one takes its place
@@ -98,10 +88,10 @@ def test_of_large_documents_the_one_that_was_used_last_stays(tmp_path: Path, mon
     async def work(scene: _Scene) -> None:
         for path in ("first", "second"):
             await scene.append(path, _long(2**18))
-        await scene.append("first", _typed(1, client=7).get_update())
+        await scene.append("first", typed_backwards(1, client=7).get_update())
         grown = b"\1\1\5" + var_uint(2**18) + b"\x84\5" + var_uint(2**18 - 1) + var_uint(2**18) + b"y" * 2**18 + b"\0"
         await scene.append("first", grown)
-        await scene.append("small", _typed(1).get_update())
+        await scene.append("small", typed_backwards(1).get_update())
         assert scene.documents.peek("p", "second") is None
         assert scene.documents.peek("p", "first") is not None
 
@@ -116,7 +106,7 @@ def test_a_document_of_very_many_structs_for_the_budget_is_elsewhere(
     most = limit // 4 // STRUCT
 
     async def work(scene: _Scene) -> None:
-        made = _typed(most // 2)
+        made = typed_backwards(most // 2)
         await scene.append("a", made.get_update())
         assert await scene.held("a") != EMPTY_UPDATE
         behind = made.get_state()
@@ -173,15 +163,15 @@ def test_what_is_refused_after_a_part_was_taken_in_has_the_document_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(scene: _Scene) -> None:
-        made = _typed(20)
+        made = typed_backwards(20)
         await scene.append("a", made.get_update())
-        updates = [_typed(1, client=8).get_update(), b"\1\1\\9\0\5", _typed(1, client=9).get_update()]
+        updates = [typed_backwards(1, client=8).get_update(), b"\1\1\\9\0\5", typed_backwards(1, client=9).get_update()]
         together = await scene.files.append_together("p", "a", updates, _ANY, NOBODY)
         assert together.refused is not None
         assert together.refused[0] == 1
         assert (await scene.files.read_whole("p", "a")).update == made.get_update()
         lacking = b"\1\1\7\5\4\1\7content\1x\0"  # begins at a clock that is not there yet
-        both = pycrdt.merge_updates(_typed(1, client=8).get_update(), lacking)
+        both = pycrdt.merge_updates(typed_backwards(1, client=8).get_update(), lacking)
         _, problems = await scene.files.append_all("p", {"a": both}, NOBODY)
         assert list(problems) == ["a"]
         assert (await scene.files.read_whole("p", "a")).update == made.get_update()
@@ -209,7 +199,7 @@ def _served_with_limits(
 
 
 def test_the_clocks_of_very_many_clients_are_not_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = [_clients(0, 50), _clients(50, 1), _clients(51, 3), _typed(3, client=99).get_update()]
+    everything = [_clients(0, 50), _clients(50, 1), _clients(51, 3), typed_backwards(3, client=99).get_update()]
 
     async def work(scene: _Scene) -> None:
         await scene.append("a", everything[0])
@@ -238,7 +228,7 @@ def test_a_keystroke_in_a_small_document_elsewhere_does_not_have_it_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has few structs, and is elsewhere because of its many clients, or of one large value."""
-    typed = _typed(1, client=99)
+    typed = typed_backwards(1, client=99)
     text = typed.get("content", type=pycrdt.Text)
 
     async def work(scene: _Scene) -> None:
