@@ -128,5 +128,5 @@ class SyncAnswer(Struct, frozen=True, gc=False, omit_defaults=True):
     """True if `max_bytes` was reached: continue from `cursor`."""
     reset: bool | UnsetType = UNSET
     presence: dict[str, PresenceAnswer] | UnsetType = UNSET
-    """Who is in each file that `presence` asked about, except where the client already has the current state. What is
-    more than 4 MiB comes with the next exchange."""
+    """Who is in each file that `presence` asked about, except where the client already has the current state. After
+    more than 4 MiB of states, the other files come with the next exchange."""
