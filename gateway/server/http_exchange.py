@@ -300,11 +300,11 @@ class Exchange(DirectAnswers):
             self.started = True
             self._begin(message["status"], message.get("headers", []))
         elif message["type"] == "http.response.body" and self.started and not self.complete:
-            body = message.get("body", b"")
+            body, more = message.get("body", b""), message.get("more_body", False)
             if len(body) > PART_BYTES:
-                body = await self._send_first_parts(body)
+                body = await self._send_first_parts(body, more=more)
             if not self.left:
-                self._continue(body, more=message.get("more_body", False))
+                self._continue(body, more=more)
         else:
             raise RuntimeError(f"{message['type']!r} is not expected here")
 
@@ -312,9 +312,10 @@ class Exchange(DirectAnswers):
         while not self.left and (writable := self._wire.writable()) is not None:
             await writable
 
-    async def _send_first_parts(self, body: bytes) -> bytes:
+    async def _send_first_parts(self, body: bytes, *, more: bool) -> bytes:
         """Send a long part of the answer but for the last bytes, which are returned: the kernel copies each part while
-        everybody else waits."""
+        everybody else waits. If the task is cancelled, the rest is sent at once: the next bytes, such as those of the
+        last event of a stream, must not stand in the middle of this part."""
         at = 0
         try:
             while len(body) - at > PART_BYTES and not self.left:
@@ -323,6 +324,10 @@ class Exchange(DirectAnswers):
                 self._in_hand = len(body) - at
                 await next_slice()
                 await self._until_writable()
+        except asyncio.CancelledError:
+            if not self.left:
+                self._continue(body[at:], more=more)
+            raise
         finally:
             self._in_hand = 0
         return body[at:]

@@ -230,6 +230,34 @@ def test_a_long_part_of_an_answer_is_written_in_parts(
     _run(tmp_path, talk)
 
 
+def test_a_long_part_of_an_answer_is_whole_although_the_task_that_sends_it_is_cancelled(tmp_path: Path) -> None:
+    body = bytes(range(256)) * 4096
+
+    class Answering:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            headers = [(b"content-length", b"%d" % (len(body) + 4))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            sending = asyncio.ensure_future(send({"type": "http.response.body", "body": body, "more_body": True}))
+            await asyncio.sleep(0)  # the first part is sent
+            assert not sending.done()
+            sending.cancel()
+            await asyncio.wait([sending])
+            await send({"type": "http.response.body", "body": b"last"})
+
+        def answer_directly(self, scope: Scope, body: bytes, server: DirectAnswers) -> bool:
+            return False
+
+    async def talk(_: _Connection, server: InProcess, _tasks: _Tasks) -> None:
+        server.config.loaded_app = Answering()  # type: ignore[assignment]
+        connection = await _Connection.open(server)
+        connection.write(_request("GET", _FILE))
+        status, _headers, got = await connection.answer()
+        assert (status, got == body + b"last") == (200, True)
+        connection.close()
+
+    _run(tmp_path, talk)
+
+
 def test_presence_that_is_too_much_for_one_exchange_comes_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
